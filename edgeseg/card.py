@@ -1,0 +1,147 @@
+"""The model card: what every later step needs to know of a network, in one small document.
+
+It is born at training and travels inside each artefact: the safetensors header, ONNX
+``metadata_props`` and the side-car, always under the key ``edgeseg.card``. Training,
+evaluation, calibration and the stream preprocess from it and from nothing else.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from edgeseg.documents import Document
+
+CARD_KEY = "edgeseg.card"
+"""Name of the card in safetensors headers and in ONNX ``metadata_props``."""
+
+Rgb = tuple[
+    Annotated[int, Field(ge=0, le=255)],
+    Annotated[int, Field(ge=0, le=255)],
+    Annotated[int, Field(ge=0, le=255)],
+]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Precision = Literal["fp32", "fp16", "int8"]
+
+# Okabe and Ito, "Color Universal Design" (2008): distinguishable with every common colour
+# vision deficiency. Their black stays for the background, which overlays leave clear.
+_OKABE_ITO: tuple[Rgb, ...] = (
+    (0, 0, 0),
+    (0, 158, 115),
+    (230, 159, 0),
+    (86, 180, 233),
+    (213, 94, 0),
+    (204, 121, 167),
+    (240, 228, 66),
+    (0, 114, 178),
+)
+
+
+def default_palette(count: int) -> tuple[Rgb, ...]:
+    """``count`` RGB colours that colour-blind people can tell apart, black first.
+
+    Past eight classes the hues repeat at two thirds of the brightness.
+    """
+    colours: list[Rgb] = []
+    for index in range(count):
+        cycle, place = divmod(index, len(_OKABE_ITO))
+        red, green, blue = _OKABE_ITO[place] if cycle == 0 or place else (128, 128, 128)
+        dim = (2 / 3) ** cycle
+        colours.append((round(red * dim), round(green * dim), round(blue * dim)))
+    return tuple(colours)
+
+
+class ClassMap(Document):
+    """Class names, their colours (RGB) and the mask value that is left out of loss and metrics."""
+
+    names: Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Field(min_length=2)]
+    palette: tuple[Rgb, ...]
+    ignore: Annotated[int, Field(ge=0, le=255)] = 255
+
+    @model_validator(mode="before")
+    @classmethod
+    def _colours_if_none(cls, values: object) -> object:
+        if isinstance(values, dict) and "palette" not in values and "names" in values:
+            return values | {"palette": default_palette(len(values["names"]))}
+        return values
+
+    @model_validator(mode="after")
+    def _consistent(self) -> ClassMap:
+        if len(self.palette) != len(self.names):
+            raise ValueError(f"{len(self.names)} class names but {len(self.palette)} colours")
+        if len(set(self.names)) != len(self.names):
+            raise ValueError("class names repeat")
+        if len(self.names) > 255:
+            raise ValueError("a uint8 label map holds at most 255 classes")
+        if self.ignore < len(self.names):
+            raise ValueError(f"the ignore value {self.ignore} is also the id of a class")
+        return self
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+
+class InputSpec(Document):
+    """How a picture becomes the network's input tensor.
+
+    A uint8 picture is resized to ``height`` × ``width`` (bilinear, half-pixel centres),
+    ordered as ``color`` says, and each channel becomes ``(value * scale - mean) / std`` in
+    float32, laid out (C, height, width).
+    """
+
+    height: Annotated[int, Field(ge=8, le=8192)]
+    width: Annotated[int, Field(ge=8, le=8192)]
+    color: Literal["rgb", "bgr", "gray"] = "rgb"
+    scale: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1 / 255
+    mean: tuple[Annotated[float, Field(allow_inf_nan=False)], ...] = (0.485, 0.456, 0.406)
+    std: tuple[Annotated[float, Field(gt=0, allow_inf_nan=False)], ...] = (0.229, 0.224, 0.225)
+    resize: Literal["stretch", "letterbox"] = "stretch"
+
+    @model_validator(mode="after")
+    def _consistent(self) -> InputSpec:
+        if len(self.mean) != self.channels or len(self.std) != self.channels:
+            raise ValueError(
+                f"color {self.color!r} has {self.channels} channel(s), "
+                f"mean has {len(self.mean)} and std {len(self.std)}"
+            )
+        return self
+
+    @property
+    def channels(self) -> int:
+        """1 for grey, else 3."""
+        return 1 if self.color == "gray" else 3
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(C, height, width) of one input tensor."""
+        return self.channels, self.height, self.width
+
+
+class ModelCard(Document):
+    """What every later step needs to know of a network."""
+
+    schema_version: Literal[1] = 1
+    name: Annotated[str, Field(min_length=1, max_length=200)]
+    arch: Annotated[str, Field(min_length=1, max_length=100)]
+    options: dict[str, bool | int | float | str] = Field(default_factory=dict)
+    classes: ClassMap
+    input: InputSpec
+    output: Literal["labels_u8", "logits"] = "labels_u8"
+    precision: Precision = "fp32"
+    dataset: str = ""
+    metrics: dict[str, float] = Field(default_factory=dict)
+    parent_sha256: Sha256 | None = None
+    edgeseg_version: str = ""
+    created: datetime = Field(default_factory=lambda: datetime.now(timezone.utc))
+
+    def derive(self, *, parent_sha256: str, precision: Precision | None = None) -> ModelCard:
+        """The card of an artefact made from the one whose bytes hash to ``parent_sha256``."""
+        return self.model_copy(
+            update={
+                "parent_sha256": parent_sha256,
+                "precision": precision or self.precision,
+                "created": datetime.now(timezone.utc),
+            }
+        )

@@ -1,0 +1,134 @@
+"""Everything that edgeseg raises on purpose.
+
+::
+
+    EdgesegError                 exit 1
+    ├─ UsageError                exit 2   the command line or a configuration value
+    ├─ ArtifactError             exit 3   a file does not hold what it should
+    │  ├─ CorruptArtifact                 truncated, altered, or not of its kind
+    │  ├─ MismatchedArtifact              whole, but made for something else
+    │  ├─ UntrustedArtifact               may hold code, and nothing vouches for it
+    │  └─ DatasetError                    pictures and masks that do not fit together
+    ├─ RuntimeMissing            exit 4   a library or device is not here
+    ├─ SourceError               exit 5   a camera, stream, video or picture folder
+    │  ├─ OpenFailed
+    │  ├─ AuthFailed
+    │  └─ SourceLost
+    ├─ InferenceError            exit 6
+    │  ├─ NonFiniteOutput
+    │  └─ DeviceError
+    └─ AccuracyGateError         exit 7   the reduced precision lost too much
+
+The message names the file, what was expected and what was found; ``mend`` is the
+command or the act that puts it right. The command line prints both and exits with
+``exit_code``; a library user catches the class.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "AccuracyGateError",
+    "ArtifactError",
+    "AuthFailed",
+    "CorruptArtifact",
+    "DatasetError",
+    "DeviceError",
+    "EdgesegError",
+    "InferenceError",
+    "MismatchedArtifact",
+    "NonFiniteOutput",
+    "OpenFailed",
+    "RuntimeMissing",
+    "SourceError",
+    "SourceLost",
+    "UntrustedArtifact",
+    "UsageError",
+]
+
+
+class EdgesegError(Exception):
+    """Base of all errors that edgeseg raises on purpose.
+
+    Args:
+        message: What went wrong, in one sentence: the file, what was expected, what was found.
+        mend: How to put it right: a command where there is one.
+    """
+
+    exit_code: int = 1
+
+    def __init__(self, message: str, *, mend: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.mend = mend
+
+
+class UsageError(EdgesegError):
+    """The command line or a configuration value is wrong."""
+
+    exit_code = 2
+
+
+class ArtifactError(EdgesegError):
+    """A file does not hold what it should."""
+
+    exit_code = 3
+
+
+class CorruptArtifact(ArtifactError):
+    """The file is empty, truncated, altered, or not of the kind its name promises."""
+
+
+class MismatchedArtifact(ArtifactError):
+    """The file is whole but was made for another network, runtime, version or device."""
+
+
+class UntrustedArtifact(ArtifactError):
+    """The file could execute code when loaded and nothing vouches for its bytes."""
+
+
+class DatasetError(ArtifactError):
+    """Pictures and masks are missing, unreadable, or do not fit together."""
+
+
+class RuntimeMissing(EdgesegError):
+    """A library or a device that the command needs is not on this machine."""
+
+    exit_code = 4
+
+
+class SourceError(EdgesegError):
+    """A camera, stream, video or picture folder failed."""
+
+    exit_code = 5
+
+
+class OpenFailed(SourceError):
+    """The source could not be opened."""
+
+
+class AuthFailed(SourceError):
+    """The source refused the credentials."""
+
+
+class SourceLost(SourceError):
+    """The source delivered frames and then stopped before its end."""
+
+
+class InferenceError(EdgesegError):
+    """The engine ran and failed."""
+
+    exit_code = 6
+
+
+class NonFiniteOutput(InferenceError):
+    """A tensor holds NaN or infinity."""
+
+
+class DeviceError(InferenceError):
+    """The device reported an error."""
+
+
+class AccuracyGateError(EdgesegError):
+    """The engine of reduced precision differs from FP32 by more than the limit."""
+
+    exit_code = 7
