@@ -1,0 +1,208 @@
+"""Picture → input tensor, and label maps and masks between the two sizes.
+
+Everything that feeds a network goes through here: training, evaluation, calibration and the
+stream cannot differ in how they resize or normalise.
+
+The bilinear resize is OpenCV's ``INTER_LINEAR_EXACT``: 8-bit weights, one rounding at the
+end, the same bits on every machine. Plain ``INTER_LINEAR`` takes another path for each CPU.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeseg.card import InputSpec
+from edgeseg.errors import UsageError
+from edgeseg.ops.native import kernels
+
+
+@dataclass(frozen=True)
+class Placement:
+    """The part of the network's input that the picture fills, in pixels of that input."""
+
+    top: int
+    left: int
+    height: int
+    width: int
+
+    @property
+    def region(self) -> tuple[slice, slice]:
+        """Index of that part in an array (height, width)."""
+        return (
+            slice(self.top, self.top + self.height),
+            slice(self.left, self.left + self.width),
+        )
+
+
+def place(size: tuple[int, int], spec: InputSpec) -> Placement:
+    """Where a picture of ``size`` (H, W) lies in the input: all of it, or centred in a letterbox.
+
+    A letterbox keeps the aspect ratio to the nearest pixel; an odd remainder goes to the
+    bottom and to the right.
+    """
+    if spec.resize == "stretch":
+        return Placement(0, 0, spec.height, spec.width)
+    scale = min(spec.height / size[0], spec.width / size[1])
+    height = min(spec.height, max(1, round(size[0] * scale)))
+    width = min(spec.width, max(1, round(size[1] * scale)))
+    return Placement((spec.height - height) // 2, (spec.width - width) // 2, height, width)
+
+
+def preprocess(
+    image: NDArray[np.uint8], spec: InputSpec, out: NDArray[np.float32] | None = None
+) -> NDArray[np.float32]:
+    """Resize, order the colours, normalise and lay out one picture as the network takes it.
+
+    Args:
+        image: uint8 (H, W) grey, (H, W, 1), (H, W, 3) BGR or (H, W, 4) BGRA (alpha is left
+            out), any strides.
+        spec: The card's ``input``.
+        out: C-contiguous float32 (C, height, width) to write into, e.g. one item of a batch.
+
+    Returns:
+        ``out``, or a new array: float32 (C, height, width), ``(value * scale - mean) / std``
+        a channel. The border of a letterbox is 0, the mean colour.
+
+    Raises:
+        UsageError: ``image`` or ``out`` has another dtype, shape or layout.
+    """
+    pixels = _check_image(image)
+    if out is None:
+        out = np.empty(spec.shape, np.float32)
+    else:
+        _check_out(out, spec)
+    placement = place(pixels.shape[:2], spec)
+    if (placement.height, placement.width) != (spec.height, spec.width):
+        out[...] = 0
+    _fill(pixels, out, placement, spec)
+    return out
+
+
+def restore_labels(
+    labels: NDArray[np.uint8], size: tuple[int, int], spec: InputSpec
+) -> NDArray[np.uint8]:
+    """Bring a label map of the network back to the picture's size.
+
+    Args:
+        labels: uint8 (height, width) of ``spec``.
+        size: (H, W) of the picture that was preprocessed.
+        spec: The card's ``input``.
+
+    Returns:
+        uint8 (H, W): the nearest label (half-pixel centres), letterbox border cut off.
+
+    Raises:
+        UsageError: ``labels`` has another dtype or shape.
+    """
+    _check_labels(labels, (spec.height, spec.width))
+    inside = labels[place(size, spec).region]
+    return _nearest(inside, size)
+
+
+def fit_mask(mask: NDArray[np.uint8], spec: InputSpec, ignore: int = 255) -> NDArray[np.uint8]:
+    """Bring a mask of the picture's size to the network's, as ``preprocess`` does the picture.
+
+    Args:
+        mask: uint8 (H, W), class ids.
+        spec: The card's ``input``.
+        ignore: Value for the border of a letterbox.
+
+    Returns:
+        uint8 (height, width): the nearest value (half-pixel centres).
+
+    Raises:
+        UsageError: ``mask`` has another dtype or shape.
+    """
+    _check_labels(mask, None)
+    placement = place(mask.shape[:2], spec)
+    fitted = np.full((spec.height, spec.width), ignore, np.uint8)
+    fitted[placement.region] = _nearest(mask, (placement.height, placement.width))
+    return fitted
+
+
+def fill_reference(
+    pixels: NDArray[np.uint8], out: NDArray[np.float32], placement: Placement, spec: InputSpec
+) -> None:
+    """Write the picture into its part of ``out``; the definition that the C++ twin matches."""
+    size = (placement.width, placement.height)
+    resized = cv2.resize(pixels[..., :3], size, interpolation=cv2.INTER_LINEAR_EXACT)
+    planes = list(cv2.split(resized))
+    if spec.color == "gray" and len(planes) == 3:
+        planes = [cv2.cvtColor(resized, cv2.COLOR_BGR2GRAY)]
+    elif len(planes) < spec.channels:
+        planes = planes * 3
+    elif spec.color == "rgb":
+        planes = planes[::-1]
+    for plane, table, target in zip(planes, normalisation(spec), out, strict=True):
+        target[placement.region] = cv2.LUT(plane, table)
+
+
+def fill_native(
+    pixels: NDArray[np.uint8], out: NDArray[np.float32], placement: Placement, spec: InputSpec
+) -> None:
+    """:func:`fill_reference` in one pass of C++ that releases the GIL."""
+    assert kernels is not None
+    if not pixels[0].flags.c_contiguous:
+        pixels = np.ascontiguousarray(pixels)
+    kernels.preprocess(
+        pixels,
+        out,
+        normalisation(spec),
+        (placement.top, placement.left, placement.height, placement.width),
+        spec.color == "rgb",
+    )
+
+
+_fill = fill_reference if kernels is None else fill_native
+
+
+@functools.lru_cache(maxsize=16)
+def normalisation(spec: InputSpec) -> NDArray[np.float32]:
+    """Float32 (C, 256): what each grey level becomes in each channel of the tensor.
+
+    Worked out in double precision and rounded once, so that all twins read the same bits.
+    """
+    levels = np.arange(256, dtype=np.float64) * spec.scale
+    mean, std = np.array(spec.mean)[:, None], np.array(spec.std)[:, None]
+    table: NDArray[np.float32] = ((levels - mean) / std).astype(np.float32)
+    table.flags.writeable = False
+    return table
+
+
+def _nearest(labels: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+    resized = cv2.resize(labels, size[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
+    return np.asarray(resized, np.uint8)
+
+
+def _check_image(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The picture as (H, W, 1, 3 or 4), or a UsageError."""
+    shape = getattr(image, "shape", None)
+    if not isinstance(image, np.ndarray) or image.dtype != np.uint8:
+        found = f"{image.dtype} {shape}" if shape is not None else type(image).__name__
+        raise UsageError(f"a picture is a uint8 array (H, W, 3) BGR or (H, W) grey, not {found}")
+    if image.ndim == 2:
+        image = image[..., np.newaxis]
+    if image.ndim != 3 or image.shape[2] not in (1, 3, 4) or image.size == 0:
+        raise UsageError(
+            f"a picture has shape (H, W), (H, W, 3) or (H, W, 4) with at least a pixel, not {shape}"
+        )
+    return image
+
+
+def _check_out(out: NDArray[np.float32], spec: InputSpec) -> None:
+    if out.dtype != np.float32 or out.shape != spec.shape:
+        raise UsageError(f"out must be float32 {spec.shape}, not {out.dtype} {out.shape}")
+    if not (out.flags.c_contiguous and out.flags.writeable):
+        raise UsageError("out must be writeable and C-contiguous")
+
+
+def _check_labels(labels: NDArray[np.uint8], shape: tuple[int, int] | None) -> None:
+    expected = "uint8 (H, W)" if shape is None else f"uint8 {shape}"
+    wrong_shape = labels.ndim != 2 or labels.size == 0
+    if labels.dtype != np.uint8 or wrong_shape or shape not in (None, labels.shape):
+        raise UsageError(f"a label map is {expected}, not {labels.dtype} {labels.shape}")

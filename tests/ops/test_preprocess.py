@@ -1,0 +1,373 @@
+"""Preprocessing: the C++ twin, OpenCV and a brute-force bilinear agree; masks come back."""
+
+from __future__ import annotations
+
+import threading
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from edgeseg.card import InputSpec
+from edgeseg.errors import UsageError
+from edgeseg.ops.native import kernels
+from edgeseg.ops.preprocess import (
+    Placement,
+    fill_native,
+    fill_reference,
+    fit_mask,
+    normalisation,
+    place,
+    preprocess,
+    restore_labels,
+)
+
+needs_native = pytest.mark.skipif(
+    kernels is None, reason="edgeseg._native is not installed here or EDGESEG_NATIVE=0"
+)
+TWINS = [
+    pytest.param(fill_reference, id="reference"),
+    pytest.param(fill_native, id="native", marks=needs_native),
+]
+# Grey level v becomes exactly v.
+PLAIN = {"scale": 1.0, "mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}
+PLAIN_GRAY = {"scale": 1.0, "mean": (0.0,), "std": (1.0,), "color": "gray"}
+
+
+def picture(seed: int, *shape: int) -> NDArray[np.uint8]:
+    return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
+
+
+def fill(twin, image: NDArray[np.uint8], spec: InputSpec) -> NDArray[np.float32]:
+    pixels = image if image.ndim == 3 else image[..., np.newaxis]
+    out = np.full(spec.shape, np.nan, np.float32)
+    twin(pixels, out, place(pixels.shape[:2], spec), spec)
+    return out
+
+
+def bilinear(channel: NDArray[np.uint8], height: int, width: int) -> NDArray[np.float64]:
+    """Half-pixel bilinear in double precision, from the definition."""
+
+    def taps(source: int, target: int):
+        position = np.clip((np.arange(target) + 0.5) * source / target - 0.5, 0, source - 1)
+        first = np.floor(position).astype(int)
+        return first, np.minimum(first + 1, source - 1), position - first
+
+    top, bottom, down = taps(channel.shape[0], height)
+    left, right, across = taps(channel.shape[1], width)
+    rows = channel[top].T * (1 - down) + channel[bottom].T * down
+    return (rows[left].T * (1 - across) + rows[right].T * across).astype(np.float64)
+
+
+sizes = st.integers(1, 600)
+specs = st.builds(
+    lambda height, width, color, resize: InputSpec(
+        height=height,
+        width=width,
+        color=color,
+        resize=resize,
+        mean=(0.4, 0.5, 0.6)[: 1 if color == "gray" else 3],
+        std=(0.1, 0.2, 0.3)[: 1 if color == "gray" else 3],
+    ),
+    height=st.integers(8, 600),
+    width=st.integers(8, 600),
+    color=st.sampled_from(["rgb", "bgr", "gray"]),
+    resize=st.sampled_from(["stretch", "letterbox"]),
+)
+
+
+@st.composite
+def pictures(draw: st.DrawFn) -> NDArray[np.uint8]:
+    """Pictures of any size and memory layout that NumPy slicing produces."""
+    height, width = draw(sizes), draw(sizes)
+    channels = draw(st.sampled_from([1, 3, 4]))
+    extra = draw(st.integers(0, 7))
+    image = picture(draw(st.integers(0, 99)), height, width + extra, channels)
+    layout = draw(st.sampled_from(["rows", "flip", "mirror", "swap", "fortran", "grey", "steps"]))
+    image = image[:, extra:]
+    if layout == "flip":
+        image = image[::-1]
+    elif layout == "mirror":
+        image = image[:, ::-1]
+    elif layout == "swap":
+        image = image[..., ::-1]
+    elif layout == "fortran":
+        image = np.asfortranarray(image)
+    elif layout == "grey":
+        image = image[..., 0]
+    elif layout == "steps":
+        image = image[::2, ::3]
+    if draw(st.booleans()):
+        image.flags.writeable = False
+    return image
+
+
+@needs_native
+@settings(deadline=None, max_examples=150)
+@given(image=pictures(), spec=specs)
+def test_twins_give_the_same_bits(image: NDArray[np.uint8], spec: InputSpec) -> None:
+    expected, found = fill(fill_reference, image, spec), fill(fill_native, image, spec)
+    np.testing.assert_array_equal(found.view(np.uint32), expected.view(np.uint32))
+
+
+@needs_native
+def test_twin_check_sees_a_single_bit() -> None:
+    spec = InputSpec(height=16, width=16)
+    image = picture(0, 16, 16, 3)
+    expected = fill(fill_reference, image, spec)
+    image[3, 5, 1] ^= 1
+    assert (fill(fill_native, image, spec) != expected).sum() == 1
+
+
+@pytest.mark.parametrize("twin", TWINS)
+@settings(deadline=None, max_examples=60)
+@given(
+    size=st.tuples(st.integers(1, 200), st.integers(1, 200)),
+    target=st.tuples(st.integers(8, 200), st.integers(8, 200)),
+)
+def test_within_a_grey_level_of_the_definition(twin, size, target) -> None:
+    spec = InputSpec(height=target[0], width=target[1], color="bgr", **PLAIN)
+    image = picture(1, *size, 3)
+    tensor = fill(twin, image, spec)
+    for channel in range(3):
+        exact = bilinear(image[..., channel], *target)
+        # Weights of 8 bits are off by 1/512 an axis; then the sum is rounded.
+        assert np.abs(tensor[channel] - exact).max() <= 1.5
+
+
+def test_definition_check_sees_a_shift_of_half_a_pixel() -> None:
+    """Corner-aligned and half-pixel sampling differ by far more than the bound above."""
+    image = picture(1, 100, 100, 3)
+    aligned = cv2.resize(image, (50, 50), interpolation=cv2.INTER_NEAREST)
+    assert np.abs(aligned[..., 0] - bilinear(image[..., 0], 50, 50)).max() > 50
+
+
+@pytest.mark.parametrize("twin", TWINS)
+@pytest.mark.parametrize("size", [(1, 1), (8, 8), (37, 53), (300, 200), (720, 1280)])
+def test_opencv_is_the_oracle(twin, size: tuple[int, int]) -> None:
+    image = picture(2, *size, 3)
+    resized = cv2.resize(image, (96, 64), interpolation=cv2.INTER_LINEAR_EXACT)
+    rgb = fill(twin, image, InputSpec(height=64, width=96, **PLAIN))
+    np.testing.assert_array_equal(rgb, resized[..., ::-1].transpose(2, 0, 1))
+    gray = fill(twin, image, InputSpec(height=64, width=96, **PLAIN_GRAY))
+    np.testing.assert_array_equal(gray[0], cv2.cvtColor(resized, cv2.COLOR_BGR2GRAY))
+
+
+@needs_native
+def test_gray_of_every_colour_in_a_coarse_cube() -> None:
+    levels = np.arange(0, 256, 5, dtype=np.uint8)
+    cube = np.stack(np.meshgrid(levels, levels, levels), -1).reshape(52 * 52, 52, 3)
+    spec = InputSpec(height=52 * 52, width=52, **PLAIN_GRAY)
+    expected = cv2.cvtColor(cube, cv2.COLOR_BGR2GRAY)
+    np.testing.assert_array_equal(fill(fill_native, cube, spec)[0], expected)
+
+
+@pytest.mark.parametrize("twin", TWINS)
+def test_normalisation_is_that_of_the_card(twin) -> None:
+    spec = InputSpec(height=16, width=16)
+    image = picture(3, 16, 16, 3)
+    rgb = image[..., ::-1].astype(np.float64) / 255
+    expected = (rgb - spec.mean) / spec.std
+    found = fill(twin, image, spec).transpose(1, 2, 0)
+    np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-6)
+
+
+def test_normalisation_table_cannot_be_altered() -> None:
+    with pytest.raises(ValueError, match="read-only"):
+        normalisation(InputSpec(height=16, width=16))[0, 0] = 1
+
+
+@pytest.mark.parametrize("twin", TWINS)
+def test_grey_alpha_and_single_channel_pictures(twin) -> None:
+    grey = picture(4, 20, 30)
+    spec = InputSpec(height=16, width=24, **PLAIN)
+    expected = fill(twin, np.repeat(grey[..., np.newaxis], 3, axis=2), spec)
+    np.testing.assert_array_equal(fill(twin, grey, spec), expected)
+    np.testing.assert_array_equal(fill(twin, grey[..., np.newaxis], spec), expected)
+    colour = picture(5, 20, 30, 3)
+    with_alpha = np.dstack([colour, picture(6, 20, 30)])
+    np.testing.assert_array_equal(fill(twin, with_alpha, spec), fill(twin, colour, spec))
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [
+        ((100, 200), Placement(top=16, left=0, height=32, width=64)),
+        ((200, 100), Placement(top=0, left=16, height=64, width=32)),
+        ((64, 64), Placement(top=0, left=0, height=64, width=64)),
+        ((1, 600), Placement(top=31, left=0, height=1, width=64)),
+        ((600, 11), Placement(top=0, left=31, height=64, width=1)),
+        ((10, 5), Placement(top=0, left=16, height=64, width=32)),
+    ],
+)
+def test_letterbox_keeps_the_aspect_ratio(size, expected: Placement) -> None:
+    assert place(size, InputSpec(height=64, width=64, resize="letterbox")) == expected
+    assert place(size, InputSpec(height=64, width=64)) == Placement(0, 0, 64, 64)
+
+
+def test_letterbox_border_is_the_mean_colour() -> None:
+    spec = InputSpec(height=64, width=64, resize="letterbox")
+    stretched = InputSpec(height=32, width=64)
+    image = picture(7, 100, 200, 3)
+    out = np.full(spec.shape, np.nan, np.float32)
+    tensor = preprocess(image, spec, out)
+    assert tensor is out
+    assert not tensor[:, :16].any()
+    assert not tensor[:, 48:].any()
+    np.testing.assert_array_equal(tensor[:, 16:48], preprocess(image, stretched))
+
+
+def test_out_may_be_one_item_of_a_batch() -> None:
+    spec = InputSpec(height=16, width=24)
+    batch = np.zeros((3, *spec.shape), np.float32)
+    image = picture(8, 33, 44, 3)
+    preprocess(image, spec, batch[1])
+    np.testing.assert_array_equal(batch[1], preprocess(image, spec))
+    assert not batch[[0, 2]].any()
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        np.zeros((8, 8, 3), np.float32),
+        np.zeros((8, 8, 3), np.uint16),
+        np.zeros((8, 8, 2), np.uint8),
+        np.zeros((8, 8, 5), np.uint8),
+        np.zeros((3, 8, 8), np.uint8),
+        np.zeros((1, 8, 8, 3), np.uint8),
+        np.zeros(8, np.uint8),
+        np.zeros((0, 8, 3), np.uint8),
+        np.zeros((8, 0), np.uint8),
+        None,
+        [[0, 1], [2, 3]],
+    ],
+    ids=lambda image: f"{getattr(image, 'dtype', image)}{getattr(image, 'shape', '')}",
+)
+def test_what_is_no_picture_is_refused(image) -> None:
+    with pytest.raises(UsageError, match="a picture"):
+        preprocess(image, InputSpec(height=16, width=16))
+
+
+@pytest.mark.parametrize(
+    "out",
+    [
+        np.zeros((3, 16, 16), np.float64),
+        np.zeros((3, 16, 17), np.float32),
+        np.zeros((16, 16, 3), np.float32),
+        np.zeros((3, 16, 32), np.float32)[..., ::2],
+        np.broadcast_to(np.float32(0), (3, 16, 16)),
+    ],
+)
+def test_unfit_out_is_refused(out) -> None:
+    with pytest.raises(UsageError, match="out must be"):
+        preprocess(picture(0, 8, 8, 3), InputSpec(height=16, width=16), out)
+
+
+@needs_native
+@pytest.mark.parametrize("region", [(0, 0, 9, 8), (1, 0, 8, 8), (-1, 0, 4, 4), (0, 0, 0, 8)])
+def test_extension_refuses_what_lies_outside_memory(region) -> None:
+    pixels, out = picture(0, 4, 4, 3), np.zeros((3, 8, 8), np.float32)
+    table = normalisation(InputSpec(height=8, width=8))
+    kernels.preprocess(pixels, out, table, (0, 0, 8, 8), True)
+    with pytest.raises(ValueError, match="outside"):
+        kernels.preprocess(pixels, out, table, region, True)
+    with pytest.raises(ValueError, match="packed"):
+        kernels.preprocess(pixels[:, ::2], out, table, (0, 0, 8, 8), True)
+    with pytest.raises(ValueError, match="1 or 3 channels"):
+        kernels.preprocess(pixels, out, table[:1], (0, 0, 8, 8), True)
+    with pytest.raises(TypeError):
+        kernels.preprocess(pixels, out.astype(np.float64), table, (0, 0, 8, 8), True)
+
+
+@needs_native
+def test_threads_may_preprocess_at_once() -> None:
+    spec = InputSpec(height=64, width=64)
+    images = [picture(seed, 90, 120, 3) for seed in range(4)]
+    expected = [fill(fill_reference, image, spec) for image in images]
+    results: list[list[NDArray[np.float32]]] = [[] for _ in images]
+
+    def work(index: int) -> None:
+        results[index] = [preprocess(images[index], spec) for _ in range(20)]
+
+    threads = [threading.Thread(target=work, args=(index,)) for index in range(len(images))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for tensors, reference in zip(results, expected, strict=True):
+        assert len(tensors) == 20
+        assert all(np.array_equal(tensor, reference) for tensor in tensors)
+
+
+def nearest_candidates(source: int, target: int) -> list[set[int]]:
+    """Indices that nearest sampling may take: two where the centre falls on a border."""
+    edges = 1e-4
+    positions = (np.arange(target) + 0.5) * source / target
+    return [{min(source - 1, int(p - edges)), min(source - 1, int(p + edges))} for p in positions]
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    size=st.tuples(st.integers(1, 300), st.integers(1, 300)),
+    target=st.tuples(st.integers(8, 300), st.integers(8, 300)),
+)
+def test_masks_are_sampled_at_half_pixel_centres(size, target) -> None:
+    spec = InputSpec(height=target[0], width=target[1])
+    for axis in (0, 1):
+        ramp = np.arange(size[axis], dtype=np.uint16)
+        ramp = np.broadcast_to(ramp[:, None] if axis == 0 else ramp, size)
+        low = fit_mask((ramp & 255).astype(np.uint8), spec).astype(int)
+        high = fit_mask((ramp >> 8).astype(np.uint8), spec).astype(int)
+        taken = (low + 256 * high).take(0, axis=1 - axis)
+        candidates = nearest_candidates(size[axis], target[axis])
+        assert all(index in allowed for index, allowed in zip(taken, candidates, strict=True))
+
+
+@settings(deadline=None, max_examples=80)
+@given(
+    size=st.tuples(st.integers(1, 120), st.integers(1, 120)),
+    resize=st.sampled_from(["stretch", "letterbox"]),
+)
+def test_mask_survives_the_way_there_and_back(size, resize: str) -> None:
+    """A network larger than the picture loses no pixel of a mask."""
+    spec = InputSpec(height=256, width=384, resize=resize)
+    mask = picture(9, *size)
+    there = fit_mask(mask, spec)
+    np.testing.assert_array_equal(restore_labels(there, size, spec), mask)
+
+
+def test_letterbox_border_of_a_mask_is_ignore() -> None:
+    spec = InputSpec(height=64, width=64, resize="letterbox")
+    mask = np.zeros((100, 200), np.uint8)
+    assert (fit_mask(mask, spec)[:16] == 255).all()
+    assert (fit_mask(mask, spec, ignore=7)[48:] == 7).all()
+    assert not fit_mask(mask, spec)[16:48].any()
+    assert not restore_labels(fit_mask(mask, spec), (100, 200), spec).any()
+
+
+def test_picture_and_mask_stay_aligned() -> None:
+    """A bright square and its mask still cover each other after both were fitted."""
+    image, mask = np.zeros((90, 150), np.uint8), np.zeros((90, 150), np.uint8)
+    image[30:60, 45:105], mask[30:60, 45:105] = 255, 1
+    for resize in ("stretch", "letterbox"):
+        spec = InputSpec(height=60, width=100, resize=resize, **PLAIN_GRAY)
+        bright = preprocess(image, spec)[0] > 127
+        np.testing.assert_array_equal(bright, fit_mask(mask, spec) == 1)
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [np.zeros((16, 16), np.int64), np.zeros((16, 15), np.uint8), np.zeros((1, 16, 16), np.uint8)],
+)
+def test_unfit_labels_are_refused(labels) -> None:
+    with pytest.raises(UsageError, match=r"a label map is uint8 \(16, 16\)"):
+        restore_labels(labels, (30, 30), InputSpec(height=16, width=16))
+
+
+@pytest.mark.parametrize("mask", [np.zeros((9, 9), np.int32), np.zeros((0, 9), np.uint8)])
+def test_unfit_masks_are_refused(mask) -> None:
+    with pytest.raises(UsageError, match="a label map is uint8"):
+        fit_mask(mask, InputSpec(height=16, width=16))

@@ -1,0 +1,57 @@
+"""The public names, and that naming the package costs next to nothing."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+import edgeseg
+from edgeseg import errors
+
+HEAVY = ("torch", "cv2", "onnx", "onnxruntime", "numpy", "pydantic", "matplotlib", "rich", "typer")
+
+
+def loaded_by(code: str) -> set[str]:
+    """Top-level names of the modules a fresh interpreter holds after ``code``."""
+    script = f"{code}\nimport sys\nprint(*{{name.partition('.')[0] for name in sys.modules}})"
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60
+    )
+    return set(done.stdout.split())
+
+
+def test_public_names_are_these() -> None:
+    assert edgeseg.__all__ == sorted(
+        ["Engine", "ModelCard", "Stream", "StreamResult", "__version__", "load", *errors.__all__]
+    )
+
+
+@pytest.mark.parametrize("name", edgeseg.__all__)
+def test_every_public_name_resolves(name: str) -> None:
+    assert getattr(edgeseg, name) is not None
+    assert name in dir(edgeseg)
+
+
+def test_errors_are_those_of_the_errors_module() -> None:
+    assert errors.__all__ == sorted(
+        name
+        for name, value in vars(errors).items()
+        if isinstance(value, type) and issubclass(value, errors.EdgesegError)
+    )
+    for name in errors.__all__:
+        assert getattr(edgeseg, name) is getattr(errors, name)
+
+
+def test_unknown_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'segmnet'"):
+        edgeseg.segmnet  # noqa: B018 - the access is the test
+
+
+def test_import_loads_nothing_heavy() -> None:
+    assert not loaded_by("import edgeseg") & set(HEAVY)
+
+
+def test_heavy_modules_would_be_seen() -> None:
+    assert {"numpy", "cv2"} <= loaded_by("import edgeseg.ops.preprocess")
