@@ -1,0 +1,1 @@
+"""Labelled pictures: reading them strictly (NumPy, OpenCV), and feeding training (torch)."""

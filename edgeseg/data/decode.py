@@ -1,0 +1,185 @@
+"""Picture and mask files → arrays, refusing what OpenCV would silently bend.
+
+Depending on its version OpenCV returns the readable half of a truncated file, expands
+palettes to colours, stretches 1-, 2- and 4-bit grey to 0…255 and cuts 16-bit pictures down
+to 8. Each of these turns class ids into other class ids or pictures into noise, and nothing
+complains until the figures are bad.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeseg.errors import DatasetError
+
+PICTURE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff"})
+"""What is taken for a picture, in lower case."""
+
+_PNG = b"\x89PNG\r\n\x1a\n"
+_JPEG = b"\xff\xd8\xff"
+_GREY, _PALETTE = 0, 3
+_COLOUR_TYPES = {2: "RGB colour", 4: "grey with alpha", 6: "RGB colour with alpha"}
+_COPY_AGAIN = "copy the file again from where it came from, or take it out of the data set"
+
+
+def load_image(path: Path) -> NDArray[np.uint8]:
+    """Read one picture.
+
+    EXIF orientation is applied, alpha dropped, grey repeated.
+
+    Returns:
+        uint8 (H, W, 3) BGR.
+
+    Raises:
+        DatasetError: Missing, empty, truncated, altered, undecodable, or not 8 bits a channel.
+    """
+    data = _read_whole(path)
+    pixels = _decode(data, path, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
+    if pixels.dtype != np.uint8:
+        raise DatasetError(
+            f"{path}: expected 8 bits a channel, found {pixels.dtype}",
+            mend="convert it to 8 bits with the range that the camera will deliver",
+        )
+    return np.asarray(pixels, np.uint8)
+
+
+def load_ids(path: Path) -> NDArray[np.uint8] | NDArray[np.uint16]:
+    """Read a PNG of ids exactly as stored: class ids or instance ids.
+
+    Grey of 1 to 16 bits gives its raw values, a palette PNG its indices, whatever its colours.
+
+    Returns:
+        uint8 (H, W), uint16 where the file has 16 bits.
+
+    Raises:
+        DatasetError: Missing, empty, truncated, altered, undecodable, not PNG, or in colours.
+    """
+    data = _read_whole(path)
+    if not data.startswith(_PNG):
+        raise DatasetError(
+            f"{path}: a mask is a PNG of ids, this is no PNG",
+            mend="save masks as PNG; formats that lose detail change the ids",
+        )
+    header = _PngHeader.of(data)
+    if header.colour_type not in (_GREY, _PALETTE):
+        raise DatasetError(
+            f"{path}: a mask holds one id a pixel (grey or palette PNG), "
+            f"found {_COLOUR_TYPES.get(header.colour_type, 'an unknown colour type')}",
+            mend="replace each colour by the id of its class and save as grey PNG",
+        )
+    if header.colour_type == _PALETTE or header.depth < 8:
+        ids = _decode(_with_identity_palette(data), path, cv2.IMREAD_COLOR)
+        return np.ascontiguousarray(ids[..., 0])
+    return _decode(data, path, cv2.IMREAD_UNCHANGED)
+
+
+def _read_whole(path: Path) -> bytes:
+    """The bytes of a file that ends where its format says it ends."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise DatasetError(f"{path}: cannot be read: {error.strerror or error}") from error
+    if not data:
+        raise DatasetError(f"{path} is empty", mend=_COPY_AGAIN)
+    if data.startswith(_PNG):
+        _check_png(data, path)
+    elif data.startswith(_JPEG):
+        _check_jpeg(data, path)
+    return data
+
+
+def _decode(data: bytes, path: Path, flags: int) -> NDArray[np.uint8] | NDArray[np.uint16]:
+    try:
+        pixels: Any = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    except cv2.error as error:
+        raise DatasetError(f"{path}: cannot be decoded: {error.err}") from error
+    if pixels is None:
+        raise DatasetError(
+            f"{path}: no picture that can be decoded; it is damaged or of another kind",
+            mend=_COPY_AGAIN,
+        )
+    decoded: NDArray[np.uint8] | NDArray[np.uint16] = pixels
+    return decoded
+
+
+@dataclass(frozen=True)
+class _PngHeader:
+    """What the IHDR chunk says; PNG specification, 11.2.1."""
+
+    depth: int
+    colour_type: int
+
+    @classmethod
+    def of(cls, data: bytes) -> _PngHeader:
+        return cls(depth=data[24], colour_type=data[25])
+
+
+def _chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """(kind, start, end) of each PNG chunk that is whole and whose checksum is right."""
+    start = len(_PNG)
+    while start + 12 <= len(data):
+        (length,) = struct.unpack_from(">I", data, start)
+        end = start + 12 + length
+        if end > len(data):
+            return
+        kind, body = data[start + 4 : start + 8], data[start + 4 : end - 4]
+        if zlib.crc32(body) != struct.unpack_from(">I", data, end - 4)[0]:
+            return
+        yield kind, start, end
+        start = end
+
+
+def _check_png(data: bytes, path: Path) -> None:
+    kinds = [kind for kind, _, _ in _chunks(data)]
+    if kinds[:1] != [b"IHDR"] or b"IEND" not in kinds:
+        raise DatasetError(
+            f"{path}: the PNG is truncated or altered: {len(data)} bytes, "
+            f"{len(kinds)} good chunks and no end mark after them",
+            mend=_COPY_AGAIN,
+        )
+
+
+def _check_jpeg(data: bytes, path: Path) -> None:
+    """Look for the end mark after the first scan; one in an EXIF thumbnail does not count."""
+    position = 2
+    while position + 4 <= len(data) and data[position] == 0xFF:
+        marker, length = (
+            data[position + 1],
+            int.from_bytes(data[position + 2 : position + 4], "big"),
+        )
+        position += 2 + length
+        if marker == 0xDA:
+            break
+    # Within a scan each 0xFF is followed by 0x00 or a restart mark, so this is the end mark.
+    if data.find(b"\xff\xd9", position) < 0:
+        raise DatasetError(
+            f"{path}: the JPEG is truncated: no end mark in its {len(data)} bytes",
+            mend=_COPY_AGAIN,
+        )
+
+
+def _with_identity_palette(data: bytes) -> bytes:
+    """The same PNG with a palette that maps each index to its own number.
+
+    A decoder then returns the indices in every channel. Grey below 8 bits becomes a palette
+    picture, since decoders stretch grey to the full range.
+    """
+    header = _PngHeader.of(data)
+    ihdr = data[16:25] + bytes([_PALETTE]) + data[26:29]
+    ramp = bytes(value for value in range(1 << header.depth) for _ in range(3))
+    kept = [data[start:end] for kind, start, end in _chunks(data) if kind in (b"IDAT", b"IEND")]
+    return b"".join([_PNG, _chunk(b"IHDR", ihdr), _chunk(b"PLTE", ramp), *kept])
+
+
+def _chunk(kind: bytes, body: bytes) -> bytes:
+    checksum = zlib.crc32(kind + body)
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", checksum)

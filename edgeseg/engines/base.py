@@ -1,0 +1,94 @@
+"""What every engine is: a context manager from float32 tensors to uint8 label maps."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+from numpy.typing import NDArray
+from typing_extensions import Self
+
+from edgeseg.card import ModelCard
+from edgeseg.errors import UsageError
+from edgeseg.ops.preprocess import preprocess, restore_labels
+
+
+class Engine(ABC):
+    """A loaded network that turns preprocessed pictures into label maps.
+
+    Not safe for concurrent calls: one thread at a time, or one engine a thread.
+
+    Attributes:
+        card: What the network is; the only source of preprocessing.
+        path: The artefact it was loaded from.
+        runtime: ``onnxruntime``, ``torch``, …
+        batch: The only batch size it takes, None where any will do.
+    """
+
+    card: ModelCard
+    path: Path
+    runtime: str
+    batch: int | None
+
+    def infer(self, batch: NDArray[np.float32]) -> NDArray[np.uint8]:
+        """Label maps of preprocessed pictures.
+
+        Args:
+            batch: float32 (N, C, height, width) as :func:`edgeseg.ops.preprocess` makes them.
+
+        Returns:
+            uint8 (N, height, width), class ids. Valid until the next call.
+
+        Raises:
+            UsageError: Shape or dtype are not those of the card.
+            InferenceError: The runtime failed.
+        """
+        expected = self.card.input.shape
+        if batch.dtype != np.float32 or batch.shape[1:] != expected:
+            raise UsageError(
+                f"{self.path.name} takes float32 (N, {', '.join(map(str, expected))}), "
+                f"not {batch.dtype} {batch.shape}"
+            )
+        if self.batch is not None and len(batch) != self.batch:
+            raise UsageError(f"{self.path.name} takes batches of {self.batch}, not {len(batch)}")
+        return self._infer(batch)
+
+    def segment(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Label map of one picture at the picture's own size.
+
+        Args:
+            image: uint8 (H, W, 3) BGR or (H, W) grey, as OpenCV reads it.
+
+        Returns:
+            uint8 (H, W), class ids.
+        """
+        tensor = preprocess(image, self.card.input)
+        labels = self.infer(tensor[np.newaxis])[0]
+        return restore_labels(labels, image.shape[:2], self.card.input)
+
+    def warm_up(self, runs: int = 2) -> None:
+        """Run on zeros, so that lazy allocations do not count against the first picture."""
+        zeros = np.zeros((self.batch or 1, *self.card.input.shape), np.float32)
+        for _ in range(runs):
+            self.infer(zeros)
+
+    @abstractmethod
+    def _infer(self, batch: NDArray[np.float32]) -> NDArray[np.uint8]:
+        """:meth:`infer` for a batch that was checked."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Release the runtime's memory; calling it twice is allowed."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
