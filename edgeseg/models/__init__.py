@@ -1,0 +1,63 @@
+"""The networks: plain ``torch.nn.Module`` from pictures (N, C, H, W) to logits of that size."""
+
+from __future__ import annotations
+
+import inspect
+from types import MappingProxyType
+
+from edgeseg.errors import RuntimeMissing, UsageError
+
+try:
+    from torch import nn
+except ModuleNotFoundError as error:
+    raise RuntimeMissing(
+        "training and checkpoints need PyTorch, which is not installed",
+        mend="pip install 'edgeseg[train]'",
+    ) from error
+
+from edgeseg.models.fcn import FCN8s
+from edgeseg.models.unet import UNetLite
+
+ARCHITECTURES: MappingProxyType[str, type[nn.Module]] = MappingProxyType(
+    {"unet-lite": UNetLite, "fcn8s": FCN8s}
+)
+"""Name on the command line and in model cards → class."""
+
+
+def build(
+    arch: str, num_classes: int, in_channels: int = 3, **options: bool | int | float | str
+) -> nn.Module:
+    """Make a network with fresh weights.
+
+    Args:
+        arch: A key of :data:`ARCHITECTURES`.
+        num_classes: Number of classes, 2…255.
+        in_channels: 3 for colour, 1 for grey.
+        **options: Keyword arguments of the architecture's class, e.g. ``width=16``.
+
+    Returns:
+        A module from float (N, in_channels, H, W) to logits (N, num_classes, H, W).
+
+    Raises:
+        UsageError: Unknown architecture or option, or a value out of range.
+    """
+    if arch not in ARCHITECTURES:
+        raise UsageError(f"no architecture {arch!r}; there are {', '.join(ARCHITECTURES)}")
+    if not 2 <= num_classes <= 255:
+        raise UsageError(f"{arch} needs 2…255 classes, not {num_classes}")
+    if in_channels not in (1, 3):
+        raise UsageError(f"{arch} takes 1 or 3 input channels, not {in_channels}")
+    defaults = default_options(arch)
+    for name, value in options.items():
+        if name not in defaults:
+            raise UsageError(f"{arch} has no option {name!r}; it has {', '.join(defaults)}")
+        if type(value) is not type(defaults[name]):
+            expected = type(defaults[name]).__name__
+            raise UsageError(f"{arch}: {name} is of type {expected}, not {value!r}")
+    return ARCHITECTURES[arch](num_classes, in_channels, **options)
+
+
+def default_options(arch: str) -> dict[str, bool | int | float | str]:
+    """The options of an architecture and their defaults."""
+    parameters = inspect.signature(ARCHITECTURES[arch]).parameters.values()
+    return {item.name: item.default for item in parameters if item.kind is item.KEYWORD_ONLY}

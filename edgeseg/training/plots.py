@@ -1,0 +1,107 @@
+"""Pictures of a training run: its curves, and what the network makes of held-out pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeseg.artifacts import atomic_path
+from edgeseg.card import ClassMap
+from edgeseg.engines.base import Engine
+from edgeseg.errors import RuntimeMissing
+from edgeseg.evaluation import Labelled, score
+from edgeseg.ops.overlay import colourise
+
+try:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+except ModuleNotFoundError as error:
+    raise RuntimeMissing(
+        "plots need matplotlib, which is not installed", mend="pip install 'edgeseg[train]'"
+    ) from error
+
+
+@dataclass(frozen=True)
+class Curves:
+    """Values an epoch, from the first; fractions of 1 for the mean IoU."""
+
+    loss: Sequence[float]
+    mean_iou: Sequence[float]
+
+
+@dataclass(frozen=True)
+class _Row:
+    mean_iou: float
+    picture: NDArray[np.uint8]
+    truth: NDArray[np.uint8]
+    prediction: NDArray[np.uint8]
+
+
+def save_curves(path: Path, curves: Curves) -> None:
+    """Draw training loss and validation mean IoU over the epochs into a PNG."""
+    epochs = range(1, len(curves.loss) + 1)
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    left = figure.add_subplot(xlabel="epoch", ylabel="training loss")
+    left.plot(epochs, curves.loss, color="#d55e00", label="training loss")
+    left.set_ylim(bottom=0)
+    right = left.twinx()
+    right.set_ylabel("validation mean IoU")
+    right.plot(epochs, curves.mean_iou, color="#009e73", label="validation mean IoU")
+    right.set_ylim(0, 1)
+    figure.legend(loc="outside upper center", ncols=2, frameon=False)
+    _save(figure, path)
+
+
+def save_predictions(
+    path: Path, engine: Engine, pictures: Sequence[Labelled], rows: int = 5
+) -> None:
+    """Draw picture | truth | prediction from the worst picture to the best into a PNG.
+
+    Args:
+        path: The PNG.
+        engine: The network.
+        pictures: Held-out pictures with their masks.
+        rows: How many to show; they are spread evenly over the ranking by mean IoU.
+    """
+    ranked = sorted(pictures, key=lambda pair: score(engine, [pair]).mean_iou)
+    places = np.unique(np.linspace(0, len(ranked) - 1, min(rows, len(ranked))).round().astype(int))
+    shown = [_row(engine, ranked[place]) for place in places]
+    figure = Figure(figsize=(7.5, 2.5 * len(shown)), layout="constrained")
+    grid = figure.subplots(len(shown), 3, squeeze=False)
+    classes = engine.card.classes
+    for axes, row in zip(grid, shown, strict=True):
+        panels = (_brightened(row.picture), _coloured(row.truth, classes))
+        for axis, panel in zip(axes, (*panels, _coloured(row.prediction, classes)), strict=True):
+            axis.imshow(panel[..., ::-1])
+            axis.set_axis_off()
+        axes[2].set_title(f"mean IoU {row.mean_iou:.3f}", fontsize=9)
+    for axis, title in zip(grid[0], ("picture", "truth", "prediction"), strict=True):
+        axis.set_title(" · ".join(filter(None, (title, axis.get_title()))), fontsize=9)
+    _save(figure, path)
+
+
+def _row(engine: Engine, pair: Labelled) -> _Row:
+    image, mask = pair
+    return _Row(score(engine, [pair]).mean_iou, image, mask, engine.segment(image))
+
+
+def _coloured(labels: NDArray[np.uint8], classes: ClassMap) -> NDArray[np.uint8]:
+    return colourise(labels, classes.palette)
+
+
+def _brightened(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Dark pictures stretched to be seen: microscopes deliver 10 of 255 levels."""
+    top = max(float(np.percentile(image, 99.5)), 1.0)
+    return cv2.convertScaleAbs(image, alpha=max(1.0, 255 / top))  # type: ignore[return-value]
+
+
+def _save(figure: Figure, path: Path) -> None:
+    # The canvas by name: pyplot would pick a window system, and fail where there is none.
+    FigureCanvasAgg(figure)
+    with atomic_path(path) as partial:
+        figure.savefig(partial, dpi=110)

@@ -1,0 +1,79 @@
+"""The PyTorch network behind the protocol of every engine: the reference for all others."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from edgeseg.card import ModelCard
+from edgeseg.engines.base import Engine
+from edgeseg.errors import DeviceError, InferenceError, NonFiniteOutput
+from edgeseg.training.checkpoint import load_checkpoint
+
+
+class TorchEngine(Engine):
+    """Runs a network in float32 with PyTorch, on the device that its weights are on.
+
+    The network is put into evaluation mode for each call and left as it was found, so that
+    one that is being trained can be evaluated.
+    """
+
+    runtime = "torch"
+    batch = None
+
+    def __init__(self, model: nn.Module, card: ModelCard, path: Path) -> None:
+        self.card = card
+        self.path = path
+        self._model: nn.Module | None = model
+
+    def _infer(self, batch: NDArray[np.float32]) -> NDArray[np.uint8]:
+        if self._model is None:
+            raise InferenceError(f"{self.path.name} was closed; open it again")
+        device = next(self._model.parameters()).device
+        training = self._model.training
+        self._model.eval()
+        try:
+            with torch.inference_mode():
+                pictures = torch.from_numpy(np.ascontiguousarray(batch)).to(
+                    device, memory_format=torch.channels_last
+                )
+                logits = self._model(pictures)
+                finite = bool(torch.isfinite(logits).all())
+                labels = logits.argmax(dim=1).to(torch.uint8).cpu().numpy()
+        except RuntimeError as error:
+            raise DeviceError(f"{self.path.name} on {device}: {error}") from error
+        finally:
+            self._model.train(training)
+        if not finite:
+            # argmax turns NaN into a class id that looks like an answer.
+            raise NonFiniteOutput(
+                f"{self.path.name}: the logits hold NaN or infinity",
+                mend="check the pictures; train again with a lower --learning-rate",
+            )
+        return np.asarray(labels, np.uint8)
+
+    def close(self) -> None:
+        """Let go of the network."""
+        self._model = None
+
+
+def open_torch(path: Path) -> TorchEngine:
+    """Load a checkpoint onto the default device; raises as ``load_checkpoint``."""
+    model, card = load_checkpoint(path)
+    return TorchEngine(place(model), card, Path(path))
+
+
+def place(model: nn.Module) -> nn.Module:
+    """The network on the default device, channels last, where convolutions are fast."""
+    model = model.to(default_device())
+    # The argument exists and the stubs of Module.to leave it out.
+    return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+
+
+def default_device() -> torch.device:
+    """The first CUDA device, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
