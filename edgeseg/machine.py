@@ -1,0 +1,217 @@
+"""What machine this is, for reports and the doctor: read from the kernel, nothing imported.
+
+Every reader returns None or an empty value where the machine does not tell; a figure without
+its machine is worth little, but a missing governor must not stop a benchmark.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import re
+import subprocess
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+CPU_FLAGS = (
+    "avx2",
+    "avx512f",
+    "avx512_vnni",
+    "avx_vnni",
+    "avx512_bf16",
+    "amx_int8",
+    "amx_bf16",
+    "asimd",
+    "asimddp",
+    "i8mm",
+    "bf16",
+    "sve",
+)
+"""Instruction sets that decide the speed of float, int8 and bf16 kernels (x86-64, then Arm)."""
+
+PACKAGES = (
+    "edgeseg",
+    "numpy",
+    "opencv-python",
+    "opencv-python-headless",
+    "opencv-contrib-python",
+    "opencv-contrib-python-headless",
+    "onnxruntime",
+    "onnxruntime-gpu",
+    "onnx",
+    "torch",
+    "tensorrt-rtx",
+    "tensorrt",
+)
+"""Distributions whose version belongs to a figure."""
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """One NVIDIA GPU as ``nvidia-smi`` names it."""
+
+    name: str
+    driver: str = ""
+    memory_mib: int | None = None
+    compute_capability: str = ""
+
+
+@dataclass(frozen=True)
+class Machine:
+    """The hardware and software that figures were measured on; no host name, no user name."""
+
+    cpu: str
+    cores: int
+    usable_cores: float
+    cpu_flags: tuple[str, ...]
+    memory_mib: int | None
+    architecture: str
+    os: str
+    kernel: str
+    board: str | None = None
+    governor: str | None = None
+    temperature_c: float | None = None
+    gpus: tuple[Gpu, ...] = ()
+    versions: dict[str, str] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return asdict(self) | {"cpu_flags": list(self.cpu_flags), "gpus": [*map(asdict, self.gpus)]}
+
+
+def describe(root: Path = Path("/")) -> Machine:
+    """Describe this machine.
+
+    Args:
+        root: Where ``proc``, ``sys`` and ``etc`` lie; another folder in tests.
+    """
+    cpuinfo = read_text(root / "proc/cpuinfo")
+    board = read_text(root / "proc/device-tree/model").rstrip("\0\n") or None
+    return Machine(
+        cpu=cpu_model(cpuinfo) or board or platform.processor() or "unknown",
+        cores=os.cpu_count() or 1,
+        usable_cores=usable_cores(root),
+        cpu_flags=cpu_flags(cpuinfo),
+        memory_mib=memory_mib(read_text(root / "proc/meminfo")),
+        architecture=platform.machine(),
+        os=os_name(read_text(root / "etc/os-release")) or platform.system(),
+        kernel=platform.release(),
+        board=board,
+        governor=read_text(root / "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor").strip()
+        or None,
+        temperature_c=temperature_c(root / "sys/class/thermal"),
+        gpus=gpus(),
+        versions={"python": platform.python_version()} | versions(PACKAGES),
+    )
+
+
+def read_text(path: Path) -> str:
+    """The text of a kernel or configuration file, empty where it cannot be read."""
+    try:
+        return path.read_text(errors="replace")
+    except OSError:
+        return ""
+
+
+def versions(names: tuple[str, ...]) -> dict[str, str]:
+    """Versions of those distributions that are installed, by metadata alone."""
+    found = {}
+    for name in names:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def cpu_model(cpuinfo: str) -> str | None:
+    """The marketing name in ``/proc/cpuinfo``; Arm kernels give none."""
+    match = re.search(r"^model name\s*:\s*(.+)$", cpuinfo, re.MULTILINE)
+    return " ".join(match[1].split()) if match else None
+
+
+def cpu_flags(cpuinfo: str) -> tuple[str, ...]:
+    """Those of :data:`CPU_FLAGS` that ``/proc/cpuinfo`` lists, in that order."""
+    match = re.search(r"^(?:flags|Features)\s*:\s*(.+)$", cpuinfo, re.MULTILINE)
+    present = set(match[1].split()) if match else set()
+    return tuple(flag for flag in CPU_FLAGS if flag in present)
+
+
+def usable_cores(root: Path = Path("/")) -> float:
+    """Cores this process may use: its affinity, and the quota of its control group."""
+    allowed = float(len(os.sched_getaffinity(0)))
+    quota = re.match(r"(\d+) (\d+)", read_text(root / "sys/fs/cgroup/cpu.max"))
+    return min(allowed, round(int(quota[1]) / int(quota[2]), 2)) if quota else allowed
+
+
+def memory_mib(meminfo: str) -> int | None:
+    """``MemTotal`` of ``/proc/meminfo`` in MiB."""
+    match = re.search(r"^MemTotal:\s+(\d+) kB", meminfo, re.MULTILINE)
+    return int(match[1]) // 1024 if match else None
+
+
+def os_name(os_release: str) -> str | None:
+    """``PRETTY_NAME`` of ``/etc/os-release``."""
+    match = re.search(r'^PRETTY_NAME="?([^"\n]+)"?$', os_release, re.MULTILINE)
+    return match[1] if match else None
+
+
+def temperature_c(thermal: Path) -> float | None:
+    """The hottest thermal zone in °C, None where the machine shows none."""
+    degrees = []
+    for zone in sorted(thermal.glob("thermal_zone*/temp")):
+        text = read_text(zone).strip()
+        if re.fullmatch(r"-?\d+", text):
+            degrees.append(int(text) / 1000)
+    return max(degrees, default=None)
+
+
+def gpus() -> tuple[Gpu, ...]:
+    """The GPUs that ``nvidia-smi`` lists; none where it is absent or fails."""
+    command = [
+        "nvidia-smi",
+        "--query-gpu=name,driver_version,memory.total,compute_cap",
+        "--format=csv,noheader,nounits",
+    ]
+    try:
+        result = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return ()
+    return parse_gpus(result.stdout) if result.returncode == 0 else ()
+
+
+def parse_gpus(listing: str) -> tuple[Gpu, ...]:
+    """Read lines of ``name, driver, MiB, compute capability``; others are passed over."""
+    found = []
+    for line in listing.splitlines():
+        fields = [part.strip() for part in line.split(",")]
+        if len(fields) == 4 and fields[0]:
+            name, driver, memory, capability = fields
+            # Boards with shared memory (Jetson, Grace) print "[N/A]" for it.
+            found.append(Gpu(name, driver, int(memory) if memory.isdigit() else None, capability))
+    return tuple(found)
+
+
+def summary(machine: Machine) -> str:
+    """One line: processor, cores, memory, GPU, system."""
+    parts = [
+        machine.cpu,
+        f"{machine.usable_cores:g} core{'' if machine.usable_cores == 1 else 's'}",
+        f"{machine.memory_mib / 1024:.0f} GiB" if machine.memory_mib else "",
+        ", ".join(gpu.name for gpu in machine.gpus) or "no GPU",
+        machine.os,
+    ]
+    return " · ".join(filter(None, parts))
+
+
+def peak_rss_mib() -> float:
+    """Peak resident memory of this process in MiB.
+
+    Not ``getrusage``: its ``ru_maxrss`` survives ``exec``, so that a small child of a large
+    parent reports the parent's memory.
+    """
+    status = Path("/proc/self/status").read_text()
+    match = re.search(r"^VmHWM:\s+(\d+) kB", status, re.MULTILINE)
+    return int(match[1]) / 1024 if match else 0.0

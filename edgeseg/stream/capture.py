@@ -1,0 +1,265 @@
+"""Opened sources: each gives one frame a call until its end, and says nothing on fd 2.
+
+All that is here belongs to the thread that opened it: OpenCV crashes when a capture is
+released while another thread reads it.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeseg.cameras import Camera, cameras
+from edgeseg.data.decode import load_image
+from edgeseg.data.folders import list_images
+from edgeseg.errors import DatasetError, OpenFailed, SourceError, UsageError
+from edgeseg.stream.diagnosis import explain_failure, no_answer
+from edgeseg.stream.source import EXAMPLES, Limits, SourceSpec
+
+_log = logging.getLogger(__name__)
+
+_EXPLAIN_S = 0.5
+_SILENT = 0
+
+
+class Frames(Protocol):
+    """An opened source.
+
+    Attributes:
+        fps: Frames a second that it states, None where it states nothing sensible.
+        declared: How many frames it states to hold, None where it does not.
+        unreadable: How many were met so far that could not be decoded.
+    """
+
+    fps: float | None
+    declared: int | None
+    unreadable: int
+
+    def read(self) -> NDArray[np.uint8] | None:
+        """The next frame, uint8 (H, W, 3) BGR and the caller's own; None at the end."""
+
+    def close(self) -> None:
+        """Release it; called once."""
+
+
+def open_frames(spec: SourceSpec) -> Frames:
+    """Open a source in its ``limits.open_s`` (and half a second to find out what failed).
+
+    Raises:
+        OpenFailed: It is not there, not readable, silent, or holds no video.
+        AuthFailed: The server wants other credentials.
+    """
+    quieten_opencv()
+    if spec.kind == "test":
+        return TestPattern(spec.size or (640, 480), spec.fps or 25.0, spec.frames)
+    if spec.kind == "pictures":
+        return _Pictures(_list_pictures(spec))
+    if spec.kind == "camera":
+        return _open_camera(spec)
+    return _open_url(spec) if spec.kind == "url" else _open_file(spec)
+
+
+def quieten_opencv() -> None:
+    """Keep FFmpeg's and OpenCV's own words off fd 2: they may hold a URL with its password.
+
+    ``OPENCV_FFMPEG_LOGLEVEL`` and ``OPENCV_LOG_LEVEL``, where the user set them, stay.
+    """
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+    os.environ.setdefault("OPENCV_VIDEOIO_V4L_SELECT_TIMEOUT", "4")
+    if "OPENCV_LOG_LEVEL" not in os.environ:
+        _set_opencv_log_level(_SILENT)
+
+
+def _set_opencv_log_level(level: int) -> None:
+    # OpenCV 4 and OpenCV 5 have it in different places.
+    setter: Callable[[int], int] | None = getattr(cv2, "setLogLevel", None)
+    if setter is None:
+        setter = cv2.utils.logging.setLogLevel
+    setter(level)
+
+
+class _Video:
+    """A file, URL or camera behind ``cv2.VideoCapture``."""
+
+    def __init__(self, capture: cv2.VideoCapture) -> None:
+        self._capture = capture
+        fps = capture.get(cv2.CAP_PROP_FPS)
+        self.fps = fps if math.isfinite(fps) and 0 < fps <= 1000 else None
+        declared = capture.get(cv2.CAP_PROP_FRAME_COUNT)
+        self.declared = int(declared) if 0 < declared < 1e12 else None
+        self.unreadable = 0
+
+    def read(self) -> NDArray[np.uint8] | None:
+        try:
+            ok, frame = self._capture.read()
+        except cv2.error as error:
+            _log.debug("read failed with code %s", error.code)
+            return None
+        if not ok or frame is None:
+            return None
+        return np.asarray(frame if frame.ndim == 3 else cv2.cvtColor(frame, cv2.COLOR_GRAY2BGR))
+
+    def close(self) -> None:
+        self._capture.release()
+
+
+class _Pictures:
+    """Picture files, one a frame; those that cannot be decoded are named and counted."""
+
+    fps: float | None = None
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self._paths = iter(paths)
+        self.declared: int | None = len(paths)
+        self.unreadable = 0
+
+    def read(self) -> NDArray[np.uint8] | None:
+        for path in self._paths:
+            try:
+                return load_image(path)
+            except DatasetError as error:
+                self.unreadable += 1
+                _log.warning("%s; it is left out", error.message)
+        return None
+
+    def close(self) -> None:
+        self._paths = iter(())
+
+
+class TestPattern:
+    """Bright discs that wander over a dark gradient; frame n is the same in every run.
+
+    Args:
+        size: (width, height), pixels.
+        fps: Frames a second that it states.
+        frames: Its length, None for endless.
+    """
+
+    __test__ = False  # not a test class, whatever pytest thinks
+
+    def __init__(self, size: tuple[int, int], fps: float, frames: int | None) -> None:
+        width, height = size
+        ramp = np.linspace(10, 70, width, dtype=np.float32)
+        self._ground = np.repeat(ramp.astype(np.uint8)[None, :, None], height, 0).repeat(3, 2)
+        self._size = size
+        self.fps: float | None = fps
+        self.declared = frames
+        self.unreadable = 0
+        self._next = 0
+
+    def read(self) -> NDArray[np.uint8] | None:
+        """The next frame, uint8 (height, width, 3) BGR; None past the last."""
+        if self._next == self.declared:
+            return None
+        frame = self._ground.copy()
+        width, height = self._size
+        for disc in range(5):
+            turn = self._next / 40 * (1 + disc / 3) + disc
+            x = round(width * (0.5 + 0.4 * math.cos(turn)))
+            y = round(height * (0.5 + 0.4 * math.sin(turn * 1.3)))
+            radius = max(2, min(width, height) * (disc + 3) // 60)
+            cv2.circle(frame, (x, y), radius, (150 + 20 * disc, 230, 240), cv2.FILLED)
+        self._next += 1
+        return frame
+
+    def close(self) -> None:
+        """There is nothing to release."""
+
+
+def _open_file(spec: SourceSpec) -> Frames:
+    path = Path(spec.target)
+    if not path.is_file():
+        raise OpenFailed(f"{spec.label}: no such file", mend=f"check the path, or {EXAMPLES}")
+    if not os.access(path, os.R_OK):
+        raise OpenFailed(f"{spec.label}: permission denied", mend=f"chmod u+r {spec.label}")
+    capture = _open_capture(str(path.absolute()), spec.limits)
+    if capture is None:
+        raise OpenFailed(
+            f"{spec.label} ({path.stat().st_size} bytes): expected a video that OpenCV can decode",
+            mend="check that it plays elsewhere; copy it again, or convert it to Matroska",
+        )
+    return _Video(capture)
+
+
+def _open_url(spec: SourceSpec) -> Frames:
+    deadline = time.monotonic() + spec.limits.open_s
+    capture = _open_capture(spec.target, spec.limits)
+    if capture is not None:
+        return _Video(capture)
+    if time.monotonic() >= deadline:
+        raise no_answer(spec)
+    raise explain_failure(spec, max(deadline, time.monotonic() + _EXPLAIN_S))
+
+
+def _open_capture(target: str, limits: Limits) -> cv2.VideoCapture | None:
+    capture = cv2.VideoCapture()
+    options = (
+        *(cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, round(limits.open_s * 1000)),
+        *(cv2.CAP_PROP_READ_TIMEOUT_MSEC, round(limits.read_s * 1000)),
+    )
+    try:
+        opened = capture.open(target, cv2.CAP_FFMPEG, options)
+    except cv2.error as error:
+        _log.debug("open failed with code %s", error.code)
+        opened = False
+    return capture if opened else None
+
+
+def _open_camera(spec: SourceSpec) -> Frames:
+    device = Path(spec.target)
+    if not device.exists():
+        raise _no_camera(spec, "there is no such device")
+    if not os.access(device, os.R_OK | os.W_OK):
+        raise OpenFailed(
+            f"{spec.label} ({device}): permission denied",
+            mend="sudo usermod -aG video $USER, then log in again",
+        )
+    capture = cv2.VideoCapture()
+    if not capture.open(str(device), cv2.CAP_V4L2):
+        raise _no_camera(spec, "it is in use, or it is no capture device")
+    _ask_for_format(capture, spec)
+    return _Video(capture)
+
+
+def _ask_for_format(capture: cv2.VideoCapture, spec: SourceSpec) -> None:
+    """Size and rate as the user wants them, and a word where the camera gives others."""
+    if spec.size:
+        # Raw frames of 720p and more do not fit through USB 2 at full rate.
+        capture.set(cv2.CAP_PROP_FOURCC, cv2.VideoWriter.fourcc(*"MJPG"))
+        capture.set(cv2.CAP_PROP_FRAME_WIDTH, spec.size[0])
+        capture.set(cv2.CAP_PROP_FRAME_HEIGHT, spec.size[1])
+    if spec.fps:
+        capture.set(cv2.CAP_PROP_FPS, spec.fps)
+    width = round(capture.get(cv2.CAP_PROP_FRAME_WIDTH))
+    height = round(capture.get(cv2.CAP_PROP_FRAME_HEIGHT))
+    if spec.size and spec.size != (width, height):
+        _log.warning(
+            "%s: asked for %dx%d, the camera gives %dx%d", spec.label, *spec.size, width, height
+        )
+
+
+def _no_camera(spec: SourceSpec, why: str) -> SourceError:
+    return OpenFailed(
+        f"{spec.label} ({spec.target}): {why}; found {_listing(cameras())}", mend=EXAMPLES
+    )
+
+
+def _listing(found: Sequence[Camera]) -> str:
+    named = ", ".join(f"{camera.device} ({camera.name})" for camera in found)
+    return named or "no /dev/video* devices"
+
+
+def _list_pictures(spec: SourceSpec) -> list[Path]:
+    try:
+        return list_images(Path(spec.target))
+    except UsageError as error:
+        raise OpenFailed(error.message, mend=error.mend) from error

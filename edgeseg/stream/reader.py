@@ -1,0 +1,335 @@
+"""The thread that reads a source, and the places where its frames wait.
+
+Only this thread opens, reads and closes. A live source is connected again for ever::
+
+    starting → ok ⇄ stalled → reconnecting → ok …      (a live source)
+    starting → ok → ended                              (a file, pictures)
+
+Whether a source is stalled is told by our own monotonic clock: OpenCV returns old frames
+with ``ok=True`` after a read that timed out.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+import time
+from collections import deque
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeseg.errors import EdgesegError, OpenFailed, SourceError, SourceLost
+from edgeseg.stream.capture import Frames, open_frames
+from edgeseg.stream.source import SourceSpec
+
+_log = logging.getLogger(__name__)
+
+State = Literal["starting", "ok", "stalled", "reconnecting", "ended", "failed"]
+
+_SLACK = 0.01
+"""Share of the declared frames that may be missing at a file's end before it counts as cut.
+
+Containers without an index state a duration, from which OpenCV works the number out."""
+
+_TIMED_OUT = 0.95
+"""Share of the read time-out from which on a read counts as timed out."""
+
+
+@dataclass(frozen=True, eq=False)
+class Captured:
+    """A frame as it left the source.
+
+    Attributes:
+        index: Number of the frame in the source, from 0; gaps are frames that were dropped.
+        frame: uint8 (H, W, 3) BGR.
+        captured_at: Seconds of the monotonic clock when the read returned.
+        capture_ms: How long the read took; for a live source that is mostly waiting.
+    """
+
+    index: int
+    frame: NDArray[np.uint8]
+    captured_at: float
+    capture_ms: float
+
+
+class Slot:
+    """Where frames wait between two threads.
+
+    Args:
+        places: How many may wait.
+        newest_wins: A frame that finds no place pushes the oldest out, which is counted;
+            otherwise it waits.
+    """
+
+    def __init__(self, places: int, *, newest_wins: bool) -> None:
+        self._places = places
+        self._newest_wins = newest_wins
+        self._items: deque[Captured] = deque()
+        self._changed = threading.Condition()
+        self._closed = False
+        self.dropped = 0
+
+    def put(self, item: Captured) -> None:
+        """Leave a frame; after :meth:`close` it is thrown away."""
+        with self._changed:
+            while len(self._items) >= self._places and not self._closed:
+                if self._newest_wins:
+                    self._items.popleft()
+                    self.dropped += 1
+                else:
+                    self._changed.wait()
+            if not self._closed:
+                self._items.append(item)
+                self._changed.notify_all()
+
+    def get(self, timeout: float) -> Captured | None:
+        """Take the frame that waited longest; None when none comes within ``timeout`` seconds."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._items or self._closed, timeout)
+            if not self._items:
+                return None
+            item = self._items.popleft()
+            self._changed.notify_all()
+            return item
+
+    def forgive(self) -> None:
+        """Count drops from here on."""
+        with self._changed:
+            self.dropped = 0
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing waits."""
+        return not self._items
+
+    def close(self, *, forget: bool = False) -> None:
+        """Take no more frames; those that wait stay to be taken unless ``forget``."""
+        with self._changed:
+            self._closed = True
+            if forget:
+                self._items.clear()
+            self._changed.notify_all()
+
+
+class Reader:
+    """Reads one source in a thread of its own.
+
+    Args:
+        spec: The source.
+        realtime: The newest frame counts and files play at their own rate; otherwise every
+            frame counts and the reader waits for the consumer.
+        strict: A file that ends before its declared end is an error.
+    """
+
+    def __init__(self, spec: SourceSpec, *, realtime: bool, strict: bool) -> None:
+        self.spec = spec
+        self.fps: float | None = None
+        self.error: EdgesegError | None = None
+        self.reconnects = 0
+        self.bad_frames = 0
+        self._realtime = realtime
+        self._strict = strict
+        self._limits = limits = spec.limits
+        self._slot = Slot(1 if realtime else limits.queued, newest_wins=realtime)
+        self._state: State = "starting"
+        self._moving = threading.Lock()
+        self._stopping = threading.Event()
+        self._first = threading.Event()
+        self._count = 0
+        self._waiting_since: float | None = None
+        self._waited = 0.0
+        self._thread = threading.Thread(
+            target=self._run, name=f"edgeseg reader of {spec.label}", daemon=True
+        )
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def wait_for_first(self, timeout: float) -> bool:
+        """Whether the first frame is there, or none will ever come."""
+        return self._first.wait(timeout)
+
+    def get(self, timeout: float) -> Captured | None:
+        """The next frame, None when none comes within ``timeout`` seconds."""
+        captured = self._slot.get(timeout)
+        self._look_at_the_clock()
+        return captured
+
+    @property
+    def state(self) -> State:
+        """Where the source stands now."""
+        self._look_at_the_clock()
+        return self._state
+
+    @property
+    def done(self) -> bool:
+        """Whether the source is over and all its frames were taken."""
+        return self._state in ("ended", "failed") and self._slot.empty
+
+    @property
+    def dropped(self) -> int:
+        """Frames that a newer one pushed out before they were taken."""
+        return self._slot.dropped
+
+    def forgive_drops(self) -> None:
+        """Count drops from here on."""
+        self._slot.forgive()
+
+    def close(self, timeout: float = 0.25) -> bool:
+        """Stop; whether the thread is over. One that sits in a read ends when that returns."""
+        self._stopping.set()
+        self._slot.close(forget=True)
+        if self._thread.ident is not None:
+            self._thread.join(timeout)
+        return not self._thread.is_alive()
+
+    def _run(self) -> None:
+        try:
+            if self.spec.live:
+                self._read_for_ever()
+            else:
+                self._read_to_the_end()
+        except EdgesegError as error:
+            self._fail(error)
+        except Exception as error:
+            _log.debug("the reader failed", exc_info=True)
+            self._fail(
+                SourceError(f"{self.spec.label}: the reader failed ({type(error).__name__})")
+            )
+        finally:
+            self._slot.close()
+            self._first.set()
+
+    def _fail(self, error: EdgesegError) -> None:
+        self.error = error
+        self._move("failed")
+
+    def _read_to_the_end(self) -> None:
+        frames = self._session()
+        if self._stopping.is_set():
+            return
+        if not self._count:
+            raise OpenFailed(
+                f"{self.spec.label}: no frame can be read",
+                mend="check that it plays elsewhere, or copy it again",
+            )
+        self._compare_with_declared(frames)
+        self._move("ended")
+
+    def _compare_with_declared(self, frames: Frames) -> None:
+        declared = frames.declared or 0
+        missing = max(0, declared - self._count)
+        if missing <= _SLACK * declared and not frames.unreadable:
+            return
+        self.bad_frames = missing
+        found = f"{self._count} of {declared} frames could be read"
+        if self._strict:
+            raise SourceLost(
+                f"{self.spec.label}: {found}; it is truncated or corrupt",
+                mend="copy it again; without --strict the stream takes what can be read",
+            )
+        _log.warning("%s: %s; it is truncated or corrupt", self.spec.label, found)
+
+    def _read_for_ever(self) -> None:
+        failures = 0
+        while not self._stopping.is_set():
+            before = self._count
+            self._waited = 0.0
+            why = "the connection ended"
+            try:
+                self._session()
+                if self._waited >= _TIMED_OUT * self._limits.read_s:
+                    why = f"no frame for {self._waited:.1f} s"
+            except SourceError as error:
+                if not self._count:
+                    raise
+                why = error.message
+            if self._stopping.is_set():
+                return
+            if not self._count:
+                raise OpenFailed(
+                    f"{self.spec.label}: opened, but no frame came",
+                    mend="check that the camera sends pictures",
+                )
+            self._move("reconnecting", why)
+            failures = 0 if self._count > before else failures + 1
+            self._stopping.wait(self._delay(failures))
+
+    def _delay(self, failures: int) -> float:
+        waits = self._limits.backoff_s
+        jitter = random.uniform(-1, 1) * self._limits.jitter
+        return waits[min(failures, len(waits) - 1)] * (1 + jitter)
+
+    def _session(self) -> Frames:
+        """Open, read until nothing comes, close."""
+        frames = open_frames(self.spec)
+        try:
+            self.fps = frames.fps
+            self._pump(frames)
+        finally:
+            frames.close()
+        return frames
+
+    def _pump(self, frames: Frames) -> None:
+        pace = _Pace(frames.fps or 25.0) if self._realtime and not self.spec.live else None
+        while not self._stopping.is_set():
+            start = time.monotonic()
+            self._waiting_since = start
+            frame = frames.read()
+            took = time.monotonic() - start
+            self._waiting_since = None
+            self.bad_frames = frames.unreadable
+            # After a time-out OpenCV may hand out the frame before once more, as if it were new.
+            if frame is None or (self.spec.live and took >= _TIMED_OUT * self._limits.read_s):
+                self._waited = took
+                return
+            if pace is not None:
+                pace.wait(self._stopping)
+            self._deliver(frame, took)
+
+    def _deliver(self, frame: NDArray[np.uint8], took: float) -> None:
+        captured = Captured(self._count, frame, time.monotonic(), took * 1000)
+        self._count += 1
+        if self._state != "ok":
+            self._move("ok", f"{frame.shape[1]}x{frame.shape[0]}")
+        self._slot.put(captured)
+        self._first.set()
+
+    def _look_at_the_clock(self) -> None:
+        since = self._waiting_since
+        if not self.spec.live or self._state != "ok" or since is None:
+            return
+        if time.monotonic() - since >= self._limits.stalled_s:
+            self._move("stalled", f"no frame for {self._limits.stalled_s:g} s", only_from="ok")
+
+    def _move(self, state: State, why: str = "", only_from: State | None = None) -> None:
+        """Change state and say so once."""
+        with self._moving:
+            before = self._state
+            if before == state or only_from not in (None, before):
+                return
+            self._state = state
+            self.reconnects += before == "reconnecting" and state == "ok"
+        if state != "failed":  # that is raised, and said there
+            level = logging.WARNING if state in ("stalled", "reconnecting") else logging.INFO
+            _log.log(level, "%s: %s%s", self.spec.label, state, f" ({why})" if why else "")
+
+
+class _Pace:
+    """Lets frames of a file pass at the rate at which they were filmed."""
+
+    def __init__(self, fps: float) -> None:
+        self._interval = 1 / fps
+        self._due = time.monotonic()
+
+    def wait(self, stopping: threading.Event) -> None:
+        left = self._due - time.monotonic()
+        if left > 0:
+            stopping.wait(left)
+        # After a hold-up the clock starts anew, else the backlog would pass in a burst.
+        self._due = max(self._due, time.monotonic() - self._interval) + self._interval

@@ -1,0 +1,179 @@
+"""Run a stream into its sinks until it ends, and say how it went."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from types import FrameType
+from typing import Any
+
+from edgeseg.latency import StageClock
+from edgeseg.machine import peak_rss_mib
+from edgeseg.stream.loop import Stream, StreamResult
+from edgeseg.stream.reader import State
+from edgeseg.stream.sinks import Sink, SourceInfo, StopStream
+
+_log = logging.getLogger(__name__)
+
+STAGES = ("capture", "preprocess", "infer", "postprocess", "sink")
+
+
+@dataclass(frozen=True)
+class SourceReport:
+    """How a source ended: label with masked password, last state, connections made anew."""
+
+    label: str
+    state: State
+    reconnects: int
+
+
+@dataclass(frozen=True)
+class StreamReport:
+    """How a stream went. Values that no frame gave are None.
+
+    Attributes:
+        frames: Results that reached the sinks.
+        dropped: Frames that gave way to newer ones.
+        seconds: From the first frame being ready until the end.
+        fps: ``frames / seconds``.
+        inference_fps: 1000 / median of the ``infer`` stage: what the engine alone would do.
+        frame_age_ms: From capture until the sinks are handed the result; p50, p95, p99.
+        stages_ms: p50 and p99 of each stage. ``capture`` holds the wait for the camera,
+            ``postprocess`` the label map at frame size and the overlay if a sink wants it.
+        peak_rss_mib: Most memory the process ever held.
+        sources: The sources.
+    """
+
+    frames: int
+    dropped: int
+    seconds: float
+    fps: float
+    inference_fps: float | None
+    frame_age_ms: dict[str, float | None]
+    stages_ms: dict[str, dict[str, float | None]]
+    peak_rss_mib: float
+    sources: tuple[SourceReport, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON takes it, under the same names."""
+        return asdict(self) | {"sources": [asdict(source) for source in self.sources]}
+
+
+def run(stream: Stream, sinks: Sequence[Sink] = ()) -> StreamReport:
+    """Open ``stream``, hand each result to the sinks in order, and report.
+
+    SIGINT and SIGTERM end it cleanly when it is called in the main thread. A sink that raises
+    is switched off with one error in the log, and the others go on.
+
+    Raises:
+        EdgesegError: As opening and iterating ``stream`` and opening the sinks do. Sinks that
+            were opened are closed.
+    """
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(stop_on_signals(stream.stop))
+        stack.enter_context(stream)
+        stage = stack.enter_context(contextlib.closing(_SinkStage(stream, sinks)))
+        for result in stream:
+            stage.take(result)
+        return _report(stream)
+
+
+@contextlib.contextmanager
+def stop_on_signals(stop: Callable[[], None]) -> Iterator[None]:
+    """Call ``stop`` on SIGINT and SIGTERM instead of dying; a second signal is not caught.
+
+    Does nothing outside the main thread, where Python allows no signal handlers.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def handle(_number: int, _frame: FrameType | None) -> None:
+        stop()
+        for each, handler in before.items():
+            signal.signal(each, handler)
+
+    for number in before:
+        signal.signal(number, handle)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+class _SinkStage:
+    """The sinks that still work."""
+
+    def __init__(self, stream: Stream, sinks: Sequence[Sink]) -> None:
+        self._stream = stream
+        self._clock: StageClock = stream.clock
+        self._sinks: list[Sink] = []
+        info = SourceInfo(stream.spec.label, stream.fps, stream.realtime)
+        try:
+            for sink in sinks:
+                sink.open(info)
+                self._sinks.append(sink)
+        except BaseException:
+            self.close()
+            raise
+
+    def take(self, result: StreamResult) -> None:
+        with self._clock.measure("postprocess"):
+            result.mask()
+            if any(sink.shows_overlay for sink in self._sinks):
+                result.overlay()
+        self._clock.add("age", (time.monotonic() - result.captured_at) * 1000)
+        with self._clock.measure("sink"):
+            for sink in tuple(self._sinks):
+                self._write(sink, result)
+
+    def _write(self, sink: Sink, result: StreamResult) -> None:
+        try:
+            sink.write(result)
+        except StopStream:
+            self._stream.stop()
+        except Exception as error:
+            _log.error("%s failed and is off: %s", sink, error)
+            self._sinks.remove(sink)
+            _close(sink)
+
+    def close(self) -> None:
+        for sink in self._sinks:
+            _close(sink)
+
+
+def _close(sink: Sink) -> None:
+    try:
+        sink.close()
+    except Exception as error:
+        _log.error("%s could not be closed: %s", sink, error)
+
+
+def _report(stream: Stream) -> StreamReport:
+    seconds = stream.seconds
+    stages = {stage: _points(stream.clock, stage, (50, 99)) for stage in STAGES}
+    infer = stages["infer"]["p50"]
+    return StreamReport(
+        frames=stream.frames,
+        dropped=stream.dropped,
+        seconds=seconds,
+        fps=stream.frames / seconds if seconds > 0 else 0.0,
+        inference_fps=1000 / infer if infer else None,
+        frame_age_ms=_points(stream.clock, "age", (50, 95, 99)),
+        stages_ms=stages,
+        peak_rss_mib=round(peak_rss_mib(), 1),
+        sources=(SourceReport(stream.spec.label, stream.state, stream.reconnects),),
+    )
+
+
+def _points(clock: StageClock, stage: str, points: tuple[int, ...]) -> dict[str, float | None]:
+    if not clock.count(stage):
+        return {f"p{point}": None for point in points}
+    return dict(clock.percentiles(stage, points))

@@ -1,0 +1,280 @@
+"""Where results go: a recording, mask files, JSON lines. The window is in ``window.py``."""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, TextIO
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeseg.errors import UsageError
+from edgeseg.ops.overlay import class_areas
+from edgeseg.stream.capture import quieten_opencv
+from edgeseg.stream.loop import StreamResult
+
+_log = logging.getLogger(__name__)
+
+_WRITE_BUFFER = 256 * 1024
+"""FFmpeg writes a file in pieces of this size."""
+
+
+class StopStream(Exception):
+    """Raised by a sink whose user wants no more: a closed window, a closed pipe."""
+
+
+@dataclass(frozen=True)
+class SourceInfo:
+    """What a sink may want to know before the first result.
+
+    Attributes:
+        label: The source, passwords masked.
+        fps: Frames a second that it states, None where it does not.
+        realtime: Frames may be missing between two results.
+    """
+
+    label: str
+    fps: float | None
+    realtime: bool
+
+
+class Sink(Protocol):
+    """Takes results. What ``open`` raises ends the run; what ``write`` raises, the sink."""
+
+    @property
+    def shows_overlay(self) -> bool:
+        """Whether it asks results for their overlay, which is then drawn before."""
+
+    def open(self, source: SourceInfo) -> None:
+        """Called once before the first result."""
+
+    def write(self, result: StreamResult) -> None:
+        """Called for each result; must leave its arrays unchanged."""
+
+    def close(self) -> None:
+        """Called once at the end, or after ``write`` raised."""
+
+
+class Recording:
+    """Overlays as a Matroska file of JPEG frames.
+
+    Matroska stays readable when the process is killed. Each frame is a picture of its own:
+    FFmpeg keeps up to 256 KiB back, which is a fraction of a second of a camera's pictures as
+    JPEG, but minutes of a still scene as MPEG-4.
+
+    Frames of a realtime source are repeated where others were dropped, so that the recording
+    plays at the speed of the scene; a gap longer than a second is shortened to a second.
+    Frames of another size than the first are scaled to it.
+
+    Args:
+        path: ``NAME.mkv``; must not exist.
+    """
+
+    shows_overlay = True
+
+    def __init__(self, path: Path) -> None:
+        if path.suffix.lower() != ".mkv":
+            raise UsageError(
+                f"{path}: recordings are Matroska, which survives a crash",
+                mend=f"name it {path.with_suffix('.mkv')}",
+            )
+        self.path = path
+        self.frames = 0
+        self._writer: cv2.VideoWriter | None = None
+        self._size = (0, 0)
+        self._fps = 25.0
+        self._realtime = False
+        self._began = 0.0
+        self._last = np.empty(0, np.uint8)
+        self._seen_size = 0
+        self._unconfirmed = 0
+        self._resized = False
+
+    def __str__(self) -> str:
+        return f"the recording {self.path}"
+
+    def open(self, source: SourceInfo) -> None:
+        """Raises UsageError if the file exists or cannot be made."""
+        quieten_opencv()
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self.path.open("xb").close()
+        except FileExistsError as error:
+            raise UsageError(f"{self.path} exists already", mend=f"rm {self.path}") from error
+        except OSError as error:
+            raise UsageError(
+                f"cannot write {self.path}: {error.strerror}", mend="choose another folder"
+            ) from error
+        self._fps = source.fps or 25.0
+        self._realtime = source.realtime
+
+    def write(self, result: StreamResult) -> None:
+        """Raises OSError when the disk is full."""
+        picture = result.overlay()
+        if self._writer is None:
+            self._begin(picture, result.captured_at)
+        elif (picture.shape[1], picture.shape[0]) != self._size:
+            picture = self._fitted(picture)
+        for _ in range(self._gap(result.captured_at)):
+            self._append(self._last)
+        self._append(picture)
+        self._last = picture
+
+    def close(self) -> None:
+        """Write the index; without a frame no file stays."""
+        if self._writer is not None:
+            self._writer.release()
+            self._writer = None
+        elif self.path.is_file() and self.path.stat().st_size == 0:
+            self.path.unlink()
+
+    def _begin(self, picture: NDArray[np.uint8], captured_at: float) -> None:
+        self._size = (picture.shape[1], picture.shape[0])
+        self._began = captured_at
+        writer = cv2.VideoWriter()
+        codec = cv2.VideoWriter.fourcc(*"MJPG")
+        if not writer.open(str(self.path), cv2.CAP_FFMPEG, codec, self._fps, self._size):
+            raise OSError("this OpenCV cannot write JPEG video into Matroska")
+        self._writer = writer
+        self._last = picture
+
+    def _fitted(self, picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        if not self._resized:
+            _log.warning(
+                "%s: a frame is %dx%d; it is scaled to %dx%d as the first",
+                *(self.path, picture.shape[1], picture.shape[0], *self._size),
+            )
+            self._resized = True
+        return np.asarray(cv2.resize(picture, self._size, interpolation=cv2.INTER_AREA), np.uint8)
+
+    def _gap(self, captured_at: float) -> int:
+        """How often to repeat the frame before, so that the next stands at its capture time."""
+        if not self._realtime:
+            return 0
+        missing = round((captured_at - self._began) * self._fps) - self.frames
+        longest = max(1, round(self._fps))
+        if missing > longest:
+            self._began += (missing - longest) / self._fps
+        return min(max(0, missing), longest)
+
+    def _append(self, picture: NDArray[np.uint8]) -> None:
+        assert self._writer is not None
+        written: bool | None = self._writer.write(picture)
+        if written is False or (written is None and not self._grows(picture)):
+            raise OSError("cannot write on (is the disk full?)")
+        self.frames += 1
+
+    def _grows(self, picture: NDArray[np.uint8]) -> bool:
+        """Stands in for the return value that OpenCV 4 lacks."""
+        # A JPEG needs 12 bits for 16 × 16 black pixels; twice the buffer of those must show.
+        least = 100 + picture.shape[0] * picture.shape[1] // 256
+        self._unconfirmed += least
+        if self._unconfirmed < 2 * _WRITE_BUFFER:
+            return True
+        size = self.path.stat().st_size
+        grown = size > self._seen_size
+        self._seen_size, self._unconfirmed = size, 0
+        return grown
+
+
+class Masks:
+    """Label maps at frame size as ``FOLDER/000042.png``, grey value = class id."""
+
+    shows_overlay = False
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __str__(self) -> str:
+        return f"the mask folder {self.folder}"
+
+    def open(self, source: SourceInfo) -> None:  # noqa: ARG002 - the Sink protocol's
+        """Raises UsageError if the folder cannot be made."""
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UsageError(
+                f"cannot make {self.folder}: {error.strerror}", mend="choose another folder"
+            ) from error
+
+    def write(self, result: StreamResult) -> None:
+        """Raises OSError when the disk is full; no half file stays."""
+        path = self.folder / f"{result.index:06d}.png"
+        # OpenCV's own file writing does not say that the disk is full.
+        encoded = cv2.imencode(".png", result.mask(), (cv2.IMWRITE_PNG_COMPRESSION, 1))[1]
+        try:
+            path.write_bytes(encoded.tobytes())
+        except OSError:
+            path.unlink(missing_ok=True)
+            raise
+
+    def close(self) -> None:
+        """There is nothing to release."""
+
+
+class JsonLines:
+    """A line of JSON a frame: areas of the classes and where the time went.
+
+    Keys: ``frame`` (number in the source), ``source``, ``captured_at`` (monotonic seconds),
+    ``age_ms``, ``width``, ``height``, ``areas_px`` (pixels of each class at frame size),
+    ``stages_ms``.
+
+    Args:
+        target: A path, which is overwritten, or an open text stream, which stays open.
+    """
+
+    shows_overlay = False
+
+    def __init__(self, target: Path | TextIO) -> None:
+        self._target = target
+        self._stream: TextIO | None = None
+
+    def __str__(self) -> str:
+        name = self._target if isinstance(self._target, Path) else "the output"
+        return f"the JSON lines to {name}"
+
+    def open(self, source: SourceInfo) -> None:  # noqa: ARG002 - the Sink protocol's
+        """Raises UsageError if the file cannot be made."""
+        if not isinstance(self._target, Path):
+            self._stream = self._target
+            return
+        try:
+            self._target.parent.mkdir(parents=True, exist_ok=True)
+            self._stream = self._target.open("w", encoding="utf-8")
+        except OSError as error:
+            raise UsageError(
+                f"cannot write {self._target}: {error.strerror}", mend="choose another folder"
+            ) from error
+
+    def write(self, result: StreamResult) -> None:
+        """Raises StopStream when nobody reads the pipe any more."""
+        assert self._stream is not None
+        try:
+            self._stream.write(json.dumps(describe(result)) + "\n")
+            self._stream.flush()
+        except BrokenPipeError as error:
+            raise StopStream from error
+
+    def close(self) -> None:
+        """Close the file, unless it was given open."""
+        if self._stream is not None and self._stream is not self._target:
+            self._stream.close()
+
+
+def describe(result: StreamResult) -> dict[str, Any]:
+    """What :class:`JsonLines` writes of a result."""
+    areas = class_areas(result.mask(), len(result.classes))
+    return {
+        "frame": result.index,
+        "source": result.source,
+        "captured_at": result.captured_at,
+        "age_ms": round(result.age_ms, 3),
+        "width": result.frame.shape[1],
+        "height": result.frame.shape[0],
+        "areas_px": dict(zip(result.classes.names, areas.tolist(), strict=True)),
+        "stages_ms": {name: round(value, 3) for name, value in result.stages_ms.items()},
+    }

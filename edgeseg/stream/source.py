@@ -1,0 +1,212 @@
+"""What a stream reads from: the text a user gives, parsed, with its passwords masked.
+
+=========================== ======================================================
+``camera:0``, ``0``         V4L2 camera ``/dev/video0``; ``camera:0:1280x720@30``
+``/dev/video0``             the same by path, ``/dev/v4l/by-id/…`` too
+``rtsp://…``, ``rtsps://…`` network camera, RTSP over TCP
+``http://…``, ``https://…`` MJPEG camera, or a video file by URL
+``drive.mkv``               video file
+``frames/``, ``*.png``      pictures, in order of their names
+``test:640x480@25``         moving test pattern; ``test:?frames=100`` ends
+=========================== ======================================================
+"""
+
+from __future__ import annotations
+
+import glob
+import re
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Literal
+from urllib.parse import urlsplit
+
+from edgeseg.data.decode import PICTURE_SUFFIXES
+from edgeseg.errors import UsageError
+
+Kind = Literal["camera", "url", "file", "pictures", "test"]
+
+VIDEOS = (".mkv", ".mp4", ".avi", ".mov", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".flv")
+SCHEMES = ("rtsp", "rtsps", "http", "https")
+
+EXAMPLES = """\
+stream something else:
+  edgeseg stream --source drive.mkv
+  edgeseg stream --source rtsp://user:password@192.168.1.20:554/stream1
+  edgeseg stream --source test:640x480@25"""
+"""Ends of error messages: what works on a machine without camera."""
+
+_SIZE = r"(?P<width>\d{1,5})x(?P<height>\d{1,5})"
+_FPS = r"@(?P<fps>\d{1,4}(?:\.\d{1,3})?)"
+_CAMERA = re.compile(rf"(?:camera:)?(?P<index>\d{{1,3}})(?::(?:{_SIZE})?(?:{_FPS})?)?")
+_TEST = re.compile(rf"test:(?:{_SIZE})?(?:{_FPS})?(?:\?frames=(?P<frames>\d{{1,9}}))?")
+_SECRET = re.compile(r"(?i)((?:pas|pwd|token|secret|key|auth|sig)[a-z]*=)[^&;#?/]+")
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Time-outs of a source, in seconds of the monotonic clock.
+
+    Attributes:
+        open_s: An open that takes longer has failed.
+        read_s: A live source that delivers nothing for so long is lost.
+        stalled_s: … and is said to be stalled after this.
+        backoff_s: Waits before the first, second, … attempt to connect again; the last repeats.
+        jitter: Share by which a wait varies, so that many readers do not knock in step.
+        queued: Frames that may wait where every frame counts.
+    """
+
+    open_s: float = 5.0
+    read_s: float = 4.0
+    stalled_s: float = 2.0
+    backoff_s: tuple[float, ...] = (0.5, 1.0, 2.0, 4.0, 5.0)
+    jitter: float = 0.2
+    queued: int = 4
+
+
+@dataclass(frozen=True)
+class SourceSpec:
+    """A source that was parsed and not yet opened.
+
+    Attributes:
+        kind: Who opens it.
+        target: Path, URL with its credentials, or ``""``; never in the repr, a log or a report.
+        label: The same for people to see: user and password are masked.
+        live: A camera: its end is a loss, after which the reader connects again.
+        size: (width, height) that was asked for, None for the source's own.
+        fps: Frames a second that were asked for, None for the source's own.
+        frames: Where a test pattern ends, None for never.
+        limits: Time-outs.
+    """
+
+    kind: Kind
+    target: str = field(repr=False)
+    label: str
+    live: bool = False
+    size: tuple[int, int] | None = None
+    fps: float | None = None
+    frames: int | None = None
+    limits: Limits = field(default=Limits(), repr=False)
+
+    @property
+    def realtime(self) -> bool:
+        """Whether the newest frame counts rather than every frame, unless the user says so."""
+        return self.live or self.kind == "test"
+
+    def __str__(self) -> str:
+        return self.label
+
+
+def parse_source(source: str | int | Path | SourceSpec) -> SourceSpec:
+    """Parse what a user gives as source; the module's docstring lists the forms.
+
+    Nothing is opened; that a file is missing shows when the stream starts.
+
+    Raises:
+        UsageError: The text is none of the forms. It never holds a part of a password.
+    """
+    if isinstance(source, SourceSpec):
+        return source
+    if isinstance(source, Path):
+        return _path(str(source))
+    return _text(str(source).strip())
+
+
+def _text(text: str) -> SourceSpec:
+    if text.startswith("test:"):
+        return _test(text)
+    if text.startswith("camera:") or text.isdecimal():
+        return _camera(text)
+    if text.startswith("/dev/"):
+        return SourceSpec("camera", text, text, live=True)
+    if "://" in text:
+        return _url(text)
+    if not text:
+        raise UsageError("the source is empty", mend=EXAMPLES)
+    return _path(text)
+
+
+def _camera(text: str) -> SourceSpec:
+    match = _CAMERA.fullmatch(text)
+    if match is None:
+        raise UsageError(
+            f"{text!r} is no camera; write camera:0 or camera:0:1280x720@30", mend=EXAMPLES
+        )
+    size, fps = _size_and_fps(match)
+    index = int(match["index"])
+    return SourceSpec("camera", f"/dev/video{index}", f"camera:{index}", True, size, fps)
+
+
+def _test(text: str) -> SourceSpec:
+    match = _TEST.fullmatch(text)
+    if match is None:
+        raise UsageError(
+            f"{text!r} is no test pattern; write test:, test:640x480@25 or test:?frames=100"
+        )
+    size, fps = _size_and_fps(match)
+    frames = int(match["frames"]) if match["frames"] else None
+    if frames == 0:
+        raise UsageError(f"{text!r} has no frames")
+    return SourceSpec("test", "", text, False, size, fps, frames)
+
+
+def _size_and_fps(match: re.Match[str]) -> tuple[tuple[int, int] | None, float | None]:
+    size = (int(match["width"]), int(match["height"])) if match["width"] else None
+    fps = float(match["fps"]) if match["fps"] else None
+    if size and (min(size) < 16 or max(size) > 16_384):
+        raise UsageError(f"a frame of {size[0]}x{size[1]} pixels; 16 to 16384 a side are possible")
+    if fps is not None and not 0 < fps <= 1000:
+        raise UsageError(f"{fps:g} frames a second; more than 0 and at most 1000 are possible")
+    return size, fps
+
+
+def _path(text: str) -> SourceSpec:
+    path = Path(text).expanduser()
+    missing_pattern = glob.has_magic(text) and not path.exists()
+    if path.is_dir() or missing_pattern or path.suffix.lower() in PICTURE_SUFFIXES:
+        return SourceSpec("pictures", str(path), text)
+    return SourceSpec("file", str(path), text)
+
+
+def _url(text: str) -> SourceSpec:
+    scheme, _, rest = text.partition("://")
+    scheme = scheme.lower()
+    if scheme not in SCHEMES:
+        raise UsageError(
+            f"sources of the kind {scheme}:// are not read; {', '.join(SCHEMES)} and paths are",
+            mend=EXAMPLES,
+        )
+    authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
+    # A password with a raw / ? # or @ ends the host early. What follows would go to a log as
+    # a path, and part of it to DNS as a host: so nothing that may be one is let through.
+    if "@" in rest[len(authority) :] and ":" in authority:
+        raise UsageError(
+            f"{scheme}://***: an '@' stands behind the host",
+            mend="percent-encode the password: %2F for /, %3F for ?, %23 for #, %40 for @ "
+            "(and %40 for an @ in the path)",
+        )
+    host, port_fits = _host(f"{scheme}://{authority}")
+    if not host or not port_fits:
+        raise UsageError(
+            f"{scheme}://***: no host, or a port that is no number from 1 to 65535",
+            mend=f"write {scheme}://host:port/path; percent-encode a password with : / ? # or @",
+        )
+    suffix = PurePosixPath(urlsplit(text).path).suffix.lower()
+    live = not (scheme in ("http", "https") and suffix in VIDEOS)
+    return SourceSpec("url", f"{scheme}://{rest}", _mask(scheme, authority, rest), live)
+
+
+def _host(url: str) -> tuple[str, bool]:
+    """The host, and whether the port is one."""
+    try:
+        parts = urlsplit(url)
+        return parts.hostname or "", parts.port != 0
+    except ValueError:
+        return "", False
+
+
+def _mask(scheme: str, authority: str, rest: str) -> str:
+    userinfo, at, host = authority.rpartition("@")
+    user, colon, _ = userinfo.partition(":")
+    masked = f"{user}:***" if colon else "***"  # a lone user name may be a token
+    tail = _SECRET.sub(r"\1***", rest[len(authority) :])
+    return f"{scheme}://{masked + at if at else ''}{host}{tail}"

@@ -1,0 +1,223 @@
+"""Servers on loopback that misbehave for real, and an engine quick enough for them."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from typing_extensions import Self
+
+from edgeseg.card import ClassMap, InputSpec, ModelCard
+from edgeseg.engines.base import Engine
+
+USER, PASSWORD = "user", "hunter2-QXZ"
+
+
+class MjpegCamera:
+    """An MJPEG camera over HTTP; the shade of frame n is n modulo 250.
+
+    Attributes:
+        port: Stays the same when it is switched off and on.
+        frozen: While set, connections stay open and silent.
+        sent: Frames made so far.
+    """
+
+    def __init__(self, fps: float = 25.0, password: str | None = None) -> None:
+        self.frozen = threading.Event()
+        self.sent = 0
+        self.port = 0
+        self._interval = 1 / fps
+        self._password = password
+        self._server: ThreadingHTTPServer | None = None
+        self._switching = threading.Lock()
+
+    @property
+    def url(self) -> str:
+        return f"http://{USER}:{PASSWORD}@127.0.0.1:{self.port}/mjpeg"
+
+    def __enter__(self) -> Self:
+        self.switch_on()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.switch_off()
+
+    def switch_on(self) -> None:
+        """Open the port; waits for a ``switch_off`` in another thread."""
+        with self._switching:
+            self._start()
+
+    def _start(self) -> None:
+        camera = self
+        off = self._off = threading.Event()
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                camera._serve(self, off)
+
+            def log_message(self, *_: object) -> None: ...
+
+        class Server(ThreadingHTTPServer):
+            daemon_threads = False  # so that closing waits for the connections
+
+            def handle_error(self, *_: object) -> None: ...  # clients may go as they like
+
+        self._server = Server(("127.0.0.1", self.port), Handler)
+        self.port = self._server.server_port
+        threading.Thread(target=self._server.serve_forever, args=(0.02,)).start()
+
+    def switch_off(self) -> None:
+        """Cut all connections and close the port."""
+        with self._switching:
+            if self._server is not None:
+                self._off.set()
+                self._server.shutdown()
+                self._server.server_close()
+                self._server = None
+
+    def _serve(self, request: BaseHTTPRequestHandler, off: threading.Event) -> None:
+        expected = "Basic " + base64.b64encode(f"{USER}:{self._password}".encode()).decode()
+        if self._password and request.headers.get("Authorization") != expected:
+            request.send_response(401)
+            request.send_header("WWW-Authenticate", 'Basic realm="camera"')
+            request.send_header("Content-Length", "0")
+            request.end_headers()
+            return
+        request.send_response(200)
+        request.send_header("Content-Type", "multipart/x-mixed-replace; boundary=frame")
+        request.end_headers()
+        while not off.wait(self._interval):
+            if self.frozen.is_set():
+                continue
+            picture = np.full((48, 64, 3), self.sent % 250, np.uint8)
+            self.sent += 1
+            data = cv2.imencode(".jpg", picture)[1].tobytes()
+            head = f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {len(data)}\r\n\r\n"
+            request.wfile.write(head.encode() + data + b"\r\n")
+
+
+class Responder:
+    """Answers each request on a raw socket with what ``answer(request)`` says, then hangs up."""
+
+    def __init__(self, answer: Callable[[str], str]) -> None:
+        self.requests: list[str] = []
+        self._answer = answer
+        self._socket = socket.create_server(("127.0.0.1", 0))
+        self.port = self._socket.getsockname()[1]
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+
+    def _run(self) -> None:
+        while True:
+            try:
+                connection, _ = self._socket.accept()
+            except OSError:
+                return
+            with connection:
+                connection.settimeout(5)
+                try:
+                    request = connection.recv(4096).decode("latin-1")
+                    self.requests.append(request)
+                    connection.sendall(self._answer(request).encode())
+                except OSError:
+                    continue
+
+    def close(self) -> None:
+        self._socket.shutdown(socket.SHUT_RDWR)
+        self._socket.close()
+        self._thread.join()
+
+
+@pytest.fixture
+def responder() -> Iterator[Callable[[Callable[[str], str]], Responder]]:
+    """``responder(lambda request: "HTTP/1.1 404 …") -> Responder``."""
+    made: list[Responder] = []
+
+    def make(answer: Callable[[str], str]) -> Responder:
+        made.append(Responder(answer))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.close()
+
+
+def status(request: str, code: int, *headers: str) -> str:
+    """A bare answer in the protocol of the request."""
+    version = "RTSP/1.0" if "RTSP/1.0" in request else "HTTP/1.1"
+    lines = [f"{version} {code} Whatever", "CSeq: 1", "Content-Length: 0", *headers]
+    return "\r\n".join(lines) + "\r\n\r\n"
+
+
+def digest_guard(request: str, password: str, code: int) -> str:
+    """401 with a Digest challenge until the answer is right (RFC 7616 with MD5), then ``code``."""
+    given = dict(re.findall(r'(\w+)="?([^",\r]*)"?', request.partition("Digest ")[2]))
+    method = request.split(maxsplit=1)[0]
+    md5 = lambda text: hashlib.md5(text.encode()).hexdigest()  # noqa: E731
+    who, what = md5(f"{USER}:cam:{password}"), md5(f"{method}:{given.get('uri')}")
+    middle = f"abc:{given.get('nc')}:{given.get('cnonce')}:auth"
+    if given.get("response") == md5(f"{who}:{middle}:{what}"):
+        return status(request, code)
+    challenge = 'WWW-Authenticate: Digest realm="cam", nonce="abc", qop="auth", opaque="o"'
+    return status(request, 401, challenge)
+
+
+@pytest.fixture
+def answers() -> Any:
+    """The two kinds of answers: ``answers.status``, ``answers.digest_guard``."""
+    return type("Answers", (), {"status": status, "digest_guard": digest_guard})
+
+
+@pytest.fixture
+def camera() -> Iterator[MjpegCamera]:
+    with MjpegCamera() as started:
+        yield started
+
+
+@pytest.fixture
+def locked_camera() -> Iterator[MjpegCamera]:
+    """One that wants ``PASSWORD``, as its URL has it."""
+    with MjpegCamera(password=PASSWORD) as started:
+        yield started
+
+
+@pytest.fixture
+def password() -> str:
+    return PASSWORD
+
+
+class Grey(Engine):
+    """Class 1 where the mean of the channels is above half."""
+
+    runtime = "test"
+    batch = None
+    path = Path("grey")
+
+    def __init__(self) -> None:
+        self.card = ModelCard(
+            name="grey",
+            arch="threshold",
+            classes=ClassMap.model_validate({"names": ("background", "bright")}),
+            input=InputSpec(height=48, width=64, color="bgr", mean=(0, 0, 0), std=(1, 1, 1)),
+        )
+
+    def _infer(self, batch: NDArray[np.float32]) -> NDArray[np.uint8]:
+        return (batch.mean(axis=1) > 0.5).astype(np.uint8)
+
+    def close(self) -> None: ...
+
+
+@pytest.fixture
+def grey_engine() -> Engine:
+    return Grey()

@@ -1,0 +1,291 @@
+"""The loop on real sources and a real engine whose right answer is known."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from edgeseg.engines.base import Engine
+from edgeseg.errors import OpenFailed, SourceLost, UsageError
+from edgeseg.stream import Stream
+from edgeseg.stream.source import SourceSpec
+
+ALIVE_S = 30.0
+
+
+def truth(frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """What ``bright_network`` must say of a frame, at the frame's own size."""
+    return (frame.astype(float).mean(axis=2) > 127.5).astype(np.uint8)
+
+
+def test_every_frame_of_a_file_with_its_labels(
+    make_video: Callable[..., Path], engine: Engine
+) -> None:
+    with Stream(make_video(30), engine) as stream:
+        results = list(stream)
+    assert [result.index for result in results] == list(range(30))
+    for result in results:
+        assert result.labels.dtype == np.uint8
+        assert result.labels.shape == (48, 64)
+        assert np.array_equal(result.mask(), truth(result.frame))
+    assert (stream.frames, stream.dropped, stream.bad_frames) == (30, 0, 0)
+    assert (stream.state, stream.reconnects) == ("ended", 0)
+
+
+def test_mask_has_the_size_of_the_frame_and_overlay_is_drawn_on_a_copy(
+    make_video: Callable[..., Path], engine: Engine
+) -> None:
+    with Stream(make_video(1, size=(320, 240)), engine) as stream:
+        (result,) = stream
+    before = result.frame.copy()
+    assert result.mask().shape == (240, 320)
+    assert (result.mask() == truth(result.frame)).mean() > 0.95
+    picture = result.overlay()
+    assert picture.shape == result.frame.shape
+    assert not np.array_equal(picture, before)
+    assert np.array_equal(result.frame, before)
+    assert result.mask() is result.mask()
+    assert result.overlay() is picture
+
+
+def test_opacity_reaches_the_overlay(make_video: Callable[..., Path], engine: Engine) -> None:
+    pictures = []
+    for opacity in (0.0, 1.0):
+        with Stream(make_video(1, size=(320, 240)), engine, opacity=opacity) as stream:
+            pictures += [result.overlay() for result in stream]
+    clear, covered = pictures
+    assert (clear[200, 300] > 240).all(), "white, as filmed"
+    assert (covered[200, 300] < 240).any(), "in the colour of the class"
+
+
+def test_results_keep_their_labels_when_the_engine_reuses_its_buffer(
+    make_video: Callable[..., Path], engine: Engine
+) -> None:
+    class Reusing(type(engine)):  # type: ignore[misc]
+        def __init__(self, inner: Engine) -> None:
+            self.card, self.path, self.batch = inner.card, inner.path, inner.batch
+            self._inner, self._buffer = inner, np.empty((1, 48, 64), np.uint8)
+
+        def _infer(self, batch: NDArray[np.float32]) -> NDArray[np.uint8]:
+            self._buffer[...] = self._inner.infer(batch)
+            return self._buffer
+
+        def close(self) -> None: ...
+
+    with Stream(make_video(10), Reusing(engine)) as stream:
+        results = list(stream)
+    assert all(np.array_equal(result.mask(), truth(result.frame)) for result in results)
+
+
+def test_times_are_there_and_add_up(make_video: Callable[..., Path], engine: Engine) -> None:
+    before = time.monotonic()
+    with Stream(make_video(5), engine) as stream:
+        results = list(stream)
+    for result in results:
+        assert set(result.stages_ms) == {"capture", "preprocess", "infer"}
+        assert before <= result.captured_at <= time.monotonic()
+        assert result.age_ms >= result.stages_ms["preprocess"] + result.stages_ms["infer"]
+    assert [stream.clock.count(stage) for stage in stream.clock.stages] == [5, 5, 5]
+
+
+def test_result_is_frozen_and_its_repr_is_short_of_the_card(
+    make_video: Callable[..., Path], engine: Engine
+) -> None:
+    with Stream(make_video(1), engine) as stream:
+        (result,) = stream
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        result.index = 3  # type: ignore[misc]
+    assert "palette" not in repr(result)
+
+
+def test_iteration_without_with_opens_and_closes(
+    make_video: Callable[..., Path], engine: Engine
+) -> None:
+    stream = Stream(make_video(3), engine)
+    assert [result.index for result in stream] == [0, 1, 2]
+    assert stream.state == "ended"
+
+
+def test_leaving_early_ends_the_reader(engine: Engine) -> None:
+    with Stream("test:64x48", engine, realtime=False) as stream:
+        next(iter(stream))
+    assert "edgeseg reader of test:64x48" not in {thread.name for thread in threading.enumerate()}
+
+
+def test_max_frames(engine: Engine) -> None:
+    with Stream("test:64x48", engine, realtime=False, max_frames=7) as stream:
+        assert len(list(stream)) == 7
+
+
+def test_duration(engine: Engine) -> None:
+    with Stream("test:64x48@50", engine, duration=0.2) as stream:
+        assert len(list(stream)) >= 1
+        assert stream.seconds >= 0.2
+
+
+def test_stop_from_another_thread_ends_the_iteration(engine: Engine) -> None:
+    with Stream("test:64x48", engine) as stream:
+        for result in stream:
+            if result.index == 0:
+                threading.Thread(target=stream.stop).start()
+    assert stream.state == "ok"
+
+
+def test_stop_before_the_start_yields_nothing(engine: Engine) -> None:
+    stream = Stream("test:64x48", engine)
+    stream.stop()
+    assert list(stream) == []
+
+
+def test_pictures_of_different_sizes(tmp_path: Path, engine: Engine) -> None:
+    sizes = [(40, 60), (120, 20), (33, 17)]
+    for index, (height, width) in enumerate(sizes):
+        frame = np.zeros((height, width, 3), np.uint8)
+        frame[: height // 2] = 255
+        cv2.imwrite(str(tmp_path / f"{index}.png"), frame)
+    with Stream(tmp_path, engine) as stream:
+        results = list(stream)
+    assert [result.mask().shape for result in results] == sizes
+    assert all((result.mask() == truth(result.frame)).mean() > 0.9 for result in results)
+
+
+class Gated(Engine):
+    """A slow network: each inference waits until the test lets it."""
+
+    runtime = "test"
+    batch = None
+
+    def __init__(self, inner: Engine, let: Callable[[int], None]) -> None:
+        self.card, self.path = inner.card, inner.path
+        self.calls = 0
+        self._let = let
+
+    def _infer(self, batch: NDArray[np.float32]) -> NDArray[np.uint8]:
+        self._let(self.calls)
+        self.calls += 1
+        return (batch.mean(axis=1) > 0.5).astype(np.uint8)
+
+    def close(self) -> None: ...
+
+
+def test_a_slow_engine_gets_the_newest_frame_and_drops_are_counted(engine: Engine) -> None:
+    stream: Stream
+
+    def wait_for_drops(call: int) -> None:
+        deadline = time.monotonic() + ALIVE_S
+        before = stream.dropped
+        while call >= 2 and stream.dropped < before + 20:  # two calls are warm-up
+            assert time.monotonic() < deadline
+            threading.Event().wait(0.005)
+
+    stream = Stream("test:64x48@200", Gated(engine, wait_for_drops), max_frames=3)
+    with stream:
+        indices = [result.index for result in stream]
+    assert len(indices) == 3
+    assert indices[1] - indices[0] > 20
+    assert indices[2] - indices[1] > 20
+    assert stream.dropped >= 60
+
+
+def test_a_slow_engine_gets_every_frame_of_a_file(
+    make_video: Callable[..., Path], engine: Engine
+) -> None:
+    slow = Gated(engine, lambda call: time.sleep(0.002))
+    with Stream(make_video(20), slow) as stream:
+        assert [result.index for result in stream] == list(range(20))
+    assert stream.dropped == 0
+
+
+def test_frames_dropped_while_the_engine_warms_up_do_not_count(engine: Engine) -> None:
+    stream: Stream
+
+    def wait_for_drops(call: int) -> None:
+        deadline = time.monotonic() + ALIVE_S
+        while call < 2 and stream.dropped < 50:
+            assert time.monotonic() < deadline
+            threading.Event().wait(0.005)
+
+    stream = Stream("test:64x48@200", Gated(engine, wait_for_drops), max_frames=1)
+    with stream:
+        dropped = stream.dropped
+        assert len(list(stream)) == 1
+    assert dropped < 50
+    assert stream.clock.count("infer") == 1
+
+
+def test_a_truncated_file_ends_with_a_warning(
+    truncated: Path, engine: Engine, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING)
+    with Stream(truncated, engine) as stream:
+        found = len(list(stream))
+    assert 0 < found < 100
+    assert stream.bad_frames == 100 - found
+    assert f"{found} of 100 frames" in caplog.text
+
+
+def test_a_truncated_file_is_lost_when_strict_after_its_last_frame(
+    truncated: Path, engine: Engine
+) -> None:
+    taken = 0
+    with (
+        pytest.raises(SourceLost, match="of 100 frames"),
+        Stream(truncated, engine, strict=True) as stream,
+    ):
+        for _ in stream:
+            taken += 1
+    assert 0 < taken < 100
+
+
+def test_a_source_that_is_not_there_raises_on_entry(engine: Engine, tmp_path: Path) -> None:
+    with pytest.raises(OpenFailed, match="no such file"):
+        Stream(tmp_path / "gone.mkv", engine).__enter__()
+
+
+def test_an_engine_that_fails_closes_the_reader(
+    make_video: Callable[..., Path], engine: Engine
+) -> None:
+    def fail(call: int) -> None:
+        raise ValueError("broken")
+
+    path = make_video(3)
+    with pytest.raises(ValueError, match="broken"):
+        Stream(path, Gated(engine, fail)).__enter__()
+    assert not any(str(path) in thread.name for thread in threading.enumerate())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"max_frames": 0}, "max_frames"),
+        ({"duration": 0}, "duration"),
+        ({"duration": float("nan")}, "duration"),
+        ({"opacity": 1.5}, "opacity"),
+    ],
+)
+def test_arguments_out_of_range(arguments: dict[str, Any], said: str, engine: Engine) -> None:
+    with pytest.raises(UsageError, match=said):
+        Stream("test:", engine, **arguments)
+
+
+def test_an_engine_of_fixed_batches_is_refused(engine: Engine) -> None:
+    slow = Gated(engine, lambda call: None)
+    slow.batch = 4  # type: ignore[assignment]
+    with pytest.raises(UsageError, match="batches of 4"):
+        Stream("test:", slow)
+
+
+def test_a_parsed_source_is_taken_as_it_is(engine: Engine) -> None:
+    spec = SourceSpec("test", "", "pattern", size=(64, 48), frames=2)
+    with Stream(spec, engine, realtime=False) as stream:
+        assert [result.source for result in stream] == ["pattern", "pattern"]

@@ -1,0 +1,284 @@
+"""Each sink on real results, read back; and what happens when it cannot go on."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from edgeseg.engines.base import Engine
+from edgeseg.errors import UsageError
+from edgeseg.stream import JsonLines, Masks, Recording, StopStream, Stream, StreamResult, Window
+from edgeseg.stream.sinks import SourceInfo
+from edgeseg.stream.window import why_no_window
+
+LIVE = SourceInfo("camera:0", 25.0, realtime=True)
+FILE = SourceInfo("drive.mkv", 25.0, realtime=False)
+
+
+@pytest.fixture
+def result_at(engine: Engine) -> Callable[..., StreamResult]:
+    """``result_at(seconds, size=(320, 240), index=0) -> StreamResult`` of the test pattern."""
+
+    def make(seconds: float, size: tuple[int, int] = (320, 240), index: int = 0) -> StreamResult:
+        source = f"test:{size[0]}x{size[1]}?frames={index + 1}"
+        *_, result = Stream(source, engine, realtime=False)
+        return StreamResult(**(_fields(result) | {"captured_at": 1000.0 + seconds}))
+
+    return make
+
+
+def _fields(result: StreamResult) -> dict[str, Any]:
+    return {name: getattr(result, name) for name in result.__dataclass_fields__}
+
+
+def record(path: Path, source: SourceInfo, results: list[StreamResult]) -> Recording:
+    sink = Recording(path)
+    sink.open(source)
+    for result in results:
+        sink.write(result)
+    sink.close()
+    return sink
+
+
+def test_recording_shows_the_overlays(
+    tmp_path: Path, result_at: Callable[..., StreamResult], play: Callable[..., Any]
+) -> None:
+    results = [result_at(0, index=index) for index in range(5)]
+    record(tmp_path / "out" / "a.mkv", FILE, results)
+    frames = play(tmp_path / "out" / "a.mkv")
+    assert len(frames) == 5
+    for frame, result in zip(frames, results, strict=True):
+        assert np.abs(frame.astype(int) - result.overlay()).mean() < 4
+    assert cv2.PSNR(frames[0], results[0].overlay()) > cv2.PSNR(frames[0], results[0].frame)
+
+
+def test_recording_of_a_live_source_keeps_the_time_of_the_scene(
+    tmp_path: Path, result_at: Callable[..., StreamResult], play: Callable[..., Any]
+) -> None:
+    seconds = [0, 0.04, 0.2, 0.24]  # three frames were dropped before the third
+    results = [result_at(at, index=index * 8) for index, at in enumerate(seconds)]
+    frames = play(record(tmp_path / "a.mkv", LIVE, results).path)
+    assert len(frames) == 7
+    shown = [_closest(frame, results) for frame in frames]
+    assert shown == [0, 1, 1, 1, 1, 2, 3]
+
+
+def _closest(frame: NDArray[np.uint8], results: list[StreamResult]) -> int:
+    return int(np.argmax([cv2.PSNR(frame, result.overlay()) for result in results]))
+
+
+def test_recording_shortens_a_stall_to_a_second(
+    tmp_path: Path, result_at: Callable[..., StreamResult]
+) -> None:
+    results = [result_at(at) for at in (0, 3600, 3600.04)]
+    assert record(tmp_path / "a.mkv", LIVE, results).frames == 1 + 25 + 1 + 1
+
+
+def test_recording_never_leaves_out_a_frame(
+    tmp_path: Path, result_at: Callable[..., StreamResult]
+) -> None:
+    results = [result_at(index * 0.01) for index in range(10)]  # four times the stated rate
+    assert record(tmp_path / "a.mkv", LIVE, results).frames == 10
+
+
+def test_recording_scales_frames_of_another_size_and_says_so_once(
+    tmp_path: Path,
+    result_at: Callable[..., StreamResult],
+    play: Callable[..., Any],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    results = [result_at(0), result_at(0, (640, 480)), result_at(0, (160, 120))]
+    frames = play(record(tmp_path / "a.mkv", FILE, results).path)
+    assert [frame.shape for frame in frames] == [(240, 320, 3)] * 3
+    (record_of_log,) = caplog.records
+    assert "640x480" in record_of_log.getMessage()
+
+
+def test_recording_without_a_rate_takes_25(
+    tmp_path: Path, result_at: Callable[..., StreamResult]
+) -> None:
+    path = record(tmp_path / "a.mkv", SourceInfo("x", None, False), [result_at(0)]).path
+    assert cv2.VideoCapture(str(path), cv2.CAP_FFMPEG).get(cv2.CAP_PROP_FPS) == 25
+
+
+def test_recording_wants_matroska(tmp_path: Path) -> None:
+    with pytest.raises(UsageError) as refused:
+        Recording(tmp_path / "a.mp4")
+    assert refused.value.mend == f"name it {tmp_path / 'a.mkv'}"
+
+
+def test_recording_overwrites_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "a.mkv"
+    path.write_bytes(b"precious")
+    with pytest.raises(UsageError, match="exists already"):
+        Recording(path).open(FILE)
+    assert path.read_bytes() == b"precious"
+
+
+def test_recording_without_a_frame_leaves_no_file(tmp_path: Path) -> None:
+    assert not record(tmp_path / "a.mkv", FILE, []).path.exists()
+
+
+@pytest.mark.parametrize("sink", [Recording, JsonLines, Masks])
+def test_a_place_that_cannot_be_written_is_said_at_the_start(sink: Any, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(UsageError, match="cannot"):
+        sink(tmp_path / "file" / "a.mkv").open(FILE)
+
+
+def test_recording_notices_that_the_file_no_longer_grows(
+    tmp_path: Path, result_at: Callable[..., StreamResult]
+) -> None:
+    class SilentWriter:
+        """OpenCV 4 returns nothing from write, whether or not the disk took it."""
+
+        def write(self, picture: object) -> None: ...
+        def release(self) -> None: ...
+
+    sink = Recording(tmp_path / "a.mkv")
+    sink.open(FILE)
+    result = result_at(0)
+    sink.write(result)
+    assert sink._writer is not None
+    sink._writer.release()
+    sink._writer = SilentWriter()  # type: ignore[assignment]
+    with pytest.raises(OSError, match="disk full"):
+        for _ in range(5000):
+            sink.write(result)
+    # The size at the first look is the measure; the second finds no growth.
+    assert sink.frames <= 2 * (512 * 1024 // 400 + 2)
+
+
+def test_black_frames_are_not_taken_for_a_full_disk(
+    tmp_path: Path, result_at: Callable[..., StreamResult]
+) -> None:
+    class MuteWriter:
+        """The real writer with the return value of OpenCV 4."""
+
+        def __init__(self, writer: cv2.VideoWriter) -> None:
+            self._writer = writer
+
+        def write(self, picture: NDArray[np.uint8]) -> None:
+            self._writer.write(picture)
+
+        def release(self) -> None:
+            self._writer.release()
+
+    black = {"frame": np.zeros((480, 640, 3), np.uint8), "labels": np.zeros((48, 64), np.uint8)}
+    result = StreamResult(**(_fields(result_at(0)) | black))
+    vars(result)["_overlay"] = black["frame"]  # without legend: the smallest JPEG there is
+    sink = Recording(tmp_path / "a.mkv")
+    sink.open(FILE)
+    sink.write(result)
+    assert sink._writer is not None
+    sink._writer = MuteWriter(sink._writer)  # type: ignore[assignment]
+    for _ in range(850):
+        sink.write(result)
+    sink.close()
+    assert sink.frames == 851
+
+
+def test_masks_are_the_label_maps(tmp_path: Path, result_at: Callable[..., StreamResult]) -> None:
+    sink = Masks(tmp_path / "masks")
+    sink.open(LIVE)
+    results = [result_at(0, index=index) for index in (0, 7)]
+    for result in results:
+        sink.write(result)
+    sink.close()
+    assert sorted(path.name for path in (tmp_path / "masks").iterdir()) == [
+        "000000.png",
+        "000007.png",
+    ]
+    for result in results:
+        path = tmp_path / "masks" / f"{result.index:06d}.png"
+        assert np.array_equal(cv2.imread(str(path), cv2.IMREAD_UNCHANGED), result.mask())
+
+
+def test_json_lines_say_areas_and_times(
+    tmp_path: Path, result_at: Callable[..., StreamResult]
+) -> None:
+    sink = JsonLines(tmp_path / "a.jsonl")
+    sink.open(LIVE)
+    result = result_at(0.5, index=3)
+    sink.write(result)
+    text = (tmp_path / "a.jsonl").read_text()  # before the end: others may follow the file
+    sink.close()
+    line = json.loads(text)
+    assert list(line) == [
+        *("frame", "source", "captured_at", "age_ms", "width", "height"),
+        *("areas_px", "stages_ms"),
+    ]
+    assert (line["frame"], line["captured_at"]) == (3, 1000.5)
+    bright = int((result.mask() == 1).sum())
+    assert bright > 0
+    assert line["areas_px"] == {"background": 320 * 240 - bright, "bright": bright}
+    assert set(line["stages_ms"]) == {"capture", "preprocess", "infer"}
+
+
+def test_json_lines_leave_a_given_stream_open(result_at: Callable[..., StreamResult]) -> None:
+    stream = io.StringIO()
+    sink = JsonLines(stream)
+    sink.open(LIVE)
+    sink.write(result_at(0))
+    sink.close()
+    assert stream.getvalue().count("\n") == 1
+
+
+def test_json_lines_to_a_pipe_that_nobody_reads_stop_the_stream(
+    result_at: Callable[..., StreamResult],
+) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    stream = os.fdopen(writing, "w")
+    sink = JsonLines(stream)
+    sink.open(LIVE)
+    with pytest.raises(StopStream):
+        sink.write(result_at(0))
+    with pytest.raises(BrokenPipeError):
+        stream.close()
+
+
+def test_a_window_without_display_is_said_once_and_does_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    result_at: Callable[..., StreamResult],
+) -> None:
+    monkeypatch.delenv("DISPLAY", raising=False)
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+    window = Window()
+    window.open(LIVE)
+    for _ in range(3):
+        window.write(result_at(0))
+    window.close()
+    assert not window.shows_overlay
+    (said,) = caplog.records
+    assert "neither DISPLAY nor WAYLAND_DISPLAY" in said.getMessage()
+
+
+def test_a_display_that_is_not_there_does_not_end_the_process(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("DISPLAY", ":987")
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+    assert why_no_window() is not None
+
+
+def test_results_can_be_drawn_by_several_threads(result_at: Callable[..., StreamResult]) -> None:
+    result = result_at(0)
+    pictures: list[NDArray[np.uint8]] = []
+    threads = [threading.Thread(target=lambda: pictures.append(result.overlay())) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert all(np.array_equal(picture, pictures[0]) for picture in pictures)

@@ -1,0 +1,153 @@
+"""What users write as a source, and that nothing of a password gets through."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from edgeseg.errors import UsageError
+from edgeseg.stream.source import SourceSpec, parse_source
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "target", "label", "live"),
+    [
+        (0, "camera", "/dev/video0", "camera:0", True),
+        ("2", "camera", "/dev/video2", "camera:2", True),
+        ("camera:12", "camera", "/dev/video12", "camera:12", True),
+        ("/dev/video3", "camera", "/dev/video3", "/dev/video3", True),
+        ("/dev/v4l/by-id/usb-cam", "camera", "/dev/v4l/by-id/usb-cam", None, True),
+        ("rtsp://cam/live", "url", "rtsp://cam/live", None, True),
+        ("RTSPS://cam:322/live", "url", "rtsps://cam:322/live", "rtsps://cam:322/live", True),
+        ("http://cam/mjpeg", "url", "http://cam/mjpeg", None, True),
+        ("http://[::1]:8080/mjpeg", "url", "http://[::1]:8080/mjpeg", None, True),
+        ("https://host/drive.MP4?x=1", "url", "https://host/drive.MP4?x=1", None, False),
+        ("drive.mkv", "file", "drive.mkv", None, False),
+        (Path("4"), "file", "4", None, False),
+        ("frames/*.png", "pictures", "frames/*.png", None, False),
+        ("one.JPG", "pictures", "one.JPG", None, False),
+        ("test:", "test", "", None, False),
+    ],
+)
+def test_forms(text: Any, kind: str, target: str, label: str | None, live: bool) -> None:
+    spec = parse_source(text)
+    assert (spec.kind, spec.target, spec.live) == (kind, target, live)
+    assert str(spec) == spec.label == (label or str(text))
+
+
+def test_a_folder_is_pictures_and_a_home_is_found(tmp_path: Path, monkeypatch: Any) -> None:
+    (tmp_path / "frames").mkdir()
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert parse_source("~/frames") == SourceSpec("pictures", str(tmp_path / "frames"), "~/frames")
+
+
+def test_a_file_whose_name_looks_like_a_glob(tmp_path: Path) -> None:
+    path = tmp_path / "drive[1].mkv"
+    path.touch()
+    assert parse_source(path).kind == "file"
+
+
+def test_sizes_and_rates() -> None:
+    assert parse_source("test:") == SourceSpec("test", "", "test:")
+    assert parse_source("test:320x240").size == (320, 240)
+    assert parse_source("test:@12.5").fps == 12.5
+    spec = parse_source("test:640x480@25?frames=100")
+    assert (spec.size, spec.fps, spec.frames) == ((640, 480), 25.0, 100)
+    camera = parse_source("camera:1:1280x720@30")
+    assert (camera.target, camera.size, camera.fps) == ("/dev/video1", (1280, 720), 30.0)
+
+
+def test_newest_frame_counts_for_cameras_and_the_test_pattern() -> None:
+    realtime = {text: parse_source(text).realtime for text in ("0", "rtsp://c/", "test:", "a.mkv")}
+    assert realtime == {"0": True, "rtsp://c/": True, "test:": True, "a.mkv": False}
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "empty"),
+        ("camera:front", "camera:0"),
+        ("camera:0:720p", "camera:0"),
+        ("test:big", "test:640x480@25"),
+        ("test:?frames=0", "no frames"),
+        ("test:8x8", "16 to 16384"),
+        ("test:99999x16", "16 to 16384"),
+        ("test:@0", "more than 0"),
+        ("ftp://host/a.mkv", "ftp://"),
+        ("rtsp:///live", "no host"),
+        ("rtsp://cam:99999/live", "port"),
+        ("rtsp://cam:port/live", "port"),
+        ("rtsp://[::1/live", "no host"),
+    ],
+)
+def test_what_cannot_be_parsed_is_said(text: str, said: str) -> None:
+    with pytest.raises(UsageError, match=said.replace("?", r"\?")):
+        parse_source(text)
+
+
+@pytest.mark.parametrize(
+    ("url", "label"),
+    [
+        ("rtsp://user:pw@cam:554/s?x=1", "rtsp://user:***@cam:554/s?x=1"),
+        ("rtsp://user:p%40w@cam/s", "rtsp://user:***@cam/s"),
+        ("rtsp://user:p@w@cam/s", "rtsp://user:***@cam/s"),
+        ("rtsp://sometoken@cam/s", "rtsp://***@cam/s"),
+        ("rtsp://:pw@cam/s", "rtsp://:***@cam/s"),
+        ("http://cam/v?user=me&password=pw&x=1", "http://cam/v?user=me&password=***&x=1"),
+        ("http://cam/v?loginpas=pw&access_token=pw", "http://cam/v?loginpas=***&access_token=***"),
+        ("rtsp://cam/user=me_password=pw_channel=1.sdp", "rtsp://cam/user=me_password=***"),
+        ("rtsp://cam/stream@1", "rtsp://cam/stream@1"),
+    ],
+)
+def test_masking(url: str, label: str) -> None:
+    spec = parse_source(url)
+    assert spec.label == label
+    assert spec.target == url
+    assert "pw" not in repr(spec)
+
+
+def leaks(password: str, text: str) -> bool:
+    """Whether three characters in a row of the password stand in the text."""
+    return any(password[i : i + 3] in text for i in range(len(password) - 2))
+
+
+def seen(url: str) -> str:
+    """All that anyone may see of a source."""
+    try:
+        spec = parse_source(url)
+    except UsageError as error:
+        cause = f"{error.__cause__!r}{error.__context__!r}"
+        return f"{error}{error.mend}{cause}"
+    return f"{spec!r}{spec}{spec.label}"
+
+
+# Letters that no host, user, path or message here has.
+passwords = st.text("QXZ7/?#@:%[]+ ", min_size=3, max_size=12)
+
+
+@settings(deadline=None)
+@given(passwords, st.sampled_from(["rtsp", "http", "rtsps"]))
+@example("QXZ/QXZ", "rtsp")
+@example("777/ZZZ", "rtsp")
+@example("QX@ZXZ/ZZZ", "rtsp")
+@example("QXZ?ZZZ", "rtsp")
+@example("QXZ#ZZZ", "rtsp")
+def test_no_part_of_a_password_is_ever_shown(password: str, scheme: str) -> None:
+    for written in (password, quote(password, safe="")):
+        shown = seen(f"{scheme}://user:{written}@camera/live")
+        runs = [run for run in _alnum_runs(password) if len(run) >= 3]
+        assert not any(leaks(run, shown) for run in runs), shown
+
+
+def test_the_check_for_leaks_finds_one() -> None:
+    assert leaks("QXZ7", "port could not be cast from 'QXZ'")
+    assert not leaks("QXZ7", "rtsp://user:***@camera/live")
+
+
+def _alnum_runs(password: str) -> list[str]:
+    return "".join(c if c.isalnum() else " " for c in password).split()

@@ -1,0 +1,132 @@
+"""Machine descriptions: real files of other machines, and this one."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from edgeseg import machine
+
+ZEN4 = """processor\t: 0
+vendor_id\t: AuthenticAMD
+model name\t: AMD EPYC  9R14
+flags\t\t: fpu sse2 avx avx2 avx512f avx512_bf16 avx512_vnni
+"""
+ORIN = """processor\t: 0
+BogoMIPS\t: 62.50
+Features\t: fp asimd evtstrm aes asimdhp asimddp
+CPU implementer\t: 0x41
+"""
+
+
+def plant(root: Path, files: dict[str, str]) -> Path:
+    for name, text in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text)
+    return root
+
+
+def test_x86_processor_is_named_with_the_flags_that_matter() -> None:
+    assert machine.cpu_model(ZEN4) == "AMD EPYC 9R14"
+    assert machine.cpu_flags(ZEN4) == ("avx2", "avx512f", "avx512_vnni", "avx512_bf16")
+
+
+def test_arm_kernel_names_no_model_but_features() -> None:
+    assert machine.cpu_model(ORIN) is None
+    assert machine.cpu_flags(ORIN) == ("asimd", "asimddp")
+
+
+def test_a_jetson_is_named_by_its_board(tmp_path: Path) -> None:
+    root = plant(
+        tmp_path,
+        {
+            "proc/cpuinfo": ORIN,
+            "proc/meminfo": "MemTotal:        7802672 kB\nMemFree: 1 kB\n",
+            "proc/device-tree/model": "NVIDIA Jetson Orin Nano Developer Kit\0",
+            "etc/os-release": 'NAME="Ubuntu"\nPRETTY_NAME="Ubuntu 22.04.5 LTS"\n',
+            "sys/class/thermal/thermal_zone0/temp": "48125\n",
+            "sys/class/thermal/thermal_zone1/temp": "51500\n",
+            "sys/class/thermal/thermal_zone2/temp": "not available\n",
+            "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor": "schedutil\n",
+        },
+    )
+    found = machine.describe(root)
+    assert found.cpu == found.board == "NVIDIA Jetson Orin Nano Developer Kit"
+    assert found.memory_mib == 7619
+    assert found.os == "Ubuntu 22.04.5 LTS"
+    assert found.temperature_c == 51.5
+    assert found.governor == "schedutil"
+
+
+def test_a_machine_that_tells_nothing_is_described_all_the_same(tmp_path: Path) -> None:
+    found = machine.describe(tmp_path)
+    assert found.cpu
+    assert (found.memory_mib, found.governor, found.temperature_c) == (None, None, None)
+    assert found.cpu_flags == ()
+
+
+def test_a_container_quota_limits_the_cores(tmp_path: Path) -> None:
+    allowed = len(os.sched_getaffinity(0))
+    assert machine.usable_cores(tmp_path) == allowed
+    plant(tmp_path, {"sys/fs/cgroup/cpu.max": "50000 100000\n"})
+    assert machine.usable_cores(tmp_path) == 0.5
+    plant(tmp_path, {"sys/fs/cgroup/cpu.max": "max 100000\n"})
+    assert machine.usable_cores(tmp_path) == allowed
+
+
+def test_gpus_are_read_from_nvidia_smi() -> None:
+    listing = (
+        "NVIDIA GeForce RTX 4090, 580.65.06, 24564, 8.9\n"
+        "NVIDIA Thor, 580.00, [N/A], 11.0\n"
+        "No devices were found\n"
+    )
+    first, second = machine.parse_gpus(listing)
+    assert first == machine.Gpu("NVIDIA GeForce RTX 4090", "580.65.06", 24564, "8.9")
+    assert second.memory_mib is None
+
+
+@pytest.mark.parametrize(
+    "body",
+    ["exit 9", "echo garbage; exit 0", None],
+    ids=["driver does not answer", "unknown format", "no nvidia-smi"],
+)
+def test_no_gpu_is_found_where_nvidia_smi_fails(
+    body: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if body is not None:
+        tool = tmp_path / "nvidia-smi"
+        tool.write_text(f"#!/bin/sh\n{body}\n")
+        tool.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert machine.gpus() == ()
+
+
+def test_this_machine_goes_through_json_and_names_no_host() -> None:
+    found = machine.describe()
+    described = found.to_dict()
+    text = json.dumps(described)
+    assert json.loads(text) == described
+    assert found.cores >= 1
+    assert "numpy" in found.versions
+    assert os.uname().nodename not in text
+
+
+def test_summary_is_one_line() -> None:
+    found = machine.Machine(
+        cpu="AMD EPYC 9R14",
+        cores=4,
+        usable_cores=2.0,
+        cpu_flags=(),
+        memory_mib=24105,
+        architecture="x86_64",
+        os="Debian",
+        kernel="6.18",
+        gpus=(machine.Gpu("NVIDIA H200"),),
+    )
+    assert machine.summary(found) == "AMD EPYC 9R14 · 2 cores · 24 GiB · NVIDIA H200 · Debian"
+    bare = replace(found, gpus=(), memory_mib=None, usable_cores=1.0)
+    assert machine.summary(bare) == "AMD EPYC 9R14 · 1 core · no GPU · Debian"
