@@ -1,0 +1,119 @@
+"""Where an ONNX file keeps its weights, found without the onnx package.
+
+ONNX tensors may name a file beside the network that holds their bytes. A hostile network names
+``../../etc/shadow``; newer releases of ONNX Runtime refuse that, older ones read it. The core
+install has no onnx package to ask, so the few fields that matter are read from the protobuf
+wire format (https://protobuf.dev/programming-guides/encoding/, numbers from ``onnx.proto``).
+"""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+
+from edgeseg.errors import CorruptArtifact
+
+_Message = dict[int, "str | _Message"]
+
+# Field number → the message it holds. Strings stop the descent and are yielded.
+_ENTRY: _Message = {1: "key", 2: "value"}
+_TENSOR: _Message = {13: _ENTRY}
+_SPARSE: _Message = {1: _TENSOR, 2: _TENSOR}
+_ATTRIBUTE: _Message = {5: _TENSOR, 10: _TENSOR, 22: _SPARSE, 23: _SPARSE}
+_NODE: _Message = {5: _ATTRIBUTE}
+_GRAPH: _Message = {1: _NODE, 5: _TENSOR, 15: _SPARSE}
+_FUNCTION: _Message = {7: _NODE}
+_MODEL: _Message = {7: _GRAPH, 25: _FUNCTION}
+# An If or Loop holds graphs, whose nodes may hold further ones.
+_ATTRIBUTE[6] = _ATTRIBUTE[11] = _GRAPH
+
+_MAX_DEPTH = 64
+
+
+def require_local_weights(path: Path) -> None:
+    """Refuse a network whose weights lie outside of its own folder.
+
+    Raises:
+        CorruptArtifact: It names such a file, or is no protobuf message at all.
+    """
+    for location in external_locations(path):
+        relative = PurePosixPath(location.replace("\\", "/"))
+        folder = path.parent.resolve()
+        if (
+            relative.is_absolute()
+            or ".." in relative.parts
+            or not (folder / relative).resolve().is_relative_to(folder)
+        ):
+            raise CorruptArtifact(
+                f"{path}: its external data {location!r} lies outside of its folder",
+                mend="export it again with `edgeseg export`, which keeps weights in the file",
+            )
+
+
+def external_locations(path: Path) -> list[str]:
+    """The files, as named in the network at ``path``, that hold tensors of it.
+
+    Raises:
+        CorruptArtifact: The file is no protobuf message.
+    """
+    with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        try:
+            entries = list(_entries(data, 0, len(data), _MODEL, 0))
+        except (ValueError, IndexError) as error:
+            raise CorruptArtifact(
+                f"{path}: not an ONNX network ({error})",
+                mend="export it again with `edgeseg export`, or copy it again",
+            ) from error
+    return [value for key, value in entries if key == "location"]
+
+
+def _entries(
+    data: mmap.mmap, start: int, end: int, message: _Message, depth: int
+) -> Iterator[tuple[str, str]]:
+    """All ``external_data`` entries, key and value, below one message."""
+    if depth > _MAX_DEPTH:
+        raise ValueError("nested too deep")
+    entry: dict[str, str] = {}
+    for field, begin, stop in _fields(data, start, end):
+        inner = message.get(field)
+        if isinstance(inner, dict):
+            yield from _entries(data, begin, stop, inner, depth + 1)
+        elif isinstance(inner, str):
+            entry[inner] = data[begin:stop].decode(errors="replace")
+    if message is _ENTRY:
+        yield entry.get("key", ""), entry.get("value", "")
+
+
+def _fields(data: mmap.mmap, start: int, end: int) -> Iterator[tuple[int, int, int]]:
+    """Number and extent of each length-delimited field; other fields are stepped over."""
+    place = start
+    while place < end:
+        tag, place = _varint(data, place, end)
+        kind, length = tag & 7, 0
+        if kind == 0:
+            _, place = _varint(data, place, end)
+        elif kind == 1:
+            length = 8
+        elif kind == 2:
+            length, place = _varint(data, place, end)
+        elif kind == 5:
+            length = 4
+        else:
+            raise ValueError(f"no protobuf message, wire type {kind}")
+        if place + length > end:
+            raise ValueError("cut short")
+        if kind == 2:
+            yield tag >> 3, place, place + length
+        place += length
+
+
+def _varint(data: mmap.mmap, place: int, end: int) -> tuple[int, int]:
+    value = shift = 0
+    while place < end and shift < 64:
+        byte = data[place]
+        value |= (byte & 0x7F) << shift
+        place, shift = place + 1, shift + 7
+        if byte < 0x80:
+            return value, place
+    raise ValueError("cut short")

@@ -1,0 +1,279 @@
+"""Reading an ONNX graph: its card, its shapes, its nodes, and what each of them computes."""
+
+from __future__ import annotations
+
+import fnmatch
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx
+from google.protobuf.message import DecodeError
+from onnx import ModelProto, NodeProto, TensorProto
+
+from edgeseg.artifacts import require_file
+from edgeseg.card import CARD_KEY, ModelCard, Precision
+from edgeseg.engines.onnxruntime import card_from_metadata
+from edgeseg.errors import CorruptArtifact, MismatchedArtifact, UsageError
+from edgeseg.sidecar import PrecisionReport
+
+COMPUTE = frozenset({"Conv", "ConvTranspose", "MatMul", "Gemm"})
+"""Operators whose multiply-accumulates and weights are counted."""
+
+_PASSING = frozenset({"QuantizeLinear", "DequantizeLinear", "Cast"})
+
+
+def load_model(path: Path) -> ModelProto:
+    """Read and check an ONNX file.
+
+    Raises:
+        UsageError: There is no such file.
+        CorruptArtifact: It is empty, truncated, no ONNX network, or names weights outside
+            of its own folder.
+    """
+    require_file(path)
+    try:
+        model = onnx.load(path)
+        onnx.checker.check_model(model)
+    except (DecodeError, onnx.checker.ValidationError, OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()
+        raise CorruptArtifact(
+            f"{path}: not a valid ONNX network ({reason[0] if reason else type(error).__name__})",
+            mend="export it again with `edgeseg export`, or copy it again",
+        ) from error
+    return model
+
+
+def read_card(model: ModelProto, origin: str) -> ModelCard:
+    """The card in ``metadata_props``; raises as ``card_from_metadata``."""
+    return card_from_metadata({p.key: p.value for p in model.metadata_props}, origin)
+
+
+def write_card(model: ModelProto, card: ModelCard) -> None:
+    """Put ``card`` into ``metadata_props``, and the class names as plain text for viewers."""
+    del model.metadata_props[:]
+    onnx.helper.set_model_props(
+        model, {CARD_KEY: card.to_json(), "names": ",".join(card.classes.names)}
+    )
+
+
+def derived_card(card: ModelCard, parent_sha256: str, precision: Precision) -> ModelCard:
+    """The card of an artefact made from one with ``card``, its creation time kept.
+
+    The time of making stands in the side-car; in the artefact itself it would make every
+    rebuild of the same network a different file.
+    """
+    derived = card.derive(parent_sha256=parent_sha256, precision=precision)
+    return derived.model_copy(update={"created": card.created})
+
+
+def serialize(model: ModelProto) -> bytes:
+    """The same graph gives the same bytes."""
+    return bytes(model.SerializeToString(deterministic=True))
+
+
+def copy_of(model: ModelProto) -> ModelProto:
+    """A graph of its own, for those who alter it."""
+    copy = ModelProto()
+    copy.CopyFrom(model)
+    return copy
+
+
+def typed(model: ModelProto, origin: str) -> ModelProto:
+    """``model`` with the type and shape of every tensor filled in.
+
+    Raises:
+        MismatchedArtifact: Its types or shapes contradict each other.
+    """
+    try:
+        return onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True)
+    except (onnx.shape_inference.InferenceError, onnx.checker.ValidationError) as error:
+        raise MismatchedArtifact(
+            f"{origin}: the shapes in its graph do not fit together "
+            f"({' '.join(str(error).split())[:200]})"
+        ) from error
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """Element type (``TensorProto`` number) and shape; a dimension is None where it varies."""
+
+    dtype: int
+    shape: tuple[int | None, ...]
+
+
+def tensors(model: ModelProto) -> dict[str, Tensor]:
+    """Every tensor of a :func:`typed` graph by name: inputs, outputs, activations, weights."""
+    graph = model.graph
+    found: dict[str, Tensor] = {}
+    for value in (*graph.input, *graph.value_info, *graph.output):
+        kind = value.type.tensor_type
+        shape = tuple(d.dim_value if d.HasField("dim_value") else None for d in kind.shape.dim)
+        found[value.name] = Tensor(kind.elem_type, shape)
+    for weight in graph.initializer:
+        found[weight.name] = Tensor(weight.data_type, tuple(weight.dims))
+    return found
+
+
+def producers(model: ModelProto) -> dict[str, NodeProto]:
+    """The node that makes each tensor."""
+    return {name: node for node in model.graph.node for name in node.output if name}
+
+
+def consumers(model: ModelProto) -> dict[str, list[NodeProto]]:
+    """The nodes that read each tensor."""
+    found: dict[str, list[NodeProto]] = {}
+    for node in model.graph.node:
+        for name in node.input:
+            found.setdefault(name, []).append(node)
+    return found
+
+
+def matching_nodes(model: ModelProto, patterns: Sequence[str]) -> list[str]:
+    """Names of the nodes that shell patterns such as ``decoder/*`` or ``*score*`` select.
+
+    Raises:
+        UsageError: A pattern selects none; the message lists the nodes that compute.
+    """
+    names = [node.name for node in model.graph.node]
+    chosen: list[str] = []
+    for pattern in patterns:
+        hits = [name for name in names if fnmatch.fnmatchcase(name, pattern)]
+        if not hits:
+            known = ", ".join(n.name for n in model.graph.node if n.op_type in COMPUTE)
+            raise UsageError(f"no node is named {pattern!r}; those that compute are: {known}")
+        chosen += hits
+    return list(dict.fromkeys(chosen))
+
+
+def sort_nodes(model: ModelProto) -> None:
+    """Order the nodes so that each follows those whose outputs it reads, as ONNX demands."""
+    graph = model.graph
+    made_by = producers(model)
+    done: set[str] = set()
+    ordered: list[NodeProto] = []
+
+    stack = [(node, False) for node in reversed(graph.node)]
+    while stack:
+        node, inputs_done = stack.pop()
+        if node.output[0] in done:
+            continue
+        if inputs_done:
+            done.add(node.output[0])
+            ordered.append(node)
+            continue
+        stack.append((node, True))
+        stack += [(made_by[name], False) for name in reversed(node.input) if name in made_by]
+    copies = [NodeProto.FromString(node.SerializeToString()) for node in ordered]
+    del graph.node[:]
+    graph.node.extend(copies)
+
+
+@dataclass(frozen=True)
+class Work:
+    """What one computing node does for one picture, and in which precision."""
+
+    node: str
+    macs: int
+    weights: int
+    precision: Precision
+
+
+def work(model: ModelProto, origin: str = "the network") -> tuple[Work, ...]:
+    """Multiply-accumulates, weight elements and precision of every computing node.
+
+    A node is ``int8`` where both operands come from a DequantizeLinear, ``fp16`` where
+    both are float16.
+
+    Raises:
+        MismatchedArtifact: The shape of an operand cannot be told from the graph.
+    """
+    model = typed(model, origin)
+    known, made_by = tensors(model), producers(model)
+    weights = {weight.name for weight in model.graph.initializer}
+    return tuple(
+        Work(
+            node.name or node.output[0],
+            _macs(node, known, origin),
+            _weight_elements(node, made_by, weights, known),
+            _precision(node, made_by, known),
+        )
+        for node in model.graph.node
+        if node.op_type in COMPUTE
+    )
+
+
+def precision_report(model: ModelProto, origin: str = "the network") -> PrecisionReport:
+    """The precision that the graph really has; raises as :func:`work`."""
+    return report_of(work(model, origin))
+
+
+def report_of(nodes: Sequence[Work]) -> PrecisionReport:
+    """Shares of multiply-accumulates and of weight elements in the lowest precision found."""
+    lowest: Precision = "fp32"
+    for candidate in ("fp16", "int8"):
+        if any(node.precision == candidate for node in nodes):
+            lowest = candidate
+    low = [node for node in nodes if node.precision == lowest]
+    reduced = lowest != "fp32"
+    return PrecisionReport(
+        precision=lowest,
+        low_precision_share=_share([n.macs for n in low], [n.macs for n in nodes], reduced),
+        low_precision_weights=_share([n.weights for n in low], [n.weights for n in nodes], reduced),
+        kept=tuple(n.node for n in nodes if n.precision != lowest),
+    )
+
+
+def _share(part: Sequence[int], whole: Sequence[int], reduced: bool) -> float:
+    total = sum(whole)
+    return sum(part) / total if reduced and total else 0.0
+
+
+def _macs(node: NodeProto, known: Mapping[str, Tensor], origin: str) -> int:
+    data, weight, result = (
+        _dims(name, known, origin, node.name)
+        for name in (node.input[0], node.input[1], node.output[0])
+    )
+    if node.op_type == "Conv":
+        return math.prod(weight) * math.prod(result[2:])
+    if node.op_type == "ConvTranspose":
+        return math.prod(weight) * math.prod(data[2:])
+    transposed = any(a.name == "transA" and a.i for a in node.attribute)
+    return math.prod(result) * (data[0] if transposed else data[-1])
+
+
+def _dims(name: str, known: Mapping[str, Tensor], origin: str, node: str) -> list[int]:
+    """The shape of a tensor with the batch, the one dimension that may vary, as 1."""
+    shape = known[name].shape if name in known else ()
+    if not shape or None in shape[1:]:
+        raise MismatchedArtifact(f"{origin}: the shape of {name!r} at node {node!r} is not fixed")
+    return [1 if size is None else size for size in shape]
+
+
+def _weight_elements(
+    node: NodeProto,
+    made_by: Mapping[str, NodeProto],
+    weights: set[str],
+    known: Mapping[str, Tensor],
+) -> int:
+    source = _origin(node.input[1], made_by)
+    return math.prod(size or 1 for size in known[source].shape) if source in weights else 0
+
+
+def _origin(name: str, made_by: Mapping[str, NodeProto]) -> str:
+    """The tensor that the Q/DQ pairs and casts in front of ``name`` start from."""
+    while name in made_by and made_by[name].op_type in _PASSING:
+        name = made_by[name].input[0]
+    return name
+
+
+def _precision(
+    node: NodeProto, made_by: Mapping[str, NodeProto], known: Mapping[str, Tensor]
+) -> Precision:
+    operands = node.input[:2]
+    if all(name in made_by and made_by[name].op_type == "DequantizeLinear" for name in operands):
+        return "int8"
+    if all(known[name].dtype == TensorProto.FLOAT16 for name in operands):
+        return "fp16"
+    return "fp32"

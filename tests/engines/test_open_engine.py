@@ -1,0 +1,124 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import onnx
+import pytest
+from onnx import ModelProto
+
+from edgeseg.artifacts import sha256_file
+from edgeseg.card import ModelCard
+from edgeseg.engines import open_engine, runtimes_here
+from edgeseg.errors import (
+    ArtifactError,
+    CorruptArtifact,
+    RuntimeMissing,
+    UntrustedArtifact,
+    UsageError,
+)
+from edgeseg.sidecar import SideCar, sidecar_path
+
+BAD = Path(__file__).parents[1] / "bad"
+
+
+@pytest.fixture
+def plan(card: ModelCard, tmp_path: Path) -> Path:
+    """Something with the name and the side-car of an engine."""
+    path = tmp_path / "model.int8.engine"
+    path.write_bytes(b"vtrt and what follows")
+    SideCar(
+        artifact_sha256=sha256_file(path),
+        card=card.derive(parent_sha256="0" * 64, precision="int8"),
+        runtime="tensorrt-rtx",
+        runtime_version="1.7.1.116",
+        targets=("sm_86",),
+    ).save(sidecar_path(path))
+    return path
+
+
+def test_a_network_is_opened_by_the_runtime_of_this_machine(network: Path) -> None:
+    with open_engine(network, threads=1) as engine:
+        assert engine.runtime == "onnxruntime"
+        assert engine.runtime in runtimes_here()
+
+
+@pytest.mark.parametrize(
+    "path",
+    sorted([*BAD.glob("networks/*.onnx"), *BAD.glob("engines/*.engine")]),
+    ids=lambda path: path.name,
+)
+def test_bad_files_are_refused_in_one_sentence_and_silently(
+    path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(ArtifactError, match=path.stem) as caught:
+        open_engine(path)
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 500
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("keep", [0.0, 0.3, 0.7, 0.99])
+def test_truncated_networks_are_refused(
+    network: Path, keep: float, capfd: pytest.CaptureFixture[str]
+) -> None:
+    data = network.read_bytes()
+    network.write_bytes(data[: int(len(data) * keep)])
+    with pytest.raises(ArtifactError, match=r"model\.onnx"):
+        open_engine(network)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_engines_say_what_they_are_and_what_runs_here(plan: Path) -> None:
+    with pytest.raises(RuntimeMissing, match=r"int8 engine of tensorrt-rtx 1\.7.* sm_86") as caught:
+        open_engine(plan)
+    twin = plan.with_name("model.int8.onnx")
+    assert str(twin) in str(caught.value.mend)
+    assert "edgeseg build --int8" in str(caught.value.mend)
+    twin.touch()
+    with pytest.raises(RuntimeMissing) as caught:
+        open_engine(plan)
+    assert caught.value.mend == f"use {twin} here"
+
+
+def test_engines_that_nothing_vouches_for_are_refused_first(plan: Path) -> None:
+    plan.write_bytes(plan.read_bytes() + b"!")
+    with pytest.raises(CorruptArtifact, match="bytes changed"):
+        open_engine(plan)
+    sidecar_path(plan).unlink()
+    with pytest.raises(UntrustedArtifact, match="no side-car"):
+        open_engine(plan)
+
+
+def test_other_paths_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no such file"):
+        open_engine(tmp_path / "model.onnx")
+    with pytest.raises(UsageError, match="is a folder"):
+        open_engine(tmp_path)
+    other = tmp_path / "model.tflite"
+    other.write_bytes(b"TFL3")
+    with pytest.raises(UsageError, match=r"expected a \.onnx network or a \.engine"):
+        open_engine(other)
+
+
+@pytest.mark.parametrize("place", ["secret.bin", "../secret.bin"])
+def test_weights_are_read_from_the_networks_own_folder_only(
+    brightest: Callable[..., ModelProto],
+    tmp_path: Path,
+    place: str,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    model = brightest()
+    weight = model.graph.initializer[0]
+    path = tmp_path / "run" / "model.onnx"
+    path.parent.mkdir()
+    (path.parent / place).write_bytes(weight.raw_data)
+    onnx.external_data_helper.set_external_data(weight, place, 0, len(weight.raw_data))
+    weight.ClearField("raw_data")
+    path.write_bytes(model.SerializeToString())
+    if place == "secret.bin":
+        open_engine(path).close()
+    else:
+        with pytest.raises(CorruptArtifact, match="(?i)external data"):
+            open_engine(path)
+    assert capfd.readouterr() == ("", "")

@@ -1,0 +1,151 @@
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import ModelProto, helper, numpy_helper
+
+from edgeseg.engines.tensorrt import PlanOptions, build_engine, tensorrt_rtx
+from edgeseg.errors import CorruptArtifact, MismatchedArtifact, RuntimeMissing, UsageError
+from edgeseg.precision.fp16 import to_fp16
+from edgeseg.precision.graph import serialize
+
+Maker = Callable[..., ModelProto]
+API = Path(__file__).parents[3] / "shared" / "trt_api"
+
+
+@pytest.fixture(scope="module")
+def trt() -> Any:
+    return pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed")
+
+
+def fake_quantised(model: ModelProto, zero_point: np.ndarray) -> ModelProto:
+    """Q/DQ pairs on both operands of the convolution."""
+    graph = model.graph
+    conv = next(node for node in graph.node if node.op_type == "Conv")
+    pairs = []
+    for place, name in enumerate(list(conv.input)):
+        q, dq = f"{name}_q", f"{name}_dq"
+        pairs.append(helper.make_node("QuantizeLinear", [name, "scale", "zero"], [q], q))
+        pairs.append(helper.make_node("DequantizeLinear", [q, "scale", "zero"], [dq], dq))
+        conv.input[place] = dq
+    nodes = [*pairs, *graph.node]
+    copies = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
+    del graph.node[:]
+    graph.node.extend(copies)
+    graph.initializer.append(numpy_helper.from_array(np.array(0.02, np.float32), "scale"))
+    graph.initializer.append(numpy_helper.from_array(zero_point, "zero"))
+    return model
+
+
+def test_builds_are_silent_and_byte_identical(
+    trt: Any, brightest: Maker, capfd: pytest.CaptureFixture[str]
+) -> None:
+    data = serialize(brightest())
+    first = build_engine(data, PlanOptions())
+    assert first.data[:4] == b"vtrt"
+    assert first.data == build_engine(data, PlanOptions(), trt=trt).data
+    assert first.version == trt.__version__
+    assert first.options["batch"] == 1
+    assert capfd.readouterr() == ("", "")
+
+
+def test_precision_is_read_from_the_parsed_network(trt: Any, brightest: Maker) -> None:
+    assert build_engine(serialize(brightest()), PlanOptions()).layers == {"conv": "fp32"}
+    half = serialize(to_fp16(brightest()))
+    assert build_engine(half, PlanOptions()).layers == {"conv": "fp16"}
+    eighth = serialize(fake_quantised(brightest(), np.array(0, np.int8)))
+    assert build_engine(eighth, PlanOptions()).layers == {"conv": "int8"}
+
+
+def test_targets_change_the_engine_and_unknown_ones_are_listed(trt: Any, brightest: Maker) -> None:
+    data = serialize(brightest())
+    one = build_engine(data, PlanOptions(targets=("sm_86",)))
+    two = build_engine(data, PlanOptions(targets=("sm_86", "sm_120")))
+    assert one.data != two.data
+    with pytest.raises(UsageError, match=r"cannot build for sm_87; it can for .*sm_120.*sm_86"):
+        build_engine(data, PlanOptions(targets=("sm_86", "sm_87")))
+
+
+def test_a_varying_batch_gets_a_profile(trt: Any, brightest: Maker) -> None:
+    plan = build_engine(serialize(brightest(batch="N")), PlanOptions(batch=(1, 2, 4)))
+    assert plan.options["batch"] == "1:2:4"
+    assert plan.data
+
+
+def test_a_node_that_it_does_not_take_is_named(
+    trt: Any, brightest: Maker, capfd: pytest.CaptureFixture[str]
+) -> None:
+    model = brightest()
+    odd = helper.make_node(
+        "CenterCropPad", ["image", "shape"], ["cropped"], "the_crop", axes=[2, 3]
+    )
+    model.graph.initializer.append(numpy_helper.from_array(np.array([16, 24]), "shape"))
+    model.graph.node.insert(0, odd)
+    model.graph.node[1].input[0] = "cropped"
+    with pytest.raises(MismatchedArtifact, match="does not take node 'the_crop'") as caught:
+        build_engine(serialize(model), PlanOptions())
+    assert "--runtime onnxruntime" in str(caught.value.mend)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_what_is_no_network_is_refused(trt: Any) -> None:
+    with pytest.raises((CorruptArtifact, MismatchedArtifact)):
+        build_engine(b"no network at all", PlanOptions())
+
+
+def test_a_missing_library_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "tensorrt_rtx", None)
+    with pytest.raises(RuntimeMissing, match="TensorRT-RTX, which is not installed") as caught:
+        tensorrt_rtx()
+    assert caught.value.mend == "pip install 'edgeseg[tensorrt-rtx]'"
+
+
+@pytest.mark.parametrize("batch", [(0, 1, 2), (2, 1, 4), (1, 4, 2)])
+def test_batches_are_ordered(batch: tuple[int, int, int]) -> None:
+    with pytest.raises(UsageError, match="smallest <= typical <= largest"):
+        PlanOptions(batch=batch)
+
+
+def test_a_workspace_has_a_size(trt: Any, brightest: Maker) -> None:
+    with pytest.raises(UsageError, match="at least 1 MiB"):
+        PlanOptions(workspace_mib=0)
+    assert build_engine(serialize(brightest()), PlanOptions(workspace_mib=64)).data
+
+
+@pytest.mark.skipif(not API.is_dir(), reason="the member lists of TensorRT are not on this machine")
+@pytest.mark.parametrize("version", ["8.6.1", "10.3.0", "10.16.1", "11.4.0"])
+def test_every_version_has_what_is_called(version: str) -> None:
+    members = json.loads((API / f"tensorrt-{version}.json").read_text())
+    used = {
+        "Builder": (
+            "create_builder_config",
+            "create_network",
+            "create_optimization_profile",
+            "build_serialized_network",
+        ),
+        "IBuilderConfig": ("set_memory_pool_limit", "add_optimization_profile", "get_flag"),
+        "INetworkDefinition": ("get_input", "get_layer", "num_layers"),
+        "ILayer": ("get_input", "get_output", "num_inputs", "num_outputs", "type", "name"),
+        "OnnxParser": ("parse", "num_errors", "get_error"),
+        "ParserError": ("desc", "node"),
+        "IOptimizationProfile": ("set_shape",),
+        "ILogger": ("Severity",),
+        "BuilderFlag": ("TF32",),
+        "MemoryPoolType": ("WORKSPACE",),
+        "LayerType": ("CONVOLUTION", "DECONVOLUTION", "MATRIX_MULTIPLY", "DEQUANTIZE"),
+        "DataType": ("HALF",),
+    }
+    missing = [
+        f"{kind}.{name}"
+        for kind, names in used.items()
+        for name in names
+        if name not in members.get(kind, ())
+    ]
+    assert not missing

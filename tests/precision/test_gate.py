@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from edgeseg.card import ClassMap, InputSpec, ModelCard
+from edgeseg.data.folders import list_images, read_split
+from edgeseg.engines.base import Engine
+from edgeseg.errors import AccuracyGateError, UsageError
+from edgeseg.precision.gate import Limits, enforce, judge
+from edgeseg.sidecar import GateResult
+
+
+class Threshold(Engine):
+    """Bright pixels are class 1; ``flipped`` rows at the top are answered wrongly."""
+
+    runtime = "threshold"
+    batch = None
+
+    def __init__(self, flipped: int = 0) -> None:
+        self.card = ModelCard(
+            name="threshold",
+            arch="threshold",
+            classes=ClassMap(names=("background", "nucleus")),
+            input=InputSpec(height=64, width=64),
+        )
+        self.path = Path("threshold")
+        self.flipped = flipped
+
+    def _infer(self, batch: NDArray[np.float32]) -> NDArray[np.uint8]:
+        labels = (batch.mean(axis=1) > -1.2).astype(np.uint8)
+        labels[:, : self.flipped] ^= 1
+        return labels
+
+    def close(self) -> None:
+        pass
+
+
+def test_the_same_engine_loses_nothing(small_data: Path) -> None:
+    result = judge(Threshold(), Threshold(), read_split(small_data, "val"))
+    assert (result.metric, result.images, result.judged_on) == ("mean_iou", 4, "threshold")
+    assert result.drop == 0
+    assert result.passed
+    enforce(result, Path("model.int8.onnx"))
+
+
+def test_a_loss_of_mean_iou_fails(small_data: Path) -> None:
+    split = read_split(small_data, "val")
+    result = judge(Threshold(), Threshold(flipped=20), split)
+    assert result.drop > result.limit == 0.01
+    assert not result.passed
+    with pytest.raises(AccuracyGateError, match=r"model\.int8\.onnx was not written") as caught:
+        enforce(result, Path("runs/model.int8.onnx"))
+    error = caught.value
+    assert error.exit_code == 7
+    for figure in (result.value, result.reference, result.drop, result.limit):
+        assert f"{figure:.4f}" in error.message
+    assert "--keep" in str(error.mend)
+    # What the mend proposes is enough.
+    proposed = float(str(error.mend).split("--max-drop ")[1].split("`")[0]) / 100
+    assert judge(Threshold(), Threshold(20), split, limits=Limits(max_drop=proposed)).passed
+
+
+def test_unlabelled_pictures_are_judged_by_agreement(small_data: Path) -> None:
+    pictures = list_images(small_data / "val" / "images")
+    result = judge(Threshold(), Threshold(flipped=8), pictures)
+    assert result.metric == "pixel_agreement"
+    assert result.value == pytest.approx(1 - 8 / 64)
+    assert result.limit == pytest.approx(0.02)
+    assert not result.passed
+    with pytest.raises(AccuracyGateError, match="equal pixels") as caught:
+        enforce(result, Path("model.fp16.onnx"))
+    assert "--min-agreement 87.5" in str(caught.value.mend)
+    loose = Limits(min_agreement=0.875)
+    assert judge(Threshold(), Threshold(8), pictures, limits=loose, judged_on="here").passed
+
+
+def test_no_number_passes_no_gate() -> None:
+    result = GateResult(
+        metric="mean_iou",
+        reference=0.8,
+        value=float("nan"),
+        drop=float("nan"),
+        limit=1,
+        passed=False,
+        images=1,
+        judged_on="threshold",
+    )
+    with pytest.raises(AccuracyGateError):
+        enforce(result, Path("model.int8.onnx"))
+
+
+def test_a_gate_without_pictures_is_refused() -> None:
+    with pytest.raises(UsageError, match="at least one picture"):
+        judge(Threshold(), Threshold(), [])
+
+
+@pytest.mark.parametrize("field", ["max_drop", "min_agreement"])
+@pytest.mark.parametrize("value", [-0.1, 1.5, float("nan")])
+def test_limits_are_fractions(field: str, value: float) -> None:
+    with pytest.raises(UsageError, match=field):
+        Limits(**{field: value})

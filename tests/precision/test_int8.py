@@ -1,0 +1,212 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import onnx
+import pytest
+from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
+from onnx.reference import ReferenceEvaluator
+
+from edgeseg.card import ModelCard
+from edgeseg.data.folders import list_images, load_image
+from edgeseg.engines.onnxruntime import OnnxRuntimeEngine
+from edgeseg.errors import MismatchedArtifact, UsageError
+from edgeseg.evaluation import agreement
+from edgeseg.ops.preprocess import preprocess
+from edgeseg.precision.graph import copy_of, precision_report, producers, serialize
+from edgeseg.precision.int8 import Flavour, policy, require_tensorrt_form, to_int8
+from edgeseg.precision.ranges import Ranges
+
+FLAVOURS: tuple[Flavour, ...] = ("onnxruntime", "tensorrt")
+
+
+def constant(model: ModelProto, name: str) -> np.ndarray:
+    return next(numpy_helper.to_array(w) for w in model.graph.initializer if w.name == name)
+
+
+def node_named(model: ModelProto, name: str) -> NodeProto:
+    return next(node for node in model.graph.node if node.name == name)
+
+
+def stays_float(model: ModelProto) -> set[str]:
+    """Convolutions of either kind whose operands do not both come from a DequantizeLinear."""
+    return set(precision_report(model).kept)
+
+
+@pytest.mark.parametrize("flavour", FLAVOURS)
+def test_policy_keeps_first_convolution_and_scores(
+    model: ModelProto, ranges: Ranges, flavour: Flavour
+) -> None:
+    before = serialize(model)
+    made = to_int8(model, ranges.ranges, flavour=flavour)
+    onnx.checker.check_model(made, full_check=True)
+    assert stays_float(made) == {"stem", "up", "head"}
+    assert serialize(model) == before
+
+
+def test_policy_keeps_all_scores_of_a_skip_architecture() -> None:
+    """Scores of two depths meet at an Add behind a transposed convolution, as in an FCN."""
+    links = [
+        ("Conv", ["image", "w"], "first"),
+        ("Conv", ["first", "w"], "second"),
+        ("Conv", ["first", "w"], "score_first"),
+        ("Conv", ["second", "w"], "score_second"),
+        ("ConvTranspose", ["score_second", "w"], "enlarged"),
+        ("Add", ["score_first", "enlarged"], "sum"),
+        ("ArgMax", ["sum"], "labels"),
+    ]
+    nodes = [helper.make_node(kind, names, [name], name) for kind, names, name in links]
+    image, labels = (
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in ("image", "labels")
+    )
+    model = helper.make_model(helper.make_graph(nodes, "fcn", [image], [labels]))
+    scores = {"sum", "enlarged", "score_first", "score_second", "labels"}
+    assert set(policy(model)) == {"first"} | scores
+
+
+def test_tensorrt_flavour_is_signed_symmetric_and_before_convolutions_only(
+    model: ModelProto, ranges: Ranges
+) -> None:
+    made = to_int8(model, ranges.ranges, flavour="tensorrt")
+    makers = producers(made)
+    quantised = [node for node in made.graph.node if node.op_type == "QuantizeLinear"]
+    assert quantised
+    for node in quantised:
+        zero = constant(made, node.input[2])
+        assert zero.dtype == np.int8
+        assert not zero.any()
+    for node in made.graph.node:
+        reads_pairs = [
+            name in makers and makers[name].op_type == "DequantizeLinear" for name in node.input
+        ]
+        if node.op_type in {"Resize", "ConvTranspose", "Add", "Concat", "MaxPool", "ArgMax"}:
+            assert not any(reads_pairs), node.name
+        if node.op_type == "Conv" and node.name not in {"stem", "head"}:
+            assert reads_pairs == [True, True, False], node.name
+
+
+@pytest.mark.parametrize(
+    ("flavour", "reduce_range", "steps"),
+    [("onnxruntime", False, 127), ("onnxruntime", True, 64), ("tensorrt", True, 127)],
+)
+def test_scales_are_those_of_the_ranges_and_weights(
+    model: ModelProto, ranges: Ranges, flavour: Flavour, reduce_range: bool, steps: int
+) -> None:
+    made = to_int8(model, ranges.ranges, flavour=flavour, reduce_range=reduce_range)
+    makers = producers(made)
+    conv = node_named(made, "deep")
+    weight_dq = makers[conv.input[1]]
+    largest = np.abs(constant(model, "w2")).max(axis=(1, 2, 3))
+    assert constant(made, weight_dq.input[1]) == pytest.approx(largest / steps, rel=1e-5)
+
+    low, high = ranges.ranges["pool"]
+    activation_dq = makers[conv.input[0]]
+    scale = constant(made, activation_dq.input[1])
+    if flavour == "tensorrt":
+        assert scale == pytest.approx(max(-low, high) / 127, rel=1e-5)
+    else:
+        assert scale == pytest.approx((max(high, 0) - min(low, 0)) / 255, rel=1e-5)
+
+
+def run_reference(model: ModelProto, tensor: np.ndarray) -> np.ndarray:
+    """Q/DQ as the ONNX specification computes it, in NumPy."""
+    model = copy_of(model)
+    model.opset_import[0].version = 19  # The evaluator knows Q/DQ from there; same meaning.
+    (labels,) = ReferenceEvaluator(model).run(None, {"image": tensor})
+    return np.asarray(labels)
+
+
+@pytest.mark.parametrize("reduce_range", [False, True])
+@pytest.mark.parametrize("flavour", FLAVOURS)
+def test_onnxruntime_computes_what_the_specification_says(
+    model: ModelProto,
+    ranges: Ranges,
+    pictures: Path,
+    card: ModelCard,
+    tmp_path: Path,
+    flavour: Flavour,
+    reduce_range: bool,
+) -> None:
+    made = to_int8(model, ranges.ranges, flavour=flavour, reduce_range=reduce_range)
+    path = tmp_path / "model.int8.onnx"
+    onnx.save(made, path)
+    tensor = preprocess(load_image(list_images(pictures)[0]), card.input)[np.newaxis]
+    with OnnxRuntimeEngine(path) as engine:
+        found = engine.infer(tensor)
+    # Fused integer kernels round elsewhere and tip near ties; saturation flips 4 % here.
+    assert (found == run_reference(made, tensor)).mean() > 0.985
+
+
+@pytest.mark.parametrize("flavour", FLAVOURS)
+def test_agrees_with_fp32_unless_the_ranges_are_wrong(
+    model: ModelProto,
+    network: Path,
+    ranges: Ranges,
+    pictures: Path,
+    tmp_path: Path,
+    flavour: Flavour,
+) -> None:
+    def share(bounds: dict[str, tuple[float, float]]) -> float:
+        path = tmp_path / "model.int8.onnx"
+        onnx.save(to_int8(model, bounds, flavour=flavour), path)
+        with OnnxRuntimeEngine(network) as full, OnnxRuntimeEngine(path) as reduced:
+            return agreement(full, reduced, map(load_image, list_images(pictures)))
+
+    assert share(ranges.ranges) > 0.97
+    clipped = {name: (low / 40, high / 40) for name, (low, high) in ranges.ranges.items()}
+    assert share(clipped) < 0.9
+
+
+@pytest.mark.parametrize("flavour", FLAVOURS)
+def test_kept_nodes_stay(model: ModelProto, ranges: Ranges, flavour: Flavour) -> None:
+    made = to_int8(model, ranges.ranges, flavour=flavour, keep=["d*p"])
+    assert "deep" in stays_float(made)
+    assert "refine" not in stays_float(made)
+    with pytest.raises(MismatchedArtifact, match="nothing is left to quantise"):
+        to_int8(model, ranges.ranges, flavour=flavour, keep=["*"])
+    with pytest.raises(UsageError, match="no node is named 'nowhere'"):
+        to_int8(model, ranges.ranges, flavour=flavour, keep=["nowhere"])
+
+
+@pytest.mark.parametrize("flavour", FLAVOURS)
+def test_missing_ranges_are_refused(model: ModelProto, ranges: Ranges, flavour: Flavour) -> None:
+    bounds = {name: bound for name, bound in ranges.ranges.items() if name != "concat"}
+    with pytest.raises(MismatchedArtifact, match="concat") as caught:
+        to_int8(model, bounds, flavour=flavour)
+    assert "edgeseg calibrate" in str(caught.value.mend)
+
+
+def test_tensorrt_refuses_what_it_would_misread(model: ModelProto, ranges: Ranges) -> None:
+    with pytest.raises(MismatchedArtifact, match="a zero point of type uint8"):
+        require_tensorrt_form(to_int8(model, ranges.ranges, flavour="onnxruntime"), "model.onnx")
+    require_tensorrt_form(model, "model.onnx")
+
+
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        ("unsigned", "a zero point of type uint8"),
+        ("shifted", "a zero point other than 0"),
+        ("left out", "no zero point, which means uint8"),
+        ("computed", "a zero point that is no constant"),
+    ],
+)
+def test_each_fault_of_a_zero_point_is_found(
+    model: ModelProto,
+    ranges: Ranges,
+    fault: Literal["unsigned", "shifted", "left out", "computed"],
+    said: str,
+) -> None:
+    made = copy_of(to_int8(model, ranges.ranges, flavour="tensorrt"))
+    require_tensorrt_form(made, "model.onnx")
+    victim = [node for node in made.graph.node if node.op_type == "QuantizeLinear"][2]
+    if fault == "left out":
+        del victim.input[2]
+    else:
+        value = np.array(3 if fault == "shifted" else 0, np.uint8 if fault == "unsigned" else "i1")
+        made.graph.initializer.append(numpy_helper.from_array(value, "planted"))
+        victim.input[2] = "nowhere" if fault == "computed" else "planted"
+    with pytest.raises(MismatchedArtifact, match=said):
+        require_tensorrt_form(made, "model.onnx")
