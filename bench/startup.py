@@ -1,0 +1,119 @@
+"""How long edgeseg takes to start, measured on whole processes as a user starts them.
+
+    python bench/startup.py runs/nuclei/model.int8.onnx
+
+Runs are interleaved in random order; what counts are the medians. The bare interpreter is
+measured along, since it is part of each of the other figures. Files are in the page cache.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from edgeseg import machine
+from edgeseg.artifacts import write_atomic
+from edgeseg.report.tables import Column, Table, render_markdown
+
+RESULTS = Path(__file__).with_name("results") / "startup.json"
+GOALS_S = {"edgeseg --help": 0.3, "edgeseg stream, first frame out": 1.0}
+
+
+def main() -> None:
+    """Measure, print Markdown, write JSON."""
+    options = _options()
+    cases = commands(options.engine)
+    samples = measure(cases, options.runs, options.seed)
+    document = {
+        "schema": "edgeseg.startup/1",
+        "machine": machine.describe().to_dict(),
+        "runs": options.runs,
+        "engine": None if options.engine is None else options.engine.name,
+        "seconds": {name: summarise(values) for name, values in samples.items()},
+    }
+    write_atomic(options.out, json.dumps(document, indent=2) + "\n")
+    print(render_markdown(table(document["seconds"])))
+    if options.engine is None:
+        print("No engine given, so the stream was not started.", file=sys.stderr)
+
+
+def commands(engine: Path | None) -> dict[str, list[str]]:
+    """Name → command line, the bare interpreter first."""
+    python = [sys.executable]
+    cases = {
+        "python -c pass": [*python, "-c", "pass"],
+        "import edgeseg": [*python, "-c", "import edgeseg"],
+        "edgeseg --help": [*python, "-m", "edgeseg", "--help"],
+    }
+    if engine is not None:
+        source = ["--source", "test:640x480@25", "--max-frames", "1", "--no-window", "--json"]
+        cases["edgeseg stream, first frame out"] = [
+            *(*python, "-m", "edgeseg", "stream", str(engine), *source),
+        ]
+    return cases
+
+
+def measure(cases: dict[str, list[str]], runs: int, seed: int) -> dict[str, list[float]]:
+    """Wall seconds of ``runs`` processes a case; one more beforehand fills the page cache."""
+    samples: dict[str, list[float]] = {name: [] for name in cases}
+    order = random.Random(seed)
+    for round_number in range(runs + 1):
+        for name in order.sample(list(cases), len(cases)):
+            began = time.perf_counter()
+            ended = subprocess.run(cases[name], capture_output=True, text=True, check=False)
+            seconds = time.perf_counter() - began
+            if ended.returncode != 0:
+                sys.exit(f"{name} failed:\n{ended.stderr}")
+            if round_number:
+                samples[name].append(seconds)
+    return samples
+
+
+def summarise(seconds: list[float]) -> dict[str, float]:
+    """Median, quartiles and extremes, to a millisecond."""
+    low, middle, high = statistics.quantiles(seconds, n=4, method="inclusive")
+    figures = {"p25": low, "p50": middle, "p75": high, "min": min(seconds), "max": max(seconds)}
+    return {name: round(value, 3) for name, value in figures.items()}
+
+
+def table(seconds: dict[str, Any]) -> Table:
+    """A row a command: median, quartiles, and the goal where there is one."""
+    columns = (
+        Column("Command", number=False),
+        Column("Median", "s"),
+        Column("Quartiles", "s"),
+        Column("Goal", "s"),
+    )
+    rows = tuple(
+        (
+            name,
+            f"{value['p50']:.3f}",
+            f"{value['p25']:.3f} to {value['p75']:.3f}",
+            f"{GOALS_S[name]:.1f}" if name in GOALS_S else "–",
+        )
+        for name, value in seconds.items()
+    )
+    return Table(columns, rows)
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
+    parser.add_argument("engine", nargs="?", type=Path, help="model*.onnx to start a stream with")
+    parser.add_argument("--runs", type=int, default=15, help="processes a command (default 15)")
+    parser.add_argument("--seed", type=int, default=0, help="of the order")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="JSON file")
+    options = parser.parse_args()
+    if options.runs < 2:
+        parser.error("--runs must be at least 2, for quartiles")
+    return options
+
+
+if __name__ == "__main__":
+    main()

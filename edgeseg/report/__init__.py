@@ -1,0 +1,81 @@
+"""JSON documents of edgeseg → one page that an engineer can be handed.
+
+::
+
+    write_report(Path("report.html"), title="nuclei", bench=document, machine={}, …)
+
+The HTML page is self-contained: no script, nothing loaded from elsewhere, light and dark.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from edgeseg.artifacts import write_atomic
+from edgeseg.errors import UsageError
+from edgeseg.machine import Machine
+from edgeseg.report.contents import (
+    Contents,
+    Picture,
+    StreamSummary,
+    TrainingSummary,
+    read_bench_part,
+    read_part,
+)
+
+__all__ = ["Picture", "write_report"]
+
+
+def write_report(  # noqa: PLR0913 - each argument is a section of the page
+    path: Path,
+    *,
+    title: str,
+    bench: Mapping[str, Any] | None = None,
+    training: Mapping[str, Any] | None = None,
+    stream: Mapping[str, Any] | None = None,
+    pictures: Sequence[Picture] = (),
+    machine: Mapping[str, Any] | None = None,
+    commands: Sequence[str] = (),
+) -> None:
+    """Write a report; a section appears where its part is given.
+
+    Args:
+        path: ``*.html`` for the page with plots and pictures, ``*.md`` for its figures alone.
+        title: Heading.
+        bench: As :meth:`edgeseg.bench.document.BenchReport.to_dict` gives it.
+        training: As :class:`edgeseg.report.contents.TrainingSummary` describes it.
+        stream: As ``edgeseg stream --json`` prints it.
+        pictures: PNG or JPEG files; made smaller where the page would pass 3 MB.
+        machine: As :meth:`edgeseg.machine.Machine.to_dict` gives it; default: the benchmark's.
+        commands: Command lines that led here.
+
+    Raises:
+        UsageError: Another suffix, too many pictures, or the file cannot be written.
+        ArtifactError: A part is not what it should be, or a picture is none.
+        RuntimeMissing: Matplotlib or Jinja are not installed (HTML only).
+    """
+    path = Path(path)
+    contents = Contents(
+        title=title,
+        bench=read_bench_part(bench),
+        training=read_part(TrainingSummary, training, "the training summary"),
+        stream=read_part(StreamSummary, stream, "the stream summary"),
+        pictures=tuple(pictures),
+        machine=read_part(Machine, machine, "the machine"),
+        commands=tuple(commands),
+    )
+    write_atomic(path, _render(contents, path))
+
+
+def _render(contents: Contents, path: Path) -> str:
+    if path.suffix == ".html":
+        from edgeseg.report.page import render_html
+
+        return render_html(contents)
+    if path.suffix == ".md":
+        from edgeseg.report.markdown import render_markdown_report
+
+        return render_markdown_report(contents)
+    raise UsageError(f"{path}: a report is .html or .md, not {path.suffix or 'without suffix'!r}")

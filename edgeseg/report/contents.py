@@ -1,0 +1,218 @@
+"""What a report is made of, validated; each part is optional and its section appears with it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+
+from edgeseg.bench.document import BenchReport, Run, read_bench
+from edgeseg.documents import first_problem
+from edgeseg.errors import CorruptArtifact
+from edgeseg.machine import Machine
+
+Percentiles = dict[str, float | None]
+Part = TypeVar("Part")
+
+RUNTIMES = {"onnxruntime": "ONNX Runtime", "torch": "PyTorch", "tensorrt-rtx": "TensorRT-RTX"}
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture for the report.
+
+    Attributes:
+        title: One line below the picture, before the caption.
+        caption: What to see in it.
+        data: The bytes of a PNG or JPEG file.
+        section: ``predictions`` shows it as a wide strip, ``worst`` among the failures.
+    """
+
+    title: str
+    caption: str
+    data: bytes
+    section: Literal["predictions", "worst"] = "predictions"
+
+
+class Source(BaseModel):
+    """One source of a stream; its label holds no password."""
+
+    model_config = ConfigDict(frozen=True)
+
+    label: str
+    state: str | None = None
+    reconnects: int | None = None
+
+
+class StreamSummary(BaseModel):
+    """What ``edgeseg stream --json`` prints; other keys are passed over."""
+
+    model_config = ConfigDict(frozen=True)
+
+    engine: str | None = None
+    frames: int
+    dropped: int = 0
+    seconds: float
+    fps: float
+    inference_fps: float | None = None
+    frame_age_ms: Percentiles = {}
+    stages_ms: dict[str, Percentiles] = {}
+    peak_rss_mib: float | None = None
+    sources: tuple[Source, ...] = ()
+
+
+class TrainingSummary(BaseModel):
+    """How the network was trained; other keys are passed over.
+
+    ``history`` holds one mapping an epoch: its numbers are drawn, those named ``*loss*`` apart
+    from those named ``*iou*`` or ``*accuracy*``. ``curves_png`` is drawn by others and shown
+    where there is no history.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    arch: str | None = None
+    dataset: str | None = None
+    epochs: int | None = None
+    seconds: float | None = None
+    val_mean_iou: float | None = None
+    history: tuple[dict[str, Any], ...] = ()
+    curves_png: bytes | None = None
+
+
+@dataclass(frozen=True)
+class Contents:
+    """All that one report shows."""
+
+    title: str
+    bench: BenchReport | None = None
+    training: TrainingSummary | None = None
+    stream: StreamSummary | None = None
+    pictures: tuple[Picture, ...] = ()
+    machine: Machine | None = None
+    commands: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Headline:
+    """One figure that a reader takes away: its name, value, unit, and what to hold it against."""
+
+    name: str
+    value: str
+    unit: str
+    context: str
+
+
+def read_part(kind: type[Part], value: Mapping[str, Any] | None, origin: str) -> Part | None:
+    """Validate one part of the report.
+
+    Raises:
+        CorruptArtifact: It lacks a key, or a value has the wrong type.
+    """
+    if value is None:
+        return None
+    try:
+        return TypeAdapter(kind).validate_python(dict(value))
+    except ValidationError as error:
+        raise CorruptArtifact(f"{origin}: {first_problem(error)}") from error
+
+
+def read_bench_part(value: Mapping[str, Any] | None) -> BenchReport | None:
+    """Validate the benchmark; raises as :func:`edgeseg.bench.document.read_bench`."""
+    return None if value is None else read_bench(dict(value), "the benchmark")
+
+
+def label(run: Run) -> str:
+    """``INT8 · ONNX Runtime``."""
+    return f"{run.precision.upper()} · {RUNTIMES.get(run.runtime, run.runtime)}"
+
+
+def labels(runs: tuple[Run, ...]) -> list[str]:
+    """A label an engine, with its file's name where two would read the same."""
+    plain = [label(run) for run in runs]
+    return [
+        text if plain.count(text) == 1 else f"{text} · {Path(run.engine).name}"
+        for text, run in zip(plain, runs, strict=True)
+    ]
+
+
+def fastest(bench: BenchReport) -> Run | None:
+    """The engine with the lowest median that ran here."""
+    timed = [run for run in bench.runs if run.latency_ms]
+    return min(timed, key=lambda run: (run.latency_ms or {})["p50"], default=None)
+
+
+def headlines(contents: Contents) -> list[Headline]:
+    """The figures to put on top, most important first."""
+    found: list[Headline] = []
+    if contents.bench:
+        found += _bench_headlines(contents.bench)
+    if contents.training and contents.training.val_mean_iou is not None and not found:
+        found.append(
+            Headline("Validation mean IoU", f"{100 * contents.training.val_mean_iou:.1f}", "%", "")
+        )
+    if contents.stream:
+        found += _stream_headlines(contents.stream)
+    return found
+
+
+def _bench_headlines(bench: BenchReport) -> list[Headline]:
+    best = fastest(bench)
+    if best is None or best.latency_ms is None:
+        return []
+    base = next((run for run in bench.runs if run.engine == bench.reference), None)
+    speed = "" if best is base or not best.speedup else f", {best.speedup:.2g}× FP32"
+    found = [
+        Headline("Latency, median", f"{best.latency_ms['p50']:.3g}", "ms", label(best) + speed)
+    ]
+    if best.mean_iou is not None:
+        lost = "" if best is base or best.drop is None else _against(best.drop)
+        found.append(Headline("Mean IoU", f"{100 * best.mean_iou:.1f}", "%", lost))
+    elif best.pixel_agreement is not None and best is not base:
+        found.append(
+            Headline("Agreement", f"{100 * best.pixel_agreement:.2f}", "%", "of pixels with FP32")
+        )
+    share = "" if best is base or not base else f"{best.bytes / base.bytes:.0%} of FP32"
+    found.append(Headline("Size", f"{best.bytes / 2**20:.3g}", "MiB", share))
+    if best.peak_rss_mib is not None:
+        start = (best.cold_start_ms or {}).get("total")
+        context = "" if start is None else f"first label map after {start / 1000:.2g} s"
+        found.append(Headline("Memory, peak", f"{best.peak_rss_mib:.0f}", "MiB", context))
+    return found
+
+
+def _against(drop: float) -> str:
+    points = round(100 * drop, 2)
+    side = "below" if points > 0 else "above"
+    return f"{abs(points):.2g} points {side} FP32" if points else "as FP32"
+
+
+def not_run(bench: BenchReport) -> list[str]:
+    """A sentence for each engine that is listed and not measured, without its folder."""
+    sentences = []
+    for run in bench.runs:
+        if not run.runs_here:
+            name = Path(run.engine).name
+            reason = (run.reason or "it cannot run here").replace(run.engine, name).rstrip(".")
+            sentences.append(f"{reason}." if name in reason else f"{name}: {reason}.")
+    return sentences
+
+
+def _stream_headlines(stream: StreamSummary) -> list[Headline]:
+    found = [
+        Headline(
+            "Stream",
+            f"{stream.fps:.3g}",
+            "fps",
+            f"{stream.dropped} of {stream.frames + stream.dropped} frames dropped",
+        )
+    ]
+    age = stream.frame_age_ms
+    if (middle := age.get("p50")) is not None:
+        tail = age.get("p99")
+        context = "" if tail is None else f"99 % below {tail:.3g} ms"
+        found.append(Headline("Frame age, median", f"{middle:.3g}", "ms", context))
+    return found
