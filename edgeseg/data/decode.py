@@ -77,8 +77,10 @@ def load_ids(path: Path) -> NDArray[np.uint8] | NDArray[np.uint16]:
             mend="replace each colour by the id of its class and save as grey PNG",
         )
     if header.colour_type == _PALETTE or header.depth < 8:
-        ids = _decode(_with_identity_palette(data), path, cv2.IMREAD_COLOR)
-        return np.ascontiguousarray(ids[..., 0])
+        channels = np.asarray(
+            _decode(_with_identity_palette(data), path, cv2.IMREAD_COLOR), np.uint8
+        )
+        return channels[..., 0].copy()
     return _decode(data, path, cv2.IMREAD_UNCHANGED)
 
 

@@ -22,7 +22,7 @@ from pathlib import Path
 
 import torch
 from torch import nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 
 from edgeseg import __version__
 from edgeseg.artifacts import write_atomic
@@ -43,7 +43,7 @@ from edgeseg.training.predictor import TorchEngine, open_torch, place
 log = logging.getLogger(__name__)
 
 AVERAGE_DECAY = 0.98
-"""What is validated and kept is the running mean of the weights over about 50 steps."""
+"""What is validated and kept is the running mean of the weights over at most about 50 steps."""
 
 
 @dataclass(frozen=True)
@@ -206,7 +206,7 @@ def _train(
         for epoch in track(range(1, config.epochs + 1), "train", config.epochs):
             begun = time.perf_counter()
             loss = _run_epoch(learner, loader, epoch)
-            evaluation = score(engine, held_out)
+            evaluation = _validate(learner, engine, held_out, epoch)
             history.append(_stats(epoch, loss, learner, evaluation, begun))
             if evaluation.mean_iou > best:
                 best = evaluation.mean_iou
@@ -289,14 +289,13 @@ def _learner(model: nn.Module, config: TrainConfig, card: ModelCard, steps: int)
         trained, lr=config.learning_rate, weight_decay=config.weight_decay
     )
     # Smith and Topin, "Super-Convergence" (2018): warm-up, then cosine down to nothing.
+    # One step more than there are: past its end the cosine would rise again.
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, max_lr=config.learning_rate, total_steps=steps, pct_start=0.2
+        optimizer, max_lr=config.learning_rate, total_steps=steps + 1, pct_start=0.2
     )
     # Batch statistics of a few pictures jump from step to step; averaged with the weights
     # they make validation steady.
-    average = AveragedModel(
-        model, multi_avg_fn=get_ema_multi_avg_fn(AVERAGE_DECAY), use_buffers=True
-    )
+    average = AveragedModel(model, avg_fn=_average, use_buffers=True)
     augment = None
     if config.orientation is not None:
         augment = Augment(card.input, config.orientation, card.classes.ignore, config.crop).to(
@@ -323,13 +322,29 @@ def _run_epoch(
         loss = segmentation_loss(logits, masks.long(), learner.ignore)
         losses.append(float(loss.detach()))
         if not math.isfinite(losses[-1]):
-            raise _diverged(learner, pictures, epoch)
+            raise _diverged(learner, epoch, pictures)
         learner.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         learner.optimizer.step()
         learner.schedule.step()
         learner.average.update_parameters(learner.model)
     return sum(losses) / len(losses)
+
+
+def _validate(
+    learner: _Learner, engine: TorchEngine, pictures: Iterable[Labelled], epoch: int
+) -> Evaluation:
+    """The figures of ``edgeseg eval``; after a last step that diverged the loss has not seen it."""
+    try:
+        return score(engine, pictures)
+    except NonFiniteOutput as error:
+        raise _diverged(learner, epoch) from error
+
+
+def _average(mean: torch.Tensor, weights: torch.Tensor, steps: torch.Tensor | int) -> torch.Tensor:
+    """Running mean over a window that grows, so that a short training is not left behind."""
+    decay = min(AVERAGE_DECAY, (1 + int(steps)) / (10 + int(steps)))
+    return mean + (weights - mean) * (1 - decay)
 
 
 def _native_bfloat16(device: torch.device) -> bool:
@@ -340,16 +355,18 @@ def _native_bfloat16(device: torch.device) -> bool:
     return any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
 
 
-def _diverged(learner: _Learner, pictures: torch.Tensor, epoch: int) -> NonFiniteOutput:
+def _diverged(
+    learner: _Learner, epoch: int, pictures: torch.Tensor | None = None
+) -> NonFiniteOutput:
     rate = float(learner.schedule.get_last_lr()[0])
-    if not bool(torch.isfinite(pictures).all()):
+    if pictures is not None and not bool(torch.isfinite(pictures).all()):
         reason = "the augmented pictures hold NaN or infinity"
     elif not all(bool(torch.isfinite(p).all()) for p in learner.model.parameters()):
         reason = f"the last step at a learning rate of {rate:.2g} made the weights infinite"
     else:
         reason = f"the logits overflowed at a learning rate of {rate:.2g}"
     return NonFiniteOutput(
-        f"the loss is no longer a number in epoch {epoch}: {reason}",
+        f"the training diverged in epoch {epoch}: {reason}",
         mend="train again with a lower --learning-rate; the best checkpoint so far was kept",
     )
 

@@ -1,0 +1,31 @@
+"""Any artefact → engine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from edgeseg.artifacts import require_file
+from edgeseg.engines import open_engine
+from edgeseg.engines.base import Engine
+
+_CHECKPOINT_SUFFIXES = {".safetensors", ".pt", ".pth", ".ckpt"}
+
+
+def load(path: str | Path, *, threads: int | None = None) -> Engine:
+    """Open a checkpoint, an ONNX network or an engine; all run behind the same protocol.
+
+    Args:
+        path: ``model.safetensors`` (needs torch), ``model*.onnx`` or ``model*.engine``.
+        threads: CPU threads of the runtime; None takes the runtime's default.
+
+    Raises:
+        UsageError: No such file, or not a kind that edgeseg knows.
+        ArtifactError: Empty, truncated, altered, or made for something else.
+        RuntimeMissing: What it needs is not on this machine.
+    """
+    path = require_file(Path(path))
+    if path.suffix in _CHECKPOINT_SUFFIXES:
+        from edgeseg.training.predictor import open_torch
+
+        return open_torch(path)
+    return open_engine(path, threads=threads)

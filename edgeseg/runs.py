@@ -1,0 +1,121 @@
+"""Run folders: what lies in ``runs/NAME/``, and the newest of it where none is named."""
+
+from __future__ import annotations
+
+import logging
+import os
+from datetime import datetime
+from pathlib import Path
+
+from edgeseg.artifacts import newest, sha256_file
+from edgeseg.errors import UsageError
+
+log = logging.getLogger(__name__)
+
+RUNS = Path("runs")
+"""Where ``edgeseg train`` puts its runs, below the current folder."""
+
+CHECKPOINT = "model.safetensors"
+NETWORK = "model.onnx"
+RANGES = "model.ranges.json"
+RUNNABLE = (NETWORK, "model.fp16.onnx", "model.int8.onnx")
+ENGINES = (*RUNNABLE, "model.fp32.engine", "model.fp16.engine", "model.int8.engine")
+
+
+def prepare_run(run: Path | None, arch: str, *, overwrite: bool = False) -> Path:
+    """The folder for a new training run, made and proved writable before any work is done.
+
+    Args:
+        run: The folder asked for; None names one ``runs/ARCH-YYYYMMDD-HHMMSS``.
+        arch: Architecture name for that.
+        overwrite: Replace what an earlier run left there; else that is refused.
+
+    Raises:
+        UsageError: A run is there already, or the folder cannot be written.
+    """
+    if run is None:
+        run = RUNS / f"{arch}-{datetime.now():%Y%m%d-%H%M%S}"
+    try:
+        run.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"cannot make the run folder {run}: {error.strerror}") from error
+    if not os.access(run, os.W_OK | os.X_OK):
+        raise UsageError(f"cannot write in the run folder {run}", mend="choose another --run")
+    earlier = sorted(run.glob("model*"))
+    if earlier and not overwrite:
+        raise UsageError(
+            f"{run} already holds a run ({earlier[0].name})",
+            mend="choose another --run, or replace it with --overwrite",
+        )
+    for path in earlier:
+        # An engine of the earlier network beside the new checkpoint would be taken for its own.
+        path.unlink()
+    return run
+
+
+def newest_run(runs: Path = RUNS) -> Path:
+    """The run under ``runs`` that was trained or exported last; says which one it took.
+
+    Raises:
+        UsageError: There is none.
+    """
+    found = newest(runs, (f"*/{CHECKPOINT}", f"*/{NETWORK}"))
+    if found is None:
+        raise UsageError(
+            f"no path given, and no run under {runs.absolute()}",
+            mend="edgeseg train --data DIR, or name the file",
+        )
+    log.info("taking %s, the newest run", found.parent)
+    return found.parent
+
+
+def artifact_in(run: Path, names: tuple[str, ...], mend: str) -> Path:
+    """The newest of the files ``names`` in the folder ``run``; says which one it took.
+
+    Raises:
+        UsageError: None of them is there; ``mend`` is the command that makes one.
+    """
+    found = newest(run, names)
+    if found is None:
+        raise UsageError(f"{run} holds none of {', '.join(names)}", mend=mend)
+    log.info("taking %s", found)
+    return found
+
+
+def resolve(path: Path | None, names: tuple[str, ...], mend: str) -> Path:
+    """A file as given; of a run folder, or of the newest run where ``path`` is None, the newest.
+
+    Raises:
+        UsageError: There is no run, or none of the files ``names`` is in it.
+    """
+    if path is not None and not path.is_dir():
+        return path
+    return artifact_in(path or newest_run(), names, mend)
+
+
+def network_of(path: Path | None) -> Path:
+    """The FP32 ONNX network to work on: as given, or that of a run, exported if need be.
+
+    Raises:
+        UsageError: There is no run, or it holds neither checkpoint nor network.
+        EdgesegError: The export failed.
+    """
+    if path is not None and not path.is_dir():
+        return path
+    run = path or newest_run()
+    network, checkpoint = run / NETWORK, run / CHECKPOINT
+    if checkpoint.exists() and not _is_exported(checkpoint, network):
+        from edgeseg.export import export_onnx
+
+        log.info("exporting %s first", checkpoint)
+        export_onnx(checkpoint, network)
+    return artifact_in(run, (NETWORK,), f"edgeseg export {checkpoint}")
+
+
+def _is_exported(checkpoint: Path, network: Path) -> bool:
+    from edgeseg import sidecar
+
+    if not network.exists():
+        return False
+    made_from = sidecar.read(network)
+    return made_from is not None and made_from.card.parent_sha256 == sha256_file(checkpoint)

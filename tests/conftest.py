@@ -1,0 +1,119 @@
+"""What several test modules share: the bundled pictures, one small real run, the command line."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+# Two OpenMP pools on two cores fight; the networks of the tests are too small to need threads.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import pytest
+
+from edgeseg.data.folders import bundled_sample
+
+
+@pytest.fixture(scope="session")
+def nuclei() -> Path:
+    """Root of the bundled pictures."""
+    return bundled_sample()
+
+
+@pytest.fixture(scope="session")
+def small_data(tmp_path_factory: pytest.TempPathFactory, nuclei: Path) -> Path:
+    """Eight training and four validation pictures of the bundled sample."""
+    root = tmp_path_factory.mktemp("data") / "nuclei"
+    root.mkdir()
+    shutil.copy(nuclei / "classes.json", root)
+    for split, count in (("train", 8), ("val", 4)):
+        names = sorted(path.name for path in (nuclei / split / "images").iterdir())[:count]
+        for part in ("images", "instances"):
+            (root / split / part).mkdir(parents=True)
+            for name in names:
+                shutil.copy(nuclei / split / part / name, root / split / part)
+    return root
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory, small_data: Path) -> Path:
+    """A run folder with all that the CPU can make: checkpoint, ONNX, ranges, FP16, INT8.
+
+    Trained for a few seconds: a real network, though not a good one. Never written to; tests
+    that alter files take ``run_copy``.
+    """
+    from edgeseg.building import BuildConfig, build
+    from edgeseg.export import export_onnx
+    from edgeseg.precision.calibration import collect
+    from edgeseg.precision.ranges import measure_ranges
+    from edgeseg.training.loop import TrainConfig, train
+
+    home = tmp_path_factory.mktemp("trained")
+    run = home / "runs" / "small"
+    config = TrainConfig(
+        data=small_data,
+        run=run,
+        size=(64, 96),
+        options={"width": 8, "depth": 2},
+        epochs=6,
+        batch_size=4,
+    )
+    train(config)
+    network = run / "model.onnx"
+    export_onnx(run / "model.safetensors", network)
+    manifest = home / "calib" / "small" / "manifest.json"
+    collect(small_data / "train" / "images", manifest, count=8)
+    measure_ranges(network, manifest).save(run / "model.ranges.json")
+    for precision in ("fp16", "int8"):
+        build(BuildConfig(onnx=network, precision=precision, data=small_data, max_drop=0.5))
+    return run
+
+
+@pytest.fixture
+def run_copy(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of ``trained`` to alter, at ``runs/small`` below the current folder."""
+    monkeypatch.chdir(tmp_path)
+    target = tmp_path / "runs" / "small"
+    shutil.copytree(trained, target)
+    shutil.copytree(trained.parents[1] / "calib", tmp_path / "calib")
+    return target
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a command line left behind."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """Stdout, which must be exactly one JSON document."""
+        value: dict[str, Any] = json.loads(self.out)
+        return value
+
+
+@pytest.fixture
+def edgeseg(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Run a command line in this process: ``edgeseg("build", "--fp16") -> Outcome``.
+
+    What leaves file descriptors 1 and 2 is captured, so that native libraries are heard too.
+    """
+    from edgeseg.cli import main
+
+    def run(*arguments: object) -> Outcome:
+        logging.getLogger("edgeseg").handlers.clear()
+        monkeypatch.setattr(sys, "argv", ["edgeseg", *map(str, arguments)])
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main()
+        out, err = capfd.readouterr()
+        return Outcome(int(ended.value.code or 0), out, err)
+
+    return run

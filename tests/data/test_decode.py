@@ -1,0 +1,137 @@
+"""Files → arrays: ids come back as written, and damage is found."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from edgeseg.data.decode import load_ids, load_image
+from edgeseg.errors import DatasetError
+
+RNG = np.random.default_rng(0)
+
+
+def picture(height: int = 37, width: int = 53) -> NDArray[np.uint8]:
+    return RNG.integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def palette_png(ids: NDArray[np.uint8], bits: int) -> bytes:
+    """A palette PNG of VOC's kind, written by Pillow with misleading colours."""
+    image = Image.fromarray(ids).convert("P")
+    image.putpalette(list(RNG.integers(0, 256, 3 * 2**bits)))
+    stream = io.BytesIO()
+    image.save(stream, "PNG", bits=bits)
+    return stream.getvalue()
+
+
+def encoded(suffix: str) -> bytes:
+    return bytes(cv2.imencode(suffix, picture())[1])
+
+
+@pytest.mark.parametrize("suffix", [".png", ".bmp", ".tif"])
+def test_pictures_come_back_as_they_were(tmp_path: Path, suffix: str) -> None:
+    path, expected = tmp_path / f"a{suffix}", picture()
+    cv2.imwrite(str(path), expected)
+    assert np.array_equal(load_image(path), expected)
+
+
+def test_grey_becomes_three_channels_and_alpha_goes(tmp_path: Path) -> None:
+    grey, alpha = picture()[..., 0], np.dstack([picture(), picture()[..., :1]])
+    cv2.imwrite(str(tmp_path / "grey.png"), grey)
+    cv2.imwrite(str(tmp_path / "alpha.png"), alpha)
+    assert np.array_equal(load_image(tmp_path / "grey.png"), np.dstack([grey] * 3))
+    assert np.array_equal(load_image(tmp_path / "alpha.png"), alpha[..., :3])
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4, 8])
+def test_palette_indices_are_kept(tmp_path: Path, bits: int) -> None:
+    ids = RNG.integers(0, 2**bits, (19, 23), dtype=np.uint8)
+    path = tmp_path / "mask.png"
+    path.write_bytes(palette_png(ids, bits))
+    assert np.array_equal(load_ids(path), ids)
+    # What a plain OpenCV read makes of it, else the detour would not be needed.
+    assert not np.array_equal(cv2.imread(str(path), cv2.IMREAD_GRAYSCALE), ids)
+
+
+def test_one_bit_grey_is_not_stretched(tmp_path: Path) -> None:
+    ids = RNG.integers(0, 2, (19, 23), dtype=np.uint8)
+    path = tmp_path / "mask.png"
+    Image.fromarray(ids.astype(bool)).save(path)
+    assert cv2.imread(str(path), cv2.IMREAD_UNCHANGED).max() == 255
+    assert np.array_equal(load_ids(path), ids)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_grey_ids_are_kept(tmp_path: Path, dtype: type[np.uint8] | type[np.uint16]) -> None:
+    ids = RNG.integers(0, np.iinfo(dtype).max + 1, (9, 7), dtype=dtype)
+    cv2.imwrite(str(tmp_path / "mask.png"), ids)
+    found = load_ids(tmp_path / "mask.png")
+    assert found.dtype == dtype
+    assert np.array_equal(found, ids)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".bmp", ".webp", ".tif"])
+@pytest.mark.parametrize("share", [0.3, 0.6, 0.98])
+def test_a_truncated_picture_is_refused(tmp_path: Path, suffix: str, share: float) -> None:
+    data, path = encoded(suffix), tmp_path / f"cut{suffix}"
+    path.write_bytes(data)
+    load_image(path)
+    path.write_bytes(data[: int(len(data) * share)])
+    with pytest.raises(DatasetError, match=r"cut\."):
+        load_image(path)
+
+
+def test_a_jpeg_cut_after_its_thumbnail_is_refused(tmp_path: Path) -> None:
+    """The end mark of a thumbnail in the EXIF segment is not the picture's."""
+    data, thumbnail = encoded(".jpg"), encoded(".jpg")[:3000] + b"\xff\xd9"
+    segment = b"\xff\xe1" + (len(thumbnail) + 2).to_bytes(2, "big") + thumbnail
+    whole = data[:2] + segment + data[2:]
+    path = tmp_path / "a.jpg"
+    path.write_bytes(whole)
+    load_image(path)
+    path.write_bytes(whole[:-40])
+    with pytest.raises(DatasetError, match="no end mark"):
+        load_image(path)
+
+
+def test_a_flipped_bit_in_a_png_is_found(tmp_path: Path) -> None:
+    ids = RNG.integers(0, 3, (64, 64), dtype=np.uint8)
+    data = bytearray(cv2.imencode(".png", ids)[1].tobytes())
+    path = tmp_path / "mask.png"
+    data[len(data) // 2] ^= 4
+    path.write_bytes(data)
+    with pytest.raises(DatasetError, match="truncated or altered"):
+        load_ids(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [(b"", "is empty"), (b"not a picture", "cannot be decoded|damaged"), (None, "cannot be read")],
+)
+def test_what_is_no_picture(tmp_path: Path, content: bytes | None, reason: str) -> None:
+    path = tmp_path / "a.png"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(DatasetError, match=reason):
+        load_image(path)
+
+
+def test_sixteen_bit_pictures_are_refused(tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "deep.png"), picture().astype(np.uint16) * 16)
+    with pytest.raises(DatasetError, match="expected 8 bits a channel, found uint16"):
+        load_image(tmp_path / "deep.png")
+
+
+def test_masks_in_colour_or_lossy_are_refused(tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "colour.png"), picture())
+    cv2.imwrite(str(tmp_path / "lossy.jpg"), picture())
+    with pytest.raises(DatasetError, match="found RGB colour"):
+        load_ids(tmp_path / "colour.png")
+    with pytest.raises(DatasetError, match="no PNG"):
+        load_ids(tmp_path / "lossy.jpg")

@@ -1,0 +1,177 @@
+"""The commands as users run them, on one small real run, against what the README promises."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+README = Path(__file__).parents[1] / "README.md"
+
+
+def documented_keys() -> dict[str, set[str]]:
+    """Command → keys of its JSON document, from the README's table."""
+    rows = re.findall(r"^\| `(\w+)` \| `([a-z0-9_ ]+)` \|$", README.read_text(), re.MULTILINE)
+    return {command: set(keys.split()) for command, keys in rows}
+
+
+def test_every_command_documents_its_json() -> None:
+    from edgeseg.cli import app
+
+    commands = {
+        command.name or command.callback.__name__  # type: ignore[union-attr]
+        for command in app.registered_commands
+    }
+    assert documented_keys().keys() == commands
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("train", "--data", "{data}", "--size", "32x32", "--epochs", "1", "--width", "8",
+         "--depth", "1", "--run", "runs/new"),
+        ("eval", "--data", "{data}"),
+        ("export", "--out", "copy.onnx"),
+        ("calibrate", "--from", "{data}/train/images", "--count", "4"),
+        ("build", "--fp16"),
+        ("build", "--fp32"),
+        ("build", "--int8", "--data", "{data}", "--max-drop", "50"),
+        ("infer", "{data}/val/images"),
+        ("stream", "--source", "test:64x48@25?frames=3", "--no-window", "--record", "a.mkv"),
+        ("bench", "--data", "{data}", "--seconds", "0.1"),
+        ("doctor",),
+    ],
+    ids=lambda arguments: "-".join(arguments[:2]),
+)  # fmt: skip
+def test_json_is_one_document_with_the_documented_keys(
+    arguments: tuple[str, ...], edgeseg: Any, run_copy: Path, small_data: Path
+) -> None:
+    outcome = edgeseg(*(a.format(data=small_data) for a in arguments), "--json")
+    assert outcome.code == 0, outcome.err
+    assert set(outcome.document) == documented_keys()[arguments[0]]
+
+
+def test_without_json_stdout_is_for_people(edgeseg: Any, run_copy: Path) -> None:
+    outcome = edgeseg("build", "--fp16")
+    assert outcome.code == 0, outcome.err
+    with pytest.raises(json.JSONDecodeError):
+        json.loads(outcome.out)
+    assert "engine: runs/small/model.fp16.onnx" in outcome.out
+    assert "taking runs/small, the newest run" in outcome.err
+
+
+def test_build_right_after_training_exports_first(
+    edgeseg: Any, run_copy: Path, small_data: Path
+) -> None:
+    for path in run_copy.glob("model*"):
+        if not path.name.startswith("model.safetensors"):
+            path.unlink()
+    built = edgeseg("build", "--fp16", "--data", small_data, "--json")
+    assert built.code == 0, built.err
+    assert built.document["gate"]["metric"] == "mean_iou"
+    streamed = edgeseg("stream", "--source", "test:64x48?frames=5", "--no-window", "--json")
+    assert streamed.code == 0, streamed.err
+    assert streamed.document["engine"] == built.document["engine"]
+    assert streamed.document["frames"] == 5
+
+
+def test_a_network_older_than_its_checkpoint_is_exported_again(
+    edgeseg: Any, run_copy: Path, small_data: Path
+) -> None:
+    from edgeseg.artifacts import sha256_file
+    from edgeseg.training.loop import TrainConfig, train
+
+    options = {"width": 8, "depth": 1}
+    train(TrainConfig(data=small_data, run=run_copy, size=(32, 32), options=options, epochs=1))
+    outcome = edgeseg("build", "--fp32", "--json")
+    assert outcome.code == 0, outcome.err
+    from edgeseg import sidecar
+
+    made = sidecar.read(run_copy / "model.onnx")
+    assert made is not None
+    assert made.card.parent_sha256 == sha256_file(run_copy / "model.safetensors")
+
+
+def test_eval_says_the_same_of_checkpoint_and_network(
+    edgeseg: Any, trained: Path, small_data: Path
+) -> None:
+    scores = [
+        edgeseg("eval", trained / name, "--data", small_data, "--json").document["mean_iou"]
+        for name in ("model.safetensors", "model.onnx", "model.int8.onnx")
+    ]
+    from edgeseg.documents import load
+    from edgeseg.sidecar import SideCar
+
+    card = load(SideCar, trained / "model.safetensors.json").card
+    assert scores[0] == pytest.approx(card.metrics["mean_iou"], abs=1e-6)
+    assert scores[1] == pytest.approx(scores[0], abs=1e-3)
+    assert scores[2] != scores[0]
+
+
+def test_infer_writes_label_maps_at_the_size_of_the_picture(
+    edgeseg: Any, trained: Path, small_data: Path, tmp_path: Path
+) -> None:
+    outcome = edgeseg(
+        "infer", trained / "model.onnx", small_data / "val/images", "--out", tmp_path, "--json"
+    )
+    assert outcome.code == 0, outcome.err
+    for entry in outcome.document["pictures"]:
+        picture, labels = cv2.imread(entry["picture"]), cv2.imread(entry["labels"], -1)
+        assert labels.shape == picture.shape[:2]
+        share = np.mean(labels == 1)
+        assert entry["class_shares"]["nucleus"] == pytest.approx(share, abs=1e-6)
+        assert sum(entry["class_shares"].values()) == pytest.approx(1, abs=1e-5)
+        assert cv2.imread(entry["overlay"]).shape == picture.shape
+
+
+def test_infer_does_not_write_two_pictures_to_one_file(
+    edgeseg: Any, trained: Path, small_data: Path
+) -> None:
+    folders = (small_data / "val/images", small_data / "val/instances")
+    outcome = edgeseg("infer", trained / "model.onnx", *folders, "--json")
+    assert outcome.code == 2
+    assert "same file" in outcome.document["error"]["message"]
+
+
+def test_the_gate_ends_with_7_and_leaves_no_engine(
+    edgeseg: Any, run_copy: Path, small_data: Path
+) -> None:
+    (run_copy / "model.int8.onnx").unlink()
+    (run_copy / "model.int8.onnx.json").unlink()
+    before = sorted(run_copy.iterdir())
+    # Ranges of a hundredth of the truth clip nearly every activation.
+    ranges = json.loads((run_copy / "model.ranges.json").read_bytes())
+    ranges["ranges"] = {k: [lo / 100, hi / 100] for k, (lo, hi) in ranges["ranges"].items()}
+    (run_copy / "model.ranges.json").write_text(json.dumps(ranges))
+    outcome = edgeseg("build", "--int8", "--data", small_data, "--json")
+    assert outcome.code == 7
+    assert outcome.document["error"]["kind"] == "AccuracyGateError"
+    assert sorted(run_copy.iterdir()) == before
+
+
+def test_bench_writes_the_report_it_names(
+    edgeseg: Any, run_copy: Path, small_data: Path, tmp_path: Path
+) -> None:
+    report = tmp_path / "report.html"
+    outcome = edgeseg("bench", "--data", small_data, "--seconds", "0.1", "--report", report)
+    assert outcome.code == 0, outcome.err
+    page = report.read_text()
+    assert "INT8" in outcome.out
+    assert "INT8" in page
+    assert "<script" not in page
+
+
+def test_the_module_runs_as_the_command_does() -> None:
+    child = subprocess.run(
+        [sys.executable, "-m", "edgeseg", "build", "--json"], capture_output=True, check=False
+    )
+    assert child.returncode == 2
+    assert json.loads(child.stdout)["error"]["kind"] == "UsageError"
+    assert b"Traceback" not in child.stderr

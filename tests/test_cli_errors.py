@@ -1,0 +1,255 @@
+"""Each command with each kind of bad input: one sentence, the right exit code, nothing written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+BAD = Path(__file__).parent / "bad"
+
+
+@pytest.fixture
+def refuses(edgeseg: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Run a command line that must end with ``code`` and say ``says``, and leave no file."""
+    monkeypatch.chdir(tmp_path)
+
+    def check(code: int, says: str, *arguments: object) -> None:
+        before = _files(tmp_path)
+        outcome = edgeseg(*arguments, "--json")
+        assert outcome.code == code, outcome.err
+        error = outcome.document["error"]
+        assert error["exit_code"] == code
+        assert says in error["message"], error
+        assert "\n" not in error["message"]
+        assert f"error: {error['message']}" in outcome.err
+        assert "Traceback" not in outcome.err
+        assert _files(tmp_path) == before
+
+    return check
+
+
+def _files(root: Path) -> set[str]:
+    return {str(path) for path in root.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize(
+    ("name", "code", "says"),
+    [
+        ("empty.onnx", 3, "empty.onnx is empty"),
+        ("truncated.onnx", 3, "truncated.onnx"),
+        ("random-bytes.onnx", 3, "random-bytes.onnx"),
+        ("no-card.onnx", 3, "edgeseg.card"),
+        ("card-of-schema-99.onnx", 3, "schema version 99"),
+        ("card-of-another-size.onnx", 3, "card-of-another-size.onnx"),
+        ("one-bit-flipped.onnx", 3, "changed since it was made"),
+        ("external-data-outside.onnx", 3, "external-data-outside.onnx"),
+        ("missing.onnx", 2, "no such file"),
+    ],
+)
+@pytest.mark.parametrize("command", ["eval", "calibrate", "build", "infer", "stream", "bench"])
+def test_networks(
+    command: str, name: str, code: int, says: str, refuses: Any, small_data: Path
+) -> None:
+    path = BAD / "networks" / name
+    pictures = small_data / "val" / "images"
+    arguments: dict[str, tuple[object, ...]] = {
+        "eval": (path, "--data", small_data),
+        "calibrate": (path, "--from", pictures),
+        "build": (path, "--fp16", "--data", small_data),
+        "infer": (path, pictures),
+        "stream": (path, "--source", "test:?frames=2", "--no-window"),
+        "bench": (path, "--data", small_data),
+    }
+    refuses(code, says, command, *arguments[command])
+
+
+@pytest.mark.parametrize(
+    ("name", "code", "says"),
+    [
+        ("empty.safetensors", 3, "is empty"),
+        ("truncated.safetensors", 3, "truncated.safetensors"),
+        ("random-bytes.safetensors", 3, "random-bytes.safetensors"),
+        ("no-card.safetensors", 3, "edgeseg.card"),
+        ("card-of-schema-99.safetensors", 3, "schema version 99"),
+        ("card-of-3-classes-weights-of-2.safetensors", 3, "card-of-3-classes"),
+        ("unknown-architecture.safetensors", 3, "unet-lyte"),
+        ("one-tensor-missing.safetensors", 3, "one-tensor-missing.safetensors"),
+        ("nan-weights.safetensors", 3, "stem.0.weight holds NaN or infinity"),
+        ("pickle-that-executes.pt", 3, "pickle"),
+        ("missing.safetensors", 2, "no such file"),
+    ],
+)
+@pytest.mark.parametrize("command", ["eval", "export"])
+def test_checkpoints(
+    command: str, name: str, code: int, says: str, refuses: Any, small_data: Path
+) -> None:
+    path = BAD / "checkpoints" / name
+    more = ("--data", small_data) if command == "eval" else ("--out", "model.onnx")
+    refuses(code, says, command, path, *more)
+    assert not Path("pwned").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "code", "says"),
+    [
+        ("empty.engine", 3, "is empty"),
+        ("no-side-car.engine", 3, "no side-car"),
+        ("one-bit-flipped.engine", 3, "changed since it was made"),
+        ("side-car-not-json.engine", 3, "not valid JSON"),
+    ],
+)
+def test_engines(name: str, code: int, says: str, refuses: Any, small_data: Path) -> None:
+    refuses(code, says, "eval", BAD / "engines" / name, "--data", small_data)
+    refuses(code, says, "stream", BAD / "engines" / name, "--source", "test:", "--no-window")
+
+
+DATASETS = [
+    ("no-pictures", 3, "found none"),
+    ("mask-missing", 3, "expected its mask"),
+    ("picture-missing", 3, "expected its picture"),
+    ("mask-size-differs", 3, "expected the size of its picture 32×32, found 32×20"),
+    ("mask-value-17-of-2-classes", 3, "17"),
+    ("mask-in-colour", 3, "a.png"),
+    ("mask-truncated", 3, "a.png"),
+    ("classes-not-json", 3, "not valid JSON"),
+    ("classes-repeat", 3, "repeat"),
+    ("missing", 2, "no such folder"),
+]
+
+
+@pytest.mark.parametrize(("name", "code", "says"), DATASETS)
+def test_datasets_in_eval(name: str, code: int, says: str, refuses: Any, trained: Path) -> None:
+    refuses(code, says, "eval", trained / "model.onnx", "--data", BAD / "datasets" / name)
+
+
+@pytest.mark.parametrize(("name", "code", "says"), [row for row in DATASETS if "17" not in row[0]])
+def test_datasets_in_train(name: str, code: int, says: str, refuses: Any) -> None:
+    options = ("--size", "32x32", "--epochs", 1, "--width", 8, "--depth", 1, "--run", "runs/new")
+    refuses(code, says, "train", "--data", BAD / "datasets" / name, *options)
+
+
+def test_a_mask_value_out_of_the_named_classes_stops_training(refuses: Any, tmp_path: Path) -> None:
+    import shutil
+
+    data = tmp_path / "data"
+    shutil.copytree(BAD / "datasets/mask-value-17-of-2-classes", data)
+    (data / "classes.json").write_text('{"names": ["background", "nucleus"]}')
+    options = ("--size", "32x32", "--epochs", 1, "--width", 8, "--depth", 1, "--run", "runs/new")
+    refuses(3, "found 17 in", "train", "--data", data, *options)
+
+
+@pytest.mark.parametrize(
+    "name", ["empty.png", "truncated.png", "text-named.png", "random-bytes.jpg"]
+)
+def test_pictures(name: str, refuses: Any, trained: Path, tmp_path: Path) -> None:
+    path = BAD / "pictures" / name
+    refuses(3, name, "infer", trained / "model.onnx", path, "--out", tmp_path / "out")
+    refuses(3, name, "calibrate", trained / "model.onnx", "--from", path, "--out", "m.json")
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "missing.mkv",
+        str(BAD / "videos/empty.mkv"),
+        str(BAD / "videos/text-named.mp4"),
+        str(BAD / "pictures/empty.png"),
+        "rtsp://user:secret@127.0.0.1:9/live",
+        "nonsense://host/x",
+        "/dev/video99",
+    ],
+)
+def test_sources(source: str, refuses: Any, edgeseg: Any, trained: Path) -> None:
+    code = 2 if source.startswith("nonsense") else 5
+    arguments = ("stream", trained / "model.onnx", "--source", source, "--no-window")
+    refuses(code, "", *arguments)
+    outcome = edgeseg(*arguments)
+    assert "secret" not in outcome.out + outcome.err
+
+
+def test_a_truncated_video_ends_with_5_only_if_strict(edgeseg: Any, trained: Path) -> None:
+    arguments = ("stream", trained / "model.onnx", "--source", BAD / "videos/truncated.mkv")
+    lenient = edgeseg(*arguments, "--no-window", "--json")
+    assert lenient.code == 0
+    assert 0 < lenient.document["frames"] < 50
+    assert edgeseg(*arguments, "--no-window", "--strict", "--json").code == 5
+
+
+def test_no_camera_says_what_to_do_instead(
+    edgeseg: Any, trained: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if list(Path("/dev").glob("video*")):
+        pytest.skip("this machine has a camera")
+    outcome = edgeseg("stream", trained / "model.onnx", "--camera", 0, "--no-window")
+    assert outcome.code == 5
+    for needed in ("/dev/video", "--source test:", "rtsp://", ".mkv"):
+        assert needed in outcome.err
+
+
+@pytest.mark.parametrize("name", ["empty.json", "not-json.json", "truncated.json", "missing.json"])
+def test_ranges(name: str, refuses: Any, trained: Path, small_data: Path) -> None:
+    code = 2 if name == "missing.json" else 3
+    ranges = BAD / "ranges" / name
+    refuses(code, name, "build", trained / "model.onnx", "--int8", "--ranges", ranges)
+
+
+@pytest.mark.parametrize(
+    ("says", "arguments"),
+    [
+        ("no path given, and no run", ("export",)),
+        ("no path given, and no run", ("build", "--fp16")),
+        ("no path given, and no run", ("stream", "--source", "test:")),
+        ("no path given, and no run", ("bench",)),
+        ("one precision is needed, found none", ("build", "x.onnx")),
+        ("found fp16 and int8", ("build", "x.onnx", "--fp16", "--int8")),
+        ("--runtime takes", ("build", "x.onnx", "--fp16", "--runtime", "cuda")),
+        ("--method takes", ("calibrate", "x.onnx", "--from", ".", "--method", "magic")),
+        ("one source is needed", ("stream",)),
+        ("one source is needed", ("stream", "--camera", 0, "--source", "test:")),
+        ("--size takes", ("train", "--data", ".", "--size", "large")),
+        ("--resize takes", ("train", "--data", ".", "--resize", "squash")),
+    ],
+)
+def test_command_lines(says: str, arguments: tuple[object, ...], refuses: Any) -> None:
+    refuses(2, says, *arguments)
+
+
+def test_unknown_architecture_names_those_there_are(refuses: Any, small_data: Path) -> None:
+    refuses(2, "unet-lite", "train", "--data", small_data, "--arch", "unet", "--run", "runs/new")
+
+
+def test_option_of_another_architecture(refuses: Any, small_data: Path) -> None:
+    refuses(2, "fc_width", "train", "--data", small_data, "--fc-width", 64, "--run", "runs/new")
+
+
+@pytest.mark.parametrize("option", ["--bogus", "--count"])
+def test_options_that_no_command_has(option: str, edgeseg: Any) -> None:
+    outcome = edgeseg("eval", option)
+    assert outcome.code == 2
+    assert "Traceback" not in outcome.err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("export", "{run}/model.safetensors", "--out", "/proc/x/model.onnx"),
+        ("calibrate", "{run}/model.onnx", "--from", "{pictures}", "--out", "/proc/x/m.json"),
+        ("infer", "{run}/model.onnx", "{pictures}", "--out", "/proc/x"),
+        ("stream", "{run}/model.onnx", "--source", "test:?frames=2", "--record", "/proc/x/a.mkv"),
+        ("bench", "{run}/model.onnx", "--seconds", "0.1", "--report", "/proc/x/a.html"),
+        ("train", "--data", "{data}", "--run", "/proc/x"),
+        ("demo", "--out", "/proc/x"),
+    ],
+)
+def test_unwritable_outputs(
+    arguments: tuple[str, ...], refuses: Any, trained: Path, small_data: Path
+) -> None:
+    pictures = small_data / "val" / "images"
+    refuses(
+        2,
+        "/proc/x",
+        *(a.format(run=trained, pictures=pictures, data=small_data) for a in arguments),
+    )

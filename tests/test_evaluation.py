@@ -1,0 +1,122 @@
+"""Evaluation with an engine whose answers are known."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from edgeseg.card import ClassMap, InputSpec, ModelCard
+from edgeseg.data.folders import Split, load_sample, read_split
+from edgeseg.engines.base import Engine
+from edgeseg.errors import DatasetError, UsageError
+from edgeseg.evaluation import agreement, evaluate
+from edgeseg.metrics import ConfusionMatrix
+
+SPEC = InputSpec(height=8, width=8, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
+
+
+class Threshold(Engine):
+    """Class 1 where the first channel is above a level: a network of one multiplication."""
+
+    runtime, batch = "test", None
+
+    def __init__(self, level: float, spec: InputSpec = SPEC, names: tuple[str, ...] = ("a", "b")):
+        classes = ClassMap.model_validate({"names": names})
+        self.card = ModelCard(name="t", arch="unet-lite", classes=classes, input=spec)
+        self.path, self.level = Path("threshold.onnx"), level
+
+    def _infer(self, batch: NDArray[np.float32]) -> NDArray[np.uint8]:
+        return (batch[:, 0] > self.level).astype(np.uint8)
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.fixture
+def split(tmp_path: Path) -> Split:
+    """Pictures of 16×24 with a bright right half; the truth leaves the last row out."""
+    for name in ("a", "b"):
+        image, mask = np.zeros((16, 24, 3), np.uint8), np.zeros((16, 24), np.uint8)
+        image[:, 12:], mask[:, 12:] = 200, 1
+        mask[-1] = 255
+        for part, array in (("images", image), ("masks", mask)):
+            (tmp_path / "val" / part).mkdir(parents=True, exist_ok=True)
+            cv2.imwrite(str(tmp_path / "val" / part / f"{name}.png"), array)
+    return read_split(tmp_path, "val")
+
+
+def test_a_perfect_and_a_blind_engine(split: Split) -> None:
+    perfect = evaluate(Threshold(0.4), split)
+    assert (perfect.mean_iou, perfect.pixel_accuracy, perfect.images) == (1, 1, 2)
+    blind = evaluate(Threshold(2.0), split)
+    assert blind.per_class == (("a", 0.5), ("b", 0.0))
+    assert blind.mean_iou == 0.25
+
+
+def test_is_measured_at_the_size_of_the_mask(split: Split) -> None:
+    """The truth gets a line that is lost at the network's size of 8×8."""
+    sample = split.samples[0]
+    mask = cv2.imread(str(sample.mask), cv2.IMREAD_UNCHANGED)
+    mask[:, 3] = 1
+    cv2.imwrite(str(sample.mask), mask)
+    found, expected = evaluate(Threshold(0.4), split), ConfusionMatrix(2)
+    for one in split:
+        image, truth = load_sample(one, split.classes)
+        expected.update(truth, (image[..., 0] > 100).astype(np.uint8))
+    assert found.mean_iou == expected.mean_iou < 1
+
+
+def test_to_dict_is_json(split: Split) -> None:
+    document = evaluate(Threshold(2.0, names=("a", "b", "absent")), split).to_dict()
+    assert json.loads(json.dumps(document)) == document
+    assert document["per_class"][2] == {"name": "absent", "iou": None}  # type: ignore[index]
+    assert set(document) == {
+        *("mean_iou", "pixel_accuracy", "mean_accuracy", "frequency_weighted_iou"),
+        *("per_class", "images"),
+    }
+
+
+def test_progress_sees_every_picture(split: Split) -> None:
+    seen: list[object] = []
+
+    def track(items, description, total=None):  # type: ignore[no-untyped-def]
+        for item in items:
+            seen.append(item)
+            yield item
+        assert total == len(seen)
+
+    evaluate(Threshold(0.4), split, track)
+    assert len(seen) == 2
+
+
+def test_other_classes_are_refused_if_declared(split: Split) -> None:
+    other = ClassMap.model_validate({"names": ("sky", "road")})
+    declared = dataclasses.replace(split, classes=other, declared=True)
+    with pytest.raises(DatasetError, match=r"expected the classes .* \(a, b\), found sky, road"):
+        evaluate(Threshold(0.4), declared)
+    evaluate(Threshold(0.4), dataclasses.replace(declared, declared=False))
+
+
+def test_no_labelled_pixel(split: Split) -> None:
+    for sample in split:
+        cv2.imwrite(str(sample.mask), np.full((16, 24), 255, np.uint8))
+    with pytest.raises(DatasetError, match="no pixel"):
+        evaluate(Threshold(0.4), split)
+
+
+def test_agreement() -> None:
+    ramp = np.repeat(np.linspace(0, 255, 8).astype(np.uint8)[None], 8, axis=0)
+    assert agreement(Threshold(0.5), Threshold(0.5), [ramp]) == 1
+    # One of eight columns lies between the levels.
+    assert agreement(Threshold(0.5), Threshold(0.6), [ramp]) == 7 / 8
+    with pytest.raises(UsageError, match="no picture"):
+        agreement(Threshold(0.5), Threshold(0.5), [])
+    other = SPEC.model_copy(update={"height": 16})
+    with pytest.raises(UsageError, match="different inputs"):
+        agreement(Threshold(0.5), Threshold(0.5, other), [ramp])

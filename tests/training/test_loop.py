@@ -1,0 +1,241 @@
+"""Training, short: it learns, repeats itself, ends well, and fails with a reason."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from edgeseg.data import loader
+from edgeseg.data.folders import bundled_sample, read_split
+from edgeseg.errors import DatasetError, MismatchedArtifact, NonFiniteOutput, UsageError
+from edgeseg.evaluation import evaluate
+from edgeseg.training import loop
+from edgeseg.training.checkpoint import load_checkpoint
+from edgeseg.training.loop import EpochStats, TrainConfig, TrainResult, train
+from edgeseg.training.predictor import open_torch
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two pictures to train on and two of the same kind to validate on."""
+    root = tmp_path_factory.mktemp("few")
+    names = {"train": ("08151b19806e.png", "1023509cf8d4.png"), "val": ("0532c64c2fd0.png",)}
+    for split, pictures in {**names, "val": (*names["val"], "797945873ca2.png")}.items():
+        for part in ("images", "instances"):
+            (root / split / part).mkdir(parents=True)
+            for name in pictures:
+                shutil.copy(bundled_sample() / split / part / name, root / split / part)
+    shutil.copy(bundled_sample() / "classes.json", root)
+    return root
+
+
+@pytest.fixture
+def config(data: Path, tmp_path: Path) -> TrainConfig:
+    return TrainConfig(
+        data=data,
+        run=tmp_path / "runs" / "few",
+        size=(64, 64),
+        options={"width": 8, "depth": 2},
+        epochs=3,
+        batch_size=2,
+    )
+
+
+@pytest.fixture(scope="module")
+def overfit(data: Path, tmp_path_factory: pytest.TempPathFactory) -> TrainResult:
+    """Fifty steps on the same two pictures."""
+    return train(
+        TrainConfig(
+            data=data,
+            run=tmp_path_factory.mktemp("runs") / "overfit",
+            size=(64, 64),
+            options={"width": 8, "depth": 2},
+            epochs=50,
+            batch_size=2,
+            learning_rate=1e-2,
+            orientation=None,
+        )
+    )
+
+
+def test_overfits_two_pictures(overfit: TrainResult) -> None:
+    assert overfit.history[-1].loss < overfit.history[0].loss / 3
+    assert overfit.card.metrics["mean_iou"] > 0.6
+
+
+def test_the_checkpoint_is_the_best_epoch_and_evaluates_to_its_figure(
+    overfit: TrainResult, data: Path
+) -> None:
+    best = max(stats.mean_iou for stats in overfit.history)
+    evaluation = evaluate(open_torch(overfit.checkpoint), read_split(data, "val"))
+    assert overfit.card.metrics["mean_iou"] == evaluation.mean_iou == best
+    assert overfit.card.metrics["pixel_accuracy"] == evaluation.pixel_accuracy
+
+
+def test_leaves_card_history_and_plots(overfit: TrainResult, data: Path) -> None:
+    card = load_checkpoint(overfit.checkpoint)[1]
+    assert card == overfit.card
+    assert (card.name, card.dataset, card.input.height) == ("overfit", data.name, 64)
+    assert card.options == {"width": 8, "depth": 2, "stem_stride": 1}
+    assert card.classes.names == ("background", "nucleus")
+    history = json.loads(overfit.checkpoint.with_name("history.json").read_text())
+    assert history == [dataclasses.asdict(stats) for stats in overfit.history]
+    for plot in (overfit.curves, overfit.strip):
+        image = cv2.imread(str(plot))
+        assert image is not None
+        assert image.std() > 5
+
+
+def _weights(result: TrainResult) -> dict[str, torch.Tensor]:
+    return load_checkpoint(result.checkpoint)[0].state_dict()
+
+
+def test_the_seed_decides(config: TrainConfig) -> None:
+    """Augmentation, order and fresh weights; what was drawn before has no part in it."""
+    results = []
+    for number, seed in enumerate((0, 0, 1)):
+        torch.rand(number)
+        run = config.run.with_name(str(number))
+        results.append(train(dataclasses.replace(config, run=run, seed=seed, orientation="any")))
+    first, again, other = map(_weights, results)
+    assert all(torch.equal(value, again[name]) for name, value in first.items())
+    assert not all(torch.equal(value, other[name]) for name, value in first.items())
+    losses = [[stats.loss for stats in result.history] for result in results]
+    assert losses[0] == losses[1] != losses[2]
+
+
+def test_leaves_the_callers_random_numbers_alone(config: TrainConfig) -> None:
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    train(dataclasses.replace(config, epochs=1))
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_reports_every_epoch(config: TrainConfig) -> None:
+    seen: list[EpochStats] = []
+    result = train(dataclasses.replace(config, epochs=10, batch_size=1), on_epoch=seen.append)
+    assert seen == result.history
+    assert [stats.epoch for stats in seen] == list(range(1, 11))
+    rates = [stats.learning_rate for stats in seen]
+    assert rates[0] < max(rates)
+    assert rates[-1] < max(rates) / 100
+
+
+def test_crops_letterbox_grey_and_rereading(
+    config: TrainConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "MEMORY_LIMIT", 0)
+    config = dataclasses.replace(
+        config, epochs=1, size=(64, 96), crop=(32, 32), resize="letterbox", color="gray"
+    )
+    result = train(config)
+    assert result.card.input.shape == (1, 64, 96)
+    assert result.card.input.resize == "letterbox"
+
+
+def test_an_epoch_of_crops_sees_as_many_pixels(config: TrainConfig, data: Path) -> None:
+    split = read_split(data, "train")
+    card = loop.make_card(config, split.classes)
+    tensors = loader.LabelledTensors(split, card.classes, card.input)
+    parts = loop._parts(dataclasses.replace(config, crop=(32, 32)))
+    assert len(loader.batches(tensors, 2, 0, parts)) == 4 * len(loader.batches(tensors, 2, 0))
+
+
+def test_ctrl_c_keeps_the_best_checkpoint(config: TrainConfig) -> None:
+    def interrupt(stats: EpochStats) -> None:
+        if stats.epoch == 2:
+            raise KeyboardInterrupt
+
+    result = train(dataclasses.replace(config, epochs=50), on_epoch=interrupt)
+    assert len(result.history) == 2
+    assert result.card.metrics["mean_iou"] == max(stats.mean_iou for stats in result.history)
+    assert result.curves.exists()
+    assert result.strip.exists()
+
+
+def test_ctrl_c_before_anything_was_learnt(config: TrainConfig) -> None:
+    def track(items, description, total=None):  # type: ignore[no-untyped-def]
+        if description == "train":
+            raise KeyboardInterrupt
+        return items
+
+    with pytest.raises(KeyboardInterrupt):
+        train(config, track)
+    assert not config.run.exists()
+
+
+def test_divergence_says_why(config: TrainConfig) -> None:
+    with pytest.raises(NonFiniteOutput, match=r"diverged in epoch \d+: .*learning rate") as caught:
+        train(dataclasses.replace(config, learning_rate=1e30, epochs=20))
+    assert "--learning-rate" in (caught.value.mend or "")
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"epochs": 0}, "epochs is 1 or more"),
+        ({"batch_size": 0}, "batch_size is 1 or more"),
+        ({"learning_rate": float("nan")}, "learning_rate is above 0"),
+        ({"crop": (128, 64)}, "crop is from 8×8"),
+        ({"crop": (32, 32), "orientation": None}, "needs an orientation"),
+        ({"size": (4, 64)}, "not valid"),
+        ({"color": "hsv"}, "not valid"),
+        ({"arch": "resnet"}, "no architecture"),
+        ({"options": {"width": 3}}, "multiple of 8"),
+        ({"data": Path("nowhere")}, "no such folder"),
+        ({"weights": Path("vgg.safetensors")}, "weights is for fcn8s"),
+    ],
+)
+def test_refuses_a_configuration(
+    config: TrainConfig, change: dict[str, object], reason: str
+) -> None:
+    with pytest.raises(UsageError, match=reason):
+        train(dataclasses.replace(config, **change))  # type: ignore[arg-type]
+    assert not config.run.exists()
+
+
+def test_refuses_data_without_held_out_pictures(config: TrainConfig, data: Path) -> None:
+    with pytest.raises(DatasetError, match="expected the folders train and val"):
+        train(dataclasses.replace(config, data=data / "train"))
+
+
+def test_imagenet_weights_reach_the_network(config: TrainConfig, tmp_path: Path) -> None:
+    from safetensors.torch import save_file
+
+    save_file({"features.0.weight": torch.zeros(1)}, tmp_path / "w.safetensors")
+    config = dataclasses.replace(
+        config, arch="fcn8s", options={"fc_width": 8}, weights=tmp_path / "w.safetensors"
+    )
+    with pytest.raises(MismatchedArtifact, match=r"features\.0\.weight"):
+        train(config)
+
+
+def test_bfloat16_only_where_it_is_native(monkeypatch: pytest.MonkeyPatch) -> None:
+    cpu = torch.device("cpu")
+    for capabilities, expected in (({"avx512_bf16": True}, True), ({"avx512_f": True}, False)):
+        monkeypatch.setattr(
+            torch.cpu, "get_capabilities", lambda found=capabilities: found, raising=False
+        )
+        assert loop._native_bfloat16(cpu) is expected
+    monkeypatch.delattr(torch.cpu, "get_capabilities")
+    assert loop._native_bfloat16(cpu) is False
+
+
+def test_the_strip_shows_the_worst_picture(overfit: TrainResult, data: Path) -> None:
+    from edgeseg.evaluation import read, score
+    from edgeseg.training import plots
+
+    engine = open_torch(overfit.checkpoint)
+    pictures = [read(sample, engine) for sample in read_split(data, "val")]
+    figures = [score(engine, [picture]).mean_iou for picture in pictures]
+    rows = [plots._row(engine, picture) for picture in pictures]
+    assert [row.mean_iou for row in rows] == figures
+    assert np.array_equal(rows[0].truth, pictures[0][1])
