@@ -145,7 +145,7 @@ def _read_source(config: BuildConfig) -> _Source:
     card = read_card(model, str(path))
     if card.precision != "fp32":
         raise UsageError(
-            f"{path} is a {card.precision} network; engines are built from the FP32 one",
+            f"{path} is a network in {card.precision}; engines are built from the FP32 one",
             mend="name the FP32 network, e.g. model.onnx",
         )
     return _Source(path, model, card, sha256_file(path))

@@ -83,7 +83,7 @@ def train(
     crop: Annotated[
         str | None, typer.Option(help="Train on random parts of this size, WIDTHxHEIGHT.")
     ] = None,
-    epochs: Annotated[int, typer.Option(min=1)] = 100,
+    epochs: Annotated[int, typer.Option(min=1)] = 60,
     batch_size: Annotated[int, typer.Option(min=1)] = 8,
     learning_rate: Annotated[float, typer.Option(min=0)] = 3e-3,
     width: Annotated[int | None, typer.Option(help="unet-lite: channels of level 1.")] = None,

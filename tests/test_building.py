@@ -279,7 +279,7 @@ def test_wrong_configurations(run_copy: Path, monkeypatch: pytest.MonkeyPatch) -
     network = run_copy / "model.onnx"
     with pytest.raises(UsageError, match="compiles for no target"):
         build(BuildConfig(network, "fp16", "onnxruntime", targets=("sm_86",)))
-    with pytest.raises(UsageError, match="is a fp16 network"):
+    with pytest.raises(UsageError, match="is a network in fp16"):
         build(BuildConfig(run_copy / "model.fp16.onnx", "int8"))
     with pytest.raises(UsageError, match="max_drop is a fraction"):
         build(BuildConfig(network, "fp16", max_drop=1.5))

@@ -45,7 +45,7 @@ def _refuse_engine(path: Path) -> None:
     twin = f"{stem}.onnx" if precision == "fp32" else f"{stem}.{precision}.onnx"
     built_for = f" for {', '.join(sidecar.targets)}" if sidecar.targets else ""
     raise RuntimeMissing(
-        f"{path} is a {precision} engine of {sidecar.runtime} {sidecar.runtime_version}"
+        f"{path} is an engine in {precision} for {sidecar.runtime} {sidecar.runtime_version}"
         f"{built_for}: it needs an NVIDIA GPU, and this version of edgeseg builds such "
         "engines but does not run them",
         mend=f"use {path.with_name(twin)} here"

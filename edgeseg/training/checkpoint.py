@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from edgeseg.artifacts import atomic_path, require_file, sha256_file
+from edgeseg.artifacts import require_file, sha256_file, write_atomic
 from edgeseg.card import CARD_KEY, ModelCard
 from edgeseg.documents import parse
 from edgeseg.errors import (
@@ -25,7 +25,7 @@ from edgeseg.sidecar import SideCar, sidecar_path, verify
 
 try:
     from safetensors import SafetensorError, safe_open
-    from safetensors.torch import save_file
+    from safetensors.torch import save as serialize
 except ModuleNotFoundError as error:
     raise RuntimeMissing(
         "checkpoints need safetensors, which is not installed",
@@ -50,8 +50,8 @@ def save_checkpoint(path: Path, model: nn.Module, card: ModelCard) -> None:
     tensors = {name: value.detach().cpu().contiguous() for name, value in _state(model).items()}
     # Without its side-car a checkpoint still loads; with the one of other bytes it does not.
     sidecar_path(path).unlink(missing_ok=True)
-    with atomic_path(path) as partial:
-        save_file(tensors, partial, metadata={CARD_KEY: card.to_json()})
+    # Not save_file: it makes files that only their owner can read.
+    write_atomic(path, serialize(tensors, metadata={CARD_KEY: card.to_json()}))
     SideCar(
         artifact_sha256=sha256_file(path),
         card=card,

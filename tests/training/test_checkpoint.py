@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import time
 from pathlib import Path
@@ -160,3 +161,9 @@ def test_cards_that_say_nothing(path: Path) -> None:
     rewrite(path, CARD.model_copy(update={"arch": "resnet"}))
     with pytest.raises(CorruptArtifact, match="describes no network"):
         load_checkpoint(path)
+
+
+def test_others_may_read_a_checkpoint_as_the_umask_says(trained: Path) -> None:
+    umask = os.umask(0o022)
+    os.umask(umask)
+    assert (trained / "model.safetensors").stat().st_mode & 0o777 == 0o666 & ~umask

@@ -1,0 +1,125 @@
+"""The whole road, for real: two to three minutes of training, building, measuring, streaming."""
+
+from __future__ import annotations
+
+import json
+import re
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from edgeseg import demo
+from edgeseg.data.folders import list_images
+from edgeseg.errors import RuntimeMissing, UsageError
+
+
+@pytest.fixture(scope="module")
+def road(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("OMP_NUM_THREADS", raising=False)
+        out = tmp_path_factory.mktemp("demo") / "out"
+        return out, demo.run_demo(out)
+
+
+@pytest.mark.timeout(600)
+def test_the_network_is_good_and_stays_so_in_every_precision(
+    road: tuple[Path, dict[str, Any]],
+) -> None:
+    _, summary = road
+    assert summary["val_mean_iou"] >= 0.85
+    here = {run["precision"]: run for run in summary["engines"] if run["runs_here"]}
+    assert here["fp32"]["mean_iou"] == pytest.approx(summary["val_mean_iou"], abs=1e-3)
+    assert here["fp16"]["drop"] <= 0.002
+    assert here["int8"]["drop"] <= 0.01
+    assert here["int8"]["pixel_agreement"] < here["fp32"]["pixel_agreement"] == 1
+    assert here["int8"]["bytes"] < here["fp16"]["bytes"] < here["fp32"]["bytes"]
+    assert all(run["latency_ms"].keys() == {"p50", "p95", "p99"} for run in here.values())
+    assert summary["peak_rss_mib"] < 3 * 1024
+
+
+@pytest.mark.skipif(find_spec("tensorrt_rtx") is None, reason="tensorrt-rtx is not installed")
+def test_tensorrt_engines_are_real_and_vouched_for(road: tuple[Path, dict[str, Any]]) -> None:
+    from edgeseg import sidecar
+
+    out, summary = road
+    built = [run for run in summary["engines"] if run["runtime"] == "tensorrt-rtx"]
+    assert {run["precision"] for run in built} == {"fp16", "int8"}
+    for run in built:
+        path = out / run["path"]
+        assert path.read_bytes()[:4] == b"vtrt"[::-1] or b"vtrt" in path.read_bytes()[:64]
+        made = sidecar.verify(path, required=True)
+        assert made is not None
+        assert made.gate is not None
+        assert made.gate.passed
+        assert made.precision is not None
+        assert made.precision.low_precision_share > 0.9
+
+
+def test_the_overlay_was_recorded_frame_by_frame(road: tuple[Path, dict[str, Any]]) -> None:
+    out, summary = road
+    assert summary["stream"]["frames"] == 250
+    assert summary["stream"]["dropped"] == 0
+    video = cv2.VideoCapture(str(out / "overlay.mkv"))
+    frames = []
+    while (grabbed := video.read())[0]:
+        frames.append(grabbed[1])
+    assert len(frames) == 250
+    green, red = frames[125][..., 1].astype(int), frames[125][..., 2].astype(int)
+    assert np.mean(green - red > 30) > 0.01, "nuclei are painted green"
+
+
+def test_the_report_stands_alone_and_the_summary_is_on_disk(
+    road: tuple[Path, dict[str, Any]],
+) -> None:
+    out, summary = road
+    page = Path(summary["report"]).read_text()
+    assert not re.search(r"<script|(?:src|href)=[\"']?https?:", page)
+    assert all(command.split()[1] in page for command in summary["commands"])
+    assert json.loads((out / "summary.json").read_text()) == summary
+
+
+def test_the_commands_can_be_repeated_in_the_folder(
+    road: tuple[Path, dict[str, Any]], edgeseg: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, summary = road
+    monkeypatch.chdir(out)
+    export = next(command for command in summary["commands"] if " export " in command)
+    outcome = edgeseg(*export.split()[1:], "--json")
+    assert outcome.code == 0, outcome.err
+    assert outcome.document["network"] == "runs/nuclei/model.onnx"
+
+
+def test_a_failed_step_ends_the_demo_with_its_status(tmp_path: Path) -> None:
+    with pytest.raises(demo.StepFailed, match="edgeseg eval") as caught:
+        demo.Demo(tmp_path).run("eval", "--data", "nowhere")
+    assert caught.value.exit_code == 2
+
+
+def test_a_folder_in_use_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "thesis.txt").write_text("years of work")
+    with pytest.raises(UsageError, match="not an empty folder"):
+        demo.run_demo(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_without_the_extra_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(demo, "NEEDED", ("torch", "a_library_nobody_has"))
+    with pytest.raises(RuntimeMissing, match="needs a_library_nobody_has") as caught:
+        demo.run_demo(None)
+    assert caught.value.mend == "pip install 'edgeseg[demo]'"
+
+
+def test_the_clip_pans_slowly(tmp_path: Path, nuclei: Path) -> None:
+    path = tmp_path / "clip.mkv"
+    demo.make_clip(list_images(nuclei / "val" / "images"), path, seconds=4, fps=10)
+    video = cv2.VideoCapture(str(path))
+    frames = [video.read()[1] for _ in range(40)]
+    assert not video.read()[0]
+    assert all(frame.shape == (480, 640, 3) for frame in frames)
+    grey = [cv2.cvtColor(frame, cv2.COLOR_BGR2GRAY).astype(np.float32) for frame in frames]
+    steps = [cv2.phaseCorrelate(a, b)[0] for a, b in zip(grey[8:12], grey[9:13], strict=True)]
+    assert all(1 < np.hypot(*step) < 100 for step in steps)
