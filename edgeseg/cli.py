@@ -8,10 +8,9 @@ or with ``--json`` one JSON document. Errors end with the exit code of their cla
 
 from __future__ import annotations
 
-import json
 import logging
 import sys
-from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -19,6 +18,7 @@ import typer
 
 from edgeseg.console import log_to_stderr, progress_bar, stderr_console, stdout_console
 from edgeseg.errors import EdgesegError, UsageError
+from edgeseg.output import fail, finish
 
 if TYPE_CHECKING:
     from edgeseg.card import Precision
@@ -56,7 +56,7 @@ def main() -> NoReturn:
     try:
         app()
     except EdgesegError as error:
-        _fail(error, as_json="--json" in sys.argv[1:])
+        fail(error, as_json="--json" in sys.argv[1:])
     sys.exit(0)
 
 
@@ -130,7 +130,7 @@ def train(
         )
 
     result = train_network(config, track=progress_bar, on_epoch=show)
-    _finish(
+    finish(
         as_json,
         {
             "checkpoint": str(result.checkpoint),
@@ -163,7 +163,7 @@ def evaluate(
     labelled = read_split(data, split)
     with load(path, threads=threads) as engine:
         result = measure(engine, labelled, track=progress_bar)
-    _finish(as_json, {"artifact": str(path), **result.to_dict()})
+    finish(as_json, {"artifact": str(path), **result.to_dict()})
 
 
 @app.command()
@@ -181,12 +181,12 @@ def export(
 
     path = resolve(checkpoint, (CHECKPOINT,), "edgeseg train --data DIR")
     result = export_onnx(path, out or path.with_name(NETWORK), dynamic_batch=dynamic_batch)
-    _finish(
+    finish(
         as_json,
         {
             "network": str(result.path),
             "bytes": result.path.stat().st_size,
-            "parity": _plain(result.parity),
+            "parity": asdict(result.parity),
         },
     )
 
@@ -219,7 +219,7 @@ def calibrate(
     ranges = measure_ranges(path, manifest, method=chosen, track=progress_bar)
     target = path.with_name(RANGES)
     ranges.save(target)
-    _finish(
+    finish(
         as_json,
         {
             "manifest": str(manifest),
@@ -284,7 +284,7 @@ def build(
         track=progress_bar,
     )
     made = result.sidecar
-    _finish(
+    finish(
         as_json,
         {
             "engine": str(result.engine),
@@ -313,13 +313,14 @@ def infer(
     """Segment pictures: a label map (PNG, class ids) and an overlay for each."""
     from edgeseg.inference import segment_files
     from edgeseg.loading import load
+    from edgeseg.runs import engine_and_pictures
 
-    engine_path, pictures = _engine_and_pictures(paths)
+    engine_path, pictures = engine_and_pictures(paths)
     with load(engine_path, threads=threads) as engine:
         results = segment_files(engine, pictures, out, opacity=opacity, track=progress_bar)
-    _finish(
+    finish(
         as_json,
-        {"engine": str(engine_path), "out": str(out), "pictures": [_plain(r) for r in results]},
+        {"engine": str(engine_path), "out": str(out), "pictures": [asdict(r) for r in results]},
     )
 
 
@@ -382,7 +383,7 @@ def stream(
             opacity=opacity,
         )
         report = run(segmented, sinks)
-    _finish(
+    finish(
         as_json,
         {
             "engine": str(path),
@@ -416,11 +417,12 @@ def bench(
     from edgeseg.loading import load
     from edgeseg.report import write_report
     from edgeseg.report.tables import bench_table, render_rich
+    from edgeseg.runs import engines_of
 
     labelled = None if data is None else read_split(data, split)
     opened, unavailable = [], []
     with ExitStack() as stack:
-        for path in _engines(engines or []):
+        for path in engines_of(engines or []):
             try:
                 opened.append(stack.enter_context(load(path, threads=threads)))
             except RuntimeMissing as error:
@@ -441,7 +443,7 @@ def bench(
     for note in result.notes:
         log.warning("%s", note)
     if as_json:
-        _finish(as_json, {**document, "report": None if report is None else str(report)})
+        finish(as_json, {**document, "report": None if report is None else str(report)})
 
 
 @app.command()
@@ -451,7 +453,7 @@ def doctor(as_json: Json = False) -> None:
 
     findings = examine()
     if as_json:
-        _finish(as_json, findings.to_dict())
+        finish(as_json, findings.to_dict())
     else:
         print(render(findings), end="")
 
@@ -466,7 +468,9 @@ def demo(
     """The whole road in minutes, on bundled microscopy pictures and without a GPU."""
     from edgeseg.demo import run_demo
 
-    _finish(as_json, run_demo(out))
+    summary = run_demo(out)
+    told = ("seconds", "peak_rss_mib", "val_mean_iou", "report", "recording")
+    finish(as_json, summary if as_json else {key: summary[key] for key in told})
 
 
 def _precision(*, fp32: bool, fp16: bool, int8: bool) -> Precision:
@@ -505,70 +509,3 @@ def _one_source(camera: int | None, source: str | None) -> str:
             mend="edgeseg stream --camera 0, or edgeseg stream --source test:",
         )
     return source if source is not None else f"camera:{camera}"
-
-
-def _engine_and_pictures(paths: list[str]) -> tuple[Path, list[Path]]:
-    """The first path is the engine where it is a network or a run folder."""
-    from edgeseg.data.folders import list_images
-    from edgeseg.runs import CHECKPOINT, RUNNABLE, resolve
-
-    first = Path(paths[0])
-    is_engine = first.suffix in (".onnx", ".engine", ".safetensors") or any(
-        (first / name).exists() for name in (*RUNNABLE, CHECKPOINT)
-    )
-    engine = resolve(
-        first if is_engine else None, (*RUNNABLE, CHECKPOINT), "edgeseg train --data DIR"
-    )
-    named = paths[1:] if is_engine else paths
-    pictures = [image for path in named for image in list_images(Path(path))]
-    if not pictures:
-        raise UsageError("no pictures given", mend="edgeseg infer PICTURES…")
-    return engine, pictures
-
-
-def _engines(paths: list[Path]) -> list[Path]:
-    """The engines named; for a run folder, or the newest run where none is named, all in it."""
-    from edgeseg.runs import ENGINES, artifact_in, newest_run
-
-    named: list[Path] = []
-    for path in paths or [newest_run()]:
-        if path.is_dir():
-            artifact_in(path, ENGINES, "edgeseg build --fp16")
-            named += [path / name for name in ENGINES if (path / name).exists()]
-        else:
-            named.append(path)
-    return named
-
-
-def _plain(value: Any) -> Any:
-    import dataclasses
-
-    return dataclasses.asdict(value)
-
-
-def _finish(as_json: bool, result: Mapping[str, Any]) -> None:
-    """Print the result of a command: one JSON document, or a line for each entry."""
-    if as_json:
-        print(json.dumps(result, default=str, allow_nan=False))
-        return
-    for key, value in result.items():
-        if not isinstance(value, (dict, list)) and value is not None:
-            print(f"{key.replace('_', ' ')}: {value}")
-
-
-def _fail(error: EdgesegError, *, as_json: bool) -> NoReturn:
-    """Print an error as people read it (and as JSON where that was asked for) and exit."""
-    print(f"error: {error.message}", file=sys.stderr)
-    if error.mend:
-        print(f"  mend: {error.mend}", file=sys.stderr)
-    if as_json:
-        document = {
-            "error": {
-                "kind": type(error).__name__,
-                "message": error.message,
-                "mend": error.mend,
-                "exit_code": error.exit_code,
-            }
-        }
-        print(json.dumps(document))
-    sys.exit(error.exit_code)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -91,6 +92,46 @@ def resolve(path: Path | None, names: tuple[str, ...], mend: str) -> Path:
     if path is not None and not path.is_dir():
         return path
     return artifact_in(path or newest_run(), names, mend)
+
+
+def engines_of(paths: Sequence[Path]) -> list[Path]:
+    """Engines as named; of a run folder, or of the newest run where none is named, all in it.
+
+    Raises:
+        UsageError: There is no run, or no engine in it.
+    """
+    found: list[Path] = []
+    for path in paths or [newest_run()]:
+        if not path.is_dir():
+            found.append(path)
+            continue
+        there = [path / name for name in ENGINES if (path / name).exists()]
+        if not there:
+            raise UsageError(f"{path} holds no engine", mend="edgeseg build --fp16")
+        found += there
+    return found
+
+
+def engine_and_pictures(paths: Sequence[str]) -> tuple[Path, list[Path]]:
+    """Split ``[ENGINE] PICTURES…``: the first path is the engine if it is a network or a run.
+
+    Raises:
+        UsageError: There is no engine, or no picture.
+    """
+    from edgeseg.data.folders import list_images
+
+    first = Path(paths[0])
+    is_engine = first.suffix in (".onnx", ".engine", ".safetensors") or any(
+        (first / name).exists() for name in (*RUNNABLE, CHECKPOINT)
+    )
+    engine = resolve(
+        first if is_engine else None, (*RUNNABLE, CHECKPOINT), "edgeseg train --data DIR"
+    )
+    named = paths[1:] if is_engine else paths
+    pictures = [image for path in named for image in list_images(Path(path))]
+    if not pictures:
+        raise UsageError("no pictures given", mend="edgeseg infer PICTURES…")
+    return engine, pictures
 
 
 def network_of(path: Path | None) -> Path:

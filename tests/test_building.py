@@ -169,7 +169,7 @@ def test_engines_for_tensorrt_rtx(
     new = {result.engine.name, f"{result.engine.name}.json", fed.name, f"{fed.name}.json"}
     assert set(files(run_copy)) == before | new
     assert build(config).sidecar.artifact_sha256 == made.artifact_sha256
-    with pytest.raises(RuntimeMissing, match=f"{precision} engine of tensorrt-rtx"):
+    with pytest.raises(RuntimeMissing, match=f"engine in {precision} for tensorrt-rtx"):
         open_engine(result.engine)
 
 

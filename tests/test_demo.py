@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from importlib.util import find_spec
@@ -115,11 +116,11 @@ def test_without_the_extra_it_says_what_to_install(monkeypatch: pytest.MonkeyPat
 
 def test_the_clip_pans_slowly(tmp_path: Path, nuclei: Path) -> None:
     path = tmp_path / "clip.mkv"
-    demo.make_clip(list_images(nuclei / "val" / "images"), path, seconds=4, fps=10)
+    demo.make_clip(list_images(nuclei / "val" / "images"), path)
     video = cv2.VideoCapture(str(path))
-    frames = [video.read()[1] for _ in range(40)]
-    assert not video.read()[0]
+    assert video.get(cv2.CAP_PROP_FRAME_COUNT) == 250
+    frames = [video.read()[1] for _ in range(70)][60:]
     assert all(frame.shape == (480, 640, 3) for frame in frames)
     grey = [cv2.cvtColor(frame, cv2.COLOR_BGR2GRAY).astype(np.float32) for frame in frames]
-    steps = [cv2.phaseCorrelate(a, b)[0] for a, b in zip(grey[8:12], grey[9:13], strict=True)]
-    assert all(1 < np.hypot(*step) < 100 for step in steps)
+    steps = [np.hypot(*cv2.phaseCorrelate(a, b)[0]) for a, b in itertools.pairwise(grey)]
+    assert all(2 < step < 50 for step in steps), steps

@@ -70,7 +70,9 @@ def test_truncated_networks_are_refused(
 
 
 def test_engines_say_what_they_are_and_what_runs_here(plan: Path) -> None:
-    with pytest.raises(RuntimeMissing, match=r"int8 engine of tensorrt-rtx 1\.7.* sm_86") as caught:
+    with pytest.raises(
+        RuntimeMissing, match=r"engine in int8 for tensorrt-rtx 1\.7.* sm_86"
+    ) as caught:
         open_engine(plan)
     twin = plan.with_name("model.int8.onnx")
     assert str(twin) in str(caught.value.mend)
