@@ -193,7 +193,7 @@ def _output_folder(out: Path | None) -> Path:
         raise UsageError(f"cannot make the folder {out}: {error.strerror}") from error
     if not os.access(out, os.W_OK | os.X_OK):
         raise UsageError(f"cannot write in {out}", mend="choose another --out")
-    return out.resolve()
+    return out
 
 
 def _require_extra() -> None:
