@@ -7,6 +7,7 @@ import logging
 import os
 import shutil
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -100,15 +101,17 @@ class Outcome:
 
 
 @pytest.fixture
-def edgeseg(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Any:
+def edgeseg(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """Run a command line in this process: ``edgeseg("build", "--fp16") -> Outcome``.
 
     What leaves file descriptors 1 and 2 is captured, so that native libraries are heard too.
     """
     from edgeseg.cli import main
 
+    logger = logging.getLogger("edgeseg")
+
     def run(*arguments: object) -> Outcome:
-        logging.getLogger("edgeseg").handlers.clear()
+        logger.handlers.clear()
         monkeypatch.setattr(sys, "argv", ["edgeseg", *map(str, arguments)])
         capfd.readouterr()
         with pytest.raises(SystemExit) as ended:
@@ -116,4 +119,8 @@ def edgeseg(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) 
         out, err = capfd.readouterr()
         return Outcome(int(ended.value.code or 0), out, err)
 
-    return run
+    yield run
+    # The command line owns its process and sets the log up for good; the next test's is its own.
+    logger.handlers.clear()
+    logger.setLevel(logging.NOTSET)
+    logger.propagate = True
