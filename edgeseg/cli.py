@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 from edgeseg.console import log_to_stderr, progress_bar, stderr_console, stdout_console
-from edgeseg.errors import EdgesegError, UsageError
+from edgeseg.errors import EdgesegError, RuntimeMissing, UsageError
 from edgeseg.output import fail, finish
 
 if TYPE_CHECKING:
@@ -26,6 +26,20 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 AUGMENT = ("upright", "any", "none")
+
+# Package → the extra that brings it.
+EXTRAS = {
+    "cv2": "cpu",
+    "onnxruntime": "cpu",
+    "torch": "train",
+    "kornia": "train",
+    "safetensors": "train",
+    "onnxscript": "train",
+    "onnx": "build",
+    "matplotlib": "report",
+    "jinja2": "report",
+    "tensorrt_rtx": "tensorrt-rtx",
+}
 
 app = typer.Typer(
     name="edgeseg",
@@ -57,6 +71,15 @@ def main() -> NoReturn:
         app()
     except EdgesegError as error:
         fail(error, as_json="--json" in sys.argv[1:])
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package not in EXTRAS:
+            raise
+        missing = RuntimeMissing(
+            f"this command needs {package}, which is not installed",
+            mend=f"pip install 'edgeseg[{EXTRAS[package]}]'",
+        )
+        fail(missing, as_json="--json" in sys.argv[1:])
     sys.exit(0)
 
 

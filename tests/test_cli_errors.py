@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -253,3 +255,33 @@ def test_unwritable_outputs(
         "/proc/x",
         *(a.format(run=trained, pictures=pictures, data=small_data) for a in arguments),
     )
+
+
+@pytest.mark.parametrize(
+    ("absent", "extra", "arguments"),
+    [
+        ("torch", "train", ("train", "--data", "{data}", "--run", "runs/new")),
+        ("torch", "train", ("export", "{run}", "--out", "copy.onnx")),
+        ("torch", "train", ("eval", "{run}/model.safetensors", "--data", "{data}")),
+        ("onnx", "build", ("build", "{run}/model.onnx", "--fp16")),
+        ("onnx", "build", ("calibrate", "{run}/model.onnx", "--from", "{data}/val/images")),
+        ("tensorrt_rtx", "tensorrt-rtx", ("build", "{run}/model.onnx", "--fp32", "--runtime",
+         "tensorrt-rtx")),
+        ("onnxruntime", "cpu", ("stream", "{run}/model.onnx", "--source", "test:?frames=1")),
+    ],
+)  # fmt: skip
+def test_a_missing_package_names_the_extra_that_brings_it(
+    absent: str, extra: str, arguments: tuple[str, ...], trained: Path, small_data: Path,
+    tmp_path: Path,
+) -> None:  # fmt: skip
+    words = ["edgeseg", *(part.format(run=trained, data=small_data) for part in arguments)]
+    script = (
+        f"import sys; sys.modules[{absent!r}] = None; sys.argv = {words!r}; "
+        "from edgeseg.cli import main; main()"
+    )
+    child = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, cwd=tmp_path, check=False
+    )
+    assert child.returncode == 4, child.stderr
+    assert f"edgeseg[{extra}]" in child.stderr
+    assert "Traceback" not in child.stderr
