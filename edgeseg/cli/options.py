@@ -1,0 +1,38 @@
+"""Options that several commands share, and how their text becomes a value."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from edgeseg.errors import UsageError
+
+Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
+Threads = Annotated[
+    int | None, typer.Option(min=1, help="CPU threads of the runtime; default: its own choice.")
+]
+Data = Annotated[Path, typer.Option(help="Folder with {train,val}/{images,masks|instances}.")]
+OptionalData = Annotated[
+    Path | None, typer.Option(help="Labelled pictures: {train,val}/{images,masks|instances}.")
+]
+Network = Annotated[
+    Path | None, typer.Argument(help="model.onnx or run folder; default: newest run.")
+]
+SplitName = Annotated[str, typer.Option(help="Which part of --data.")]
+
+
+def height_width(option: str, text: str) -> tuple[int, int]:
+    """``WIDTHxHEIGHT`` → (height, width); raises UsageError."""
+    width, cross, height = text.lower().partition("x")
+    if not (cross and width.isdecimal() and height.isdecimal()):
+        raise UsageError(f"{option} takes WIDTHxHEIGHT, e.g. 512x256, not {text!r}")
+    return int(height), int(width)
+
+
+def one_of(option: str, value: str, allowed: tuple[str, ...]) -> Any:
+    """The value if it is one of those allowed; raises UsageError."""
+    if value not in allowed:
+        raise UsageError(f"{option} takes {', '.join(allowed)}, not {value!r}")
+    return value
