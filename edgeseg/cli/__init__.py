@@ -13,7 +13,7 @@ from typing import NoReturn
 
 import typer
 
-from edgeseg.cli import building, learning, measuring, running
+from edgeseg.cli import building, data, learning, measuring, running
 from edgeseg.console import log_to_stderr
 from edgeseg.errors import EdgesegError, RuntimeMissing
 from edgeseg.output import fail
@@ -77,3 +77,4 @@ app.command("stream")(running.stream)
 app.command("bench")(measuring.bench)
 app.command("doctor")(measuring.doctor)
 app.command("demo")(measuring.demo)
+app.add_typer(data.app, name="data")

@@ -7,9 +7,12 @@
     ROOT/train/masks/a.png   b.png       PNG of class ids, the ignore value (255) left out
     ROOT/val/…           ROOT/test/…
 
-``instances/`` may stand for ``masks/``: PNG of up to 16 bits with one id an object; all of
-them are class 1. Where both are there, ``masks/`` counts. A ROOT that holds ``images/``
-itself is one split without a name.
+``instances/`` may stand for ``masks/`` or beside it: PNG of up to 16 bits with one id an object.
+Alone it makes all of them class 1; where both are there, classes come from ``masks/`` and
+objects from ``instances/``. A ROOT that holds ``images/`` itself is one split without a name.
+
+PASCAL VOC (:mod:`edgeseg.data.voc`) and Cityscapes (:mod:`edgeseg.data.cityscapes`) are read as
+they were published, and recognised by the names of their folders.
 """
 
 from __future__ import annotations
@@ -18,11 +21,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from edgeseg.card import ClassMap
-from edgeseg.data.decode import PICTURE_SUFFIXES, load_ids, load_image
+from edgeseg.data import cityscapes, voc
+from edgeseg.data.decode import PICTURE_SUFFIXES, load_image
+from edgeseg.data.layout import Layout, Pairing
+from edgeseg.data.sample import Sample, load_instances, load_mask, load_sample
 from edgeseg.documents import load
 from edgeseg.errors import DatasetError, UsageError
 
@@ -32,6 +35,7 @@ __all__ = [
     "bundled_sample",
     "list_images",
     "load_image",
+    "load_instances",
     "load_sample",
     "read_split",
 ]
@@ -39,15 +43,6 @@ __all__ = [
 SPLITS = ("train", "val", "test")
 IGNORE = 255
 _LAYOUT = "lay it out as DIR/{train,val}/{images,masks} with one PNG mask a picture"
-
-
-@dataclass(frozen=True)
-class Sample:
-    """One picture and its mask; ``instances`` says that the mask holds object ids."""
-
-    image: Path
-    mask: Path
-    instances: bool
 
 
 @dataclass(frozen=True)
@@ -89,48 +84,44 @@ def read_split(root: Path, split: str) -> Split:
             files for one name, or masks from which no two classes can be read.
         ArtifactError: ``classes.json`` is not valid.
     """
+    layout = find_layout(root)
+    if split not in layout.splits and "" not in layout.splits:
+        found = ", ".join(layout.splits) or "none at all"
+        raise DatasetError(f"{root}: expected the split {split!r}, found {found}", mend=_LAYOUT)
+    name = split if split in layout.splits else ""
+    samples = _whole(layout, name)
+    classes = declared_classes(root, layout)
+    if classes is not None:
+        return Split(Path(root), name, samples, classes, declared=True)
+    everything = [sample for other in layout.splits for sample in _whole(layout, other)]
+    return Split(Path(root), name, samples, _infer_classes(root, everything))
+
+
+def find_layout(root: Path) -> Layout:
+    """Recognise how a data set is laid out.
+
+    Raises:
+        UsageError: ``root`` is no folder.
+        DatasetError: Its folders are those of no layout that can be read.
+    """
     root = Path(root)
     if not root.is_dir():
         raise UsageError(f"{root}: no such folder of pictures and masks", mend=_LAYOUT)
-    folders = _split_folders(root)
-    if split not in folders and "" not in folders:
-        found = ", ".join(folders) or "no folder images/ at all"
-        raise DatasetError(f"{root}: expected the split {split!r}, found {found}", mend=_LAYOUT)
-    name = split if split in folders else ""
-    samples = _pair(folders[name])
-    named = root / "classes.json"
-    if named.exists():
-        return Split(root, name, samples, load(ClassMap, named), declared=True)
-    everything = [sample for folder in folders.values() for sample in _pair(folder)]
-    return Split(root, name, samples, _infer_classes(root, everything))
+    folders = {name: root / name for name in SPLITS if (root / name / "images").is_dir()}
+    if not folders and (root / "images").is_dir():
+        folders = {"": root}
+    if folders:
+        return Layout("folders", tuple(folders), lambda name: _pair(folders[name]))
+    layout = voc.find(root) or cityscapes.find(root)
+    if layout is None:
+        raise DatasetError(f"{root}: expected folders of pictures, found none", mend=_LAYOUT)
+    return layout
 
 
-def load_sample(sample: Sample, classes: ClassMap) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Read one picture and its mask.
-
-    Returns:
-        Picture uint8 (H, W, 3) BGR and mask uint8 (H, W) of class ids and ``classes.ignore``.
-
-    Raises:
-        DatasetError: A file is unreadable, the sizes differ, or the mask holds an id that is
-            neither a class nor the ignore value.
-    """
-    image, ids = load_image(sample.image), load_ids(sample.mask)
-    if ids.shape != image.shape[:2]:
-        raise DatasetError(
-            f"{sample.mask}: expected the size of its picture {_size(image)}, found {_size(ids)}",
-            mend=f"make the mask again from {sample.image}",
-        )
-    if sample.instances:
-        return image, (ids > 0).astype(np.uint8)
-    stray = ids[(ids >= len(classes)) & (ids != classes.ignore)]
-    if stray.size:
-        raise DatasetError(
-            f"{sample.mask}: expected ids 0…{len(classes) - 1} or {classes.ignore} (ignore), "
-            f"found {stray.max()} in {stray.size} pixels",
-            mend="name all classes in classes.json, or set those pixels to the ignore value",
-        )
-    return image, ids.astype(np.uint8)
+def declared_classes(root: Path, layout: Layout) -> ClassMap | None:
+    """The classes that ``classes.json`` names, else those of the layout; raises ArtifactError."""
+    named = Path(root) / "classes.json"
+    return load(ClassMap, named) if named.exists() else layout.classes
 
 
 def list_images(path: Path) -> list[Path]:
@@ -164,38 +155,54 @@ def _matches(pattern: Path) -> Iterator[Path]:
     return anchor.glob(str(relative)) if relative.parts else iter(())
 
 
-def _split_folders(root: Path) -> dict[str, Path]:
-    """Split name → folder; the name is empty where ``root`` holds the pictures itself."""
-    folders = {name: root / name for name in SPLITS if (root / name / "images").is_dir()}
-    return folders or ({"": root} if (root / "images").is_dir() else {})
+def _whole(layout: Layout, split: str) -> tuple[Sample, ...]:
+    """The pictures of a split in which nothing is missing."""
+    pairing = layout.pair(split)
+    for fault in pairing.faults:
+        raise fault
+    return pairing.samples
 
 
-def _pair(folder: Path) -> tuple[Sample, ...]:
-    """Each picture of ``folder/images`` with the mask of the same name."""
-    instances = not (folder / "masks").is_dir()
-    labels = folder / ("instances" if instances else "masks")
-    if not labels.is_dir():
-        raise DatasetError(f"{folder}: expected a folder masks or instances beside images")
-    images, masks = _by_stem(folder / "images"), _by_stem(labels)
+def _pair(folder: Path) -> Pairing:
+    """Each picture of ``folder/images`` with the mask and the objects of the same name."""
+    labels = [folder / part for part in ("masks", "instances") if (folder / part).is_dir()]
+    if not labels:
+        fault = DatasetError(f"{folder}: expected a folder masks or instances beside images")
+        return Pairing((), (fault,))
+    pictures = folder / "images"
+    faults: list[DatasetError] = []
+    images = _by_stem(pictures, faults)
     if not images:
-        raise DatasetError(f"{folder / 'images'}: expected pictures, found none", mend=_LAYOUT)
-    for stem in sorted(images.keys() ^ masks.keys()):
-        if stem in images:
-            raise DatasetError(f"{images[stem]}: expected its mask {labels / stem}.png, found none")
-        raise DatasetError(
-            f"{masks[stem]}: expected its picture in {folder / 'images'}, found none"
-        )
-    return tuple(Sample(images[stem], masks[stem], instances) for stem in sorted(images))
+        faults.append(DatasetError(f"{pictures}: expected pictures, found none", mend=_LAYOUT))
+    found = {path.name: _by_stem(path, faults) for path in labels}
+    whole = set(images)
+    for path in labels:
+        files = found[path.name]
+        whole &= files.keys()
+        for stem in sorted(images.keys() ^ files.keys()):
+            missing = (
+                f"{images[stem]}: expected its mask {path / stem}.png, found none"
+                if stem in images
+                else f"{files[stem]}: expected its picture in {pictures}, found none"
+            )
+            faults.append(DatasetError(missing))
+    masks, instances = found.get("masks", {}), found.get("instances", {})
+    samples = (
+        Sample(images[stem], mask=masks.get(stem), instances=instances.get(stem))
+        for stem in sorted(whole)
+    )
+    return Pairing(tuple(samples), tuple(faults))
 
 
-def _by_stem(folder: Path) -> dict[str, Path]:
+def _by_stem(folder: Path, faults: list[DatasetError]) -> dict[str, Path]:
+    """Stem → the first picture of that name; each further one is a fault."""
     found: dict[str, Path] = {}
     for path in _pictures(folder):
-        if path.stem in found:
-            raise DatasetError(
-                f"{path}: expected one file named {path.stem}, found {found[path.stem].name} too"
+        first = found.setdefault(path.stem, path)
+        if first is not path:
+            faults.append(
+                DatasetError(f"{path}: expected one file named {path.stem}, found {first.name} too")
             )
-        found[path.stem] = path
     return found
 
 
@@ -208,15 +215,17 @@ def _is_picture(path: Path) -> bool:
     return not hidden and path.suffix.lower() in PICTURE_SUFFIXES and path.is_file()
 
 
-def _infer_classes(root: Path, samples: list[Sample]) -> ClassMap:
-    """Class names made up from the largest id of all splits, so that they agree between splits."""
-    if all(sample.instances for sample in samples):
-        return ClassMap.model_validate({"names": ("background", "object")})
-    largest = 0
-    for sample in samples:
-        if not sample.instances:
-            ids = load_ids(sample.mask)
-            largest = max(largest, int(ids[ids != IGNORE].max(initial=0)))
+def undeclared_classes() -> ClassMap:
+    """The classes of objects that nobody named."""
+    return ClassMap.model_validate({"names": ("background", "object")})
+
+
+def numbered_classes(root: Path, largest: int) -> ClassMap:
+    """Class names made up from the largest id of all splits, so that they agree between splits.
+
+    Raises:
+        DatasetError: It is 0 or no id of a class.
+    """
     if not 1 <= largest < IGNORE:
         raise DatasetError(
             f"{root}: expected masks of class ids 0…254 with {IGNORE} for pixels to ignore, found "
@@ -227,6 +236,13 @@ def _infer_classes(root: Path, samples: list[Sample]) -> ClassMap:
     return ClassMap.model_validate({"names": names})
 
 
-def _size(array: NDArray[np.uint8] | NDArray[np.uint16]) -> str:
-    height, width = array.shape[:2]
-    return f"{width}×{height}"
+def _infer_classes(root: Path, samples: list[Sample]) -> ClassMap:
+    """What the labels of all splits tell of classes that nobody named."""
+    masked = [sample for sample in samples if sample.mask is not None]
+    if not masked:
+        return undeclared_classes()
+    largest = 0
+    for sample in masked:
+        ids = load_mask(sample)
+        largest = max(largest, int(ids[ids != IGNORE].max(initial=0)))
+    return numbered_classes(root, largest)

@@ -101,7 +101,7 @@ def draw_legend(frame: NDArray[np.uint8], classes: ClassMap) -> None:
     if len(rows) > room:
         hidden = len(rows) - room + 1
         rows = [*rows[: room - 1], (f"+{hidden} more", UNNAMED_COLOUR)]
-    texts = [_drawable(name) for name, _ in rows]
+    texts = [drawable(name) for name, _ in rows]
     widths = [cv2.getTextSize(text, font, scale, 1)[0][0] for text in texts]
     box = frame[: line * len(rows) + line // 2, : max(widths) + 2 * line]
     box //= 4  # dark enough for white text on any picture
@@ -145,7 +145,7 @@ def _start_from(base: NDArray[np.uint8], out: NDArray[np.uint8] | None) -> NDArr
     return out
 
 
-def _drawable(name: str) -> str:
+def drawable(name: str) -> str:
     """What putText can draw: anything since OpenCV 5; before, ASCII, so accents are dropped."""
     if int(cv2.__version__.partition(".")[0]) >= 5:
         return name

@@ -1,0 +1,48 @@
+"""``data``: labelled pictures before anything is trained on them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from edgeseg.cli.options import Json
+from edgeseg.console import progress_bar
+from edgeseg.errors import DatasetError
+from edgeseg.output import finish
+
+app = typer.Typer(help="Look labelled pictures over.", no_args_is_help=True)
+
+
+@app.callback()
+def _data() -> None:
+    """Look labelled pictures over."""
+
+
+@app.command()
+def check(
+    data: Annotated[Path, typer.Argument(help="Folders, PASCAL VOC or Cityscapes; see README.")],
+    sheet: Annotated[
+        Path | None, typer.Option(help="Draw pictures with their labels over them, .png.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Find everything that is wrong with a data set; exit code 3 where there are faults."""
+    from edgeseg.data.check import check as look_over
+    from edgeseg.data.findings import render
+    from edgeseg.data.sheet import check_suffix, save_sheet
+
+    if sheet:
+        check_suffix(sheet)
+    findings = look_over(data, track=progress_bar)
+    if sheet:
+        save_sheet(sheet, findings.samples, findings.classes)
+    if as_json:
+        finish(as_json, {**findings.to_dict(), "sheet": str(sheet) if sheet else None})
+    else:
+        print(render(findings), end="")
+        if sheet:
+            print(f"\nsheet: {sheet}")
+    if findings.faults:
+        raise typer.Exit(DatasetError.exit_code)

@@ -1,0 +1,290 @@
+"""Looking a data set over before training: everything that is wrong, not the first thing only.
+
+Each file is read once, strictly (:mod:`edgeseg.data.decode`). A fault is what ``read_split``,
+``load_sample`` or the evaluation would refuse, or the same picture in two splits: what is
+measured on it then is memory. All else is a warning.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from itertools import combinations
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeseg.card import ClassMap
+from edgeseg.console import Track, silent
+from edgeseg.data.decode import load_ids, load_image
+from edgeseg.data.duplicates import digest, fingerprint, most_similar
+from edgeseg.data.findings import ClassCount, Finding, Findings, SplitSummary
+from edgeseg.data.folders import (
+    IGNORE,
+    SPLITS,
+    declared_classes,
+    find_layout,
+    numbered_classes,
+    undeclared_classes,
+)
+from edgeseg.data.instances import class_mask
+from edgeseg.data.layout import Layout
+from edgeseg.data.sample import Sample, load_mask
+from edgeseg.errors import ArtifactError, DatasetError
+
+NEEDED = ("train", "val")
+"""Splits without which there is no training."""
+
+_What = TypeVar("_What")
+_Array = TypeVar("_Array")
+
+
+@dataclass
+class _Notes:
+    """Findings as they come."""
+
+    faults: list[Finding] = field(default_factory=list)
+    warnings: list[Finding] = field(default_factory=list)
+
+    def fault(self, kind: str, message: str) -> None:
+        self.faults.append(Finding(kind, message))
+
+    def warn(self, kind: str, message: str) -> None:
+        self.warnings.append(Finding(kind, message))
+
+
+@dataclass
+class _Picture:
+    """What is kept of one picture; what could not be read is None or empty."""
+
+    sample: Sample
+    size: tuple[int, int] | None = None
+    digest: str = ""
+    fingerprint: NDArray[np.float32] | None = None
+    values: Mapping[int, int] = field(default_factory=dict)
+    objects: int | None = None
+
+
+def check(root: Path, track: Track = silent) -> Findings:
+    """Read every picture and every mask of a data set and collect what is wrong.
+
+    Raises:
+        UsageError: ``root`` is no folder.
+        DatasetError: Its folders are those of no layout that can be read.
+    """
+    layout, notes = find_layout(root), _Notes()
+    declared = _declared(root, layout, notes)
+    splits = _examine_splits(layout, declared or undeclared_classes(), notes, track)
+    everything = [picture for pictures in splits.values() for picture in pictures]
+    classes = declared or _inferred(root, everything, notes)
+    for name, pictures in splits.items():
+        _check_values(name, pictures, classes, notes)
+    summaries = tuple(_summarise(name, found, classes) for name, found in splits.items())
+    _check_presence(summaries, notes)
+    _find_duplicates(splits, notes)
+    _find_similar(splits, notes)
+    return Findings(
+        root=Path(root),
+        layout=layout.kind,
+        splits=summaries,
+        faults=tuple(notes.faults),
+        warnings=tuple(notes.warnings),
+        samples={name: tuple(p.sample for p in found) for name, found in splits.items()},
+        classes=classes,
+    )
+
+
+def splits_to_check(layout: Layout) -> tuple[str, ...]:
+    """Those that share no picture by design: VOC's ``trainval`` is ``train`` and ``val``."""
+    return tuple(name for name in layout.splits if name in SPLITS) or layout.splits
+
+
+def _examine_splits(
+    layout: Layout, of_objects: ClassMap, notes: _Notes, track: Track
+) -> dict[str, list[_Picture]]:
+    """Read all splits; ``of_objects`` are the classes that maps of objects stand for."""
+    names = splits_to_check(layout)
+    if "" in names:
+        notes.warn("split", "the pictures are not divided into train/ and val/")
+    else:
+        for name in NEEDED:
+            if name not in names:
+                there = ", ".join(names) or "none"
+                notes.fault("split", f"expected the split {name!r}, found {there}")
+    found = {}
+    for name in names:
+        try:
+            pairing = layout.pair(name)
+        except DatasetError as error:
+            notes.fault("pair", error.message)
+            continue
+        for fault in pairing.faults:
+            notes.fault("pair", fault.message)
+        samples = track(pairing.samples, f"read {name}".rstrip(), len(pairing.samples))
+        found[name] = [_examine(sample, of_objects, notes) for sample in samples]
+    return found
+
+
+def _examine(sample: Sample, of_objects: ClassMap, notes: _Notes) -> _Picture:
+    """Read the files of one picture; each that is bad is a fault of its own."""
+    picture = _Picture(sample)
+    image = _read(load_image, sample.image, notes)
+    if image is not None:
+        picture.size = image.shape[0], image.shape[1]
+        picture.digest, picture.fingerprint = digest(image), fingerprint(image)
+    if sample.mask is not None:
+        mask = _read(load_mask, sample, notes)
+        if mask is not None:
+            _check_size(mask.shape, picture.size, sample.mask, notes)
+            picture.values = _histogram(mask)
+    if sample.instances is not None:
+        instances = _read(load_ids, sample.instances, notes)
+        if instances is not None:
+            _check_size(instances.shape, picture.size, sample.instances, notes)
+            picture.objects = len(np.unique(instances[instances != 0]))
+            if sample.mask is None:
+                picture.values = _histogram(class_mask(instances, of_objects))
+    return picture
+
+
+def _read(load: Callable[[_What], _Array], what: _What, notes: _Notes) -> _Array | None:
+    try:
+        return load(what)
+    except DatasetError as error:
+        notes.fault("file", error.message)
+        return None
+
+
+def _check_size(
+    found: tuple[int, ...], expected: tuple[int, int] | None, path: Path, notes: _Notes
+) -> None:
+    if expected is not None and found != expected:
+        notes.fault(
+            "size",
+            f"{path}: expected the size of its picture {_size(expected)}, found {_size(found)}",
+        )
+
+
+def _histogram(ids: NDArray[np.integer]) -> dict[int, int]:
+    counts = np.bincount(ids.ravel())
+    return {int(value): int(counts[value]) for value in np.flatnonzero(counts)}
+
+
+def _declared(root: Path, layout: Layout, notes: _Notes) -> ClassMap | None:
+    try:
+        return declared_classes(root, layout)
+    except ArtifactError as error:
+        notes.fault("classes", error.message)
+        return None
+
+
+def _inferred(root: Path, pictures: Iterable[_Picture], notes: _Notes) -> ClassMap | None:
+    """The classes that training would read off the masks; None where there is a fault in that."""
+    if any(finding.kind == "classes" for finding in notes.faults):
+        return None  # there are declared ones, and they cannot be read
+    masks = [picture.values for picture in pictures if picture.sample.mask is not None]
+    if not masks:
+        return undeclared_classes()
+    largest = max((value for values in masks for value in values if value != IGNORE), default=0)
+    try:
+        return numbered_classes(root, largest)
+    except DatasetError as error:
+        notes.fault("classes", error.message)
+        return None
+
+
+def _check_values(
+    name: str, pictures: list[_Picture], classes: ClassMap | None, notes: _Notes
+) -> None:
+    """Ids that are no class, and pictures of which no pixel carries a label."""
+    if classes is None:
+        return
+    labelled = [p for p in pictures if p.values]
+    bare = [p for p in labelled if set(p.values) == {classes.ignore}]
+    for picture in labelled:
+        stray = {v: n for v, n in picture.values.items() if v >= len(classes)}
+        stray.pop(classes.ignore, None)
+        if stray:
+            ids = ", ".join(f"{value} ({pixels} pixels)" for value, pixels in stray.items())
+            expected = f"0…{len(classes) - 1} or {classes.ignore} (ignore)"
+            notes.fault("value", f"{picture.sample.mask}: expected ids {expected}, found {ids}")
+    if labelled and len(bare) == len(labelled):
+        note = notes.fault if name in ("", *NEEDED) else notes.warn
+        note("unlabelled", f"{name or 'all'}: no pixel of any mask carries a label")
+        return
+    for picture in bare:
+        notes.warn("unlabelled", f"{picture.sample.mask}: no pixel carries a label")
+
+
+def _summarise(name: str, pictures: list[_Picture], classes: ClassMap | None) -> SplitSummary:
+    pixels: Counter[int] = Counter()
+    occurrences: Counter[int] = Counter()
+    for picture in pictures:
+        pixels.update(picture.values)
+        occurrences.update(picture.values.keys())
+    total = sum(pixels.values())
+    ignored = pixels.pop(IGNORE if classes is None else classes.ignore, 0)
+    # Without classes the ids themselves are what helps.
+    names = dict(enumerate(classes.names)) if classes else {v: f"id {v}" for v in sorted(pixels)}
+    counts = (
+        ClassCount(text, pixels[v], pixels[v] / max(1, total - ignored), occurrences[v])
+        for v, text in names.items()
+    )
+    sizes = Counter(picture.size for picture in pictures if picture.size is not None)
+    objects = [picture.objects for picture in pictures if picture.objects is not None]
+    return SplitSummary(
+        name=name,
+        pictures=len(pictures),
+        sizes=tuple((_size(size), count) for size, count in sizes.most_common()),
+        classes=tuple(counts),
+        ignored_share=ignored / max(1, total),
+        objects=sum(objects) if objects else None,
+    )
+
+
+def _check_presence(splits: Iterable[SplitSummary], notes: _Notes) -> None:
+    """Classes that a split does not show: they are not learnt there, or not measured."""
+    for split in splits:
+        absent = [count.name for count in split.classes if not count.pixels]
+        if 0 < len(absent) < len(split.classes):
+            notes.warn("classes", f"{split.name or 'all'}: no pixel of {', '.join(absent)}")
+
+
+def _find_duplicates(splits: Mapping[str, list[_Picture]], notes: _Notes) -> None:
+    """The same pixels twice: a fault across splits, a warning within one."""
+    places: defaultdict[str, list[tuple[str, Path]]] = defaultdict(list)
+    for name, pictures in splits.items():
+        for picture in pictures:
+            if picture.digest:
+                places[picture.digest].append((name, picture.sample.image))
+    for found in places.values():
+        if len(found) > 1:
+            first, *others = (path for _, path in found)
+            across = len({name for name, _ in found}) > 1
+            note = notes.fault if across else notes.warn
+            where = "across splits" if across else "in one split"
+            others_text = ", ".join(map(str, others))
+            note("duplicate", f"{first}: the same picture {where} as {others_text}")
+
+
+def _find_similar(splits: Mapping[str, list[_Picture]], notes: _Notes) -> None:
+    """Nearly the same picture in two splits: for people to judge, as fixed cameras do that too."""
+    for theirs, ours in combinations(splits.values(), 2):
+        known = [p for p in theirs if p.fingerprint is not None]
+        fingerprints = np.array([p.fingerprint for p in known], np.float32)
+        for picture in ours:
+            found = most_similar(picture.fingerprint, fingerprints)
+            if found is None or picture.digest == known[found.number].digest:
+                continue
+            notes.warn(
+                "similar",
+                f"{picture.sample.image}: nearly the picture "
+                f"{known[found.number].sample.image} (correlation {found.correlation:.3f})",
+            )
+
+
+def _size(shape: tuple[int, ...]) -> str:
+    return f"{shape[1]}x{shape[0]}"

@@ -1,0 +1,80 @@
+"""Finding the same picture twice: exactly, and nearly."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+SIDE = 32
+"""A fingerprint is the picture at 32×32 grey levels."""
+
+SIMILAR = 0.97
+"""Correlation of two fingerprints from which on two pictures are called similar.
+
+Saved again as JPEG of quality 50, at half size, or with another gamma, pictures keep 0.96 to
+1; neighbouring slices of one embryo have 0.978; the frames nearest to each other across the
+usual division of the CamVid road scenes, recorded on the same street, have 0.95 at most.
+"""
+
+_FLAT = 1.0
+"""Standard deviation of grey levels below which a picture has too little in it to compare."""
+
+
+def digest(image: NDArray[np.uint8]) -> str:
+    """Hex SHA-256 of size and pixels, the same whatever lossless format they were stored in.
+
+    Args:
+        image: uint8 (H, W, 3).
+    """
+    content = hashlib.sha256(repr(image.shape).encode())
+    content.update(np.ascontiguousarray(image).data)
+    return content.hexdigest()
+
+
+def fingerprint(image: NDArray[np.uint8]) -> NDArray[np.float32] | None:
+    """What is left of a picture at 32×32, whatever its size, brightness and contrast.
+
+    Two of them multiplied are the correlation of two pictures, -1 to 1. It does not see that a
+    picture was mirrored, turned or cropped.
+
+    Args:
+        image: uint8 (H, W, 3) BGR.
+
+    Returns:
+        float32 (1024,) of mean 0 and length 1; None for a picture of one brightness.
+    """
+    grey = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)
+    small = cv2.resize(grey, (SIDE, SIDE), interpolation=cv2.INTER_AREA).astype(np.float32).ravel()
+    small -= small.mean()
+    length = float(np.linalg.norm(small))
+    return None if length < _FLAT * SIDE else small / length
+
+
+@dataclass(frozen=True)
+class Similar:
+    """Which of the others is most similar, and how much it is."""
+
+    number: int
+    correlation: float
+
+
+def most_similar(own: NDArray[np.float32] | None, others: NDArray[np.float32]) -> Similar | None:
+    """The most similar of several pictures, if one is similar at all.
+
+    Args:
+        own: A fingerprint, or None for a picture that has none.
+        others: Fingerprints, float32 (N, 1024).
+
+    Returns:
+        None where no correlation reaches ``SIMILAR``.
+    """
+    if own is None or not len(others):
+        return None
+    correlations = others @ own
+    best = int(correlations.argmax())
+    correlation = float(correlations[best])
+    return Similar(best, correlation) if correlation >= SIMILAR else None

@@ -1,0 +1,128 @@
+"""What there is to say of a data set: its splits in numbers, faults and warnings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from edgeseg.card import ClassMap
+from edgeseg.data.sample import Sample
+
+LISTED = 20
+"""Findings of a kind that people are shown; JSON has all."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that is wrong or worth knowing.
+
+    Attributes:
+        kind: ``pair``, ``file``, ``size``, ``value``, ``classes``, ``split``, ``unlabelled``,
+            ``duplicate`` or ``similar``.
+        message: One sentence that names the file.
+    """
+
+    kind: str
+    message: str
+
+
+@dataclass(frozen=True)
+class ClassCount:
+    """How much of a split is of one class; ``share`` is a fraction of its labelled pixels."""
+
+    name: str
+    pixels: int
+    share: float
+    pictures: int
+
+
+@dataclass(frozen=True)
+class SplitSummary:
+    """One split in numbers, of the files that could be read.
+
+    Attributes:
+        name: ``train`` …; empty where the data set is not divided.
+        pictures: Pictures with labels.
+        sizes: (``WIDTHxHEIGHT``, pictures of it), most frequent first.
+        classes: In the order of their ids.
+        ignored_share: Fraction of all pixels that carries no class.
+        objects: Number of objects, None where there are no maps of them.
+    """
+
+    name: str
+    pictures: int
+    sizes: tuple[tuple[str, int], ...]
+    classes: tuple[ClassCount, ...]
+    ignored_share: float
+    objects: int | None
+
+
+@dataclass(frozen=True)
+class Findings:
+    """All that :func:`edgeseg.data.check.check` found.
+
+    ``faults`` are what training refuses and pictures of one split in another; ``warnings`` are
+    for people to judge. ``samples`` are those of each split that are complete, ``classes`` what
+    training would take, None where nothing says it.
+    """
+
+    root: Path
+    layout: str
+    splits: tuple[SplitSummary, ...]
+    faults: tuple[Finding, ...]
+    warnings: tuple[Finding, ...]
+    samples: Mapping[str, tuple[Sample, ...]]
+    classes: ClassMap | None
+
+    def to_dict(self) -> dict[str, object]:
+        """The same as JSON types."""
+        splits = [
+            asdict(split)
+            | {
+                "sizes": [{"size": size, "pictures": count} for size, count in split.sizes],
+                "classes": [asdict(count) for count in split.classes],
+            }
+            for split in self.splits
+        ]
+        return {
+            "data": str(self.root),
+            "layout": self.layout,
+            "splits": splits,
+            "faults": [asdict(finding) for finding in self.faults],
+            "warnings": [asdict(finding) for finding in self.warnings],
+        }
+
+
+def render(findings: Findings) -> str:
+    """Text for people."""
+    return "\n".join(_lines(findings)) + "\n"
+
+
+def plural(count: int, noun: str) -> str:
+    """``1 picture``, ``2 pictures``."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
+def _lines(findings: Findings) -> Iterator[str]:
+    yield f"{findings.root}: layout {findings.layout}"
+    for split in findings.splits:
+        yield ""
+        objects = "" if split.objects is None else f", {plural(split.objects, 'object')}"
+        yield f"{split.name or 'all'}: {plural(split.pictures, 'picture')}{objects}"
+        shown = [f"{size} ({count})" for size, count in split.sizes[:6]]
+        more = len(split.sizes) - len(shown)
+        if shown:
+            yield "  sizes: " + ", ".join(shown) + (f" and {more} more" if more > 0 else "")
+        width = max((len(count.name) for count in split.classes), default=0)
+        for count in split.classes:
+            share = f"{count.share:8.2%} of pixels"
+            yield f"  {count.name:<{width}} {share}, in {count.pictures} of {split.pictures}"
+        if split.ignored_share:
+            yield f"  {'(ignored)':<{width}} {split.ignored_share:8.2%} of all pixels"
+    for title, found in (("faults", findings.faults), ("warnings", findings.warnings)):
+        yield ""
+        yield f"{title}: {len(found) or 'none'}"
+        yield from (f"  {finding.message}" for finding in found[:LISTED])
+        if len(found) > LISTED:
+            yield f"  … and {len(found) - LISTED} more; --json lists them all"

@@ -1,0 +1,121 @@
+"""One labelled picture: where its files are, and reading them strictly."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeseg.card import ClassMap
+from edgeseg.data.decode import load_ids, load_image
+from edgeseg.data.instances import class_mask
+from edgeseg.errors import DatasetError
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One picture and its labels: a mask of class ids, a map of object ids, or both.
+
+    Attributes:
+        image: The picture.
+        mask: PNG of class ids. Where it is there, classes come from it and not from the objects.
+        instances: PNG of object ids, 0 is the background.
+        relabel: The class of each id that the mask may store, from 0 on, for data sets whose
+            files number the classes in another way; None where the stored ids are the classes.
+    """
+
+    image: Path
+    mask: Path | None = None
+    instances: Path | None = None
+    relabel: bytes | None = None
+
+    def __post_init__(self) -> None:
+        if self.mask is None and self.instances is None:
+            raise ValueError(f"{self.image}: a labelled picture has a mask, instances or both")
+
+
+def load_sample(sample: Sample, classes: ClassMap) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Read one picture and its mask.
+
+    Where there are only objects, the mask is made of them: class 1, and the boundary class where
+    ``classes`` has one (:func:`edgeseg.data.instances.class_mask`).
+
+    Returns:
+        Picture uint8 (H, W, 3) BGR and mask uint8 (H, W) of class ids and ``classes.ignore``.
+
+    Raises:
+        DatasetError: A file is unreadable, the sizes differ, or the mask holds an id that is
+            neither a class nor the ignore value.
+    """
+    image = load_image(sample.image)
+    if sample.mask is None:
+        instances = load_instances(sample)
+        _check_size(instances, image, sample.instances, "picture")
+        return image, class_mask(instances, classes)
+    mask = load_mask(sample)
+    _check_size(mask, image, sample.mask, "picture")
+    stray = mask[(mask >= len(classes)) & (mask != classes.ignore)]
+    if stray.size:
+        raise DatasetError(
+            f"{sample.mask}: expected ids 0…{len(classes) - 1} or {classes.ignore} (ignore), "
+            f"found {stray.max()} in {stray.size} pixels",
+            mend="name all classes in classes.json, or set those pixels to the ignore value",
+        )
+    return image, mask.astype(np.uint8)
+
+
+def load_mask(sample: Sample) -> NDArray[np.uint8] | NDArray[np.uint16]:
+    """Read the class ids of a sample that has a mask, relabelled, not yet checked.
+
+    Returns:
+        uint8 (H, W), uint16 where the file has 16 bits.
+
+    Raises:
+        DatasetError: The sample has no mask, or the file is bad.
+    """
+    if sample.mask is None:
+        raise DatasetError(f"{sample.image}: expected a mask of class ids, found only objects")
+    ids = load_ids(sample.mask)
+    if sample.relabel is None:
+        return ids
+    table = np.frombuffer(sample.relabel, np.uint8)
+    if ids.max(initial=0) >= len(table):
+        raise DatasetError(
+            f"{sample.mask}: expected ids below {len(table)}, found {ids.max()}",
+            mend="take the label files of the data set as they were published",
+        )
+    return table[ids]
+
+
+def load_instances(sample: Sample) -> NDArray[np.int32]:
+    """Read the object ids of a sample.
+
+    Returns:
+        int32 (H, W), 0 is the background.
+
+    Raises:
+        DatasetError: The sample has no objects, the file is bad, or it has another size than
+            the mask of classes beside it.
+    """
+    if sample.instances is None:
+        raise DatasetError(
+            f"{sample.image}: expected a map of objects, found only a mask of classes",
+            mend="put a PNG with one id an object into instances/ beside images/",
+        )
+    instances = load_ids(sample.instances).astype(np.int32)
+    if sample.mask is not None:
+        _check_size(instances, load_ids(sample.mask), sample.instances, "mask")
+    return instances
+
+
+def _check_size(
+    labels: NDArray[np.integer], other: NDArray[np.integer], path: Path | None, what: str
+) -> None:
+    if labels.shape[:2] != other.shape[:2]:
+        expected, found = (f"{array.shape[1]}×{array.shape[0]}" for array in (other, labels))
+        raise DatasetError(
+            f"{path}: expected the size of its {what} {expected}, found {found}",
+            mend="make the labels again from the picture",
+        )
