@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeseg.card import ClassMap
 from edgeseg.console import Track, silent
-from edgeseg.data.folders import Sample, Split, load_sample
+from edgeseg.data.folders import Sample, Split, load_instances, load_sample
+from edgeseg.data.instances import has_boundary, with_boundary
 from edgeseg.engines.base import Engine
 from edgeseg.errors import DatasetError, UsageError
 from edgeseg.metrics import ConfusionMatrix
+from edgeseg.objects import ObjectScores, has_objects, predicted_objects, score_objects
 from edgeseg.ops.preprocess import preprocess
 
 Labelled = tuple[NDArray[np.uint8], NDArray[np.uint8]]
@@ -25,7 +28,8 @@ class Evaluation:
     """Metrics over a split, fractions of 1; see :mod:`edgeseg.metrics`.
 
     ``per_class`` pairs each class name with its intersection over union, None where the class
-    occurs in neither truth nor prediction.
+    occurs in neither truth nor prediction. ``objects`` is None where the split has no map of
+    objects or the network's classes show none.
     """
 
     mean_iou: float
@@ -34,15 +38,30 @@ class Evaluation:
     frequency_weighted_iou: float
     per_class: tuple[tuple[str, float | None], ...]
     images: int
+    confusion: ConfusionMatrix = field(repr=False, compare=False)
+    objects: ObjectScores | None = None
 
     def to_dict(self) -> dict[str, object]:
-        """The same as JSON types; ``per_class`` becomes a list of ``{"name", "iou"}``."""
-        classes = [{"name": name, "iou": iou} for name, iou in self.per_class]
-        return asdict(self) | {"per_class": classes}
+        """The same as JSON types, without the counts of the confusion matrix.
+
+        ``per_class`` becomes a list of ``{"name", "iou"}``, ``objects`` a dictionary.
+        """
+        return {
+            "mean_iou": self.mean_iou,
+            "pixel_accuracy": self.pixel_accuracy,
+            "mean_accuracy": self.mean_accuracy,
+            "frequency_weighted_iou": self.frequency_weighted_iou,
+            "per_class": [{"name": name, "iou": iou} for name, iou in self.per_class],
+            "images": self.images,
+            "objects": self.objects.to_dict() if self.objects else None,
+        }
 
 
 def evaluate(engine: Engine, split: Split, track: Track = silent) -> Evaluation:
     """Segment each picture of a split and compare with its mask, at the mask's own size.
+
+    Where the split has maps of objects, and the network knows background and one more class
+    (and perhaps its boundary), single objects are compared too; see :mod:`edgeseg.objects`.
 
     Raises:
         DatasetError: The data set names other classes than the network has, a file is bad
@@ -50,31 +69,60 @@ def evaluate(engine: Engine, split: Split, track: Track = silent) -> Evaluation:
         InferenceError: The engine failed.
     """
     check_classes(engine, split)
-    return score(engine, (read(sample, engine) for sample in track(split, "evaluate", len(split))))
+    classes = engine.card.classes
+    scores = _Scores(classes)
+    for sample in track(split, "evaluate", len(split)):
+        image, mask = read(sample, engine)
+        labels = engine.segment(image)
+        scores.add(mask, labels)
+        if sample.instances and has_objects(classes):
+            scores.add_objects(load_instances(sample), labels)
+    return scores.evaluation()
 
 
 def score(engine: Engine, pictures: Iterable[Labelled]) -> Evaluation:
-    """:func:`evaluate` for pictures that are in memory."""
-    classes = engine.card.classes
-    confusion = ConfusionMatrix(len(classes), classes.ignore)
-    images = 0
+    """:func:`evaluate` for pictures that are in memory, without objects."""
+    scores = _Scores(engine.card.classes)
     for image, mask in pictures:
-        confusion.update(mask, engine.segment(image))
-        images += 1
-    if not confusion.matrix.any():
-        raise DatasetError(
-            f"{images} pictures were compared and no pixel of their masks carries a label",
-            mend=f"label some pixels with a class instead of {classes.ignore} (ignore)",
+        scores.add(mask, engine.segment(image))
+    return scores.evaluation()
+
+
+class _Scores:
+    """What was counted so far, over pictures."""
+
+    def __init__(self, classes: ClassMap) -> None:
+        self.classes = classes
+        self.confusion = ConfusionMatrix(len(classes), classes.ignore)
+        self.images = 0
+        self.objects: ObjectScores | None = None
+
+    def add(self, mask: NDArray[np.uint8], labels: NDArray[np.uint8]) -> None:
+        self.confusion.update(mask, labels)
+        self.images += 1
+
+    def add_objects(self, instances: NDArray[np.int32], labels: NDArray[np.uint8]) -> None:
+        found = score_objects(instances, predicted_objects(labels, self.classes))
+        self.objects = found if self.objects is None else self.objects + found
+
+    def evaluation(self) -> Evaluation:
+        confusion = self.confusion
+        if not confusion.matrix.any():
+            raise DatasetError(
+                f"{self.images} pictures were compared and no pixel of their masks carries a label",
+                mend=f"label some pixels with a class instead of {self.classes.ignore} (ignore)",
+            )
+        ious = [None if math.isnan(iou) else float(iou) for iou in confusion.per_class_iou]
+        return Evaluation(
+            mean_iou=confusion.mean_iou,
+            pixel_accuracy=confusion.pixel_accuracy,
+            mean_accuracy=confusion.mean_accuracy,
+            frequency_weighted_iou=confusion.frequency_weighted_iou,
+            per_class=tuple(zip(self.classes.names, ious, strict=True)),
+            images=self.images,
+            confusion=confusion,
+            objects=self.objects,
         )
-    ious = [None if math.isnan(iou) else float(iou) for iou in confusion.per_class_iou]
-    return Evaluation(
-        mean_iou=confusion.mean_iou,
-        pixel_accuracy=confusion.pixel_accuracy,
-        mean_accuracy=confusion.mean_accuracy,
-        frequency_weighted_iou=confusion.frequency_weighted_iou,
-        per_class=tuple(zip(classes.names, ious, strict=True)),
-        images=images,
-    )
 
 
 def read(sample: Sample, engine: Engine) -> Labelled:
@@ -85,9 +133,14 @@ def read(sample: Sample, engine: Engine) -> Labelled:
 def check_classes(engine: Engine, split: Split) -> None:
     """Refuse a data set whose ids mean something else than the network's.
 
-    Names that were made up from mask values are no evidence and are not compared.
+    Names that were made up from mask values are no evidence and are not compared. A network
+    that learnt the boundaries of objects besides may be measured where there are objects.
     """
-    if split.declared and split.classes.names != engine.card.classes.names:
+    expected = split.classes
+    drawn = any(sample.mask for sample in split)  # a mask of classes has no boundaries
+    if has_boundary(engine.card.classes) and len(expected) == 2 and not drawn:
+        expected = with_boundary(expected)
+    if split.declared and expected.names != engine.card.classes.names:
         raise DatasetError(
             f"{split.root / 'classes.json'}: expected the classes of {engine.path.name} "
             f"({', '.join(engine.card.classes.names)}), found {', '.join(split.classes.names)}",

@@ -17,6 +17,7 @@ from edgeseg.engines.base import Engine
 from edgeseg.errors import DatasetError, UsageError
 from edgeseg.evaluation import agreement, evaluate
 from edgeseg.metrics import ConfusionMatrix
+from edgeseg.objects import ObjectScores
 
 SPEC = InputSpec(height=8, width=8, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
 
@@ -78,7 +79,7 @@ def test_to_dict_is_json(split: Split) -> None:
     assert document["per_class"][2] == {"name": "absent", "iou": None}  # type: ignore[index]
     assert set(document) == {
         *("mean_iou", "pixel_accuracy", "mean_accuracy", "frequency_weighted_iou"),
-        *("per_class", "images"),
+        *("per_class", "images", "objects"),
     }
 
 
@@ -108,6 +109,56 @@ def test_no_labelled_pixel(split: Split) -> None:
         cv2.imwrite(str(sample.mask), np.full((16, 24), 255, np.uint8))
     with pytest.raises(DatasetError, match="no pixel"):
         evaluate(Threshold(0.4), split)
+
+
+@pytest.fixture
+def objects(tmp_path: Path) -> Split:
+    """One picture 8×8 with two bright boxes that touch, one id each, and a dark object."""
+    root = tmp_path / "objects"
+    image, ids = np.zeros((8, 8, 3), np.uint8), np.zeros((8, 8), np.uint16)
+    ids[0:3, 0:4], ids[0:3, 4:8], ids[5:8, 5:8] = 300, 7, 8
+    image[0:3] = 200
+    for part, array in (("images", image), ("instances", ids)):
+        (root / "val" / part).mkdir(parents=True)
+        cv2.imwrite(str(root / "val" / part / "a.png"), array)
+    (root / "classes.json").write_text('{"names": ["a", "b"]}')
+    return read_split(root, "val")
+
+
+def test_objects_are_scored_where_there_are_maps_of_them(objects: Split, split: Split) -> None:
+    found = evaluate(Threshold(0.4), objects)
+    assert found.objects is not None
+    # One component covers the two boxes, and is the union of two halves: it matches one.
+    expected = ObjectScores(1, truths=3, predictions=1, matches=1, matched_iou=0.5, merges=1)
+    assert found.objects == dataclasses.replace(expected, miscounted=2)
+    assert json.loads(json.dumps(found.to_dict()))["objects"]["f1"] == 0.5
+    assert evaluate(Threshold(0.4), split).objects is None
+
+
+def test_objects_are_not_scored_among_many_classes(objects: Split) -> None:
+    many = dataclasses.replace(objects, declared=False)
+    assert evaluate(Threshold(0.4, names=("a", "b", "c")), many).objects is None
+
+
+class Boundaries(Threshold):
+    """Names the fourth and fifth column boundary, as a network does that parts the boxes."""
+
+    def _infer(self, batch: NDArray[np.float32]) -> NDArray[np.uint8]:
+        labels = super()._infer(batch)
+        labels[:, 0:3, 3:5] = 2
+        return labels
+
+
+def test_a_network_of_boundaries_is_measured_on_objects(objects: Split) -> None:
+    engine = Boundaries(0.4, names=("a", "b", "boundary"))
+    found = evaluate(engine, objects)
+    assert found.objects is not None
+    assert (found.objects.matches, found.objects.merges, found.objects.matched_iou) == (2, 0, 2.0)
+    assert found.per_class[2][1] > 0  # type: ignore[operator]
+    # Masks of classes do not say where the boundaries are.
+    masked = [dataclasses.replace(sample, mask=sample.instances) for sample in objects]
+    with pytest.raises(DatasetError, match="expected the classes"):
+        evaluate(engine, dataclasses.replace(objects, samples=tuple(masked)))
 
 
 def test_agreement() -> None:

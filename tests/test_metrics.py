@@ -1,15 +1,15 @@
-"""The confusion matrix and its figures against scikit-learn."""
+"""The confusion matrix and its figures against scikit-learn, the band around borders."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as sk
 
 from edgeseg.errors import UsageError
-from edgeseg.metrics import ConfusionMatrix
+from edgeseg.metrics import ConfusionMatrix, boundary_band
 
 
 def maps(seed: int, classes: int, *, present: int) -> tuple[np.ndarray, np.ndarray]:
@@ -19,6 +19,7 @@ def maps(seed: int, classes: int, *, present: int) -> tuple[np.ndarray, np.ndarr
     return truth, rng.integers(0, classes, truth.shape, dtype=np.uint8)
 
 
+@settings(deadline=None)
 @given(st.integers(0, 2**32 - 1), st.integers(2, 9))
 def test_equals_scikit_learn(seed: int, classes: int) -> None:
     truth, prediction = maps(seed, classes, present=classes)
@@ -93,3 +94,40 @@ def test_refuses(truth: np.ndarray, prediction: np.ndarray, reason: str) -> None
 def test_refuses_a_class_count(count: int) -> None:
     with pytest.raises(UsageError, match="classes"):
         ConfusionMatrix(count)
+
+
+@settings(deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(1, 6))
+def test_boundary_band_is_what_lies_near_another_value(seed: int, radius: int) -> None:
+    rng = np.random.default_rng(seed)
+    truth = np.full((14, 17), 1, np.uint8)
+    truth[rng.integers(14), rng.integers(17)] = 0
+    truth[rng.integers(14) :, rng.integers(17) :] = 255
+    rows, columns = np.indices(truth.shape).reshape(2, -1)
+    squares = np.subtract.outer(rows, rows) ** 2 + np.subtract.outer(columns, columns) ** 2
+    other = np.not_equal.outer(truth.ravel(), truth.ravel())
+    near = (other & (squares <= radius**2)).any(axis=1).reshape(truth.shape)
+    band = boundary_band(truth, radius)
+    assert np.array_equal(band, np.where(near, truth, 255))
+    assert band is not truth
+
+
+def test_errors_weigh_more_in_the_band() -> None:
+    """A border that is off by one pixel: wrong by a column of 20, in the band by one of 4."""
+    truth, prediction = np.zeros((2, 9, 20), np.uint8)
+    truth[:, 10:], prediction[:, 11:] = 1, 1
+    whole, band = ConfusionMatrix(2), ConfusionMatrix(2)
+    whole.update(truth, prediction)
+    band.update(boundary_band(truth, 2), prediction)
+    assert whole.pixel_accuracy == 19 / 20
+    assert band.pixel_accuracy == 3 / 4
+
+
+def test_a_picture_of_one_value_has_no_band() -> None:
+    assert (boundary_band(np.zeros((5, 5), np.uint8), 3) == 255).all()
+    assert (boundary_band(np.zeros((5, 5), np.uint8), 3, ignore=9) == 9).all()
+
+
+def test_refuses_a_band_of_no_width() -> None:
+    with pytest.raises(UsageError, match="at least 1 pixel"):
+        boundary_band(np.zeros((5, 5), np.uint8), 0)

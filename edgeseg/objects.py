@@ -1,0 +1,282 @@
+"""Metrics of single objects: which were found, missed, run together or cut apart.
+
+Objects are the connected components of class 1. Of a picture's true and predicted objects, two
+match where their intersection over union reaches a threshold of at least one half; above it a
+match is unique, since objects do not overlap (Kirillov et al., "Panoptic Segmentation", CVPR
+2019, section 4.1). Precision, recall and F1 follow Caicedo et al., "Nucleus segmentation across
+imaging experiments: the 2018 Data Science Bowl" (Nature Methods 2019).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeseg.card import ClassMap
+from edgeseg.data.instances import has_boundary
+from edgeseg.errors import UsageError
+
+_OBJECT, _RIM = 1, 2
+
+
+@dataclass(frozen=True)
+class ObjectScores:
+    """Counts of objects over pictures; scores of several pictures add up.
+
+    Attributes:
+        pictures: How many pictures were counted.
+        truths: True objects.
+        predictions: Predicted objects.
+        matches: Pairs of one true and one predicted object, each in one pair at most.
+        matched_iou: Sum of the intersections over union of those pairs.
+        merges: Predictions that cover two true objects or more, each by more than half of it.
+        splits: True objects that hold two predictions or more, each by more than half of it.
+        miscounted: Sum over pictures of how far the number of predictions is off.
+        threshold: Intersection over union from which a pair matches.
+    """
+
+    pictures: int = 0
+    truths: int = 0
+    predictions: int = 0
+    matches: int = 0
+    matched_iou: float = 0.0
+    merges: int = 0
+    splits: int = 0
+    miscounted: int = 0
+    threshold: float = 0.5
+
+    def __add__(self, other: ObjectScores) -> ObjectScores:
+        if self.threshold != other.threshold:
+            raise UsageError(
+                f"scores of matching at {self.threshold} and at {other.threshold} do not add up"
+            )
+        return ObjectScores(
+            pictures=self.pictures + other.pictures,
+            truths=self.truths + other.truths,
+            predictions=self.predictions + other.predictions,
+            matches=self.matches + other.matches,
+            matched_iou=self.matched_iou + other.matched_iou,
+            merges=self.merges + other.merges,
+            splits=self.splits + other.splits,
+            miscounted=self.miscounted + other.miscounted,
+            threshold=self.threshold,
+        )
+
+    @property
+    def precision(self) -> float | None:
+        """Share of predictions that match; None where nothing was predicted."""
+        return _share(self.matches, self.predictions)
+
+    @property
+    def recall(self) -> float | None:
+        """Share of true objects that match; None where there is none."""
+        return _share(self.matches, self.truths)
+
+    @property
+    def f1(self) -> float | None:
+        """Harmonic mean of precision and recall; None where there was nothing to find or miss."""
+        return _share(2 * self.matches, self.truths + self.predictions)
+
+    @property
+    def mean_matched_iou(self) -> float | None:
+        """Mean intersection over union of the pairs that match: how well the found ones fit."""
+        return _share(self.matched_iou, self.matches)
+
+    @property
+    def count_error(self) -> float | None:
+        """Mean over pictures of ``|predictions - truths|``, in objects."""
+        return _share(self.miscounted, self.pictures)
+
+    @property
+    def count_bias(self) -> float | None:
+        """Mean over pictures of ``predictions - truths``, in objects."""
+        return _share(self.predictions - self.truths, self.pictures)
+
+    def to_dict(self) -> dict[str, int | float | None]:
+        """Counts and figures as JSON types."""
+        return {
+            "threshold": self.threshold,
+            "truths": self.truths,
+            "predictions": self.predictions,
+            "matches": self.matches,
+            "precision": self.precision,
+            "recall": self.recall,
+            "f1": self.f1,
+            "mean_matched_iou": self.mean_matched_iou,
+            "count_error": self.count_error,
+            "count_bias": self.count_bias,
+            "merges": self.merges,
+            "splits": self.splits,
+        }
+
+
+def score_objects(
+    truth_ids: NDArray[np.integer],
+    predicted_ids: NDArray[np.integer],
+    threshold: float = 0.5,
+) -> ObjectScores:
+    """Compare the objects of one picture.
+
+    At exactly one half a true object can meet two predictions that are its halves, or the
+    reverse; then one of the two counts as the match, which is the most that any assignment
+    can reach.
+
+    Args:
+        truth_ids: Any integers (H, W), 0 for background and one id an object, in one piece or
+            more.
+        predicted_ids: The same for the prediction, as :func:`components` gives them.
+        threshold: Intersection over union from which two objects match, 0.5…1.
+
+    Raises:
+        UsageError: Shapes differ, an id is negative, or the threshold allows two matches.
+    """
+    _check(truth_ids, predicted_ids, threshold)
+    overlap = _Overlap.of(truth_ids, predicted_ids)
+    matched = overlap.iou[_matching(overlap, threshold)]
+    # No two predictions can each hold more than half of one object, so it is covered once.
+    covered = overlap.predictions[2 * overlap.pixels > overlap.truth_area]
+    inside = overlap.truths[2 * overlap.pixels > overlap.predicted_area]
+    return ObjectScores(
+        pictures=1,
+        truths=overlap.truth_count,
+        predictions=overlap.predicted_count,
+        matches=matched.size,
+        matched_iou=float(matched.sum()),
+        merges=_repeated(covered),
+        splits=_repeated(inside),
+        miscounted=abs(overlap.predicted_count - overlap.truth_count),
+        threshold=threshold,
+    )
+
+
+def components(labels: NDArray[np.uint8], class_id: int = _OBJECT) -> NDArray[np.int32]:
+    """Connected components of one class; pixels that touch at a corner are connected.
+
+    Args:
+        labels: uint8 (H, W), class ids.
+        class_id: The class.
+
+    Returns:
+        int32 (H, W): 0 for all other classes, and 1… for the components.
+    """
+    _, ids = cv2.connectedComponents((labels == class_id).astype(np.uint8), connectivity=8)
+    return np.asarray(ids, np.int32)
+
+
+def predicted_objects(labels: NDArray[np.uint8], classes: ClassMap) -> NDArray[np.int32]:
+    """The objects in a label map: components of class 1, grown by their boundaries if they have.
+
+    Where the third class is ``boundary``, that class keeps neighbours apart though its pixels
+    are the objects' own rims. So each of them joins the nearest object that it is connected
+    with; boundary without any object inside is no object.
+
+    Args:
+        labels: uint8 (H, W), class ids.
+        classes: Of which :func:`has_objects` is true.
+
+    Returns:
+        int32 (H, W), 0 for background and 1… for the objects.
+    """
+    ids = components(labels)
+    if not has_boundary(classes) or not ids.any():
+        return ids
+    inside = labels == _OBJECT
+    rim = labels == _RIM
+    _, nearest = cv2.distanceTransformWithLabels(
+        (~inside).astype(np.uint8), cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL
+    )
+    _, regions = cv2.connectedComponents((inside | rim).astype(np.uint8), connectivity=8)
+    # Each object pixel has a label of its own, which all pixels nearest to it share.
+    source = np.zeros(int(nearest.max()) + 1, np.intp)
+    source[nearest[inside]] = np.flatnonzero(inside)
+    origin = source[nearest[rim]]
+    joined = regions[rim] == regions.ravel()[origin]
+    ids[rim] = np.where(joined, ids.ravel()[origin], 0)
+    return ids
+
+
+def has_objects(classes: ClassMap) -> bool:
+    """Whether label maps of these classes show objects: background, one class, its boundary."""
+    return len(classes) == 2 or has_boundary(classes)
+
+
+@dataclass(frozen=True)
+class _Overlap:
+    """Each pair of a true and a predicted object that share pixels, and the sizes of both.
+
+    The arrays run over the pairs.
+    """
+
+    truths: NDArray[np.int64]
+    predictions: NDArray[np.int64]
+    pixels: NDArray[np.int64]
+    truth_area: NDArray[np.int64]
+    predicted_area: NDArray[np.int64]
+    truth_count: int
+    predicted_count: int
+
+    @classmethod
+    def of(cls, truth: NDArray[np.integer], prediction: NDArray[np.integer]) -> _Overlap:
+        anything = (truth > 0) | (prediction > 0)
+        base = int(prediction.max(initial=0)) + 1
+        joint = truth[anything].astype(np.int64) * base + prediction[anything]
+        pairs, pixels = np.unique(joint, return_counts=True)
+        truths, predictions = np.divmod(pairs, base)
+        both = (truths > 0) & (predictions > 0)
+        return cls(
+            truths=truths[both],
+            predictions=predictions[both],
+            pixels=pixels[both],
+            truth_area=_sums(truths, pixels)[both],
+            predicted_area=_sums(predictions, pixels)[both],
+            truth_count=np.unique(truths[truths > 0]).size,
+            predicted_count=np.unique(predictions[predictions > 0]).size,
+        )
+
+    @property
+    def iou(self) -> NDArray[np.float64]:
+        """Intersection over union of each pair."""
+        return self.pixels / (self.truth_area + self.predicted_area - self.pixels)
+
+
+def _matching(overlap: _Overlap, threshold: float) -> NDArray[np.intp]:
+    """Indices of the pairs that match, each object in one pair at most.
+
+    At one half several pairs can share an object, but the objects on their other side are
+    parts of it that meet nothing else: taking one pair of each such star is a maximum matching.
+    """
+    pairs = np.flatnonzero(overlap.iou >= threshold)
+    pairs = pairs[np.unique(overlap.truths[pairs], return_index=True)[1]]
+    return pairs[np.unique(overlap.predictions[pairs], return_index=True)[1]]
+
+
+def _check(truth: NDArray[np.integer], prediction: NDArray[np.integer], threshold: float) -> None:
+    if truth.shape != prediction.shape:
+        raise UsageError(f"truth is {truth.shape}, prediction {prediction.shape}")
+    for ids, what in ((truth, "truth"), (prediction, "prediction")):
+        if not np.issubdtype(ids.dtype, np.integer):
+            raise UsageError(f"object ids are integers, {what} is {ids.dtype}")
+        if ids.min(initial=0) < 0 or ids.max(initial=0) >= 2**31:
+            raise UsageError(f"object ids are 0…2³¹-1, {what} holds {ids.min()}…{ids.max()}")
+    if not 0.5 <= threshold <= 1:
+        raise UsageError(f"objects match at an IoU of 0.5…1, not {threshold}: below, not uniquely")
+
+
+def _sums(ids: NDArray[np.int64], pixels: NDArray[np.int64]) -> NDArray[np.int64]:
+    """For each entry, the pixels of all entries with its id."""
+    _, place = np.unique(ids, return_inverse=True)
+    sums: NDArray[np.int64] = np.zeros(place.max(initial=0) + 1, np.int64)
+    np.add.at(sums, place, pixels)
+    return sums[place]
+
+
+def _repeated(ids: NDArray[np.int64]) -> int:
+    """How many ids occur twice or more."""
+    return int(np.count_nonzero(np.unique(ids, return_counts=True)[1] > 1))
+
+
+def _share(part: float, whole: float) -> float | None:
+    return part / whole if whole else None
