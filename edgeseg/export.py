@@ -20,6 +20,7 @@ from edgeseg.artifacts import sha256_bytes, sha256_file, write_atomic
 from edgeseg.card import ModelCard
 from edgeseg.engines.onnxruntime import OnnxRuntimeEngine
 from edgeseg.errors import InferenceError, NonFiniteOutput, RuntimeMissing, UsageError
+from edgeseg.models.mirror import same_size_logits
 from edgeseg.ops.preprocess import preprocess
 from edgeseg.sidecar import SideCar, sidecar_path
 from edgeseg.training.checkpoint import load_checkpoint
@@ -33,6 +34,7 @@ except ImportError as missing:
         f"exporting needs onnx and onnxscript ({missing})", mend="pip install 'edgeseg[train]'"
     ) from missing
 
+from edgeseg.precision.deconvolution import split_channels
 from edgeseg.precision.graph import (
     consumers,
     derived_card,
@@ -149,7 +151,8 @@ def trace(
     """The graph from float32 ``image`` to uint8 ``labels``, card inside.
 
     Shapes are fixed but for the batch, BatchNorm is folded into the convolution before it,
-    and nodes are named by the module that they come from (``down.0.3/Conv``).
+    deconvolutions that mix no channels are depthwise, and nodes are named by the module that
+    they come from (``down.0.3/Conv``).
     """
     if opset < 17:
         raise UsageError(f"opset {opset}: expected 17 or newer")
@@ -168,6 +171,7 @@ def trace(
     graph: ModelProto = program.model_proto
     graph.ir_version = _IR_VERSION if opset <= OPSET else graph.ir_version
     _scale_resizes(graph)
+    split_channels(graph)
     _name_nodes(graph)
     _strip(graph)
     if dynamic_batch:
@@ -218,8 +222,7 @@ class _Labels(nn.Module):
         self.model = model
 
     def forward(self, image: Tensor) -> Tensor:
-        logits: Tensor = self.model(image)
-        return logits.argmax(dim=1).to(torch.uint8)
+        return same_size_logits(self.model, image).argmax(dim=1).to(torch.uint8)
 
 
 def _torch_labels(
@@ -227,7 +230,7 @@ def _torch_labels(
 ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
     """Labels (N, H, W) and by how much each won."""
     with torch.inference_mode():
-        logits = model(torch.from_numpy(batch))
+        logits = same_size_logits(model, torch.from_numpy(batch))
         if not bool(torch.isfinite(logits).all()):
             raise NonFiniteOutput("the network gives NaN or infinity in PyTorch already")
         best, index = torch.topk(logits, 2, dim=1)

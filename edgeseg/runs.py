@@ -19,21 +19,31 @@ RUNS = Path("runs")
 CHECKPOINT = "model.safetensors"
 NETWORK = "model.onnx"
 RANGES = "model.ranges.json"
+OF_A_RUN = ("model.*", "last.*", "state.*", "events.out.tfevents.*")
+"""What a training leaves and what is made of it; a new one does not begin among these."""
 RUNNABLE = (NETWORK, "model.fp16.onnx", "model.int8.onnx")
 ENGINES = (*RUNNABLE, "model.fp32.engine", "model.fp16.engine", "model.int8.engine")
 
 
-def prepare_run(run: Path | None, arch: str, *, overwrite: bool = False) -> Path:
+def prepare_run(
+    run: Path | None, arch: str, *, overwrite: bool = False, resume: bool = False
+) -> Path:
     """The folder for a new training run, made and proved writable before any work is done.
 
     Args:
         run: The folder asked for; None names one ``runs/ARCH-YYYYMMDD-HHMMSS``.
         arch: Architecture name for that.
         overwrite: Replace what an earlier run left there; else that is refused.
+        resume: Leave what is there, to go on from it; ``run`` must be named.
 
     Raises:
         UsageError: A run is there already, or the folder cannot be written.
     """
+    if resume and (run is None or overwrite):
+        raise UsageError(
+            "--resume goes on with the training in a folder that is named, and keeps what is there",
+            mend="name it with --run, and leave --overwrite out",
+        )
     if run is None:
         run = RUNS / f"{arch}-{datetime.now():%Y%m%d-%H%M%S}"
     try:
@@ -42,7 +52,9 @@ def prepare_run(run: Path | None, arch: str, *, overwrite: bool = False) -> Path
         raise UsageError(f"cannot make the run folder {run}: {error.strerror}") from error
     if not os.access(run, os.W_OK | os.X_OK):
         raise UsageError(f"cannot write in the run folder {run}", mend="choose another --run")
-    earlier = sorted(run.glob("model*"))
+    if resume:
+        return run
+    earlier = sorted(path for pattern in OF_A_RUN for path in run.glob(pattern))
     if earlier and not overwrite:
         raise UsageError(
             f"{run} already holds a run ({earlier[0].name})",

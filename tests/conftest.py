@@ -52,7 +52,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory, small_data: Path) -> Path:
     from edgeseg.export import export_onnx
     from edgeseg.precision.calibration import collect
     from edgeseg.precision.ranges import measure_ranges
-    from edgeseg.training.loop import TrainConfig, train
+    from edgeseg.training.loop import train
+    from edgeseg.training.recipe import Recipe, TrainConfig
 
     home = tmp_path_factory.mktemp("trained")
     run = home / "runs" / "small"
@@ -61,8 +62,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory, small_data: Path) -> Path:
         run=run,
         size=(64, 96),
         options={"width": 8, "depth": 2},
-        epochs=6,
-        batch_size=4,
+        recipe=Recipe(epochs=6, batch_size=4),
     )
     train(config)
     network = run / "model.onnx"

@@ -18,16 +18,18 @@ README = Path(__file__).parents[1] / "README.md"
 
 def documented_keys() -> dict[str, set[str]]:
     """Command → keys of its JSON document, from the README's table."""
-    rows = re.findall(r"^\| `(\w+)` \| `([a-z0-9_ ]+)` \|$", README.read_text(), re.MULTILINE)
+    rows = re.findall(r"^\| `([a-z ]+)` \| `([a-z0-9_ ]+)` \|$", README.read_text(), re.MULTILINE)
     return {command: set(keys.split()) for command, keys in rows}
 
 
 def test_every_command_documents_its_json() -> None:
     from edgeseg.cli import app
 
+    groups = {"": app} | {f"{group.name} ": group.typer_instance for group in app.registered_groups}
     commands = {
-        command.name or command.callback.__name__  # type: ignore[union-attr]
-        for command in app.registered_commands
+        f"{group}{command.name or command.callback.__name__}"  # type: ignore[union-attr]
+        for group, its in groups.items()
+        for command in its.registered_commands  # type: ignore[union-attr]
     }
     assert documented_keys().keys() == commands
 
@@ -35,6 +37,7 @@ def test_every_command_documents_its_json() -> None:
 @pytest.mark.parametrize(
     "arguments",
     [
+        ("data check", "{data}", "--sheet", "sheet.png"),
         ("train", "--data", "{data}", "--size", "32x32", "--epochs", "1", "--width", "8",
          "--depth", "1", "--run", "runs/new"),
         ("eval", "--data", "{data}"),
@@ -53,9 +56,10 @@ def test_every_command_documents_its_json() -> None:
 def test_json_is_one_document_with_the_documented_keys(
     arguments: tuple[str, ...], edgeseg: Any, run_copy: Path, small_data: Path
 ) -> None:
-    outcome = edgeseg(*(a.format(data=small_data) for a in arguments), "--json")
+    command, *options = (argument.format(data=small_data) for argument in arguments)
+    outcome = edgeseg(*command.split(), *options, "--json")
     assert outcome.code == 0, outcome.err
-    assert set(outcome.document) == documented_keys()[arguments[0]]
+    assert set(outcome.document) == documented_keys()[command]
 
 
 def test_without_json_stdout_is_for_people(edgeseg: Any, run_copy: Path) -> None:
@@ -86,10 +90,12 @@ def test_a_network_older_than_its_checkpoint_is_exported_again(
     edgeseg: Any, run_copy: Path, small_data: Path
 ) -> None:
     from edgeseg.artifacts import sha256_file
-    from edgeseg.training.loop import TrainConfig, train
+    from edgeseg.training.loop import train
+    from edgeseg.training.recipe import Recipe, TrainConfig
 
     options = {"width": 8, "depth": 1}
-    train(TrainConfig(data=small_data, run=run_copy, size=(32, 32), options=options, epochs=1))
+    recipe = Recipe(epochs=1)
+    train(TrainConfig(data=small_data, run=run_copy, size=(32, 32), options=options, recipe=recipe))
     outcome = edgeseg("build", "--fp32", "--json")
     assert outcome.code == 0, outcome.err
     from edgeseg import sidecar

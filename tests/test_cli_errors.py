@@ -220,7 +220,7 @@ def test_command_lines(says: str, arguments: tuple[object, ...], refuses: Any) -
 
 
 def test_unknown_architecture_names_those_there_are(refuses: Any, small_data: Path) -> None:
-    refuses(2, "unet-lite", "train", "--data", small_data, "--arch", "unet", "--run", "runs/new")
+    refuses(2, "unet-lite", "train", "--data", small_data, "--arch", "segnet", "--run", "runs/new")
 
 
 def test_option_of_another_architecture(refuses: Any, small_data: Path) -> None:

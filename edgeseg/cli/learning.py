@@ -17,16 +17,17 @@ from edgeseg.cli.options import (
     one_of,
 )
 from edgeseg.console import progress_bar
+from edgeseg.errors import UsageError
 from edgeseg.output import finish
 
 log = logging.getLogger(__name__)
 
-AUGMENT = ("upright", "any", "none")
-
 
 def train(
     data: Data,
-    arch: Annotated[str, typer.Option(help="unet-lite or fcn8s.")] = "unet-lite",
+    arch: Annotated[
+        str, typer.Option(help="unet-lite, unet, fcn32s, fcn16s or fcn8s.")
+    ] = "unet-lite",
     run: Annotated[
         Path | None, typer.Option(help="Folder for the run; default runs/ARCH-DATE.")
     ] = None,
@@ -41,43 +42,113 @@ def train(
     crop: Annotated[
         str | None, typer.Option(help="Train on random parts of this size, WIDTHxHEIGHT.")
     ] = None,
+    elastic: Annotated[
+        bool, typer.Option("--elastic", help="Bend pictures smoothly, as tissue bends.")
+    ] = False,
     epochs: Annotated[int, typer.Option(min=1)] = 60,
-    batch_size: Annotated[int, typer.Option(min=1)] = 8,
+    batch_size: Annotated[int, typer.Option(min=1, help="Over all processes.")] = 8,
+    accumulate: Annotated[
+        int, typer.Option(min=1, help="Batches a step, where a large one does not fit in memory.")
+    ] = 1,
     learning_rate: Annotated[float, typer.Option(min=0)] = 3e-3,
-    width: Annotated[int | None, typer.Option(help="unet-lite: channels of level 1.")] = None,
-    depth: Annotated[int | None, typer.Option(help="unet-lite: number of poolings.")] = None,
+    schedule: Annotated[
+        str, typer.Option(help="Of the learning rate: one-cycle, poly, cosine.")
+    ] = "one-cycle",
+    autocast: Annotated[
+        str, typer.Option(help="Type of the forward pass: auto, off, bf16, fp16.")
+    ] = "auto",
+    class_weights: Annotated[
+        str, typer.Option(help="none, or median-frequency to lift rare classes.")
+    ] = "none",
+    dice: Annotated[float, typer.Option(min=0, help="Weight of Dice beside cross-entropy.")] = 1.0,
+    border_weight: Annotated[
+        float, typer.Option(min=0, help="Weight of pixels between objects; the U-Net paper has 10.")
+    ] = 0.0,
+    border_sigma: Annotated[float, typer.Option(help="Their reach, in pixels.")] = 5.0,
+    touching: Annotated[
+        str, typer.Option(help="Objects that touch are learnt: merged, with a gap, a boundary.")
+    ] = "merged",
+    width: Annotated[int | None, typer.Option(help="unet, unet-lite: channels of level 1.")] = None,
+    depth: Annotated[int | None, typer.Option(help="unet, unet-lite: number of poolings.")] = None,
     stem_stride: Annotated[
         int | None, typer.Option(help="unet-lite: 2 is about 3x faster, masks 2x coarser.")
     ] = None,
-    fc_width: Annotated[int | None, typer.Option(help="fcn8s: channels of fc6, fc7.")] = None,
+    fc_width: Annotated[int | None, typer.Option(help="fcn…: channels of fc6, fc7.")] = None,
+    option: Annotated[
+        list[str] | None,
+        typer.Option(help="Another option of the network, NAME=VALUE; repeatable."),
+    ] = None,
     weights: Annotated[
-        Path | None, typer.Option(help="fcn8s: VGG16 convolutions, .safetensors.")
+        Path | None,
+        typer.Option(help="Begin with these: VGG16, or a checkpoint of another network."),
+    ] = None,
+    pretrained: Annotated[
+        str | None, typer.Option(help="fcn…: imagenet, torchvision's weights of VGG16.")
     ] = None,
     seed: int = 0,
+    threads: Threads = None,
+    tensorboard: Annotated[bool, typer.Option(help="Write events for TensorBoard.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the training in --run.")
+    ] = False,
     overwrite: Annotated[bool, typer.Option(help="Replace a run that is there.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Train a network on labelled pictures."""
-    from edgeseg.runs import prepare_run
-    from edgeseg.training.loop import EpochStats, TrainConfig
+    """Train a network on labelled pictures.
+
+    Several processes: torchrun --nproc-per-node 2 -m -- edgeseg train …
+    """
+    from edgeseg.data.augment import Augmentation
+    from edgeseg.runs import RUNS, prepare_run
+    from edgeseg.training import distributed
     from edgeseg.training.loop import train as train_network
+    from edgeseg.training.recipe import Recipe, TrainConfig
+    from edgeseg.training.state import EpochStats
 
     options = {"width": width, "depth": depth, "stem_stride": stem_stride, "fc_width": fc_width}
-    config = TrainConfig(
-        data=data,
-        run=prepare_run(run, arch, overwrite=overwrite),
-        arch=arch,
-        options={key: value for key, value in options.items() if value is not None},
-        size=height_width("--size", size),
-        color=one_of("--color", color, ("rgb", "bgr", "gray")),
-        orientation=None if augment == "none" else one_of("--augment", augment, AUGMENT),
-        crop=None if crop is None else height_width("--crop", crop),
-        resize=one_of("--resize", resize, ("stretch", "letterbox")),
+    one_of("--augment", augment, ("upright", "any", "none"))
+    part = None if crop is None else height_width("--crop", crop)
+    if augment == "none" and (part or elastic):
+        raise UsageError("--crop and --elastic vary pictures, and --augment none leaves them alone")
+    varied = None
+    if augment != "none":
+        varied = Augmentation("any" if augment == "any" else "upright", crop=part, elastic=elastic)
+    recipe = Recipe(
         epochs=epochs,
         batch_size=batch_size,
+        accumulate=accumulate,
         learning_rate=learning_rate,
+        schedule=one_of("--schedule", schedule, ("one-cycle", "poly", "cosine")),
+        autocast=one_of("--autocast", autocast, ("auto", "off", "bf16", "fp16")),
+        class_weights=one_of("--class-weights", class_weights, ("none", "median-frequency")),
+        dice=dice,
+        border_weight=border_weight,
+        border_sigma=border_sigma,
+        touching=one_of("--touching", touching, ("merged", "gap", "boundary")),
+        augmentation=varied,
+    )
+    first = distributed.rank() == 0
+    if first:
+        run = prepare_run(run, arch, overwrite=overwrite, resume=resume)
+    config = TrainConfig(
+        data=data,
+        # Other processes write nothing, and a second one would find the first one's folder.
+        run=run or RUNS / arch,
+        arch=arch,
+        options={key: value for key, value in options.items() if value is not None}
+        | _network_options(arch, option or []),
+        size=height_width("--size", size),
+        color=one_of("--color", color, ("rgb", "bgr", "gray")),
+        resize=one_of("--resize", resize, ("stretch", "letterbox")),
+        recipe=recipe,
         weights=weights,
+        pretrained=None
+        if pretrained is None
+        else one_of("--pretrained", pretrained, ("imagenet",)),
+        resume=resume,
+        tensorboard=tensorboard,
         seed=seed,
+        threads=threads,
     )
 
     def show(epoch: EpochStats) -> None:
@@ -88,6 +159,8 @@ def train(
         )
 
     result = train_network(config, track=progress_bar, on_epoch=show)
+    if not first:
+        return
     finish(
         as_json,
         {
@@ -101,23 +174,59 @@ def train(
     )
 
 
+def _network_options(arch: str, texts: list[str]) -> dict[str, bool | int | float | str]:
+    """``NAME=VALUE`` → a value of the type that the architecture's option has."""
+    from pydantic import TypeAdapter, ValidationError
+
+    from edgeseg.models import default_options
+
+    known = default_options(arch)
+    options = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals or name not in known:
+            raise UsageError(
+                f"--option {text}: {arch} has the options "
+                + ", ".join(f"{key}={default}" for key, default in known.items())
+            )
+        kind = type(known[name])
+        try:
+            options[name] = TypeAdapter(kind).validate_python(value)
+        except ValidationError as error:
+            raise UsageError(f"--option {text}: {name} is of type {kind.__name__}") from error
+    return options
+
+
 def evaluate(
     data: Data,
     artifact: Annotated[
         Path | None, typer.Argument(help="Checkpoint, ONNX or run folder; default: newest run.")
     ] = None,
     split: SplitName = "val",
+    confusion: Annotated[
+        Path | None, typer.Option(help="Draw which class is taken for which, .png.")
+    ] = None,
     threads: Threads = None,
     as_json: Json = False,
 ) -> None:
-    """Measure accuracy on labelled pictures, the same way for every kind of artefact."""
+    """Measure accuracy on labelled pictures, the same way for every kind of artefact.
+
+    Where the pictures have maps of objects, single objects are counted and matched too.
+    """
     from edgeseg.data.folders import read_split
     from edgeseg.evaluation import evaluate as measure
     from edgeseg.loading import load
     from edgeseg.runs import CHECKPOINT, RUNNABLE, resolve
 
+    if confusion:
+        from edgeseg.report.confusion import check_suffix, save_confusion
+
+        check_suffix(confusion)
     path = resolve(artifact, (*RUNNABLE, CHECKPOINT), "edgeseg train --data DIR")
     labelled = read_split(data, split)
     with load(path, threads=threads) as engine:
         result = measure(engine, labelled, track=progress_bar)
-    finish(as_json, {"artifact": str(path), **result.to_dict()})
+    if confusion:
+        save_confusion(confusion, result.confusion, engine.card.classes)
+    drawn = str(confusion) if confusion else None
+    finish(as_json, {"artifact": str(path), **result.to_dict(), "confusion": drawn})

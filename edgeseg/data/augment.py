@@ -6,13 +6,16 @@ calibration and the stream feed.
 
 from __future__ import annotations
 
-from typing import Literal
+from dataclasses import dataclass
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from edgeseg.card import InputSpec
-from edgeseg.errors import RuntimeMissing
+from edgeseg.data.loader import Batch
+from edgeseg.errors import RuntimeMissing, UsageError
 
 try:
     import kornia.augmentation as K
@@ -27,31 +30,60 @@ Orientation = Literal["upright", "any"]
 """``upright``: mirrored left to right only, as for roads and rooms. ``any``: flips and quarter
 turns, as for microscopes and cameras that look straight down."""
 
+ELASTIC_PIXELS = 10.0
+"""Standard deviation of the displacements on a grid of 3 by 3: U-Net paper, section 3.1."""
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """How pictures vary.
+
+    Attributes:
+        orientation: Which ways round a scene may be.
+        crop: (height, width) of a random part to train on, None for the whole picture. A small
+            network learns more from many parts than from few pictures in the same time.
+        elastic: Bend pictures smoothly, as tissue bends.
+        scale: Show pictures at 0.8 to 1.5 times their size, stretched by up to a tenth.
+        colour: Vary brightness, contrast and the balance of the colours.
+        blur: Blur one picture in ten a little.
+    """
+
+    orientation: Orientation = "upright"
+    crop: tuple[int, int] | None = None
+    elastic: bool = False
+    scale: bool = True
+    colour: bool = True
+    blur: bool = True
+
+    def __post_init__(self) -> None:
+        choices = get_args(Orientation)
+        if self.orientation not in choices:
+            raise UsageError(
+                f"orientation is one of {', '.join(choices)}, not {self.orientation!r}"
+            )
+        if self.crop is not None and min(self.crop) < 8:
+            raise UsageError(f"crop is 8×8 or more, not {self.crop}")
+
 
 class Augment(nn.Module):
-    """Geometry on pictures and masks alike, colour on pictures.
+    """Geometry on pictures, masks and border weights alike, colour on pictures.
 
-    Random numbers come from PyTorch's global generator; seed that.
+    A crop is cut out last, of labels that were made of the whole picture: an object beyond its
+    edge still weighs on the border inside. Random numbers come from PyTorch's global generator;
+    seed that.
 
     Args:
         spec: How the pictures were normalised.
-        orientation: Which ways round a scene may be.
+        augmentation: How they vary.
         ignore: Mask value of a letterbox border.
-        crop: (height, width) of a random part to train on, None for the whole picture. A small
-            network learns more from many parts than from few pictures in the same time.
     """
 
-    def __init__(
-        self,
-        spec: InputSpec,
-        orientation: Orientation,
-        ignore: int,
-        crop: tuple[int, int] | None = None,
-    ) -> None:
+    def __init__(self, spec: InputSpec, augmentation: Augmentation, ignore: int) -> None:
         super().__init__()
         self.ignore = ignore
-        self.shape = _shape(spec, orientation, crop or (spec.height, spec.width))
-        self.colour = _colour(spec)
+        self.bend = _Elastic() if augmentation.elastic else None
+        self.shape = _shape(spec, augmentation)
+        self.colour = _colour(spec, augmentation)
         statistics = (spec.mean, spec.std)
         mean, std = (torch.tensor(values).view(1, -1, 1, 1) for values in statistics)
         self.mean: Tensor
@@ -61,38 +93,83 @@ class Augment(nn.Module):
         self.range = 255 * spec.scale
 
     @torch.no_grad()
-    def forward(self, pictures: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, batch: Batch) -> Batch:
         """Vary each picture of a batch on its own.
 
         Args:
-            pictures: float32 (N, C, H, W) as ``preprocess`` makes them.
-            masks: uint8 (N, H, W).
+            batch: Pictures as ``preprocess`` makes them, masks uint8.
 
         Returns:
-            Pictures float32 (N, C, h, w) of the same kind and masks int64 (N, h, w), where
-            h, w is the size of ``crop``. A letterbox keeps its mean colour and ``ignore``.
+            Pictures float32 (N, C, h, w) of the same kind, masks int64 and borders float32
+            (N, h, w), where h, w is the size of ``crop``. Labels are the nearest, never a mean
+            of two. A letterbox keeps its mean colour and ``ignore``.
         """
-        pictures, planes = self.shape(pictures, masks[:, None].to(pictures.dtype))
+        pictures, planes = self._move(batch.pictures, _planes(batch))
         masks = planes[:, 0].round().long()
         plain = ((pictures * self.std + self.mean) / self.range).clamp(0, 1)
         varied = (self.colour(plain) * self.range - self.mean) / self.std
         border = (masks == self.ignore)[:, None] & (pictures == 0).all(dim=1, keepdim=True)
-        return varied.masked_fill(border, 0), masks
+        return Batch(
+            varied.masked_fill(border, 0), masks, None if batch.borders is None else planes[:, 1]
+        )
+
+    def _move(self, pictures: Tensor, planes: Tensor) -> tuple[Tensor, Tensor]:
+        if self.bend is not None:
+            pictures, planes = self.bend(pictures, planes)
+        moved: tuple[Tensor, Tensor] = self.shape(pictures, planes)
+        return moved
 
 
-def _shape(spec: InputSpec, orientation: Orientation, crop: tuple[int, int]) -> nn.Module:
-    """A part of the picture at 0.8 to 1.5 times its scale, mirrored and turned."""
-    part = crop[0] * crop[1] / (spec.height * spec.width)
-    steps: list[K.GeometricAugmentationBase2D] = [
-        K.RandomResizedCrop(
-            crop,
-            scale=(part / 1.5**2, min(1.0, part / 0.8**2)),
-            ratio=(0.9 * crop[1] / crop[0], 1.1 * crop[1] / crop[0]),
-            cropping_mode="resample",
-        ),
-        K.RandomHorizontalFlip(p=0.5),
-    ]
-    if orientation == "any":
+class _Elastic(nn.Module):
+    """Elastic deformation of the U-Net paper (Ronneberger et al. 2015, section 3.1).
+
+    Displacements on a coarse grid of 3 by 3, Gaussian with a standard deviation of 10 pixels of
+    the network's input, bicubic in between. What comes from beyond the edge is mirrored.
+    """
+
+    def forward(self, pictures: Tensor, planes: Tensor) -> tuple[Tensor, Tensor]:
+        count, _, height, width = pictures.shape
+        coarse = torch.randn(count, 2, 3, 3, device=pictures.device) * ELASTIC_PIXELS
+        shift = functional.interpolate(
+            coarse, (height, width), mode="bicubic", align_corners=True
+        ).movedim(1, -1)
+        # Coordinates of grid_sample run from -1 to 1 over width and height.
+        shift = shift * shift.new_tensor([2 / width, 2 / height])
+        straight = torch.eye(2, 3, device=pictures.device).expand(count, 2, 3)
+        grid = shift + functional.affine_grid(straight, list(pictures.shape), align_corners=False)
+        return _sampled(pictures, grid, "bilinear"), _sampled(planes, grid, "nearest")
+
+
+def _sampled(values: Tensor, grid: Tensor, mode: str) -> Tensor:
+    return functional.grid_sample(
+        values, grid, mode=mode, padding_mode="reflection", align_corners=False
+    )
+
+
+def _planes(batch: Batch) -> Tensor:
+    """Masks and border weights as planes (N, 1 or 2, H, W) that move together."""
+    masks = batch.masks.to(batch.pictures.dtype)
+    return torch.stack([masks] if batch.borders is None else [masks, batch.borders], dim=1)
+
+
+def _shape(spec: InputSpec, augmentation: Augmentation) -> nn.Module:
+    """A part of the picture, at another scale, mirrored and turned."""
+    crop = augmentation.crop or (spec.height, spec.width)
+    steps: list[K.GeometricAugmentationBase2D] = [K.RandomHorizontalFlip(p=0.5)]
+    if augmentation.scale:
+        part = crop[0] * crop[1] / (spec.height * spec.width)
+        steps.insert(
+            0,
+            K.RandomResizedCrop(
+                crop,
+                scale=(part / 1.5**2, min(1.0, part / 0.8**2)),
+                ratio=(0.9 * crop[1] / crop[0], 1.1 * crop[1] / crop[0]),
+                cropping_mode="resample",
+            ),
+        )
+    elif augmentation.crop is not None:
+        steps.insert(0, K.RandomCrop(crop, cropping_mode="slice"))
+    if augmentation.orientation == "any":
         steps.append(K.RandomVerticalFlip(p=0.5))
         if crop[0] == crop[1]:
             # Of an oblong picture a quarter turn would cut the ends off.
@@ -102,12 +179,13 @@ def _shape(spec: InputSpec, orientation: Orientation, crop: tuple[int, int]) -> 
     )
 
 
-def _colour(spec: InputSpec) -> nn.Module:
-    steps: list[nn.Module] = [
-        K.RandomGamma(gamma=(0.7, 1.4), gain=(0.8, 1.2), p=0.5),
-        K.RandomGaussianBlur((3, 3), sigma=(0.3, 1.0), p=0.1),
-    ]
-    if spec.channels == 3:
+def _colour(spec: InputSpec, augmentation: Augmentation) -> nn.Module:
+    steps: list[nn.Module] = []
+    if augmentation.colour:
+        steps.append(K.RandomGamma(gamma=(0.7, 1.4), gain=(0.8, 1.2), p=0.5))
+    if augmentation.blur:
+        steps.append(K.RandomGaussianBlur((3, 3), sigma=(0.3, 1.0), p=0.1))
+    if augmentation.colour and spec.channels == 3:
         # A shift of each channel: hue and saturation through HSV would take longer than a
         # training step of a small network.
         steps.append(K.RandomRGBShift(0.05, 0.05, 0.05, p=0.3))

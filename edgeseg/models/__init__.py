@@ -15,11 +15,18 @@ except ModuleNotFoundError as error:
         mend="pip install 'edgeseg[train]'",
     ) from error
 
-from edgeseg.models.fcn import FCN8s
-from edgeseg.models.unet import UNetLite
+from edgeseg.models.fcn import FCN8s, FCN16s, FCN32s
+from edgeseg.models.unet import UNet
+from edgeseg.models.unet_lite import UNetLite
 
 ARCHITECTURES: MappingProxyType[str, type[nn.Module]] = MappingProxyType(
-    {"unet-lite": UNetLite, "fcn8s": FCN8s}
+    {
+        "unet-lite": UNetLite,
+        "unet": UNet,
+        "fcn8s": FCN8s,
+        "fcn16s": FCN16s,
+        "fcn32s": FCN32s,
+    }
 )
 """Name on the command line and in model cards → class."""
 
@@ -41,13 +48,11 @@ def build(
     Raises:
         UsageError: Unknown architecture or option, or a value out of range.
     """
-    if arch not in ARCHITECTURES:
-        raise UsageError(f"no architecture {arch!r}; there are {', '.join(ARCHITECTURES)}")
+    defaults = default_options(arch)
     if not 2 <= num_classes <= 255:
         raise UsageError(f"{arch} needs 2…255 classes, not {num_classes}")
     if in_channels not in (1, 3):
         raise UsageError(f"{arch} takes 1 or 3 input channels, not {in_channels}")
-    defaults = default_options(arch)
     for name, value in options.items():
         if name not in defaults:
             raise UsageError(f"{arch} has no option {name!r}; it has {', '.join(defaults)}")
@@ -58,6 +63,8 @@ def build(
 
 
 def default_options(arch: str) -> dict[str, bool | int | float | str]:
-    """The options of an architecture and their defaults."""
+    """The options of an architecture and their defaults; raises UsageError for an unknown one."""
+    if arch not in ARCHITECTURES:
+        raise UsageError(f"no architecture {arch!r}; there are {', '.join(ARCHITECTURES)}")
     parameters = inspect.signature(ARCHITECTURES[arch]).parameters.values()
     return {item.name: item.default for item in parameters if item.kind is item.KEYWORD_ONLY}

@@ -1,59 +1,103 @@
-"""FCN-8s on VGG16.
+"""FCN-32s, FCN-16s and FCN-8s on VGG16.
 
 Long, Shelhamer and Darrell, "Fully Convolutional Networks for Semantic Segmentation"
 (CVPR 2015). The paper pads the picture by 100 pixels and crops the result; here every
 convolution has same padding, which gives the same size without computing the margin.
+
+Where things lie: a cell of stride s covers pixels s·i … s·i + s − 1 of the picture and is
+centred between them, pooling rounds up, and the deconvolutions interpolate between centres.
+So cell 0 of every map starts at pixel 0, all crops take the upper left, and no offset is needed.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from edgeseg.models.unet import check_size, initialise
-from edgeseg.models.vgg import VGG16, load_imagenet
+from edgeseg.models.layers import check_size, initialise
+from edgeseg.models.vgg import VGG16
 
 
-class FCN8s(nn.Module):
-    """FCN-8s from float (N, in_channels, H, W), 32 pixels or more, to logits of that size.
+class FCN(nn.Module):
+    """What the three share: float (N, in_channels, H, W) to logits of that size.
+
+    Height and width are 32 or more; any such size will do.
 
     As in the paper the scores start at zero, so training begins with even odds, and the
-    transposed convolutions start as bilinear interpolation; the last of them stays that.
+    transposed convolutions start as bilinear interpolation. Those of factor 2 are learnt.
+
+    The three networks name what they share alike, so each starts from the one before it: the
+    paper trains FCN-32s, then FCN-16s from its weights, then FCN-8s from those.
 
     Args:
         num_classes: Channels of the logits.
         in_channels: Channels of the picture.
-        fc_width: Channels of fc6 and fc7; 4096 in the paper.
+        fc_width: Channels of fc6 and fc7, 8…4096; 4096 in the paper.
+        learn_upsampling: Learn the last deconvolution too; fixed to bilinear in the paper,
+            and fixed it is exported depthwise, with one kernel a class.
+        dropout: Share of the values of fc6 and fc7 that training drops, 0 ≤ dropout < 1.
+
+    Raises:
+        UsageError: An option is out of range.
     """
 
     stride = 32
+    skips: ClassVar[int]
 
-    def __init__(self, num_classes: int, in_channels: int = 3, *, fc_width: int = 4096) -> None:
+    def __init__(
+        self,
+        num_classes: int,
+        in_channels: int = 3,
+        *,
+        fc_width: int = 4096,
+        learn_upsampling: bool = False,
+        dropout: float = 0.5,
+    ) -> None:
         super().__init__()
-        self.vgg = VGG16(in_channels, fc_width)
+        self.vgg = VGG16(in_channels, fc_width, dropout=dropout)
         self.score_fc7 = nn.Conv2d(fc_width, num_classes, 1)
-        self.score_pool4 = nn.Conv2d(512, num_classes, 1)
-        self.score_pool3 = nn.Conv2d(256, num_classes, 1)
-        self.twice_fc7 = bilinear_deconvolution(num_classes, factor=2)
-        self.twice_pool4 = bilinear_deconvolution(num_classes, factor=2)
-        self.eightfold = bilinear_deconvolution(num_classes, factor=8)
-        self.eightfold.requires_grad_(False)
+        if self.skips >= 1:
+            self.twice_fc7 = bilinear_deconvolution(num_classes, factor=2)
+            self.score_pool4 = nn.Conv2d(512, num_classes, 1)
+        if self.skips >= 2:
+            self.twice_pool4 = bilinear_deconvolution(num_classes, factor=2)
+            self.score_pool3 = nn.Conv2d(256, num_classes, 1)
+        self.upsample = bilinear_deconvolution(num_classes, factor=self.stride >> self.skips)
+        self.upsample.requires_grad_(learn_upsampling)
         initialise(self)
-        for head in (self.score_fc7, self.score_pool4, self.score_pool3):
-            nn.init.zeros_(head.weight)
+        for layer in self.children():
+            if isinstance(layer, nn.Conv2d):
+                nn.init.zeros_(layer.weight)
 
     def forward(self, picture: Tensor) -> Tensor:
         check_size(picture, self.stride)
         pool3, pool4, fc7 = self.vgg(picture)
-        at16 = self.score_pool4(pool4) + _crop(self.twice_fc7(self.score_fc7(fc7)), pool4)
-        at8 = self.score_pool3(pool3) + _crop(self.twice_pool4(at16), pool3)
-        return _crop(self.eightfold(at8), picture)
+        scores = self.score_fc7(fc7)
+        if self.skips >= 1:
+            scores = self.score_pool4(pool4) + _crop(self.twice_fc7(scores), pool4)
+        if self.skips >= 2:
+            scores = self.score_pool3(pool3) + _crop(self.twice_pool4(scores), pool3)
+        return _crop(self.upsample(scores), picture)
 
-    def load_pretrained(self, path: Path) -> tuple[str, ...]:
-        """Start from ImageNet weights; see :func:`edgeseg.models.vgg.load_imagenet`."""
-        return load_imagenet(self.vgg, path)
+
+class FCN32s(FCN):
+    """The coarsest: scores at stride 32, enlarged at once. Arguments as for :class:`FCN`."""
+
+    skips = 0
+
+
+class FCN16s(FCN):
+    """The scores of pool4, at stride 16, are added. Arguments as for :class:`FCN`."""
+
+    skips = 1
+
+
+class FCN8s(FCN):
+    """Those of pool3, at stride 8, are added as well. Arguments as for :class:`FCN`."""
+
+    skips = 2
 
 
 def bilinear_deconvolution(channels: int, factor: int) -> nn.ConvTranspose2d:
@@ -64,6 +108,8 @@ def bilinear_deconvolution(channels: int, factor: int) -> nn.ConvTranspose2d:
     layer = nn.ConvTranspose2d(
         channels, channels, 2 * factor, stride=factor, padding=factor // 2, bias=False
     )
+    if layer.weight.is_meta:
+        return layer
     offsets = torch.arange(2 * factor) - (factor - 0.5)
     triangle = 1 - offsets.abs() / factor
     with torch.no_grad():

@@ -7,18 +7,19 @@ section 3.1. Layer numbers are those of torchvision, so that its weights fit.
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
 
-from edgeseg.errors import CorruptArtifact, MismatchedArtifact, RuntimeMissing, UsageError
+from edgeseg.errors import UsageError
 
 _STAGES = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
+_WINDOW = 7  # Height and width of the map that the first dense layer sees.
 
 
 class VGG16(nn.Module):
-    """From float (N, in_channels, H, W) to the three maps that FCN-8s scores.
+    """From float (N, in_channels, H, W) to the three maps that an FCN scores.
 
     Pooling rounds up, so no pixel at the right and lower rim is lost. ``forward`` returns pool3
     (256 channels, stride 8), pool4 (512, stride 16) and fc7 (``fc_width``, stride 32).
@@ -27,13 +28,20 @@ class VGG16(nn.Module):
         in_channels: Channels of the picture.
         fc_width: Channels of fc6 and fc7, 8…4096; 4096 in the paper, where they hold 119 of
             134 million parameters.
+        dropout: Share of the values of fc6 and fc7 that training drops, 0 ≤ dropout < 1.
+
+    Raises:
+        UsageError: An option is out of range.
     """
 
-    def __init__(self, in_channels: int = 3, fc_width: int = 4096) -> None:
+    def __init__(self, in_channels: int = 3, fc_width: int = 4096, *, dropout: float = 0.5) -> None:
         super().__init__()
         if not 8 <= fc_width <= 4096:
-            raise UsageError(f"fcn8s: fc_width is from 8 to 4096, not {fc_width}")
+            raise UsageError(f"VGG16: fc_width is from 8 to 4096, not {fc_width}")
+        if not 0 <= dropout < 1:
+            raise UsageError(f"VGG16: dropout is from 0 up to but not including 1, not {dropout}")
         self.in_channels = in_channels
+        self.fc_width = fc_width
         layers: list[nn.Module] = []
         self.pools: list[int] = []
         for stage in _STAGES:
@@ -43,9 +51,9 @@ class VGG16(nn.Module):
             self.pools.append(len(layers))
             layers.append(nn.MaxPool2d(2, ceil_mode=True))
         self.features = nn.Sequential(*layers)
-        self.fc6 = nn.Conv2d(in_channels, fc_width, 7, padding=3)
+        self.fc6 = nn.Conv2d(in_channels, fc_width, _WINDOW, padding=_WINDOW // 2)
         self.fc7 = nn.Conv2d(fc_width, fc_width, 1)
-        self.dropout = nn.Dropout(0.5)
+        self.dropout = nn.Dropout(dropout)
 
     def forward(self, picture: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         pooled = []
@@ -59,50 +67,37 @@ class VGG16(nn.Module):
         return pooled[2], pooled[3], hidden
 
 
-def load_imagenet(network: VGG16, path: Path) -> tuple[str, ...]:
-    """Copy ImageNet weights of torchvision's ``vgg16`` into the convolutions.
+def convolutionalise(tensors: Mapping[str, Tensor], fc_width: int) -> dict[str, Tensor]:
+    """Weights of torchvision's ``vgg16`` under the names and in the shapes of :class:`VGG16`.
+
+    A dense layer over a map of 7×7 is a convolution with a kernel of that size: where the
+    kernel lies within the map, the values are the same. The last layer, ``classifier.6``,
+    knows ImageNet's classes only and is discarded, as in the paper (section 4.1).
+
+    Of more channels than ``fc_width`` evenly spaced ones are kept, which is how Chen et al.,
+    "DeepLab" (ICLR 2015), section 3.1, and Liu et al., "SSD" (ECCV 2016), section 3.1, made
+    fc6 and fc7 of 1024 channels. Such a network is a start for training, not a classifier.
 
     Args:
-        network: Its input has 3 channels.
-        path: safetensors of any float type with ``features.N.weight`` and ``features.N.bias``;
-            further tensors (the classifier) are left aside.
+        tensors: ``features.N.weight`` and ``features.N.bias``, and, if it has its dense layers,
+            ``classifier.{0,3}.weight`` (outputs, inputs) and ``classifier.{0,3}.bias``.
+        fc_width: Channels wanted of fc6 and fc7.
 
     Returns:
-        The names that were copied: all 26 of the convolutions.
-
-    Raises:
-        CorruptArtifact: Not safetensors.
-        MismatchedArtifact: A tensor is missing or of another shape, or the input is not colour.
+        ``features.*`` as they are; ``fc6.*`` and ``fc7.*`` where both dense layers are whole,
+        in the shapes that the file allows: the caller compares them with the network's.
     """
-    if network.in_channels != 3:
-        raise MismatchedArtifact(
-            f"{path}: ImageNet weights are for colour pictures, this network takes grey",
-            mend="train with colour input, or without --weights",
-        )
-    found = _read_tensors(path)
-    expected = {f"features.{name}": value for name, value in network.features.named_parameters()}
-    with torch.no_grad():
-        for name, parameter in expected.items():
-            if name not in found or found[name].shape != parameter.shape:
-                shape = tuple(found[name].shape) if name in found else "nothing"
-                raise MismatchedArtifact(
-                    f"{path}: expected {name} of shape {tuple(parameter.shape)}, found {shape}",
-                    mend="use the weights of torchvision's vgg16 as safetensors",
-                )
-            parameter.copy_(found[name])
-    return tuple(expected)
-
-
-def _read_tensors(path: Path) -> dict[str, Tensor]:
-    try:
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
-    except ModuleNotFoundError as error:
-        raise RuntimeMissing(
-            "reading weights needs safetensors, which is not installed",
-            mend="pip install 'edgeseg[train]'",
-        ) from error
-    try:
-        return load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise CorruptArtifact(f"{path}: not readable as safetensors ({error})") from error
+    converted = {name: value for name, value in tensors.items() if name.startswith("features.")}
+    dense = [f"classifier.{layer}.{kind}" for layer in (0, 3) for kind in ("weight", "bias")]
+    if not all(name in tensors for name in dense):
+        return converted
+    weight6, bias6, weight7, bias7 = (tensors[name] for name in dense)
+    kept = torch.arange(fc_width) * len(bias6) // fc_width
+    if fc_width > len(bias6):
+        kept = torch.arange(len(bias6))
+    return converted | {
+        "fc6.weight": weight6[kept].unflatten(1, (-1, _WINDOW, _WINDOW)),
+        "fc6.bias": bias6[kept],
+        "fc7.weight": weight7[kept][:, kept, None, None],
+        "fc7.bias": bias7[kept],
+    }

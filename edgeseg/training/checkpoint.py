@@ -100,8 +100,9 @@ def _state(model: nn.Module) -> dict[str, Tensor]:
 def _refuse_pickle(path: Path) -> None:
     require_file(path)
     with path.open("rb") as stream:
-        start = stream.read(4)
-    if start.startswith(_PICKLE_STARTS):
+        start = stream.read(9)
+    # safetensors begins with the length of its header, which may look like a pickle's first byte.
+    if start.startswith(_PICKLE_STARTS) and start[8:] != b"{":
         raise UntrustedArtifact(
             f"{path} is a pickle or a zip archive, and loading it would run the code it holds; "
             "edgeseg reads safetensors",

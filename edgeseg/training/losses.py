@@ -1,41 +1,121 @@
-"""The training loss: cross-entropy for every pixel, Dice for every class."""
+"""The training loss: weighted cross-entropy for every pixel, Dice for every class."""
 
 from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 
-def segmentation_loss(logits: Tensor, masks: Tensor, ignore: int) -> Tensor:
+@dataclass(frozen=True)
+class SegmentationLoss:
     """Cross-entropy plus soft Dice: the one has clean gradients, the other lifts rare classes.
 
+    The cross-entropy is that of the U-Net paper (Ronneberger et al. 2015, equations 1 and 2),
+    ``sum over pixels of (class weight + border weight) * -log p``, divided by the number of
+    labelled pixels: a weight says how much more a pixel counts than it would alone.
+
+    Attributes:
+        ignore: Mask value whose pixels count in neither part.
+        dice: Weight of the Dice part.
+        class_weights: float32 (C,), None for 1 each.
+        total: Sum of a tensor over all processes, with the gradient of this one's part; the
+            loss is then that of the global batch.
+    """
+
+    ignore: int
+    dice: float = 1.0
+    class_weights: Tensor | None = None
+    total: Callable[[Tensor], Tensor] = lambda part: part
+
+    def labelled(self, masks: Iterable[Tensor]) -> Tensor:
+        """Number of labelled pixels in ``masks`` of all processes, float32, at least 1."""
+        count = torch.stack([(mask != self.ignore).sum() for mask in masks]).sum()
+        return self.total(count.float()).clamp(min=1)
+
+    def __call__(
+        self,
+        logits: Tensor,
+        masks: Tensor,
+        borders: Tensor | None = None,
+        *,
+        labelled: Tensor | None = None,
+        passes: int = 1,
+    ) -> Tensor:
+        """The loss of one forward pass.
+
+        Args:
+            logits: float (N, C, H, W).
+            masks: int64 (N, H, W), class ids and ``ignore``.
+            borders: float32 (N, H, W), weights that come on top of the classes'.
+            labelled: :meth:`labelled` of the whole step, where that is several passes.
+            passes: How many these are. Their losses add up to that of one large batch, save
+                that each has a Dice of its own.
+
+        Returns:
+            A float32 scalar; 0 where no pixel carries a label.
+        """
+        logits = logits.float()
+        if labelled is None:
+            labelled = self.labelled([masks])
+        entropy = functional.cross_entropy(
+            logits, masks, ignore_index=self.ignore, reduction="none"
+        )
+        weights = self._weights(masks, borders)
+        loss: Tensor = self.total((entropy if weights is None else entropy * weights).sum())
+        loss = loss / labelled
+        if self.dice:
+            loss = loss + self.dice / passes * self._dice(logits, masks)
+        return loss
+
+    def _weights(self, masks: Tensor, borders: Tensor | None) -> Tensor | None:
+        if self.class_weights is None:
+            return None if borders is None else 1 + borders
+        # Ignored pixels have an entropy of 0, whatever they weigh.
+        weights = self.class_weights[masks.where(masks != self.ignore, 0)]
+        return weights if borders is None else weights + borders
+
+    def _dice(self, logits: Tensor, masks: Tensor) -> Tensor:
+        """One minus the soft Dice coefficient, mean over the classes in the batch.
+
+        Milletari, Navab and Ahmadi, "V-Net" (3DV 2016), with squares in the denominator. Taken
+        over the batch as a whole, since a class is missing from many single pictures.
+        """
+        labelled = (masks != self.ignore)[:, None]
+        probabilities = logits.softmax(dim=1) * labelled
+        ids = masks[:, None].where(labelled, 0)
+        truth = torch.zeros_like(probabilities).scatter_(1, ids, labelled.to(probabilities.dtype))
+        parts = (probabilities * truth, probabilities.square() + truth, truth)
+        sums = torch.stack([part.sum(dim=(0, 2, 3)) for part in parts])
+        overlap, both, pixels = self.total(sums)
+        present = pixels > 0
+        dice = 2 * overlap / both.clamp(min=1e-6)
+        mean: Tensor = torch.where(present, 1 - dice, 0).sum() / present.sum().clamp(min=1)
+        return mean
+
+
+def median_frequency(masks: Iterable[Tensor], num_classes: int) -> Tensor:
+    """Class weights ``median(frequency) / frequency``: Eigen and Fergus (ICCV 2015), section 6.
+
+    The frequency of a class is its share of the pixels of those pictures in which it occurs.
+
     Args:
-        logits: float (N, C, H, W).
-        masks: int64 (N, H, W), class ids and ``ignore``.
-        ignore: Value whose pixels count in neither part.
+        masks: uint8 (H, W) each; ids from ``num_classes`` on carry no label.
+        num_classes: Number of classes.
 
     Returns:
-        A float32 scalar; 0 where no pixel carries a label.
+        float32 (C,); 0 for a class that never occurs.
     """
-    logits = logits.float()
-    labelled = masks != ignore
-    # "mean" divides by the number of labelled pixels and is nan when there is none.
-    entropy = functional.cross_entropy(logits, masks, ignore_index=ignore, reduction="sum")
-    return entropy / labelled.sum().clamp(min=1) + dice_loss(logits, masks, labelled)
-
-
-def dice_loss(logits: Tensor, masks: Tensor, labelled: Tensor) -> Tensor:
-    """One minus the soft Dice coefficient, mean over the classes in the batch.
-
-    Milletari, Navab and Ahmadi, "V-Net" (3DV 2016), with squares in the denominator. Taken
-    over the batch as a whole, since a class is missing from many single pictures.
-    """
-    probabilities = logits.softmax(dim=1) * labelled[:, None]
-    truth = functional.one_hot(masks.where(labelled, 0), logits.shape[1]).movedim(3, 1)
-    truth = truth.to(probabilities.dtype) * labelled[:, None]
-    overlap = (probabilities * truth).sum(dim=(0, 2, 3))
-    total = (probabilities.square() + truth).sum(dim=(0, 2, 3))
-    present = truth.sum(dim=(0, 2, 3)) > 0
-    dice = 2 * overlap / total.clamp(min=1e-6)
-    return torch.where(present, 1 - dice, 0).sum() / present.sum().clamp(min=1)
+    pixels, pictures = torch.zeros(2, num_classes, dtype=torch.float64)
+    for mask in masks:
+        counts = torch.bincount(mask.flatten().int(), minlength=num_classes)[:num_classes]
+        pixels += counts
+        pictures += counts.sum() * (counts > 0)
+    frequency = pixels / pictures.clamp(min=1)
+    found = frequency > 0
+    # Not torch.median: of an even number it takes the lower of the two in the middle.
+    middle = torch.quantile(frequency[found], 0.5) if bool(found.any()) else torch.tensor(0.0)
+    return torch.where(found, middle / frequency.where(found, 1), 0).float()

@@ -73,10 +73,8 @@ def save_predictions(
     shown = [_row(engine, ranked[place]) for place in places]
     figure = Figure(figsize=(7.5, 2.5 * len(shown)), layout="constrained")
     grid = figure.subplots(len(shown), 3, squeeze=False)
-    classes = engine.card.classes
     for axes, row in zip(grid, shown, strict=True):
-        panels = (_brightened(row.picture), _coloured(row.truth, classes))
-        for axis, panel in zip(axes, (*panels, _coloured(row.prediction, classes)), strict=True):
+        for axis, panel in zip(axes, _panels(row, engine.card.classes), strict=True):
             axis.imshow(panel[..., ::-1])
             axis.set_axis_off()
         axes[2].set_title(f"mean IoU {row.mean_iou:.3f}", fontsize=9)
@@ -85,13 +83,19 @@ def save_predictions(
     _save(figure, path)
 
 
+def panels(engine: Engine, pair: Labelled) -> list[NDArray[np.uint8]]:
+    """Picture, truth and prediction to look at, uint8 (H, W, 3) BGR each."""
+    return _panels(_row(engine, pair), engine.card.classes)
+
+
+def _panels(row: _Row, classes: ClassMap) -> list[NDArray[np.uint8]]:
+    labels = (colourise(each, classes.palette) for each in (row.truth, row.prediction))
+    return [_brightened(row.picture), *labels]
+
+
 def _row(engine: Engine, pair: Labelled) -> _Row:
     image, mask = pair
     return _Row(score(engine, [pair]).mean_iou, image, mask, engine.segment(image))
-
-
-def _coloured(labels: NDArray[np.uint8], classes: ClassMap) -> NDArray[np.uint8]:
-    return colourise(labels, classes.palette)
 
 
 def _brightened(image: NDArray[np.uint8]) -> NDArray[np.uint8]:

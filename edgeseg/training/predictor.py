@@ -12,6 +12,7 @@ from torch import nn
 from edgeseg.card import ModelCard
 from edgeseg.engines.base import Engine
 from edgeseg.errors import DeviceError, InferenceError, NonFiniteOutput
+from edgeseg.models.mirror import same_size_logits
 from edgeseg.training.checkpoint import load_checkpoint
 
 
@@ -41,7 +42,7 @@ class TorchEngine(Engine):
                 pictures = torch.from_numpy(np.ascontiguousarray(batch)).to(
                     device, memory_format=torch.channels_last
                 )
-                logits = self._model(pictures)
+                logits = same_size_logits(self._model, pictures)
                 finite = bool(torch.isfinite(logits).all())
                 labels = logits.argmax(dim=1).to(torch.uint8).cpu().numpy()
         except RuntimeError as error:

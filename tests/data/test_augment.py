@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 import torch
 from torch import Tensor
 
 from edgeseg.card import InputSpec
-from edgeseg.data.augment import Augment, Orientation
+from edgeseg.data.augment import Augment, Augmentation, Orientation
+from edgeseg.data.loader import Batch
 
 PLAIN = {"scale": 1 / 255, "mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}
 
 
-def blocks(size: int = 64, count: int = 8) -> tuple[Tensor, Tensor]:
+def blocks(size: int = 64, count: int = 8) -> Batch:
     """Pictures whose brightness tells the class of each pixel: 0 is 0.2, 1 is 0.8."""
     coarse = torch.rand(count, 1, size // 16, size // 16) > 0.5
     masks = coarse.repeat_interleave(16, 2).repeat_interleave(16, 3)[:, 0].to(torch.uint8)
     pictures = (0.2 + 0.6 * masks.float())[:, None].repeat(1, 3, 1, 1)
-    return pictures, masks
+    # The weight of a pixel tells its class too, and is no number that a mask could hold.
+    return Batch(pictures, masks, 0.25 + masks.float())
+
+
+def augment(spec: InputSpec, **options: Any) -> Augment:
+    return Augment(spec, Augmentation(**options), 255)
 
 
 def agreement(pictures: Tensor, masks: Tensor) -> float:
@@ -28,37 +34,100 @@ def agreement(pictures: Tensor, masks: Tensor) -> float:
 
 @pytest.mark.parametrize("orientation", get_args(Orientation))
 @pytest.mark.parametrize("crop", [None, (32, 32), (32, 48)])
-def test_picture_and_mask_stay_aligned(
-    orientation: Orientation, crop: tuple[int, int] | None
+@pytest.mark.parametrize("options", [{}, {"elastic": True}, {"scale": False}])
+def test_picture_and_labels_stay_aligned(
+    orientation: Orientation, crop: tuple[int, int] | None, options: dict[str, bool]
 ) -> None:
     torch.manual_seed(0)
-    augment = Augment(InputSpec(height=64, width=64, **PLAIN), orientation, 255, crop)
-    augment.colour = torch.nn.Identity()
-    for _ in range(6):
-        pictures, masks = augment(*blocks())
+    spec = InputSpec(height=64, width=64, **PLAIN)
+    varied = augment(spec, orientation=orientation, crop=crop, **options)
+    varied.colour = torch.nn.Identity()
+    # Bent, a block has longer edges, and on an edge bilinear and nearest may differ.
+    least = 0.95 if "elastic" in options else 0.97
+    for _ in range(4):
+        pictures, masks, borders = varied(blocks())
         assert pictures.shape[-2:] == masks.shape[-2:] == (crop or (64, 64))
         assert masks.dtype == torch.int64
-        # Only pixels on an edge may differ: bilinear in the picture, nearest in the mask.
-        assert agreement(pictures, masks) > 0.97
+        assert agreement(pictures, masks) > least
         assert set(masks.unique().tolist()) <= {0, 1}
+        # Weights are never a mean of two, and go where the mask goes.
+        assert torch.equal(borders, 0.25 + masks.float())
+
+
+def test_a_crop_at_its_own_scale_is_a_piece_of_the_picture() -> None:
+    torch.manual_seed(0)
+    plain = augment(
+        InputSpec(height=24, width=32, **PLAIN), crop=(8, 8), scale=False, colour=False, blur=False
+    )
+    picture = torch.rand(1, 3, 24, 32)
+    whole = Batch(picture, (picture[:, 0] * 200).to(torch.uint8), None)
+    places = set()
+    for _ in range(8):
+        cut = plain(whole)
+        assert cut.borders is None
+        found = [
+            (row, column, flipped)
+            for flipped in (False, True)
+            for row in range(17)
+            for column in range(25)
+            if torch.allclose(
+                picture[..., row : row + 8, column : column + 8],
+                cut.pictures.flip(-1) if flipped else cut.pictures,
+                atol=1e-5,
+            )
+        ]
+        assert len(found) == 1
+        assert torch.equal((cut.pictures[:, 0] * 200 + 1e-3).long(), cut.masks)
+        places.add(found[0])
+    assert len(places) > 4
+
+
+def test_elastic_bends_by_the_papers_displacements() -> None:
+    """Displacements of 10 pixels: a ramp of columns tells how far each pixel has come."""
+    torch.manual_seed(0)
+    bent = augment(
+        InputSpec(height=256, width=256, **PLAIN), elastic=True, scale=False, colour=False
+    )
+    bent.shape = _Same()
+    columns = torch.arange(256.0).expand(16, 1, 256, 256)
+    pictures = (columns / 256).repeat(1, 3, 1, 1)
+    masks = torch.zeros(16, 256, 256, dtype=torch.uint8)
+    moved = bent(Batch(pictures, masks, None)).pictures[:, :1] * 256 - columns
+    inside = moved[..., 40:216, 40:216]  # mirrored nowhere
+    # Between the nodes of the grid, where its mean weighs, displacements are smaller.
+    assert 4 < float(inside.std()) < 12
+    assert abs(float(moved[..., 128, 128].std()) - 10) < 5
+    # Smooth: neighbours come along.
+    assert float(inside.diff(dim=-1).abs().max()) < 1.2
+
+
+def test_what_is_off_is_off() -> None:
+    plain = augment(InputSpec(height=64, width=64), scale=False, colour=False, blur=False)
+    batch = blocks()
+    same = plain(batch)
+    for before, after, mask in zip(batch.pictures, same.pictures, same.masks, strict=True):
+        mirrored = not torch.allclose(before, after, atol=1e-5)
+        assert torch.allclose(before.flip(-1) if mirrored else before, after, atol=1e-5)
+        assert mask.shape == (64, 64)
 
 
 def test_the_alignment_check_sees_a_mirrored_mask() -> None:
-    pictures, masks = blocks()
+    pictures, masks, _ = blocks()
     assert agreement(pictures, masks) == 1
     assert agreement(pictures, masks.flip(-1)) < 0.9
 
 
 def test_colour_changes_pictures_only() -> None:
     torch.manual_seed(0)
-    augment = Augment(InputSpec(height=64, width=64), "any", 255)
-    augment.shape = _Same()
-    pictures, masks = blocks()
-    changed, same = augment(pictures, masks)
+    varied = augment(InputSpec(height=64, width=64), orientation="any")
+    varied.shape = _Same()
+    pictures, masks, borders = blocks()
+    changed, same, weights = varied(Batch(pictures, masks, borders))
     assert torch.equal(same, masks.long())
+    assert torch.equal(weights, borders)
     assert not torch.allclose(changed, pictures, atol=0.01)
     low, high = torch.tensor(0.0), torch.tensor(1.0)
-    values = changed * augment.std + augment.mean
+    values = changed * varied.std + varied.mean
     assert bool((values >= low - 1e-5).all() and (values <= high + 1e-5).all())
 
 
@@ -70,10 +139,9 @@ class _Same(torch.nn.Module):
 def test_a_letterbox_border_stays_ignored_and_neutral() -> None:
     torch.manual_seed(1)
     spec = InputSpec(height=64, width=64)
-    augment = Augment(spec, "upright", 255)
-    pictures, masks = blocks()
+    pictures, masks, borders = blocks()
     pictures[..., :24], masks[..., :24] = 0, 255
-    changed, moved = augment(pictures, masks)
+    changed, moved, _ = augment(spec)(Batch(pictures, masks, borders))
     border = moved == 255
     assert set(moved.unique().tolist()) <= {0, 1, 255}
     neutral = (changed == 0).all(dim=1)
@@ -82,13 +150,13 @@ def test_a_letterbox_border_stays_ignored_and_neutral() -> None:
 
 
 def test_the_same_seed_gives_the_same_batch() -> None:
-    augment = Augment(InputSpec(height=64, width=64), "any", 255, (32, 32))
+    varied = augment(InputSpec(height=64, width=64), orientation="any", crop=(32, 32), elastic=True)
     batch = blocks()
 
     def run(seed: int) -> Tensor:
         torch.manual_seed(seed)
-        varied: Tensor = augment(*batch)[0]
-        return varied
+        pictures: Tensor = varied(batch).pictures
+        return pictures
 
     assert torch.equal(run(3), run(3))
     assert not torch.equal(run(3), run(4))
@@ -96,15 +164,17 @@ def test_the_same_seed_gives_the_same_batch() -> None:
 
 def test_upright_never_turns_a_scene_over() -> None:
     torch.manual_seed(0)
-    augment = Augment(InputSpec(height=32, width=32, **PLAIN), "upright", 255)
-    augment.colour = torch.nn.Identity()
+    upright = augment(InputSpec(height=32, width=32, **PLAIN))
+    upright.colour = torch.nn.Identity()
     pictures = torch.full((16, 3, 32, 32), 0.2)
     pictures[:, :, :16] = 0.8
-    varied, _ = augment(pictures, torch.zeros(16, 32, 32, dtype=torch.uint8))
+    masks = torch.zeros(16, 32, 32, dtype=torch.uint8)
+    varied = upright(Batch(pictures, masks, None)).pictures
     assert bool((varied[:, :, 0].mean(dim=(1, 2)) >= varied[:, :, -1].mean(dim=(1, 2))).all())
 
 
 def test_grey_pictures() -> None:
     spec = InputSpec(height=32, width=32, color="gray", mean=(0.4,), std=(0.2,))
-    varied, _ = Augment(spec, "any", 255)(torch.zeros(2, 1, 32, 32), torch.ones(2, 32, 32))
+    batch = Batch(torch.zeros(2, 1, 32, 32), torch.ones(2, 32, 32, dtype=torch.uint8), None)
+    varied = augment(spec, orientation="any")(batch).pictures
     assert varied.shape == (2, 1, 32, 32)

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import cv2
 import numpy as np
 import pytest
 import torch
 
-from edgeseg.card import InputSpec
+from edgeseg.card import ClassMap, InputSpec
+from edgeseg.data.borders import border_weights
 from edgeseg.data.folders import Split, bundled_sample, load_sample, read_split
-from edgeseg.data.loader import LabelledTensors, batches, training_tensor
+from edgeseg.data.instances import with_boundary
+from edgeseg.data.loader import LabelledTensors, Objects, Order, batches, training_tensor
+from edgeseg.data.sample import Sample
+from edgeseg.errors import DatasetError
 from edgeseg.ops.preprocess import fit_mask, preprocess
 
 SPEC = InputSpec(height=32, width=48)
+TWO = ClassMap.model_validate({"names": ("background", "object")})
 
 
 @pytest.fixture(scope="module")
@@ -19,8 +27,10 @@ def split() -> Split:
     return read_split(bundled_sample(), "val")
 
 
-def tensors(split: Split, limit: int = 1 << 30) -> LabelledTensors:
-    return LabelledTensors(split, split.classes, SPEC, memory_limit=limit)
+def tensors(split: Split, limit: int = 1 << 30, objects: Objects | None = None) -> LabelledTensors:
+    return LabelledTensors(
+        split, split.classes, SPEC, memory_limit=limit, objects=objects or Objects()
+    )
 
 
 def test_training_sees_preprocessed_pictures(split: Split) -> None:
@@ -30,33 +40,148 @@ def test_training_sees_preprocessed_pictures(split: Split) -> None:
     assert np.array_equal(fitted, fit_mask(mask, SPEC))
 
 
-def test_kept_and_reread_are_the_same(split: Split) -> None:
-    kept, reread = tensors(split), tensors(split, limit=0)
+@pytest.mark.parametrize("objects", [Objects(), Objects("gap", border_weight=10)])
+def test_kept_and_reread_are_the_same(split: Split, objects: Objects) -> None:
+    kept, reread = (tensors(split, limit, objects) for limit in (1 << 30, 0))
     assert kept.in_memory
     assert not reread.in_memory
     assert kept[0][0] is kept[0][0]
     assert reread[0][0] is not reread[0][0]
-    assert all(torch.equal(one, other) for one, other in zip(kept[2], reread[2], strict=True))
+    for one, other in zip(kept[2], reread[2], strict=True):
+        assert (one is None and other is None) or torch.equal(one, other)
+    assert (kept[2].borders is None) == (not objects.border_weight)
 
 
 def test_workers_give_the_same_batches(split: Split) -> None:
-    here, apart = (batches(tensors(split, limit), 4, seed=1) for limit in (1 << 30, 0))
+    objects = Objects(border_weight=10)
+    here, apart = (
+        batches(tensors(split, limit, objects), Order(len(split), 4, seed=1))
+        for limit in (1 << 30, 0)
+    )
     assert here.num_workers == 0
     assert apart.num_workers > 0
     for ours, theirs in zip(here, apart, strict=True):
-        assert torch.equal(ours[0], theirs[0])
-        assert torch.equal(ours[1], theirs[1])
+        assert all(torch.equal(one, other) for one, other in zip(ours, theirs, strict=True))
 
 
-def test_order_depends_on_the_seed(split: Split) -> None:
-    kept = tensors(split)
-    first = [next(iter(batches(kept, 4, seed)))[0] for seed in (0, 0, 1)]
-    assert torch.equal(first[0], first[1])
-    assert not torch.equal(first[0], first[2])
+def test_loading_leaves_the_callers_random_numbers_alone(split: Split) -> None:
+    """Augmentation draws from them, and a resumed training must draw the same."""
+    loader = batches(tensors(split), Order(len(split), 4))
+    torch.manual_seed(3)
+    expected = torch.rand(2)
+    torch.manual_seed(3)
+    assert len(list(loader)) == 3
+    assert torch.equal(torch.rand(2), expected)
 
 
-def test_sizes(split: Split) -> None:
-    kept = tensors(split)
-    assert [len(masks) for _, masks in batches(kept, 4, 0)] == [4, 4, 4]
-    assert [len(masks) for _, masks in batches(kept, 99, 0)] == [14]
-    assert len(batches(kept, 4, 0, parts=4)) == 14
+def test_the_order_depends_on_seed_and_epoch_alone() -> None:
+    def order(seed: int, epoch: int) -> list[list[int]]:
+        batches = Order(20, 4, seed=seed)
+        batches.epoch = epoch
+        return list(batches)
+
+    assert order(0, 1) == order(0, 1)
+    assert order(0, 1) != order(1, 1)
+    assert order(0, 1) != order(0, 2)
+    assert sorted(one for batch in order(0, 2) for one in batch) == list(range(20))
+    assert order(-1, 1) != order(1, 1)
+
+
+@pytest.mark.parametrize(
+    ("order", "sizes", "passes"),
+    [
+        (Order(14, 4), [4, 4, 4], 1),
+        (Order(14, 99), [14], 1),
+        (Order(14, 4, parts=4), [4] * 14, 1),
+        (Order(14, 3, accumulate=2), [3, 3, 3, 3], 2),
+        (Order(14, 4, accumulate=99), [4, 4, 4, 2], 4),  # one step of all there is
+    ],
+)
+def test_steps_of_several_batches(order: Order, sizes: list[int], passes: int) -> None:
+    assert [len(batch) for batch in order] == sizes
+    assert len(order) == len(sizes) == order.steps * passes
+    assert order.passes == passes
+
+
+def test_parts_show_each_picture_as_often() -> None:
+    assert sorted(one for batch in Order(6, 4, parts=2) for one in batch) == sorted(
+        [*range(6), *range(6)]
+    )
+
+
+def test_processes_divide_each_batch_among_them() -> None:
+    whole = list(Order(14, 5, accumulate=2, seed=3))
+    shares = [list(Order(14, 5, accumulate=2, seed=3, share=(rank, 3))) for rank in range(3)]
+    for number, batch in enumerate(whole):
+        assert sorted(one for share in shares for one in share[number]) == sorted(batch)
+        assert all(share[number] for share in shares)
+
+
+def touching_pair(folder: Path, *, mask: bool = False) -> Sample:
+    """Two squares side by side, 40 pixels wide each, in a picture of 64×96; one corner ignored."""
+    ids = np.zeros((64, 96), np.uint16)
+    ids[8:56, 8:48], ids[8:56, 48:88] = 1, 2
+    classes = (ids > 0).astype(np.uint8)
+    classes[:4, :4] = 255
+    for name, pixels in (("i", np.zeros((64, 96, 3), np.uint8)), ("o", ids), ("m", classes)):
+        cv2.imwrite(str(folder / f"{name}.png"), pixels)
+    drawn = folder / "m.png" if mask else None
+    return Sample(folder / "i.png", mask=drawn, instances=folder / "o.png")
+
+
+def components(mask: torch.Tensor) -> int:
+    return cv2.connectedComponents((mask == 1).numpy().astype(np.uint8))[0] - 1
+
+
+def prepared(sample: Sample, objects: Objects, classes: ClassMap, spec: InputSpec = SPEC):  # type: ignore[no-untyped-def]
+    split = Split(Path(), "train", (sample,), classes)
+    return LabelledTensors(split, classes, spec, objects=objects)[0]
+
+
+@pytest.mark.parametrize("mask", [False, True])
+def test_touching_objects_are_parted_at_the_size_of_the_network(tmp_path: Path, mask: bool) -> None:
+    """Half the size: a gap cut at the picture's own would be a line of half a pixel."""
+    sample = touching_pair(tmp_path, mask=mask)
+    merged = prepared(sample, Objects(), TWO).mask
+    gap = prepared(sample, Objects("gap"), TWO).mask
+    assert [components(merged), components(gap)] == [1, 2]
+    changed = merged != gap
+    assert set(torch.nonzero(changed)[:, 1].tolist()) == {23, 24}
+    assert int(gap[changed].max()) == 0
+    assert int((gap == 255).sum()) == (4 if mask else 0)
+
+
+def test_the_boundary_is_a_class(tmp_path: Path) -> None:
+    found = prepared(touching_pair(tmp_path), Objects("boundary"), with_boundary(TWO)).mask
+    assert set(found.unique().tolist()) == {0, 1, 2}
+    assert components(found) == 2
+
+
+@pytest.mark.parametrize("touching", ["merged", "gap", "boundary"])
+def test_border_weights_are_those_of_the_parted_objects(tmp_path: Path, touching: str) -> None:
+    classes = with_boundary(TWO) if touching == "boundary" else TWO
+    objects = Objects(touching, border_weight=10, border_sigma=3)  # type: ignore[arg-type]
+    example = prepared(touching_pair(tmp_path), objects, classes)
+    ids = np.zeros((32, 48), np.int32)
+    ids[4:28, 4:24], ids[4:28, 24:44] = 1, 2
+    expected = border_weights(np.where(example.mask.numpy() == 1, ids, 0), 10, 3)
+    assert np.array_equal(example.borders, expected)
+    # Between objects that touch there is something to weigh only when they are parted.
+    middle = float(example.borders[16, 23])
+    assert middle == 0 if touching == "merged" else middle > 5
+
+
+def test_a_letterbox_is_no_border_and_stays_ignored(tmp_path: Path) -> None:
+    spec = InputSpec(height=64, width=48, resize="letterbox")
+    example = prepared(touching_pair(tmp_path), Objects("gap", border_weight=10), TWO, spec)
+    assert bool((example.mask[:16] == 255).all() and (example.mask[48:] == 255).all())
+    assert int((example.mask[16:48] == 255).sum()) == 0
+    assert components(example.mask) == 2
+
+
+def test_objects_are_needed_where_they_are_asked_for(tmp_path: Path) -> None:
+    touching_pair(tmp_path)
+    drawn = Sample(tmp_path / "i.png", mask=tmp_path / "m.png")
+    assert prepared(drawn, Objects(), TWO).borders is None
+    with pytest.raises(DatasetError, match="expected a map of objects"):
+        prepared(drawn, Objects(border_weight=1), TWO)

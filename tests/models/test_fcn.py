@@ -1,27 +1,22 @@
-"""FCN-8s: the properties the paper gives its layers, and VGG16 weights."""
+"""The FCNs: the properties the paper gives their layers, and that all maps lie in place."""
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 import torch
-from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
-from edgeseg.errors import CorruptArtifact, MismatchedArtifact
 from edgeseg.models import build
-from edgeseg.models.fcn import FCN8s, bilinear_deconvolution
-from edgeseg.models.vgg import VGG16, load_imagenet
+from edgeseg.models.fcn import FCN, FCN8s, FCN16s, FCN32s, bilinear_deconvolution
 
-IMAGENET = Path(__file__).parents[3] / "shared/weights/vgg16-imagenet-conv.fp16.safetensors"
+FCNS = [FCN32s, FCN16s, FCN8s]
 
 
-@pytest.mark.parametrize("factor", [2, 8])
+@pytest.mark.parametrize("factor", [2, 8, 16, 32])
 def test_deconvolution_starts_as_bilinear_interpolation(factor: int) -> None:
     torch.manual_seed(0)
-    small = torch.randn(2, 3, 7, 9)
+    small = torch.randn(2, 3, 5, 6)
     enlarged = bilinear_deconvolution(3, factor)(small)
     expected = functional.interpolate(small, scale_factor=factor, mode="bilinear")
     assert enlarged.shape == expected.shape
@@ -31,22 +26,94 @@ def test_deconvolution_starts_as_bilinear_interpolation(factor: int) -> None:
     assert not torch.allclose(enlarged, expected, atol=1e-3)
 
 
-def test_zero_scores_give_zero_logits() -> None:
-    network = build("fcn8s", 5, fc_width=8)
+@pytest.mark.parametrize("kind", FCNS)
+def test_zero_scores_give_zero_logits(kind: type[FCN]) -> None:
+    network = kind(5, fc_width=8).eval()
     with torch.inference_mode():
         assert not network(torch.randn(1, 3, 64, 33)).any()
 
 
-def test_only_the_last_deconvolution_is_fixed() -> None:
-    network = FCN8s(3, fc_width=8)
-    fixed = [name for name, value in network.named_parameters() if not value.requires_grad]
-    assert fixed == ["eightfold.weight"]
+@pytest.mark.parametrize("kind", FCNS)
+def test_the_last_deconvolution_alone_is_fixed_unless_asked(kind: type[FCN]) -> None:
+    with torch.device("meta"):
+        fixed, learnt = kind(3, fc_width=8), kind(3, fc_width=8, learn_upsampling=True)
+    assert [n for n, p in fixed.named_parameters() if not p.requires_grad] == ["upsample.weight"]
+    assert all(parameter.requires_grad for parameter in learnt.parameters())
+
+
+def test_dropout_is_that_of_the_option() -> None:
+    torch.manual_seed(0)
+    picture = torch.rand(1, 3, 32, 32)
+    for dropout in (0.0, 0.5):
+        network = FCN32s(3, fc_width=64, dropout=dropout).train()
+        nn.init.normal_(network.score_fc7.weight)
+        with torch.inference_mode():
+            assert torch.equal(network(picture), network(picture)) == (dropout == 0)
 
 
 def test_size_of_the_paper() -> None:
     with torch.device("meta"):
         network = build("fcn8s", 21)
     assert sum(value.numel() for value in network.parameters()) == pytest.approx(134.5e6, rel=0.001)
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize(("kind", "step"), [(FCN32s, 7), (FCN16s, 7), (FCN8s, 1)])
+def test_logits_have_the_size_of_any_picture(kind: type[FCN], step: int) -> None:
+    with torch.device("meta"):
+        network = kind(3, fc_width=8).eval()
+        for size in range(32, 301, step):
+            picture = torch.empty(1, 3, size, 332 - size)
+            assert network(picture).shape == (1, 3, size, 332 - size)
+
+
+@pytest.fixture(scope="module", params=FCNS)
+def passing(request: pytest.FixtureRequest) -> FCN:
+    """Every layer hands on its first two channels; the scores are half their difference."""
+    network: FCN = request.param(2, fc_width=8)
+    with torch.no_grad():
+        for layer in network.vgg.modules():
+            if isinstance(layer, nn.Conv2d):
+                layer.weight.zero_()
+                middle = layer.kernel_size[0] // 2
+                layer.weight[[0, 1], [0, 1], middle, middle] = 1
+        heads = [layer for name, layer in network.named_children() if name.startswith("score")]
+        for head in heads:
+            head.weight[0, :2, 0, 0] = torch.tensor([0.5, -0.5]) / len(heads)
+    return network.eval()
+
+
+@torch.inference_mode()
+def displacement(network: FCN, height: int, width: int) -> float:
+    """By how much the logits of a ramp differ from that ramp, away from the rim.
+
+    A ramp rises by 1 a column and by 2 a row. The highest value of a cell is at one of its
+    corners, the lowest at the other, and their mean is the ramp at the cell's centre: so maps
+    that lie where they should interpolate to the ramp itself, and a shift is seen in full.
+    """
+    ramp = torch.arange(width) + 2.0 * torch.arange(height)[:, None]
+    top = ramp.max()
+    picture = torch.stack([top + ramp, top - ramp, torch.zeros_like(ramp)])[None]
+    inside = (slice(64, -96), slice(64, -96))
+    return float((network(picture)[0, 0] - ramp)[inside].abs().max())
+
+
+@pytest.mark.parametrize("size", [(192, 209), (193, 207), (199, 185)])
+def test_all_maps_lie_in_place(passing: FCN, size: tuple[int, int]) -> None:
+    assert displacement(passing, *size) < 0.01
+
+
+def test_a_shift_is_seen(passing: FCN, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A crop of the middle, as after a margin on both sides, is out of place."""
+
+    def crop_middle(scores: Tensor, like: Tensor) -> Tensor:
+        for axis in (-2, -1):
+            spare = scores.shape[axis] - like.shape[axis]
+            scores = scores.narrow(axis, spare // 2, like.shape[axis])
+        return scores
+
+    monkeypatch.setattr("edgeseg.models.fcn._crop", crop_middle)
+    assert displacement(passing, 193, 207) > 0.5
 
 
 def test_the_skips_reach_the_output_in_place() -> None:
@@ -58,61 +125,10 @@ def test_the_skips_reach_the_output_in_place() -> None:
     lit[..., :16, 72:] = 5
 
     for head in (network.score_pool3, network.score_pool4, network.score_fc7):
-        torch.nn.init.normal_(head.weight)
+        nn.init.normal_(head.weight)
         with torch.inference_mode():
             change: Tensor = (network(lit) - network(picture)).abs().sum(dim=1)[0]
-        torch.nn.init.zeros_(head.weight)
+        nn.init.zeros_(head.weight)
         row, column = divmod(int(change.argmax()), 97)
         assert row < 48
         assert column > 48
-
-
-def _torchvision_like(network: VGG16, dtype: torch.dtype) -> dict[str, Tensor]:
-    torch.manual_seed(1)
-    return {
-        f"features.{name}": torch.randn_like(value).to(dtype)
-        for name, value in network.features.named_parameters()
-    }
-
-
-def test_layer_numbers_are_those_of_torchvision() -> None:
-    numbers = {int(name.split(".")[0]) for name, _ in VGG16(fc_width=8).features.named_parameters()}
-    assert sorted(numbers) == [0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28]
-
-
-@pytest.mark.parametrize("dtype", [torch.float16, torch.float32])
-def test_weights_are_copied(tmp_path: Path, dtype: torch.dtype) -> None:
-    network, path = FCN8s(2, fc_width=8), tmp_path / "vgg16.safetensors"
-    tensors = _torchvision_like(network.vgg, dtype)
-    save_file(tensors | {"classifier.0.bias": torch.zeros(4096)}, path)
-    assert sorted(network.load_pretrained(path)) == sorted(tensors)
-    state = network.vgg.state_dict()
-    assert all(torch.equal(state[name], value.float()) for name, value in tensors.items())
-    assert state["features.0.weight"].dtype == torch.float32
-
-
-def test_weights_that_do_not_fit(tmp_path: Path) -> None:
-    network, path = VGG16(fc_width=8), tmp_path / "vgg16.safetensors"
-    tensors = _torchvision_like(network, torch.float32)
-    save_file(tensors | {"features.5.weight": torch.zeros(2, 2)}, path)
-    with pytest.raises(MismatchedArtifact, match=r"features\.5\.weight of shape .* found \(2, 2\)"):
-        load_imagenet(network, path)
-    del tensors["features.28.bias"]
-    save_file(tensors, path)
-    with pytest.raises(MismatchedArtifact, match=r"features\.28\.bias .* found nothing"):
-        load_imagenet(network, path)
-    with pytest.raises(MismatchedArtifact, match="takes grey"):
-        load_imagenet(VGG16(in_channels=1, fc_width=8), path)
-    path.write_bytes(path.read_bytes()[:1000])
-    with pytest.raises(CorruptArtifact, match=r"vgg16\.safetensors"):
-        load_imagenet(network, path)
-
-
-@pytest.mark.skipif(not IMAGENET.exists(), reason="the ImageNet weights are not beside the project")
-def test_real_imagenet_weights() -> None:
-    network = VGG16(fc_width=8)
-    assert len(load_imagenet(network, IMAGENET)) == 26
-    first = network.state_dict()["features.0.weight"]
-    # The first filters of a trained VGG16 are edges and colours: far from white noise.
-    neighbours = torch.corrcoef(torch.stack([first[..., :-1].flatten(), first[..., 1:].flatten()]))
-    assert float(neighbours[0, 1]) > 0.2

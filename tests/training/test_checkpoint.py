@@ -15,6 +15,7 @@ from torch import nn
 from edgeseg.card import CARD_KEY, ClassMap, InputSpec, ModelCard
 from edgeseg.errors import CorruptArtifact, MismatchedArtifact, UntrustedArtifact, UsageError
 from edgeseg.models import build
+from edgeseg.models.pretrained import load_pretrained
 from edgeseg.sidecar import read, sidecar_path
 from edgeseg.training.checkpoint import load_checkpoint, save_checkpoint
 
@@ -78,6 +79,20 @@ def test_overwriting_keeps_file_and_sidecar_together(path: Path, model: nn.Modul
     loaded, _ = load_checkpoint(path)
     assert bool((next(loaded.parameters()) == 1).all())
     assert sorted(item.name for item in path.parent.iterdir()) == [path.name, path.name + ".json"]
+
+
+def test_a_header_whose_length_begins_like_a_pickle(path: Path, model: nn.Module) -> None:
+    """Lengths are multiples of 8, so one checkpoint in 32 begins with a pickle's 0x80."""
+    lengths = set()
+    for letters in range(0, 256, 8):
+        save_checkpoint(path, model, CARD.model_copy(update={"dataset": "x" * letters}))
+        lengths.add(path.read_bytes()[0])
+        if 0x80 in lengths:
+            break
+    assert 0x80 in lengths
+    load_checkpoint(path)
+    copied = load_pretrained(build("unet-lite", 3, **OPTIONS), path)
+    assert "head.weight" in copied
 
 
 class _Bomb:

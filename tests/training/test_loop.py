@@ -6,20 +6,24 @@ import dataclasses
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
-from edgeseg.data import loader
+from edgeseg.data.augment import Augmentation
 from edgeseg.data.folders import bundled_sample, read_split
 from edgeseg.errors import DatasetError, MismatchedArtifact, NonFiniteOutput, UsageError
 from edgeseg.evaluation import evaluate
-from edgeseg.training import loop
+from edgeseg.models import default_options
+from edgeseg.training import learner, setup
 from edgeseg.training.checkpoint import load_checkpoint
 from edgeseg.training.loop import EpochStats, TrainConfig, TrainResult, train
 from edgeseg.training.predictor import open_torch
+from edgeseg.training.recipe import Recipe
 
 
 @pytest.fixture(scope="module")
@@ -43,9 +47,13 @@ def config(data: Path, tmp_path: Path) -> TrainConfig:
         run=tmp_path / "runs" / "few",
         size=(64, 64),
         options={"width": 8, "depth": 2},
-        epochs=3,
-        batch_size=2,
+        recipe=Recipe(epochs=3, batch_size=2),
     )
+
+
+def changed(config: TrainConfig, **recipe: Any) -> TrainConfig:
+    """The configuration with another recipe."""
+    return dataclasses.replace(config, recipe=dataclasses.replace(config.recipe, **recipe))
 
 
 @pytest.fixture(scope="module")
@@ -57,10 +65,7 @@ def overfit(data: Path, tmp_path_factory: pytest.TempPathFactory) -> TrainResult
             run=tmp_path_factory.mktemp("runs") / "overfit",
             size=(64, 64),
             options={"width": 8, "depth": 2},
-            epochs=50,
-            batch_size=2,
-            learning_rate=1e-2,
-            orientation=None,
+            recipe=Recipe(epochs=50, batch_size=2, learning_rate=1e-2, augmentation=None),
         )
     )
 
@@ -83,7 +88,7 @@ def test_leaves_card_history_and_plots(overfit: TrainResult, data: Path) -> None
     card = load_checkpoint(overfit.checkpoint)[1]
     assert card == overfit.card
     assert (card.name, card.dataset, card.input.height) == ("overfit", data.name, 64)
-    assert card.options == {"width": 8, "depth": 2, "stem_stride": 1}
+    assert card.options == default_options("unet-lite") | {"width": 8, "depth": 2}
     assert card.classes.names == ("background", "nucleus")
     history = json.loads(overfit.checkpoint.with_name("history.json").read_text())
     assert history == [dataclasses.asdict(stats) for stats in overfit.history]
@@ -103,7 +108,8 @@ def test_the_seed_decides(config: TrainConfig) -> None:
     for number, seed in enumerate((0, 0, 1)):
         torch.rand(number)
         run = config.run.with_name(str(number))
-        results.append(train(dataclasses.replace(config, run=run, seed=seed, orientation="any")))
+        varied = changed(config, augmentation=Augmentation("any", elastic=True))
+        results.append(train(dataclasses.replace(varied, run=run, seed=seed)))
     first, again, other = map(_weights, results)
     assert all(torch.equal(value, again[name]) for name, value in first.items())
     assert not all(torch.equal(value, other[name]) for name, value in first.items())
@@ -115,13 +121,13 @@ def test_leaves_the_callers_random_numbers_alone(config: TrainConfig) -> None:
     torch.manual_seed(5)
     expected = torch.rand(3)
     torch.manual_seed(5)
-    train(dataclasses.replace(config, epochs=1))
+    train(changed(config, epochs=1))
     assert torch.equal(torch.rand(3), expected)
 
 
 def test_reports_every_epoch(config: TrainConfig) -> None:
     seen: list[EpochStats] = []
-    result = train(dataclasses.replace(config, epochs=10, batch_size=1), on_epoch=seen.append)
+    result = train(changed(config, epochs=10, batch_size=1), on_epoch=seen.append)
     assert seen == result.history
     assert [stats.epoch for stats in seen] == list(range(1, 11))
     rates = [stats.learning_rate for stats in seen]
@@ -132,21 +138,11 @@ def test_reports_every_epoch(config: TrainConfig) -> None:
 def test_crops_letterbox_grey_and_rereading(
     config: TrainConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loop, "MEMORY_LIMIT", 0)
-    config = dataclasses.replace(
-        config, epochs=1, size=(64, 96), crop=(32, 32), resize="letterbox", color="gray"
-    )
-    result = train(config)
+    monkeypatch.setattr(setup, "MEMORY_LIMIT", 0)
+    config = dataclasses.replace(config, size=(64, 96), resize="letterbox", color="gray")
+    result = train(changed(config, epochs=1, augmentation=Augmentation(crop=(32, 32))))
     assert result.card.input.shape == (1, 64, 96)
     assert result.card.input.resize == "letterbox"
-
-
-def test_an_epoch_of_crops_sees_as_many_pixels(config: TrainConfig, data: Path) -> None:
-    split = read_split(data, "train")
-    card = loop.make_card(config, split.classes)
-    tensors = loader.LabelledTensors(split, card.classes, card.input)
-    parts = loop._parts(dataclasses.replace(config, crop=(32, 32)))
-    assert len(loader.batches(tensors, 2, 0, parts)) == 4 * len(loader.batches(tensors, 2, 0))
 
 
 def test_ctrl_c_keeps_the_best_checkpoint(config: TrainConfig) -> None:
@@ -154,7 +150,7 @@ def test_ctrl_c_keeps_the_best_checkpoint(config: TrainConfig) -> None:
         if stats.epoch == 2:
             raise KeyboardInterrupt
 
-    result = train(dataclasses.replace(config, epochs=50), on_epoch=interrupt)
+    result = train(changed(config, epochs=50), on_epoch=interrupt)
     assert len(result.history) == 2
     assert result.card.metrics["mean_iou"] == max(stats.mean_iou for stats in result.history)
     assert result.curves.exists()
@@ -174,24 +170,19 @@ def test_ctrl_c_before_anything_was_learnt(config: TrainConfig) -> None:
 
 def test_divergence_says_why(config: TrainConfig) -> None:
     with pytest.raises(NonFiniteOutput, match=r"diverged in epoch \d+: .*learning rate") as caught:
-        train(dataclasses.replace(config, learning_rate=1e30, epochs=20))
+        train(changed(config, learning_rate=1e30, epochs=20))
     assert "--learning-rate" in (caught.value.mend or "")
 
 
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"epochs": 0}, "epochs is 1 or more"),
-        ({"batch_size": 0}, "batch_size is 1 or more"),
-        ({"learning_rate": float("nan")}, "learning_rate is above 0"),
-        ({"crop": (128, 64)}, "crop is from 8×8"),
-        ({"crop": (32, 32), "orientation": None}, "needs an orientation"),
         ({"size": (4, 64)}, "not valid"),
         ({"color": "hsv"}, "not valid"),
         ({"arch": "resnet"}, "no architecture"),
         ({"options": {"width": 3}}, "multiple of 8"),
         ({"data": Path("nowhere")}, "no such folder"),
-        ({"weights": Path("vgg.safetensors")}, "weights is for fcn8s"),
+        ({"weights": Path("vgg.safetensors")}, "no such file"),
     ],
 )
 def test_refuses_a_configuration(
@@ -205,6 +196,52 @@ def test_refuses_a_configuration(
 def test_refuses_data_without_held_out_pictures(config: TrainConfig, data: Path) -> None:
     with pytest.raises(DatasetError, match="expected the folders train and val"):
         train(dataclasses.replace(config, data=data / "train"))
+
+
+def with_masks(data: Path, root: Path) -> Path:
+    """The same pictures with masks of classes in place of objects."""
+    shutil.copytree(data, root)
+    for split in ("train", "val"):
+        (root / split / "masks").mkdir()
+        for path in (root / split / "instances").iterdir():
+            ids = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+            cv2.imwrite(str(root / split / "masks" / path.name), (ids > 0).astype(np.uint8))
+    return root
+
+
+@pytest.mark.parametrize("recipe", [{"border_weight": 10.0}, {"touching": "gap"}])
+def test_refuses_to_learn_objects_from_masks(
+    config: TrainConfig, data: Path, tmp_path: Path, recipe: dict[str, Any]
+) -> None:
+    root = with_masks(data, tmp_path / "masks")
+    config = dataclasses.replace(changed(config, epochs=1, **recipe), data=root)
+    assert train(config).history
+    shutil.rmtree(root / "train" / "instances")
+    with pytest.raises(DatasetError, match="expected a map of its objects"):
+        train(config)
+
+
+def test_refuses_a_boundary_where_masks_name_the_classes(
+    config: TrainConfig, data: Path, tmp_path: Path
+) -> None:
+    root = with_masks(data, tmp_path / "masks")
+    with pytest.raises(UsageError, match="a boundary class is made of objects"):
+        train(dataclasses.replace(changed(config, touching="boundary"), data=root))
+
+
+def test_learns_a_boundary_class(config: TrainConfig, data: Path) -> None:
+    result = train(changed(config, epochs=1, touching="boundary", border_weight=5.0))
+    assert result.card.classes.names == ("background", "nucleus", "boundary")
+    evaluation = evaluate(open_torch(result.checkpoint), read_split(data, "val"))
+    assert evaluation.mean_iou == result.card.metrics["mean_iou"]
+
+
+def test_a_network_without_padding_trains_on_any_size(config: TrainConfig) -> None:
+    """Its checkpoint holds the network itself, not what mirrors the picture for it."""
+    config = dataclasses.replace(config, arch="unet", options={"width": 8, "depth": 1})
+    result = train(changed(dataclasses.replace(config, size=(40, 52)), epochs=1))
+    assert load_checkpoint(result.checkpoint)[1].arch == "unet"
+    assert not any("inner" in name for name in load_file(result.checkpoint))
 
 
 def test_imagenet_weights_reach_the_network(config: TrainConfig, tmp_path: Path) -> None:
@@ -224,9 +261,9 @@ def test_bfloat16_only_where_it_is_native(monkeypatch: pytest.MonkeyPatch) -> No
         monkeypatch.setattr(
             torch.cpu, "get_capabilities", lambda found=capabilities: found, raising=False
         )
-        assert loop._native_bfloat16(cpu) is expected
+        assert learner._native_bfloat16(cpu) is expected
     monkeypatch.delattr(torch.cpu, "get_capabilities")
-    assert loop._native_bfloat16(cpu) is False
+    assert learner._native_bfloat16(cpu) is False
 
 
 def test_the_strip_shows_the_worst_picture(overfit: TrainResult, data: Path) -> None:

@@ -1,4 +1,4 @@
-"""The loss: its extremes, its ignored pixels, and both parts against a plain twin."""
+"""The loss: its extremes, its ignored pixels, and every part against a plain twin."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from edgeseg.training.losses import segmentation_loss
+from edgeseg.training.losses import SegmentationLoss, median_frequency
 
 
 def confident(masks: Tensor, classes: int = 3) -> Tensor:
@@ -20,31 +20,47 @@ def random_pair(seed: int = 0) -> tuple[Tensor, Tensor]:
 
 
 def test_right_is_zero_and_wrong_is_large() -> None:
+    loss = SegmentationLoss(255)
     masks = torch.randint(0, 3, (2, 8, 8))
-    assert float(segmentation_loss(confident(masks), masks, 255)) == pytest.approx(0, abs=1e-4)
-    assert float(segmentation_loss(confident((masks + 1) % 3), masks, 255)) > 40
+    assert float(loss(confident(masks), masks)) == pytest.approx(0, abs=1e-4)
+    assert float(loss(confident((masks + 1) % 3), masks)) > 40
 
 
-def test_equals_a_plain_twin() -> None:
+@pytest.mark.parametrize("dice", [0, 1, 2.5])
+@pytest.mark.parametrize("class_weights", [None, (0.5, 2, 7)])
+@pytest.mark.parametrize("bordered", [False, True])
+def test_equals_a_plain_twin(
+    dice: float, class_weights: tuple[float, ...] | None, bordered: bool
+) -> None:
+    """Equation 1 of the U-Net paper over the labelled pixels, plus Dice of the classes there."""
     logits, masks = random_pair()
     masks[0, 0] = 255
+    borders = torch.rand(2, 5, 4) * 10 if bordered else None
     values, truth = logits.detach().numpy(), masks.numpy()
     odds = np.exp(values) / np.exp(values).sum(axis=1, keepdims=True)
+    entropy, labelled, dices = 0.0, 0, []
+    for image, row, column in np.ndindex(truth.shape):
+        number = truth[image, row, column]
+        if number != 255:
+            weight = 1.0 if class_weights is None else class_weights[number]
+            weight += 0.0 if borders is None else float(borders[image, row, column])
+            entropy -= weight * np.log(odds[image, number, row, column])
+            labelled += 1
     counted = truth != 255
-    image, row, column = np.nonzero(counted)
-    entropy = -np.log(odds[image, truth[counted], row, column]).mean()
-    dices = []
     for number in (0, 1):  # class 2 does not occur
         p, t = odds[:, number][counted], (truth == number)[counted]
         dices.append(1 - 2 * (p * t).sum() / ((p**2).sum() + t.sum()))
-    expected = entropy + np.mean(dices)
-    assert segmentation_loss(logits, masks, 255).item() == pytest.approx(float(expected), rel=1e-5)
+    expected = entropy / labelled + dice * np.mean(dices)
+    weights = None if class_weights is None else torch.tensor(class_weights, dtype=torch.float32)
+    found = SegmentationLoss(255, dice, weights)(logits, masks, borders)
+    assert found.item() == pytest.approx(float(expected), rel=1e-5)
 
 
 def test_ignored_pixels_have_no_say() -> None:
     logits, masks = random_pair()
     masks[:, 2:] = 255
-    segmentation_loss(logits, masks, 255).backward()
+    loss = SegmentationLoss(255, class_weights=torch.ones(3))
+    loss(logits, masks, torch.full((2, 5, 4), 9.0)).backward()
     assert logits.grad is not None
     assert not logits.grad[:, :, 2:].any()
     assert bool(logits.grad[:, :, :2].abs().sum(dim=1).bool().all())
@@ -52,8 +68,41 @@ def test_ignored_pixels_have_no_say() -> None:
 
 def test_nothing_labelled_is_zero_and_not_nan() -> None:
     logits, masks = random_pair()
-    loss = segmentation_loss(logits, torch.full_like(masks, 255), 255)
+    loss = SegmentationLoss(255)(logits, torch.full_like(masks, 255))
     loss.backward()
     assert loss.item() == 0
     assert logits.grad is not None
     assert not logits.grad.any()
+
+
+def test_passes_add_up_to_a_large_batch() -> None:
+    """However unevenly the labels are spread over the passes."""
+    loss = SegmentationLoss(255, dice=0, class_weights=torch.tensor([1.0, 3.0, 1.0]))
+    logits, masks = random_pair()
+    masks[0, 1:] = 255
+    whole = loss(logits, masks)
+    labelled = loss.labelled(masks[i : i + 1] for i in range(2))
+    parts = [
+        loss(logits[i : i + 1], masks[i : i + 1], labelled=labelled, passes=2) for i in range(2)
+    ]
+    assert sum(parts).item() == pytest.approx(whole.item(), rel=1e-6)  # type: ignore[union-attr]
+    apart = [loss(logits[i : i + 1], masks[i : i + 1]) / 2 for i in range(2)]
+    assert sum(apart).item() != pytest.approx(whole.item(), rel=1e-2)  # type: ignore[union-attr]
+
+
+def test_median_frequency_equals_the_definition() -> None:
+    """Eigen and Fergus (2015): frequency over the pictures in which the class occurs."""
+    rng = np.random.default_rng(0)
+    masks = [rng.choice([0, 0, 0, 1, 1, 255], (6, 7)).astype(np.uint8) for _ in range(3)]
+    masks += [np.where(rng.random((6, 7)) > 0.9, 2, 0).astype(np.uint8)]
+    masks += [np.zeros((6, 7), np.uint8)]
+    frequencies = []
+    for number in range(3):
+        having = [mask[mask != 255] for mask in masks if (mask == number).any()]
+        pixels = sum(int((mask == number).sum()) for mask in having)
+        frequencies.append(pixels / sum(len(mask) for mask in having))
+    expected = np.median(frequencies) / np.array(frequencies)
+    found = median_frequency(map(torch.from_numpy, masks), 4).numpy()
+    assert found[:3] == pytest.approx(expected, rel=1e-6)
+    assert found[3] == 0  # never occurs
+    assert np.ptp(expected) > 0.5

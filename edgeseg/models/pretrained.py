@@ -1,0 +1,207 @@
+"""Starting from weights that were learnt before: VGG16 on ImageNet, or another edgeseg network.
+
+Files of ``torch.save`` are read as tensors only; one that holds anything else is refused, for
+a pickle runs what it holds. Nothing is copied unless the file as a whole is sound.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import pickle
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from edgeseg.artifacts import require_file
+from edgeseg.card import CARD_KEY
+from edgeseg.errors import CorruptArtifact, MismatchedArtifact, RuntimeMissing, UntrustedArtifact
+from edgeseg.models.vgg import VGG16, convolutionalise
+from edgeseg.sidecar import verify
+
+_PICKLE_STARTS = (b"PK\x03\x04", b"\x80")  # ``torch.save`` since 1.6, and before.
+_VGG16_MEND = "use the weights of torchvision's vgg16, as safetensors or .pth"
+
+
+def load_pretrained(model: nn.Module, path: Path) -> tuple[str, ...]:
+    """Copy what fits from a file of weights into ``model``.
+
+    Two kinds of file are known:
+
+    - an edgeseg checkpoint, of this or another network: every tensor of the same name and shape
+      is taken. So FCN-16s starts from FCN-32s, FCN-8s from FCN-16s, and any network from itself
+      with other classes, whose scores stay fresh. What the network keeps fixed stays as it is.
+    - VGG16 as torchvision names it, for FCN-32s, -16s and -8s: the 13 convolutions, and with
+      ``classifier.0`` and ``classifier.3`` also fc6 and fc7; see
+      :func:`edgeseg.models.vgg.convolutionalise` for ``fc_width`` below 4096.
+
+    Args:
+        model: A fresh network on the CPU or any other device.
+        path: safetensors of any float type, or for VGG16 also a state dict saved by
+            ``torch.save`` (``.pth``).
+
+    Returns:
+        The names in ``model`` that were copied; all others are as they were.
+
+    Raises:
+        UsageError: No such file.
+        UntrustedArtifact: A pickle that holds more than tensors.
+        CorruptArtifact: Truncated, altered, or with weights that are not finite.
+        MismatchedArtifact: Nothing in it fits this network, or a VGG16 is incomplete.
+    """
+    path = Path(path)
+    require_file(path)
+    with path.open("rb") as stream:
+        start = stream.read(9)
+    # safetensors begins with the length of its header, which may look like a pickle's first byte.
+    if start.startswith(_PICKLE_STARTS) and start[8:] != b"{":
+        return _copy_vgg16(model, _unpickle(path), str(path))
+    verify(path, required=False)
+    tensors, is_checkpoint = _read_safetensors(path)
+    if is_checkpoint:
+        return _copy_alike(model, tensors, str(path))
+    return _copy_vgg16(model, tensors, str(path))
+
+
+def load_imagenet(model: nn.Module) -> tuple[str, ...]:
+    """Copy torchvision's ImageNet weights of VGG16 into an FCN; they are fetched once, 528 MiB.
+
+    Returns:
+        The names in ``model`` that were copied.
+
+    Raises:
+        RuntimeMissing: torchvision is not installed, or the weights cannot be fetched.
+        MismatchedArtifact: The network has no VGG16 in it, or takes grey pictures.
+    """
+    _vgg16_of(model, "ImageNet weights")
+    try:
+        from torchvision.models import VGG16_Weights
+    except (ImportError, RuntimeError) as error:  # The latter where it is for another torch.
+        raise RuntimeMissing(
+            f"ImageNet weights come with torchvision, which is not installed or does not fit the "
+            f"torch that is ({error})",
+            mend="pip install torchvision, or give a file of them with --weights",
+        ) from error
+    weights = VGG16_Weights.IMAGENET1K_V1
+    try:
+        # It says where it downloads to; stdout belongs to results.
+        with contextlib.redirect_stdout(sys.stderr):
+            tensors = weights.get_state_dict(progress=False, check_hash=True, weights_only=True)
+    except (OSError, RuntimeError) as error:
+        raise RuntimeMissing(
+            f"the ImageNet weights could not be fetched from {weights.url} ({error})",
+            mend="fetch that file where there is a network, and give it with --weights",
+        ) from error
+    return _copy_vgg16(model, tensors, str(weights))
+
+
+def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], bool]:
+    """The tensors, and whether there is a card with them: then edgeseg made the file."""
+    try:
+        from safetensors import SafetensorError, safe_open
+    except ModuleNotFoundError as error:
+        raise RuntimeMissing(
+            "reading weights needs safetensors, which is not installed",
+            mend="pip install 'edgeseg[train]'",
+        ) from error
+    try:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
+            return tensors, CARD_KEY in (file.metadata() or {})
+    except (SafetensorError, OSError) as error:
+        raise CorruptArtifact(
+            f"{path}: not readable as safetensors ({error})", mend="copy it again"
+        ) from error
+
+
+def _unpickle(path: Path) -> dict[str, Tensor]:
+    try:
+        found = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise UntrustedArtifact(
+            f"{path} is a pickle that holds more than tensors, and loading it would run that",
+            mend="save the state dict alone, best with safetensors.torch.save_file",
+        ) from error
+    except (RuntimeError, OSError, EOFError, ValueError, KeyError) as error:
+        reason = str(error).strip().splitlines()
+        raise CorruptArtifact(
+            f"{path}: not readable as weights ({reason[0] if reason else type(error).__name__})",
+            mend="copy it again",
+        ) from error
+    if not isinstance(found, dict):
+        raise MismatchedArtifact(
+            f"{path}: expected a state dict, found {type(found).__name__}", mend=_VGG16_MEND
+        )
+    return {str(name): value for name, value in found.items() if isinstance(value, Tensor)}
+
+
+def _copy_alike(model: nn.Module, tensors: Mapping[str, Tensor], origin: str) -> tuple[str, ...]:
+    """Take every tensor that has a free one of its name and shape in the network."""
+    fixed = {name for name, value in model.named_parameters() if not value.requires_grad}
+    state = {name: value for name, value in model.state_dict().items() if name not in fixed}
+    alike = {
+        name: value
+        for name, value in tensors.items()
+        if name in state and state[name].shape == value.shape
+    }
+    # Biases and counters of equal length are chance; a network of this kind shares a kernel.
+    if not any(value.ndim > 1 for value in alike.values()):
+        raise MismatchedArtifact(
+            f"{origin}: no layer in it has the name and shape of one in this {_name(model)}",
+            mend="give a checkpoint of the same architecture and width, or leave --weights out",
+        )
+    return _copy(state, alike, origin)
+
+
+def _copy_vgg16(model: nn.Module, tensors: Mapping[str, Tensor], origin: str) -> tuple[str, ...]:
+    """Take the convolutions of a VGG16, all of them, and its hidden dense layers if it has them."""
+    network = _vgg16_of(model, origin)
+    state = network.state_dict()
+    try:
+        found = convolutionalise(tensors, network.fc_width)
+    except (RuntimeError, IndexError) as error:
+        raise MismatchedArtifact(
+            f"{origin}: classifier.0 and classifier.3 are not dense layers of VGG16 ({error})",
+            mend=_VGG16_MEND,
+        ) from error
+    for name in {name: None for name in state if name.startswith("features.")} | found:
+        shape = tuple(found[name].shape) if name in found else "nothing"
+        expected = tuple(state[name].shape) if name in state else "nothing"
+        if shape != expected:
+            raise MismatchedArtifact(
+                f"{origin}: expected {name} of shape {expected}, found {shape}", mend=_VGG16_MEND
+            )
+    return tuple(f"vgg.{name}" for name in _copy(state, found, origin))
+
+
+def _vgg16_of(model: nn.Module, origin: str) -> VGG16:
+    network = getattr(model, "vgg", None)
+    if not isinstance(network, VGG16):
+        raise MismatchedArtifact(
+            f"{origin}: not a checkpoint of edgeseg, and {_name(model)} has no VGG16 inside",
+            mend="train with --arch fcn8s, or leave the weights out",
+        )
+    if network.in_channels != 3:
+        raise MismatchedArtifact(
+            f"{origin}: ImageNet weights are for colour pictures, this network takes grey",
+            mend="train with colour input, or without --weights",
+        )
+    return network
+
+
+def _copy(
+    state: Mapping[str, Tensor], tensors: Mapping[str, Tensor], origin: str
+) -> tuple[str, ...]:
+    for name, value in tensors.items():
+        if value.is_floating_point() and not bool(torch.isfinite(value).all()):
+            raise CorruptArtifact(f"{origin}: {name} holds NaN or infinity", mend="copy it again")
+    with torch.no_grad():
+        for name, value in tensors.items():
+            state[name].copy_(value)
+    return tuple(tensors)
+
+
+def _name(model: nn.Module) -> str:
+    return type(model).__name__

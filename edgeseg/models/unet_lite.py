@@ -1,0 +1,152 @@
+"""UNetLite: a small U-Net for CPUs and edge devices.
+
+After Ronneberger, Fischer and Brox, "U-Net: Convolutional Networks for Biomedical Image
+Segmentation" (MICCAI 2015), with these departures; :mod:`edgeseg.models.unet` has none:
+
+- same padding instead of valid convolutions, so the label map has the size of the picture;
+- batch normalisation, which export folds into the convolution before it, so it costs nothing;
+- 16 channels at full resolution instead of 64, 1.8 M parameters instead of 31 M;
+- the decoder narrows with a 1×1 convolution and then enlarges bilinearly: 1.1–1.2× faster on
+  CPUs than a transposed convolution, and without an operator that int8 runtimes leave in float;
+- an optional first convolution of stride 2: a quarter of the arithmetic, 3.4× faster, for a
+  little accuracy at thin rims.
+
+Two options are there to repeat experiments: without the skips, and with the other two ways to
+enlarge, the paper's learnt deconvolution and SegNet's unpooling.
+
+All channel counts but the input's and the classes' are multiples of 8, the width of int8 and
+half-precision vector instructions.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from edgeseg.errors import UsageError
+from edgeseg.models.layers import check_size, double_conv, doubling_deconvolution, initialise
+from edgeseg.models.unpooling import unpool
+
+UPSAMPLINGS = ("bilinear", "deconvolution", "unpooling")
+"""Ways of the decoder to enlarge: interpolated, learnt, or back to where the maxima were."""
+
+
+class UNetLite(nn.Module):
+    """U-Net from float (N, in_channels, H, W) to logits (N, num_classes, H, W).
+
+    Height and width are at least :attr:`stride`; multiples of it need no padding anywhere and
+    export to the cleanest graph.
+
+    Args:
+        num_classes: Channels of the logits.
+        in_channels: Channels of the picture.
+        width: Channels at the highest resolution, a multiple of 8 up to 256; doubled by each
+            level down.
+        depth: How often the resolution is halved, 1…6.
+        stem_stride: 2 works at half the resolution throughout and enlarges the logits.
+        skips: Join the encoder's features to the decoder's. Without them fine detail has to
+            pass the lowest resolution, which is what the skips are there to avoid.
+        upsampling: One of :data:`UPSAMPLINGS`. ``unpooling`` takes the places of the maxima
+            from the encoder, also without skips.
+
+    Attributes:
+        stride: Pixels of the picture for one at the lowest resolution.
+        margin: Pixels lost on each side: none.
+
+    Raises:
+        UsageError: An option is out of range.
+    """
+
+    margin = 0
+
+    def __init__(
+        self,
+        num_classes: int,
+        in_channels: int = 3,
+        *,
+        width: int = 16,
+        depth: int = 4,
+        stem_stride: int = 1,
+        skips: bool = True,
+        upsampling: str = "bilinear",
+    ) -> None:
+        super().__init__()
+        if width % 8 or not 8 <= width <= 256:
+            raise UsageError(f"unet-lite: width is a multiple of 8 from 8 to 256, not {width}")
+        if not 1 <= depth <= 6:
+            raise UsageError(f"unet-lite: depth is from 1 to 6, not {depth}")
+        if stem_stride not in (1, 2):
+            raise UsageError(f"unet-lite: stem_stride is 1 or 2, not {stem_stride}")
+        if upsampling not in UPSAMPLINGS:
+            raise UsageError(
+                f"unet-lite: upsampling is {', '.join(UPSAMPLINGS)}, not {upsampling!r}"
+            )
+        self.stride = stem_stride * 2**depth
+        widths = [width * 2**level for level in range(depth + 1)]
+        self.stem = double_conv(in_channels, width, stride=stem_stride)
+        self.down = nn.ModuleList(
+            double_conv(above, below) for above, below in zip(widths, widths[1:], strict=False)
+        )
+        self.up = nn.ModuleList(
+            _Up(below, above, skips, upsampling)
+            for above, below in zip(widths[-2::-1], widths[:0:-1], strict=True)
+        )
+        self.head = nn.Conv2d(width, num_classes, kernel_size=1)
+        initialise(self)
+
+    def forward(self, picture: Tensor) -> Tensor:
+        check_size(picture, self.stride)
+        features = [self.stem(picture)]
+        for block in self.down:
+            features.append(block(functional.max_pool2d(features[-1], 2)))
+        decoded = features.pop()
+        for block in self.up:
+            decoded = block(decoded, features.pop())
+        return _interpolate(self.head(decoded), picture)
+
+
+class _Up(nn.Module):
+    """Narrow, enlarge to the skip's size, join, refine."""
+
+    def __init__(self, below: int, above: int, skips: bool, upsampling: str) -> None:
+        super().__init__()
+        self.skips = skips
+        self.upsampling = upsampling
+        if upsampling == "deconvolution":
+            self.deconvolution = doubling_deconvolution(below, above)
+        else:
+            self.narrow = nn.Conv2d(below, above, kernel_size=1)
+        self.refine = double_conv(2 * above if skips else above, above)
+
+    def forward(self, decoded: Tensor, skip: Tensor) -> Tensor:
+        enlarged = self._enlarge(decoded, skip)
+        joined = torch.cat([skip, enlarged], dim=1) if self.skips else enlarged
+        refined: Tensor = self.refine(joined)
+        return refined
+
+    def _enlarge(self, decoded: Tensor, skip: Tensor) -> Tensor:
+        if self.upsampling == "deconvolution":
+            return _repeat_rim(self.deconvolution(decoded), skip)
+        if self.upsampling == "unpooling":
+            return unpool(self.narrow(decoded), skip)
+        return _interpolate(self.narrow(decoded), skip)
+
+
+def _interpolate(small: Tensor, like: Tensor) -> Tensor:
+    """``small`` at the height and width of ``like``, bilinear with half-pixel centres."""
+    size, target = small.shape[-2:], like.shape[-2:]
+    if size == target:
+        return small
+    if (2 * size[0], 2 * size[1]) == tuple(target):
+        # A constant scale instead of a size: exporters then need no Shape nodes.
+        return functional.interpolate(small, scale_factor=2.0, mode="bilinear")
+    return functional.interpolate(small, size=target, mode="bilinear")
+
+
+def _repeat_rim(doubled: Tensor, like: Tensor) -> Tensor:
+    """Give back the row and the column that pooling drops where a size is odd."""
+    below, right = (a - b for a, b in zip(like.shape[-2:], doubled.shape[-2:], strict=True))
+    if not (below or right):
+        return doubled
+    return functional.pad(doubled, [0, right, 0, below], mode="replicate")

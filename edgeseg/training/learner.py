@@ -1,0 +1,199 @@
+"""What changes from step to step: the network, its running mean, the optimiser."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
+
+from edgeseg.card import ModelCard
+from edgeseg.data.augment import Augment
+from edgeseg.data.loader import Batch
+from edgeseg.errors import NonFiniteOutput
+from edgeseg.models.mirror import same_size
+from edgeseg.training.distributed import Processes
+from edgeseg.training.losses import SegmentationLoss
+from edgeseg.training.recipe import Autocast, Recipe
+from edgeseg.training.schedule import Course
+
+AVERAGE_DECAY = 0.98
+"""What is validated and kept is the running mean of the weights over at most about 50 steps."""
+
+
+@dataclass
+class Learner:
+    """A network in training.
+
+    Attributes:
+        model: The network itself, which checkpoints hold.
+        forward: From pictures to logits of their size, with gradients over all processes.
+        average: Running mean of the network's weights, what is validated and kept.
+        optimizer: AdamW.
+        scaler: Keeps small gradients from vanishing in float16.
+        course: Learning rate of each step.
+        loss: Of the global batch.
+        augment: How pictures vary, None shows them as they are.
+        autocast: Type of the forward pass, None for float32.
+        processes: All that train together.
+        step: Steps done so far.
+    """
+
+    model: nn.Module
+    forward: nn.Module
+    average: AveragedModel
+    optimizer: torch.optim.Optimizer
+    scaler: torch.amp.GradScaler
+    course: Course
+    loss: SegmentationLoss
+    augment: Augment | None
+    autocast: torch.dtype | None
+    processes: Processes
+    step: int = 0
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.model.parameters()).device
+
+    def run_epoch(self, loader: Iterable[Batch], passes: int, epoch: int) -> float:
+        """Learn from all batches, ``passes`` of them a step; returns the mean loss.
+
+        Raises:
+            NonFiniteOutput: The loss is no longer a number.
+        """
+        self.model.train()
+        losses = []
+        batches = iter(loader)
+        while step := [self._prepared(batch) for batch in itertools.islice(batches, passes)]:
+            losses.append(self._learn(step, epoch))
+        return sum(losses) / len(losses)
+
+    def diverged(self, epoch: int, step: Iterable[Batch] = ()) -> NonFiniteOutput:
+        """What to say when a loss or a logit is no number."""
+        rate = self.course.learning_rate(self.step)
+        if not all(bool(torch.isfinite(batch.pictures).all()) for batch in step):
+            reason = "the augmented pictures hold NaN or infinity"
+        elif not all(bool(torch.isfinite(p).all()) for p in self.model.parameters()):
+            reason = f"the last step at a learning rate of {rate:.2g} made the weights infinite"
+        else:
+            reason = f"the logits overflowed at a learning rate of {rate:.2g}"
+        return NonFiniteOutput(
+            f"the training diverged in epoch {epoch}: {reason}",
+            mend="train again with a lower --learning-rate; the best checkpoint so far was kept",
+        )
+
+    def _prepared(self, batch: Batch) -> Batch:
+        batch = batch.to(self.device)
+        if self.augment is not None:
+            batch = self.augment(batch)
+        pictures = batch.pictures.contiguous(memory_format=torch.channels_last)
+        return batch._replace(pictures=pictures, masks=batch.masks.long())
+
+    def _learn(self, step: Sequence[Batch], epoch: int) -> float:
+        """One step of the optimiser on some batches; returns their loss."""
+        self.course.apply(self.optimizer, self.step)
+        self.optimizer.zero_grad(set_to_none=True)
+        labelled = self.loss.labelled(batch.masks for batch in step)
+        total = 0.0
+        for number, batch in enumerate(step, 1):
+            with self._gradients(complete=number == len(step)):
+                loss = self._loss(batch, labelled, passes=len(step))
+                total += float(loss.detach())
+                if not math.isfinite(total):
+                    raise self.diverged(epoch, step)
+                # Gradients are averaged over the processes, and the loss is their sum.
+                self.scaler.scale(loss * self.processes.count).backward()
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.average.update_parameters(self.model)
+        self.step += 1
+        return total
+
+    def _loss(self, batch: Batch, labelled: Tensor, passes: int) -> Tensor:
+        with torch.autocast(self.device.type, self.autocast, enabled=self.autocast is not None):
+            logits = self.forward(batch.pictures)
+        return self.loss(logits, batch.masks, batch.borders, labelled=labelled, passes=passes)
+
+    def _gradients(self, *, complete: bool) -> contextlib.AbstractContextManager[None]:
+        """Processes exchange gradients once a step, when the last pass has added its own."""
+        if complete or self.processes.count == 1:
+            return contextlib.nullcontext()
+        return self.forward.no_sync()  # type: ignore[operator, no-any-return]
+
+
+def make_learner(
+    model: nn.Module,
+    recipe: Recipe,
+    card: ModelCard,
+    *,
+    steps: int,
+    processes: Processes,
+    class_weights: Tensor | None = None,
+) -> Learner:
+    """A learner that has done no step yet.
+
+    Args:
+        model: On the device where it is to be trained.
+        recipe: How it learns.
+        card: What its input and its classes are.
+        steps: Of the whole training.
+        processes: All that train together.
+        class_weights: float32 (C,), None for 1 each.
+
+    Raises:
+        UsageError: The device does not compute in the type that ``recipe.autocast`` names.
+    """
+    device = next(model.parameters()).device
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    augment = None
+    if recipe.augmentation is not None:
+        augment = Augment(card.input, recipe.augmentation, card.classes.ignore).to(device)
+    weights = None if class_weights is None else class_weights.to(device)
+    autocast = autocast_type(recipe.autocast, device)
+    return Learner(
+        model=model,
+        forward=processes.wrap(same_size(model)),
+        # Batch statistics of a few pictures jump from step to step; averaged with the weights
+        # they make validation steady.
+        average=AveragedModel(model, avg_fn=_average, use_buffers=True),
+        optimizer=torch.optim.AdamW(trained, weight_decay=recipe.weight_decay),
+        scaler=torch.amp.GradScaler(device.type, enabled=autocast is torch.float16),
+        course=Course(recipe, steps),
+        loss=SegmentationLoss(card.classes.ignore, recipe.dice, weights, processes.total),
+        augment=augment,
+        autocast=autocast,
+        processes=processes,
+    )
+
+
+def autocast_type(autocast: Autocast, device: torch.device) -> torch.dtype | None:
+    """The type of the forward pass on a device, None for float32.
+
+    Raises:
+        UsageError: The device does not know it.
+    """
+    if autocast == "bf16":
+        return torch.bfloat16
+    if autocast == "fp16":
+        return torch.float16
+    return torch.bfloat16 if autocast == "auto" and _native_bfloat16(device) else None
+
+
+def _native_bfloat16(device: torch.device) -> bool:
+    """Whether bfloat16 is faster than float32: emulated, it is several times slower."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    capabilities: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
+    return any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+
+
+def _average(mean: Tensor, weights: Tensor, steps: Tensor | int) -> Tensor:
+    """Running mean over a window that grows, so that a short training is not left behind."""
+    decay = min(AVERAGE_DECAY, (1 + int(steps)) / (10 + int(steps)))
+    return mean + (weights - mean) * (1 - decay)

@@ -1,0 +1,71 @@
+"""The course of the learning rate: plain functions of how far the training has come."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+
+from edgeseg.training.recipe import Recipe
+
+WARM_UP = 0.2
+"""Share of a one-cycle training in which the learning rate rises."""
+POWER = 0.9
+"""Of the polynomial schedule; 0.9 as in ParseNet and DeepLab."""
+BETA1, BETA1_AT_PEAK, BETA1_AT_REST = 0.9, 0.85, 0.95
+"""First-moment decay of AdamW: constant, or against the learning rate in a one-cycle."""
+
+
+@dataclass(frozen=True)
+class Course:
+    """Learning rate and momentum at each step of a training.
+
+    A function of the step alone, so that a resumed training needs to know nothing else.
+
+    Attributes:
+        recipe: Names the schedule and its peak.
+        steps: Steps of the whole training.
+    """
+
+    recipe: Recipe
+    steps: int
+
+    def learning_rate(self, step: int) -> float:
+        """The rate for step 0, 1, 2 …; after the last step, what it has come to.
+
+        ``one-cycle``: from a 25th of the peak up, then down to next to nothing along cosines;
+        Smith and Topin, "Super-Convergence" (2018). ``poly``: ``(1 - progress) ** 0.9``; Liu,
+        Rabinovich and Berg, "ParseNet" (2015). ``cosine``: half a wave without restarts;
+        Loshchilov and Hutter, "SGDR" (ICLR 2017).
+        """
+        peak, progress = self.recipe.learning_rate, step / self.steps
+        if self.recipe.schedule == "poly":
+            return float(peak * max(0.0, 1 - progress) ** POWER)
+        if self.recipe.schedule == "cosine":
+            return _cosine(peak, 0, min(1.0, progress))
+        start = peak / 25
+        return self._cycle(step, start, peak, start / 1e4)
+
+    def beta1(self, step: int) -> float:
+        """AdamW's first-moment decay: low where a one-cycle's learning rate is high."""
+        if self.recipe.schedule != "one-cycle":
+            return BETA1
+        return self._cycle(step, BETA1_AT_REST, BETA1_AT_PEAK, BETA1_AT_REST)
+
+    def apply(self, optimizer: torch.optim.Optimizer, step: int) -> None:
+        """Set the optimiser of AdamW's kind up for step 0, 1, 2 …."""
+        for group in optimizer.param_groups:
+            group["lr"] = self.learning_rate(step)
+            group["betas"] = (self.beta1(step), group["betas"][1])
+
+    def _cycle(self, step: int, start: float, peak: float, end: float) -> float:
+        # The turn may fall between two steps, or before the first, as in torch's OneCycleLR.
+        turn = WARM_UP * (self.steps + 1) - 1
+        if step < turn:
+            return _cosine(start, peak, step / turn)
+        return _cosine(peak, end, min(1.0, (step - turn) / (self.steps - turn)))
+
+
+def _cosine(start: float, end: float, progress: float) -> float:
+    return end + (start - end) / 2 * (1 + math.cos(math.pi * progress))

@@ -1,0 +1,110 @@
+"""What a training needs before its first step: pictures, a card, a network."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from edgeseg import __version__
+from edgeseg.card import ClassMap, InputSpec, ModelCard
+from edgeseg.data.folders import Split, read_split
+from edgeseg.data.instances import with_boundary
+from edgeseg.data.loader import MEMORY_LIMIT
+from edgeseg.errors import DatasetError, UsageError
+from edgeseg.evaluation import Labelled, check_classes, read
+from edgeseg.models import build, default_options
+from edgeseg.models.pretrained import load_imagenet, load_pretrained
+from edgeseg.training.predictor import TorchEngine
+from edgeseg.training.recipe import TrainConfig
+
+log = logging.getLogger(__name__)
+
+
+def read_splits(config: TrainConfig) -> tuple[Split, Split]:
+    """``train`` and ``val``.
+
+    Raises:
+        DatasetError: There is only one split, or the recipe needs objects and a picture of
+            ``train`` has none.
+        UsageError: A boundary class is asked for where masks say what is which.
+        ArtifactError: As :func:`edgeseg.data.folders.read_split`.
+    """
+    training, validation = (read_split(config.data, name) for name in ("train", "val"))
+    if not training.name:
+        raise DatasetError(
+            f"{config.data}: expected the folders train and val, found one split without a name",
+            mend="set some pictures aside: DIR/train/{images,masks} and DIR/val/{images,masks}",
+        )
+    missing = [sample.image for sample in training if sample.instances is None]
+    if missing and config.recipe.objects.needed:
+        raise DatasetError(
+            f"{missing[0]}: expected a map of its objects, which border weights and parting "
+            "objects that touch need, found only a mask of classes",
+            mend="put PNGs with one id an object into train/instances/, or leave both out",
+        )
+    if config.recipe.touching == "boundary" and any(s.mask for s in (*training, *validation)):
+        raise UsageError(
+            f"{config.data}: a boundary class is made of objects, and here masks/ has the say",
+            mend="take --touching gap, or leave masks/ away",
+        )
+    return training, validation
+
+
+def make_card(config: TrainConfig, classes: ClassMap) -> ModelCard:
+    """The card of the network to be trained; raises UsageError for a bad architecture or size."""
+    if config.recipe.touching == "boundary":
+        classes = with_boundary(classes)
+    grey = config.color == "gray"
+    statistics = {"mean": (0.449,), "std": (0.226,)} if grey else {}
+    height, width = config.size
+    try:
+        spec = InputSpec.model_validate(
+            {"height": height, "width": width, "color": config.color, "resize": config.resize}
+            | statistics
+        )
+    except ValueError as error:
+        raise UsageError(f"size, color or resize is not valid: {error}") from error
+    with torch.device("meta"):
+        build(config.arch, len(classes), spec.channels, **config.options)
+    return ModelCard(
+        name=config.run.resolve().name,
+        arch=config.arch,
+        options=default_options(config.arch) | config.options,
+        classes=classes,
+        input=spec,
+        dataset=config.data.resolve().name,
+        edgeseg_version=__version__,
+    )
+
+
+def fresh_network(config: TrainConfig, card: ModelCard) -> nn.Module:
+    """The network of the card on the CPU, with the weights it is to start from."""
+    model = build(card.arch, len(card.classes), card.input.channels, **card.options)
+    if config.weights is not None:
+        copied = load_pretrained(model, config.weights)
+        log.info("took %d tensors from %s", len(copied), config.weights)
+    elif config.pretrained is not None:
+        log.info("took %d tensors of ImageNet weights", len(load_imagenet(model)))
+    return model
+
+
+def held_out(engine: TorchEngine, split: Split) -> Iterable[Labelled]:
+    """The validation pictures: decoded once if they fit into memory, else at each epoch."""
+    check_classes(engine, split)
+    first = read(split.samples[0], engine)
+    if len(split) * (first[0].nbytes + first[1].nbytes) <= MEMORY_LIMIT:
+        return [read(sample, engine) for sample in split]
+    return _Rereading(engine, split)
+
+
+@dataclass(frozen=True)
+class _Rereading:
+    engine: TorchEngine
+    split: Split
+
+    def __iter__(self) -> Iterator[Labelled]:
+        return (read(sample, self.engine) for sample in self.split)

@@ -1,0 +1,202 @@
+"""Where a training stands, so that it can go on: tensors and JSON, no pickle.
+
+``RUN/state.safetensors`` holds the weights as they are trained, their running mean, the moments
+of AdamW, and in its header what else there is to know. The random numbers of an epoch come from
+the seed and the number of the epoch alone, so none of their state has to be kept. When the
+training has ended the tensors go, and the header stays.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from edgeseg.artifacts import write_atomic
+from edgeseg.data.folders import Split
+from edgeseg.documents import Document, parse
+from edgeseg.errors import CorruptArtifact, MismatchedArtifact, RuntimeMissing
+from edgeseg.training.learner import Learner
+from edgeseg.training.recipe import TrainConfig
+
+try:
+    from safetensors import SafetensorError, safe_open
+    from safetensors.torch import save as serialize
+except ModuleNotFoundError as error:
+    raise RuntimeMissing(
+        "training keeps its state with safetensors, which is not installed",
+        mend="pip install 'edgeseg[train]'",
+    ) from error
+
+STATE = "state.safetensors"
+STATE_KEY = "edgeseg.training"
+_OF_THE_MACHINE = ("data", "run", "resume", "tensorboard", "threads")
+"""Fields of a configuration that may differ when a training goes on."""
+
+
+@dataclass(frozen=True)
+class EpochStats:
+    """One epoch: mean training loss, learning rate at its end, metrics on ``val``, wall seconds."""
+
+    epoch: int
+    loss: float
+    learning_rate: float
+    mean_iou: float
+    pixel_accuracy: float
+    seconds: float
+
+
+class TrainingState(Document):
+    """What the header says.
+
+    Attributes:
+        config: The configuration, one value a field, and a digest of the training pictures.
+        history: The epochs that have ended.
+        step: Steps done.
+        scaler: State of the gradient scaler, empty unless the forward pass is float16.
+    """
+
+    schema_version: Literal[1] = 1
+    config: dict[str, Any]
+    history: tuple[EpochStats, ...] = ()
+    step: int = 0
+    scaler: dict[str, int | float] = Field(default_factory=dict)
+
+    @property
+    def best(self) -> float:
+        """Highest mean IoU so far."""
+        return max((stats.mean_iou for stats in self.history), default=-1.0)
+
+    def after(self, stats: EpochStats, learner: Learner) -> TrainingState:
+        """The state when one more epoch has ended."""
+        return self.model_copy(
+            update={
+                "history": (*self.history, stats),
+                "step": learner.step,
+                "scaler": learner.scaler.state_dict(),
+            }
+        )
+
+
+def describe(config: TrainConfig, split: Split) -> dict[str, Any]:
+    """All that must be the same for a training to go on, as JSON values, one name a value."""
+    names = "\n".join(sample.image.name for sample in split)
+    values = dataclasses.asdict(config)
+    values = {key: value for key, value in values.items() if key not in _OF_THE_MACHINE}
+    if config.weights is not None:
+        values["weights"] = config.weights.name
+    values["pictures"] = hashlib.sha256(names.encode()).hexdigest()[:16]
+    flat: dict[str, Any] = json.loads(json.dumps(dict(_flattened(values))))
+    return flat
+
+
+def save_state(run: Path, state: TrainingState, learner: Learner | None) -> None:
+    """Write where the training stands, whole or not at all; without a learner, that it ended."""
+    tensors = {} if learner is None else _tensors(learner)
+    data = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+    write_atomic(run / STATE, serialize(data, metadata={STATE_KEY: state.to_json()}))
+
+
+def load_state(run: Path, config: dict[str, Any]) -> TrainingState | None:
+    """What the header in ``run`` says, None where there is no state.
+
+    Raises:
+        CorruptArtifact: It is no state of a training.
+        MismatchedArtifact: It is of a training with another configuration.
+    """
+    path = run / STATE
+    if not path.exists():
+        return None
+    try:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            metadata = file.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        raise _unreadable(path, error) from error
+    if STATE_KEY not in metadata:
+        raise _unreadable(path, f"no {STATE_KEY} in its header")
+    state = parse(TrainingState, metadata[STATE_KEY], str(path))
+    for name in sorted(state.config.keys() | config.keys()):
+        before, now = state.config.get(name), config.get(name)
+        if before != now:
+            raise MismatchedArtifact(
+                f"{path}: the training was begun with {name} {before!r}, now it is {now!r}",
+                mend="resume with the options it was begun with, or choose another --run",
+            )
+    return state
+
+
+def restore(run: Path, state: TrainingState, learner: Learner) -> None:
+    """Put a fresh learner where the training in ``run`` stood.
+
+    Raises:
+        CorruptArtifact: The tensors are not those of this network.
+    """
+    path = run / STATE
+    try:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
+        learner.model.load_state_dict(_below("model.", tensors))
+        learner.average.load_state_dict(_below("average.", tensors))
+        _restore_moments(learner, _below("optimizer.", tensors))
+    except (SafetensorError, OSError, RuntimeError, KeyError) as error:
+        raise _unreadable(path, error) from error
+    if state.scaler:
+        learner.scaler.load_state_dict(dict(state.scaler))
+    learner.step = state.step
+
+
+def _tensors(learner: Learner) -> dict[str, Tensor]:
+    moments = learner.optimizer.state_dict()["state"]
+    return {
+        **{f"model.{name}": value for name, value in learner.model.state_dict().items()},
+        **{f"average.{name}": value for name, value in learner.average.state_dict().items()},
+        **{
+            f"optimizer.{index}.{name}": value
+            for index, values in moments.items()
+            for name, value in values.items()
+        },
+    }
+
+
+def _restore_moments(learner: Learner, tensors: dict[str, Tensor]) -> None:
+    optimizer = learner.optimizer
+    (group,) = optimizer.param_groups
+    for index, parameter in enumerate(group["params"]):
+        for name in ("step", "exp_avg", "exp_avg_sq"):
+            value = tensors[f"{index}.{name}"]
+            if name != "step":
+                # Laid out in memory as the weights, else the optimiser takes a slower path.
+                value = torch.empty_like(parameter).copy_(value)
+            optimizer.state[parameter][name] = value
+
+
+def _below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {
+        name.removeprefix(prefix): value
+        for name, value in tensors.items()
+        if name.startswith(prefix)
+    }
+
+
+def _flattened(values: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    pairs: list[tuple[str, Any]] = []
+    for key, value in values.items():
+        if isinstance(value, dict):
+            pairs += _flattened(value, f"{prefix}{key}.")
+        else:
+            pairs.append((prefix + key, value))
+    return pairs
+
+
+def _unreadable(path: Path, reason: object) -> CorruptArtifact:
+    return CorruptArtifact(
+        f"{path}: not the state of a training ({reason})",
+        mend="begin again with `edgeseg train --overwrite`",
+    )

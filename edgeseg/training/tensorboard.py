@@ -1,0 +1,68 @@
+"""Scalars and a prediction an epoch, for those who watch a training with TensorBoard.
+
+::
+
+    edgeseg train --data data --tensorboard
+    tensorboard --logdir runs
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from edgeseg.errors import RuntimeMissing
+from edgeseg.evaluation import Labelled
+from edgeseg.training.plots import panels
+from edgeseg.training.predictor import TorchEngine
+from edgeseg.training.recipe import TrainConfig
+from edgeseg.training.state import EpochStats
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
+
+
+class Board:
+    """Event files in the run's folder; make it with :func:`open_board`."""
+
+    def __init__(self, writer: SummaryWriter) -> None:
+        self._writer = writer
+
+    def add(self, stats: EpochStats, engine: TorchEngine, pair: Labelled) -> None:
+        """Write an epoch: its figures, and one held-out picture beside truth and prediction."""
+        scalars = {
+            "train/loss": stats.loss,
+            "train/learning_rate": stats.learning_rate,
+            "val/mean_iou": stats.mean_iou,
+            "val/pixel_accuracy": stats.pixel_accuracy,
+        }
+        for name, value in scalars.items():
+            self._writer.add_scalar(name, value, stats.epoch)
+        shown = np.hstack(panels(engine, pair))[..., ::-1]
+        self._writer.add_image("val/prediction", shown.copy(), stats.epoch, dataformats="HWC")
+        self._writer.flush()
+
+    def close(self) -> None:
+        """End the event file."""
+        self._writer.close()
+
+
+def open_board(config: TrainConfig, epochs_done: int) -> Board | None:
+    """The board that the configuration asks for, None where it asks for none.
+
+    A resumed training writes over what an epoch that was cut short may have left.
+
+    Raises:
+        RuntimeMissing: TensorBoard is asked for and not installed.
+    """
+    if not config.tensorboard:
+        return None
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise RuntimeMissing(
+            f"--tensorboard needs TensorBoard, which is not installed ({error})",
+            mend="pip install 'edgeseg[train]', or leave --tensorboard out",
+        ) from error
+    return Board(SummaryWriter(str(config.run), purge_step=epochs_done + 1))

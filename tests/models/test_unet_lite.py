@@ -1,0 +1,112 @@
+"""UNetLite: its size, its receptive field, and a graph without surprises."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from edgeseg.models import build
+from edgeseg.models.unet_lite import UPSAMPLINGS
+
+
+def parameters(network: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+def test_two_million_parameters_at_most() -> None:
+    with torch.device("meta"):
+        assert 1_700_000 < parameters(build("unet-lite", 2)) <= 2_000_000
+
+
+def test_channels_are_multiples_of_eight() -> None:
+    network = build("unet-lite", 3, width=8)
+    inner = [layer for layer in network.modules() if isinstance(layer, nn.Conv2d)][:-1]
+    assert all(layer.out_channels % 8 == 0 for layer in inner)
+    assert not any(isinstance(layer, nn.ConvTranspose2d) for layer in network.modules())
+
+
+def _operators(network: nn.Module, size: tuple[int, int]) -> list[str]:
+    program = torch.export.export(network.eval(), (torch.zeros(1, 3, *size),))
+    return [str(node.target) for node in program.graph.nodes if node.op == "call_function"]
+
+
+def test_divisible_sizes_neither_crop_nor_pad() -> None:
+    """Only convolutions, pooling, upsampling by a constant and joining reach an exporter."""
+    network = build("unet-lite", 2, width=8, depth=2, stem_stride=2)
+    kinds = {name.split(".")[1] for name in _operators(network, (32, 48))}
+    assert kinds == {*("conv2d", "batch_norm", "relu_", "max_pool2d", "upsample_bilinear2d", "cat")}
+
+
+@pytest.mark.parametrize("stem_stride", [1, 2])
+def test_looks_far_and_stays_in_place(stem_stride: int) -> None:
+    """A bright pixel moves the logits around itself, and far away through the lower levels."""
+    torch.manual_seed(0)
+    network = build("unet-lite", 2, width=8, depth=3, stem_stride=stem_stride).eval()
+    picture = torch.zeros(1, 3, 96, 96)
+    lit = picture.clone()
+    lit[..., 40, 56] = 50
+    with torch.inference_mode():
+        change: Tensor = (network(lit) - network(picture)).abs().sum(dim=1)[0]
+    row, column = divmod(int(change.argmax()), 96)
+    assert abs(row - 40) <= 4
+    assert abs(column - 56) <= 4
+    assert bool((change[40, 16:96:8] > 0).all())
+
+
+@pytest.mark.parametrize("upsampling", ["bilinear", "deconvolution"])
+def test_he_initialisation_keeps_the_scale(upsampling: str) -> None:
+    torch.manual_seed(0)
+    network = build("unet-lite", 2, upsampling=upsampling)
+    for name, weight in network.state_dict().items():
+        if weight.ndim == 4 and weight.numel() > 2000:
+            # A deconvolution of stride 2 reads one pixel of each channel, and stores them first.
+            fan_in = weight.shape[0] if "deconvolution" in name else weight[0].numel()
+            assert float(weight.std()) == pytest.approx((2 / fan_in) ** 0.5, rel=0.1), name
+
+
+@pytest.mark.parametrize("upsampling", UPSAMPLINGS)
+@pytest.mark.parametrize("skips", [True, False])
+@pytest.mark.parametrize("size", [(32, 48), (33, 47)])
+def test_every_decoder_learns_and_keeps_the_size(
+    upsampling: str, skips: bool, size: tuple[int, int]
+) -> None:
+    torch.manual_seed(0)
+    network = build("unet-lite", 2, width=8, depth=2, skips=skips, upsampling=upsampling)
+    logits = network(torch.rand(2, 3, *size))
+    assert logits.shape == (2, 2, *size)
+    logits.square().sum().backward()
+    for name, parameter in network.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.abs().sum() > 0, name
+
+
+@pytest.mark.parametrize("upsampling", ["bilinear", "deconvolution"])
+def test_without_skips_all_passes_the_lowest_resolution(upsampling: str) -> None:
+    """A lowest level that says nothing leaves nothing of the picture, but for the skips."""
+
+    def sees_the_picture(*, skips: bool) -> bool:
+        torch.manual_seed(0)
+        network = build("unet-lite", 2, width=8, depth=2, skips=skips, upsampling=upsampling)
+        network.eval().down[-1].register_forward_hook(lambda _, __, low: low * 0)  # type: ignore[index,operator,union-attr]
+        with torch.inference_mode():
+            one, other = network(torch.rand(2, 3, 32, 32))
+        return not torch.equal(one, other)
+
+    assert sees_the_picture(skips=True)
+    assert not sees_the_picture(skips=False)
+
+
+def test_an_odd_rim_is_repeated_not_blank() -> None:
+    """Where pooling drops the last row, the deconvolution's last one stands in for it."""
+    torch.manual_seed(0)
+    network = build("unet-lite", 2, width=8, depth=1, upsampling="deconvolution").eval()
+    joined: list[Tensor] = []
+    network.up[0].refine.register_forward_pre_hook(  # type: ignore[index,union-attr]
+        lambda _, inputs: joined.append(inputs[0][:, 8:])
+    )
+    with torch.inference_mode():
+        network(torch.rand(1, 3, 7, 9))
+    assert torch.equal(joined[0][..., 6, :], joined[0][..., 5, :])
+    assert torch.equal(joined[0][..., 8], joined[0][..., 7])
+    assert not torch.equal(joined[0][..., 5, :], joined[0][..., 4, :])

@@ -1,0 +1,110 @@
+"""``edgeseg train``: its options reach the training, which goes on where it was told to."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from safetensors import safe_open
+
+SMALL = ("--size", "48x32", "--width", "8", "--depth", "1", "--epochs", "2", "--threads", "1")
+OPTIONS = {
+    "--augment": "any",
+    "--crop": "32x32",
+    "--batch-size": "3",
+    "--accumulate": "2",
+    "--learning-rate": "0.002",
+    "--schedule": "poly",
+    "--autocast": "bf16",
+    "--class-weights": "median-frequency",
+    "--dice": "0.5",
+    "--border-weight": "8",
+    "--border-sigma": "3",
+    "--touching": "gap",
+    "--seed": "7",
+}
+EXPECTED = {
+    "arch": "unet-lite",
+    "size": [32, 48],
+    "seed": 7,
+    "options.width": 8,
+    "recipe.epochs": 2,
+    "recipe.batch_size": 3,
+    "recipe.accumulate": 2,
+    "recipe.learning_rate": 0.002,
+    "recipe.schedule": "poly",
+    "recipe.autocast": "bf16",
+    "recipe.class_weights": "median-frequency",
+    "recipe.dice": 0.5,
+    "recipe.border_weight": 8.0,
+    "recipe.border_sigma": 3.0,
+    "recipe.touching": "gap",
+    "recipe.augmentation.orientation": "any",
+    "recipe.augmentation.crop": [32, 32],
+    "recipe.augmentation.elastic": True,
+}
+
+
+def test_every_option_reaches_the_training(edgeseg: Any, small_data: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    options = [text for pair in OPTIONS.items() for text in pair]
+    line = ("train", "--data", small_data, "--run", run, *SMALL, *options, "--elastic", "--json")
+    outcome = edgeseg(*line, "--tensorboard")
+    assert outcome.code == 0, outcome.err
+    with safe_open(run / "state.safetensors", "pt") as file:
+        config = json.loads(file.metadata()["edgeseg.training"])["config"]
+    assert {key: config[key] for key in EXPECTED} == EXPECTED
+    assert list(run.glob("events.out.tfevents*"))
+    assert "class weights: background" in outcome.err
+
+    again = edgeseg(*line, "--resume")
+    assert again.code == 0, again.err
+    assert again.document["val_mean_iou"] == outcome.document["val_mean_iou"]
+    assert "nothing is left to do" in again.err
+    other = edgeseg(*line, "--resume", "--dice", "1")
+    assert other.code == 3
+    assert "recipe.dice 0.5, now it is 1.0" in other.err
+    assert edgeseg(*line).code == 2  # it holds a run
+
+
+def test_overwriting_leaves_nothing_to_resume(
+    edgeseg: Any, small_data: Path, tmp_path: Path
+) -> None:
+    """Else a training would go on from the state of the one that it replaced."""
+    for name in ("state.safetensors", "last.safetensors", "model.onnx", "events.out.tfevents.1"):
+        (tmp_path / name).write_bytes(b"of an earlier run")
+    outcome = edgeseg("train", "--data", small_data / "none", "--run", tmp_path, "--overwrite")
+    assert outcome.code == 2
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("says", "options"),
+    [
+        ("--resume goes on", ("--resume",)),
+        ("--resume goes on", ("--resume", "--overwrite", "--run", "x")),
+        ("--crop and --elastic", ("--augment", "none", "--crop", "32x32")),
+        ("--crop and --elastic", ("--augment", "none", "--elastic")),
+        ("--augment takes upright, any, none", ("--augment", "sideways")),
+        ("--schedule takes", ("--schedule", "step")),
+        ("--autocast takes", ("--autocast", "fp8")),
+        ("--class-weights takes", ("--class-weights", "inverse")),
+        ("--touching takes", ("--touching", "apart")),
+        ("--pretrained takes imagenet", ("--pretrained", "coco")),
+        ("two beginnings", ("--pretrained", "imagenet", "--weights", "w.pth")),
+    ],
+)
+def test_refused_options(
+    edgeseg: Any,
+    small_data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    says: str,
+    options: tuple[str, ...],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    outcome = edgeseg("train", "--data", small_data, *SMALL, *options)
+    assert outcome.code == 2
+    assert says in outcome.err

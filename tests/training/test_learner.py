@@ -1,0 +1,130 @@
+"""Steps of a learner: passes that make one batch, types of the forward pass, its state."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from edgeseg.card import ClassMap, InputSpec, ModelCard
+from edgeseg.data.loader import Batch
+from edgeseg.models import build
+from edgeseg.training.distributed import Processes
+from edgeseg.training.learner import Learner, autocast_type, make_learner
+from edgeseg.training.recipe import Autocast, Recipe
+from edgeseg.training.state import TrainingState, restore, save_state
+
+CPU = torch.device("cpu")
+# No BatchNorm and no dropout: what looks at more than one picture would tell the passes apart.
+OPTIONS: dict[str, bool | int | float | str] = {"width": 8, "depth": 1, "dropout": 0.0}
+CARD = ModelCard(
+    name="t",
+    arch="unet",
+    options=OPTIONS,
+    classes=ClassMap.model_validate({"names": ("a", "b")}),
+    input=InputSpec(height=24, width=32),
+)
+
+
+def learner(recipe: Recipe, steps: int = 6) -> Learner:
+    torch.manual_seed(0)
+    model = build("unet", 2, **OPTIONS)
+    return make_learner(model, recipe, CARD, steps=steps, processes=Processes())
+
+
+def pictures(count: int, seed: int = 0) -> Batch:
+    generator = torch.Generator().manual_seed(seed)
+    blocks = torch.rand(count, 1, 3, 4, generator=generator) > 0.5
+    masks = blocks.repeat_interleave(8, 2).repeat_interleave(8, 3)[:, 0].to(torch.uint8)
+    values = masks[:, None] + torch.randn(count, 3, 24, 32, generator=generator) / 4
+    masks[0, :12] = 255  # labels are spread unevenly over the passes
+    return Batch(values, masks, torch.rand(count, 24, 32, generator=generator))
+
+
+def split(batch: Batch, size: int) -> list[Batch]:
+    parts = zip(*(part.split(size) for part in batch if part is not None), strict=True)
+    return [Batch(*part) for part in parts]
+
+
+def difference(one: nn.Module, other: nn.Module) -> float:
+    pairs = zip(one.parameters(), other.parameters(), strict=True)
+    return max(float((mine - theirs).detach().abs().max()) for mine, theirs in pairs)
+
+
+def test_passes_make_one_large_batch() -> None:
+    recipe = Recipe(augmentation=None, dice=0)
+    whole, parts, apart = (learner(recipe) for _ in range(3))
+    batches = [pictures(6, seed) for seed in range(3)]
+    for epoch, batch in enumerate(batches, 1):
+        expected = whole.run_epoch([batch], 1, epoch)
+        assert parts.run_epoch(split(batch, 2), 3, epoch) == pytest.approx(expected, rel=1e-5)
+    apart.run_epoch([part for batch in batches for part in split(batch, 2)], 1, 1)
+    assert (whole.step, parts.step, apart.step) == (3, 3, 9)
+    # AdamW divides by the size of the gradient, so roundings of tiny ones are seen.
+    assert difference(whole.model, parts.model) < 1e-5
+    assert difference(whole.model, apart.model) > 1e-3
+
+
+def test_it_learns_in_every_type() -> None:
+    batch = pictures(1)
+    for autocast in ("off", "bf16", "fp16"):
+        recipe = Recipe(augmentation=None, autocast=autocast, learning_rate=1e-2, schedule="cosine")
+        one = learner(recipe, steps=10)
+        losses = [one.run_epoch([batch], 1, epoch) for epoch in range(1, 11)]
+        assert losses[-1] < 0.8 * losses[0], (autocast, losses)
+        assert all(parameter.dtype == torch.float32 for parameter in one.model.parameters())
+
+
+def test_the_type_is_that_of_the_forward_pass() -> None:
+    seen: list[torch.dtype] = []
+    for autocast in ("off", "bf16", "fp16"):
+        one = learner(Recipe(augmentation=None, autocast=autocast))
+        one.model.register_forward_hook(lambda *values: seen.append(values[-1].dtype))
+        one.run_epoch([pictures(2)], 1, 1)
+    assert seen == [torch.float32, torch.bfloat16, torch.float16]
+
+
+def test_float16_that_overflows_costs_a_step_and_not_the_weights() -> None:
+    """Gradients of a scale of 2**60 are infinite: the step is left out and the scale halved."""
+    one = learner(Recipe(augmentation=None, autocast="fp16"))
+    before = [parameter.detach().clone() for parameter in one.model.parameters()]
+    one.scaler.load_state_dict(one.scaler.state_dict() | {"scale": 2.0**60})
+    one.run_epoch([pictures(2)], 1, 1)
+    assert one.scaler.get_scale() == 2.0**59
+    assert all(torch.equal(a, b) for a, b in zip(before, one.model.parameters(), strict=True))
+
+
+def test_autocast_is_automatic_only_where_bfloat16_is_native(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    found = {"avx512_bf16": False}
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: found, raising=False)
+    assert autocast_type("auto", CPU) is None
+    found["avx512_bf16"] = True
+    assert autocast_type("auto", CPU) is torch.bfloat16
+    assert autocast_type("off", CPU) is None
+
+
+@pytest.mark.parametrize("autocast", ["off", "bf16", "fp16"])
+def test_a_restored_learner_goes_on_to_the_bit(autocast: Autocast, tmp_path: Path) -> None:
+    recipe = Recipe(augmentation=None, autocast=autocast)
+    batches = [pictures(2, seed) for seed in range(4)]
+    straight, first, second = (learner(recipe) for _ in range(3))
+    straight.run_epoch(batches, 1, 1)
+    first.run_epoch(batches[:2], 1, 1)
+    state = TrainingState(config={}, step=first.step, scaler=first.scaler.state_dict())
+    save_state(tmp_path, state, first)
+    restore(tmp_path, state, second)
+    second.run_epoch(batches[2:], 1, 2)
+
+    def tensors(one: Learner) -> dict[str, Tensor]:
+        return one.model.state_dict() | {
+            f"average.{name}": value for name, value in one.average.state_dict().items()
+        }
+
+    expected, found = tensors(straight), tensors(second)
+    assert all(torch.equal(value, found[name]) for name, value in expected.items())
+    assert second.scaler.state_dict() == straight.scaler.state_dict()
+    assert not all(torch.equal(value, tensors(first)[name]) for name, value in expected.items())

@@ -1,0 +1,84 @@
+"""TensorBoard: what is in the event files, read back by TensorBoard itself."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgeseg.card import ClassMap, InputSpec, ModelCard
+from edgeseg.errors import RuntimeMissing
+from edgeseg.models import build
+from edgeseg.training.predictor import TorchEngine
+from edgeseg.training.recipe import TrainConfig
+from edgeseg.training.state import EpochStats
+from edgeseg.training.tensorboard import open_board
+
+CARD = ModelCard(
+    name="t",
+    arch="unet-lite",
+    options={"width": 8, "depth": 1},
+    classes=ClassMap.model_validate({"names": ("a", "b")}),
+    input=InputSpec(height=16, width=24),
+)
+PAIR = (np.full((20, 30, 3), 90, np.uint8), np.eye(20, 30, dtype=np.uint8))
+
+
+@pytest.fixture
+def engine() -> TorchEngine:
+    return TorchEngine(build("unet-lite", 2, width=8, depth=1), CARD, Path("model.safetensors"))
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> TrainConfig:
+    return TrainConfig(Path("data"), tmp_path / "run", tensorboard=True)
+
+
+def epoch(number: int) -> EpochStats:
+    return EpochStats(number, 1 / number, 1e-3 * number, 0.1 * number, 0.2 * number, 1.5)
+
+
+def test_a_resumed_training_writes_on_where_the_last_whole_epoch_ended(
+    config: TrainConfig, engine: TorchEngine
+) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    for done, numbers in ((0, (1, 2, 3)), (2, (3, 4))):
+        board = open_board(config, done)
+        assert board is not None
+        for number in numbers:
+            board.add(epoch(number), engine, PAIR)
+        board.close()
+    events = EventAccumulator(str(config.run))
+    events.Reload()
+    for name, value in (
+        ("train/loss", lambda stats: stats.loss),
+        ("train/learning_rate", lambda stats: stats.learning_rate),
+        ("val/mean_iou", lambda stats: stats.mean_iou),
+        ("val/pixel_accuracy", lambda stats: stats.pixel_accuracy),
+    ):
+        scalars = events.Scalars(name)
+        assert [event.step for event in scalars] == [1, 2, 3, 4]
+        expected = [value(epoch(number)) for number in range(1, 5)]
+        assert [event.value for event in scalars] == pytest.approx(expected, rel=1e-6)
+    (shown, *_) = events.Images("val/prediction")
+    assert (shown.width, shown.height) == (3 * 30, 20)
+
+
+def test_without_tensorboard_it_says_what_to_install(
+    config: TrainConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in [name for name in sys.modules if name.startswith("torch.utils.tensorboard")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "tensorboard", None)
+    with pytest.raises(RuntimeMissing, match="not installed") as caught:
+        open_board(config, 0)
+    assert "edgeseg[train]" in (caught.value.mend or "")
+
+
+def test_it_writes_nothing_unless_asked(config: TrainConfig) -> None:
+    assert open_board(dataclasses.replace(config, tensorboard=False), 0) is None
+    assert not config.run.exists()
