@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,11 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeseg.artifacts import write_atomic
+from edgeseg.card import InputSpec
 from edgeseg.console import Track, silent
 from edgeseg.data.folders import load_image
 from edgeseg.engines.base import Engine
 from edgeseg.errors import UsageError
 from edgeseg.ops.overlay import class_areas, draw_legend, overlay
+from edgeseg.ops.preprocess import preprocess
+from edgeseg.tiling import predict_tiled
+
+_GRID = 32  # The coarsest resolution of a network here, in pixels, with default options.
 
 
 @dataclass(frozen=True)
@@ -33,6 +38,7 @@ def segment_files(
     pictures: Iterable[Path],
     out: Path,
     *,
+    segment: Callable[[NDArray[np.uint8]], NDArray[np.uint8]] | None = None,
     opacity: float = 0.5,
     track: Track = silent,
 ) -> list[Segmented]:
@@ -40,19 +46,78 @@ def segment_files(
 
     The label map holds class ids, uint8 at the picture's own size.
 
+    Args:
+        engine: The network.
+        pictures: Files.
+        out: Folder, made where there is none.
+        segment: From a picture as OpenCV reads it to its label map; None is ``engine.segment``,
+            and :func:`segment_tiled` is the other way.
+        opacity: Of the overlay.
+        track: Progress, one item a picture.
+
     Raises:
         DatasetError: A picture cannot be read.
         UsageError: Two pictures have the same name, or ``out`` cannot be written.
     """
     pictures = list(pictures)
     _refuse_equal_names(pictures)
+    segment = segment or engine.segment
     engine.warm_up()
     results = []
     for path in track(pictures, "segmenting", len(pictures)):
         image = load_image(path)
-        labels = engine.segment(image)
+        labels = segment(image)
         results.append(_write(engine, path, image, labels, out, opacity))
     return results
+
+
+def segment_tiled(
+    engine: Engine, image: NDArray[np.uint8], margin: int | None = None
+) -> NDArray[np.uint8]:
+    """Label map of one picture at its own scale, in overlapping tiles of the engine's size.
+
+    ``engine.segment`` resizes the whole picture to the network's input instead.
+
+    Args:
+        engine: The network.
+        image: uint8 (H, W, 3) BGR or (H, W) grey, as OpenCV reads it, of any size.
+        margin: Pixels of a tile on each side whose labels are not used; None takes
+            :func:`default_margin`.
+
+    Returns:
+        uint8 (H, W), class ids.
+
+    Raises:
+        UsageError: The margins leave nothing of a tile.
+    """
+    spec = engine.card.input
+    margin = default_margin(spec) if margin is None else margin
+
+    def predict(tiles: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        pictures = np.ascontiguousarray(np.moveaxis(tiles, 1, -1))
+        return engine.infer(np.stack([preprocess(picture, spec) for picture in pictures]))
+
+    inner = max(min(spec.height, spec.width) - 2 * margin, 1)
+    return predict_tiled(
+        predict,
+        np.moveaxis(np.atleast_3d(image), -1, 0),
+        tile=(spec.height, spec.width),
+        margin=margin,
+        # Tiles too small for the grid take the next finer one.
+        stride=min(_GRID, 1 << (inner.bit_length() - 1)),
+        batch=engine.batch or 1,
+    )
+
+
+def default_margin(spec: InputSpec) -> int:
+    """An eighth of a tile's shorter side, in whole pixels.
+
+    A compromise: a network that pads gives the whole picture's labels only from half its
+    receptive field on, but what lies that far off counts for little, and each pixel of margin
+    is computed twice or more. The valid ``unet`` of depth 4 is exact with 96, the multiple of
+    its stride that covers its own margin.
+    """
+    return min(spec.height, spec.width) // 8
 
 
 def _write(

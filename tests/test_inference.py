@@ -1,0 +1,104 @@
+"""``edgeseg infer --tiles``: large pictures at their own scale."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from edgeseg.card import ClassMap, InputSpec, ModelCard
+from edgeseg.errors import UsageError
+from edgeseg.inference import default_margin, segment_tiled
+from edgeseg.models.unet import UNet
+from edgeseg.training.predictor import TorchEngine
+
+
+@pytest.fixture(scope="module")
+def network() -> UNet:
+    """Sees 8 pixels around each, and needs no more margin than that."""
+    torch.manual_seed(0)
+    return UNet(3, width=8, depth=1).eval()
+
+
+def engine_for(network: UNet, height: int, width: int) -> TorchEngine:
+    card = ModelCard(
+        name="t",
+        arch="unet",
+        options={"width": 8, "depth": 1},
+        classes=ClassMap.model_validate({"names": ("a", "b", "c")}),
+        input=InputSpec(height=height, width=width),
+    )
+    return TorchEngine(network, card, Path("model.safetensors"))
+
+
+def noise(*shape: int) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+
+
+@pytest.mark.parametrize("shape", [(100, 131, 3), (20, 300, 3), (64, 65), (8, 9, 3)])
+@pytest.mark.parametrize("batch", [None, 3])
+def test_tiles_give_the_labels_of_the_whole_picture(
+    network: UNet, shape: tuple[int, ...], batch: int | None
+) -> None:
+    image = noise(*shape)
+    engine = engine_for(network, 48, 64)
+    engine.batch = batch  # type: ignore[assignment]
+    tiled = segment_tiled(engine, image, margin=8)
+    whole = engine_for(network, *shape[:2]).segment(image)
+    assert tiled.dtype == np.uint8
+    assert tiled.shape == shape[:2]
+    assert len(np.unique(whole)) > 1
+    # Scores that tie to the last bit may fall either way.
+    assert np.mean(tiled != whole) < 1e-3
+
+
+def test_without_a_margin_the_seams_are_seen(network: UNet) -> None:
+    image = noise(100, 131, 3)
+    naive = segment_tiled(engine_for(network, 48, 64), image, margin=0)
+    assert np.mean(naive != engine_for(network, 100, 131).segment(image)) > 1e-2
+
+
+@pytest.mark.parametrize(("size", "margin"), [((256, 512), 32), ((64, 48), 6), ((8, 8), 1)])
+def test_default_margin_leaves_room(network: UNet, size: tuple[int, int], margin: int) -> None:
+    engine = engine_for(network, *size)
+    assert default_margin(engine.card.input) == margin
+    assert segment_tiled(engine, noise(50, 40, 3)).shape == (50, 40)
+
+
+def test_a_margin_that_leaves_nothing(network: UNet) -> None:
+    with pytest.raises(UsageError, match="keeps 0 pixels between its margins"):
+        segment_tiled(engine_for(network, 48, 64), noise(9, 9, 3), margin=24)
+
+
+def test_command_line(edgeseg: Any, trained: Path, small_data: Path, tmp_path: Path) -> None:
+    pictures = sorted((small_data / "val/images").iterdir())[:2]
+    documents = [
+        edgeseg(
+            "infer", trained / "model.onnx", *pictures, "--out", tmp_path / name, *options, "--json"
+        ).document
+        for name, options in (("whole", ()), ("tiles", ("--tiles",)))
+    ]
+    assert documents[0].keys() == documents[1].keys()
+    for one, other in zip(*(document["pictures"] for document in documents), strict=True):
+        labels = cv2.imread(other["labels"], -1)
+        assert labels.shape == cv2.imread(other["picture"]).shape[:2]
+        assert other["class_shares"]["nucleus"] == pytest.approx(np.mean(labels == 1), abs=1e-6)
+        assert not np.array_equal(cv2.imread(one["labels"], -1), labels)
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [(("--margin", "8"), "--margin is of tiles"), (("--tiles", "--margin", "32"), "keeps 0")],
+)
+def test_command_line_refuses(
+    edgeseg: Any, trained: Path, small_data: Path, options: tuple[str, ...], reason: str
+) -> None:
+    outcome = edgeseg(
+        "infer", trained / "model.onnx", small_data / "val/images", *options, "--json"
+    )
+    assert outcome.code == 2
+    assert reason in outcome.document["error"]["message"]
