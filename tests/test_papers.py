@@ -1,0 +1,434 @@
+"""The experiments of bench/papers: each runs, keeps what is finished, and judges as it says."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import json
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from edgeseg import machine
+from edgeseg.card import InputSpec, ModelCard
+from edgeseg.data.folders import Split, load_instances, load_sample, read_split
+from edgeseg.evaluation import evaluate
+
+BENCH = Path(__file__).parents[1] / "bench"
+PAPERS = BENCH / "papers"
+EXPERIMENTS = ("dense", "fcn", "camvid", "borders", "tiles", "skips", "little_data", "isbi")
+
+Load = Callable[[str], ModuleType]
+
+
+@pytest.fixture(scope="module")
+def load() -> Iterator[Load]:
+    """Import a script of bench/papers as it sees itself: beside the others."""
+    before = set(sys.modules)
+    sys.path.insert(0, str(PAPERS))
+    yield importlib.import_module
+    sys.path.remove(str(PAPERS))
+    for name in set(sys.modules) - before:
+        if Path(getattr(sys.modules[name], "__file__", None) or "/").parent == PAPERS:
+            del sys.modules[name]
+
+
+@pytest.fixture
+def common(load: Load) -> ModuleType:
+    return load("common")
+
+
+@pytest.fixture
+def lab(common: ModuleType, tmp_path: Path) -> Callable[..., Any]:
+    """Make a laboratory of a small experiment that writes to ``tmp_path``."""
+    experiment = common.Experiment(
+        "small", "Small", "Nobody 2000", "More is more.", (common.Column("f", "F"),), None
+    )
+
+    def make(scale: str = "smoke") -> Any:
+        options = ["--scale", scale, "--out", str(tmp_path), "--runs", str(tmp_path / "runs")]
+        return common.Lab(experiment, common._options(experiment, options))
+
+    return make
+
+
+def document(folder: Path, name: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((folder / f"{name}.json").read_text("utf-8"))
+    return found
+
+
+@pytest.fixture
+def no_run_plots(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Plots of a run have tests of their own, and take longer than a training of this size."""
+    from edgeseg.training import loop
+
+    for name in ("save_curves", "save_predictions"):
+        monkeypatch.setattr(loop, name, lambda *arguments: None)
+
+
+@pytest.mark.usefixtures("no_run_plots")
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_experiment_runs_and_keeps_its_rows(
+    name: str, load: Load, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    script = load(name)
+    arguments = ["--scale", "smoke", "--out", str(tmp_path), "--runs", str(tmp_path / "runs")]
+    script.main(arguments)
+    found = document(tmp_path, name)
+    assert found["schema"] == "edgeseg.paper/1"
+    assert found["name"] == name
+    assert found["outcome"]["held"] is None  # nothing can be read from a training of seconds
+    assert found["rows"]
+    assert found["machine"]["cpu"]
+    assert {"created", "commit", "seeds", "settings", "seconds", "device"} <= found.keys()
+    for column in found["columns"]:
+        assert any(column["key"] in row for row in found["rows"]) or column["key"].startswith(
+            "test_"
+        ), column
+    picture = cv2.imread(str(tmp_path / f"{name}.png"))
+    assert picture is not None
+    assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 10
+
+    capsys.readouterr()
+    script.main(arguments)
+    assert document(tmp_path, name)["rows"] == found["rows"]
+    assert capsys.readouterr().err.count("is kept from") == len(found["rows"])
+
+
+def test_interruption_loses_one_row(lab: Callable[..., Any], tmp_path: Path) -> None:
+    made: list[str] = []
+
+    def measure(key: str, *, stop: bool = False) -> Callable[[], dict[str, float]]:
+        def make() -> dict[str, float]:
+            if stop:
+                raise KeyboardInterrupt
+            made.append(key)
+            return {"f": 0.5}
+
+        return make
+
+    first = lab()
+    first.row("a", {"seed": 1}, measure("a"))
+    with pytest.raises(KeyboardInterrupt):
+        first.row("b", {"seed": 2}, measure("b", stop=True))
+    unfinished = document(tmp_path, "small")
+    assert [row["key"] for row in unfinished["rows"]] == ["a"]
+    assert unfinished["outcome"] is None
+
+    second = lab()
+    second.row("a", {"seed": 1}, measure("a"))
+    second.row("b", {"seed": 2}, measure("b"))
+    assert made == ["a", "b"]
+
+
+def test_row_of_other_settings_is_made_again(lab: Callable[..., Any]) -> None:
+    lab().row("a", {"epochs": 1}, lambda: {"f": 0.1})
+    assert lab().row("a", {"epochs": 2}, lambda: {"f": 0.2})["f"] == 0.2
+
+
+def test_row_older_than_what_it_builds_on_is_made_again(lab: Callable[..., Any]) -> None:
+    old = lab()
+    base = old.row("base", {}, lambda: {"f": 0.1})
+    old.row("next", {}, lambda: {"f": 0.2}, base)
+    assert lab().row("next", {}, lambda: {"f": 0.3}, base)["f"] == 0.2
+    newer = base | {"finished": "2999-01-01T00:00:00+00:00"}
+    assert lab().row("next", {}, lambda: {"f": 0.3}, newer)["f"] == 0.3
+
+
+def test_rows_without_use_leave_with_the_outcome(
+    common: ModuleType, lab: Callable[..., Any], tmp_path: Path
+) -> None:
+    lab().row("dropped", {}, lambda: {"f": 0.1})
+    later = lab()
+    later.row("kept", {}, lambda: {"f": 0.2})
+    assert len(document(tmp_path, "small")["rows"]) == 2
+    later.finish(common.Outcome("Seen.", None, "Remark."))
+    assert [row["key"] for row in document(tmp_path, "small")["rows"]] == ["kept"]
+
+
+def test_results_of_another_scale_are_not_replaced(
+    load: Load, lab: Callable[..., Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lab().row("a", {}, lambda: {"f": 0.1})
+    (tmp_path / "small.json").rename(tmp_path / "skips.json")
+    held = (tmp_path / "skips.json").read_text("utf-8")
+    data = load("common").bundled_sample()
+    with pytest.raises(SystemExit) as ended:
+        load("skips").main(["--scale", "cpu", "--data", str(data), "--out", str(tmp_path)])
+    assert ended.value.code == 2
+    assert "holds results of the scale smoke" in capsys.readouterr().err
+    assert (tmp_path / "skips.json").read_text("utf-8") == held
+
+
+@pytest.mark.parametrize("name", ["fcn", "borders", "isbi"])
+def test_missing_pictures_are_named(
+    name: str, load: Load, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["--scale", "gpu", "--data", str(tmp_path / "none"), "--out", str(tmp_path)]
+    with pytest.raises(SystemExit) as ended:
+        load(name).main(arguments)
+    assert ended.value.code == 2
+    assert "no pictures there" in capsys.readouterr().err
+    assert not list(tmp_path.glob("*.json"))
+
+
+def test_missing_imagenet_weights_are_named(
+    load: Load, small_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["--scale", "cpu", "--data", str(small_data), "--weights", str(tmp_path / "none")]
+    with pytest.raises(SystemExit) as ended:
+        load("fcn").main([*arguments, "--out", str(tmp_path), "--runs", str(tmp_path / "runs")])
+    assert ended.value.code == 2
+    assert "--weights FILE" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("no_run_plots")
+def test_half_a_training_is_no_row(
+    common: ModuleType, small_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from edgeseg.training.recipe import Recipe, TrainConfig
+
+    def stop(line: str) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(common, "say", stop)
+    config = TrainConfig(
+        data=small_data,
+        run=tmp_path / "run",
+        options={"width": 8, "depth": 1},
+        size=(32, 32),
+        recipe=Recipe(epochs=2),
+    )
+    with pytest.raises(KeyboardInterrupt):
+        common.train_to_the_end(config)
+
+
+def test_subset_takes_each_nth_picture_with_its_labels(
+    common: ModuleType, nuclei: Path, tmp_path: Path
+) -> None:
+    out = common.link_subset(nuclei, tmp_path / "subset", {"train": 10, "val": 7})
+    whole = [sample.image.name for sample in read_split(nuclei, "train")]
+    subset = read_split(out, "train")
+    assert [sample.image.name for sample in subset] == whole[::10]
+    assert len(read_split(out, "val")) == 2
+    assert subset.classes.names == ("background", "nucleus")
+    again = common.link_subset(nuclei, tmp_path / "subset", {"val": 14})
+    assert len(read_split(again, "val")) == 1
+    assert not (again / "train").exists()
+
+
+class Shifted:
+    """An engine that knows the truth and gives it moved to the right: wrong at borders alone."""
+
+    path = Path("shifted")
+
+    def __init__(self, split: Split, pixels: int) -> None:
+        self.card = ModelCard(
+            name="shifted",
+            arch="none",
+            classes=split.classes,
+            input=InputSpec(height=64, width=64),
+        )
+        pairs = (load_sample(sample, split.classes) for sample in split)
+        self.labels = {
+            image.tobytes(): np.roll(mask, pixels, axis=1) * (np.arange(mask.shape[1]) >= pixels)
+            for image, mask in pairs
+        }
+
+    def segment(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        return self.labels[image.tobytes()].astype(np.uint8)
+
+
+def test_measures_are_those_of_the_evaluation(load: Load, small_data: Path) -> None:
+    split = read_split(small_data, "val")
+    engine: Any = Shifted(split, 5)
+    figures = load("measures").measure(engine, split)
+    expected = evaluate(engine, split).to_dict()
+    for name in ("mean_iou", "pixel_accuracy", "mean_accuracy"):
+        assert figures[name] == expected[name]
+    objects: Any = expected["objects"]
+    assert 0 < figures["f1"] < 1
+    for name in ("f1", "merges", "splits", "count_error"):
+        assert figures[name] == objects[name]
+    assert figures["bands"]["1"] < figures["bands"]["16"] < figures["pixel_accuracy"] < 1
+    assert figures["border_accuracy"] == figures["bands"]["4"]
+
+
+def test_cells_are_the_connected_pieces_of_a_mask(load: Load, tmp_path: Path) -> None:
+    mask = np.ones((20, 30), np.uint8)
+    mask[:, 10] = mask[:, 20] = 0
+    for split in ("train", "val"):
+        for part, pixels in (("images", mask * 200), ("masks", mask)):
+            (tmp_path / split / part).mkdir(parents=True)
+            cv2.imwrite(str(tmp_path / split / part / "a.png"), pixels)
+    (sample,) = read_split(load("isbi").with_cells(tmp_path), "val")
+    ids = load_instances(sample)
+    assert len(np.unique(ids[mask > 0])) == 3
+    assert not ids[mask == 0].any()
+
+
+def fcn_rows(*ious: float) -> dict[str, dict[str, Any]]:
+    keys = ("fcn32s", "fcn16s", "fcn8s", "fcn32s, longer")
+    return {
+        key: {"key": key, "mean_iou": iou, "border_mean_iou": iou / 2}
+        for key, iou in zip(keys, ious, strict=True)
+    }
+
+
+def pair(*names: str, **figures: tuple[float, float]) -> list[dict[str, Any]]:
+    settings = {"pictures": {"train": 9, "val": 3}}
+    return [
+        {"key": name, "truths": 9, "settings": settings}
+        | {key: values[place] for key, values in figures.items()}
+        for place, name in enumerate(names)
+    ]
+
+
+def little(*ious: float) -> list[dict[str, Any]]:
+    return [{"mean_iou": iou, "settings": {"pictures": {"train": 3}}} for iou in ious]
+
+
+def skips(iou: float, border: float) -> list[dict[str, Any]]:
+    return pair(
+        *("with skips, seed 0", "without skips, seed 0"),
+        mean_iou=(0.8, iou),
+        border_accuracy=(0.8, border),
+        pixel_accuracy=(0.9, 0.85),
+        f1=(0.8, 0.7),
+    )
+
+
+def borders(merges: float, f1: float) -> list[dict[str, Any]]:
+    keys = ("without map, seed 0", "with map, seed 0")
+    return pair(*keys, merges=(5, merges), f1=(0.8, f1))
+
+
+def isbi(elastic: float, plain: float) -> list[dict[str, Any]]:
+    keys = ("elastic, seed 0", "not elastic, seed 0")
+    return pair(*keys, pixel_error=(elastic, plain), f1=(0.8, 0.8))
+
+
+@pytest.mark.parametrize(
+    ("name", "rows", "held"),
+    [
+        ("fcn", fcn_rows(0.3, 0.4, 0.5, 0.4), True),
+        ("fcn", fcn_rows(0.3, 0.5, 0.4, 0.35), False),  # not rising
+        ("fcn", fcn_rows(0.3, 0.4, 0.5, 0.6), False),  # the epochs alone do more
+        ("borders", borders(3, 0.9), True),
+        ("borders", borders(6, 0.9), False),
+        ("borders", borders(3, 0.7), False),
+        ("skips", skips(0.7, 0.7), True),
+        ("skips", skips(0.7, 0.78), False),  # borders lose less than the whole
+        ("skips", skips(0.9, 0.7), False),
+        ("little_data", little(0.5, 0.4, 0.3, 0.2), True),
+        ("little_data", little(0.4, 0.5, 0.3, 0.2), False),  # augmentation does harm
+        ("little_data", little(0.5, 0.4, 0.3, 0.45), False),  # scratch wins
+        ("isbi", isbi(0.05, 0.06), True),
+        ("isbi", isbi(0.06, 0.05), False),
+        ("isbi", isbi(0.07, 0.08), False),  # the paper's figure is missed
+        ("camvid", [{"key": "w", "parameters": 1.8, "mean_iou": 0.5}], True),
+        ("camvid", [{"key": "w", "parameters": 1.8, "mean_iou": 0.4}], False),
+    ],
+)
+def test_verdict(name: str, rows: Any, held: bool, load: Load) -> None:
+    script = load(name)
+    assert script.judge("gpu", rows).held is held
+    assert script.judge("smoke", rows).held is None
+
+
+def test_fcn_without_its_control_is_open(load: Load) -> None:
+    rows = fcn_rows(0.3, 0.4, 0.5, 0.4)
+    del rows["fcn32s, longer"]
+    assert load("fcn").judge("gpu", rows).held is None
+
+
+class TestReport:
+    def finished(self, common: ModuleType, lab: Any, held: bool | None = True) -> None:
+        lab.row("a", {"seed": 3}, lambda: {"f": 0.1234})
+        lab.finish(common.Outcome("Rows | pipes.", held, "Small."))
+
+    def test_page_states_claim_figures_and_verdict(
+        self, common: ModuleType, load: Load, lab: Callable[..., Any], tmp_path: Path
+    ) -> None:
+        self.finished(common, lab())
+        load("report").main(["--results", str(tmp_path), "--out", str(tmp_path / "R.md")])
+        page = (tmp_path / "R.md").read_text("utf-8")
+        assert "More is more." in page
+        assert "The claim **held**" in page
+        assert "| a | 12.3 |" in page
+        assert "Rows \\| pipes." in page
+        assert "](./small.png)" in page
+        assert "seed 3" in page
+
+    def test_failed_and_unfinished_claims_are_said(
+        self, common: ModuleType, load: Load, lab: Callable[..., Any], tmp_path: Path
+    ) -> None:
+        self.finished(common, lab(), held=False)
+        report = load("report")
+        assert "did **not** hold" in report.render(report.read(tmp_path), ".")
+        lab().row("a", {"seed": 4}, lambda: {"f": 0.5})
+        page = report.render(report.read(tmp_path), ".")
+        assert "was interrupted" in page
+        assert "held" not in page.split("##", 1)[1]
+
+    @pytest.mark.parametrize(
+        ("text", "code"), [(None, 2), ("{", 3), ("[]", 3), ('{"schema": "other"}', 3)]
+    )
+    def test_bad_results_are_refused(
+        self,
+        text: str | None,
+        code: int,
+        load: Load,
+        tmp_path: Path,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        if text is not None:
+            (tmp_path / "bad.json").write_text(text)
+        with pytest.raises(SystemExit) as ended:
+            load("report").main(["--results", str(tmp_path), "--out", str(tmp_path / "R.md")])
+        assert ended.value.code == code
+        assert str(tmp_path) in capsys.readouterr().err
+        assert not (tmp_path / "R.md").exists()
+
+    def test_committed_page_is_that_of_the_committed_results(self, load: Load) -> None:
+        report = load("report")
+        if not list((PAPERS / "results").glob("*.json")):
+            pytest.skip("no results are committed")
+        page = (PAPERS / "RESULTS.md").read_text("utf-8")
+        assert page == report.render(report.read(PAPERS / "results"), "results")
+
+
+@pytest.fixture
+def gpu_training() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("gpu_training", BENCH / "gpu" / "train.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_gpu_training_names_what_is_missing(
+    gpu_training: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(machine, "gpus", lambda: ())
+    with pytest.raises(SystemExit, match="needs an NVIDIA GPU"):
+        gpu_training.main([])
+
+
+@pytest.mark.parametrize(("best", "reached"), [(0.61, True), (0.59, False)])
+def test_gpu_goal_is_judged_by_its_own_rows(
+    best: float, reached: bool, gpu_training: ModuleType
+) -> None:
+    rows = [{"key": "fcn8s", "mean_iou": best}, {"key": "fcn32s", "mean_iou": 0.9}]
+    outcome = gpu_training.judge(gpu_training.GOALS[0], {"rows": rows})
+    assert outcome["reached"] is reached
+    assert outcome["best"] == best
