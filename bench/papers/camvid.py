@@ -82,7 +82,7 @@ SCALES = {
         steps={"train": 12, "val": 7},
     ),
     "cpu": Settings(
-        networks=("width 8", "width 16, stem 2", "width 16", "width 32, stem 2"),
+        networks=("width 8", "width 16, stem 2", "width 16"),
         size=(176, 240),
         epochs=10,
         batch_size=8,

@@ -65,7 +65,7 @@ class Settings:
 
 SCALES = {
     "smoke": Settings(sides=(2, 3), repeats=1, thinner=16, batch=1),
-    "cpu": Settings(sides=(2, 5, 10), repeats=2, thinner=1, batch=1),
+    "cpu": Settings(sides=(2, 5), repeats=2, thinner=1, batch=1),
     "gpu": Settings(sides=(2, 4, 7, 10), repeats=10, thinner=1, batch=25),
 }
 

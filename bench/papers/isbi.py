@@ -74,8 +74,8 @@ SCALES = {
     ),
     "cpu": Settings(
         size=(512, 512),
-        options={"width": 16, "batch_norm": True},
-        epochs=15,
+        options={"width": 8, "batch_norm": True},
+        epochs=10,
         learning_rate=1e-3,
         seeds=(0,),
     ),

@@ -91,7 +91,7 @@ SCALES = {
         },
         margins=(16, 32, 64, 128),
         step=128,
-        epochs=15,
+        epochs=6,
         batch_size=4,
     ),
     "gpu": Settings(
