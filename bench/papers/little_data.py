@@ -75,7 +75,7 @@ SCALES = {
         steps={"train": 23, "val": 7},
     ),
     "cpu": Settings(
-        size=(176, 240),
+        size=(128, 160),
         arch="fcn8s",
         options={"fc_width": 512},
         epochs=10,
