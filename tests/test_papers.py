@@ -23,7 +23,17 @@ from edgeseg.evaluation import evaluate
 
 BENCH = Path(__file__).parents[1] / "bench"
 PAPERS = BENCH / "papers"
-EXPERIMENTS = ("dense", "fcn", "camvid", "borders", "tiles", "skips", "little_data", "isbi")
+EXPERIMENTS = (
+    "dense",
+    "fcn",
+    "camvid",
+    "borders",
+    "tiles",
+    "skips",
+    "upsampling",
+    "little_data",
+    "isbi",
+)
 
 Load = Callable[[str], ModuleType]
 
@@ -282,7 +292,7 @@ def fcn_rows(*ious: float) -> dict[str, dict[str, Any]]:
     }
 
 
-def pair(*names: str, **figures: tuple[float, float]) -> list[dict[str, Any]]:
+def pair(*names: str, **figures: tuple[float, ...]) -> list[dict[str, Any]]:
     settings = {"pictures": {"train": 9, "val": 3}}
     return [
         {"key": name, "truths": 9, "settings": settings}
@@ -303,6 +313,11 @@ def skips(iou: float, border: float) -> list[dict[str, Any]]:
         pixel_accuracy=(0.9, 0.85),
         f1=(0.8, 0.7),
     )
+
+
+def ways(*ious: float) -> list[dict[str, Any]]:
+    keys = ("bilinear, seed 0", "deconvolution, seed 0", "unpooling, seed 0")
+    return pair(*keys, mean_iou=ious, border_accuracy=ious)
 
 
 def borders(merges: float, f1: float) -> list[dict[str, Any]]:
@@ -327,6 +342,8 @@ def isbi(elastic: float, plain: float) -> list[dict[str, Any]]:
         ("skips", skips(0.7, 0.7), True),
         ("skips", skips(0.7, 0.78), False),  # borders lose less than the whole
         ("skips", skips(0.9, 0.7), False),
+        ("upsampling", ways(0.80, 0.81, 0.79), True),
+        ("upsampling", ways(0.80, 0.81, 0.77), False),  # one is far behind
         ("little_data", little(0.5, 0.4, 0.3, 0.2), True),
         ("little_data", little(0.4, 0.5, 0.3, 0.2), False),  # augmentation does harm
         ("little_data", little(0.5, 0.4, 0.3, 0.45), False),  # scratch wins

@@ -54,7 +54,7 @@ class Settings:
 
 SCALES = {
     "smoke": Settings((64, 64), 8, 1, 2, (0,), steps={"train": 12, "val": 5}),
-    "cpu": Settings((256, 256), 8, 8, 8, (0, 1), steps={"train": 3, "val": 1}),
+    "cpu": Settings((256, 256), 8, 8, 8, (0,), steps={"train": 3, "val": 1}),
     "gpu": Settings((512, 512), 16, 60, 8, (0, 1, 2)),
 }
 
