@@ -218,6 +218,13 @@ def test_half_a_training_is_no_row(
     )
     with pytest.raises(KeyboardInterrupt):
         common.train_to_the_end(config)
+    lines: list[str] = []
+    monkeypatch.setattr(common, "say", lines.append)
+    assert len(common.train_to_the_end(config).history) == 2
+    assert [line.split()[1] for line in lines] == ["2/2"], "the first epoch was kept"
+    later = {"finished": "2999-01-01T00:00:00+00:00"}
+    common.train_to_the_end(config, later)
+    assert [line.split()[1] for line in lines[1:]] == ["1/2", "2/2"], "its start is newer"
 
 
 def test_subset_takes_each_nth_picture_with_its_labels(

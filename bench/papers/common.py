@@ -10,7 +10,7 @@ An experiment is an :class:`Experiment`, a body that trains and measures, and a 
         run(EXPERIMENT, body, draw, arguments)
 
 A finished row is written at once and kept by later runs as long as its settings are the same,
-so that what is interrupted goes on where it was and loses one row at most.
+so that what is interrupted goes on where it was and loses one epoch at most.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, is_dataclass
+from dataclasses import asdict, dataclass, is_dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from statistics import mean
@@ -34,7 +34,7 @@ from edgeseg import machine
 from edgeseg.artifacts import atomic_path, write_atomic
 from edgeseg.data.decode import PICTURE_SUFFIXES
 from edgeseg.data.folders import SPLITS, bundled_sample, read_split
-from edgeseg.errors import EdgesegError, UsageError
+from edgeseg.errors import EdgesegError, MismatchedArtifact, UsageError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -177,12 +177,12 @@ class Lab:
         def make() -> dict[str, Any]:
             from edgeseg.training.predictor import open_torch
 
-            result = train_to_the_end(config)
+            result = train_to_the_end(config, after)
             engine = open_torch(result.checkpoint)
             return {
                 "parameters": parameters(config, len(result.card.classes)) / 1e6,
                 "epochs": len(result.history),
-                "train_seconds": round(result.seconds, 2),
+                "train_seconds": round(sum(epoch.seconds for epoch in result.history), 2),
                 **measure(engine),
             }
 
@@ -253,8 +253,12 @@ def run(
     say(f"{experiment.name}: {outcome.seen} The claim: {verdict}.")
 
 
-def train_to_the_end(config: TrainConfig) -> TrainResult:
-    """Train into an empty folder.
+def train_to_the_end(config: TrainConfig, after: Row | None = None) -> TrainResult:
+    """Train, or go on where an interrupted training with the same settings stopped.
+
+    Args:
+        config: What to train.
+        after: The row whose network it starts from; a training begun before that is thrown away.
 
     Raises:
         KeyboardInterrupt: Ctrl-C. Training itself would end well with the best epoch so far,
@@ -268,8 +272,14 @@ def train_to_the_end(config: TrainConfig) -> TrainResult:
             f"mean IoU {stats.mean_iou:.4f}  {stats.seconds:.1f} s"
         )
 
-    shutil.rmtree(config.run, ignore_errors=True)
-    result = train(config, on_epoch=tell)
+    touched = datetime.fromtimestamp(config.run.stat().st_mtime if config.run.exists() else 0)
+    if after is not None and touched.astimezone() < datetime.fromisoformat(after["finished"]):
+        shutil.rmtree(config.run, ignore_errors=True)
+    try:
+        result = train(replace(config, resume=True), on_epoch=tell)
+    except MismatchedArtifact:
+        shutil.rmtree(config.run)
+        result = train(config, on_epoch=tell)
     if len(result.history) < config.recipe.epochs:
         raise KeyboardInterrupt
     return result
