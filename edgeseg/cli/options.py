@@ -13,7 +13,10 @@ Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.
 Threads = Annotated[
     int | None, typer.Option(min=1, help="CPU threads of the runtime; default: its own choice.")
 ]
-Data = Annotated[Path, typer.Option(help="Folder with {train,val}/{images,masks|instances}.")]
+Data = Annotated[
+    Path,
+    typer.Option(help="{train,val}/{images,masks|instances}, PASCAL VOC or Cityscapes."),
+]
 OptionalData = Annotated[
     Path | None, typer.Option(help="Labelled pictures: {train,val}/{images,masks|instances}.")
 ]

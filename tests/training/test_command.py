@@ -30,6 +30,8 @@ EXPECTED = {
     "size": [32, 48],
     "seed": 7,
     "options.width": 8,
+    "options.skips": False,
+    "options.upsampling": "deconvolution",
     "recipe.epochs": 2,
     "recipe.batch_size": 3,
     "recipe.accumulate": 2,
@@ -50,7 +52,8 @@ EXPECTED = {
 def test_every_option_reaches_the_training(edgeseg: Any, small_data: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     options = [text for pair in OPTIONS.items() for text in pair]
-    line = ("train", "--data", small_data, "--run", run, *SMALL, *options, "--elastic", "--json")
+    options += ["--elastic", "--option", "skips=false", "--option", "upsampling=deconvolution"]
+    line = ("train", "--data", small_data, "--run", run, *SMALL, *options, "--json")
     outcome = edgeseg(*line, "--tensorboard")
     assert outcome.code == 0, outcome.err
     with safe_open(run / "state.safetensors", "pt") as file:
@@ -93,6 +96,10 @@ def test_overwriting_leaves_nothing_to_resume(
         ("--class-weights takes", ("--class-weights", "inverse")),
         ("--touching takes", ("--touching", "apart")),
         ("--pretrained takes imagenet", ("--pretrained", "coco")),
+        ("unet-lite has the options width=16", ("--option", "dropout=0.1")),
+        ("unet-lite has the options width=16", ("--option", "skips")),
+        ("skips is of type bool", ("--option", "skips=maybe")),
+        ("upsampling is bilinear, deconvolution", ("--option", "upsampling=nearest")),
         ("two beginnings", ("--pretrained", "imagenet", "--weights", "w.pth")),
     ],
 )
