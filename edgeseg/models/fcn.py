@@ -7,6 +7,10 @@ convolution has same padding, which gives the same size without computing the ma
 Where things lie: a cell of stride s covers pixels s·i … s·i + s − 1 of the picture and is
 centred between them, pooling rounds up, and the deconvolutions interpolate between centres.
 So cell 0 of every map starts at pixel 0, all crops take the upper left, and no offset is needed.
+
+At the rim an interpolation has no neighbours beyond the picture, so scores fade towards zero there:
+alike for all classes, but not alike for the strides that are added. The paper's margin moves
+this off the picture, at the price of computing the margin.
 """
 
 from __future__ import annotations
