@@ -164,7 +164,9 @@ def judge(scale: str, rows: Sequence[Row]) -> Outcome:
         "dusk. So the points lie in one plot for orientation and are not to be ranked. "
     )
     if scale == "cpu":
-        remark += "Trained from scratch at half the size for ten epochs, which is far from convergence."
+        remark += (
+            "Trained from scratch at half the size for ten epochs, which is far from convergence."
+        )
     return Outcome(seen + ".", None if scale == "smoke" else 100 * best["mean_iou"] > 46.4, remark)
 
 

@@ -154,7 +154,7 @@ def judge(scale: str, rows: Sequence[Row]) -> Outcome:
         "scaled in training. "
     )
     if scale == "cpu":
-        remark += "A quarter of the paper's width and few epochs, too few to overfit."
+        remark += "An eighth of the paper's width and few epochs, too few to overfit."
     return Outcome(seen, None if scale == "smoke" else error < plain and error <= 6.11, remark)
 
 

@@ -22,7 +22,7 @@ from edgeseg.report.tables import Table, render_markdown
 from edgeseg.report.tables import escape_markdown as escape
 
 ORDER = ("dense", "fcn", "camvid", "borders", "tiles", "skips", "upsampling", "little_data", "isbi")
-VERDICTS = {True: "held", False: "did **not** hold", None: "open"}
+VERDICTS = {True: "held", False: "did not hold", None: "open"}
 INTRODUCTION = """\
 # The papers' claims, tried
 
@@ -40,7 +40,7 @@ def render(documents: Sequence[dict[str, Any]], folder: str) -> str:
     parts = [INTRODUCTION, render_markdown(_overview(documents))]
     for document in documents:
         parts += _section(document, folder)
-    return "\n".join(parts)
+    return "\n".join(parts) + "\n"
 
 
 def read(folder: Path) -> list[dict[str, Any]]:
@@ -78,8 +78,7 @@ def _overview(documents: Sequence[dict[str, Any]]) -> Table:
         )
     )
     rows = tuple(
-        (d["title"], d["scale"], _verdict(d).replace("*", ""), f"{d['seconds'] / 60:.1f}")
-        for d in documents
+        (d["title"], d["scale"], _verdict(d), f"{d['seconds'] / 60:.1f}") for d in documents
     )
     return Table(columns, rows)
 
