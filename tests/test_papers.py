@@ -396,7 +396,7 @@ class TestReport:
     ) -> None:
         self.finished(common, lab(), held=False)
         report = load("report")
-        assert "did **not** hold" in report.render(report.read(tmp_path), ".")
+        assert "did not hold" in report.render(report.read(tmp_path), ".")
         lab().row("a", {"seed": 4}, lambda: {"f": 0.5})
         page = report.render(report.read(tmp_path), ".")
         assert "was interrupted" in page
