@@ -112,6 +112,18 @@ def test_experiment_runs_and_keeps_its_rows(
     assert capsys.readouterr().err.count("is kept from") == len(found["rows"])
 
 
+def test_numpy_values_are_numbers_in_the_document(
+    common: ModuleType, lab: Callable[..., Any], tmp_path: Path
+) -> None:
+    """As strings they would be no verdict and no figure for the page."""
+    small = lab()
+    small.row("a", {"seed": 0}, lambda: {"f": np.float32(0.5), "n": np.int64(3)})
+    small.finish(common.Outcome("Seen.", np.bool_(True), "Small."))
+    found = document(tmp_path, "small")
+    assert found["outcome"]["held"] is True
+    assert (found["rows"][0]["f"], found["rows"][0]["n"]) == (0.5, 3)
+
+
 def test_interruption_loses_one_row(lab: Callable[..., Any], tmp_path: Path) -> None:
     made: list[str] = []
 

@@ -130,6 +130,7 @@ def draw(figure: Figure, rows: Sequence[Row]) -> None:
     axes[0].set_ylabel("predictions that merge nuclei")
     axes[0].set_ylim(bottom=0)
     axes[1].set_ylabel("F1 at IoU 0.5, %")
+    axes[1].set_ylim(0, 100)
     axes[0].legend(frameon=False)
 
 

@@ -30,6 +30,8 @@ from pathlib import Path
 from statistics import mean
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from edgeseg import machine
 from edgeseg.artifacts import atomic_path, write_atomic
 from edgeseg.data.decode import PICTURE_SUFFIXES
@@ -430,4 +432,6 @@ def _now() -> str:
 
 
 def _plain(value: object) -> object:
+    if isinstance(value, np.generic):
+        return value.item()
     return asdict(value) if is_dataclass(value) and not isinstance(value, type) else str(value)
