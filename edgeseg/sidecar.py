@@ -18,7 +18,7 @@ from edgeseg.card import ModelCard, Sha256
 from edgeseg.documents import Document, load
 from edgeseg.errors import CorruptArtifact, UntrustedArtifact
 
-Runtime = Literal["torch", "onnxruntime", "tensorrt-rtx"]
+Runtime = Literal["torch", "onnxruntime", "openvino", "tensorrt", "tensorrt-rtx"]
 
 
 class GateResult(Document):

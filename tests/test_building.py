@@ -10,15 +10,15 @@ import pytest
 import torch
 from torch import nn
 
-from edgeseg import building
 from edgeseg.artifacts import sha256_file
-from edgeseg.building import BuildConfig, build
+from edgeseg.building import BuildConfig, EngineRuntime, build
+from edgeseg.building import plan as plans
 from edgeseg.card import ClassMap, InputSpec, ModelCard, Precision
 from edgeseg.data.folders import list_images, load_image, read_split
 from edgeseg.documents import load
 from edgeseg.engines import open_engine
 from edgeseg.engines.onnxruntime import int8_saturates
-from edgeseg.engines.tensorrt import Plan
+from edgeseg.engines.tensorrt import Plan, PlanOptions
 from edgeseg.errors import (
     AccuracyGateError,
     CorruptArtifact,
@@ -139,7 +139,7 @@ def test_engines_for_tensorrt_rtx(
         run_copy / "model.onnx",
         precision,
         "tensorrt-rtx",
-        targets=("sm_86", "sm_89"),
+        plan=PlanOptions(targets=("sm_86", "sm_89")),
         data=small_data,
         max_drop=0.5,
     )
@@ -177,9 +177,9 @@ def test_engines_for_tensorrt_rtx(
 def test_an_fcn_is_built_for_both_runtimes(rtx: None, fcn: Path, precision: Precision) -> None:
     # The FP16 graph is one and the same for both.
     for runtime in ("onnxruntime", "tensorrt-rtx")[precision == "fp16" :]:
-        config = BuildConfig(fcn, precision, runtime, targets=(), min_agreement=0.9)
+        config = BuildConfig(fcn, precision, runtime, min_agreement=0.9)
         if runtime == "tensorrt-rtx":
-            config = replace(config, targets=("sm_86",))
+            config = replace(config, plan=PlanOptions(targets=("sm_86",)))
         made = build(config).sidecar
         assert made.gate is not None
         assert made.gate.metric == "pixel_agreement"
@@ -222,7 +222,7 @@ def test_stale_ranges_do_not_stop_fp16(run_copy: Path, caplog: pytest.LogCapture
 
 @pytest.mark.parametrize("runtime", ["onnxruntime", "tensorrt-rtx"])
 def test_a_destroyed_network_is_refused_and_leaves_nothing(
-    run_copy: Path, small_data: Path, runtime: building.EngineRuntime
+    run_copy: Path, small_data: Path, runtime: EngineRuntime
 ) -> None:
     if runtime == "tensorrt-rtx":
         pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed")
@@ -278,7 +278,7 @@ def test_a_tampered_network_is_refused(run_copy: Path) -> None:
 def test_wrong_configurations(run_copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     network = run_copy / "model.onnx"
     with pytest.raises(UsageError, match="compiles for no target"):
-        build(BuildConfig(network, "fp16", "onnxruntime", targets=("sm_86",)))
+        build(BuildConfig(network, "fp16", "onnxruntime", plan=PlanOptions(targets=("sm_86",))))
     with pytest.raises(UsageError, match="is a network in fp16"):
         build(BuildConfig(run_copy / "model.fp16.onnx", "int8"))
     with pytest.raises(UsageError, match="max_drop is a fraction"):
@@ -294,13 +294,13 @@ def test_an_engine_of_another_precision_than_its_graph_is_refused(
     rtx: None, run_copy: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """TensorRT 11 once built FP32 where FP16 was asked, and said nothing."""
-    honest = building.build_engine
+    honest = plans.build_engine
 
     def silently_fp32(*args: object, **options: object) -> Plan:
         plan = honest(*args, **options)  # type: ignore[arg-type]
         return replace(plan, layers=dict.fromkeys(plan.layers, "fp32"))
 
-    monkeypatch.setattr(building, "build_engine", silently_fp32)
+    monkeypatch.setattr(plans, "build_engine", silently_fp32)
     before = files(run_copy)
     with pytest.raises(MismatchedArtifact, match="made fp32 layer of the fp16 node"):
         build(BuildConfig(run_copy / "model.onnx", "fp16", "tensorrt-rtx", min_agreement=0))

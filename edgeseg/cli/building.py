@@ -122,6 +122,7 @@ def build(
     """Build an engine, compare it with FP32, and refuse it where it lost too much."""
     from edgeseg.building import BuildConfig
     from edgeseg.building import build as build_engine
+    from edgeseg.engines.tensorrt import PlanOptions
     from edgeseg.runs import network_of
 
     precision = _precision(fp32=fp32, fp16=fp16, int8=int8)
@@ -130,7 +131,7 @@ def build(
             onnx=network_of(network),
             precision=precision,
             runtime=one_of("--runtime", runtime, ("auto", "onnxruntime", "tensorrt-rtx")),
-            targets=tuple(target or ()),
+            plan=PlanOptions(targets=tuple(target or ())),
             ranges=ranges,
             keep=tuple(keep or ()),
             data=data,

@@ -7,41 +7,18 @@ graph says (strongly typed); it is proved from the network that the parser made.
 
 from __future__ import annotations
 
-import importlib
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from edgeseg.card import Precision
-from edgeseg.errors import CorruptArtifact, MismatchedArtifact, RuntimeMissing, UsageError
+from edgeseg.engines.tensorrt.library import log_collector, tensorrt_rtx
+from edgeseg.engines.tensorrt.options import PlanOptions
+from edgeseg.engines.tensorrt.proof import layer_precisions
+from edgeseg.errors import CorruptArtifact, MismatchedArtifact, UsageError
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class PlanOptions:
-    """How an engine is built.
-
-    Attributes:
-        targets: Compute capabilities such as ``sm_86``; none for every GPU that the runtime
-            supports.
-        batch: Smallest, typical and largest batch of a network whose batch varies.
-        workspace_mib: Limit for scratch memory on the GPU; None leaves it to the runtime.
-    """
-
-    targets: tuple[str, ...] = ()
-    batch: tuple[int, int, int] = (1, 1, 8)
-    workspace_mib: int | None = None
-
-    def __post_init__(self) -> None:
-        smallest, typical, largest = self.batch
-        if not 1 <= smallest <= typical <= largest:
-            raise UsageError(
-                f"expected a batch of 1 <= smallest <= typical <= largest, not {self.batch}"
-            )
-        if self.workspace_mib is not None and self.workspace_mib < 1:
-            raise UsageError(f"the workspace is at least 1 MiB, not {self.workspace_mib}")
 
 
 @dataclass(frozen=True)
@@ -57,22 +34,6 @@ class Plan:
     layers: Mapping[str, Precision]
     log: tuple[str, ...]
     options: Mapping[str, bool | int | float | str]
-
-
-def tensorrt_rtx() -> Any:
-    """The module ``tensorrt_rtx``.
-
-    Raises:
-        RuntimeMissing: It is not installed.
-    """
-    try:
-        return importlib.import_module("tensorrt_rtx")
-    except (ImportError, OSError) as error:
-        raise RuntimeMissing(
-            "building such an engine needs TensorRT-RTX, which is not installed "
-            f"({' '.join(str(error).split())[:150]})",
-            mend="pip install 'edgeseg[tensorrt-rtx]'",
-        ) from error
 
 
 def build_engine(onnx_bytes: bytes, options: PlanOptions, *, trt: Any = None) -> Plan:
@@ -91,7 +52,7 @@ def build_engine(onnx_bytes: bytes, options: PlanOptions, *, trt: Any = None) ->
         MismatchedArtifact: It cannot parse or compile the network; the message names the node.
     """
     trt = trt or tensorrt_rtx()
-    log = _log_collector(trt)
+    log = log_collector(trt)
     builder = trt.Builder(log)
     config = _configure(trt, builder, options)
     flag = getattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
@@ -107,33 +68,10 @@ def build_engine(onnx_bytes: bytes, options: PlanOptions, *, trt: Any = None) ->
     return Plan(
         data=bytes(plan),
         version=str(trt.__version__),
-        layers=_layer_precisions(trt, network),
+        layers=layer_precisions(trt, network),
         log=tuple(log.warnings),
         options=used | {"tf32": bool(config.get_flag(trt.BuilderFlag.TF32))},
     )
-
-
-def _log_collector(trt: Any) -> Any:
-    """A logger of TensorRT that keeps warnings and errors and prints nothing."""
-    severity = trt.ILogger.Severity
-
-    class Collector(trt.ILogger):  # type: ignore[misc]
-        def __init__(self) -> None:
-            trt.ILogger.__init__(self)
-            self.errors: list[str] = []
-            self.warnings: list[str] = []
-
-        def log(self, level: Any, message: str) -> None:
-            if level in (severity.ERROR, severity.INTERNAL_ERROR):
-                self.errors.append(message)
-            elif level == severity.WARNING:
-                self.warnings.append(message)
-
-        def reason(self) -> str:
-            text = " / ".join(" ".join(line.split()) for line in self.errors)
-            return text[:600] or "it gives no reason"
-
-    return Collector()
 
 
 def _configure(trt: Any, builder: Any, options: PlanOptions) -> Any:
@@ -187,31 +125,3 @@ def _batch_profile(
     profile.set_shape(source.name, *((size, *shape[1:]) for size in options.batch))
     config.add_optimization_profile(profile)
     return {"batch": ":".join(map(str, options.batch))}
-
-
-def _layer_precisions(trt: Any, network: Any) -> dict[str, Precision]:
-    kinds = (
-        trt.LayerType.CONVOLUTION,
-        trt.LayerType.DECONVOLUTION,
-        trt.LayerType.MATRIX_MULTIPLY,
-    )
-    layers = [network.get_layer(index) for index in range(network.num_layers)]
-    made_by = {
-        layer.get_output(place).name: layer
-        for layer in layers
-        for place in range(layer.num_outputs)
-    }
-    found: dict[str, Precision] = {}
-    for layer in layers:
-        if layer.type not in kinds:
-            continue
-        operands = [layer.get_input(place) for place in range(min(2, layer.num_inputs))]
-        sources = [made_by.get(tensor.name) for tensor in operands if tensor is not None]
-        quantised = [s is not None and s.type == trt.LayerType.DEQUANTIZE for s in sources]
-        if len(quantised) == 2 and all(quantised):
-            found[layer.name] = "int8"
-        elif layer.get_output(0).dtype == trt.DataType.HALF:
-            found[layer.name] = "fp16"
-        else:
-            found[layer.name] = "fp32"
-    return found

@@ -1,0 +1,39 @@
+"""ONNX → engine: reduce the precision, compare with FP32, and only then put it in place.
+
+Everything is made in a folder of its own beside the network and moved when all of it is
+there: a build that fails or is refused leaves nothing behind.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from edgeseg.building.config import BuildConfig, BuildResult, EngineRuntime
+from edgeseg.building.network import build_network
+from edgeseg.building.plan import build_plan
+from edgeseg.building.source import read_source
+from edgeseg.console import Track, silent
+from edgeseg.engines import runtimes_here
+
+__all__ = ["BuildConfig", "BuildResult", "EngineRuntime", "build"]
+
+
+def build(config: BuildConfig, track: Track = silent) -> BuildResult:
+    """Build one engine, hold it against FP32, and write it with its side-car.
+
+    ``onnxruntime`` runs ONNX itself: FP32 is ``model.onnx`` as it is, checked by running it;
+    the others are ``model.fp16.onnx`` and ``model.int8.onnx``. ``tensorrt-rtx`` gives
+    ``model.PRECISION.engine``, judged on the graph it was compiled from, in ONNX Runtime;
+    that graph is kept beside it (``model.fp16.onnx``, ``model.int8.tensorrt.onnx``).
+
+    Raises:
+        UsageError: The configuration is wrong, or there are no ranges for INT8.
+        ArtifactError: Network, ranges or pictures are damaged or do not belong together.
+        RuntimeMissing: TensorRT-RTX is asked for and not installed.
+        AccuracyGateError: The result differs from FP32 by more than the limit.
+    """
+    runtime = runtimes_here()[0] if config.runtime == "auto" else config.runtime
+    source = read_source(Path(config.onnx))
+    if runtime == "onnxruntime":
+        return build_network(source, config, track)
+    return build_plan(source, config, track)

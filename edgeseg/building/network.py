@@ -1,0 +1,47 @@
+"""Engines that are ONNX networks themselves: those of ONNX Runtime."""
+
+from __future__ import annotations
+
+import onnxruntime
+
+from edgeseg import sidecar as sidecars
+from edgeseg.building.config import BuildConfig, BuildResult
+from edgeseg.building.placing import place
+from edgeseg.building.reduced import reduced_graph
+from edgeseg.building.source import Source
+from edgeseg.console import Track
+from edgeseg.engines import open_engine
+from edgeseg.errors import UsageError
+from edgeseg.precision.graph import precision_report
+from edgeseg.sidecar import SideCar, sidecar_path
+from edgeseg.workshop import workshop
+
+
+def build_network(source: Source, config: BuildConfig, track: Track) -> BuildResult:
+    """``model.onnx`` itself, checked by running it, or its twin of reduced precision, gated."""
+    if config.plan.targets:
+        raise UsageError(
+            "ONNX Runtime compiles for no target",
+            mend="leave --target out, or add `--runtime tensorrt-rtx`",
+        )
+    if config.precision == "fp32":
+        return _fp32_in_place(source, config)
+    with workshop(source.path.parent) as shop:
+        graph = reduced_graph(source, config, "onnxruntime", shop, track)
+        return place([graph], source.path.parent)
+
+
+def _fp32_in_place(source: Source, config: BuildConfig) -> BuildResult:
+    with open_engine(source.path, config.threads) as engine:
+        engine.warm_up(1)
+    made = sidecars.read(source.path)
+    if made is None or made.precision is None:
+        made = SideCar(
+            artifact_sha256=source.sha256,
+            card=source.card,
+            runtime="onnxruntime",
+            runtime_version=onnxruntime.__version__,
+            precision=precision_report(source.model, str(source.path)),
+        )
+        made.save(sidecar_path(source.path))
+    return BuildResult(source.path, made)

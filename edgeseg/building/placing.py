@@ -1,0 +1,18 @@
+"""A finished build is moved to where the network lies, all of it at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from edgeseg import sidecar as sidecars
+from edgeseg.building.config import BuildResult
+from edgeseg.workshop import install
+
+
+def place(artifacts: Sequence[Path], folder: Path) -> BuildResult:
+    """Move artefacts and side-cars into place; the first one is the engine."""
+    placed = [install(artifact, folder) for artifact in artifacts]
+    made = sidecars.read(placed[0])
+    assert made is not None  # It was moved along.
+    return BuildResult(placed[0], made)

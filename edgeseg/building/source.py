@@ -1,0 +1,46 @@
+"""The FP32 network that an engine is made from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from onnx import ModelProto
+
+from edgeseg.artifacts import sha256_file
+from edgeseg.card import ModelCard
+from edgeseg.errors import UsageError
+from edgeseg.precision.graph import load_model, read_card
+from edgeseg.sidecar import verify
+
+
+@dataclass(frozen=True)
+class Source:
+    """The FP32 network that everything is made from."""
+
+    path: Path
+    model: ModelProto
+    card: ModelCard
+    sha256: str
+
+    def named(self, *parts: str) -> str:
+        """``model.int8.onnx`` of ``model.onnx``."""
+        return ".".join((self.path.stem, *parts))
+
+
+def read_source(path: Path) -> Source:
+    """Read and check the network at ``path``.
+
+    Raises:
+        UsageError: No such file, or its precision was reduced already.
+        ArtifactError: It is damaged, or has no card.
+    """
+    verify(path, required=False)
+    model = load_model(path)
+    card = read_card(model, str(path))
+    if card.precision != "fp32":
+        raise UsageError(
+            f"{path} is a network in {card.precision}; engines are built from the FP32 one",
+            mend="name the FP32 network, e.g. model.onnx",
+        )
+    return Source(path, model, card, sha256_file(path))
