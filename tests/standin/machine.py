@@ -1,0 +1,23 @@
+"""The machine that a stand-in pretends to be on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What TensorRT would find.
+
+    Attributes:
+        gpu: Name of the GPU; None for a machine without one, where engines build in
+            TensorRT-RTX alone and run nowhere.
+        dla_cores: Deep-learning accelerators, 0 on a desktop.
+        refuses: ONNX operators that the parser does not take.
+        build_error: What the builder logs instead of building.
+    """
+
+    gpu: str | None = "Stand-in GPU"
+    dla_cores: int = 0
+    refuses: tuple[str, ...] = ()
+    build_error: str = ""
