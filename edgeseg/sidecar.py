@@ -55,7 +55,12 @@ class PrecisionReport(Document):
 
 
 class SideCar(Document):
-    """What an artefact is: its card, its hash, and how it was made."""
+    """What an artefact is: its card, its hash, and how it was made.
+
+    An engine that was tuned on a GPU belongs to it: ``gpu`` is its name,
+    ``compute_capability`` such as ``sm_87``, ``cuda_version`` and ``driver_version`` those it
+    was built with, ``platform`` such as ``linux x86_64``. None where none of that binds it.
+    """
 
     schema_version: Literal[1] = 1
     artifact_sha256: Sha256
@@ -64,6 +69,11 @@ class SideCar(Document):
     runtime_version: str
     onnx_sha256: Sha256 | None = None
     targets: tuple[str, ...] = ()
+    gpu: str | None = None
+    compute_capability: str | None = None
+    cuda_version: str | None = None
+    driver_version: str | None = None
+    platform: str | None = None
     precision: PrecisionReport | None = None
     calibration_set: Sha256 | None = None
     build_options: dict[str, bool | int | float | str] = Field(default_factory=dict)
