@@ -83,12 +83,27 @@ class ClassMap(Document):
         return len(self.names)
 
 
+class OpenSize(Document):
+    """Which heights and widths a network takes: multiples of ``step`` from ``smallest`` on."""
+
+    step: Annotated[int, Field(ge=1, le=8192)]
+    smallest: Annotated[int, Field(ge=1, le=8192)]
+
+    def takes(self, *sizes: int) -> bool:
+        """Whether each of ``sizes``, in pixels, is one of them."""
+        return all(size >= self.smallest and size % self.step == 0 for size in sizes)
+
+    def __str__(self) -> str:
+        return f"multiples of {self.step} from {self.smallest} on"
+
+
 class InputSpec(Document):
     """How a picture becomes the network's input tensor.
 
     A uint8 picture is resized to ``height`` × ``width`` (bilinear, half-pixel centres),
     ordered as ``color`` says, and each channel becomes ``(value * scale - mean) / std`` in
-    float32, laid out (C, height, width).
+    float32, laid out (C, height, width). A network with an ``open_size`` takes tensors of other
+    heights and widths as well; its own are those that it was trained and calibrated at.
     """
 
     height: Annotated[int, Field(ge=8, le=8192)]
@@ -98,6 +113,7 @@ class InputSpec(Document):
     mean: tuple[Annotated[float, Field(allow_inf_nan=False)], ...] = (0.485, 0.456, 0.406)
     std: tuple[Annotated[float, Field(gt=0, allow_inf_nan=False)], ...] = (0.229, 0.224, 0.225)
     resize: Literal["stretch", "letterbox"] = "stretch"
+    open_size: OpenSize | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> InputSpec:
@@ -106,7 +122,17 @@ class InputSpec(Document):
                 f"color {self.color!r} has {self.channels} channel(s), "
                 f"mean has {len(self.mean)} and std {len(self.std)}"
             )
+        if self.open_size is not None and not self.open_size.takes(self.height, self.width):
+            raise ValueError(
+                f"{self.width}x{self.height} is not among its open sizes, {self.open_size}"
+            )
         return self
+
+    def takes(self, shape: tuple[int, ...]) -> bool:
+        """Whether a tensor of ``shape`` (C, height, width) is one of the network's."""
+        if self.open_size is None or len(shape) != 3:
+            return shape == self.shape
+        return shape[0] == self.channels and self.open_size.takes(*shape[1:])
 
     @property
     def channels(self) -> int:

@@ -7,7 +7,7 @@ import io
 import logging
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +20,8 @@ from edgeseg.artifacts import sha256_bytes, sha256_file, write_atomic
 from edgeseg.card import ModelCard
 from edgeseg.engines.onnxruntime import OnnxRuntimeEngine
 from edgeseg.errors import InferenceError, NonFiniteOutput, RuntimeMissing, UsageError
-from edgeseg.models.mirror import same_size_logits
+from edgeseg.models.mirror import padded_logits, same_size_logits
+from edgeseg.open_size import count_from_the_end, other_sizes, with_open_size
 from edgeseg.ops.preprocess import preprocess
 from edgeseg.sidecar import SideCar, sidecar_path
 from edgeseg.training.checkpoint import load_checkpoint
@@ -70,6 +71,9 @@ class Parity:
     mismatched: int
     near_ties: int
 
+    def __add__(self, other: Parity) -> Parity:
+        return Parity(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
+
 
 @dataclass(frozen=True)
 class ExportResult:
@@ -85,6 +89,7 @@ def export_onnx(
     onnx_path: Path,
     *,
     dynamic_batch: bool = False,
+    dynamic_size: bool = False,
     opset: int = OPSET,
     images: Sequence[NDArray[np.uint8]] = (),
 ) -> ExportResult:
@@ -97,19 +102,28 @@ def export_onnx(
         checkpoint: ``model.safetensors``.
         onnx_path: The file to write.
         dynamic_batch: Leave N open; otherwise it is 1.
+        dynamic_size: Leave height and width open, to multiples of the network's stride; the
+            card says which in ``open_size``. Compared with PyTorch at several sizes.
         opset: Of the ONNX operators, 17 or newer.
         images: Pictures uint8 (H, W, 3) BGR to compare with PyTorch on; two of seeded noise
             where there are none.
 
     Raises:
-        UsageError: No such checkpoint, or a suffix other than ``.onnx``.
+        UsageError: No such checkpoint, a suffix other than ``.onnx``, or a network whose size
+            cannot vary.
         ArtifactError: The checkpoint is damaged or no safetensors.
         InferenceError: The network disagrees with PyTorch; nothing is written.
     """
     model, card = load_checkpoint(checkpoint)
     card = derived_card(card, sha256_file(checkpoint), "fp32")
     return export_module(
-        model, card, onnx_path, dynamic_batch=dynamic_batch, opset=opset, images=images
+        model,
+        card,
+        onnx_path,
+        dynamic_batch=dynamic_batch,
+        dynamic_size=dynamic_size,
+        opset=opset,
+        images=images,
     )
 
 
@@ -119,6 +133,7 @@ def export_module(
     onnx_path: Path,
     *,
     dynamic_batch: bool = False,
+    dynamic_size: bool = False,
     opset: int = OPSET,
     images: Sequence[NDArray[np.uint8]] = (),
 ) -> ExportResult:
@@ -127,6 +142,8 @@ def export_module(
     if onnx_path.suffix != ".onnx":
         raise UsageError(f"{onnx_path}: expected a name that ends with .onnx")
     model = model.cpu().eval()
+    if dynamic_size:
+        card = with_open_size(model, card)
     graph = trace(model, card, dynamic_batch=dynamic_batch, opset=opset)
     data = serialize(graph)
     made = SideCar(
@@ -141,6 +158,8 @@ def export_module(
         write_atomic(path, data)
         made.save(sidecar_path(path))
         parity = check_parity(model, path, _inputs(card, images, dynamic_batch))
+        for inputs in other_sizes(card):
+            parity += check_parity(model, path, inputs)
         install(path, onnx_path.parent)
     return ExportResult(onnx_path, card, parity)
 
@@ -150,16 +169,16 @@ def trace(
 ) -> ModelProto:
     """The graph from float32 ``image`` to uint8 ``labels``, card inside.
 
-    Shapes are fixed but for the batch, BatchNorm is folded into the convolution before it,
-    deconvolutions that mix no channels are depthwise, and nodes are named by the module that
-    they come from (``down.0.3/Conv``).
+    Shapes are fixed but for the batch, and for the size where the card has an ``open_size``.
+    BatchNorm is folded into the convolution before it, deconvolutions that mix no channels are
+    depthwise, and nodes are named by the module that they come from (``down.0.3/Conv``).
     """
     if opset < 17:
         raise UsageError(f"opset {opset}: expected 17 or newer")
     example = torch.zeros(1, *card.input.shape)
     with _quiet():
         program = torch.onnx.export(
-            _Labels(model).eval(),
+            _Labels(model, of_any_size=card.input.open_size is not None).eval(),
             (example,),
             dynamo=True,
             verbose=False,
@@ -171,12 +190,18 @@ def trace(
     graph: ModelProto = program.model_proto
     graph.ir_version = _IR_VERSION if opset <= OPSET else graph.ir_version
     _scale_resizes(graph)
+    if card.input.open_size is not None:
+        count_from_the_end(graph, tensors(typed(graph, "the exported network")))
+    _remove_unread(graph)
     split_channels(graph)
     _name_nodes(graph)
     _strip(graph)
-    if dynamic_batch:
-        for value in (*graph.graph.input, *graph.graph.output):
+    for value in (*graph.graph.input, *graph.graph.output):
+        if dynamic_batch:
             value.type.tensor_type.shape.dim[0].dim_param = "N"
+        if card.input.open_size:
+            for dim, name in zip(value.type.tensor_type.shape.dim[-2:], "HW", strict=True):
+                dim.dim_param = name
     write_card(graph, card)
     graph = typed(graph, "the exported network")
     onnx.checker.check_model(graph, full_check=True)
@@ -204,7 +229,7 @@ def check_parity(model: nn.Module, path: Path, inputs: NDArray[np.float32]) -> P
             differs = engine.infer(batch) != labels
             mismatched += int(differs.sum())
             near_ties += int((differs & (margin < NEAR_TIE)).sum())
-        pixels = len(inputs) * engine.card.input.height * engine.card.input.width
+        pixels = len(inputs) * inputs.shape[-2] * inputs.shape[-1]
     if mismatched > near_ties:
         raise InferenceError(
             f"the exported network differs from PyTorch in {mismatched - near_ties} of {pixels} "
@@ -217,12 +242,13 @@ def check_parity(model: nn.Module, path: Path, inputs: NDArray[np.float32]) -> P
 class _Labels(nn.Module):
     """Logits → the class of the highest one."""
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, *, of_any_size: bool) -> None:
         super().__init__()
         self.model = model
+        self.logits = padded_logits if of_any_size else same_size_logits
 
     def forward(self, image: Tensor) -> Tensor:
-        return same_size_logits(self.model, image).argmax(dim=1).to(torch.uint8)
+        return self.logits(self.model, image).argmax(dim=1).to(torch.uint8)
 
 
 def _torch_labels(
@@ -278,6 +304,10 @@ def _scale_resizes(model: ModelProto) -> None:
         kept = [a for a in node.attribute if a.name != "keep_aspect_ratio_policy"]
         del node.attribute[:]
         node.attribute.extend(kept)
+
+
+def _remove_unread(model: ModelProto) -> None:
+    """Drop the weights that no node reads any more, and order the nodes anew."""
     used = consumers(model)
     left = [weight for weight in model.graph.initializer if weight.name in used]
     del model.graph.initializer[:]

@@ -36,7 +36,8 @@ class Engine(ABC):
         """Label maps of preprocessed pictures.
 
         Args:
-            batch: float32 (N, C, height, width) as :func:`edgeseg.ops.preprocess` makes them.
+            batch: float32 (N, C, height, width) as :func:`edgeseg.ops.preprocess` makes them;
+                of any height and width that the card's ``open_size`` allows, where it has one.
 
         Returns:
             uint8 (N, height, width), class ids. Valid until the next call.
@@ -45,10 +46,11 @@ class Engine(ABC):
             UsageError: Shape or dtype are not those of the card.
             InferenceError: The runtime failed.
         """
-        expected = self.card.input.shape
-        if batch.dtype != np.float32 or batch.shape[1:] != expected:
+        spec = self.card.input
+        if batch.dtype != np.float32 or not spec.takes(batch.shape[1:]):
+            others = f", or heights and widths in {spec.open_size}" if spec.open_size else ""
             raise UsageError(
-                f"{self.path.name} takes float32 (N, {', '.join(map(str, expected))}), "
+                f"{self.path.name} takes float32 (N, {', '.join(map(str, spec.shape))}){others}, "
                 f"not {batch.dtype} {batch.shape}"
             )
         if self.batch is not None and len(batch) != self.batch:

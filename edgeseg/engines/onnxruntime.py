@@ -26,6 +26,9 @@ logger = logging.getLogger(__name__)
 MAX_BYTES = 2 * 1024**3
 """Protobuf ends there; what is larger is no ONNX network."""
 
+Shape = tuple[int | None, ...]
+"""Of one picture; None where a dimension is open."""
+
 _VNNI_FLAGS = frozenset({"avx512_vnni", "avx_vnni", "amx_int8"})
 
 # It prints what it raises as well, in several lines of C++; the exception is enough.
@@ -155,24 +158,26 @@ def _check_graph(session: Any, card: ModelCard, origin: str) -> int | None:
             f"{origin}: expected one input and one output, found "
             f"{[i.name for i in inputs]} and {[o.name for o in outputs]}"
         )
-    height, width = card.input.height, card.input.width
-    _check_tensor(origin, "input", inputs[0], "tensor(float)", card.input.shape)
+    spec = card.input
+    size: Shape = (None, None) if spec.open_size else (spec.height, spec.width)
+    _check_tensor(origin, "input", inputs[0], "tensor(float)", (spec.channels, *size))
     if card.output == "logits":
-        shape: tuple[int, ...] = (len(card.classes), height, width)
+        shape = (len(card.classes), *size)
         _check_tensor(origin, "output", outputs[0], "tensor(float)", shape)
     else:
-        _check_tensor(origin, "output", outputs[0], "tensor(uint8)", (height, width))
+        _check_tensor(origin, "output", outputs[0], "tensor(uint8)", size)
     batch = inputs[0].shape[0]
     return batch if isinstance(batch, int) else None
 
 
-def _check_tensor(
-    origin: str, role: str, tensor: Any, kind: str, picture_shape: tuple[int, ...]
-) -> None:
+def _check_tensor(origin: str, role: str, tensor: Any, kind: str, picture: Shape) -> None:
     found = tuple(tensor.shape or ())
-    if tensor.type != kind or found[1:] != picture_shape:
+    # An open dimension has a name in the graph, or none.
+    sizes = tuple(size if isinstance(size, int) else None for size in found[1:])
+    if tensor.type != kind or sizes != picture:
+        wanted = ", ".join("any" if size is None else str(size) for size in picture)
         raise MismatchedArtifact(
-            f"{origin}: its card says {role} {kind} (N, {', '.join(map(str, picture_shape))}), "
+            f"{origin}: its card says {role} {kind} (N, {wanted}), "
             f"its graph says {tensor.name!r} {tensor.type} {found}",
             mend="export it again with `edgeseg export`",
         )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from edgeseg.tiling import mirrored
 
@@ -61,6 +62,32 @@ def same_size_logits(model: nn.Module, picture: Tensor) -> Tensor:
         picture = picture.index_select(axis, _surround(model, margin, axis, picture))
     logits = model(picture)
     return logits[..., :height, :width]
+
+
+def padded_logits(model: nn.Module, picture: Tensor) -> Tensor:
+    """:func:`same_size_logits` by padding of a constant width, for one graph of many sizes.
+
+    Equal to it where height and width are multiples of the network's stride, and more than
+    :func:`mirror_width`: a line cannot be mirrored beyond its other end at once.
+    """
+    margin: int = getattr(model, "margin", 0)
+    if not margin:
+        return same_size_logits(model, picture)
+    height, width = picture.shape[-2:]
+    before, after = margin, mirror_width(model)
+    picture = functional.pad(picture, [before, after, before, after], mode="reflect")
+    logits: Tensor = model(picture)
+    return logits[..., :height, :width]
+
+
+def mirror_width(model: nn.Module) -> int:
+    """Pixels that are mirrored after a picture whose sides are multiples of the stride."""
+    margin, stride = int(getattr(model, "margin", 0)), int(model.stride)  # type: ignore[arg-type]
+    if not margin:
+        return 0
+    side = 2 * margin + stride * margin
+    total: int = model.valid_size(side)  # type: ignore[operator]
+    return margin + total - side
 
 
 def _surround(model: nn.Module, margin: int, axis: int, picture: Tensor) -> Tensor:

@@ -53,6 +53,8 @@ class UNetLite(nn.Module):
     Attributes:
         stride: Pixels of the picture for one at the lowest resolution.
         margin: Pixels lost on each side: none.
+        size_may_vary: Whether one exported graph serves several sizes of pictures. That of
+            ``unpooling`` holds the places of its own size.
 
     Raises:
         UsageError: An option is out of range.
@@ -83,6 +85,7 @@ class UNetLite(nn.Module):
                 f"unet-lite: upsampling is {', '.join(UPSAMPLINGS)}, not {upsampling!r}"
             )
         self.stride = stem_stride * 2**depth
+        self.size_may_vary = upsampling != "unpooling"
         widths = [width * 2**level for level in range(depth + 1)]
         self.stem = double_conv(in_channels, width, stride=stem_stride)
         self.down = nn.ModuleList(

@@ -80,6 +80,25 @@ def copy_of(model: ModelProto) -> ModelProto:
     return copy
 
 
+def at_card_size(model: ModelProto) -> ModelProto:
+    """``model`` with an open height and width fixed to those of its card.
+
+    The model itself where they are fixed, or where it has no card.
+    """
+    props = {prop.key: prop.value for prop in model.metadata_props}
+    dims = model.graph.input[0].type.tensor_type.shape.dim if model.graph.input else []
+    if CARD_KEY not in props or len(dims) != 4 or all(d.HasField("dim_value") for d in dims[2:]):
+        return model
+    spec = card_from_metadata(props, "the network").input
+    fixed = copy_of(model)
+    # What was inferred for open sizes would stand beside what is inferred now.
+    del fixed.graph.value_info[:]
+    open_dims = fixed.graph.input[0].type.tensor_type.shape.dim[2:]
+    for dim, size in zip(open_dims, (spec.height, spec.width), strict=True):
+        dim.dim_value = size
+    return fixed
+
+
 def typed(model: ModelProto, origin: str) -> ModelProto:
     """``model`` with the type and shape of every tensor filled in.
 
@@ -183,13 +202,15 @@ class Work:
 def work(model: ModelProto, origin: str = "the network") -> tuple[Work, ...]:
     """Multiply-accumulates, weight elements and precision of every computing node.
 
+    Of a network whose size varies they are counted at the size of its card.
+
     A node is ``int8`` where both operands come from a DequantizeLinear, ``fp16`` where
     both are float16.
 
     Raises:
         MismatchedArtifact: The shape of an operand cannot be told from the graph.
     """
-    model = typed(model, origin)
+    model = typed(at_card_size(model), origin)
     known, made_by = tensors(model), producers(model)
     weights = {weight.name for weight in model.graph.initializer}
     return tuple(

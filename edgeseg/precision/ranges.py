@@ -28,7 +28,15 @@ from edgeseg.documents import Document
 from edgeseg.errors import MismatchedArtifact, NonFiniteOutput, UsageError
 from edgeseg.ops.preprocess import preprocess
 from edgeseg.precision.calibration import load_set
-from edgeseg.precision.graph import copy_of, load_model, read_card, serialize, tensors, typed
+from edgeseg.precision.graph import (
+    at_card_size,
+    copy_of,
+    load_model,
+    read_card,
+    serialize,
+    tensors,
+    typed,
+)
 
 Method = Literal["minmax", "percentile"]
 
@@ -88,7 +96,7 @@ def measure_ranges(
         )
     made, paths = load_set(manifest)
     pictures = _Pictures(paths, card.input)
-    network = typed(network, str(onnx_path))
+    network = typed(at_card_size(network), str(onnx_path))
     names = activations(network)
     found = _extremes(network, names, pictures, track)
     if method == "percentile":

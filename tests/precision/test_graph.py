@@ -90,9 +90,21 @@ def test_patterns_select_nodes(model: ModelProto) -> None:
         matching_nodes(model, ["decoder/*"])
 
 
-def test_open_shapes_are_refused(model: ModelProto) -> None:
-    model.graph.input[0].type.tensor_type.shape.dim[2].dim_param = "height"
-    model.graph.output[0].type.tensor_type.shape.dim[1].dim_param = "height"
+def opened(model: ModelProto) -> ModelProto:
+    """``model`` with its height left open."""
+    copy = copy_of(model)
+    copy.graph.input[0].type.tensor_type.shape.dim[2].dim_param = "height"
+    copy.graph.output[0].type.tensor_type.shape.dim[1].dim_param = "height"
+    return copy
+
+
+def test_open_shapes_are_counted_at_the_size_of_the_card(model: ModelProto) -> None:
+    assert work(opened(model)) == work(model)
+
+
+def test_open_shapes_without_a_card_are_refused(model: ModelProto) -> None:
+    model = opened(model)
+    del model.metadata_props[:]
     with pytest.raises(MismatchedArtifact, match="is not fixed"):
         work(model)
 
