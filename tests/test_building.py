@@ -298,7 +298,7 @@ def test_an_engine_of_another_precision_than_its_graph_is_refused(
 
     def silently_fp32(*args: object, **options: object) -> Plan:
         plan = honest(*args, **options)  # type: ignore[arg-type]
-        return replace(plan, layers=dict.fromkeys(plan.layers, "fp32"))
+        return replace(plan, precisions=dict.fromkeys(plan.precisions, "fp32"))
 
     monkeypatch.setattr(plans, "build_engine", silently_fp32)
     before = files(run_copy)

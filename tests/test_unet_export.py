@@ -65,7 +65,7 @@ def test_tensorrt_parses_and_builds(exported: Exported) -> None:
     pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed")
     graph = to_fp16(onnx.load(exported[1].path))
     plan = build_engine(serialize(graph), PlanOptions(targets=("sm_86",)))
-    assert set(plan.layers.values()) == {"fp16"}
+    assert set(plan.precisions.values()) == {"fp16"}
 
 
 class Unpool(nn.Module):

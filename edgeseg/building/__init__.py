@@ -22,18 +22,18 @@ def build(config: BuildConfig, track: Track = silent) -> BuildResult:
     """Build one engine, hold it against FP32, and write it with its side-car.
 
     ``onnxruntime`` runs ONNX itself: FP32 is ``model.onnx`` as it is, checked by running it;
-    the others are ``model.fp16.onnx`` and ``model.int8.onnx``. ``tensorrt-rtx`` gives
-    ``model.PRECISION.engine``, judged on the graph it was compiled from, in ONNX Runtime;
+    the others are ``model.fp16.onnx`` and ``model.int8.onnx``. ``tensorrt`` and ``tensorrt-rtx``
+    give ``model.PRECISION.engine``, judged on the graph it was compiled from, in ONNX Runtime;
     that graph is kept beside it (``model.fp16.onnx``, ``model.int8.tensorrt.onnx``).
 
     Raises:
         UsageError: The configuration is wrong, or there are no ranges for INT8.
         ArtifactError: Network, ranges or pictures are damaged or do not belong together.
-        RuntimeMissing: TensorRT-RTX is asked for and not installed.
+        RuntimeMissing: TensorRT is asked for and not installed, or lacks the GPU it needs.
         AccuracyGateError: The result differs from FP32 by more than the limit.
     """
     runtime = runtimes_here()[0] if config.runtime == "auto" else config.runtime
     source = read_source(Path(config.onnx))
-    if runtime == "onnxruntime":
-        return build_network(source, config, track)
-    return build_plan(source, config, track)
+    if runtime in ("tensorrt", "tensorrt-rtx"):
+        return build_plan(source, config, runtime, track)
+    return build_network(source, config, track)

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Literal
 
 from edgeseg.card import Precision
+from edgeseg.engines.tensorrt.layers import LayerTable
 from edgeseg.engines.tensorrt.options import PlanOptions
 from edgeseg.precision.gate import Limits
 from edgeseg.sidecar import SideCar
 
-EngineRuntime = Literal["auto", "onnxruntime", "tensorrt-rtx"]
+EngineRuntime = Literal["auto", "onnxruntime", "tensorrt", "tensorrt-rtx"]
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,8 @@ class BuildConfig:
     Attributes:
         onnx: The FP32 network, ``model.onnx``.
         precision: ``fp32``, ``fp16`` or ``int8``.
-        runtime: ``onnxruntime`` or ``tensorrt-rtx``; ``auto`` is the best that runs here.
+        runtime: ``onnxruntime``, ``tensorrt`` or ``tensorrt-rtx``; ``auto`` is the best that
+            runs here.
         plan: How a TensorRT engine is built; ONNX Runtime and OpenVINO have no use for it.
         ranges: Measured ranges for INT8; ``model.ranges.json`` beside the network by default.
         keep: Shell patterns of node names that stay in floating point.
@@ -58,7 +60,8 @@ class BuildConfig:
 
 @dataclass(frozen=True)
 class BuildResult:
-    """The engine file and what stands in its side-car."""
+    """The engine file, what stands in its side-car, and the layers of a TensorRT engine."""
 
     engine: Path
     sidecar: SideCar
+    layers: LayerTable | None = None

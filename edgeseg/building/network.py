@@ -11,6 +11,7 @@ from edgeseg.building.reduced import reduced_graph
 from edgeseg.building.source import Source
 from edgeseg.console import Track
 from edgeseg.engines import open_engine
+from edgeseg.engines.tensorrt.options import PlanOptions
 from edgeseg.errors import UsageError
 from edgeseg.precision.graph import precision_report
 from edgeseg.sidecar import SideCar, sidecar_path
@@ -23,6 +24,11 @@ def build_network(source: Source, config: BuildConfig, track: Track) -> BuildRes
         raise UsageError(
             "ONNX Runtime compiles for no target",
             mend="leave --target out, or add `--runtime tensorrt-rtx`",
+        )
+    if config.plan != PlanOptions():
+        raise UsageError(
+            "ONNX Runtime has no use for the options of TensorRT",
+            mend="leave them out, or add `--runtime tensorrt` or `--runtime tensorrt-rtx`",
         )
     if config.precision == "fp32":
         return _fp32_in_place(source, config)

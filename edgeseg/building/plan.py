@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import logging
+import platform
+from collections.abc import Mapping
+from dataclasses import replace
+
 from onnx import ModelProto
 
 from edgeseg import sidecar as sidecars
@@ -12,52 +17,118 @@ from edgeseg.building.reduced import reduced_graph, require_precision
 from edgeseg.building.source import Source
 from edgeseg.card import Precision
 from edgeseg.console import Track
-from edgeseg.engines.tensorrt import Plan, build_engine, tensorrt_rtx
-from edgeseg.errors import MismatchedArtifact
+from edgeseg.documents import load
+from edgeseg.engines.tensorrt import (
+    Implicit,
+    Plan,
+    PlanOptions,
+    PlanRuntime,
+    build_engine,
+    implicit_only,
+    library,
+)
+from edgeseg.errors import MismatchedArtifact, UsageError
+from edgeseg.machine import gpus
 from edgeseg.precision.graph import derived_card, load_model, report_of, work
+from edgeseg.precision.ranges import Ranges
 from edgeseg.sidecar import SideCar, sidecar_path
 from edgeseg.workshop import workshop
 
+logger = logging.getLogger(__name__)
 
-def build_plan(source: Source, config: BuildConfig, track: Track) -> BuildResult:
+
+def build_plan(
+    source: Source, config: BuildConfig, runtime: PlanRuntime, track: Track
+) -> BuildResult:
     """Compile the network, or its gated twin of reduced precision; raises as ``build``."""
-    trt = tensorrt_rtx()  # Before the long part: it may be missing.
+    trt = library(runtime)  # Before the long part: it may be missing.
+    options = _with_sizes(config.plan, source)
+    implicit = options.dla_core is not None and implicit_only(trt)
+    if options.dla_core is not None and config.precision == "fp32":
+        raise UsageError("a DLA computes in FP16 and INT8", mend="build with --fp16 or --int8")
+    binding = machine_of_engine(runtime)
     with workshop(source.path.parent) as shop:
         graph, model, fed = None, source.model, source.sha256
         if config.precision != "fp32":
             graph = reduced_graph(source, config, "tensorrt", shop, track)
-            model, fed = load_model(graph), sha256_file(graph)
+            model = load_model(graph)
         # FP32 is fed as it lies there, so that its hash is that of model.onnx.
-        data = source.path.read_bytes() if graph is None else graph.read_bytes()
-        (plan,) = (
-            build_engine(data, config.plan, trt=trt) for _ in track([0], "compiling the engine", 1)
+        data = source.path.read_bytes()
+        if graph is not None and not implicit:
+            data, fed = graph.read_bytes(), sha256_file(graph)
+        plan = build_engine(
+            data,
+            options,
+            trt=trt,
+            implicit=_implicit(model, source, config) if implicit else None,
+            gpu=binding.get("gpu", ""),
+            track=track,
         )
         judged = sidecars.read(graph) if graph else None
         made = SideCar(
             artifact_sha256=sha256_bytes(plan.data),
             card=derived_card(source.card, fed, config.precision),
-            runtime="tensorrt-rtx",
+            runtime=runtime,
             runtime_version=plan.version,
             onnx_sha256=fed,
-            targets=config.plan.targets,
+            targets=options.targets,
             precision=_proved(model, plan, config.precision),
             calibration_set=judged.calibration_set if judged else None,
             build_options=dict(plan.options),
             gate=judged.gate if judged else None,
-        )
+        ).model_copy(update=binding)
         engine = shop / source.named(config.precision, "engine")
         write_atomic(engine, plan.data)
         made.save(sidecar_path(engine))
-        return place([engine, *([graph] if graph else [])], source.path.parent)
+        placed = place([engine, *([graph] if graph else [])], source.path.parent)
+        return replace(placed, layers=plan.table)
+
+
+def machine_of_engine(runtime: PlanRuntime) -> dict[str, str]:
+    """What ties an engine to this machine, by the names of the side-car's fields.
+
+    An engine of TensorRT-RTX compiles its kernels where it runs, so no GPU stands in it.
+    """
+    found = {"platform": f"{platform.system()} {platform.machine()}".lower()}
+    here = gpus() if runtime == "tensorrt" else ()
+    if here:
+        found |= {
+            "gpu": here[0].name,
+            "compute_capability": f"sm_{here[0].compute_capability.replace('.', '')}",
+            "driver_version": here[0].driver,
+        }
+    return found
+
+
+def _with_sizes(options: PlanOptions, source: Source) -> PlanOptions:
+    """The card's own size where the network's varies and none is named, and say so."""
+    spec = source.card.input
+    if options.sizes is not None or spec.open_size is None:
+        return options
+    logger.warning(
+        "the engine will take pictures of %dx%d alone; name others with --sizes",
+        spec.width,
+        spec.height,
+    )
+    return replace(options, sizes=((spec.height, spec.width),) * 3)
+
+
+def _implicit(model: ModelProto, source: Source, config: BuildConfig) -> Implicit:
+    """What the gated graph says in Q/DQ pairs and casts, for a DLA that reads neither."""
+    ranges: Mapping[str, tuple[float, float]] = {}
+    if config.precision == "int8":
+        path = config.ranges or source.path.with_name(source.named("ranges", "json"))
+        ranges = load(Ranges, path).ranges  # Checked when the graph was made from them.
+    return Implicit({node.node: node.precision for node in work(model)}, ranges)
 
 
 def _proved(model: ModelProto, plan: Plan, precision: Precision) -> sidecars.PrecisionReport:
     """The shares by what TensorRT's own network says of each layer, not by what was asked."""
     nodes = work(model)
     for node in nodes:
-        if plan.layers.get(node.node) != node.precision:
+        if plan.precisions.get(node.node) != node.precision:
             raise MismatchedArtifact(
-                f"TensorRT made {plan.layers.get(node.node, 'no')} layer of the "
+                f"TensorRT made {plan.precisions.get(node.node, 'no')} layer of the "
                 f"{node.precision} node {node.node!r}"
             )
     report = report_of(nodes)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal, get_args
 
 import typer
 
@@ -14,7 +14,9 @@ from edgeseg.cli.options import (
     Network,
     OptionalData,
     SplitName,
+    batch_profile,
     one_of,
+    size_profile,
 )
 from edgeseg.console import progress_bar
 from edgeseg.errors import UsageError
@@ -22,6 +24,9 @@ from edgeseg.output import finish
 
 if TYPE_CHECKING:
     from edgeseg.card import Precision
+    from edgeseg.engines.tensorrt import LayerTable
+
+_LAYERS_SHOWN = 24
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +37,9 @@ def export(
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Default: model.onnx beside it.")] = None,
     dynamic_batch: Annotated[bool, typer.Option(help="Any batch size instead of 1.")] = False,
+    dynamic_size: Annotated[
+        bool, typer.Option(help="Any height and width that are multiples of the network's stride.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Write the checkpoint as ONNX, argmax included, and check it against PyTorch."""
@@ -39,12 +47,19 @@ def export(
     from edgeseg.runs import CHECKPOINT, NETWORK, resolve
 
     path = resolve(checkpoint, (CHECKPOINT,), "edgeseg train --data DIR")
-    result = export_onnx(path, out or path.with_name(NETWORK), dynamic_batch=dynamic_batch)
+    result = export_onnx(
+        path,
+        out or path.with_name(NETWORK),
+        dynamic_batch=dynamic_batch,
+        dynamic_size=dynamic_size,
+    )
+    sizes = result.card.input.open_size
     finish(
         as_json,
         {
             "network": str(result.path),
             "bytes": result.path.stat().st_size,
+            "open_size": sizes.model_dump() if sizes else None,
             "parity": asdict(result.parity),
         },
     )
@@ -96,11 +111,44 @@ def build(
     fp16: Annotated[bool, typer.Option("--fp16", help="Half precision.")] = False,
     int8: Annotated[bool, typer.Option("--int8", help="8 bit; calibrate first.")] = False,
     runtime: Annotated[
-        str, typer.Option(help="onnxruntime, tensorrt-rtx, or auto: the best that runs here.")
+        str,
+        typer.Option(help="onnxruntime, tensorrt, tensorrt-rtx, or auto: the best that runs here."),
     ] = "auto",
     target: Annotated[
         list[str] | None,
         typer.Option(help="TensorRT-RTX: GPU to compile for, e.g. sm_86; repeatable."),
+    ] = None,
+    batch: Annotated[
+        str | None,
+        typer.Option(help="TensorRT: batches as smallest:typical:largest; default 1:1:8."),
+    ] = None,
+    sizes: Annotated[
+        str | None,
+        typer.Option(help="TensorRT: the same of sizes, e.g. 256x128:512x256:1024x512."),
+    ] = None,
+    workspace: Annotated[
+        int | None, typer.Option(min=1, help="TensorRT: MiB of scratch memory at most.")
+    ] = None,
+    optimisation_level: Annotated[
+        int | None,
+        typer.Option(min=0, max=5, help="TensorRT: 0 builds fastest, 5 searches longest."),
+    ] = None,
+    timing_cache: Annotated[
+        str,
+        typer.Option(help="TensorRT: file of measured kernels; auto: one a version and GPU; none."),
+    ] = "auto",
+    dla: Annotated[
+        int | None, typer.Option(min=0, help="Jetson: run on this deep-learning accelerator.")
+    ] = None,
+    gpu_fallback: Annotated[
+        bool, typer.Option(help="Layers that the DLA does not take run on the GPU.")
+    ] = True,
+    hardware_compatibility: Annotated[
+        str, typer.Option(help="TensorRT: GPUs it runs on: none (this one), ampere+, or same.")
+    ] = "none",
+    tf32: Annotated[bool, typer.Option(help="TensorRT: FP32 products may be TF32.")] = True,
+    layers: Annotated[
+        Path | None, typer.Option(help="TensorRT: write every layer as JSON to this file.")
     ] = None,
     ranges: Annotated[
         Path | None, typer.Option(help="INT8: default model.ranges.json beside the network.")
@@ -120,9 +168,9 @@ def build(
     as_json: Json = False,
 ) -> None:
     """Build an engine, compare it with FP32, and refuse it where it lost too much."""
-    from edgeseg.building import BuildConfig
+    from edgeseg.building import BuildConfig, EngineRuntime
     from edgeseg.building import build as build_engine
-    from edgeseg.engines.tensorrt import PlanOptions
+    from edgeseg.engines.tensorrt.options import HardwareCompatibility, PlanOptions
     from edgeseg.runs import network_of
 
     precision = _precision(fp32=fp32, fp16=fp16, int8=int8)
@@ -130,8 +178,23 @@ def build(
         BuildConfig(
             onnx=network_of(network),
             precision=precision,
-            runtime=one_of("--runtime", runtime, ("auto", "onnxruntime", "tensorrt-rtx")),
-            plan=PlanOptions(targets=tuple(target or ())),
+            runtime=one_of("--runtime", runtime, get_args(EngineRuntime)),
+            plan=PlanOptions(
+                targets=tuple(target or ()),
+                batch=batch_profile("--batch", batch),
+                sizes=size_profile("--sizes", sizes),
+                workspace_mib=workspace,
+                optimisation_level=optimisation_level,
+                timing_cache=_timing_cache(timing_cache),
+                dla_core=dla,
+                gpu_fallback=gpu_fallback,
+                hardware_compatibility=one_of(
+                    "--hardware-compatibility",
+                    hardware_compatibility,
+                    get_args(HardwareCompatibility),
+                ),
+                tf32=tf32,
+            ),
             ranges=ranges,
             keep=tuple(keep or ()),
             data=data,
@@ -142,6 +205,10 @@ def build(
         track=progress_bar,
     )
     made = result.sidecar
+    if result.layers is not None:
+        _show_layers(result.layers, layers)
+    elif layers is not None:
+        raise UsageError("--layers is for engines of TensorRT", mend="leave --layers out")
     finish(
         as_json,
         {
@@ -152,8 +219,38 @@ def build(
             "bytes": result.engine.stat().st_size,
             "low_precision_share": made.precision.low_precision_share if made.precision else None,
             "gate": made.gate.model_dump() if made.gate else None,
+            **({"layers": result.layers.model_dump()} if as_json and result.layers else {}),
         },
     )
+
+
+def _show_layers(table: LayerTable, file: Path | None) -> None:
+    """A line a layer on stderr, the middle of a long table left out; all of it in ``file``."""
+    from rich.table import Table
+
+    from edgeseg.console import stderr_console
+
+    if file is not None:
+        table.save(file)
+    origin = "of the engine" if table.source == "engine" else "of the network it was built from"
+    shown = Table("layer", "type", "precision", "shape", title=f"layers {origin}")
+    rows = table.layers
+    half = _LAYERS_SHOWN // 2
+    for place, layer in enumerate(rows):
+        if len(rows) <= _LAYERS_SHOWN or not half <= place < len(rows) - half:
+            shape = "×".join("?" if size == -1 else str(size) for size in layer.shape)
+            on_dla = " (DLA)" if layer.device == "dla" else ""
+            shown.add_row(layer.name, layer.type + on_dla, layer.precision, shape)
+        elif place == half:
+            more = "" if file else "; --layers FILE holds all"
+            shown.add_row(f"… {len(rows) - 2 * half} more{more}")
+    stderr_console().print(shown, markup=False)
+
+
+def _timing_cache(text: str) -> Path | Literal["auto", "none"]:
+    if text == "auto":
+        return "auto"
+    return "none" if text == "none" else Path(text)
 
 
 def _precision(*, fp32: bool, fp16: bool, int8: bool) -> Precision:

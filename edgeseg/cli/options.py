@@ -9,6 +9,8 @@ import typer
 
 from edgeseg.errors import UsageError
 
+Size = tuple[int, int]
+
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
 Threads = Annotated[
     int | None, typer.Option(min=1, help="CPU threads of the runtime; default: its own choice.")
@@ -32,6 +34,30 @@ def height_width(option: str, text: str) -> tuple[int, int]:
     if not (cross and width.isdecimal() and height.isdecimal()):
         raise UsageError(f"{option} takes WIDTHxHEIGHT, e.g. 512x256, not {text!r}")
     return int(height), int(width)
+
+
+def batch_profile(option: str, text: str | None) -> tuple[int, int, int] | None:
+    """``SMALLEST:TYPICAL:LARGEST``; raises UsageError."""
+    if text is None:
+        return None
+    parts = text.split(":")
+    if len(parts) != 3 or not all(part.isdecimal() for part in parts):
+        raise UsageError(f"{option} takes SMALLEST:TYPICAL:LARGEST, e.g. 1:1:8, not {text!r}")
+    smallest, typical, largest = map(int, parts)
+    return smallest, typical, largest
+
+
+def size_profile(option: str, text: str | None) -> tuple[Size, Size, Size] | None:
+    """The same of ``WIDTHxHEIGHT`` → three of (height, width); raises UsageError."""
+    if text is None:
+        return None
+    parts = text.split(":")
+    if len(parts) != 3:
+        raise UsageError(
+            f"{option} takes SMALLEST:TYPICAL:LARGEST, e.g. 256x128:512x256:1024x512, not {text!r}"
+        )
+    smallest, typical, largest = (height_width(option, part) for part in parts)
+    return smallest, typical, largest
 
 
 def one_of(option: str, value: str, allowed: tuple[str, ...]) -> Any:

@@ -45,6 +45,10 @@ class Builder:
 
     def __init__(self, logger: Any) -> None:
         self._logger = logger
+        if self._trt._machine.gpu is None and self._trt.__name__ == "tensorrt":
+            error = "CUDA initialization failure with error: 35"
+            logger.log(self._trt.ILogger.Severity.ERROR, error)
+            raise TypeError("pybind11::init(): factory function returned nullptr")
 
     @property
     def num_DLA_cores(self) -> int:  # noqa: N802
@@ -91,8 +95,6 @@ def _monitored(monitor: Any, network: Any) -> bool:
 def _fault(trt: Any, network: Any, config: Any) -> str:
     """Why the real builder would refuse this combination; empty where it would not."""
     flags = {flag.name for flag in config._flags}
-    if trt._machine.gpu is None and trt.__name__ == "tensorrt":
-        return "CUDA initialization failure with error: 35"
     types = {tensor._facts.dtype for tensor in network._tensors.values()}
     if network._strong and flags & {"FP16", "INT8", "BF16", "OBEY_PRECISION_CONSTRAINTS"}:
         return "precision flags are not allowed in strongly typed networks"
@@ -127,6 +129,7 @@ class IBuilderConfig:
         self._pools: dict[Any, int] = {}
         self._monitor: Any = None
         self._device: Any = None
+        self._devices: dict[str, Any] = {}
         self._targets: list[Any] = []
 
     def get_flag(self, flag: Any) -> bool:
@@ -168,10 +171,16 @@ class IBuilderConfig:
     def default_device_type(self, device: Any) -> None:
         self._device = device
 
+    def set_device_type(self, layer: Any, device_type: Any) -> None:
+        self._devices[layer.name] = device_type
+
+    def get_device_type(self, layer: Any) -> Any:
+        return self._devices.get(layer.name, self.default_device_type)
+
     def can_run_on_DLA(self, layer: Any) -> bool:  # noqa: N802
-        """8-bit or half-precision layers of the right kind; never explicit Q/DQ of old."""
+        """Layers of the right kind, in half precision or 8 bits."""
         half_or_less = {"INT8", "FP16"} & {flag.name for flag in self._flags}
-        strong = "HALF" in {tensor.dtype for tensor in layer._facts.outputs}
+        strong = layer._network._strong and layer._facts.outputs[0].dtype == "HALF"
         return layer.type.name in DLA_LAYERS and bool(half_or_less or strong)
 
     def create_timing_cache(self, serialized_timing_cache: bytes) -> Any:

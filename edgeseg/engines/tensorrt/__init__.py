@@ -3,7 +3,22 @@
 from __future__ import annotations
 
 from edgeseg.engines.tensorrt.build import Plan, build_engine
-from edgeseg.engines.tensorrt.library import tensorrt_rtx
+from edgeseg.engines.tensorrt.dla import implicit_only
+from edgeseg.engines.tensorrt.layers import Layer, LayerTable
+from edgeseg.engines.tensorrt.library import PlanRuntime, library, tensorrt, tensorrt_rtx
 from edgeseg.engines.tensorrt.options import PlanOptions
+from edgeseg.engines.tensorrt.weak_typing import Implicit
 
-__all__ = ["Plan", "PlanOptions", "build_engine", "tensorrt_rtx"]
+__all__ = [
+    "Implicit",
+    "Layer",
+    "LayerTable",
+    "Plan",
+    "PlanOptions",
+    "PlanRuntime",
+    "build_engine",
+    "implicit_only",
+    "library",
+    "tensorrt",
+    "tensorrt_rtx",
+]

@@ -1,8 +1,9 @@
-"""ONNX → TensorRT-RTX engine, on any machine: the build needs neither GPU nor driver.
+"""ONNX → TensorRT engine, over TensorRT 8.6 … 11 and TensorRT-RTX.
 
-Only what TensorRT 8.6 … 11 and TensorRT-RTX have in common is used, looked up on the module
-that is handed in, so that `tensorrt` itself can take its place. The precision is what the
-graph says (strongly typed); it is proved from the network that the parser made.
+Only what all of them have in common is called, and the rest looked up on the module that is
+handed in. The precision is what the graph says, which strongly typed networks take as it
+stands and older versions are bound to (:mod:`.weak_typing`). TensorRT-RTX builds on any
+machine, with neither GPU nor driver; TensorRT on the GPU that the engine is for.
 """
 
 from __future__ import annotations
@@ -13,87 +14,110 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from edgeseg.card import Precision
-from edgeseg.engines.tensorrt.library import log_collector, tensorrt_rtx
+from edgeseg.console import Track, silent
+from edgeseg.engines.tensorrt.dla import layers_on_gpu, require_dla, use_dla
+from edgeseg.engines.tensorrt.layers import LayerTable, layer_table
+from edgeseg.engines.tensorrt.library import (
+    log_collector,
+    open_builder,
+    said,
+    strongly_typed,
+    tensorrt_rtx,
+)
 from edgeseg.engines.tensorrt.options import PlanOptions
+from edgeseg.engines.tensorrt.profiles import add_profile
+from edgeseg.engines.tensorrt.progress import compile_network
 from edgeseg.engines.tensorrt.proof import layer_precisions
-from edgeseg.errors import CorruptArtifact, MismatchedArtifact, UsageError
+from edgeseg.engines.tensorrt.settings import Used, configure
+from edgeseg.engines.tensorrt.timing_cache import TimingCache, timing_cache
+from edgeseg.engines.tensorrt.weak_typing import Implicit, bind_implicit, bind_precisions
+from edgeseg.errors import CorruptArtifact, MismatchedArtifact
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A serialized engine and what is known of it without a GPU.
+    """A serialized engine and what is known of it.
 
-    ``layers`` gives the precision of each computing layer as the parsed network has it, by
-    the name of its ONNX node; ``log`` the runtime's warnings.
+    ``precisions`` gives the precision of each computing layer as TensorRT's network has it, by
+    the name of its ONNX node; ``table`` every layer; ``log`` the runtime's warnings.
     """
 
     data: bytes = field(repr=False)
     version: str
-    layers: Mapping[str, Precision]
+    precisions: Mapping[str, Precision]
+    table: LayerTable = field(repr=False)
     log: tuple[str, ...]
     options: Mapping[str, bool | int | float | str]
 
 
-def build_engine(onnx_bytes: bytes, options: PlanOptions, *, trt: Any = None) -> Plan:
+def build_engine(
+    onnx_bytes: bytes,
+    options: PlanOptions,
+    *,
+    trt: Any = None,
+    implicit: Implicit | None = None,
+    gpu: str = "",
+    track: Track = silent,
+) -> Plan:
     """Compile an ONNX network to an engine.
 
-    The same bytes and options give the same engine, byte for byte.
+    The same bytes and options give the same engine of TensorRT-RTX, byte for byte.
 
     Args:
         onnx_bytes: A network that ``onnx.checker`` accepts; the parser is native code.
-        options: Targets, batch and workspace.
+        options: Targets, profiles, and all else that is to be set.
         trt: The TensorRT module; ``tensorrt_rtx`` by default.
+        implicit: Precisions and ranges of an FP32 network for a DLA that takes no Q/DQ.
+        gpu: What the timing cache of this GPU is called after.
+        track: Shows how far the compilation is.
 
     Raises:
-        RuntimeMissing: TensorRT-RTX is not installed.
-        UsageError: It cannot compile for a target.
+        RuntimeMissing: TensorRT, or a GPU or DLA that it needs, is not here.
+        UsageError: This version cannot do what an option asks for.
         MismatchedArtifact: It cannot parse or compile the network; the message names the node.
     """
     trt = trt or tensorrt_rtx()
     log = log_collector(trt)
-    builder = trt.Builder(log)
-    config = _configure(trt, builder, options)
-    flag = getattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
-    network = builder.create_network(1 << int(flag) if flag is not None else 0)
+    builder = open_builder(trt, log)
+    config, used = configure(trt, builder, options)
+    network = builder.create_network(_creation_flags(trt))
     _parse(trt, network, onnx_bytes, log)
-    used = _batch_profile(builder, config, network, options)
-    logger.info("building with %s %s …", trt.__name__, trt.__version__)
-    plan = builder.build_serialized_network(network, config)
-    if plan is None:
-        raise MismatchedArtifact(
-            f"{trt.__name__} {trt.__version__} cannot compile the network: {log.reason()}"
-        )
+    used |= add_profile(builder, config, network, options)
+    if options.dla_core is not None:
+        require_dla(trt, builder, options)
+        use_dla(trt, config, options)
+    if implicit is not None:
+        bind_implicit(trt, config, network, implicit)
+        used["quantisation"] = "ranges of tensors"
+    elif not strongly_typed(trt):
+        bind_precisions(trt, config, network)
+    used |= {"typing": "strong" if strongly_typed(trt) else "bound"}
+    on_gpu = None
+    if options.dla_core is not None:
+        on_gpu = layers_on_gpu(trt, config, network, options)
+        used |= _said_of_dla(options, on_gpu, network)
+    cache = timing_cache(trt, config, options, gpu)
+    used |= {"timing_cache": str(cache.path)} if cache else {}
+    data = _compile(trt, builder, network, config, cache, log, track=track)
     return Plan(
-        data=bytes(plan),
+        data=data,
         version=str(trt.__version__),
-        layers=layer_precisions(trt, network),
+        precisions=layer_precisions(trt, network),
+        table=layer_table(trt, data, network, log, on_gpu),
         log=tuple(log.warnings),
-        options=used | {"tf32": bool(config.get_flag(trt.BuilderFlag.TF32))},
+        options=used,
     )
 
 
-def _configure(trt: Any, builder: Any, options: PlanOptions) -> Any:
-    config = builder.create_builder_config()
-    if options.workspace_mib is not None:
-        config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options.workspace_mib << 20)
-    if options.targets:
-        known = {
-            f"sm_{name.removeprefix('SM').lower()}": getattr(trt.ComputeCapability, name)
-            for name in dir(trt.ComputeCapability)
-            if name.startswith("SM")
-        }
-        unknown = [target for target in options.targets if target not in known]
-        if unknown:
-            raise UsageError(
-                f"{trt.__name__} {trt.__version__} cannot build for {', '.join(unknown)}; "
-                f"it can for {', '.join(sorted(known))}"
-            )
-        config.num_compute_capabilities = len(options.targets)
-        for place, target in enumerate(options.targets):
-            config.set_compute_capability(known[target], place)
-    return config
+def _creation_flags(trt: Any) -> int:
+    kinds = trt.NetworkDefinitionCreationFlag
+    if strongly_typed(trt):
+        return 1 << int(kinds.STRONGLY_TYPED)
+    # Without it TensorRT 8 takes no ONNX; 10 and later know nothing else, and 11 lost the name.
+    explicit = getattr(kinds, "EXPLICIT_BATCH", None)
+    return 0 if explicit is None else 1 << int(explicit)
 
 
 def _parse(trt: Any, network: Any, onnx_bytes: bytes, log: Any) -> None:
@@ -107,21 +131,46 @@ def _parse(trt: Any, network: Any, onnx_bytes: bytes, log: Any) -> None:
     name = getattr(error, "node_name", lambda: f"number {error.node()}")()
     operator = getattr(error, "node_operator", lambda: "")()
     raise MismatchedArtifact(
-        f"{trt.__name__} {trt.__version__} does not take node {name!r} ({operator}): "
+        f"{said(trt)} does not take node {name!r} ({operator}): "
         f"{' '.join(error.desc().split())[:300]}",
         mend="build with `--runtime onnxruntime`, or change that layer of the network",
     )
 
 
-def _batch_profile(
-    builder: Any, config: Any, network: Any, options: PlanOptions
-) -> dict[str, bool | int | float | str]:
-    """Add the profile that a varying batch needs; without one nothing is built."""
-    source = network.get_input(0)
-    shape = tuple(source.shape)
-    if shape[0] != -1:
-        return {"batch": int(shape[0])}
-    profile = builder.create_optimization_profile()
-    profile.set_shape(source.name, *((size, *shape[1:]) for size in options.batch))
-    config.add_optimization_profile(profile)
-    return {"batch": ":".join(map(str, options.batch))}
+def _compile(
+    trt: Any,
+    builder: Any,
+    network: Any,
+    config: Any,
+    cache: TimingCache | None,
+    log: Any,
+    *,
+    track: Track,
+) -> bytes:
+    if cache is not None:
+        cache.read()
+    logger.info("building with %s …", said(trt))
+    plan = compile_network(trt, builder, network, config, track)
+    if plan is None:
+        raise MismatchedArtifact(f"{said(trt)} cannot compile the network: {log.reason()}")
+    if cache is not None:
+        cache.write()
+    return bytes(plan)
+
+
+def _said_of_dla(options: PlanOptions, on_gpu: tuple[str, ...], network: Any) -> Used:
+    """What the side-car keeps of the DLA, and a line in the log on what it leaves."""
+    if on_gpu:
+        logger.warning(
+            "the DLA leaves %d of %d layers to the GPU: %s%s",
+            len(on_gpu),
+            network.num_layers,
+            ", ".join(on_gpu[:8]),
+            "…" if len(on_gpu) > 8 else "",
+        )
+    assert options.dla_core is not None
+    return {
+        "dla_core": options.dla_core,
+        "gpu_fallback": options.gpu_fallback,
+        "layers_on_gpu": len(on_gpu),
+    }

@@ -1,11 +1,34 @@
-"""The TensorRT libraries: found by name when they are needed, and their log kept."""
+"""The TensorRT libraries: found by name when they are needed, and what their versions can do."""
 
 from __future__ import annotations
 
 import importlib
-from typing import Any
+import re
+from typing import Any, Literal
 
 from edgeseg.errors import RuntimeMissing
+
+PlanRuntime = Literal["tensorrt", "tensorrt-rtx"]
+
+
+def library(runtime: PlanRuntime) -> Any:
+    """The module of a runtime; raises RuntimeMissing where it is not installed."""
+    return tensorrt() if runtime == "tensorrt" else tensorrt_rtx()
+
+
+def tensorrt() -> Any:
+    """The module ``tensorrt``.
+
+    Raises:
+        RuntimeMissing: It is not installed.
+    """
+    return _module(
+        "tensorrt",
+        "TensorRT",
+        "on a Jetson it is part of JetPack: make the virtual environment with "
+        "`--system-site-packages`; elsewhere: pip install tensorrt "
+        "--extra-index-url https://pypi.nvidia.com",
+    )
 
 
 def tensorrt_rtx() -> Any:
@@ -14,13 +37,59 @@ def tensorrt_rtx() -> Any:
     Raises:
         RuntimeMissing: It is not installed.
     """
+    return _module("tensorrt_rtx", "TensorRT-RTX", "pip install 'edgeseg[tensorrt-rtx]'")
+
+
+def _module(name: str, product: str, mend: str) -> Any:
     try:
-        return importlib.import_module("tensorrt_rtx")
+        return importlib.import_module(name)
     except (ImportError, OSError) as error:
         raise RuntimeMissing(
-            "building such an engine needs TensorRT-RTX, which is not installed "
+            f"building such an engine needs {product}, which is not installed "
             f"({' '.join(str(error).split())[:150]})",
-            mend="pip install 'edgeseg[tensorrt-rtx]'",
+            mend=mend,
+        ) from error
+
+
+def is_rtx(trt: Any) -> bool:
+    """Whether it compiles for GPUs that are not here, and kernels at run time."""
+    return hasattr(trt, "ComputeCapability")
+
+
+def version(trt: Any) -> tuple[int, ...]:
+    """(10, 3, 0) of ``10.3.0``; TensorRT-RTX counts by itself."""
+    return tuple(int(part) for part in re.findall(r"\d+", str(trt.__version__))[:3])
+
+
+def said(trt: Any) -> str:
+    """``TensorRT 10.3.0``, for messages."""
+    return f"{'TensorRT-RTX' if is_rtx(trt) else 'TensorRT'} {trt.__version__}"
+
+
+def strongly_typed(trt: Any) -> bool:
+    """Whether networks can be built in the precision that they state, and in no other.
+
+    The flag came with 10.0 and covers every layer since 10.12; where the flags for reduced
+    precision are gone, nothing else is left.
+    """
+    if not hasattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED"):
+        return False
+    return not hasattr(trt.BuilderFlag, "FP16") or version(trt) >= (10, 12)
+
+
+def open_builder(trt: Any, log: Any) -> Any:
+    """A builder.
+
+    Raises:
+        RuntimeMissing: There is no GPU, or no driver that this version can use.
+    """
+    try:
+        return trt.Builder(log)
+    except TypeError as error:  # pybind11's way to say that the C++ factory gave nothing.
+        raise RuntimeMissing(
+            f"{said(trt)} builds on the GPU that the engine is for, and none can be used here: "
+            f"{log.reason()}",
+            mend="build on that machine; `--runtime tensorrt-rtx` builds anywhere",
         ) from error
 
 

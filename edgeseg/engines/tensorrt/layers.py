@@ -1,0 +1,116 @@
+"""What an engine is made of: a line a layer, from the engine where one opens, else the network."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from edgeseg.documents import Document
+from edgeseg.engines.tensorrt.proof import layer_precisions
+
+DTYPES = {"FLOAT": "fp32", "HALF": "fp16"}
+"""Names of ``DataType`` that people write otherwise."""
+
+_WORDS = re.compile(r"\b(fp32|float|fp16|half|bf16|int8|uint8|int32|int64|bool)\b", re.IGNORECASE)
+
+
+class Layer(Document):
+    """One layer: its name, what it does, in which precision, and the shape that it makes.
+
+    ``precision`` is that of its arithmetic where it multiplies and accumulates, else the type
+    of what it makes. A dimension of ``shape`` is -1 where it varies.
+    """
+
+    name: str
+    type: str
+    precision: str
+    shape: tuple[int, ...]
+    device: Literal["gpu", "dla"] = "gpu"
+
+
+class LayerTable(Document):
+    """The layers of one engine.
+
+    ``source`` says of what: ``engine`` lists what TensorRT fused and really chose, ``network``
+    what it parsed, where no engine can be opened.
+    """
+
+    schema_version: Literal[1] = 1
+    source: Literal["engine", "network"]
+    layers: tuple[Layer, ...]
+
+
+def layer_table(
+    trt: Any, plan: bytes, network: Any, log: Any, on_gpu: Sequence[str] | None
+) -> LayerTable:
+    """The table of a built engine.
+
+    Args:
+        trt: The TensorRT module.
+        plan: The engine, as it was built in this process.
+        network: What it was built from.
+        log: The logger of the build; what it says of a missing driver is not the build's.
+        on_gpu: Layers that fall back from a DLA; None where there is no DLA.
+    """
+    layers = _of_engine(trt, plan, type(log)())
+    if layers:
+        return LayerTable(source="engine", layers=layers)
+    return LayerTable(source="network", layers=_of_network(trt, network, on_gpu))
+
+
+def _of_network(trt: Any, network: Any, on_gpu: Sequence[str] | None) -> tuple[Layer, ...]:
+    computing = layer_precisions(trt, network)
+    layers = [network.get_layer(place) for place in range(network.num_layers)]
+    return tuple(
+        Layer(
+            name=layer.name,
+            type=layer.type.name.lower(),
+            precision=computing.get(layer.name) or _dtype(layer.get_output(0).dtype.name),
+            shape=tuple(layer.get_output(0).shape),
+            device="gpu" if on_gpu is None or layer.name in on_gpu else "dla",
+        )
+        for layer in layers
+        if layer.num_outputs
+    )
+
+
+def _dtype(name: str) -> str:
+    return DTYPES.get(name, name.lower())
+
+
+def _of_engine(trt: Any, plan: bytes, log: Any) -> tuple[Layer, ...]:
+    """What the engine says of itself; nothing where it does not open here."""
+    runtime = trt.Runtime(log)
+    engine = runtime.deserialize_cuda_engine(plan) if runtime is not None else None
+    if engine is None:
+        return ()
+    said = engine.create_engine_inspector().get_engine_information(trt.LayerInformationFormat.JSON)
+    return layers_of_json(said)
+
+
+def layers_of_json(text: str) -> tuple[Layer, ...]:
+    """Read what the engine inspector gives of an engine that was built with details.
+
+    Entries of another form (names alone, without details) are passed over.
+    """
+    try:
+        entries = json.loads(text).get("Layers", [])
+    except (ValueError, AttributeError):
+        return ()
+    return tuple(_read(entry) for entry in entries if isinstance(entry, dict) and "Name" in entry)
+
+
+def _read(entry: dict[str, Any]) -> Layer:
+    ends = [*(entry.get("Outputs") or ()), *(entry.get("Inputs") or ())]
+    found = [_WORDS.search(str(end.get("Format/Datatype", ""))) for end in ends]
+    words = [_dtype(word[0].upper()) for word in found if word]
+    kind = str(entry.get("LayerType", "unknown"))
+    return Layer(
+        name=str(entry["Name"]),
+        type=kind.lower(),
+        precision=words[0] if words else "unknown",
+        shape=tuple(ends[0].get("Dimensions") or ()) if ends else (),
+        device="dla" if "dla" in kind.lower() else "gpu",
+    )

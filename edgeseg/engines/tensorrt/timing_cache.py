@@ -1,0 +1,113 @@
+"""Times of kernels that TensorRT measured before: one file a version and GPU.
+
+A cache of another version or GPU, or a damaged one, costs nothing but time: it is left aside
+with a warning. Builds may share the file: it is read and written whole, and what two builds
+measured at the same time is joined under a lock.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import logging
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgeseg.artifacts import write_atomic
+from edgeseg.engines.tensorrt.library import is_rtx, said
+from edgeseg.engines.tensorrt.options import PlanOptions
+from edgeseg.errors import UsageError
+
+logger = logging.getLogger(__name__)
+
+MAX_BYTES = 256 * 1024 * 1024
+"""Real ones have a few MiB at most; a larger file is none."""
+
+
+@dataclass(frozen=True)
+class TimingCache:
+    """The file beside a build's configuration."""
+
+    trt: Any
+    config: Any
+    path: Path
+
+    def read(self) -> None:
+        """Give the configuration what was measured before, or an empty cache."""
+        known = self._cache(self.path) if self.path.exists() else None
+        if known is not None and self.config.set_timing_cache(known, False):
+            return
+        if self.path.exists():
+            logger.warning(
+                "the timing cache %s is not of %s on this GPU, or damaged: measuring afresh",
+                self.path,
+                said(self.trt),
+            )
+        self.config.set_timing_cache(self.config.create_timing_cache(b""), False)
+
+    def write(self) -> None:
+        """Add what was measured to what the file holds by now.
+
+        Raises:
+            UsageError: The file cannot be written.
+        """
+        measured = self.config.get_timing_cache()
+        with _locked(self.path):
+            known = self._cache(self.path) if self.path.exists() else None
+            if known is not None:
+                measured.combine(known, False)
+            write_atomic(self.path, bytes(measured.serialize()))
+
+    def _cache(self, path: Path) -> Any:
+        if not path.is_file() or not 0 < path.stat().st_size <= MAX_BYTES:
+            return None
+        return self.config.create_timing_cache(path.read_bytes())
+
+
+def timing_cache(trt: Any, config: Any, options: PlanOptions, gpu: str) -> TimingCache | None:
+    """The cache that the options ask for; None where there is none.
+
+    TensorRT-RTX measures nothing when it builds, so a file named for it is said to be unused.
+    """
+    if options.timing_cache == "none":
+        return None
+    if is_rtx(trt):
+        if options.timing_cache != "auto":
+            logger.warning(
+                "%s measures no kernels when it builds: the timing cache %s is not used",
+                said(trt),
+                options.timing_cache,
+            )
+        return None
+    if options.timing_cache == "auto":
+        name = re.sub(r"[^A-Za-z0-9.]+", "-", f"tensorrt {trt.__version__} {gpu}").strip("-")
+        return TimingCache(trt, config, cache_folder() / f"{name}.timing")
+    return TimingCache(trt, config, Path(options.timing_cache))
+
+
+def cache_folder() -> Path:
+    """``edgeseg`` in the user's cache folder, by the XDG base directory specification."""
+    root = os.environ.get("XDG_CACHE_HOME", "")
+    return (Path(root) if root.startswith("/") else Path.home() / ".cache") / "edgeseg"
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Alone with the file: the lock is beside it, since the file itself is replaced."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle = os.open(path.with_name(path.name + ".lock"), os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError as error:
+        raise UsageError(
+            f"cannot write the timing cache {path}: {error.strerror or error}",
+            mend="name another file with --timing-cache, or `--timing-cache none`",
+        ) from error
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)  # Which gives the lock back.
