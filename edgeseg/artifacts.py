@@ -8,16 +8,21 @@ lies its side-car ``ARTEFACT.json``.
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import secrets
+import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import BinaryIO
 
-from edgeseg.errors import CorruptArtifact, UsageError
+from edgeseg.errors import CorruptArtifact, EdgesegError, UntrustedArtifact, UsageError
 
 MAX_JSON_BYTES = 16 * 1024 * 1024
 """Cap for cards, side-cars, manifests and range files; a larger one is not ours."""
+
+_AGAIN = "make it again, or copy it again"
 
 
 def sha256_bytes(data: bytes) -> str:
@@ -26,12 +31,45 @@ def sha256_bytes(data: bytes) -> str:
 
 
 def sha256_file(path: Path) -> str:
-    """Hex SHA-256 of the file at ``path``, read in pieces of 1 MiB."""
+    """Hex SHA-256 of the file at ``path``, read in pieces of 1 MiB; raises as ``open_file``."""
     digest = hashlib.sha256()
-    with path.open("rb") as stream:
+    with open_file(path) as stream:
         while block := stream.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
+
+
+@contextlib.contextmanager
+def open_file(path: Path, *, follow: bool = True) -> Iterator[BinaryIO]:
+    """Open a regular file for reading; never waits, whatever lies there.
+
+    A pipe in a file's place would block an ordinary ``open`` for ever, and some devices read
+    without end.
+
+    Args:
+        path: The file.
+        follow: Whether the last part of the path may be a symbolic link.
+
+    Raises:
+        UsageError: There is nothing there, or it is a folder.
+        CorruptArtifact: It is a pipe, a device or a socket, a link that leads nowhere, or
+            cannot be read.
+        UntrustedArtifact: It is a symbolic link and those are not followed.
+    """
+    path = Path(path)
+    flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | (0 if follow else os.O_NOFOLLOW)
+    try:
+        handle = os.open(path, flags)
+    except (OSError, ValueError) as error:
+        raise _cannot_open(path, error) from error
+    with os.fdopen(handle, "rb") as stream:
+        _require_regular(path, os.fstat(handle).st_mode)
+        try:
+            yield stream
+        except OSError as error:
+            raise CorruptArtifact(
+                f"{path}: cannot be read: {error.strerror or error}", mend="copy it again"
+            ) from error
 
 
 @contextlib.contextmanager
@@ -73,38 +111,55 @@ def write_atomic(path: Path, data: bytes | str) -> None:
         partial.write_bytes(data.encode() if isinstance(data, str) else data)
 
 
-def read_capped(path: Path, limit: int = MAX_JSON_BYTES) -> bytes:
-    """Read a small file.
+def read_capped(path: Path, limit: int = MAX_JSON_BYTES, *, follow: bool = True) -> bytes:
+    """Read a small file, through a symbolic link only if ``follow``.
 
     Raises:
         UsageError: There is no such file.
-        CorruptArtifact: It is empty, larger than ``limit`` bytes, or unreadable.
+        CorruptArtifact: It is empty, larger than ``limit`` bytes, or no readable file.
+        UntrustedArtifact: It is a symbolic link and those are not followed.
     """
-    require_file(path)
-    size = path.stat().st_size
-    if size > limit:
-        raise CorruptArtifact(f"{path}: expected at most {limit} bytes, found {size}")
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise CorruptArtifact(f"{path}: cannot be read: {error.strerror or error}") from error
+    with open_file(path, follow=follow) as stream:
+        size = os.fstat(stream.fileno()).st_size
+        if size > limit:
+            raise CorruptArtifact(
+                f"{path}: expected at most {limit} bytes, found {size}",
+                mend="this is no file of edgeseg: look at its name, or copy it again",
+            )
+        # One more than allowed, should it have grown since.
+        data = stream.read(limit + 1)
+    if not data:
+        raise CorruptArtifact(f"{path} is empty", mend=_AGAIN)
+    if len(data) > limit:
+        raise CorruptArtifact(f"{path}: expected at most {limit} bytes, and it grows")
+    return data
 
 
 def require_file(path: Path) -> Path:
-    """Return ``path`` if it is a file with something in it.
+    """Return ``path`` if it is a file, or a link to one, with something in it.
 
     Raises:
         UsageError: There is nothing there, or it is a folder.
-        CorruptArtifact: The file is empty.
+        CorruptArtifact: It is empty, a link that leads nowhere, or a pipe, device or socket.
     """
     path = Path(path)
-    if path.is_dir():
-        raise UsageError(f"{path} is a folder; a file was expected")
-    if not path.is_file():
-        raise UsageError(f"{path}: no such file", mend="check the path")
-    if path.stat().st_size == 0:
-        raise CorruptArtifact(f"{path} is empty", mend="make it again, or copy it again")
+    try:
+        status = path.stat()
+    except (OSError, ValueError) as error:
+        raise _cannot_open(path, error) from error
+    _require_regular(path, status.st_mode)
+    if status.st_size == 0:
+        raise CorruptArtifact(f"{path} is empty", mend=_AGAIN)
     return path
+
+
+def is_file(path: Path) -> bool:
+    """Whether :func:`require_file` would pass; False for a path that no disk can hold."""
+    try:
+        require_file(path)
+    except EdgesegError:
+        return False
+    return True
 
 
 def newest(root: Path, patterns: Iterable[str]) -> Path | None:
@@ -114,6 +169,49 @@ def newest(root: Path, patterns: Iterable[str]) -> Path | None:
     """
     found = [path for pattern in patterns for path in root.glob(pattern) if path.is_file()]
     return max(found, key=lambda path: path.stat().st_mtime_ns, default=None)
+
+
+def _require_regular(path: Path, mode: int) -> None:
+    if stat.S_ISDIR(mode):
+        raise UsageError(
+            f"{path} is a folder; a file was expected", mend=f"name a file in it: `ls {path}`"
+        )
+    if not stat.S_ISREG(mode):
+        found = {stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}.get(stat.S_IFMT(mode))
+        raise _no_file(path, found or "a device")
+
+
+def _no_file(path: Path, found: str) -> CorruptArtifact:
+    return CorruptArtifact(f"{path} is {found}; a file was expected", mend="name a file on a disk")
+
+
+def _cannot_open(path: Path, error: OSError | ValueError) -> EdgesegError:
+    number = error.errno if isinstance(error, OSError) else None
+    if number in (errno.ENOENT, errno.ELOOP, errno.ENOTDIR) and path.is_symlink():
+        target = path.readlink()
+        if number == errno.ELOOP and path.exists():
+            return UntrustedArtifact(
+                f"{path} is a symbolic link to {target}, which is not followed here: whoever may "
+                "change the link decides what is loaded",
+                mend=f"name the file itself: {path.resolve()}",
+            )
+        leads = "leads in a circle" if number == errno.ELOOP else "leads nowhere"
+        return CorruptArtifact(
+            f"{path} is a symbolic link to {target} that {leads}",
+            mend=f"remove the link (`rm {path}`) and copy the file itself",
+        )
+    if number in (errno.ENOENT, errno.ENOTDIR):
+        return UsageError(f"{path}: no such file", mend="check the path")
+    if number == errno.ENXIO:  # What a socket gives.
+        return _no_file(path, "a socket")
+    if number is None or number == errno.ENAMETOOLONG:
+        name = str(path)
+        shown = name if len(name) <= 80 else f"{name[:80]}…"
+        return UsageError(f"{shown!r}: no file can have this name", mend="check the path")
+    why = error.strerror if isinstance(error, OSError) else error
+    return CorruptArtifact(
+        f"{path}: cannot be read: {why}", mend=f"give yourself the right to read it: `ls -l {path}`"
+    )
 
 
 def _flush_to_disk(path: Path) -> None:

@@ -148,6 +148,7 @@ def export_module(
     data = serialize(graph)
     made = SideCar(
         artifact_sha256=sha256_bytes(data),
+        artifact_bytes=len(data),
         card=card,
         runtime="onnxruntime",
         runtime_version=onnxruntime.__version__,

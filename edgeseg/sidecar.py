@@ -7,18 +7,26 @@ written beside every artefact and :func:`verify` is called before any runtime se
 
 from __future__ import annotations
 
+import os
+import shlex
+import stat
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
-from edgeseg.artifacts import require_file, sha256_file
+from edgeseg.artifacts import open_file, read_capped, require_file, sha256_bytes, sha256_file
 from edgeseg.card import ModelCard, Sha256
-from edgeseg.documents import Document, load
+from edgeseg.documents import Document, parse
 from edgeseg.errors import CorruptArtifact, UntrustedArtifact
 
 Runtime = Literal["torch", "onnxruntime", "openvino", "tensorrt", "tensorrt-rtx"]
+
+MAX_ARTIFACT_BYTES = 8 * 1024**3
+"""No network of edgeseg is larger; it bounds what is hashed where the side-car states no size."""
+
+_AGAIN = "make it again with edgeseg build or export, or copy file and side-car again"
 
 
 class GateResult(Document):
@@ -64,6 +72,7 @@ class SideCar(Document):
 
     schema_version: Literal[1] = 1
     artifact_sha256: Sha256
+    artifact_bytes: Annotated[int, Field(ge=1)] | None = None
     card: ModelCard
     runtime: Runtime
     runtime_version: str
@@ -86,39 +95,118 @@ def sidecar_path(artifact: Path) -> Path:
     return artifact.with_name(artifact.name + ".json")
 
 
-def read(artifact: Path) -> SideCar | None:
+def read(artifact: Path, *, follow: bool = True) -> SideCar | None:
     """The side-car of ``artifact``, None if there is none; raises as ``documents.load``."""
     path = sidecar_path(artifact)
-    return load(SideCar, path) if path.exists() else None
+    if not os.path.lexists(path):
+        return None
+    return parse(SideCar, read_capped(path, follow=follow), str(path))
 
 
 def verify(artifact: Path, *, required: bool) -> SideCar | None:
     """Check the bytes of ``artifact`` against its side-car and return that.
 
+    For what is data: checkpoints and networks. A symbolic link is followed where the side-car
+    beside it vouches for the bytes, wherever they lie: large files live on other disks. One
+    that nothing vouches for is refused. Native code takes :func:`verified_bytes`.
+
     Args:
         artifact: The file about to be loaded.
-        required: Refuse a file without side-car: for formats that hold native code.
+        required: Refuse a file without side-car.
 
     Raises:
         UsageError: There is no such file.
         CorruptArtifact: The bytes are not those the side-car vouches for.
-        UntrustedArtifact: There is no side-car and one is required.
+        UntrustedArtifact: There is no side-car and one is required, or it is a link.
     """
-    require_file(artifact)
+    artifact = require_file(artifact)
     sidecar = read(artifact)
     if sidecar is None:
         if required:
+            raise _nothing_vouches(artifact)
+        if artifact.is_symlink():
             raise UntrustedArtifact(
-                f"{artifact} has no side-car {sidecar_path(artifact).name}, so nothing vouches "
-                "for its bytes; an engine is native code",
-                mend="build it here with `edgeseg build`, or copy the side-car along",
+                f"{artifact} is a symbolic link to {artifact.readlink()}, and no side-car "
+                f"{sidecar_path(artifact).name} beside it vouches for the bytes",
+                mend=f"name the file itself: {artifact.resolve()}, or link its side-car as well",
             )
         return None
-    found = sha256_file(artifact)
+    _require_size(artifact, artifact.stat().st_size, sidecar)
+    _require_hash(artifact, sha256_file(artifact), sidecar)
+    return sidecar
+
+
+def verified_bytes(artifact: Path) -> tuple[bytes, SideCar]:
+    """The bytes of an engine, read once and hashed as read, and the side-car that vouches for them.
+
+    An engine is native code: whoever can alter it runs code as the user. So what the runtime
+    gets are the very bytes that were hashed, and not a path whose file may be another by then;
+    neither engine nor side-car may be a symbolic link, nor be writable by everyone, nor lie in
+    a folder in which everyone may replace files (one with the sticky bit, as ``/tmp`` has it,
+    is none of those).
+
+    Raises:
+        UsageError: There is no such file.
+        CorruptArtifact: Empty, no regular file, or not the bytes the side-car vouches for.
+        UntrustedArtifact: No side-car, a symbolic link, or others may write it.
+    """
+    artifact = Path(artifact)
+    with open_file(artifact, follow=False) as stream:
+        status = os.fstat(stream.fileno())
+        if status.st_size == 0:
+            raise CorruptArtifact(
+                f"{artifact} is empty", mend="build it again with `edgeseg build`, or copy it again"
+            )
+        sidecar = read(artifact, follow=False)
+        if sidecar is None:
+            raise _nothing_vouches(artifact)
+        _refuse_writable_by_all(artifact.parent, artifact.parent.stat().st_mode)
+        _refuse_writable_by_all(artifact, status.st_mode)
+        path = sidecar_path(artifact)
+        _refuse_writable_by_all(path, path.lstat().st_mode)
+        _require_size(artifact, status.st_size, sidecar)
+        data = stream.read(status.st_size + 1)
+    _require_hash(artifact, sha256_bytes(data), sidecar)
+    return data, sidecar
+
+
+def _refuse_writable_by_all(path: Path, mode: int) -> None:
+    if mode & stat.S_IWOTH and not (stat.S_ISDIR(mode) and mode & stat.S_ISVTX):
+        what = "the folder is" if stat.S_ISDIR(mode) else "it is"
+        raise UntrustedArtifact(
+            f"{path}: {what} writable by every user of this machine (mode "
+            f"{stat.S_IMODE(mode):03o}), and an engine is native code",
+            mend=f"chmod o-w {shlex.quote(str(path))}, then build the engine again "
+            "unless you know who wrote it",
+        )
+
+
+def _require_size(artifact: Path, found: int, sidecar: SideCar) -> None:
+    """Cheap, and before any byte is read: a file of the wrong size is not worth hashing."""
+    if found > MAX_ARTIFACT_BYTES:
+        raise CorruptArtifact(
+            f"{artifact}: expected at most {MAX_ARTIFACT_BYTES} bytes, found {found}", mend=_AGAIN
+        )
+    if sidecar.artifact_bytes not in (None, found):
+        raise CorruptArtifact(
+            f"{artifact}: its bytes changed since it was made ({found} of them, the side-car "
+            f"says {sidecar.artifact_bytes})",
+            mend=_AGAIN,
+        )
+
+
+def _require_hash(artifact: Path, found: str, sidecar: SideCar) -> None:
     if found != sidecar.artifact_sha256:
         raise CorruptArtifact(
             f"{artifact}: its bytes changed since it was made (sha256 {found[:12]}…, "
             f"the side-car says {sidecar.artifact_sha256[:12]}…)",
-            mend="make it again with edgeseg build or export, or copy file and side-car again",
+            mend=_AGAIN,
         )
-    return sidecar
+
+
+def _nothing_vouches(artifact: Path) -> UntrustedArtifact:
+    return UntrustedArtifact(
+        f"{artifact} has no side-car {sidecar_path(artifact).name}, so nothing vouches "
+        "for its bytes; an engine is native code",
+        mend="build it here with `edgeseg build`, or copy the side-car along",
+    )

@@ -2,19 +2,23 @@ from __future__ import annotations
 
 import hashlib
 import os
+import socket
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from edgeseg.artifacts import (
     atomic_path,
+    is_file,
     newest,
+    open_file,
     read_capped,
     require_file,
     sha256_file,
     write_atomic,
 )
-from edgeseg.errors import CorruptArtifact, UsageError
+from edgeseg.errors import CorruptArtifact, UntrustedArtifact, UsageError
 
 
 def test_written_whole(tmp_path: Path) -> None:
@@ -83,3 +87,51 @@ def test_newest_goes_by_time_not_by_name(tmp_path: Path) -> None:
         os.utime(path, (1_000_000 - age, 1_000_000 - age))
     assert newest(tmp_path, ("*/model.onnx",)) == tmp_path / "a" / "model.onnx"
     assert newest(tmp_path, ("*/model.engine",)) is None
+
+
+def special_files(folder: Path) -> Iterator[tuple[Path, str]]:
+    """What may lie in a file's place, and what must be said of it."""
+    os.mkfifo(folder / "pipe")
+    yield folder / "pipe", "is a pipe"
+    yield Path("/dev/zero"), "is a device"
+    server = socket.socket(socket.AF_UNIX)
+    server.bind(str(folder / "socket"))
+    server.close()
+    yield folder / "socket", "is a socket"
+    (folder / "dangling").symlink_to("nowhere")
+    yield folder / "dangling", "leads nowhere"
+    (folder / "loop").symlink_to("loop")
+    yield folder / "loop", "leads in a circle"
+
+
+def test_what_is_no_file_is_named_and_never_waited_for(tmp_path: Path) -> None:
+    for path, says in special_files(tmp_path):
+        for read in (require_file, read_capped, sha256_file):
+            with pytest.raises(CorruptArtifact, match=says) as caught:
+                read(path)
+            assert caught.value.mend
+        assert not is_file(path)
+
+
+def test_names_that_no_disk_can_hold(tmp_path: Path) -> None:
+    for name in ("a" * 5000, "a\0b"):
+        with pytest.raises(UsageError, match="no file can have this name"):
+            require_file(tmp_path / name)
+        with pytest.raises(UsageError, match="no file can have this name"):
+            read_capped(tmp_path / name)
+        assert not is_file(tmp_path / name)
+
+
+def test_links_are_followed_only_where_that_was_said(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"data")
+    (tmp_path / "link").symlink_to("a")
+    assert read_capped(tmp_path / "link") == b"data"
+    assert is_file(tmp_path / "link")
+    with (
+        pytest.raises(UntrustedArtifact, match="symbolic link to a") as caught,
+        open_file(tmp_path / "link", follow=False),
+    ):
+        pass
+    assert str(tmp_path / "a") in (caught.value.mend or "")
+    with open_file(tmp_path / "a", follow=False) as stream:
+        assert stream.read() == b"data"

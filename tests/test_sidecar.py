@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,10 @@ from edgeseg import sidecar
 from edgeseg.artifacts import sha256_bytes, write_atomic
 from edgeseg.card import ModelCard
 from edgeseg.errors import CorruptArtifact, MismatchedArtifact, UntrustedArtifact, UsageError
+
+
+def verify_optional(path: Path) -> object:
+    return sidecar.verify(path, required=False)
 
 
 @pytest.fixture
@@ -69,3 +74,91 @@ def test_damaged_or_foreign_side_car(artifact: Path) -> None:
 def test_missing_artifact(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no such file"):
         sidecar.verify(tmp_path / "model.onnx", required=False)
+
+
+def test_bytes_come_with_the_side_car_that_vouches_for_them(artifact: Path) -> None:
+    data, found = sidecar.verified_bytes(artifact)
+    assert data == artifact.read_bytes()
+    assert found == sidecar.read(artifact)
+
+
+@pytest.mark.parametrize("place", [0, 2048, 4095])
+def test_one_flipped_bit_is_found_in_the_bytes(artifact: Path, place: int) -> None:
+    data = bytearray(artifact.read_bytes())
+    data[place] ^= 1
+    artifact.write_bytes(data)
+    with pytest.raises(CorruptArtifact, match="changed since it was made"):
+        sidecar.verified_bytes(artifact)
+
+
+def test_an_engine_without_side_car_or_of_no_bytes(artifact: Path) -> None:
+    sidecar.sidecar_path(artifact).unlink()
+    with pytest.raises(UntrustedArtifact, match="no side-car"):
+        sidecar.verified_bytes(artifact)
+    artifact.write_bytes(b"")
+    with pytest.raises(CorruptArtifact, match="is empty"):
+        sidecar.verified_bytes(artifact)
+    artifact.unlink()
+    with pytest.raises(UsageError, match="no such file"):
+        sidecar.verified_bytes(artifact)
+
+
+@pytest.mark.parametrize("linked", ["artifact", "side-car"])
+def test_native_code_is_not_reached_through_links(artifact: Path, linked: str) -> None:
+    path = artifact if linked == "artifact" else sidecar.sidecar_path(artifact)
+    path.rename(path.with_name("elsewhere"))
+    path.symlink_to("elsewhere")
+    with pytest.raises(UntrustedArtifact, match="symbolic link to elsewhere"):
+        sidecar.verified_bytes(artifact)
+
+
+@pytest.mark.parametrize("who", ["artifact", "side-car", "folder"])
+def test_native_code_that_everyone_may_write_is_refused(artifact: Path, who: str) -> None:
+    path = {
+        "artifact": artifact,
+        "side-car": sidecar.sidecar_path(artifact),
+        "folder": artifact.parent,
+    }[who]
+    path.chmod(path.stat().st_mode | 0o002)
+    with pytest.raises(UntrustedArtifact, match="writable by every user") as caught:
+        sidecar.verified_bytes(artifact)
+    assert f"chmod o-w {path}" in (caught.value.mend or "")
+    path.chmod(path.stat().st_mode & ~0o002)
+    sidecar.verified_bytes(artifact)
+
+
+def test_a_folder_with_the_sticky_bit_is_no_danger(artifact: Path) -> None:
+    artifact.parent.chmod(0o1777)
+    sidecar.verified_bytes(artifact)
+
+
+def test_a_link_to_data_is_followed_where_its_side_car_vouches(
+    artifact: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    link = run / "model.onnx"
+    link.symlink_to(artifact)
+    with pytest.raises(UntrustedArtifact, match="symbolic link") as caught:
+        sidecar.verify(link, required=False)
+    assert str(artifact) in (caught.value.mend or "")
+    sidecar.sidecar_path(link).symlink_to(sidecar.sidecar_path(artifact))
+    assert sidecar.verify(link, required=False) == sidecar.read(artifact)
+    artifact.write_bytes(b"other bytes")
+    with pytest.raises(CorruptArtifact, match="changed since it was made"):
+        sidecar.verify(link, required=False)
+
+
+@pytest.mark.parametrize("read", [sidecar.verified_bytes, verify_optional])
+def test_a_file_of_another_size_is_refused_unread(
+    read: Callable[[Path], object], artifact: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = sidecar.read(artifact)
+    assert made is not None
+    made.model_copy(update={"artifact_bytes": 4096}).save(sidecar.sidecar_path(artifact))
+    read(artifact)
+    os.truncate(artifact, 2 * 1024**3)  # holes: it takes no room on the disk
+    for name in ("sha256_bytes", "sha256_file"):
+        monkeypatch.setattr(sidecar, name, lambda _: pytest.fail("hashed"))
+    with pytest.raises(CorruptArtifact, match="the side-car says 4096"):
+        read(artifact)

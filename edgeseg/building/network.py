@@ -44,6 +44,7 @@ def _fp32_in_place(source: Source, config: BuildConfig) -> BuildResult:
     if made is None or made.precision is None:
         made = SideCar(
             artifact_sha256=source.sha256,
+            artifact_bytes=source.path.stat().st_size,
             card=source.card,
             runtime="onnxruntime",
             runtime_version=onnxruntime.__version__,

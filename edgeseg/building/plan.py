@@ -67,6 +67,7 @@ def build_plan(
         judged = sidecars.read(graph) if graph else None
         made = SideCar(
             artifact_sha256=sha256_bytes(plan.data),
+            artifact_bytes=len(plan.data),
             card=derived_card(source.card, fed, config.precision),
             runtime=runtime,
             runtime_version=plan.version,

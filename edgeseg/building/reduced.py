@@ -71,6 +71,7 @@ def reduced_graph(
     write_atomic(path, data)
     made = SideCar(
         artifact_sha256=sha256_bytes(data),
+        artifact_bytes=len(data),
         card=read_card(model, name),
         runtime="onnxruntime",
         runtime_version=onnxruntime.__version__,

@@ -7,7 +7,7 @@ from pathlib import Path
 from edgeseg.artifacts import require_file
 from edgeseg.engines.base import Engine
 from edgeseg.errors import RuntimeMissing, UsageError
-from edgeseg.sidecar import Runtime, verify
+from edgeseg.sidecar import Runtime, verified_bytes
 
 
 def open_engine(path: Path, threads: int | None = None) -> Engine:
@@ -38,8 +38,7 @@ def runtimes_here() -> tuple[Runtime, ...]:
 
 
 def _refuse_engine(path: Path) -> None:
-    sidecar = verify(path, required=True)
-    assert sidecar is not None  # verify(required=True) raises where there is none.
+    _, sidecar = verified_bytes(path)
     stem = path.name.split(".")[0]
     precision = sidecar.card.precision
     twin = f"{stem}.onnx" if precision == "fp32" else f"{stem}.{precision}.onnx"

@@ -54,6 +54,7 @@ def save_checkpoint(path: Path, model: nn.Module, card: ModelCard) -> None:
     write_atomic(path, serialize(tensors, metadata={CARD_KEY: card.to_json()}))
     SideCar(
         artifact_sha256=sha256_file(path),
+        artifact_bytes=path.stat().st_size,
         card=card,
         runtime="torch",
         runtime_version=str(torch.__version__),
