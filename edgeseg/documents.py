@@ -13,11 +13,13 @@ from edgeseg.errors import CorruptArtifact, MismatchedArtifact
 
 Model = TypeVar("Model", bound="Document")
 
+_AGAIN = "make it again with the command that made it, or copy it again"
+
 
 class Document(BaseModel):
-    """Base of all that is read from disk: immutable, and unknown keys are errors."""
+    """Base of all that is read from disk: immutable; unknown keys are errors, and so is NaN."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     def to_json(self, indent: int | None = None) -> str:
         """JSON that :func:`parse` reads back."""
@@ -43,20 +45,20 @@ def parse(model: type[Model], text: str | bytes, origin: str) -> Model:
     try:
         value = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise CorruptArtifact(f"{origin}: not valid JSON ({error})") from error
+        raise CorruptArtifact(f"{origin}: not valid JSON ({error})", mend=_AGAIN) from error
     if isinstance(value, dict):
         field = model.model_fields.get("schema_version")
-        known = field.default if field else None
+        known = field.default if field and not field.is_required() else None
         if known is not None and value.get("schema_version", known) != known:
             raise MismatchedArtifact(
-                f"{origin}: schema version {value['schema_version']!r}, "
+                f"{origin}: schema version {shown(value['schema_version'])}, "
                 f"this edgeseg reads version {known}",
                 mend="make the artefact again with this edgeseg, or install the one that made it",
             )
     try:
         return model.model_validate_json(text)
     except ValidationError as error:
-        raise CorruptArtifact(f"{origin}: {first_problem(error)}") from error
+        raise CorruptArtifact(f"{origin}: {first_problem(error)}", mend=_AGAIN) from error
 
 
 def load(model: type[Model], path: Path) -> Model:
@@ -66,7 +68,18 @@ def load(model: type[Model], path: Path) -> Model:
 
 def first_problem(error: ValidationError) -> str:
     """The first finding of pydantic in one clause: ``where: what (and n more)``."""
-    findings = error.errors(include_url=False, include_context=False)
-    place = ".".join(str(part) for part in findings[0]["loc"])
+    findings = error.errors(include_url=False, include_context=False, include_input=False)
+    place = printable(".".join(str(part) for part in findings[0]["loc"]), 120)
     more = f" (and {len(findings) - 1} more)" if len(findings) > 1 else ""
-    return f"{place + ': ' if place else ''}{findings[0]['msg']}{more}"
+    return f"{place + ': ' if place else ''}{printable(findings[0]['msg'])}{more}"
+
+
+def printable(text: str, limit: int = 300) -> str:
+    """``text`` on one line, cut short, and without what would move a terminal's cursor."""
+    cut = text if len(text) <= limit else f"{text[:limit]}…"
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in cut)
+
+
+def shown(value: object) -> str:
+    """A JSON value from a file, for a message."""
+    return printable(repr(value), 60)

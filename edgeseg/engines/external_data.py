@@ -3,7 +3,7 @@
 ONNX tensors may name a file beside the network that holds their bytes. A hostile network names
 ``../../etc/shadow``; newer releases of ONNX Runtime refuse that, older ones read it. The core
 install has no onnx package to ask, so the few fields that matter are read from the protobuf
-wire format (https://protobuf.dev/programming-guides/encoding/, numbers from ``onnx.proto``).
+wire format (:mod:`edgeseg.wire`, numbers from ``onnx.proto``).
 """
 
 from __future__ import annotations
@@ -12,7 +12,9 @@ import mmap
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
+from edgeseg.artifacts import open_file
 from edgeseg.errors import CorruptArtifact
+from edgeseg.wire import WireReader
 
 _Message = dict[int, "str | _Message"]
 
@@ -29,6 +31,8 @@ _MODEL: _Message = {7: _GRAPH, 25: _FUNCTION}
 _ATTRIBUTE[6] = _ATTRIBUTE[11] = _GRAPH
 
 _MAX_DEPTH = 64
+_MAX_ENTRY = 64 * 1024
+"""Of a key or a value; the longest path of Linux has 4096 bytes."""
 
 
 def require_local_weights(path: Path) -> None:
@@ -57,10 +61,13 @@ def external_locations(path: Path) -> list[str]:
     Raises:
         CorruptArtifact: The file is no protobuf message.
     """
-    with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
+    with (
+        open_file(path) as stream,
+        mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data,
+    ):
         try:
-            entries = list(_entries(data, 0, len(data), _MODEL, 0))
-        except (ValueError, IndexError) as error:
+            entries = list(_entries(WireReader(data), 0, len(data), _MODEL, 0))
+        except ValueError as error:
             raise CorruptArtifact(
                 f"{path}: not an ONNX network ({error})",
                 mend="export it again with `edgeseg export`, or copy it again",
@@ -69,51 +76,19 @@ def external_locations(path: Path) -> list[str]:
 
 
 def _entries(
-    data: mmap.mmap, start: int, end: int, message: _Message, depth: int
+    reader: WireReader, start: int, stop: int, message: _Message, depth: int
 ) -> Iterator[tuple[str, str]]:
     """All ``external_data`` entries, key and value, below one message."""
     if depth > _MAX_DEPTH:
         raise ValueError("nested too deep")
     entry: dict[str, str] = {}
-    for field, begin, stop in _fields(data, start, end):
-        inner = message.get(field)
+    for field in reader.fields(start, stop):
+        if field.value is not None:
+            continue
+        inner = message.get(field.number)
         if isinstance(inner, dict):
-            yield from _entries(data, begin, stop, inner, depth + 1)
+            yield from _entries(reader, field.start, field.stop, inner, depth + 1)
         elif isinstance(inner, str):
-            entry[inner] = data[begin:stop].decode(errors="replace")
+            entry[inner] = reader.text(field, _MAX_ENTRY)
     if message is _ENTRY:
         yield entry.get("key", ""), entry.get("value", "")
-
-
-def _fields(data: mmap.mmap, start: int, end: int) -> Iterator[tuple[int, int, int]]:
-    """Number and extent of each length-delimited field; other fields are stepped over."""
-    place = start
-    while place < end:
-        tag, place = _varint(data, place, end)
-        kind, length = tag & 7, 0
-        if kind == 0:
-            _, place = _varint(data, place, end)
-        elif kind == 1:
-            length = 8
-        elif kind == 2:
-            length, place = _varint(data, place, end)
-        elif kind == 5:
-            length = 4
-        else:
-            raise ValueError(f"no protobuf message, wire type {kind}")
-        if place + length > end:
-            raise ValueError("cut short")
-        if kind == 2:
-            yield tag >> 3, place, place + length
-        place += length
-
-
-def _varint(data: mmap.mmap, place: int, end: int) -> tuple[int, int]:
-    value = shift = 0
-    while place < end and shift < 64:
-        byte = data[place]
-        value |= (byte & 0x7F) << shift
-        place, shift = place + 1, shift + 7
-        if byte < 0x80:
-            return value, place
-    raise ValueError("cut short")

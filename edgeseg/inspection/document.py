@@ -1,0 +1,115 @@
+"""What ``edgeseg inspect`` tells, as one JSON document."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from edgeseg.card import ModelCard
+from edgeseg.documents import Document
+from edgeseg.errors import EdgesegError
+
+Kind = Literal["checkpoint", "network", "engine", "ranges", "calibration set", "side-car"]
+
+
+class Problem(Document):
+    """Something wrong with a file: an error of :mod:`edgeseg.errors` as data."""
+
+    kind: str
+    message: str
+    mend: str | None = None
+
+    @classmethod
+    def of(cls, error: EdgesegError) -> Problem:
+        """The error as it would have been raised."""
+        return cls(kind=type(error).__name__, message=error.message, mend=error.mend)
+
+
+class Port(Document):
+    """An input or output of a network; dimensions that are not fixed are named."""
+
+    name: str
+    dtype: str
+    shape: tuple[int | str, ...]
+
+
+class Contents(Document):
+    """What the bytes themselves say, without the library that runs them.
+
+    ``parameters`` counts the elements of all weights, ``elements`` those of each type.
+    """
+
+    format: str
+    producer: str | None = None
+    opsets: dict[str, int] = Field(default_factory=dict)
+    inputs: tuple[Port, ...] = ()
+    outputs: tuple[Port, ...] = ()
+    operators: dict[str, int] = Field(default_factory=dict)
+    tensors: int | None = None
+    parameters: int | None = None
+    elements: dict[str, int] = Field(default_factory=dict)
+
+
+class Calibration(Document):
+    """What a range file or the manifest of a calibration set says.
+
+    ``missing`` and ``changed`` count pictures that are gone or other ones now.
+    """
+
+    set_sha256: str
+    pictures: int
+    method: str | None = None
+    tensors: int | None = None
+    manifest: str | None = None
+    source: str | None = None
+    seed: int | None = None
+    missing: int = 0
+    changed: int = 0
+
+
+class Link(Document):
+    """One thing that an artefact was made from.
+
+    ``matches``: ``path`` has the bytes it was made from. ``differs``: ``path`` has the name,
+    and other bytes. ``absent``: nothing here has those bytes.
+    """
+
+    role: str
+    sha256: str
+    state: Literal["matches", "differs", "absent"]
+    path: str | None = None
+
+
+class RunsHere(Document):
+    """Whether this machine can load it, why not, and what to do."""
+
+    runs: bool
+    runtime: str
+    reason: str | None = None
+    mend: str | None = None
+
+
+class Inspection(Document):
+    """All that is known of one file.
+
+    ``vouched`` is whether the bytes are those of the side-car, None where there is no
+    side-car; ``problems`` is empty for a sound file.
+    """
+
+    path: str
+    kind: Kind
+    bytes: int | None = None
+    sha256: str | None = None
+    vouched: bool | None = None
+    problems: tuple[Problem, ...] = ()
+    card: ModelCard | None = None
+    contents: Contents | None = None
+    sidecar: dict[str, Any] | None = None
+    calibration: Calibration | None = None
+    chain: tuple[Link, ...] = ()
+    runs_here: RunsHere | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return self.model_dump(mode="json")

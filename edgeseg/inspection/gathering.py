@@ -1,0 +1,262 @@
+"""Gathers an :class:`Inspection`: each step tells what it can, and what is wrong."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from edgeseg import sidecar as sidecars
+from edgeseg.artifacts import is_file, read_capped, require_file, sha256_file
+from edgeseg.card import CARD_KEY, ModelCard
+from edgeseg.documents import parse
+from edgeseg.errors import (
+    ArtifactError,
+    EdgesegError,
+    MismatchedArtifact,
+    UsageError,
+)
+from edgeseg.inspection import here
+from edgeseg.inspection.calibrations import gone_or_changed, read_ranges, read_set
+from edgeseg.inspection.document import Calibration, Contents, Inspection, Kind, Problem
+from edgeseg.inspection.headers import read_onnx, read_plan, read_safetensors
+from edgeseg.inspection.lineage import lineage, network_link, set_link
+from edgeseg.sidecar import SideCar, sidecar_path
+
+_KINDS: dict[str, Kind] = {
+    ".safetensors": "checkpoint",
+    ".pt": "checkpoint",
+    ".pth": "checkpoint",
+    ".ckpt": "checkpoint",
+    ".onnx": "network",
+    ".engine": "engine",
+}
+
+
+def kind_of(path: Path) -> Kind | None:
+    """What a file is by its name; None where that does not tell."""
+    if path.name.endswith(".ranges.json"):
+        return "ranges"
+    if path.suffix == ".json" and path.with_suffix("").suffix in _KINDS:
+        return "side-car"
+    return _KINDS.get(path.suffix)
+
+
+def inspect_file(path: Path) -> Inspection:
+    """One file of any kind; raises as :func:`edgeseg.inspection.inspect`."""
+    if path.suffix != ".json" and path.suffix not in _KINDS:
+        raise UsageError(
+            f"{path}: expected {', '.join(_KINDS)} or .json, found {path.suffix!r}",
+            mend="edgeseg inspect runs/NAME/model.onnx",
+        )
+    kind = kind_of(path)
+    try:
+        require_file(path)
+        if kind is None:
+            kind = _kind_of_json(path)
+    except ArtifactError as error:
+        return Inspection(
+            path=str(path), kind=kind or "calibration set", problems=(Problem.of(error),)
+        )
+    gathering = _Gathering(path, kind)
+    if kind == "side-car":
+        gathering.side_car()
+    elif kind == "ranges":
+        gathering.ranges()
+    elif kind == "calibration set":
+        gathering.calibration_set()
+    else:
+        gathering.artifact()
+    return gathering.result()
+
+
+def _kind_of_json(path: Path) -> Kind:
+    """Range files and side-cars may have any name; what stands in them tells them apart."""
+    text = read_capped(path)
+    for mark, kind in _MARKS:
+        if mark in text:
+            return kind
+    return "calibration set"
+
+
+_MARKS: tuple[tuple[bytes, Kind], ...] = (
+    (b'"artifact_sha256"', "side-car"),
+    (b'"onnx_sha256"', "ranges"),
+)
+
+
+class _Gathering:
+    """The fields of an :class:`Inspection` as they become known."""
+
+    def __init__(self, path: Path, kind: Kind) -> None:
+        self._path = path
+        self._kind = kind
+        self._known: dict[str, Any] = {"bytes": path.stat().st_size}
+        self._problems: list[Problem] = []
+
+    def result(self) -> Inspection:
+        """What was found."""
+        # A cause is often found twice, by the hash and in what the bytes say.
+        unique = tuple({problem.message: problem for problem in self._problems}.values())
+        return Inspection(path=str(self._path), kind=self._kind, problems=unique, **self._known)
+
+    def artifact(self) -> None:
+        """A checkpoint, a network or an engine."""
+        sidecar = self._side_car_of(self._path)
+        self._vouch(sidecar)
+        card = self._contents() or (sidecar.card if sidecar else None)
+        self._known["card"] = card
+        if sidecar is not None and card is not None and sidecar.card != card:
+            self._wrong(
+                MismatchedArtifact(
+                    f"{sidecar_path(self._path)}: its card is not the one in {self._path.name}",
+                    mend="copy file and side-car again",
+                )
+            )
+        if card is not None:
+            self._known["chain"] = lineage(self._path, card, sidecar)
+        if self._kind == "checkpoint":
+            self._known["runs_here"] = here.checkpoint_here()
+        elif self._kind == "network":
+            self._known["runs_here"] = here.network_here()
+        elif sidecar is not None:
+            self._known["runs_here"] = here.engine_here(self._path, sidecar)
+
+    def side_car(self) -> None:
+        """A side-car by itself: what it says, and whether its artefact is what it says."""
+        with self._noting():
+            made = parse(SideCar, read_capped(self._path), str(self._path))
+            self._tell(made)
+            self._known["card"] = made.card
+            artifact = self._path.with_suffix("")
+            if os.path.lexists(artifact):
+                self._known["vouched"] = False
+                sidecars.verify(artifact, required=True)
+                self._known["vouched"] = True
+
+    def ranges(self) -> None:
+        """A range file: on which network and which pictures it was measured."""
+        with self._noting():
+            made = read_ranges(self._path)
+            recorded = Path(made.manifest)
+            manifests = [p for p in (recorded, self._path.parent / recorded.name) if is_file(p)]
+            found: str | None = None
+            if manifests:
+                with self._noting():
+                    found = read_set(manifests[0]).set_sha256
+            self._known["calibration"] = Calibration(
+                set_sha256=made.set_sha256,
+                pictures=made.pictures,
+                method=made.method,
+                tensors=len(made.ranges),
+                manifest=made.manifest,
+            )
+            links = (
+                network_link(self._path, made.onnx_sha256),
+                set_link(manifests, found, made.set_sha256),
+            )
+            self._known["chain"] = links
+            for link in links:
+                if link.state == "differs":
+                    self._wrong(
+                        MismatchedArtifact(
+                            f"{self._path} was measured on another {link.role} (sha256 "
+                            f"{link.sha256[:12]}…) than {link.path} now is",
+                            mend=f"edgeseg calibrate {self._path.parent} --from DIR",
+                        )
+                    )
+        self._known["sha256"] = sha256_file(self._path)
+
+    def calibration_set(self) -> None:
+        """The manifest of a calibration set, and each picture that it names."""
+        with self._noting():
+            made = read_set(self._path)
+            missing, changed = gone_or_changed(made, self._path)
+            self._known["calibration"] = Calibration(
+                set_sha256=made.set_sha256,
+                pictures=len(made.files),
+                source=made.source,
+                seed=made.seed,
+                missing=missing,
+                changed=changed,
+            )
+            if missing or changed:
+                self._wrong(
+                    MismatchedArtifact(
+                        f"{self._path}: of {len(made.files)} pictures {missing} are gone and "
+                        f"{changed} changed since the set was made",
+                        mend=f"edgeseg calibrate --from {made.source} --out {self._path}",
+                    )
+                )
+        self._known["sha256"] = sha256_file(self._path)
+
+    def _side_car_of(self, artifact: Path) -> SideCar | None:
+        with self._noting():
+            made = sidecars.read(artifact, follow=self._kind != "engine")
+            if made is not None:
+                self._tell(made)
+            return made
+        return None
+
+    def _tell(self, made: SideCar) -> None:
+        self._known["sidecar"] = made.model_dump(mode="json", exclude={"card"})
+
+    def _vouch(self, sidecar: SideCar | None) -> None:
+        """Exactly what a loader would check, and the hash where it is worth its time."""
+        try:
+            if self._kind == "engine":
+                sidecars.verified_bytes(self._path)
+            else:
+                sidecars.verify(self._path, required=False)
+        except EdgesegError as error:
+            self._wrong(error)
+        size = self._known["bytes"]
+        if size > sidecars.MAX_ARTIFACT_BYTES:
+            return
+        if sidecar is None:
+            self._unvouched()
+        elif sidecar.artifact_bytes in (None, size):
+            found = sha256_file(self._path)
+            self._known |= {"sha256": found, "vouched": found == sidecar.artifact_sha256}
+        else:
+            self._known["vouched"] = False
+
+    def _unvouched(self) -> None:
+        """Without side-car no size is known: a file that holds nothing sensible is not hashed."""
+        with self._noting():
+            self._read()
+            self._known["sha256"] = sha256_file(self._path)
+
+    def _contents(self) -> ModelCard | None:
+        with self._noting():
+            contents, text = self._read()
+            self._known["contents"] = contents
+            if self._kind == "engine":
+                return None
+            if text is None:
+                raise MismatchedArtifact(
+                    f"{self._path} holds no {CARD_KEY}, so it was not made by edgeseg",
+                    mend="make it with `edgeseg train` or `edgeseg export`",
+                )
+            return parse(ModelCard, text, f"{self._path} ({CARD_KEY})")
+        return None
+
+    def _read(self) -> tuple[Contents, str | None]:
+        if self._kind == "engine":
+            return read_plan(self._path), None
+        if self._kind == "network":
+            return read_onnx(self._path)
+        return read_safetensors(self._path)
+
+    @contextmanager
+    def _noting(self) -> Iterator[None]:
+        """Keeps an error as a problem and goes on behind the block."""
+        try:
+            yield
+        except EdgesegError as error:
+            self._wrong(error)
+
+    def _wrong(self, error: EdgesegError) -> None:
+        self._problems.append(Problem.of(error))
