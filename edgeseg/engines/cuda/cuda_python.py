@@ -1,0 +1,193 @@
+"""CUDA through cuda-python (``cuda.bindings.runtime``) of CUDA 12 and 13."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from edgeseg.engines.cuda.device import DeviceFacts, dotted
+from edgeseg.errors import DeviceError, RuntimeMissing
+
+_DEVICE = 0
+
+INSTALL = "pip install 'edgeseg[cuda]'"
+
+
+class CudaPython:
+    """The first GPU through NVIDIA's own bindings of the runtime API.
+
+    That API keeps to the device's primary context, as TensorRT does. The names are those which
+    12.6 and 13 have in common: ``cudaGraphInstantiate`` alone changed its arguments with 12, and
+    ``cudaGraphInstantiateWithFlags`` did not.
+
+    Args:
+        runtime: The module; ``cuda.bindings.runtime`` by default.
+
+    Raises:
+        RuntimeMissing: cuda-python, the driver or a GPU is not here.
+    """
+
+    adapter = "cuda-python"
+
+    def __init__(self, runtime: Any = None) -> None:
+        self._cuda: Any = runtime or _bindings()
+        self._require_device()
+        self.facts = self._read_facts()
+
+    @contextmanager
+    def current(self) -> Iterator[None]:
+        """Make the device the thread's own; the runtime API restores nothing and needs nothing."""
+        self._call("cudaSetDevice", _DEVICE)
+        yield
+
+    def create_stream(self) -> int:
+        """A stream that does not wait for the default one."""
+        return int(self._call("cudaStreamCreateWithFlags", self._cuda.cudaStreamNonBlocking))
+
+    def destroy_stream(self, stream: int) -> None:
+        """What is still queued runs to its end."""
+        self._call("cudaStreamDestroy", stream)
+
+    def synchronize(self, stream: int) -> None:
+        """Wait until all that was queued is done."""
+        self._call("cudaStreamSynchronize", stream)
+
+    def allocate(self, nbytes: int) -> int:
+        """Device memory: its address there."""
+        return int(self._call("cudaMalloc", nbytes))
+
+    def free(self, address: int) -> None:
+        """Give back device memory."""
+        self._call("cudaFree", address)
+
+    def allocate_host(self, nbytes: int, *, mapped: bool) -> int:
+        """Page-locked host memory: its address."""
+        kind = self._cuda.cudaHostAllocMapped if mapped else self._cuda.cudaHostAllocDefault
+        return int(self._call("cudaHostAlloc", nbytes, kind))
+
+    def free_host(self, address: int) -> None:
+        """Give back page-locked memory."""
+        self._call("cudaFreeHost", address)
+
+    def device_address(self, host: int) -> int:
+        """The address of mapped host memory on the device."""
+        return int(self._call("cudaHostGetDevicePointer", host, 0))
+
+    def copy_in(self, device: int, host: int, nbytes: int, stream: int) -> None:
+        """Queue a copy from page-locked to device memory."""
+        kind = self._cuda.cudaMemcpyKind.cudaMemcpyHostToDevice
+        self._call("cudaMemcpyAsync", device, host, nbytes, kind, stream)
+
+    def copy_out(self, host: int, device: int, nbytes: int, stream: int) -> None:
+        """Queue a copy from device to page-locked memory."""
+        kind = self._cuda.cudaMemcpyKind.cudaMemcpyDeviceToHost
+        self._call("cudaMemcpyAsync", host, device, nbytes, kind, stream)
+
+    def create_event(self) -> int:
+        """A mark for a stream that keeps the time."""
+        return int(self._call("cudaEventCreateWithFlags", self._cuda.cudaEventDefault))
+
+    def destroy_event(self, event: int) -> None:
+        """Give back an event."""
+        self._call("cudaEventDestroy", event)
+
+    def record(self, event: int, stream: int) -> None:
+        """Queue the mark."""
+        self._call("cudaEventRecord", event, stream)
+
+    def elapsed_ms(self, start: int, end: int) -> float:
+        """Milliseconds between two marks; waits for ``end``."""
+        self._call("cudaEventSynchronize", end)
+        return float(self._call("cudaEventElapsedTime", start, end))
+
+    def begin_capture(self, stream: int) -> None:
+        """Note down what this thread queues on ``stream``; other threads go on as they are."""
+        mode = self._cuda.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
+        self._call("cudaStreamBeginCapture", stream, mode)
+
+    def end_capture(self, stream: int) -> int:
+        """What was noted down, made ready to launch."""
+        graph = self._call("cudaStreamEndCapture", stream)
+        try:
+            return int(self._call("cudaGraphInstantiateWithFlags", graph, 0))
+        finally:
+            self._call("cudaGraphDestroy", graph)
+
+    def launch(self, graph: int, stream: int) -> None:
+        """Queue all that a graph holds."""
+        self._call("cudaGraphLaunch", graph, stream)
+
+    def destroy_graph(self, graph: int) -> None:
+        """Give back a graph."""
+        self._call("cudaGraphExecDestroy", graph)
+
+    def _call(self, name: str, *arguments: Any) -> Any:
+        """The one value that the function gives, None where it gives nothing."""
+        status, *values = getattr(self._cuda, name)(*arguments)
+        if int(status) != 0:
+            raise DeviceError(f"{name}: {self._reason(status)}")
+        return values[0] if values else None
+
+    def _reason(self, status: Any) -> str:
+        """``cudaErrorMemoryAllocation (out of memory)``."""
+        _, name = self._cuda.cudaGetErrorName(status)
+        _, text = self._cuda.cudaGetErrorString(status)
+        return f"{_text(name)} ({_text(text)})"
+
+    def _require_device(self) -> None:
+        try:
+            status, count = self._cuda.cudaGetDeviceCount()
+            _, driver = self._cuda.cudaDriverGetVersion()
+        except RuntimeError as error:  # DynamicLibNotFoundError is one: libcuda or libcudart.
+            raise RuntimeMissing(
+                f"CUDA does not start: {' '.join(str(error).split())[:200]}",
+                mend="install the NVIDIA driver, then run `edgeseg doctor`",
+            ) from error
+        if int(status) == 0 and count:
+            return
+        if not driver:
+            raise RuntimeMissing(
+                "there is no NVIDIA driver on this machine",
+                mend="install the driver where there is an NVIDIA GPU, then run `edgeseg doctor`",
+            )
+        _, runtime = self._cuda.cudaRuntimeGetVersion()
+        if driver < runtime // 1000 * 1000:
+            raise RuntimeMissing(
+                f"the NVIDIA driver serves CUDA {dotted(driver)}, this cuda-python is for "
+                f"{dotted(runtime)}",
+                mend=f"pip install 'cuda-python<{runtime // 1000}', or a newer driver",
+            )
+        reason = self._reason(status) if int(status) else "none is visible"
+        raise RuntimeMissing(
+            f"CUDA finds no GPU: {reason}",
+            mend="look at `nvidia-smi` and at CUDA_VISIBLE_DEVICES, then run `edgeseg doctor`",
+        )
+
+    def _read_facts(self) -> DeviceFacts:
+        properties = self._call("cudaGetDeviceProperties", _DEVICE)
+        return DeviceFacts(
+            name=_text(properties.name).strip("\0 "),
+            compute_capability=(int(properties.major), int(properties.minor)),
+            integrated=bool(properties.integrated),
+            memory_mib=int(properties.totalGlobalMem) >> 20,
+            driver_version=dotted(self._call("cudaDriverGetVersion")),
+            runtime_version=dotted(self._call("cudaRuntimeGetVersion")),
+        )
+
+
+def _bindings() -> Any:
+    try:
+        return importlib.import_module("cuda.bindings.runtime")
+    except (ImportError, OSError) as error:
+        raise RuntimeMissing(
+            "running an engine needs cuda-python, which is not installed "
+            f"({' '.join(str(error).split())[:150]})",
+            mend=f"{INSTALL} (with CUDA 12, as in JetPack 6: pip install 'cuda-python<13'), "
+            "or set EDGESEG_CUDA=pycuda",
+        ) from error
+
+
+def _text(value: bytes | str) -> str:
+    return value.decode(errors="replace") if isinstance(value, bytes) else value

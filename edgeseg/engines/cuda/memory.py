@@ -1,0 +1,93 @@
+"""What was taken from a GPU and is given back, all of it and at a known moment."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import math
+import weakref
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+from typing_extensions import Self
+
+from edgeseg.engines.cuda.device import Cuda
+from edgeseg.errors import DeviceError
+
+
+@dataclass(frozen=True)
+class Pinned:
+    """A NumPy array over page-locked memory; ``device`` is its address there where it is mapped."""
+
+    array: NDArray[Any]
+    device: int | None = None
+
+    @property
+    def address(self) -> int:
+        """Of the first byte, on the host."""
+        return int(self.array.ctypes.data)
+
+
+class DeviceMemory:
+    """The stream, events, memory and graphs of one user of a GPU; closing it gives all back.
+
+    In reverse order, and also where making a later one fails: use it as a context manager.
+    Page-locked memory goes with the last array over it, which :meth:`close` makes the caller's
+    business: a result that somebody kept stays readable after it.
+    """
+
+    def __init__(self, cuda: Cuda) -> None:
+        self.cuda = cuda
+        self._owned = contextlib.ExitStack()
+
+    def stream(self) -> int:
+        """A stream of its own."""
+        stream = self.cuda.create_stream()
+        self._owned.callback(self.cuda.destroy_stream, stream)
+        return stream
+
+    def event(self) -> int:
+        """An event that keeps the time."""
+        event = self.cuda.create_event()
+        self._owned.callback(self.cuda.destroy_event, event)
+        return event
+
+    def device(self, nbytes: int) -> int:
+        """Memory of the device: its address."""
+        address = self.cuda.allocate(nbytes)
+        self._owned.callback(self.cuda.free, address)
+        return address
+
+    def pinned(self, shape: tuple[int, ...], dtype: DTypeLike, *, mapped: bool = False) -> Pinned:
+        """A page-locked array; mapped ones can be used by the device with no copy at all."""
+        nbytes = math.prod(shape) * np.dtype(dtype).itemsize
+        address = self.cuda.allocate_host(nbytes, mapped=mapped)
+        block = (ctypes.c_ubyte * nbytes).from_address(address)
+        # The array's base keeps the block alive, and the block's end frees the memory.
+        weakref.finalize(block, _free_host, self.cuda, address)
+        array = np.frombuffer(block, dtype).reshape(shape)
+        return Pinned(array, self.cuda.device_address(address) if mapped else None)
+
+    def close(self) -> None:
+        """Give everything back; calling it twice is allowed."""
+        self._owned.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def _free_host(cuda: Cuda, address: int) -> None:
+    # A device that failed refuses this too, and said why in the call that failed.
+    with contextlib.suppress(DeviceError):
+        cuda.free_host(address)

@@ -1,0 +1,212 @@
+"""CUDA through pycuda, on the device's primary context, which TensorRT uses too."""
+
+from __future__ import annotations
+
+import ctypes
+import importlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from edgeseg.engines.cuda.device import DeviceFacts, dotted
+from edgeseg.engines.cuda.driver_graphs import DriverGraphs
+from edgeseg.errors import DeviceError, RuntimeMissing
+
+_NON_BLOCKING = 1  # CU_STREAM_NON_BLOCKING; pycuda has no name for it.
+
+INSTALL = "pip install 'edgeseg[pycuda]' (it needs nvcc and the driver's libcuda)"
+
+
+class PyCuda:
+    """The first GPU through pycuda.
+
+    The primary context is pushed for each call and popped after it, never by
+    ``pycuda.autoinit``: what the program does with CUDA besides stays as it was. pycuda frees
+    memory, streams and events when Python drops them, so they are kept here by their handle. It
+    has no graphs; those are the driver's, through ctypes.
+
+    Args:
+        driver: The module; ``pycuda.driver`` by default.
+        libcuda: The driver library, which has the graphs; ``libcuda.so.1`` by default.
+
+    Raises:
+        RuntimeMissing: pycuda, the driver or a GPU is not here.
+        DeviceError: The GPU refuses a context.
+    """
+
+    adapter = "pycuda"
+
+    def __init__(self, driver: Any = None, libcuda: Any = None) -> None:
+        self._driver: Any = driver or _pycuda()
+        self._owned: dict[int, Any] = {}
+        device = _first_device(self._driver)
+        with self._said():
+            self._context: Any = device.retain_primary_context()
+            self.facts = self._read_facts(device)
+        self._graphs = DriverGraphs(libcuda)
+
+    @contextmanager
+    def current(self) -> Iterator[None]:
+        """Push the primary context on this thread, and pop it."""
+        with self._said():
+            self._context.push()
+        try:
+            yield
+        finally:
+            self._context.pop()
+
+    def create_stream(self) -> int:
+        """A stream that does not wait for the default one."""
+        with self._calling():
+            stream = self._driver.Stream(_NON_BLOCKING)
+        return self._keep(int(stream.handle), stream)
+
+    def destroy_stream(self, stream: int) -> None:
+        """What is still queued runs to its end."""
+        with self._calling():
+            del self._owned[stream]
+
+    def synchronize(self, stream: int) -> None:
+        """Wait until all that was queued is done."""
+        with self._calling():
+            self._owned[stream].synchronize()
+
+    def allocate(self, nbytes: int) -> int:
+        """Device memory: its address there."""
+        with self._calling():
+            memory = self._driver.mem_alloc(nbytes)
+        return self._keep(int(memory), memory)
+
+    def free(self, address: int) -> None:
+        """Give back device memory."""
+        with self._calling():
+            self._owned.pop(address).free()
+
+    def allocate_host(self, nbytes: int, *, mapped: bool) -> int:
+        """Page-locked host memory: its address."""
+        flags = self._driver.host_alloc_flags.DEVICEMAP if mapped else 0
+        with self._calling():
+            array = self._driver.pagelocked_empty(nbytes, "uint8", mem_flags=flags)
+        # The array's base is the allocation, which frees itself with it or when it is told to.
+        return self._keep(int(array.ctypes.data), array.base)
+
+    def free_host(self, address: int) -> None:
+        """Give back page-locked memory."""
+        with self._calling():
+            self._owned.pop(address).free()
+
+    def device_address(self, host: int) -> int:
+        """The address of mapped host memory on the device."""
+        with self._calling():
+            return int(self._owned[host].get_device_pointer())
+
+    def copy_in(self, device: int, host: int, nbytes: int, stream: int) -> None:
+        """Queue a copy from page-locked to device memory."""
+        with self._calling():
+            self._driver.memcpy_htod_async(device, _bytes_at(host, nbytes), self._owned[stream])
+
+    def copy_out(self, host: int, device: int, nbytes: int, stream: int) -> None:
+        """Queue a copy from device to page-locked memory."""
+        with self._calling():
+            self._driver.memcpy_dtoh_async(_bytes_at(host, nbytes), device, self._owned[stream])
+
+    def create_event(self) -> int:
+        """A mark for a stream that keeps the time."""
+        with self._calling():
+            event = self._driver.Event()
+        return self._keep(id(event), event)  # pycuda hides the handle of an event.
+
+    def destroy_event(self, event: int) -> None:
+        """Give back an event."""
+        with self._calling():
+            del self._owned[event]
+
+    def record(self, event: int, stream: int) -> None:
+        """Queue the mark."""
+        with self._calling():
+            self._owned[event].record(self._owned[stream])
+
+    def elapsed_ms(self, start: int, end: int) -> float:
+        """Milliseconds between two marks; waits for ``end``."""
+        with self._calling():
+            self._owned[end].synchronize()
+            return float(self._owned[start].time_till(self._owned[end]))
+
+    def begin_capture(self, stream: int) -> None:
+        """Note down what this thread queues on ``stream``."""
+        with self._calling():
+            self._graphs.begin(stream)
+
+    def end_capture(self, stream: int) -> int:
+        """What was noted down, made ready to launch."""
+        with self._calling():
+            return self._graphs.end(stream)
+
+    def launch(self, graph: int, stream: int) -> None:
+        """Queue all that a graph holds."""
+        with self._calling():
+            self._graphs.launch(graph, stream)
+
+    def destroy_graph(self, graph: int) -> None:
+        """Give back a graph."""
+        with self._calling():
+            self._graphs.destroy(graph)
+
+    def _keep(self, handle: int, owner: Any) -> int:
+        self._owned[handle] = owner
+        return handle
+
+    @contextmanager
+    def _calling(self) -> Iterator[None]:
+        with self.current(), self._said():
+            yield
+
+    @contextmanager
+    def _said(self) -> Iterator[None]:
+        """Errors of pycuda as ours: ``cuMemAlloc failed: out of memory``."""
+        try:
+            yield
+        except self._driver.Error as error:
+            raise DeviceError(f"pycuda: {' '.join(str(error).split())[:300]}") from error
+
+    def _read_facts(self, device: Any) -> DeviceFacts:
+        driver = self._driver
+        major, minor = device.compute_capability()
+        return DeviceFacts(
+            name=str(device.name()),
+            compute_capability=(int(major), int(minor)),
+            integrated=bool(device.get_attribute(driver.device_attribute.INTEGRATED)),
+            memory_mib=int(device.total_memory()) >> 20,
+            driver_version=dotted(driver.get_driver_version()),
+            runtime_version="{}.{}".format(*driver.get_version()[:2]),
+        )
+
+
+def _pycuda() -> Any:
+    try:
+        return importlib.import_module("pycuda.driver")
+    except (ImportError, OSError) as error:  # Also where libcuda.so.1 is missing.
+        raise RuntimeMissing(
+            f"EDGESEG_CUDA=pycuda, and pycuda cannot be imported "
+            f"({' '.join(str(error).split())[:150]})",
+            mend=f"{INSTALL}, or leave EDGESEG_CUDA unset to use cuda-python",
+        ) from error
+
+
+def _first_device(driver: Any) -> Any:
+    try:
+        driver.init()
+        if driver.Device.count():
+            return driver.Device(0)
+        reason = "none is visible"
+    except driver.Error as error:
+        reason = " ".join(str(error).split())[:200]
+    raise RuntimeMissing(
+        f"CUDA finds no GPU: {reason}",
+        mend="look at `nvidia-smi` and at CUDA_VISIBLE_DEVICES, then run `edgeseg doctor`",
+    )
+
+
+def _bytes_at(address: int, nbytes: int) -> Any:
+    """Host memory as the buffer that pycuda's copies take."""
+    return (ctypes.c_ubyte * nbytes).from_address(address)
