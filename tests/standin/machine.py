@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+
+from standin.device import Device
 
 
 @dataclass(frozen=True)
@@ -15,9 +18,14 @@ class Machine:
         dla_cores: Deep-learning accelerators, 0 on a desktop.
         refuses: ONNX operators that the parser does not take.
         build_error: What the builder logs instead of building.
+        device: The GPU through CUDA: addresses are of its memory and a call waits in its
+            stream. None runs a network at once, on any memory.
+        refuses_call: Told whether the stream is being captured; True lets the call fail.
     """
 
     gpu: str | None = "Stand-in GPU"
     dla_cores: int = 0
     refuses: tuple[str, ...] = ()
     build_error: str = ""
+    device: Device | None = None
+    refuses_call: Callable[[bool], bool] = lambda capturing: False

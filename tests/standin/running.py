@@ -1,14 +1,18 @@
 """The classes of TensorRT that run an engine, for all versions at once.
 
 An engine of the stand-in is a line of JSON (version, GPU, profiles) before the ONNX network
-that it was built from. Addresses are of host memory, and ``execute_async_v3`` runs the network
-in ONNX Runtime before it returns.
+that it was built from; one of TensorRT-RTX has its header of 64 bytes before that. Addresses are
+of host memory. ``execute_async_v3`` runs the network in ONNX Runtime before it returns, or, where
+the machine has a device, once somebody waits for the stream: with the shapes and addresses of the
+call, as often as a graph repeats it.
 """
 
 from __future__ import annotations
 
 import ctypes
+import functools
 import json
+import re
 from typing import Any
 
 import numpy as np
@@ -36,7 +40,15 @@ def packed(trt: Any, network: Any, config: Any) -> bytes:
         "detailed": getattr(getattr(config, "profiling_verbosity", None), "name", "") == "DETAILED",
         "layers": layers,
     }
-    return MAGIC + json.dumps(facts).encode() + b"\n" + network._data
+    return _start(trt) + MAGIC + json.dumps(facts).encode() + b"\n" + network._data
+
+
+def _start(trt: Any) -> bytes:
+    """The header of an engine: that of TensorRT-RTX has its version at byte 24."""
+    if trt.__name__ != "tensorrt_rtx":
+        return b""
+    numbers = [*map(int, re.findall(r"\d+", trt.__version__)), 0, 0, 0][:4]
+    return (b"vtrt" + bytes(20) + bytes(numbers)).ljust(64, b"\0")
 
 
 def _engine_dtype(layer: Any) -> str:
@@ -72,12 +84,13 @@ class Runtime:
         if reason:
             self._logger.log(self._trt.ILogger.Severity.ERROR, reason)
             return None
-        head, network = data[len(MAGIC) :].split(b"\n", 1)
+        head, network = data[len(_start(self._trt) + MAGIC) :].split(b"\n", 1)
         return self._trt.ICudaEngine(json.loads(head), network)
 
     def _fault(self, data: bytes) -> str:
         if self._trt._machine.gpu is None:
             return "CUDA initialization failure with error: 35"
+        data = data[len(_start(self._trt)) :]
         if not data.startswith(MAGIC):
             return "Serialization assertion magicTagRead == kMAGIC_TAG failed."
         facts = json.loads(data[len(MAGIC) :].split(b"\n", 1)[0])
@@ -133,8 +146,10 @@ class ICudaEngine:
     def get_tensor_profile_shape(self, name: str, profile_index: int) -> Any:
         return [tuple(shape) for shape in self._facts["profiles"][profile_index][name]]
 
-    def create_execution_context(self, *_: Any) -> Any:
-        return self._trt.IExecutionContext(self)
+    def create_execution_context(self, *configs: Any) -> Any:
+        context = self._trt.IExecutionContext(self)
+        context._config = configs[0] if configs else None
+        return context
 
     def create_engine_inspector(self) -> Any:
         inspector = self._trt.EngineInspector()
@@ -175,6 +190,8 @@ class EngineInspector:
 
 class IExecutionContext:
     """Runs the network on addresses in host memory."""
+
+    _config: Any = None
 
     def __init__(self, engine: Any) -> None:
         self._engine = engine
@@ -221,18 +238,45 @@ class IExecutionContext:
         ]
 
     def execute_async_v3(self, stream_handle: int) -> bool:
-        inputs = self._engine._io[: self._engine._inputs]
-        fed = {value.name: self._array(value.name, np.float32).copy() for value in inputs}
-        names = [value.name for value in self._engine._io[self._engine._inputs :]]
-        for name, result in zip(names, self._session.run(names, fed), strict=True):
-            self._array(name, result.dtype)[...] = result
+        machine = self._trt._machine
+        shapes = {value.name: self.get_tensor_shape(value.name) for value in self._engine._io}
+        work = functools.partial(self._work, shapes, dict(self._addresses))
+        if machine.device is None:
+            work()
+            return True
+        if machine.refuses_call(machine.device.streams[stream_handle].noted is not None):
+            return False
+        machine.device.queue(stream_handle, work)
+        profiler = vars(self).get("profiler")
+        if profiler is not None:  # Which makes the call wait, and tell before it returns.
+            machine.device.synchronize(stream_handle)
+            for place, layer in enumerate(self._engine._facts["layers"]):
+                profiler.report_layer_time(layer["name"], 0.25 * (place + 1))
         return True
 
-    def _array(self, name: str, dtype: Any) -> Any:
+    def _work(self, shapes: dict[str, tuple[int, ...]], addresses: dict[str, int]) -> None:
+        arrays = [
+            self._array(shapes[value.name], addresses[value.name], value)
+            for value in self._engine._io
+        ]
+        count = self._engine._inputs
+        fed = {
+            value.name: array.copy()
+            for value, array in zip(self._engine._io[:count], arrays, strict=False)
+        }
+        for array, result in zip(arrays[count:], self._session.run(None, fed), strict=True):
+            array[...] = result
+        if self._config is not None and self._config._cache is not None:
+            self._config._cache._data = b" for this network"
+
+    def _array(self, shape: tuple[int, ...], address: int, value: Any) -> Any:
         """The memory at a tensor's address."""
-        shape = self.get_tensor_shape(name)
-        count = int(np.prod(shape)) * np.dtype(dtype).itemsize
-        memory = (ctypes.c_uint8 * count).from_address(self._addresses[name])
+        kinds = {onnx.TensorProto.FLOAT: np.float32, onnx.TensorProto.UINT8: np.uint8}
+        dtype = np.dtype(kinds[value.type.tensor_type.elem_type])
+        nbytes = int(np.prod(shape)) * dtype.itemsize
+        if self._trt._machine.device is not None:
+            self._trt._machine.device.require(address, nbytes, "device", "mapped")
+        memory = (ctypes.c_uint8 * nbytes).from_address(address)
         return np.frombuffer(memory, dtype).reshape(shape)
 
 
@@ -261,4 +305,8 @@ class IRuntimeCache:
         return self._trt.IHostMemory(b"kernels of " + self._trt._said.encode() + self._data)
 
     def deserialize(self, serialized_cache: bytes) -> bool:
-        return bytes(serialized_cache).startswith(b"kernels of " + self._trt._said.encode())
+        start = b"kernels of " + self._trt._said.encode()
+        if not bytes(serialized_cache).startswith(start):
+            return False
+        self._data = bytes(serialized_cache)[len(start) :]
+        return True

@@ -68,7 +68,7 @@ class DeviceMemory:
         block = (ctypes.c_ubyte * nbytes).from_address(address)
         # The array's base keeps the block alive, and the block's end frees the memory.
         weakref.finalize(block, _free_host, self.cuda, address)
-        array = np.frombuffer(block, dtype).reshape(shape)
+        array: NDArray[Any] = np.frombuffer(memoryview(block), dtype).reshape(shape)
         return Pinned(array, self.cuda.device_address(address) if mapped else None)
 
     def close(self) -> None:

@@ -1,0 +1,105 @@
+"""Engine → label maps, on the GPU."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeseg.engines.base import Engine
+from edgeseg.engines.cuda import Cuda
+from edgeseg.engines.tensorrt.preflight import Host, check, warn_if_stale
+from edgeseg.engines.tensorrt.session import Session
+from edgeseg.errors import DeviceError, UsageError
+from edgeseg.sidecar import SideCar
+
+
+class TensorRtEngine(Engine):
+    """A plan of TensorRT or TensorRT-RTX on the first GPU.
+
+    Label maps lie in page-locked memory that the next call overwrites; those that were kept stay
+    readable after :meth:`close`. Calls may come from different threads, one at a time.
+
+    Args:
+        path: ``model.PRECISION.engine``.
+        sidecar: What :func:`edgeseg.sidecar.verify` gave for it: nothing else may vouch for
+            what TensorRT reads.
+        trt: The module ``tensorrt`` or ``tensorrt_rtx``, whichever the side-car names.
+        cuda: The GPU.
+        graph: Replay a CUDA graph from the second call of a shape on. Never done with a DLA.
+
+    Raises:
+        MismatchedArtifact: It was made for another version, GPU or platform.
+        DeviceError: The GPU failed, or has not enough memory.
+    """
+
+    def __init__(
+        self, path: Path, sidecar: SideCar, trt: Any, cuda: Cuda, *, graph: bool = True
+    ) -> None:
+        self.path, self.card, self.runtime = path, sidecar.card, sidecar.runtime
+        self._cuda = cuda
+        check(path, sidecar, Host(str(trt.__version__), cuda.facts))
+        warn_if_stale(path, sidecar)
+        with self._on_gpu():
+            self._session: Session | None = Session(path, sidecar, trt, cuda, graph=graph)
+        tensors = self._session.tensors
+        low, high = tensors.smallest[0], tensors.largest[0]
+        self.batch = low if low == high else None
+
+    def _infer(self, batch: NDArray[np.float32]) -> NDArray[np.uint8]:
+        session = self._open_session()
+        tensors = session.tensors
+        if not tensors.takes(batch.shape):
+            raise UsageError(
+                f"{self.path.name} takes shapes from {tensors.smallest} to {tensors.largest}, "
+                f"not {batch.shape}",
+                mend="build it for that: `edgeseg build` with --batch or --sizes, each "
+                "SMALLEST:TYPICAL:LARGEST",
+            )
+        with self._on_gpu():
+            return tensors.labels(session.run(batch))
+
+    def warm_up(self, runs: int = 2) -> None:
+        """Run on zeros, and keep the kernels that TensorRT-RTX compiled for it."""
+        super().warm_up(runs)
+        with self._on_gpu():
+            self._open_session().keep_kernels()
+
+    def profile(self, batch: NDArray[np.float32]) -> list[tuple[str, float]]:
+        """Milliseconds of each layer for one batch, in the order in which they ran.
+
+        Slower in all than :meth:`infer`: TensorRT times each layer, and no graph is replayed.
+
+        Raises:
+            UsageError: The engine was closed, or takes no such batch.
+            InferenceError: It failed.
+        """
+        self.infer(batch)  # Which checks the batch, and compiles what is not yet.
+        with self._on_gpu():
+            return self._open_session().profile()
+
+    def close(self) -> None:
+        """Keep what was compiled, and give back all that is on the GPU."""
+        session, self._session = self._session, None
+        if session is not None:
+            with self._on_gpu():
+                session.keep_kernels()
+                session.close()
+
+    def _open_session(self) -> Session:
+        if self._session is None:
+            raise UsageError(f"{self.path.name} was closed")
+        return self._session
+
+    @contextmanager
+    def _on_gpu(self) -> Iterator[None]:
+        """The device is current, and its errors say which engine it ran."""
+        try:
+            with self._cuda.current():
+                yield
+        except DeviceError as error:
+            raise DeviceError(f"{self.path}: {error.message}", mend=error.mend) from error

@@ -1,0 +1,215 @@
+"""A plan on the GPU: its context, its buffers, and one inference after the other.
+
+One code path over TensorRT 8.6 … 11 and TensorRT-RTX: tensors by name, ``execute_async_v3`` on a
+stream of its own. What TensorRT-RTX has besides (kernels compiled at run time and kept, graphs of
+its own) is asked for where it is.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeseg.engines.cuda import Cuda, DeviceMemory, Pinned
+from edgeseg.engines.tensorrt.library import is_rtx, log_collector, said
+from edgeseg.engines.tensorrt.preflight import rebuild_command
+from edgeseg.engines.tensorrt.replay import Replay
+from edgeseg.engines.tensorrt.runtime_cache import RuntimeCache, cache_path
+from edgeseg.engines.tensorrt.tensors import Shape, Tensors, read_tensors
+from edgeseg.errors import DeviceError, MismatchedArtifact
+from edgeseg.sidecar import SideCar
+
+
+class Session:
+    """All that an engine has on the GPU; :meth:`close` gives it back.
+
+    Buffers are static, for the largest batch, so that a captured graph stays right. Where the GPU
+    shares its memory with the processor they are mapped and nothing is copied.
+
+    Args:
+        path: The engine, cleared by :func:`edgeseg.engines.tensorrt.preflight.check`.
+        sidecar: Its side-car.
+        trt: The TensorRT module.
+        cuda: The GPU, current on this thread.
+        graph: Whether to replay CUDA graphs.
+
+    Raises:
+        MismatchedArtifact: TensorRT does not take the engine, or it is not what the card says.
+        DeviceError: The GPU failed, or has not enough memory.
+    """
+
+    def __init__(self, path: Path, sidecar: SideCar, trt: Any, cuda: Cuda, *, graph: bool) -> None:
+        self._trt, self._cuda = trt, cuda
+        self._log = log_collector(trt)
+        self._runtime: Any = trt.Runtime(self._log)
+        self._shape: Shape = ()
+        self._cache: RuntimeCache | None = None
+        # A DLA cannot be captured, and TensorRT-RTX makes graphs of its own.
+        graph = graph and "dla_core" not in sidecar.build_options
+        with contextlib.ExitStack() as undo:
+            undo.callback(self._forget)
+            self._plan: Any = self._deserialize(path, sidecar)
+            self.tensors: Tensors = read_tensors(trt, self._plan, sidecar.card, path)
+            memory = undo.enter_context(DeviceMemory(cuda))
+            self._stream = memory.stream()
+            undo.callback(self._drop_context)
+            self._context: Any = self._usual_context(sidecar, graph=graph)
+            self._take_buffers(memory)
+            # What is still queued must not find its memory gone.
+            undo.callback(cuda.synchronize, self._stream)
+            own = graph and not is_rtx(trt)
+            self._replay = Replay(cuda, self._stream, self._enqueue, wanted=own)
+            undo.callback(self._replay.drop)
+            self._owned = undo.pop_all()
+
+    def run(self, batch: NDArray[np.float32]) -> NDArray[Any]:
+        """The output for ``batch``, whose shape the engine takes; overwritten by the next call.
+
+        Raises:
+            DeviceError: The GPU failed, or TensorRT refused.
+        """
+        self._set_shape(batch.shape)
+        into, out = self._views()
+        np.copyto(into, batch)
+        if not self._replay.run(batch.shape):
+            raise self._refusal("refuses to run")
+        self._cuda.synchronize(self._stream)
+        return out
+
+    def profile(self) -> list[tuple[str, float]]:
+        """Milliseconds of each layer for the last batch once more, in a context of its own."""
+        times = _layer_times(self._trt)
+        usual, self._context = self._context, self._new_context()
+        try:
+            self._bind()
+            shape, self._shape = self._shape, ()
+            self._set_shape(shape)
+            self._context.profiler = times
+            if not self._enqueue():
+                raise self._refusal("refuses to run")
+            self._cuda.synchronize(self._stream)
+        finally:
+            self._context = usual
+        return list(times.layers)
+
+    def keep_kernels(self) -> None:
+        """Write what TensorRT-RTX compiled for the next start."""
+        if self._cache is not None:
+            self._cache.write()
+
+    def close(self) -> None:
+        """Give back graph, context, memory and plan, in that order."""
+        self._owned.close()
+
+    def _forget(self) -> None:
+        self._plan = self._runtime = None
+
+    def _drop_context(self) -> None:
+        self._context = self._cache = None
+
+    def _refusal(self, what: str, mend: str | None = None) -> DeviceError:
+        return DeviceError(f"{said(self._trt)} {what}: {self._log.reason()}", mend=mend)
+
+    def _deserialize(self, path: Path, sidecar: SideCar) -> Any:
+        core = sidecar.build_options.get("dla_core")
+        if core is not None:
+            self._runtime.DLA_core = int(core)
+        if sidecar.build_options.get("version_compatible") is True:
+            self._runtime.engine_host_code_allowed = True  # It carries its own runtime.
+        plan = self._runtime.deserialize_cuda_engine(path.read_bytes())
+        if plan is None:
+            raise MismatchedArtifact(
+                f"{path}: {said(self._trt)} does not take it on {self._cuda.facts.name}: "
+                f"{self._log.reason()}",
+                mend=rebuild_command(path, sidecar),
+            )
+        return plan
+
+    def _usual_context(self, sidecar: SideCar, *, graph: bool) -> Any:
+        """An execution context; that of TensorRT-RTX keeps kernels, and makes graphs."""
+        if not (is_rtx(self._trt) and hasattr(self._plan, "create_runtime_config")):
+            return self._new_context()
+        config = self._plan.create_runtime_config()
+        version, gpu = str(self._trt.__version__), self._cuda.facts.name
+        file = cache_path(sidecar.artifact_sha256, version, gpu)
+        self._cache = RuntimeCache(config.create_runtime_cache(), file)
+        self._cache.read()
+        config.set_runtime_cache(self._cache.kernels)
+        if graph and hasattr(self._trt, "CudaGraphStrategy"):
+            config.cuda_graph_strategy = self._trt.CudaGraphStrategy.WHOLE_GRAPH_CAPTURE
+        return self._new_context(config)
+
+    def _new_context(self, *arguments: Any) -> Any:
+        context = self._plan.create_execution_context(*arguments)
+        if context is None:
+            raise self._refusal(
+                "makes no execution context", "free GPU memory, or build with a smaller --workspace"
+            )
+        return context
+
+    def _take_buffers(self, memory: DeviceMemory) -> None:
+        mapped = self._cuda.facts.integrated
+        out = self.tensors.output_shape(self.tensors.largest)
+        self._input: Pinned = memory.pinned(self.tensors.largest, np.float32, mapped=mapped)
+        self._output: Pinned = memory.pinned(out, self.tensors.output_dtype, mapped=mapped)
+        self._device_input = self._input.device or memory.device(self._input.array.nbytes)
+        self._device_output = self._output.device or memory.device(self._output.array.nbytes)
+        self._bind()
+
+    def _views(self) -> tuple[NDArray[Any], NDArray[Any]]:
+        """The start of both buffers, in the shapes of this call."""
+        out = self.tensors.output_shape(self._shape)
+        return _start(self._input.array, self._shape), _start(self._output.array, out)
+
+    def _bind(self) -> None:
+        """Tell the context where input and output lie; those places never change."""
+        places = {
+            self.tensors.input: self._device_input,
+            self.tensors.output: self._device_output,
+        }
+        for name, address in places.items():
+            if not self._context.set_tensor_address(name, address):
+                raise self._refusal(f"does not take the address of {name!r}")
+
+    def _set_shape(self, shape: Shape) -> None:
+        if shape == self._shape:
+            return
+        if not self._context.set_input_shape(self.tensors.input, shape):
+            raise self._refusal(f"does not take {shape}")
+        self._shape = shape
+
+    def _enqueue(self) -> bool:
+        """Queue the copies and the network; False where TensorRT refused."""
+        into, out = self._views()
+        if self._input.device is None:
+            host = self._input.address
+            self._cuda.copy_in(self._device_input, host, into.nbytes, self._stream)
+        if not self._context.execute_async_v3(self._stream):
+            return False
+        if self._output.device is None:
+            host = self._output.address
+            self._cuda.copy_out(host, self._device_output, out.nbytes, self._stream)
+        return True
+
+
+def _start(array: NDArray[Any], shape: Shape) -> NDArray[Any]:
+    return array.reshape(-1)[: math.prod(shape)].reshape(shape)
+
+
+def _layer_times(trt: Any) -> Any:
+    """A profiler that keeps what it is told."""
+
+    class LayerTimes(trt.IProfiler):  # type: ignore[misc]
+        def __init__(self) -> None:
+            trt.IProfiler.__init__(self)
+            self.layers: list[tuple[str, float]] = []
+
+        def report_layer_time(self, layer_name: str, ms: float) -> None:
+            self.layers.append((layer_name, ms))
+
+    return LayerTimes()

@@ -1,0 +1,107 @@
+"""Engines of the stand-ins, with their side-cars, and where to run them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import standin
+from onnx import ModelProto
+from standin.cuda import Driver, Library, Runtime
+from standin.device import Device
+
+from edgeseg.artifacts import sha256_file
+from edgeseg.engines.cuda import Cuda
+from edgeseg.engines.cuda.cuda_python import CudaPython
+from edgeseg.engines.cuda.pycuda import PyCuda
+from edgeseg.engines.onnxruntime import OnnxRuntimeEngine
+from edgeseg.engines.tensorrt.run import TensorRtEngine
+from edgeseg.precision.graph import read_card
+from edgeseg.sidecar import SideCar, sidecar_path, verify
+
+BATCHES = (1, 2, 4)
+
+
+@dataclass
+class Bench:
+    """One GPU, one TensorRT on it, and a network as ONNX and as engine."""
+
+    device: Device
+    trt: Any
+    cuda: Cuda
+    onnx: Path
+    plan: Path
+
+    def engine(self, **arguments: Any) -> TensorRtEngine:
+        sidecar = verify(self.plan, required=True)
+        assert sidecar is not None
+        return TensorRtEngine(self.plan, sidecar, self.trt, self.cuda, **arguments)
+
+    def expected(self, batch: np.ndarray) -> np.ndarray:
+        """The labels that ONNX Runtime gives."""
+        with OnnxRuntimeEngine(self.onnx, threads=1) as reference:
+            return reference.infer(batch)
+
+
+def adapter(name: str, device: Device) -> Cuda:
+    if name == "cuda-python":
+        return CudaPython(Runtime(device))
+    driver = Driver(device)
+    return PyCuda(driver, Library(driver))
+
+
+def bench(
+    model: ModelProto,
+    folder: Path,
+    version: str = "10.3.0",
+    *,
+    device: Device | None = None,
+    through: str = "cuda-python",
+    changes: dict[str, Any] | None = None,
+    **machine: Any,
+) -> Bench:
+    """Build ``model`` with one version of TensorRT.
+
+    Args:
+        model: With its card inside.
+        folder: For ``model.onnx``, ``model.fp32.engine`` and the side-car.
+        version: One of ``standin.VERSIONS``.
+        device: The GPU.
+        through: ``cuda-python`` or ``pycuda``.
+        changes: Fields of the side-car that differ.
+        machine: Fields of ``standin.Machine``.
+    """
+    device = device or Device()
+    trt = standin.tensorrt(version, gpu=device.name, device=device, **machine)
+    network = folder / "model.onnx"
+    onnx.save(model, network)
+    path = folder / "model.fp32.engine"
+    path.write_bytes(serialized(trt, network.read_bytes()))
+    rtx = version.startswith("rtx-")
+    SideCar(
+        artifact_sha256=sha256_file(path),
+        card=read_card(model, str(network)),
+        runtime="tensorrt-rtx" if rtx else "tensorrt",
+        runtime_version=trt.__version__,
+        onnx_sha256=sha256_file(network),
+        **({} if rtx else {"gpu": device.name, "compute_capability": "sm_86"}),
+    ).model_copy(update=changes or {}).save(sidecar_path(path))
+    return Bench(device, trt, adapter(through, device), network, path)
+
+
+def serialized(trt: Any, data: bytes) -> bytes:
+    """A plan, as the stand-in builds it."""
+    builder = trt.Builder(trt.Logger())
+    config = builder.create_builder_config()
+    explicit = getattr(trt.NetworkDefinitionCreationFlag, "EXPLICIT_BATCH", None)
+    network = builder.create_network(0 if explicit is None else 1 << int(explicit))
+    assert trt.OnnxParser(network, trt.Logger()).parse(data)
+    source = network.get_input(0)
+    if -1 in tuple(source.shape):
+        profile = builder.create_optimization_profile()
+        profile.set_shape(source.name, *((n, *tuple(source.shape)[1:]) for n in BATCHES))
+        config.add_optimization_profile(profile)
+    return bytes(builder.build_serialized_network(network, config))
