@@ -23,6 +23,8 @@ from edgeseg.precision.graph import read_card
 from edgeseg.sidecar import SideCar, sidecar_path, verify
 
 BATCHES = (1, 2, 4)
+SIZES = ((8, 8), (16, 24), (32, 48))
+"""Smallest, typical and largest, where a network's vary."""
 
 
 @dataclass
@@ -102,6 +104,9 @@ def serialized(trt: Any, data: bytes) -> bytes:
     source = network.get_input(0)
     if -1 in tuple(source.shape):
         profile = builder.create_optimization_profile()
-        profile.set_shape(source.name, *((n, *tuple(source.shape)[1:]) for n in BATCHES))
+        shape = tuple(source.shape)
+        sizes = SIZES if -1 in shape[2:] else (shape[2:],) * 3
+        shapes = ((n, shape[1], *size) for n, size in zip(BATCHES, sizes, strict=True))
+        profile.set_shape(source.name, *shapes)
         config.add_optimization_profile(profile)
     return bytes(builder.build_serialized_network(network, config))

@@ -1,11 +1,18 @@
 from __future__ import annotations
 
+import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
+import standin
 from onnx import ModelProto
+from plans import Bench, bench
+from standin.cuda import Runtime
+from standin.device import Device
 
 from edgeseg.artifacts import sha256_file
 from edgeseg.card import ModelCard
@@ -17,7 +24,7 @@ from edgeseg.errors import (
     UntrustedArtifact,
     UsageError,
 )
-from edgeseg.sidecar import SideCar, sidecar_path
+from edgeseg.sidecar import SideCar, read, sidecar_path
 
 BAD = Path(__file__).parents[1] / "bad"
 
@@ -69,18 +76,101 @@ def test_truncated_networks_are_refused(
     assert capfd.readouterr() == ("", "")
 
 
-def test_engines_say_what_they_are_and_what_runs_here(plan: Path) -> None:
+@pytest.mark.parametrize(
+    ("absent", "reason", "mend"),
+    [
+        ("tensorrt_rtx", "TensorRT-RTX, which is not installed", r"edgeseg\[tensorrt-rtx\]"),
+        ("cuda.bindings.runtime", "cuda-python, which is not installed", r"edgeseg\[cuda\]"),
+        (None, "there is no NVIDIA driver on this machine", "install the driver"),
+    ],
+)
+def test_engines_say_why_they_do_not_run_here_and_what_does(
+    plan: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    absent: str | None,
+    reason: str,
+    mend: str,
+) -> None:
+    monkeypatch.setitem(sys.modules, "tensorrt_rtx", standin.tensorrt("rtx-1.7.1"))
+    monkeypatch.setitem(sys.modules, "cuda.bindings.runtime", Runtime(Device(driver=0)))
+    if absent:
+        monkeypatch.setitem(sys.modules, absent, None)
     with pytest.raises(
-        RuntimeMissing, match=r"engine in int8 for tensorrt-rtx 1\.7.* sm_86"
+        RuntimeMissing, match=rf"engine in int8 for tensorrt-rtx 1\.7.* sm_86 .*GPU: .*{reason}"
     ) as caught:
         open_engine(plan)
     twin = plan.with_name("model.int8.onnx")
-    assert str(twin) in str(caught.value.mend)
-    assert "edgeseg build --int8" in str(caught.value.mend)
+    assert f"use {twin} here (`edgeseg build --int8` makes it); to run" in str(caught.value.mend)
+    assert re.search(mend, str(caught.value.mend))
     twin.touch()
     with pytest.raises(RuntimeMissing) as caught:
         open_engine(plan)
-    assert caught.value.mend == f"use {twin} here"
+    assert str(caught.value.mend).startswith(f"use {twin} here; to run the engine: ")
+
+
+def test_an_engine_runs_where_all_is_there(
+    brightest: Callable[..., ModelProto], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = bench(brightest(), tmp_path)
+    monkeypatch.setitem(sys.modules, "tensorrt", made.trt)
+    monkeypatch.setitem(sys.modules, "cuda.bindings.runtime", Runtime(made.device))
+    tensor = np.random.default_rng(0).normal(size=(1, 3, 16, 24)).astype(np.float32)
+    with open_engine(made.plan) as engine:
+        assert engine.runtime == "tensorrt"
+        assert np.array_equal(engine.infer(tensor), made.expected(tensor))
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda made: made.plan.write_bytes(made.plan.read_bytes()[:-1] + b"!"),
+        lambda made: made.plan.write_bytes(made.plan.read_bytes()[:40]),
+        lambda made: sidecar_path(made.plan).unlink(),
+        lambda made: sidecar_path(made.plan).write_text('{"schema_version": 99}'),
+        lambda made: sidecar_path(made.plan).write_text("{}"),
+        lambda made: respell(made.plan, runtime_version="10.3.1"),
+        lambda made: respell(made.plan, platform="linux riscv64"),
+        lambda made: respell(made.plan, gpu="Another GPU"),
+        lambda made: respell(made.plan, compute_capability="sm_89"),
+        lambda made: respell(made.plan, runtime="onnxruntime"),
+    ],
+    ids=[
+        "altered",
+        "cut short",
+        "no side-car",
+        "schema",
+        "no side-car of ours",
+        "version",
+        "platform",
+        "GPU",
+        "capability",
+        "runtime",
+    ],
+)
+def test_what_does_not_fit_never_reaches_tensorrt(
+    brightest: Callable[..., ModelProto],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    spoil: Callable[[Bench], None],
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    made = bench(brightest(), tmp_path)
+    monkeypatch.setitem(sys.modules, "tensorrt", made.trt)
+    monkeypatch.setitem(sys.modules, "cuda.bindings.runtime", Runtime(made.device))
+    spoil(made)
+    with pytest.raises(ArtifactError, match=r"model\.fp32\.engine") as caught:
+        open_engine(made.plan)
+    assert "\n" not in str(caught.value)
+    assert not standin.called(made.trt, "Runtime.deserialize_cuda_engine")
+    assert made.device.taken == 0
+    assert capfd.readouterr() == ("", "")
+
+
+def respell(plan: Path, **fields: str) -> None:
+    """Another side-car for the same bytes."""
+    made = read(plan)
+    assert made is not None
+    made.model_copy(update=fields).save(sidecar_path(plan))
 
 
 def test_engines_that_nothing_vouches_for_are_refused_first(plan: Path) -> None:

@@ -108,8 +108,9 @@ def rebuild_command(engine: Path, sidecar: SideCar, targets: tuple[str, ...] | N
         # A fixed batch is the network's own.
         if value is not None and not (key == "batch" and ":" not in str(value)):
             words += [option, str(value)]
-    if sidecar.build_options.get("tf32") is False:
-        words.append("--no-tf32")
+    for key in ("tf32", "gpu_fallback"):
+        if sidecar.build_options.get(key) is False:
+            words.append(f"--no-{key.replace('_', '-')}")
     return shlex.join(words)
 
 
