@@ -1,0 +1,88 @@
+"""bench/gpu/probe.py: what it says without a GPU, and all of its steps on a stand-in."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import standin
+from standin.cuda import Driver, Library, Runtime
+from standin.device import Device
+
+from edgeseg import machine
+from edgeseg.engines.cuda import driver_graphs
+
+SCRIPT = Path(__file__).parents[1] / "bench" / "gpu" / "probe.py"
+
+
+@pytest.fixture(scope="module")
+def probe() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("gpu_probe", SCRIPT)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.skipif(bool(machine.gpus()), reason="there is a GPU")
+def test_without_a_gpu_it_says_so_and_ends(tmp_path: Path) -> None:
+    ended = subprocess.run(
+        [sys.executable, SCRIPT, tmp_path, "--out", tmp_path / "out"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (ended.returncode, ended.stdout) == (4, "")
+    assert ended.stderr == "bench/gpu/probe.py needs an NVIDIA GPU; nvidia-smi lists none\n"
+    assert not (tmp_path / "out").exists()
+
+
+def test_wheels_in_pieces_are_put_together(probe: ModuleType, tmp_path: Path) -> None:
+    for number in range(11):
+        (tmp_path / f"a-1-py3.whl.part{number}").write_bytes(bytes([number]))
+    (tmp_path / "b-1-py3.whl").write_bytes(b"whole")
+    assert probe.joined(tmp_path) == tmp_path
+    assert (tmp_path / "a-1-py3.whl").read_bytes() == bytes(range(11))
+    assert (tmp_path / "b-1-py3.whl").read_bytes() == b"whole"
+
+
+def test_every_engine_becomes_a_row(
+    probe: ModuleType, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = tmp_path / "runs" / "small"
+    shutil.copytree(trained, run)
+    shutil.copytree(trained.parents[1] / "calib", tmp_path / "calib")
+    device = Device()
+    driver = Driver(device)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(machine, "gpus", lambda: (machine.Gpu("Stand-in GPU"),))
+    monkeypatch.setattr(probe, "install", lambda wheels: None)
+    monkeypatch.setattr(driver_graphs.ctypes, "CDLL", lambda name: Library(driver))
+    trt = standin.tensorrt("rtx-1.7.1", gpu=device.name, device=device)
+    monkeypatch.setitem(sys.modules, "tensorrt_rtx", trt)
+    monkeypatch.setitem(sys.modules, "cuda.bindings.runtime", Runtime(device))
+    monkeypatch.setitem(sys.modules, "pycuda.driver", driver)
+    probe.main([str(run), "--rounds", "1", "--calls", "1", "--out", str(tmp_path / "out")])
+    document = json.loads((tmp_path / "out" / "probe.json").read_text())
+    for found in document["adapters"].values():
+        assert (found["copied"], found["graph"]) == (True, True)
+    engines = document["engines"]
+    assert [(e["precision"], e["target"]) for e in engines] == [
+        (precision, target) for precision in ("fp32", "fp16", "int8") for target in (None, "sm_86")
+    ]
+    for row in (row for engine in engines for row in engine["runs"]):
+        assert row["agreement_same_graph"] == 1
+        assert row["infer_ms_p50"] > 0
+    page = (tmp_path / "out" / "probe.md").read_text()
+    assert page.count("\n| ") == 2 + 6 * 4
+    # A device that fails is a row, not the end.
+    monkeypatch.setitem(sys.modules, "pycuda.driver", None)
+    assert "pycuda cannot be imported" in probe.try_adapter("pycuda")["error"]
