@@ -18,9 +18,10 @@ from edgeseg.engines.cuda import Cuda
 from edgeseg.engines.cuda.cuda_python import CudaPython
 from edgeseg.engines.cuda.pycuda import PyCuda
 from edgeseg.engines.onnxruntime import OnnxRuntimeEngine
+from edgeseg.engines.tensorrt.preflight import EngineFile
 from edgeseg.engines.tensorrt.run import TensorRtEngine
 from edgeseg.precision.graph import read_card
-from edgeseg.sidecar import SideCar, sidecar_path, verify
+from edgeseg.sidecar import SideCar, sidecar_path
 
 BATCHES = (1, 2, 4)
 SIZES = ((8, 8), (16, 24), (32, 48))
@@ -38,9 +39,7 @@ class Bench:
     plan: Path
 
     def engine(self, **arguments: Any) -> TensorRtEngine:
-        sidecar = verify(self.plan, required=True)
-        assert sidecar is not None
-        return TensorRtEngine(self.plan, sidecar, self.trt, self.cuda, **arguments)
+        return TensorRtEngine(EngineFile.read(self.plan), self.trt, self.cuda, **arguments)
 
     def expected(self, batch: np.ndarray) -> np.ndarray:
         """The labels that ONNX Runtime gives."""

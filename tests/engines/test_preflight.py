@@ -13,6 +13,7 @@ from edgeseg.artifacts import sha256_bytes
 from edgeseg.card import ClassMap, InputSpec, ModelCard
 from edgeseg.engines.cuda import DeviceFacts
 from edgeseg.engines.tensorrt.preflight import (
+    EngineFile,
     Host,
     check,
     mismatch,
@@ -211,17 +212,16 @@ def test_the_header_of_a_real_engine_is_read_where_it_is(tmp_path: Path) -> None
 
 
 def test_one_sentence_and_the_command(tmp_path: Path) -> None:
-    engine = tmp_path / "model.int8.engine"
-    engine.write_bytes(header(1, 7, 1, 116))
+    engine, data = tmp_path / "model.int8.engine", header(1, 7, 1, 116)
     host = Host("1.7.1.116", gpu(), HERE)
     with pytest.raises(MismatchedArtifact) as caught:
-        check(engine, rtx(targets=("sm_89",)), host)
+        check(EngineFile(engine, data, rtx(targets=("sm_89",))), host)
     assert str(caught.value) == (f"{engine} was built for sm_89, and this is NVIDIA A10, sm_86")
     assert caught.value.mend == (
         f"edgeseg build {tmp_path}/model.onnx --int8 --runtime tensorrt-rtx "
         "--target sm_89 --target sm_86"
     )
-    check(engine, rtx(targets=("sm_86",)), host)
+    check(EngineFile(engine, data, rtx(targets=("sm_86",))), host)
 
 
 def test_the_command_has_the_options_of_the_engine() -> None:

@@ -6,10 +6,10 @@ from pathlib import Path
 
 from edgeseg.engines.cuda import Cuda, open_cuda
 from edgeseg.engines.tensorrt.library import library
-from edgeseg.engines.tensorrt.preflight import twin
+from edgeseg.engines.tensorrt.preflight import EngineFile, twin
 from edgeseg.engines.tensorrt.run import TensorRtEngine
 from edgeseg.errors import CorruptArtifact, RuntimeMissing
-from edgeseg.sidecar import SideCar, verify
+from edgeseg.sidecar import SideCar
 
 
 def open_plan(path: Path, *, cuda: Cuda | None = None, graph: bool = True) -> TensorRtEngine:
@@ -26,8 +26,8 @@ def open_plan(path: Path, *, cuda: Cuda | None = None, graph: bool = True) -> Te
             use instead.
         DeviceError: The GPU failed.
     """
-    sidecar = verify(path, required=True)
-    assert sidecar is not None  # verify(required=True) raises where there is none.
+    engine = EngineFile.read(path)
+    sidecar = engine.sidecar
     if sidecar.runtime not in ("tensorrt", "tensorrt-rtx"):
         raise CorruptArtifact(
             f"{path}: its side-car says {sidecar.runtime}, which has no .engine files",
@@ -37,7 +37,7 @@ def open_plan(path: Path, *, cuda: Cuda | None = None, graph: bool = True) -> Te
         trt, cuda = library(sidecar.runtime), cuda or open_cuda()
     except RuntimeMissing as error:
         raise _cannot_run(path, sidecar, error) from error
-    return TensorRtEngine(path, sidecar, trt, cuda, graph=graph)
+    return TensorRtEngine(engine, trt, cuda, graph=graph)
 
 
 def _cannot_run(path: Path, sidecar: SideCar, reason: RuntimeMissing) -> RuntimeMissing:

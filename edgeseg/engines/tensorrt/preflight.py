@@ -20,7 +20,7 @@ import logging
 import platform
 import re
 import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from edgeseg import sidecar as sidecars
@@ -65,23 +65,35 @@ class Mismatch:
     targets: tuple[str, ...] | None = None
 
 
-def check(path: Path, sidecar: SideCar, host: Host) -> None:
+@dataclass(frozen=True)
+class EngineFile:
+    """An engine as it was read, once: the very bytes that its side-car vouches for."""
+
+    path: Path
+    data: bytes = field(repr=False)
+    sidecar: SideCar
+
+    @classmethod
+    def read(cls, path: Path) -> EngineFile:
+        """Read and check the file at ``path``; raises as ``sidecar.verified_bytes``."""
+        return cls(path, *sidecars.verified_bytes(path))
+
+
+def check(engine: EngineFile, host: Host) -> None:
     """Refuse an engine that was made for something else.
 
     Args:
-        path: The engine.
-        sidecar: Its side-car, whose hash was found to be right.
+        engine: What was read.
         host: What is here.
 
     Raises:
         MismatchedArtifact: With what it was made for, what is here, and the rebuild command.
     """
-    with path.open("rb") as stream:
-        found = mismatch(sidecar, stream.read(RTX_HEADER_BYTES), host)
+    found = mismatch(engine.sidecar, engine.data[:RTX_HEADER_BYTES], host)
     if found is not None:
         raise MismatchedArtifact(
-            f"{path} was built for {found.made_for}, and this is {found.found}",
-            mend=rebuild_command(path, sidecar, found.targets),
+            f"{engine.path} was built for {found.made_for}, and this is {found.found}",
+            mend=rebuild_command(engine.path, engine.sidecar, found.targets),
         )
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,10 +11,9 @@ from numpy.typing import NDArray
 
 from edgeseg.engines.base import Engine
 from edgeseg.engines.cuda import Cuda
-from edgeseg.engines.tensorrt.preflight import Host, check, warn_if_stale
+from edgeseg.engines.tensorrt.preflight import EngineFile, Host, check, warn_if_stale
 from edgeseg.engines.tensorrt.session import Session
 from edgeseg.errors import DeviceError, UsageError
-from edgeseg.sidecar import SideCar
 
 
 class TensorRtEngine(Engine):
@@ -25,9 +23,8 @@ class TensorRtEngine(Engine):
     readable after :meth:`close`. Calls may come from different threads, one at a time.
 
     Args:
-        path: ``model.PRECISION.engine``.
-        sidecar: What :func:`edgeseg.sidecar.verify` gave for it: nothing else may vouch for
-            what TensorRT reads.
+        engine: ``model.PRECISION.engine`` as it was read; nothing but the bytes that its
+            side-car vouches for may reach TensorRT.
         trt: The module ``tensorrt`` or ``tensorrt_rtx``, whichever the side-car names.
         cuda: The GPU.
         graph: Replay a CUDA graph from the second call of a shape on. Never done with a DLA.
@@ -37,15 +34,14 @@ class TensorRtEngine(Engine):
         DeviceError: The GPU failed, or has not enough memory.
     """
 
-    def __init__(
-        self, path: Path, sidecar: SideCar, trt: Any, cuda: Cuda, *, graph: bool = True
-    ) -> None:
-        self.path, self.card, self.runtime = path, sidecar.card, sidecar.runtime
+    def __init__(self, engine: EngineFile, trt: Any, cuda: Cuda, *, graph: bool = True) -> None:
+        self.path, self.card = engine.path, engine.sidecar.card
+        self.runtime = engine.sidecar.runtime
         self._cuda = cuda
-        check(path, sidecar, Host(str(trt.__version__), cuda.facts))
-        warn_if_stale(path, sidecar)
+        check(engine, Host(str(trt.__version__), cuda.facts))
+        warn_if_stale(engine.path, engine.sidecar)
         with self._on_gpu():
-            self._session: Session | None = Session(path, sidecar, trt, cuda, graph=graph)
+            self._session: Session | None = Session(engine, trt, cuda, graph=graph)
         tensors = self._session.tensors
         low, high = tensors.smallest[0], tensors.largest[0]
         self.batch = low if low == high else None

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,7 @@ from numpy.typing import NDArray
 
 from edgeseg.engines.cuda import Cuda, DeviceMemory, Pinned
 from edgeseg.engines.tensorrt.library import is_rtx, log_collector, said
-from edgeseg.engines.tensorrt.preflight import rebuild_command
+from edgeseg.engines.tensorrt.preflight import EngineFile, rebuild_command
 from edgeseg.engines.tensorrt.replay import Replay
 from edgeseg.engines.tensorrt.runtime_cache import RuntimeCache, cache_path
 from edgeseg.engines.tensorrt.tensors import Shape, Tensors, read_tensors
@@ -32,8 +31,7 @@ class Session:
     shares its memory with the processor they are mapped and nothing is copied.
 
     Args:
-        path: The engine, cleared by :func:`edgeseg.engines.tensorrt.preflight.check`.
-        sidecar: Its side-car.
+        engine: Cleared by :func:`edgeseg.engines.tensorrt.preflight.check`.
         trt: The TensorRT module.
         cuda: The GPU, current on this thread.
         graph: Whether to replay CUDA graphs.
@@ -43,7 +41,8 @@ class Session:
         DeviceError: The GPU failed, or has not enough memory.
     """
 
-    def __init__(self, path: Path, sidecar: SideCar, trt: Any, cuda: Cuda, *, graph: bool) -> None:
+    def __init__(self, engine: EngineFile, trt: Any, cuda: Cuda, *, graph: bool) -> None:
+        sidecar = engine.sidecar
         self._trt, self._cuda = trt, cuda
         self._log = log_collector(trt)
         self._runtime: Any = trt.Runtime(self._log)
@@ -53,8 +52,8 @@ class Session:
         graph = graph and "dla_core" not in sidecar.build_options
         with contextlib.ExitStack() as undo:
             undo.callback(self._forget)
-            self._plan: Any = self._deserialize(path, sidecar)
-            self.tensors: Tensors = read_tensors(trt, self._plan, sidecar.card, path)
+            self._plan: Any = self._deserialize(engine)
+            self.tensors: Tensors = read_tensors(trt, self._plan, sidecar.card, engine.path)
             memory = undo.enter_context(DeviceMemory(cuda))
             self._stream = memory.stream()
             undo.callback(self._drop_context)
@@ -115,18 +114,19 @@ class Session:
     def _refusal(self, what: str, mend: str | None = None) -> DeviceError:
         return DeviceError(f"{said(self._trt)} {what}: {self._log.reason()}", mend=mend)
 
-    def _deserialize(self, path: Path, sidecar: SideCar) -> Any:
+    def _deserialize(self, engine: EngineFile) -> Any:
+        sidecar = engine.sidecar
         core = sidecar.build_options.get("dla_core")
         if core is not None:
             self._runtime.DLA_core = int(core)
         if sidecar.build_options.get("version_compatible") is True:
             self._runtime.engine_host_code_allowed = True  # It carries its own runtime.
-        plan = self._runtime.deserialize_cuda_engine(path.read_bytes())
+        plan = self._runtime.deserialize_cuda_engine(engine.data)
         if plan is None:
             raise MismatchedArtifact(
-                f"{path}: {said(self._trt)} does not take it on {self._cuda.facts.name}: "
+                f"{engine.path}: {said(self._trt)} does not take it on {self._cuda.facts.name}: "
                 f"{self._log.reason()}",
-                mend=rebuild_command(path, sidecar),
+                mend=rebuild_command(engine.path, sidecar),
             )
         return plan
 
