@@ -174,6 +174,11 @@ def build(
     from edgeseg.runs import network_of
 
     precision = _precision(fp32=fp32, fp16=fp16, int8=int8)
+    if layers is not None and not runtime.startswith("tensorrt"):
+        raise UsageError(
+            "--layers lists those of a TensorRT engine",
+            mend="add `--runtime tensorrt` or `--runtime tensorrt-rtx`",
+        )
     result = build_engine(
         BuildConfig(
             onnx=network_of(network),
@@ -207,8 +212,6 @@ def build(
     made = result.sidecar
     if result.layers is not None:
         _show_layers(result.layers, layers)
-    elif layers is not None:
-        raise UsageError("--layers is for engines of TensorRT", mend="leave --layers out")
     finish(
         as_json,
         {
