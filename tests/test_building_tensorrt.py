@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,16 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(plans, "gpus", lambda: (Gpu("NVIDIA X 40", "580.1", 8192, "8.9"),))
     return tmp_path / "cache" / "edgeseg"
+
+
+@pytest.fixture(autouse=True)
+def log_of_before() -> Iterator[None]:
+    """The command line turns the log of this process to stderr; turn it back."""
+    log = logging.getLogger("edgeseg")
+    handlers, level, propagate = list(log.handlers), log.level, log.propagate
+    yield
+    log.handlers[:], log.propagate = handlers, propagate
+    log.setLevel(level)
 
 
 def installed(monkeypatch: pytest.MonkeyPatch, version: str, **machine: Any) -> Any:

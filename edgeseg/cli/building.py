@@ -59,7 +59,7 @@ def export(
         {
             "network": str(result.path),
             "bytes": result.path.stat().st_size,
-            "open_size": sizes.model_dump() if sizes else None,
+            **({"open_size": sizes.model_dump()} if sizes else {}),
             "parity": asdict(result.parity),
         },
     )

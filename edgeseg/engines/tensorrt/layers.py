@@ -72,7 +72,8 @@ def _of_network(trt: Any, network: Any, on_gpu: Sequence[str] | None) -> tuple[L
             device="gpu" if on_gpu is None or layer.name in on_gpu else "dla",
         )
         for layer in layers
-        if layer.num_outputs
+        # Weights and scales are no steps of the computation, and twice as many as those.
+        if layer.num_outputs and layer.type != trt.LayerType.CONSTANT
     )
 
 
