@@ -18,6 +18,7 @@ from edgeseg.building import BuildConfig, build
 from edgeseg.building import plan as plans
 from edgeseg.cli import app
 from edgeseg.documents import load
+from edgeseg.engines.cuda import DeviceFacts
 from edgeseg.engines.tensorrt import LayerTable, PlanOptions
 from edgeseg.errors import MismatchedArtifact, RuntimeMissing, UsageError
 from edgeseg.machine import Gpu
@@ -25,10 +26,15 @@ from edgeseg.precision.ranges import Ranges
 from edgeseg.sidecar import SideCar, verify
 
 
+def no_cuda() -> None:
+    raise RuntimeMissing("there is no CUDA for Python here")
+
+
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The user's cache folder, and a GPU as nvidia-smi would list it."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(plans, "open_cuda", no_cuda)
     monkeypatch.setattr(plans, "gpus", lambda: (Gpu("NVIDIA X 40", "580.1", 8192, "8.9"),))
     return tmp_path / "cache" / "edgeseg"
 
@@ -76,6 +82,17 @@ def test_an_engine_and_what_ties_it_to_its_machine(
     timed = cache / f"tensorrt-{version}-NVIDIA-X-40.timing"
     assert made.build_options["timing_cache"] == str(timed)
     assert timed.is_file()
+
+
+def test_cuda_says_which_gpu_where_it_can_be_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Jetson:
+        facts = DeviceFacts("Orin", (8, 7), True, 30_000, "12.6", "12.6")
+
+    monkeypatch.setattr(plans, "open_cuda", Jetson)
+    found = plans.machine_of_engine("tensorrt")
+    assert (found["gpu"], found["compute_capability"]) == ("Orin", "sm_87")
+    assert found["cuda_version"] == "12.6"
+    assert set(plans.machine_of_engine("tensorrt-rtx")) == {"platform"}
 
 
 def test_a_dla_of_old_gets_the_measured_ranges(

@@ -18,6 +18,7 @@ from edgeseg.building.source import Source
 from edgeseg.card import Precision
 from edgeseg.console import Track
 from edgeseg.documents import load
+from edgeseg.engines.cuda import open_cuda
 from edgeseg.engines.tensorrt import (
     Implicit,
     Plan,
@@ -27,7 +28,7 @@ from edgeseg.engines.tensorrt import (
     implicit_only,
     library,
 )
-from edgeseg.errors import MismatchedArtifact, UsageError
+from edgeseg.errors import DeviceError, MismatchedArtifact, RuntimeMissing, UsageError
 from edgeseg.machine import gpus
 from edgeseg.precision.graph import derived_card, load_model, report_of, work
 from edgeseg.precision.ranges import Ranges
@@ -91,14 +92,31 @@ def machine_of_engine(runtime: PlanRuntime) -> dict[str, str]:
     An engine of TensorRT-RTX compiles its kernels where it runs, so no GPU stands in it.
     """
     found = {"platform": f"{platform.system()} {platform.machine()}".lower()}
-    here = gpus() if runtime == "tensorrt" else ()
-    if here:
-        found |= {
-            "gpu": here[0].name,
-            "compute_capability": f"sm_{here[0].compute_capability.replace('.', '')}",
-            "driver_version": here[0].driver,
-        }
-    return found
+    if runtime == "tensorrt-rtx":
+        return found
+    try:
+        facts = open_cuda().facts
+    except (RuntimeMissing, DeviceError) as error:
+        # TensorRT needs no CUDA library of Python's to build; nvidia-smi knows the GPU as well.
+        logger.info("asking nvidia-smi for the GPU: %s", error)
+        return found | _by_nvidia_smi()
+    return found | {
+        "gpu": facts.name,
+        "compute_capability": facts.target,
+        "cuda_version": facts.runtime_version,
+        "driver_version": facts.driver_version,
+    }
+
+
+def _by_nvidia_smi() -> dict[str, str]:
+    here = gpus()
+    if not here:
+        return {}
+    return {
+        "gpu": here[0].name,
+        "compute_capability": f"sm_{here[0].compute_capability.replace('.', '')}",
+        "driver_version": here[0].driver,
+    }
 
 
 def _with_sizes(options: PlanOptions, source: Source) -> PlanOptions:
