@@ -26,6 +26,8 @@ command or the act that puts it right. The command line prints both and exits wi
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 __all__ = [
     "AccuracyGateError",
     "ArtifactError",
@@ -129,6 +131,19 @@ class DeviceError(InferenceError):
 
 
 class AccuracyGateError(EdgesegError):
-    """The engine of reduced precision differs from FP32 by more than the limit."""
+    """The engine of reduced precision differs from FP32 by more than the limit.
+
+    ``layers`` describes those that cost most, the most harmful first, as JSON types.
+    """
 
     exit_code = 7
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        mend: str | None = None,
+        layers: Sequence[Mapping[str, object]] = (),
+    ) -> None:
+        super().__init__(message, mend=mend)
+        self.layers = list(layers)

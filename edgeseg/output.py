@@ -7,7 +7,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any, NoReturn
 
-from edgeseg.errors import EdgesegError
+from edgeseg.errors import AccuracyGateError, EdgesegError
 
 
 def finish(as_json: bool, result: Mapping[str, Any]) -> None:
@@ -31,15 +31,15 @@ def fail(error: EdgesegError, *, as_json: bool) -> NoReturn:
     if error.mend:
         print(f"  mend: {error.mend}", file=sys.stderr)
     if as_json:
-        document = {
-            "error": {
-                "kind": type(error).__name__,
-                "message": error.message,
-                "mend": error.mend,
-                "exit_code": error.exit_code,
-            }
+        document: dict[str, Any] = {
+            "kind": type(error).__name__,
+            "message": error.message,
+            "mend": error.mend,
+            "exit_code": error.exit_code,
         }
-        print(json.dumps(document))
+        if isinstance(error, AccuracyGateError):
+            document["layers"] = error.layers
+        print(json.dumps({"error": document}))
     sys.exit(error.exit_code)
 
 

@@ -11,11 +11,19 @@ from pathlib import Path
 from edgeseg.building.config import BuildConfig, BuildResult, EngineRuntime
 from edgeseg.building.network import build_network
 from edgeseg.building.plan import build_plan
+from edgeseg.building.sensitivity import Sensitivity, measure_sensitivity
 from edgeseg.building.source import read_source
 from edgeseg.console import Track, silent
 from edgeseg.engines import runtimes_here
 
-__all__ = ["BuildConfig", "BuildResult", "EngineRuntime", "build"]
+__all__ = [
+    "BuildConfig",
+    "BuildResult",
+    "EngineRuntime",
+    "Sensitivity",
+    "build",
+    "measure_sensitivity",
+]
 
 
 def build(config: BuildConfig, track: Track = silent) -> BuildResult:
@@ -24,12 +32,14 @@ def build(config: BuildConfig, track: Track = silent) -> BuildResult:
     ``onnxruntime`` runs ONNX itself: FP32 is ``model.onnx`` as it is, checked by running it;
     the others are ``model.fp16.onnx`` and ``model.int8.onnx``. ``tensorrt`` and ``tensorrt-rtx``
     give ``model.PRECISION.engine``, judged on the graph it was compiled from, in ONNX Runtime;
-    that graph is kept beside it (``model.fp16.onnx``, ``model.int8.tensorrt.onnx``).
+    that graph is kept beside it (``model.fp16.onnx``, ``model.int8.tensorrt.onnx``). With
+    ``config.foreign`` the graph is that one, with a card and a side-car.
 
     Raises:
         UsageError: The configuration is wrong, or there are no ranges for INT8.
         ArtifactError: Network, ranges or pictures are damaged or do not belong together.
         RuntimeMissing: TensorRT is asked for and not installed, or lacks the GPU it needs.
+        InferenceError: An activation is NaN or infinite on the calibration pictures.
         AccuracyGateError: The result differs from FP32 by more than the limit.
     """
     runtime = runtimes_here()[0] if config.runtime == "auto" else config.runtime

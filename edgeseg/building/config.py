@@ -9,6 +9,7 @@ from typing import Literal
 from edgeseg.card import Precision
 from edgeseg.engines.tensorrt.layers import LayerTable
 from edgeseg.engines.tensorrt.options import PlanOptions
+from edgeseg.errors import UsageError
 from edgeseg.precision.gate import Limits
 from edgeseg.sidecar import SideCar
 
@@ -26,7 +27,10 @@ class BuildConfig:
             runs here.
         plan: How a TensorRT engine is built; ONNX Runtime and OpenVINO have no use for it.
         ranges: Measured ranges for INT8; ``model.ranges.json`` beside the network by default.
+        foreign: A graph of that precision, made from the network elsewhere, to build from.
         keep: Shell patterns of node names that stay in floating point.
+        quantise: Shell patterns of nodes to quantise in spite of the policy of INT8.
+        auto_mixed: Keep the fewest layers in FP32 with which the gate is passed.
         reduce_range: 7-bit weights for INT8 in ONNX Runtime; by default where this CPU
             would saturate otherwise.
         data: Labelled pictures for the gate; without them the calibration pictures serve.
@@ -41,7 +45,10 @@ class BuildConfig:
     runtime: EngineRuntime = "auto"
     plan: PlanOptions = field(default_factory=PlanOptions)
     ranges: Path | None = None
+    foreign: Path | None = None
     keep: tuple[str, ...] = ()
+    quantise: tuple[str, ...] = ()
+    auto_mixed: bool = False
     reduce_range: bool | None = None
     data: Path | None = None
     split: str = "val"
@@ -51,6 +58,17 @@ class BuildConfig:
 
     def __post_init__(self) -> None:
         self.limits  # noqa: B018 - refused now, not after the long part
+        if self.quantise and self.precision != "int8":
+            raise UsageError(f"--quantise is for --int8, not --{self.precision}")
+        if self.auto_mixed and self.precision == "fp32":
+            raise UsageError(
+                "--auto-mixed keeps layers in FP32; expected --int8 or --fp16 beside it"
+            )
+        if self.foreign is not None and (self.keep or self.quantise or self.auto_mixed):
+            raise UsageError(
+                "--keep, --quantise and --auto-mixed make a graph, and --onnx brings one",
+                mend="leave them out, or build from the FP32 network with --int8 or --fp16",
+            )
 
     @property
     def limits(self) -> Limits:
@@ -60,8 +78,12 @@ class BuildConfig:
 
 @dataclass(frozen=True)
 class BuildResult:
-    """The engine file, what stands in its side-car, and the layers of a TensorRT engine."""
+    """The engine file, what stands in its side-car, and what there is to see of it.
+
+    ``layers`` are those of a TensorRT engine, ``plot`` the trade-off of ``auto_mixed``.
+    """
 
     engine: Path
     sidecar: SideCar
     layers: LayerTable | None = None
+    plot: Path | None = None

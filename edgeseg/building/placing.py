@@ -11,8 +11,10 @@ from edgeseg.workshop import install
 
 
 def place(artifacts: Sequence[Path], folder: Path) -> BuildResult:
-    """Move artefacts and side-cars into place; the first one is the engine."""
+    """Move artefacts, side-cars and plots into place; the first one is the engine."""
     placed = [install(artifact, folder) for artifact in artifacts]
     made = sidecars.read(placed[0])
     assert made is not None  # It was moved along.
-    return BuildResult(placed[0], made)
+    plots = sorted(artifacts[0].parent.glob("*.png"))
+    moved = [plot.replace(folder / plot.name) for plot in plots]
+    return BuildResult(placed[0], made, plot=moved[0] if moved else None)

@@ -4,145 +4,150 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
-
-import onnxruntime
 
 from edgeseg import sidecar as sidecars
-from edgeseg.artifacts import sha256_bytes, write_atomic
+from edgeseg.building.command import again
 from edgeseg.building.config import BuildConfig
-from edgeseg.building.source import Source
-from edgeseg.card import Precision
-from edgeseg.console import Track
-from edgeseg.data.folders import Split, read_split
-from edgeseg.documents import load
-from edgeseg.engines import open_engine
-from edgeseg.engines.onnxruntime import int8_saturates
-from edgeseg.errors import ArtifactError, MismatchedArtifact, UsageError
-from edgeseg.precision.fp16 import to_fp16
-from edgeseg.precision.gate import enforce, judge
-from edgeseg.precision.graph import (
-    derived_card,
-    precision_report,
-    read_card,
-    serialize,
-    write_card,
+from edgeseg.building.evidence import Evidence, gather, judges, pictures_for_overflow
+from edgeseg.building.foreign import adopt
+from edgeseg.building.recipe import (
+    Candidate,
+    Recipe,
+    read_recipe,
+    require_precision,
+    write_candidate,
 )
-from edgeseg.precision.int8 import require_tensorrt_form, to_int8
-from edgeseg.precision.ranges import Ranges, check_ranges
-from edgeseg.sidecar import GateResult, SideCar, sidecar_path
+from edgeseg.building.source import Source
+from edgeseg.building.trials import Trials
+from edgeseg.console import Track
+from edgeseg.data.folders import Split
+from edgeseg.errors import RuntimeMissing, UsageError
+from edgeseg.precision.gate import Advice, enforce
+from edgeseg.precision.int8 import Flavour
+from edgeseg.precision.mixed import Search, Trial, fewest_kept
+from edgeseg.precision.overflow import require_finite
+from edgeseg.precision.sensitivity import LayerCost
+from edgeseg.sidecar import GateResult, sidecar_path
+
+__all__ = ["reduced_graph", "require_precision"]
 
 logger = logging.getLogger(__name__)
 
+QUICK = 8
+"""Pictures on which the layers of a refused candidate are compared."""
+
+THOROUGH = 16
+"""Pictures on which ``--auto-mixed`` orders the layers."""
+
 
 def reduced_graph(
-    source: Source,
-    config: BuildConfig,
-    flavour: Literal["onnxruntime", "tensorrt"],
-    shop: Path,
-    track: Track,
+    source: Source, config: BuildConfig, flavour: Flavour, shop: Path, track: Track
 ) -> Path:
     """Write the graph of reduced precision and its side-car into ``shop``, gated."""
-    options: dict[str, bool | int | float | str] = {}
-    if config.keep:
-        options["keep"] = " ".join(config.keep)
-    ranges, pictures = _ranges(source, config) if config.precision == "int8" else (None, [])
-    if ranges is None:
-        model, name = to_fp16(source.model, config.keep), source.named("fp16", "onnx")
-        pictures = _default_pictures(source, config)
-    elif flavour == "onnxruntime":
-        narrow = int8_saturates() if config.reduce_range is None else config.reduce_range
-        options |= {"reduce_range": narrow, "method": ranges.method}
-        model = to_int8(
-            source.model, ranges.ranges, flavour=flavour, keep=config.keep, reduce_range=narrow
+    evidence = gather(source, config)
+    build = _Reduction(source, config, shop, track, evidence, judges(config, evidence))
+    if config.foreign is not None:
+        return build.judged(adopt(source, config.foreign, config.precision, flavour))
+    recipe = read_recipe(source, config, flavour, evidence, track)
+    if config.auto_mixed:
+        return build.mixed(recipe)
+    return build.judged(recipe.candidate(), recipe)
+
+
+@dataclass(frozen=True)
+class _Reduction:
+    """One build: what it is made from, asked for, and judged on."""
+
+    source: Source
+    config: BuildConfig
+    shop: Path
+    track: Track
+    evidence: Evidence
+    pictures: Split | Sequence[Path]
+
+    def judged(self, candidate: Candidate, recipe: Recipe | None = None) -> Path:
+        """Write, judge, and raise with the layers of ``recipe`` that cost most."""
+        path = write_candidate(candidate, self.source, self.shop)
+        self._require_finite(candidate)
+        if not len(self.pictures):
+            logger.warning(
+                "the accuracy of %s was NOT compared with FP32: no pictures; "
+                "give labelled ones with --data, or calibrate first",
+                path.name,
+            )
+            return path
+        with Trials(self.source, self.config, self.pictures, self.shop, self.track) as trials:
+            gate = trials.judge(path)
+            if not gate.passed and recipe is not None:
+                enforce(gate, path, self._advice(recipe, trials.rank(recipe, trials.probe(QUICK))))
+        enforce(gate, path, Advice(precision=candidate.precision))
+        return _with_gate(path, gate)
+
+    def mixed(self, recipe: Recipe) -> Path:
+        """Keep the fewest layers with which the gate lets it pass."""
+        if not len(self.pictures):
+            raise UsageError(
+                "--auto-mixed asks the gate, and there are no pictures for it",
+                mend="give labelled ones with --data, or calibrate first",
+            )
+        with Trials(self.source, self.config, self.pictures, self.shop, self.track) as trials:
+            whole = trials.attempt(recipe, ())
+            costs: tuple[LayerCost, ...] = ()
+            if whole.gate.passed:
+                search = Search((whole,), whole)
+            else:
+                costs = trials.rank(recipe, trials.probe(THOROUGH))
+                search = fewest_kept(
+                    [cost.layer for cost in costs],
+                    lambda kept: trials.attempt(recipe, kept) if kept else whole,
+                )
+        if search.chosen is None:
+            best = max(search.trials, key=lambda trial: (-trial.gate.drop, -len(trial.kept)))
+            advice = Advice(costs, precision=recipe.precision)
+            enforce(best.gate, self.shop / recipe.name, advice)
+        assert search.chosen is not None  # enforce() raises where none passed.
+        self._tell(recipe, search, search.chosen)
+        candidate = recipe.candidate(search.chosen.kept)
+        path = write_candidate(candidate, self.source, self.shop)
+        self._require_finite(candidate)
+        return _with_gate(path, search.chosen.gate)
+
+    def _tell(self, recipe: Recipe, search: Search, chosen: Trial) -> None:
+        logger.info(
+            "%d of the layers stay in FP32 after %d trials%s; %.1f %% of the multiply-accumulates "
+            "are in %s",
+            len(chosen.kept),
+            len(search.trials),
+            f" ({', '.join(chosen.kept)})" if chosen.kept else "",
+            100 * chosen.macs_share,
+            recipe.precision.upper(),
         )
-        name = source.named("int8", "onnx")
-    else:
-        options["method"] = ranges.method
-        model = to_int8(source.model, ranges.ranges, flavour=flavour, keep=config.keep)
-        require_tensorrt_form(model, str(source.path))
-        name = source.named("int8", "tensorrt", "onnx")
-    write_card(model, derived_card(source.card, source.sha256, config.precision))
-    report = precision_report(model)
-    require_precision(report, config.precision)
-    data = serialize(model)
-    path = shop / name
-    write_atomic(path, data)
-    made = SideCar(
-        artifact_sha256=sha256_bytes(data),
-        artifact_bytes=len(data),
-        card=read_card(model, name),
-        runtime="onnxruntime",
-        runtime_version=onnxruntime.__version__,
-        onnx_sha256=source.sha256,
-        precision=report,
-        calibration_set=ranges.set_sha256 if ranges else None,
-        build_options=options,
-    )
-    # Without it the engine under test would not run as it will.
-    made.save(sidecar_path(path))
-    gate = _gate(source, config, path, pictures, track)
+        try:
+            from edgeseg.report.precision import save_trade_off
+        except RuntimeMissing as error:
+            logger.warning("the trade-off is not drawn: %s (%s)", error, error.mend)
+            return
+        plot = self.shop / self.source.named(recipe.precision, "mixed", "png")
+        save_trade_off(plot, search.trials, chosen, precision=recipe.precision)
+
+    def _advice(self, recipe: Recipe, costs: tuple[LayerCost, ...]) -> Advice:
+        return Advice(costs, again(self.config), recipe.precision)
+
+    def _require_finite(self, candidate: Candidate) -> None:
+        if candidate.precision == "fp16":
+            require_finite(
+                candidate.model,
+                self.source.card.input,
+                pictures_for_overflow(self.config, self.evidence),
+                origin=candidate.name,
+                track=self.track,
+            )
+
+
+def _with_gate(path: Path, gate: GateResult) -> Path:
+    made = sidecars.read(path)
+    assert made is not None  # It was written just now.
     made.model_copy(update={"gate": gate}).save(sidecar_path(path))
     return path
-
-
-def _ranges(source: Source, config: BuildConfig) -> tuple[Ranges, list[Path]]:
-    path = config.ranges or source.path.with_name(source.named("ranges", "json"))
-    if not path.exists():
-        raise UsageError(
-            f"INT8 needs measured ranges, and there is no {path}",
-            mend=f"edgeseg calibrate {source.path} --from DIR (or a video, or camera:0)",
-        )
-    ranges = load(Ranges, path)
-    return ranges, check_ranges(ranges, path, source.path)
-
-
-def _default_pictures(source: Source, config: BuildConfig) -> list[Path]:
-    """The calibration pictures of this network, where it has been calibrated.
-
-    FP16 needs no ranges, so stale ones are no reason to refuse it.
-    """
-    path = source.path.with_name(source.named("ranges", "json"))
-    if config.data is not None or not path.exists():
-        return []
-    try:
-        return check_ranges(load(Ranges, path), path, source.path)
-    except ArtifactError as error:
-        logger.warning("the calibration pictures cannot judge: %s", error)
-        return []
-
-
-def _gate(
-    source: Source,
-    config: BuildConfig,
-    candidate: Path,
-    pictures: Sequence[Path],
-    track: Track,
-) -> GateResult | None:
-    judged: Split | Sequence[Path] = pictures
-    if config.data is not None:
-        judged = read_split(config.data, config.split)
-    if not len(judged):
-        logger.warning(
-            "the accuracy of %s was NOT compared with FP32: no pictures; "
-            "give labelled ones with --data, or calibrate first",
-            candidate.name,
-        )
-        return None
-    with (
-        open_engine(source.path, config.threads) as reference,
-        open_engine(candidate, config.threads) as engine,
-    ):
-        result = judge(reference, engine, judged, limits=config.limits, track=track)
-    enforce(result, candidate)
-    return result
-
-
-def require_precision(report: sidecars.PrecisionReport, precision: Precision) -> None:
-    """Refuse a graph in which nothing computes as it was asked; raises MismatchedArtifact."""
-    if report.precision != precision:
-        raise MismatchedArtifact(
-            f"{precision} was asked for and nothing in the graph computes in it",
-            mend="name fewer nodes with --keep",
-        )

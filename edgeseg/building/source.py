@@ -10,7 +10,7 @@ from onnx import ModelProto
 from edgeseg.artifacts import sha256_file
 from edgeseg.card import ModelCard
 from edgeseg.errors import UsageError
-from edgeseg.precision.graph import load_model, read_card
+from edgeseg.precision.graph import load_model, precision_report, read_card
 from edgeseg.sidecar import verify
 
 
@@ -38,9 +38,14 @@ def read_source(path: Path) -> Source:
     verify(path, required=False)
     model = load_model(path)
     card = read_card(model, str(path))
-    if card.precision != "fp32":
+    # A graph that others quantised carries the card of the network that it was made from.
+    precision = card.precision
+    if precision == "fp32":
+        precision = precision_report(model, str(path)).precision
+    if precision != "fp32":
         raise UsageError(
-            f"{path} is a network in {card.precision}; engines are built from the FP32 one",
-            mend="name the FP32 network, e.g. model.onnx",
+            f"{path} is a network in {precision}; engines are built from the FP32 one",
+            mend="name the FP32 network, e.g. model.onnx; a graph that was made elsewhere goes "
+            f"beside it: `edgeseg build model.onnx --onnx {path}`",
         )
     return Source(path, model, card, sha256_file(path))

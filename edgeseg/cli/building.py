@@ -14,11 +14,12 @@ from edgeseg.cli.options import (
     Network,
     OptionalData,
     SplitName,
+    Threads,
     batch_profile,
     one_of,
     size_profile,
 )
-from edgeseg.console import progress_bar
+from edgeseg.console import progress_bar, stdout_console
 from edgeseg.errors import UsageError
 from edgeseg.output import finish
 
@@ -107,6 +108,10 @@ def calibrate(
 
 def build(
     network: Network = None,
+    onnx: Annotated[
+        Path | None,
+        typer.Option(help="Q/DQ or FP16 graph of NETWORK that was made elsewhere (ModelOpt …)."),
+    ] = None,
     fp32: Annotated[bool, typer.Option("--fp32", help="Full precision.")] = False,
     fp16: Annotated[bool, typer.Option("--fp16", help="Half precision.")] = False,
     int8: Annotated[bool, typer.Option("--int8", help="8 bit; calibrate first.")] = False,
@@ -157,6 +162,13 @@ def build(
         list[str] | None,
         typer.Option(help="Nodes to leave in FP32, by name or pattern; repeatable."),
     ] = None,
+    quantise: Annotated[
+        list[str] | None,
+        typer.Option(help="INT8: nodes to quantise that are left in FP32 otherwise; repeatable."),
+    ] = None,
+    auto_mixed: Annotated[
+        bool, typer.Option("--auto-mixed", help="Leave the fewest layers in FP32 that pass.")
+    ] = False,
     data: OptionalData = None,
     split: SplitName = "val",
     max_drop: Annotated[
@@ -173,7 +185,7 @@ def build(
     from edgeseg.engines.tensorrt.options import HardwareCompatibility, PlanOptions
     from edgeseg.runs import network_of
 
-    precision = _precision(fp32=fp32, fp16=fp16, int8=int8)
+    precision = _precision(fp32=fp32, fp16=fp16, int8=int8, onnx=onnx)
     if layers is not None and not runtime.startswith("tensorrt"):
         raise UsageError(
             "--layers lists those of a TensorRT engine",
@@ -181,8 +193,9 @@ def build(
         )
     result = build_engine(
         BuildConfig(
-            onnx=network_of(network),
+            onnx=network_of(network or _beside(onnx)),
             precision=precision,
+            foreign=onnx,
             runtime=one_of("--runtime", runtime, get_args(EngineRuntime)),
             plan=PlanOptions(
                 targets=tuple(target or ()),
@@ -202,6 +215,8 @@ def build(
             ),
             ranges=ranges,
             keep=tuple(keep or ()),
+            quantise=tuple(quantise or ()),
+            auto_mixed=auto_mixed,
             data=data,
             split=split,
             max_drop=max_drop / 100,
@@ -221,7 +236,12 @@ def build(
             "targets": list(made.targets),
             "bytes": result.engine.stat().st_size,
             "low_precision_share": made.precision.low_precision_share if made.precision else None,
+            "low_precision_weights": made.precision.low_precision_weights
+            if made.precision
+            else None,
+            "kept": list(made.precision.kept) if made.precision else [],
             "gate": made.gate.model_dump() if made.gate else None,
+            "plot": str(result.plot) if result.plot else None,
             **({"layers": result.layers.model_dump()} if as_json and result.layers else {}),
         },
     )
@@ -256,7 +276,74 @@ def _timing_cache(text: str) -> Path | Literal["auto", "none"]:
     return "none" if text == "none" else Path(text)
 
 
-def _precision(*, fp32: bool, fp16: bool, int8: bool) -> Precision:
+def sensitivity(
+    network: Network = None,
+    precision: Annotated[str, typer.Option(help="int8 or fp16.")] = "int8",
+    runtime: Annotated[
+        str, typer.Option(help="Whose form of INT8: onnxruntime or tensorrt-rtx.")
+    ] = "onnxruntime",
+    data: OptionalData = None,
+    split: SplitName = "val",
+    pictures: Annotated[int, typer.Option(min=1, help="Pictures to measure on.")] = 32,
+    ranges: Annotated[
+        Path | None, typer.Option(help="INT8: default model.ranges.json beside the network.")
+    ] = None,
+    keep: Annotated[
+        list[str] | None, typer.Option(help="Nodes that stay in FP32 anyway; repeatable.")
+    ] = None,
+    quantise: Annotated[
+        list[str] | None, typer.Option(help="As for build: nodes to quantise; repeatable.")
+    ] = None,
+    reverse: Annotated[
+        bool, typer.Option("--reverse", help="Also all layers but one, for each.")
+    ] = False,
+    plot: Annotated[Path | None, typer.Option(help="Draw it, .png.")] = None,
+    threads: Threads = None,
+    as_json: Json = False,
+) -> None:
+    """Rank the layers by the accuracy that reducing each of them alone costs."""
+    from edgeseg.building import BuildConfig, measure_sensitivity
+    from edgeseg.runs import network_of
+
+    if plot:
+        from edgeseg.report.precision import check_suffix, save_sensitivity
+
+        check_suffix(plot)
+    config = BuildConfig(
+        onnx=network_of(network),
+        precision=one_of("--precision", precision, ("int8", "fp16")),
+        runtime=one_of("--runtime", runtime, ("onnxruntime", "tensorrt-rtx")),
+        ranges=ranges,
+        keep=tuple(keep or ()),
+        quantise=tuple(quantise or ()),
+        data=data,
+        split=split,
+        threads=threads,
+    )
+    found = measure_sensitivity(config, pictures=pictures, reverse=reverse, track=progress_bar)
+    result = found.to_dict()
+    if plot:
+        save_sensitivity(plot, result["layers"], metric=found.metric, precision=found.precision)
+    result["plot"] = str(plot) if plot else None
+    if as_json:
+        finish(as_json, result)
+        return
+    from edgeseg.report.tables import render_rich, sensitivity_table
+
+    stdout_console().print(render_rich(sensitivity_table(result["layers"], found.metric)))
+    del result["layers"]
+    finish(as_json, result)
+
+
+def _beside(onnx: Path | None) -> Path | None:
+    """The FP32 network in the folder of a graph that was made from it, if it is there."""
+    from edgeseg.runs import NETWORK
+
+    network = None if onnx is None else onnx.with_name(NETWORK)
+    return network if network is not None and network.is_file() and network != onnx else None
+
+
+def _precision(*, fp32: bool, fp16: bool, int8: bool, onnx: Path | None) -> Precision:
     chosen: list[Precision] = []
     if fp32:
         chosen.append("fp32")
@@ -264,6 +351,10 @@ def _precision(*, fp32: bool, fp16: bool, int8: bool) -> Precision:
         chosen.append("fp16")
     if int8:
         chosen.append("int8")
+    if onnx is not None and not chosen:
+        from edgeseg.building.foreign import precision_of
+
+        return precision_of(onnx)
     if len(chosen) != 1:
         raise UsageError(
             f"one precision is needed, found {' and '.join(chosen) or 'none'}",

@@ -14,7 +14,15 @@ from onnx import ModelProto, TensorProto, numpy_helper
 from onnxruntime.transformers.float16 import convert_float_to_float16
 
 from edgeseg.errors import MismatchedArtifact
-from edgeseg.precision.graph import copy_of, matching_nodes, sort_nodes, typed
+from edgeseg.precision.graph import (
+    copy_of,
+    matching_nodes,
+    producers,
+    remove_unread,
+    sort_nodes,
+    tensors,
+    typed,
+)
 
 LARGEST = float(np.finfo(np.float16).max)
 
@@ -31,13 +39,15 @@ def to_fp16(model: ModelProto, keep: Sequence[str] = ()) -> ModelProto:
 
     Raises:
         UsageError: A pattern of ``keep`` selects no node.
-        MismatchedArtifact: A weight is too large for FP16 (it would become 65504 unseen).
+        MismatchedArtifact: A weight that is not kept is too large for FP16 (it would become
+            65504 unseen); :func:`edgeseg.precision.overflow.overflowing` finds all such nodes.
     """
     kept = matching_nodes(model, keep)
     _refuse_overflow(model, set(kept))
     with warnings.catch_warnings():
-        # The converter warns of each value below the smallest half-precision number; rounding
-        # those to nearest is what FP16 means, and the gate judges the sum.
+        # The converter warns of each value below the smallest half-precision number. What rounds
+        # to zero is wrong by 3e-8 at most, beside weights of usual size less than their own
+        # rounding: nothing is kept for that, and the gate judges the sum.
         warnings.simplefilter("ignore")
         half = convert_float_to_float16(
             copy_of(typed(model, "the network")),
@@ -48,7 +58,32 @@ def to_fp16(model: ModelProto, keep: Sequence[str] = ()) -> ModelProto:
     sort_nodes(half)
     # Types were inferred before the cast; stale ones would contradict the new graph.
     del half.graph.value_info[:]
+    _bridge(half)
     return typed(half, "the FP16 network")
+
+
+def _bridge(model: ModelProto) -> None:
+    """Let FP32 nodes read FP32 where it is there.
+
+    The converter casts whatever a kept node gives to FP16, and back for a kept reader: what
+    they were kept for would overflow between them, and the picture be rounded before the first.
+    """
+    made_by, known = producers(model), tensors(typed(model, "the FP16 network"))
+
+    def source(name: str, kind: int) -> str | None:
+        node = made_by.get(name)
+        to = None
+        if node is not None and node.op_type == "Cast":
+            to = next(a.i for a in node.attribute if a.name == "to")
+        return node.input[0] if node is not None and to == kind else None
+
+    for node in model.graph.node:
+        for place, name in enumerate(node.input):
+            half = source(name, TensorProto.FLOAT)
+            full = source(half, TensorProto.FLOAT16) if half else None
+            if full and known[full].dtype == TensorProto.FLOAT:
+                node.input[place] = full
+    remove_unread(model)
 
 
 def _refuse_overflow(model: ModelProto, kept: set[str]) -> None:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import glob
 import math
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from edgeseg.card import Precision
 from edgeseg.console import Track, silent
 from edgeseg.data.folders import Split, load_image
 from edgeseg.engines.base import Engine
 from edgeseg.errors import AccuracyGateError, UsageError
 from edgeseg.evaluation import agreement, evaluate
+from edgeseg.precision.sensitivity import LayerCost
 from edgeseg.sidecar import GateResult
 
 
@@ -35,6 +39,7 @@ def judge(
     *,
     limits: Limits = Limits(),
     judged_on: str | None = None,
+    before: float | None = None,
     track: Track = silent,
 ) -> GateResult:
     """Compare two engines of one network.
@@ -48,6 +53,7 @@ def judge(
         pictures: A labelled split, or paths of pictures.
         limits: What may be lost.
         judged_on: The runtime to name in the result; that of ``candidate`` by default.
+        before: The mean IoU of ``reference`` on this split, where an earlier result has it.
 
     Raises:
         UsageError: ``pictures`` is empty.
@@ -57,7 +63,8 @@ def judge(
     if not len(pictures):
         raise UsageError("the accuracy gate needs at least one picture")
     if isinstance(pictures, Split):
-        before = evaluate(reference, pictures, track).mean_iou
+        if before is None:
+            before = evaluate(reference, pictures, track).mean_iou
         after = evaluate(candidate, pictures, track).mean_iou
         limit = limits.max_drop
     else:
@@ -78,26 +85,93 @@ def judge(
     )
 
 
-def enforce(result: GateResult, engine: Path) -> None:
+@dataclass(frozen=True)
+class Advice:
+    """What to tell of a candidate that the gate refused.
+
+    Attributes:
+        layers: What its layers cost alone, the most harmful first.
+        command: The build again, without any ``--keep``, ready to paste.
+        precision: What it was reduced to.
+    """
+
+    layers: tuple[LayerCost, ...] = ()
+    command: str = ""
+    precision: Precision = "int8"
+
+
+SHOWN = 8
+"""Layers in the message of a refused build."""
+
+_ALONE = "layer, it alone reduced"
+
+
+def enforce(result: GateResult, engine: Path, advice: Advice = Advice()) -> None:
     """Raise where ``result`` is over its limit.
 
     Raises:
-        AccuracyGateError: With the figures, and how to go on.
+        AccuracyGateError: With the figures, the layers that cost most, and how to go on.
     """
     if result.passed:
         return
-    what, option = (
-        ("mean IoU", "--max-drop")
-        if result.metric == "mean_iou"
-        else ("equal pixels", "--min-agreement")
-    )
+    what = "mean IoU" if result.metric == "mean_iou" else "equal pixels"
+    worst = advice.layers[:SHOWN]
     raise AccuracyGateError(
         f"{engine.name} was not written: {what} {result.value:.4f} against "
         f"{result.reference:.4f} in FP32, a loss of {result.drop:.4f} where {result.limit:.4f} "
-        f"is allowed, on {result.images} pictures in {result.judged_on}",
-        mend="keep sensitive layers in floating point (`--keep 'PATTERN'`), calibrate on more "
-        "pictures or with `--method percentile`, build with --fp16, or accept the loss "
-        f"(`{option} {_enough(result)}`)",
+        f"is allowed, on {result.images} pictures in {result.judged_on}"
+        + (f"\n{_table(result, worst)}" if worst else ""),
+        mend=_mend(result, advice),
+        layers=[layer.to_dict() for layer in worst],
+    )
+
+
+def enough_kept(result: GateResult, layers: Sequence[LayerCost]) -> list[str]:
+    """The most harmful layers whose losses alone add up to what is over the limit, one at least."""
+    over = result.drop - result.limit
+    kept: list[str] = []
+    for layer in layers:
+        if kept and (over <= 0 or layer.loss <= 0):
+            break
+        kept.append(layer.layer)
+        over -= layer.loss
+    return kept
+
+
+def _table(result: GateResult, layers: Sequence[LayerCost]) -> str:
+    """The most harmful layers as aligned lines."""
+    head = "mean IoU lost" if result.metric == "mean_iou" else "pixels changed"
+    width = max(len(layer.layer) for layer in layers)
+    width = max(width, len(_ALONE))
+    lines = [f"  {_ALONE:{width}}  {head:>14}  {'score error':>11}  MACs"]
+    for layer in layers:
+        error = "–" if layer.score_error is None else f"{100 * layer.score_error:.1f} %"
+        lines.append(
+            f"  {layer.layer:{width}}  {100 * layer.loss:>12.2f} %  {error:>11}  "
+            f"{100 * layer.macs_share:.1f} %"
+        )
+    return "\n".join(lines)
+
+
+def _mend(result: GateResult, advice: Advice) -> str:
+    option = "--max-drop" if result.metric == "mean_iou" else "--min-agreement"
+    accept = f"accept the loss (`{option} {_enough(result)}`)"
+    if advice.layers:
+        keep = " ".join(
+            f"--keep {shlex.quote(glob.escape(name))}"
+            for name in enough_kept(result, advice.layers[:SHOWN])
+        )
+        first = (
+            f"`{advice.command} {keep}` keeps the most harmful; "
+            f"`{advice.command} --auto-mixed` finds the fewest that pass; or "
+        )
+    else:
+        first = "keep sensitive layers in floating point (`--keep 'PATTERN'`), "
+    if advice.precision == "fp16":
+        return first + accept
+    return (
+        f"{first}calibrate on more pictures or with `--method percentile`, build with --fp16, "
+        f"or {accept}"
     )
 
 

@@ -24,8 +24,10 @@ COMPUTE = frozenset({"Conv", "ConvTranspose", "MatMul", "Gemm"})
 _PASSING = frozenset({"QuantizeLinear", "DequantizeLinear", "Cast"})
 
 
-def load_model(path: Path) -> ModelProto:
+def load_model(path: Path, *, any_order: bool = False) -> ModelProto:
     """Read and check an ONNX file.
+
+    With ``any_order`` its nodes may stand in any order, as some converters leave them.
 
     Raises:
         UsageError: There is no such file.
@@ -35,6 +37,8 @@ def load_model(path: Path) -> ModelProto:
     require_file(path)
     try:
         model = onnx.load(path)
+        if any_order:
+            sort_nodes(model)
         onnx.checker.check_model(model)
     except (DecodeError, onnx.checker.ValidationError, OSError, ValueError) as error:
         reason = str(error).strip().splitlines()
@@ -187,6 +191,26 @@ def sort_nodes(model: ModelProto) -> None:
     copies = [NodeProto.FromString(node.SerializeToString()) for node in ordered]
     del graph.node[:]
     graph.node.extend(copies)
+
+
+def remove_unread(model: ModelProto) -> None:
+    """Take out the nodes, and then the weights, whose results nothing reads, in place."""
+    graph = model.graph
+    made_by = producers(model)
+    waiting = [output.name for output in graph.output]
+    read: set[str] = set()
+    while waiting:
+        name = waiting.pop()
+        if name in read:
+            continue
+        read.add(name)
+        waiting += made_by[name].input if name in made_by else ()
+    for index in reversed(range(len(graph.node))):
+        if not read.intersection(graph.node[index].output):
+            del graph.node[index]
+    for index in reversed(range(len(graph.initializer))):
+        if graph.initializer[index].name not in read:
+            del graph.initializer[index]
 
 
 @dataclass(frozen=True)

@@ -7,17 +7,36 @@ behind each operator as well so that it runs as one integer kernel.
 rejects other zero points, and reads uint8 with zero point 0 (what follows a ReLU) as int8
 with half of the range clipped, after no more than a warning.
 
-In both these stay in floating point: the first convolution (three channels fill no integer
-kernel, few weights a channel average no error out; with 7-bit weights it alone cost a
-UNetLite 1.7 points of mean IoU for 1 % of the arithmetic), transposed convolutions (NVIDIA's
-own tools disagree on the weight axis), resizes, and the scores, whose 256 steps would make
-ties at the argmax. Since sums of scores are the only Adds in an FCN, ``tensorrt`` has no Q/DQ
-at any Add.
+The policy, by operator; ``quantise`` and ``keep`` change it node by node, ``keep`` winning:
+
+====================  ===============================  =======================================
+operator              default                          with ``quantise``
+====================  ===============================  =======================================
+first convolution     floating: three channels fill    as any other
+                      no integer kernel, few weights
+                      average no error out (7-bit
+                      weights there alone cost a
+                      UNetLite 1.7 points for 1 % of
+                      the arithmetic)
+scores, and what      floating: 256 steps make ties    as any other
+leads from them out   at the argmax
+ConvTranspose         floating: NVIDIA's own tools     one scale for all weights, on which no
+                      disagree on the weight axis      axis can be wrong
+Resize                floating                         ``onnxruntime``: Q/DQ on both sides
+Add                   ``onnxruntime``: on both sides;  ``tensorrt``: the skip input only, so
+                      ``tensorrt``: floating           that the other's Conv still fuses
+Concat, pooling       ``onnxruntime``: on both sides;  ``tensorrt``: no such pattern; Q/DQ
+                      ``tensorrt``: none               there would only round twice
+====================  ===============================  =======================================
+
+An activation is rounded where an integer operator makes it or reads it. So a layer that is
+kept still reads rounded values from an integer layer before it: an outlier in the activation
+between two layers goes away when both are kept.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -26,13 +45,30 @@ from onnxruntime.quantization import QuantType
 from onnxruntime.quantization.calibrate import CalibrationMethod, TensorData, TensorsData
 from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 
-from edgeseg.errors import MismatchedArtifact
-from edgeseg.precision.graph import consumers, matching_nodes, producers, sort_nodes, typed
+from edgeseg.errors import MismatchedArtifact, UsageError
+from edgeseg.precision.graph import (
+    COMPUTE,
+    consumers,
+    matching_nodes,
+    producers,
+    remove_unread,
+    sort_nodes,
+    typed,
+)
 
 Flavour = Literal["onnxruntime", "tensorrt"]
 
 _WEIGHTED = ("Conv", "MatMul", "Gemm")
-_ONNXRUNTIME_OPERATORS = (*_WEIGHTED, "Relu", "Clip", "MaxPool", "AveragePool", "Add", "Concat")
+_FUSED = ("Relu", "Clip")
+_PASSING = ("MaxPool", "AveragePool", "Add", "Concat")
+_DEFAULT: Mapping[Flavour, tuple[str, ...]] = {
+    "onnxruntime": (*_WEIGHTED, *_FUSED, *_PASSING),
+    "tensorrt": _WEIGHTED,
+}
+_ON_REQUEST: Mapping[Flavour, tuple[str, ...]] = {
+    "onnxruntime": (*_DEFAULT["onnxruntime"], "ConvTranspose", "Resize"),
+    "tensorrt": (*_WEIGHTED, "ConvTranspose", "Add"),
+}
 
 
 def to_int8(
@@ -41,6 +77,7 @@ def to_int8(
     *,
     flavour: Flavour,
     keep: Sequence[str] = (),
+    quantise: Sequence[str] = (),
     reduce_range: bool = False,
 ) -> ModelProto:
     """A copy of ``model`` with Q/DQ pairs.
@@ -50,21 +87,22 @@ def to_int8(
         ranges: Lowest and highest value of each activation, as measured.
         flavour: The runtime that will read it.
         keep: Shell patterns of nodes that stay in floating point, besides the policy's.
+        quantise: Shell patterns of nodes to quantise in spite of the policy.
         reduce_range: Weights of 7 bits, for ``onnxruntime`` on CPUs without VNNI.
 
     Raises:
-        UsageError: A pattern of ``keep`` selects no node.
+        UsageError: A pattern selects no node, or one of ``quantise`` none that can be quantised.
         MismatchedArtifact: A tensor has no range, or nothing is left to quantise.
     """
     model = typed(model, "the network")
-    floating = {*matching_nodes(model, keep), *policy(model)}
-    operators = _WEIGHTED if flavour == "tensorrt" else _ONNXRUNTIME_OPERATORS
-    chosen = [n.name for n in model.graph.node if n.op_type in operators and n.name not in floating]
-    if not any(n.op_type in _WEIGHTED for n in model.graph.node if n.name in chosen):
+    chosen = _choose(model, flavour, keep, quantise)
+    if not any(n.op_type in COMPUTE for n in model.graph.node if n.name in chosen):
         raise MismatchedArtifact(
             "nothing is left to quantise: every convolution is kept in floating point",
             mend="name fewer nodes with --keep, or build with --fp16",
         )
+    made_before = producers(model)
+    skips = _skip_inputs(model, chosen) if flavour == "tensorrt" else {}
     quantizer = QDQQuantizer(
         model,
         per_channel=True,
@@ -72,10 +110,10 @@ def to_int8(
         weight_qType=QuantType.QInt8,
         activation_qType=QuantType.QInt8 if flavour == "tensorrt" else QuantType.QUInt8,
         tensors_range=_tensors_range(ranges),
-        nodes_to_quantize=chosen,
+        nodes_to_quantize=list(chosen),
         nodes_to_exclude=[],
-        op_types_to_quantize=list(operators),
-        extra_options=_options(flavour),
+        op_types_to_quantize=list(_ON_REQUEST[flavour]),
+        extra_options=_options(flavour) | {"TensorQuantOverrides": _single_scales(model, chosen)},
     )
     try:
         quantised: ModelProto = quantizer.quantize_model()
@@ -83,8 +121,18 @@ def to_int8(
         raise MismatchedArtifact(
             f"the ranges do not cover the network: {error}", mend="run `edgeseg calibrate` again"
         ) from error
-    if flavour == "tensorrt":
-        _detach(quantised, set(chosen))
+
+    def unrounded(reader: NodeProto, tensor: str) -> bool:
+        if reader.name in skips:
+            return tensor not in skips[reader.name]
+        if reader.name in chosen:
+            return False
+        # TensorRT's pairs stand in front of their readers alone; in ONNX Runtime the integer
+        # kernel that made a tensor gives nothing but the rounded one.
+        maker = made_before.get(tensor)
+        return flavour == "tensorrt" or maker is None or maker.name not in chosen
+
+    _detach(quantised, unrounded)
     sort_nodes(quantised)
     # Types were inferred before Q/DQ renamed tensors.
     del quantised.graph.value_info[:]
@@ -92,6 +140,83 @@ def to_int8(
     if flavour == "tensorrt":
         require_tensorrt_form(quantised, "the INT8 network")
     return quantised
+
+
+def _choose(
+    model: ModelProto, flavour: Flavour, keep: Sequence[str], quantise: Sequence[str]
+) -> dict[str, None]:
+    """Names of the nodes to quantise, in the order of the graph.
+
+    What has no weights is quantised for the sake of its neighbours: an activation function
+    with the layer that it ends, pooling and concatenation where a quantised layer reads them.
+    """
+    possible = {n.name for n in model.graph.node if n.op_type in _ON_REQUEST[flavour]}
+    wanted = set()
+    for pattern in quantise:
+        hits = possible.intersection(matching_nodes(model, [pattern]))
+        if not hits:
+            raise UsageError(
+                f"--quantise {pattern!r} names no node that can be quantised for {flavour}",
+                mend=f"name some of type {', '.join(_ON_REQUEST[flavour])}",
+            )
+        wanted |= hits
+    kept = set(matching_nodes(model, keep))
+    floating = kept | (set(policy(model)) - wanted)
+    chosen = {
+        n.name
+        for n in model.graph.node
+        if n.name not in floating and (n.op_type in _DEFAULT[flavour] or n.name in wanted)
+    }
+    made_by, readers = producers(model), consumers(model)
+    for node in reversed(model.graph.node):
+        if node.op_type in _PASSING and node.name not in wanted:
+            following = (r for name in node.output for r in _beyond(name, readers))
+            if not any(reader.name in chosen for reader in following):
+                chosen.discard(node.name)
+    for node in model.graph.node:
+        if node.op_type in _FUSED and node.name not in wanted:
+            maker = made_by.get(node.input[0])
+            if maker is None or maker.name not in chosen:
+                chosen.discard(node.name)
+    return {node.name: None for node in model.graph.node if node.name in chosen}
+
+
+def _beyond(name: str, readers: Mapping[str, list[NodeProto]]) -> Iterator[NodeProto]:
+    """The nodes that read a tensor, activation functions seen through."""
+    for node in readers.get(name, ()):
+        if node.op_type in _FUSED:
+            yield from _beyond(node.output[0], readers)
+        else:
+            yield node
+
+
+def _single_scales(model: ModelProto, chosen: Container[str]) -> dict[str, list[dict[str, Any]]]:
+    """One scale for the weights of each quantised ConvTranspose, whatever axis a reader takes."""
+    single = {"quant_type": QuantType.QInt8, "symmetric": True}
+    return {
+        node.input[1]: [dict(single)]
+        for node in model.graph.node
+        if node.op_type == "ConvTranspose" and node.name in chosen
+    }
+
+
+def _skip_inputs(model: ModelProto, chosen: Container[str]) -> dict[str, set[str]]:
+    """The inputs of each quantised Add but that of the Conv which TensorRT fuses with it.
+
+    Its output is no layer's own any more then, and needs no pair; see "Explicit quantization"
+    in NVIDIA's guide for developers.
+    """
+    made_by = producers(model)
+    place = {node.name: index for index, node in enumerate(model.graph.node)}
+    found = {}
+    for node in model.graph.node:
+        if node.op_type != "Add" or node.name not in chosen:
+            continue
+        inputs = [name for name in node.input if name in made_by]
+        fusing = [name for name in inputs if made_by[name].op_type in COMPUTE]
+        last = max(fusing or inputs, key=lambda name: place[made_by[name].name], default="")
+        found[node.name] = {name for name in node.input if name != last}
+    return found
 
 
 def policy(model: ModelProto) -> tuple[str, ...]:
@@ -127,22 +252,31 @@ def _zero_point_fault(
     node: NodeProto, constants: Mapping[str, TensorProto], made_by: Mapping[str, NodeProto]
 ) -> str | None:
     if len(node.input) < 3 or not node.input[2]:
-        data = constants.get(node.input[0])
-        source = made_by.get(node.input[0])
-        # Only a Q without zero point is uint8 by itself; a DQ takes the type of its data.
-        if node.op_type == "DequantizeLinear":
-            signed = data is not None and data.data_type == TensorProto.INT8
-            return None if signed or source is not None else "data that is not int8"
-        signed = any(a.name == "output_dtype" and a.i == TensorProto.INT8 for a in node.attribute)
-        return None if signed else "no zero point, which means uint8,"
+        return _missing_fault(node, constants, made_by)
     zero_point = constants.get(node.input[2])
     if zero_point is None:
         return "a zero point that is no constant"
     if zero_point.data_type != TensorProto.INT8:
-        return f"a zero point of type {TensorProto.DataType.Name(zero_point.data_type).lower()}"
+        kind = TensorProto.DataType.Name(zero_point.data_type).lower()
+        bias = " (a quantised bias)" if kind == "int32" else ""
+        return f"a zero point of type {kind}{bias}"
     if np.any(numpy_helper.to_array(zero_point)):
         return "a zero point other than 0"
     return None
+
+
+def _missing_fault(
+    node: NodeProto, constants: Mapping[str, TensorProto], made_by: Mapping[str, NodeProto]
+) -> str | None:
+    """Only a Q without zero point is uint8 by itself; a DQ takes the type of its data."""
+    if node.op_type == "QuantizeLinear":
+        signed = any(a.name == "output_dtype" and a.i == TensorProto.INT8 for a in node.attribute)
+        return None if signed else "no zero point, which means uint8,"
+    data = constants.get(node.input[0])
+    if data is None or data.data_type == TensorProto.INT8:
+        return None if data is not None or node.input[0] in made_by else "data that is not int8"
+    bias = " (a quantised bias)" if data.data_type == TensorProto.INT32 else ""
+    return f"data of type {TensorProto.DataType.Name(data.data_type).lower()}{bias}"
 
 
 def _options(flavour: Flavour) -> dict[str, Any]:
@@ -155,7 +289,7 @@ def _options(flavour: Flavour) -> dict[str, Any]:
         "QuantizeBias": False,
         "DedicatedQDQPair": True,
         # Q/DQ behind a Conv would split it from its ReLU and round twice.
-        "OpTypesToExcludeOutputQuantization": list(_WEIGHTED),
+        "OpTypesToExcludeOutputQuantization": list(_ON_REQUEST["tensorrt"]),
     }
 
 
@@ -169,20 +303,24 @@ def _tensors_range(ranges: Mapping[str, tuple[float, float]]) -> TensorsData:
     )
 
 
-def _detach(model: ModelProto, quantised: set[str]) -> None:
-    """Let nodes outside of ``quantised`` read what they read before, not what Q/DQ rounded.
+def _detach(model: ModelProto, unrounded: Callable[[NodeProto, str], bool]) -> None:
+    """Let nodes read what they read before, not what Q/DQ rounded, where ``unrounded`` says so.
 
     The quantiser puts a pair in front of all readers of a tensor: a skip or a Resize that
     shares its input with a quantised convolution would be rounded along with it.
     """
     made_by = producers(model)
     for node in model.graph.node:
-        if node.name in quantised or node.op_type in {"QuantizeLinear", "DequantizeLinear"}:
+        if node.op_type in {"QuantizeLinear", "DequantizeLinear"}:
             continue
         for place, name in enumerate(node.input):
             dequantise = made_by.get(name)
-            if dequantise is not None and dequantise.op_type == "DequantizeLinear":
-                node.input[place] = made_by[dequantise.input[0]].input[0]
+            if dequantise is None or dequantise.op_type != "DequantizeLinear":
+                continue
+            quantise = made_by.get(dequantise.input[0])
+            if quantise is not None and unrounded(node, quantise.input[0]):
+                node.input[place] = quantise.input[0]
+    remove_unread(model)
 
 
 def _heads(model: ModelProto) -> Iterator[str]:
@@ -206,7 +344,7 @@ def _stems(model: ModelProto) -> Iterator[str]:
     waiting = [value.name for value in model.graph.input]
     while waiting:
         for node in readers.get(waiting.pop(), ()):
-            if node.op_type in _WEIGHTED or node.op_type == "ConvTranspose":
+            if node.op_type in COMPUTE:
                 yield node.name
             else:
                 waiting.extend(node.output)

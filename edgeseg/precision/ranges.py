@@ -111,6 +111,20 @@ def measure_ranges(
     )
 
 
+def measure_extremes(
+    onnx_path: Path, paths: Sequence[Path], track: Track = silent
+) -> dict[str, tuple[float, float]]:
+    """Lowest and highest value of each activation on pictures that make up no calibration set.
+
+    Raises:
+        NonFiniteOutput: A tensor holds NaN or infinity; the message names the first.
+    """
+    network = load_model(onnx_path)
+    spec = read_card(network, str(onnx_path)).input
+    network = typed(network, str(onnx_path))
+    return _extremes(network, activations(network), _Pictures(paths, spec), track)
+
+
 def check_ranges(ranges: Ranges, ranges_path: Path, onnx_path: Path) -> list[Path]:
     """Refuse ranges that were measured on another network, or whose pictures have changed.
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from edgeseg.bench.document import BenchReport, Run
 from edgeseg.report.contents import RUNTIMES, StreamSummary, label, labels
@@ -115,6 +115,21 @@ def stage_table(stream: StreamSummary) -> Table:
         for name, stage in stages.items()
     )
     return Table(columns, rows)
+
+
+def sensitivity_table(layers: Sequence[Mapping[str, Any]], metric: str) -> Table:
+    """What each layer loses alone; ``layers`` as ``edgeseg sensitivity --json`` gives them."""
+    lost = ("IoU lost", "points") if metric == "mean_iou" else ("Changed", "% of pixels")
+    cells: list[tuple[Column, Callable[[Mapping[str, Any]], str | None]]] = [
+        (Column("Layer", number=False), lambda layer: str(layer["layer"])),
+        (Column(*lost), lambda layer: _drop(layer["loss"])),
+        (Column("Score error", "%"), lambda layer: _percent(layer["score_error"], 2)),
+        (Column("MACs", "%"), lambda layer: _percent(layer["macs_share"], 1)),
+        (Column("All others", lost[1]), lambda layer: _drop(layer["loss_of_others"])),
+    ]
+    filled = [(c, cell) for c, cell in cells if any(cell(layer) for layer in layers)]
+    rows = (tuple(cell(layer) or NONE for _, cell in filled) for layer in layers)
+    return Table(tuple(column for column, _ in filled), tuple(rows))
 
 
 def render_rich(table: Table, title: str | None = None) -> RichTable:

@@ -171,6 +171,64 @@ def test_kept_nodes_stay(model: ModelProto, ranges: Ranges, flavour: Flavour) ->
 
 
 @pytest.mark.parametrize("flavour", FLAVOURS)
+def test_the_policy_gives_way_node_by_node(
+    model: ModelProto, network: Path, ranges: Ranges, pictures: Path, tmp_path: Path,
+    flavour: Flavour,
+) -> None:  # fmt: skip
+    made = to_int8(model, ranges.ranges, flavour=flavour, quantise=["stem", "up", "head"])
+    assert stays_float(made) == set()
+    dequantise = producers(made)[node_named(made, "up").input[1]]
+    # One scale, on which no axis can be wrong.
+    assert constant(made, dequantise.input[1]).size == 1
+    path = tmp_path / "model.int8.onnx"
+    onnx.save(made, path)
+    with OnnxRuntimeEngine(network) as full, OnnxRuntimeEngine(path) as reduced:
+        assert agreement(full, reduced, map(load_image, list_images(pictures))) > 0.95
+    both = to_int8(model, ranges.ranges, flavour=flavour, quantise=["stem", "up"], keep=["up"])
+    assert stays_float(both) == {"up", "head"}
+    with pytest.raises(UsageError, match="names no node that can be quantised"):
+        to_int8(model, ranges.ranges, flavour=flavour, quantise=["argmax"])
+    with pytest.raises(UsageError, match="no node is named 'nowhere'"):
+        to_int8(model, ranges.ranges, flavour=flavour, quantise=["nowhere"])
+
+
+def test_tensorrt_quantises_only_the_skip_of_an_add() -> None:
+    """A residual block: the sum of a convolution and what it was made from."""
+    weight = numpy_helper.from_array(np.ones((2, 2, 1, 1), np.float32), "w")
+    links = [
+        ("Conv", ["image", "w"], "first"),
+        ("Conv", ["first", "w"], "second"),
+        ("Add", ["second", "first"], "sum"),
+        ("Conv", ["sum", "w"], "third"),
+        ("Conv", ["third", "w"], "score"),
+    ]
+    nodes = [helper.make_node(kind, names, [name], name) for kind, names, name in links]
+    image, score = (
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 2, 4, 4])
+        for name in ("image", "score")
+    )
+    graph = helper.make_graph(nodes, "residual", [image], [score], [weight])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+    bounds = dict.fromkeys(("image", "first", "second", "sum", "third", "score"), (-1.0, 1.0))
+    plain = to_int8(model, bounds, flavour="tensorrt")
+    assert list(node_named(plain, "sum").input) == ["second", "first"]
+    made = to_int8(model, bounds, flavour="tensorrt", quantise=["sum"])
+    fused, skip = node_named(made, "sum").input
+    assert fused == "second"
+    assert producers(made)[skip].op_type == "DequantizeLinear"
+
+
+def test_what_only_floating_layers_touch_is_not_rounded(model: ModelProto, ranges: Ranges) -> None:
+    """Two layers kept side by side: the activation between them keeps all of its values."""
+    made = to_int8(model, ranges.ranges, flavour="onnxruntime", keep=["deep", "refine", "up"])
+    makers = producers(made)
+    for name in ("deep", "refine", "up"):
+        # "narrow" is quantised and reads deep_relu; its pair is not for these.
+        data = node_named(made, name).input[0]
+        assert data not in makers or makers[data].op_type != "DequantizeLinear", name
+
+
+@pytest.mark.parametrize("flavour", FLAVOURS)
 def test_missing_ranges_are_refused(model: ModelProto, ranges: Ranges, flavour: Flavour) -> None:
     bounds = {name: bound for name, bound in ranges.ranges.items() if name != "concat"}
     with pytest.raises(MismatchedArtifact, match="concat") as caught:

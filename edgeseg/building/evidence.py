@@ -1,0 +1,93 @@
+"""The pictures that a build looks at: those of the calibration, and those that judge."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgeseg.building.config import BuildConfig
+from edgeseg.building.source import Source
+from edgeseg.console import Track
+from edgeseg.data.folders import Split, read_split
+from edgeseg.documents import load
+from edgeseg.errors import ArtifactError, UsageError
+from edgeseg.precision.calibration import spread
+from edgeseg.precision.ranges import Ranges, check_ranges, measure_extremes
+
+logger = logging.getLogger(__name__)
+
+LOOKED_AT = 64
+"""Pictures of ``--data`` on which overflow is looked for, where there is no calibration."""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What is known of a network from pictures.
+
+    ``ranges`` is None where it was not calibrated; ``pictures`` are those of the calibration
+    set, where it is on this machine.
+    """
+
+    ranges: Ranges | None
+    pictures: Sequence[Path]
+
+
+def gather(source: Source, config: BuildConfig) -> Evidence:
+    """Read the ranges and find their pictures.
+
+    INT8 cannot be without. FP16 needs no ranges, so stale ones are no reason to refuse it.
+
+    Raises:
+        UsageError: INT8, and there are no ranges.
+        ArtifactError: INT8, and they are damaged or another network's.
+    """
+    path = config.ranges or source.path.with_name(source.named("ranges", "json"))
+    needed = config.precision == "int8" and config.foreign is None
+    if not path.exists():
+        if needed:
+            raise UsageError(
+                f"INT8 needs measured ranges, and there is no {path}",
+                mend=f"edgeseg calibrate {source.path} --from DIR (or a video, or camera:0)",
+            )
+        return Evidence(None, [])
+    try:
+        ranges = load(Ranges, path)
+        return Evidence(ranges, check_ranges(ranges, path, source.path))
+    except ArtifactError as error:
+        if needed:
+            raise
+        logger.warning("the calibration pictures cannot judge: %s", error)
+        return Evidence(None, [])
+
+
+def judges(config: BuildConfig, evidence: Evidence) -> Split | Sequence[Path]:
+    """What the gate judges on: labelled pictures where there are some; perhaps nothing."""
+    if config.data is not None:
+        return read_split(config.data, config.split)
+    return evidence.pictures
+
+
+def pictures_for_overflow(config: BuildConfig, evidence: Evidence) -> Sequence[Path]:
+    """The calibration pictures, or some of ``--data`` spread over all, or none."""
+    if evidence.pictures or config.data is None:
+        return evidence.pictures
+    samples = read_split(config.data, config.split).samples
+    return [samples[index].image for index in spread(len(samples), LOOKED_AT, seed=0)]
+
+
+def extremes(
+    source: Source, config: BuildConfig, evidence: Evidence, track: Track
+) -> Mapping[str, tuple[float, float]] | None:
+    """Lowest and highest value of each activation; None where there is no picture.
+
+    Ranges of the method minmax are just that; all others cut the outliers that overflow.
+
+    Raises:
+        NonFiniteOutput: An activation of the FP32 network holds NaN or infinity.
+    """
+    if evidence.ranges is not None and evidence.ranges.method == "minmax":
+        return evidence.ranges.ranges
+    pictures = pictures_for_overflow(config, evidence)
+    return measure_extremes(source.path, pictures, track) if pictures else None

@@ -1,0 +1,151 @@
+"""Graphs of reduced precision that were made elsewhere: ModelOpt, ONNX Runtime, NNCF and others.
+
+They are taken as they are: which precision they have is read off the graph, the card comes
+from the FP32 network that they were made from, and the gate holds them against that.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from onnx import ModelProto, TensorProto, numpy_helper
+
+from edgeseg.artifacts import sha256_file
+from edgeseg.building.recipe import Candidate, Options, graph_name
+from edgeseg.building.source import Source
+from edgeseg.card import CARD_KEY, Precision
+from edgeseg.errors import MismatchedArtifact, UsageError
+from edgeseg.precision.graph import (
+    derived_card,
+    load_model,
+    precision_report,
+    producers,
+    read_card,
+    write_card,
+)
+from edgeseg.precision.int8 import Flavour, require_tensorrt_form
+
+_OPERATORS = frozenset({"QLinearConv", "ConvInteger", "QLinearMatMul", "MatMulInteger"})
+
+
+def precision_of(path: Path) -> Precision:
+    """The precision that the graph at ``path`` has.
+
+    Raises:
+        UsageError: There is no such file.
+        ArtifactError: It is no network, or none of reduced precision.
+    """
+    model = load_model(path, any_order=True)
+    found = precision_report(model, str(path)).precision
+    if found != "fp32":
+        return found
+    if any(node.op_type in _OPERATORS for node in model.graph.node):
+        raise MismatchedArtifact(
+            f"{path} is quantised with integer operators (QLinearConv …), which no runtime but "
+            "ONNX Runtime reads; expected pairs of QuantizeLinear and DequantizeLinear",
+            mend="quantise again with QuantFormat.QDQ",
+        )
+    raise MismatchedArtifact(
+        f"{path}: expected a graph in FP16, or with Q/DQ before activations and weights; found "
+        "none of its layers so",
+        mend="build from the FP32 network with --int8 or --fp16",
+    )
+
+
+def adopt(source: Source, path: Path, precision: Precision, flavour: Flavour) -> Candidate:
+    """Give the graph at ``path`` the card of the FP32 network.
+
+    Args:
+        source: The FP32 network that it was made from.
+        path: The graph.
+        precision: What it shall have.
+        flavour: The runtime that will read it.
+
+    Raises:
+        UsageError: It has another precision.
+        ArtifactError: It is no network, its card or its input is another network's, or
+            TensorRT would misread it.
+    """
+    found = precision_of(path)
+    if found != precision:
+        raise UsageError(
+            f"{path} is a graph in {found}, not {precision}",
+            mend=f"leave --{precision} out: the graph says it",
+        )
+    model = load_model(path, any_order=True)
+    _require_card(model, source, path)
+    _require_same_ends(model, source, path)
+    if flavour == "tensorrt":
+        require_tensorrt_form(model, str(path))
+    _name_nodes(model)
+    maker = f"{model.producer_name or 'unknown'} {model.producer_version}".strip()
+    write_card(model, derived_card(source.card, source.sha256, precision))
+    options: Options = {"made_by": maker, "made_from_sha256": sha256_file(path)}
+    if precision == "int8" and flavour != "tensorrt":
+        options["reduce_range"] = _has_seven_bits(model)
+    return Candidate(model, precision, graph_name(source, precision, flavour), options)
+
+
+def _name_nodes(model: ModelProto) -> None:
+    """The precision of layers is proved by their names."""
+    for index, node in enumerate(model.graph.node):
+        node.name = node.name or f"{node.op_type}_{index}"
+
+
+def _require_card(model: ModelProto, source: Source, path: Path) -> None:
+    if all(entry.key != CARD_KEY for entry in model.metadata_props):
+        return
+    card = read_card(model, str(path))
+    for what in ("classes", "input", "output"):
+        if getattr(card, what) != getattr(source.card, what):
+            raise MismatchedArtifact(
+                f"{path}: the {what} in its card are not those of {source.path}",
+                mend="name the FP32 network that it was made from: "
+                f"`edgeseg build NETWORK --onnx {path}`",
+            )
+
+
+def _require_same_ends(model: ModelProto, source: Source, path: Path) -> None:
+    """Inputs and outputs as those of FP32: float32 pictures in, label maps out."""
+    for role in ("input", "output"):
+        expected, found = (
+            [_signature(value) for value in getattr(graph, role)]
+            for graph in (source.model.graph, model.graph)
+        )
+        if [e[1:] for e in expected] != [f[1:] for f in found]:
+            raise MismatchedArtifact(
+                f"{path}: expected the {role} of {source.path}, {_text(expected)}; "
+                f"found {_text(found)}",
+                mend="convert it with its inputs and outputs as they are (`keep_io_types=True`)",
+            )
+
+
+def _signature(value: object) -> tuple[str, int, tuple[int, ...]]:
+    kind = value.type.tensor_type  # type: ignore[attr-defined]  # a ValueInfoProto
+    sizes = tuple(d.dim_value if d.HasField("dim_value") else 0 for d in kind.shape.dim)
+    return value.name, kind.elem_type, sizes  # type: ignore[attr-defined]
+
+
+def _text(values: list[tuple[str, int, tuple[int, ...]]]) -> str:
+    return ", ".join(
+        f"{name} {TensorProto.DataType.Name(kind).lower()} "
+        f"({', '.join(str(size or 'N') for size in sizes)})"
+        for name, kind, sizes in values
+    )
+
+
+def _has_seven_bits(model: ModelProto) -> bool:
+    """Whether all its int8 weights lie within ±64, where no x86 kernel saturates."""
+    made_by = producers(model)
+    read = {node.input[0] for node in made_by.values() if node.op_type == "DequantizeLinear"}
+    weights = [
+        numpy_helper.to_array(weight)
+        for weight in model.graph.initializer
+        if weight.name in read and weight.data_type in (TensorProto.INT8, TensorProto.UINT8)
+    ]
+    # Weights that are quantised in the graph itself cannot be told, so are taken for full.
+    return bool(weights) and all(
+        weight.dtype == np.int8 and np.abs(weight.astype(np.int16)).max(initial=0) <= 64
+        for weight in weights
+    )

@@ -1,0 +1,213 @@
+"""How the FP32 network becomes one of reduced precision, so that it can be made again and again.
+
+The gate, the sensitivity of layers and the search for the fewest kept ones all make the same
+network with other layers left alone.
+"""
+
+from __future__ import annotations
+
+import glob
+import logging
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnxruntime
+from onnx import ModelProto
+
+from edgeseg.artifacts import sha256_bytes, write_atomic
+from edgeseg.building.config import BuildConfig
+from edgeseg.building.evidence import Evidence, extremes
+from edgeseg.building.source import Source
+from edgeseg.card import Precision
+from edgeseg.console import Track
+from edgeseg.engines.onnxruntime import int8_saturates
+from edgeseg.errors import MismatchedArtifact
+from edgeseg.precision.fp16 import to_fp16
+from edgeseg.precision.graph import (
+    Work,
+    derived_card,
+    precision_report,
+    read_card,
+    serialize,
+    work,
+    write_card,
+)
+from edgeseg.precision.int8 import Flavour, to_int8
+from edgeseg.precision.overflow import overflowing
+from edgeseg.precision.ranges import Ranges
+from edgeseg.sidecar import PrecisionReport, SideCar, sidecar_path
+
+logger = logging.getLogger(__name__)
+
+Options = dict[str, bool | int | float | str]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A graph of reduced precision with its card, not yet judged."""
+
+    model: ModelProto
+    precision: Precision
+    name: str
+    options: Options
+    calibration_set: str | None = None
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What reduces a network.
+
+    Attributes:
+        source: The FP32 network.
+        precision: ``fp16`` or ``int8``.
+        flavour: The form of INT8.
+        keep: Shell patterns of nodes that stay as they are.
+        quantise: Shell patterns of nodes to quantise in spite of the policy.
+        ranges: For INT8.
+        reduce_range: 7-bit weights for INT8.
+        overflowing: Names of the nodes that FP16 has no room for.
+    """
+
+    source: Source
+    precision: Precision
+    flavour: Flavour
+    keep: tuple[str, ...] = ()
+    quantise: tuple[str, ...] = ()
+    ranges: Ranges | None = None
+    reduce_range: bool = False
+    overflowing: tuple[str, ...] = ()
+
+    def make(self, also_kept: Collection[str] = ()) -> ModelProto:
+        """The reduced network with its card; ``also_kept`` are names of nodes, no patterns.
+
+        Raises:
+            UsageError: A pattern selects no node.
+            MismatchedArtifact: Nothing is left to reduce, or a tensor has no range.
+        """
+        keep = (*self.keep, *exactly((*self.overflowing, *also_kept)))
+        if self.ranges is None:
+            model = to_fp16(self.source.model, keep)
+        else:
+            model = to_int8(
+                self.source.model,
+                self.ranges.ranges,
+                flavour=self.flavour,
+                keep=keep,
+                quantise=self.quantise,
+                reduce_range=self.reduce_range,
+            )
+        card = derived_card(self.source.card, self.source.sha256, self.precision)
+        write_card(model, card)
+        return model
+
+    def candidate(self, also_kept: Sequence[str] = ()) -> Candidate:
+        """:meth:`make`, with all that its side-car says; raises as that and where none reduced."""
+        model = self.make(also_kept)
+        require_precision(precision_report(model), self.precision)
+        options: Options = {}
+        for key, names in (
+            ("keep", self.keep),
+            ("quantise", self.quantise),
+            ("overflow", self.overflowing),
+            ("auto_mixed", also_kept),
+        ):
+            if names:
+                options[key] = " ".join(names)
+        if self.ranges is not None:
+            options["method"] = self.ranges.method
+            if self.flavour != "tensorrt":
+                options["reduce_range"] = self.reduce_range
+        set_sha256 = self.ranges.set_sha256 if self.ranges else None
+        return Candidate(model, self.precision, self.name, options, set_sha256)
+
+    @property
+    def name(self) -> str:
+        """The file: ``model.fp16.onnx``, ``model.int8.onnx``, ``model.int8.tensorrt.onnx``."""
+        return graph_name(self.source, self.precision, self.flavour)
+
+    def layers(self) -> tuple[Work, ...]:
+        """The layers that are reduced when none is kept besides, in the order of the graph."""
+        return tuple(n for n in work(self.make()) if n.precision == self.precision)
+
+
+def read_recipe(
+    source: Source, config: BuildConfig, flavour: Flavour, evidence: Evidence, track: Track
+) -> Recipe:
+    """The recipe that ``config`` asks for; for FP16 it looks for overflow.
+
+    Raises:
+        NonFiniteOutput: An activation of the FP32 network holds NaN or infinity.
+    """
+    if config.precision == "int8":
+        narrow = int8_saturates() if config.reduce_range is None else config.reduce_range
+        return Recipe(
+            source,
+            "int8",
+            flavour,
+            keep=config.keep,
+            quantise=config.quantise,
+            ranges=evidence.ranges,
+            reduce_range=narrow and flavour != "tensorrt",
+        )
+    found = _overflow(source, config, evidence, track)
+    return Recipe(source, config.precision, flavour, keep=config.keep, overflowing=found)
+
+
+def graph_name(source: Source, precision: Precision, flavour: Flavour) -> str:
+    """What the reduced graph of a network is called."""
+    if precision == "int8" and flavour == "tensorrt":
+        return source.named("int8", "tensorrt", "onnx")
+    return source.named(precision, "onnx")
+
+
+def exactly(names: Collection[str]) -> list[str]:
+    """Patterns that match these names and nothing else."""
+    return [glob.escape(name) for name in names]
+
+
+def write_candidate(candidate: Candidate, source: Source, folder: Path) -> Path:
+    """Write the graph and its side-car, without which no engine would run it as it will."""
+    data = serialize(candidate.model)
+    path = folder / candidate.name
+    write_atomic(path, data)
+    made = SideCar(
+        artifact_sha256=sha256_bytes(data),
+        artifact_bytes=len(data),
+        card=read_card(candidate.model, candidate.name),
+        runtime="onnxruntime",
+        runtime_version=onnxruntime.__version__,
+        onnx_sha256=source.sha256,
+        precision=precision_report(candidate.model),
+        calibration_set=candidate.calibration_set,
+        build_options=candidate.options,
+    )
+    made.save(sidecar_path(path))
+    return path
+
+
+def require_precision(report: PrecisionReport, precision: Precision) -> None:
+    """Refuse a graph in which nothing computes as it was asked; raises MismatchedArtifact."""
+    if report.precision != precision:
+        raise MismatchedArtifact(
+            f"{precision} was asked for and nothing in the graph computes in it",
+            mend="name fewer nodes with --keep",
+        )
+
+
+def _overflow(
+    source: Source, config: BuildConfig, evidence: Evidence, track: Track
+) -> tuple[str, ...]:
+    reached = extremes(source, config, evidence, track)
+    if reached is None:
+        logger.warning(
+            "activations beyond FP16 were NOT looked for: no pictures; give some with --data, "
+            "or calibrate first"
+        )
+    found = overflowing(source.model, reached or {})
+    for one in found:
+        logger.warning(
+            "%s stays in FP32: %r reaches %.4g, and FP16 ends at 65504",
+            *(one.node, one.tensor, one.magnitude),
+        )
+    return tuple(one.node for one in found)

@@ -1,0 +1,98 @@
+"""What each layer of a network loses in reduced precision, by the recipe that ``build`` uses."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from edgeseg.building.config import BuildConfig
+from edgeseg.building.evidence import gather, judges
+from edgeseg.building.recipe import read_recipe
+from edgeseg.building.source import read_source
+from edgeseg.building.trials import Trials
+from edgeseg.card import Precision
+from edgeseg.console import Track, silent
+from edgeseg.errors import UsageError
+from edgeseg.precision.int8 import Flavour
+from edgeseg.precision.sensitivity import LayerCost, Metric
+from edgeseg.workshop import workshop
+
+
+@dataclass(frozen=True)
+class Sensitivity:
+    """Layers of one network, the most harmful first; shares are fractions of 1.
+
+    Attributes:
+        network: The FP32 network.
+        precision: What the layers are reduced to.
+        form: The form of INT8: that of ``onnxruntime`` or of ``tensorrt``.
+        judged_on: The runtime that computed the labels.
+        metric: ``mean_iou`` on labelled pictures, else ``pixel_agreement``.
+        images: How many pictures.
+        reference: The metric of FP32 on them.
+        all_reduced: The metric where all of these layers are reduced.
+        layers: What each costs.
+    """
+
+    network: str
+    precision: Precision
+    form: Flavour
+    judged_on: str
+    metric: Metric
+    images: int
+    reference: float
+    all_reduced: float
+    layers: tuple[LayerCost, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The same as JSON types."""
+        return asdict(self) | {"layers": [layer.to_dict() for layer in self.layers]}
+
+
+def measure_sensitivity(
+    config: BuildConfig, *, pictures: int = 32, reverse: bool = False, track: Track = silent
+) -> Sensitivity:
+    """Reduce each layer alone and compare with FP32; writes nothing.
+
+    Args:
+        config: As for ``build``: network, precision, runtime, kept nodes, labelled pictures.
+        pictures: How many are taken of ``--data``, or of the calibration set without it.
+        reverse: Measure as well what is lost where all layers but one are reduced.
+        track: Shows progress.
+
+    Raises:
+        UsageError: FP32 is asked for, or there are no pictures or ranges.
+        ArtifactError: Network, ranges or pictures are damaged or do not belong together.
+        InferenceError: An engine failed.
+    """
+    if config.precision == "fp32":
+        raise UsageError("FP32 costs nothing; expected --precision int8 or fp16")
+    source = read_source(config.onnx)
+    evidence = gather(source, config)
+    chosen = judges(config, evidence)
+    if not len(chosen):
+        raise UsageError(
+            "the sensitivity of layers is measured on pictures, and there are none",
+            mend="give labelled ones with --data, or calibrate first",
+        )
+    flavour: Flavour = "onnxruntime" if config.runtime in ("auto", "onnxruntime") else "tensorrt"
+    recipe = read_recipe(source, config, flavour, evidence, track)
+    with (
+        workshop(source.path.parent) as shop,
+        Trials(source, config, chosen, shop, track) as trials,
+    ):
+        probe = trials.probe(pictures)
+        with trials.running(recipe, recipe.make()) as engine:
+            judged_on, reduced = engine.runtime, probe.value(engine)
+        layers = trials.rank(recipe, probe, reverse=reverse)
+    return Sensitivity(
+        network=str(source.path),
+        precision=recipe.precision,
+        form=flavour,
+        judged_on=judged_on,
+        metric=probe.metric,
+        images=probe.images,
+        reference=probe.reference,
+        all_reduced=reduced,
+        layers=layers,
+    )

@@ -1,0 +1,126 @@
+"""Graphs that are made to be measured and thrown away, on the engine that is built for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+
+from onnx import ModelProto
+from typing_extensions import Self
+
+from edgeseg.building.config import BuildConfig
+from edgeseg.building.recipe import Candidate, Options, Recipe, write_candidate
+from edgeseg.building.source import Source
+from edgeseg.console import Track
+from edgeseg.data.folders import Split
+from edgeseg.engines import open_engine
+from edgeseg.engines.base import Engine
+from edgeseg.precision.gate import judge
+from edgeseg.precision.graph import precision_report
+from edgeseg.precision.mixed import Trial
+from edgeseg.precision.sensitivity import LayerCost, Probe, rank_layers
+from edgeseg.sidecar import GateResult, sidecar_path
+
+
+class Trials:
+    """FP32 and the pictures it is compared on; a context manager.
+
+    Args:
+        source: The FP32 network.
+        config: Limits and threads.
+        pictures: What the gate judges on.
+        shop: A folder for graphs in passing.
+        track: Shows progress.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        config: BuildConfig,
+        pictures: Split | Sequence[Path],
+        shop: Path,
+        track: Track,
+    ) -> None:
+        self.source = source
+        self.config = config
+        self.pictures = pictures
+        self.shop = shop
+        self.track = track
+        self._reference = open_engine(source.path, config.threads)
+        self._before: float | None = None
+
+    def judge(self, path: Path) -> GateResult:
+        """Ask the gate of a graph with its side-car."""
+        with open_engine(path, self.config.threads) as engine:
+            result = judge(
+                self._reference,
+                engine,
+                self.pictures,
+                limits=self.config.limits,
+                before=self._before,
+                track=self.track,
+            )
+        self._before = result.reference
+        return result
+
+    def attempt(self, recipe: Recipe, kept: tuple[str, ...]) -> Trial:
+        """Make the network with these layers kept, and ask the gate."""
+        candidate = recipe.candidate(kept)
+        share = precision_report(candidate.model).low_precision_share
+        with self._written(candidate) as path:
+            return Trial(kept, share, self.judge(path))
+
+    def probe(self, count: int) -> Probe:
+        """FP32's answers on ``count`` of the pictures."""
+        return Probe(self._reference, self.source.model, self.pictures, count)
+
+    def rank(self, recipe: Recipe, probe: Probe, *, reverse: bool = False) -> tuple[LayerCost, ...]:
+        """What each layer costs alone, the most harmful first."""
+        return rank_layers(
+            probe,
+            recipe.layers(),
+            recipe.make,
+            lambda model: self.running(recipe, model),
+            reverse=reverse,
+            track=self.track,
+        )
+
+    @contextmanager
+    def running(self, recipe: Recipe, model: ModelProto) -> Iterator[Engine]:
+        """An engine of a graph that ``recipe`` made."""
+        # What an engine must know to run it as it will.
+        options: Options = {"reduce_range": True} if recipe.reduce_range else {}
+        candidate = Candidate(model, recipe.precision, recipe.name, options)
+        with (
+            self._written(candidate) as path,
+            open_engine(path, self.config.threads) as engine,
+        ):
+            yield engine
+
+    def close(self) -> None:
+        """Close the FP32 engine."""
+        self._reference.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    @contextmanager
+    def _written(self, candidate: Candidate) -> Iterator[Path]:
+        folder = self.shop / "trial"
+        folder.mkdir(exist_ok=True)
+        path = write_candidate(candidate, self.source, folder)
+        try:
+            yield path
+        finally:
+            path.unlink()
+            sidecar_path(path).unlink()

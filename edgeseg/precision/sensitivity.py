@@ -1,0 +1,228 @@
+"""What reducing one layer alone costs: which layers lose the accuracy that the whole loses.
+
+A graph is made for each layer in which it alone is of reduced precision, and held against FP32
+on a few pictures. Mean IoU moves in steps on so few; the error of the scores in front of the
+argmax does not, and ranks the layers between which mean IoU cannot tell.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+from onnx import ModelProto, TensorProto, helper
+
+from edgeseg.console import Track, silent
+from edgeseg.data.folders import Split, load_image
+from edgeseg.engines.base import Engine
+from edgeseg.errors import UsageError
+from edgeseg.evaluation import Labelled, check_classes, read, score
+from edgeseg.ops.preprocess import preprocess
+from edgeseg.precision.calibration import spread
+from edgeseg.precision.graph import (
+    Work,
+    copy_of,
+    producers,
+    remove_unread,
+    serialize,
+    tensors,
+    typed,
+)
+
+SCORED = 4
+"""Pictures on which the error of the scores is measured: a mean over all of their pixels."""
+
+_STEP = 1e-4
+"""Losses closer than a hundredth of a point are a draw, which the scores decide."""
+
+Make = Callable[[Collection[str]], ModelProto]
+"""The names of layers to keep in FP32 → the network with all others reduced."""
+
+Run = Callable[[ModelProto], AbstractContextManager[Engine]]
+"""A network → an engine that runs it."""
+
+Metric = Literal["mean_iou", "pixel_agreement"]
+
+
+@dataclass(frozen=True)
+class LayerCost:
+    """What one layer costs; shares are fractions of 1.
+
+    Attributes:
+        layer: Name of the node.
+        loss: Mean IoU lost, or share of pixels that change, where this layer alone is reduced.
+        score_error: Root mean square error of the scores relative to their own size then,
+            each pixel's mean over the classes left out; None where the graph has no argmax.
+        macs_share: Its share of the network's multiply-accumulates.
+        loss_of_others: The same as ``loss`` where all layers but this one are reduced.
+    """
+
+    layer: str
+    loss: float
+    score_error: float | None
+    macs_share: float
+    loss_of_others: float | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The same as JSON types."""
+        return asdict(self)
+
+
+class Probe:
+    """A few pictures with FP32's answers, to hold graphs of reduced precision against.
+
+    Args:
+        reference: The FP32 engine; not used after this.
+        model: Its graph.
+        pictures: A labelled split, or paths of pictures.
+        count: How many of them are taken, spread over all.
+
+    Raises:
+        UsageError: There is no picture.
+        DatasetError: A picture or mask cannot be read.
+    """
+
+    def __init__(
+        self, reference: Engine, model: ModelProto, pictures: Split | Sequence[Path], count: int
+    ) -> None:
+        if not len(pictures):
+            raise UsageError("sensitivity needs at least one picture")
+        self.metric: Metric = "mean_iou" if isinstance(pictures, Split) else "pixel_agreement"
+        self._labelled = _few(reference, pictures, count)
+        self._spec = reference.card.input
+        if self.metric == "pixel_agreement":
+            # Truth is what FP32 says, at the network's own size.
+            self._labelled = [(i, self._labels(reference, i)) for i, _ in self._labelled]
+        self.images = len(self._labelled)
+        self.reference = self._value(reference)
+        self._scores = [] if argmax_input(model) is None else self._scores_of(model)
+
+    def value(self, engine: Engine) -> float:
+        """Mean IoU, or the share of pixels labelled as by FP32, of one engine."""
+        return self._value(engine)
+
+    def loss(self, engine: Engine) -> float:
+        """What ``engine`` loses against FP32; a mean IoU that is no number loses all."""
+        lost = self.reference - self._value(engine)
+        return lost if np.isfinite(lost) else self.reference
+
+    def score_error(self, model: ModelProto) -> float | None:
+        """See :class:`LayerCost`."""
+        if not self._scores:
+            return None
+        error = size = 0.0
+        for true, found in zip(self._scores, self._scores_of(model), strict=True):
+            error += float(np.square(true - found, dtype=np.float64).sum())
+            size += float(np.square(true, dtype=np.float64).sum())
+        return float(np.sqrt(error / size)) if size and np.isfinite(error) else float(error > 0)
+
+    def _value(self, engine: Engine) -> float:
+        if self.metric == "mean_iou":
+            return score(engine, self._labelled).mean_iou
+        equal = [np.mean(truth == self._labels(engine, i)) for i, truth in self._labelled]
+        return float(np.mean(equal))
+
+    def _labels(self, engine: Engine, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        labels: NDArray[np.uint8] = engine.infer(preprocess(image, self._spec)[np.newaxis])[0]
+        return labels.copy()
+
+    def _scores_of(self, model: ModelProto) -> list[NDArray[np.float32]]:
+        session = _scoring(model)
+        name = session.get_inputs()[0].name
+        found = []
+        for image, _ in self._labelled[:SCORED]:
+            (scores,) = session.run(None, {name: preprocess(image, self._spec)[np.newaxis]})
+            scores = scores.astype(np.float32)
+            # What all classes gain alike moves no argmax.
+            found.append(scores - scores.mean(axis=1, keepdims=True))
+        return found
+
+
+def rank_layers(
+    probe: Probe,
+    layers: Sequence[Work],
+    make: Make,
+    run: Run,
+    *,
+    reverse: bool = False,
+    track: Track = silent,
+) -> tuple[LayerCost, ...]:
+    """Measure each layer, the most harmful first; ties stay in the order of the graph.
+
+    Args:
+        probe: Pictures with FP32's answers.
+        layers: The layers that are reduced when all are, with their work.
+        make: Makes the graphs.
+        run: Opens them.
+        reverse: Measure as well what is lost where all but one are reduced.
+        track: Shows progress, a step a layer.
+
+    Raises:
+        InferenceError: An engine failed.
+    """
+    names = [layer.node for layer in layers]
+    total = sum(layer.macs for layer in layers) or 1
+    costs = []
+    for layer in track(layers, "layers alone", len(layers)):
+        model = make([name for name in names if name != layer.node])
+        with run(model) as engine:
+            loss = probe.loss(engine)
+        error = probe.score_error(model)
+        costs.append(LayerCost(layer.node, loss, error, layer.macs / total))
+    if reverse:
+        for place, layer in enumerate(track(layers, "all but one", len(layers))):
+            if len(layers) > 1:
+                with run(make([layer.node])) as engine:
+                    costs[place] = replace(costs[place], loss_of_others=probe.loss(engine))
+    return tuple(sorted(costs, key=_harm, reverse=True))
+
+
+def argmax_input(model: ModelProto) -> str | None:
+    """The scores of which the graph's labels are the argmax; None where there is no argmax."""
+    made_by = producers(model)
+    name = model.graph.output[0].name
+    while name in made_by:
+        node = made_by[name]
+        if node.op_type == "ArgMax":
+            return str(node.input[0])
+        if node.op_type not in {"Cast", "Identity", "Squeeze"}:
+            return None
+        name = node.input[0]
+    return None
+
+
+def _harm(cost: LayerCost) -> tuple[float, float]:
+    return round(cost.loss / _STEP), cost.score_error or 0.0
+
+
+def _few(reference: Engine, pictures: Split | Sequence[Path], count: int) -> list[Labelled]:
+    chosen = spread(len(pictures), count, seed=0)
+    if isinstance(pictures, Split):
+        check_classes(reference, pictures)
+        return [read(pictures.samples[index], reference) for index in chosen]
+    empty = np.zeros((0, 0), np.uint8)
+    return [(load_image(pictures[index]), empty) for index in chosen]
+
+
+def _scoring(model: ModelProto) -> Any:
+    """A session of the graph up to its scores."""
+    name = argmax_input(model)
+    assert name is not None  # Reduced precision takes no argmax away.
+    kind = tensors(typed(model, "the network"))[name].dtype
+    cut = copy_of(model)
+    del cut.graph.output[:]
+    cut.graph.output.append(
+        helper.make_tensor_value_info(name, kind or TensorProto.FLOAT, shape=None)
+    )
+    remove_unread(cut)
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    # Exact products on any CPU, 7-bit weights or not.
+    options.add_session_config_entry("session.x64quantprecision", "1")
+    return onnxruntime.InferenceSession(serialize(cut), options, providers=["CPUExecutionProvider"])
