@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from pydantic import ValidationError
 
 from edgeseg.card import ClassMap, InputSpec, ModelCard
 from edgeseg.data.folders import list_images, read_split
@@ -78,19 +79,18 @@ def test_unlabelled_pictures_are_judged_by_agreement(small_data: Path) -> None:
     assert judge(Threshold(), Threshold(8), pictures, limits=loose, judged_on="here").passed
 
 
-def test_no_number_passes_no_gate() -> None:
-    result = GateResult(
-        metric="mean_iou",
-        reference=0.8,
-        value=float("nan"),
-        drop=float("nan"),
-        limit=1,
-        passed=False,
-        images=1,
-        judged_on="threshold",
-    )
-    with pytest.raises(AccuracyGateError):
-        enforce(result, Path("model.int8.onnx"))
+def test_what_is_no_number_is_no_result() -> None:
+    with pytest.raises(ValidationError, match="finite"):
+        GateResult(
+            metric="mean_iou",
+            reference=0.8,
+            value=float("nan"),
+            drop=float("nan"),
+            limit=1,
+            passed=True,
+            images=1,
+            judged_on="threshold",
+        )
 
 
 def test_a_gate_without_pictures_is_refused() -> None:
