@@ -72,7 +72,9 @@ def calibrate(
     ],
     network: Network = None,
     count: Annotated[int, typer.Option(min=1, help="Pictures to take.")] = 64,
-    method: Annotated[str, typer.Option(help="minmax or percentile.")] = "minmax",
+    method: Annotated[
+        str, typer.Option(help="minmax, percentile, entropy or mse: how ranges are cut.")
+    ] = "minmax",
     out: Annotated[
         Path | None, typer.Option(help="Manifest; default calib/RUN/manifest.json.")
     ] = None,
@@ -80,14 +82,14 @@ def calibrate(
     as_json: Json = False,
 ) -> None:
     """Pick calibration pictures and measure the range of every tensor, for INT8."""
-    from edgeseg.loading import load
     from edgeseg.precision.calibration import collect
-    from edgeseg.precision.ranges import measure_ranges
+    from edgeseg.precision.ranges import check_measurable, measure_ranges
+    from edgeseg.precision.thresholds import METHODS
     from edgeseg.runs import RANGES, network_of
 
-    chosen = one_of("--method", method, ("minmax", "percentile"))
+    chosen = one_of("--method", method, METHODS)
     path = network_of(network)
-    load(path).close()  # a bad network is refused before frames are taken for it
+    check_measurable(path)  # a bad network is refused before frames are taken for it
     manifest = out or Path("calib") / path.absolute().parent.name / "manifest.json"
     pictures = collect(source, manifest, count=count, seed=seed, track=progress_bar)
     ranges = measure_ranges(path, manifest, method=chosen, track=progress_bar)

@@ -36,10 +36,13 @@ def load_model(path: Path, *, any_order: bool = False) -> ModelProto:
     """
     require_file(path)
     try:
+        if not any_order:
+            # By its path: a model in memory would be serialised and parsed for it, twice its size.
+            onnx.checker.check_model(str(path))
         model = onnx.load(path)
         if any_order:
             sort_nodes(model)
-        onnx.checker.check_model(model)
+            onnx.checker.check_model(model)
     except (DecodeError, onnx.checker.ValidationError, OSError, ValueError) as error:
         reason = str(error).strip().splitlines()
         raise CorruptArtifact(

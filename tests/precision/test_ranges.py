@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import itertools
 import shutil
+import weakref
 from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 import onnx
@@ -10,7 +13,7 @@ import pytest
 from onnx import ModelProto, numpy_helper
 from onnxruntime.quantization.calibrate import CalibrationDataReader, MinMaxCalibrater
 
-from edgeseg.card import ModelCard
+from edgeseg.card import InputSpec, ModelCard
 from edgeseg.data.folders import load_image
 from edgeseg.errors import MismatchedArtifact, NonFiniteOutput, UsageError
 from edgeseg.ops.preprocess import preprocess
@@ -18,14 +21,17 @@ from edgeseg.precision import ranges as ranges_module
 from edgeseg.precision.calibration import collect, load_set
 from edgeseg.precision.fp16 import to_fp16
 from edgeseg.precision.graph import copy_of, derived_card, tensors, typed, write_card
+from edgeseg.precision.histograms import Histogram
+from edgeseg.precision.probing import run
 from edgeseg.precision.ranges import (
     Ranges,
     activations,
-    central_range,
+    check_measurable,
     check_ranges,
-    histogram,
+    measure_methods,
     measure_ranges,
 )
+from edgeseg.precision.thresholds import METHODS, Method, bounds
 
 
 def input_tensors(manifest: Path, card: ModelCard) -> list[np.ndarray]:
@@ -73,43 +79,92 @@ def test_minmax_is_what_onnxruntime_measures(
         assert (low, high) == pytest.approx(theirs, rel=1e-5, abs=1e-6), name
 
 
-def test_percentile_cuts_the_share_it_says(
+@pytest.fixture
+def histograms(model: ModelProto, card: ModelCard, manifest: Path) -> dict[str, Histogram]:
+    """Made of all values at once, by ONNX Runtime on the graph as it is."""
+    made = {}
+    for name, values in all_values(model, input_tensors(manifest, card)).items():
+        made[name] = Histogram()
+        made[name].add(values)
+    return made
+
+
+@pytest.mark.parametrize("elements", [ranges_module.GROUP_ELEMENTS, 40_000])
+def test_every_method_in_one_pass(
     network: Path,
     manifest: Path,
-    model: ModelProto,
-    card: ModelCard,
-    ranges: Ranges,
+    histograms: dict[str, Histogram],
+    elements: int,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    # Several groups, as a large network has them.
-    monkeypatch.setattr(ranges_module, "_GROUP_ELEMENTS", 40_000)
-    # 99.999 % of a few thousand values are all of them.
-    monkeypatch.setattr(ranges_module, "PERCENTILE", 99.5)
-    found = measure_ranges(network, manifest, method="percentile")
-    values = all_values(model, input_tensors(manifest, card))
-    cut = (100 - ranges_module.PERCENTILE) / 2
-    narrower = 0
-    for name, (low, high) in found.ranges.items():
-        whole = ranges.ranges[name]
-        step = (whole[1] - whole[0]) / 4096
-        expected = np.percentile(values[name], [cut, 100 - cut], method="inverted_cdf")
-        assert (low, high) == pytest.approx(tuple(expected), abs=1.01 * step), name
-        narrower += (low, high) != pytest.approx(whole, rel=1e-6)
-    assert narrower, "percentile and minmax must differ somewhere"
+    # Few elements: several groups, as a large network has them.
+    monkeypatch.setattr(ranges_module, "GROUP_ELEMENTS", elements)
+    runs: list[int] = []
+    monkeypatch.setattr(ranges_module, "run", lambda *a: runs.append(1) or run(*a))
+    found = measure_methods(network, manifest, METHODS)
+    groups = 1 if elements > 40_000 else 4
+    assert len(runs) == groups * 4, "one run a group and picture, whatever the methods"
+    for method, ranges in found.items():
+        assert ranges.method == method
+        for name, histogram in histograms.items():
+            expected = bounds(method, histogram)
+            tolerance = (1e-5 if method == "minmax" else 0.05) * (histogram.high - histogram.low)
+            assert ranges.ranges[name] == pytest.approx(expected, abs=tolerance), (method, name)
+    alone = measure_ranges(network, manifest, method="mse")
+    assert alone.ranges == found["mse"].ranges
 
 
-def test_histogram_counts_both_ends() -> None:
-    values = np.array([[-1, 0, 0.5, 3, 3]], np.float32)
-    counts = histogram(values, -1, 3)
-    assert counts.sum() == 5
-    assert (counts[0], counts[-1]) == (1, 2)
-    assert histogram(np.zeros((2, 2), np.float32), 0, 0).sum() == 4
+def test_methods_really_differ(network: Path, manifest: Path) -> None:
+    """ONNX Runtime's entropy with its default of 128 bins is exactly minmax."""
+    methods: tuple[Method, ...] = ("minmax", "entropy", "mse")  # Too few values for percentile.
+    found = measure_methods(network, manifest, methods)
+    for one, other in itertools.combinations(methods, 2):
+        assert found[one].ranges["refine_relu"] != found[other].ranges["refine_relu"], (one, other)
 
 
-def test_central_range_by_hand() -> None:
-    counts = np.array([1, 0, 98, 0, 1])
-    assert central_range(counts, 0.0, 5.0, percentile=98) == (2.0, 3.0)
-    assert central_range(counts, 0.0, 5.0, percentile=99.9) == (0.0, 5.0)
+@pytest.mark.parametrize("method", ["minmax", "entropy"])
+def test_memory_does_not_grow_with_the_pictures(
+    method: Method, network: Path, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    most = [activations_alive(method, network, pictures, tmp_path, n) for n in (2, 6)]
+    assert most[0] == most[1]
+
+    # What keeps outputs is found out.
+    class Hoard(Histogram):
+        hoard: ClassVar[list[np.ndarray]] = []
+
+        def add(self, values: np.ndarray) -> bool:
+            self.hoard.append(values)
+            return super().add(values)
+
+    monkeypatch.setattr(ranges_module, "Histogram", Hoard)
+    monkeypatch.setattr(ranges_module, "Extremes", Hoard)
+    most = [activations_alive(method, network, pictures, tmp_path, n) for n in (2, 6)]
+    assert most[0] < most[1]
+
+
+def activations_alive(
+    method: Method, network: Path, pictures: Path, folder: Path, count: int
+) -> int:
+    """The most tensors that are held at once while ``count`` pictures are measured."""
+    manifest = folder / f"{count}.json"
+    collect(pictures, manifest, count=count)
+    alive: set[int] = set()
+    most = 0
+
+    def counting(session: Any, tensor: np.ndarray) -> list[np.ndarray]:
+        nonlocal most
+        outputs = run(session, tensor)
+        for output in outputs:
+            alive.add(id(output))
+            weakref.finalize(output, alive.discard, id(output))
+        most = max(most, len(alive))
+        return outputs
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ranges_module, "run", counting)
+        measure_ranges(network, manifest, method=method)
+    return most
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
@@ -133,6 +188,18 @@ def test_reduced_networks_are_refused(
     onnx.save(half, tmp_path / "model.fp16.onnx")
     with pytest.raises(UsageError, match="measured on the FP32 one"):
         measure_ranges(tmp_path / "model.fp16.onnx", manifest)
+    with pytest.raises(UsageError, match="measured on the FP32 one"):
+        check_measurable(tmp_path / "model.fp16.onnx")
+
+
+def test_a_network_of_another_size_than_its_card_is_refused(
+    model: ModelProto, card: ModelCard, network: Path
+) -> None:
+    check_measurable(network)
+    write_card(model, card.model_copy(update={"input": InputSpec(height=64, width=48)}))
+    onnx.save(model, network)
+    with pytest.raises(MismatchedArtifact, match=r"its card says input \(N, 3, 64, 48\)"):
+        check_measurable(network)
 
 
 def test_ranges_of_another_network_are_refused(
