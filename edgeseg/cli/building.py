@@ -71,7 +71,10 @@ def calibrate(
         str, typer.Option("--from", help="Folder, glob, video, URL or camera:N of real pictures.")
     ],
     network: Network = None,
-    count: Annotated[int, typer.Option(min=1, help="Pictures to take.")] = 64,
+    count: Annotated[int, typer.Option(min=1, help="Pictures to take.")] = 128,
+    select: Annotated[
+        str, typer.Option(help="k-centre, random, first or spread: how pictures are chosen.")
+    ] = "k-centre",
     method: Annotated[
         str, typer.Option(help="minmax, percentile, entropy or mse: how ranges are cut.")
     ] = "minmax",
@@ -82,16 +85,18 @@ def calibrate(
     as_json: Json = False,
 ) -> None:
     """Pick calibration pictures and measure the range of every tensor, for INT8."""
-    from edgeseg.precision.calibration import collect
+    from edgeseg.precision.calibration import collect, sheet_path
     from edgeseg.precision.ranges import check_measurable, measure_ranges
+    from edgeseg.precision.selection import SELECTS
     from edgeseg.precision.thresholds import METHODS
     from edgeseg.runs import RANGES, network_of
 
     chosen = one_of("--method", method, METHODS)
+    how = one_of("--select", select, SELECTS)
     path = network_of(network)
     check_measurable(path)  # a bad network is refused before frames are taken for it
     manifest = out or Path("calib") / path.absolute().parent.name / "manifest.json"
-    pictures = collect(source, manifest, count=count, seed=seed, track=progress_bar)
+    pictures = collect(source, manifest, count=count, select=how, seed=seed, track=progress_bar)
     ranges = measure_ranges(path, manifest, method=chosen, track=progress_bar)
     target = path.with_name(RANGES)
     ranges.save(target)
@@ -99,6 +104,10 @@ def calibrate(
         as_json,
         {
             "manifest": str(manifest),
+            "sheet": str(sheet_path(manifest)),
+            "select": select,
+            "candidates": pictures.selection.candidates,
+            "left_out": pictures.selection.left_out,
             "pictures": len(pictures.files),
             "set_sha256": pictures.set_sha256,
             "ranges": str(target),

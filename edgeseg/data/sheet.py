@@ -1,4 +1,4 @@
-"""A contact sheet: pictures of each split beside themselves with their labels laid over."""
+"""Contact sheets: pictures beside themselves with their labels laid over, or pictures alone."""
 
 from __future__ import annotations
 
@@ -26,6 +26,8 @@ PER_SPLIT = 24
 _COLUMNS = 4
 _HEIGHT, _WIDTH = 150, 200
 _GAP, _TEXT = 8, 18
+_THUMBNAILS = 8
+_QUALITY = 85
 _BACK, _INK, _BAD = (32, 32, 32), (230, 230, 230), (60, 60, 220)
 
 
@@ -73,6 +75,41 @@ def draw_sheet(
     return np.concatenate(strips)
 
 
+def thumbnail(image: NDArray[np.uint8]) -> bytes:
+    """A small JPEG for :func:`save_thumbnails`; ``image`` is uint8 (H, W, 3) BGR."""
+    box = np.full((_HEIGHT, _WIDTH, 3), _BACK, np.uint8)
+    _place(box, image)
+    return cv2.imencode(".jpg", box, [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])[1].tobytes()
+
+
+def save_thumbnails(path: Path, sections: Mapping[str, Sequence[tuple[str, bytes]]]) -> None:
+    """Draw sections of pictures without labels into a PNG.
+
+    Args:
+        path: The PNG.
+        sections: Title → caption and :func:`thumbnail` of each picture.
+
+    Raises:
+        UsageError: ``path`` is no PNG or cannot be written.
+    """
+    check_suffix(path)
+    width = _THUMBNAILS * (_WIDTH + _GAP) + _GAP
+    strips = []
+    for title, pictures in sections.items():
+        strips.append(_line(title, width, scale=0.6))
+        cells = [_captioned(*picture) for picture in pictures]
+        rows = range(0, len(cells), _THUMBNAILS)
+        strips += [_row(cells[at : at + _THUMBNAILS], width) for at in rows]
+    write_atomic(path, cv2.imencode(".png", np.concatenate(strips))[1].tobytes())
+
+
+def _captioned(caption: str, jpeg: bytes) -> NDArray[np.uint8]:
+    cell = np.full((_HEIGHT + _TEXT, _WIDTH, 3), _BACK, np.uint8)
+    cell[:_HEIGHT] = np.asarray(cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR))
+    _write(cell, caption, (2, _HEIGHT + 13), _INK)
+    return cell
+
+
 def _spread(samples: Sequence[Sample]) -> list[Sample]:
     places = np.linspace(0, len(samples) - 1, min(PER_SPLIT, len(samples)))
     return [samples[int(place)] for place in places.round()]
@@ -117,7 +154,7 @@ def _place(box: NDArray[np.uint8], image: NDArray[np.uint8]) -> None:
 def _row(cells: Sequence[NDArray[np.uint8]], width: int) -> NDArray[np.uint8]:
     row = np.full((cells[0].shape[0] + _GAP, width, 3), _BACK, np.uint8)
     for number, cell in enumerate(cells):
-        left = _GAP + number * (2 * _WIDTH + _GAP)
+        left = _GAP + number * (cell.shape[1] + _GAP)
         row[: cell.shape[0], left : left + cell.shape[1]] = cell
     return row
 

@@ -1,53 +1,94 @@
 """Calibration sets: which pictures the INT8 ranges are measured on.
 
-A set is a manifest, ``calib/NAME.json``: the files by path and hash, where they came from
-and how they were picked. Frames of a video or a camera are saved as PNG in ``calib/NAME/``.
+A set is a manifest, ``calib/NAME.json``: the files by path and hash, where they came from, how
+they were picked and what was left out. A contact sheet, ``calib/NAME.png``, shows both. Frames
+of a video or a camera are saved as PNG in ``calib/NAME/``.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-import itertools
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Annotated, Literal
 
-import cv2
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field, model_validator
 from typing_extensions import Self
 
-from edgeseg.artifacts import sha256_file, write_atomic
+from edgeseg.artifacts import sha256_file
 from edgeseg.card import Sha256
 from edgeseg.console import Track, silent
-from edgeseg.data.folders import list_images, load_image
+from edgeseg.data.sheet import save_thumbnails
 from edgeseg.documents import Document, load
 from edgeseg.errors import MismatchedArtifact, SourceError, UsageError
-from edgeseg.stream.capture import open_frames
-from edgeseg.stream.source import SourceSpec, parse_source
+from edgeseg.precision.candidates import open_pool
+from edgeseg.precision.selection import (
+    REASONS,
+    Candidate,
+    Reason,
+    Select,
+    choose,
+    describe,
+    sort_out,
+)
+from edgeseg.precision.shares import class_shares
+from edgeseg.stream.source import parse_source
+from edgeseg.workshop import workshop
 
 logger = logging.getLogger(__name__)
 
-LIVE_STRIDE = 10
-"""Of a live source every tenth frame is taken: neighbours say nothing new of the ranges."""
+SHOWN_LEFT_OUT = 8
+"""Pictures of each reason for leaving out that the contact sheet shows."""
+
+Grey = Annotated[float, Field(ge=0, le=255)]
+Count = Annotated[int, Field(ge=0)]
 
 
 class CalibrationFile(Document):
-    """One picture: its path, relative to the manifest where it lies below it, and its hash."""
+    """One picture: its path, relative to the manifest where it lies below it, and its hash.
+
+    ``brightness`` is its mean grey level, 0 to 255.
+    """
 
     path: Annotated[str, Field(min_length=1)]
     sha256: Sha256
+    brightness: Grey
+
+
+class Selection(Document):
+    """How the pictures were picked: out of so many candidates, those left out by reason."""
+
+    select: Select
+    wanted: Annotated[int, Field(ge=1)]
+    candidates: Annotated[int, Field(ge=1)]
+    left_out: dict[Reason, Count]
+
+
+class Brightness(Document):
+    """Mean grey levels of a set's pictures: their own mean, the darkest, the brightest."""
+
+    mean: Grey
+    lowest: Grey
+    highest: Grey
 
 
 class CalibrationSet(Document):
-    """The pictures that INT8 ranges are measured on; ``set_sha256`` is over their hashes."""
+    """The pictures that INT8 ranges are measured on; ``set_sha256`` is over their hashes.
 
-    schema_version: Literal[1] = 1
+    ``class_shares`` is the share of the labelled pixels that each class has, None where the
+    pictures have no labels beside them.
+    """
+
+    schema_version: Literal[2] = 2
     source: str
     seed: int
+    selection: Selection
+    brightness: Brightness
+    class_shares: dict[str, Annotated[float, Field(ge=0, le=1)]] | None = None
     files: Annotated[tuple[CalibrationFile, ...], Field(min_length=1)]
     set_sha256: Sha256
     created: datetime = Field(default_factory=lambda: datetime.now(timezone.utc))
@@ -64,56 +105,69 @@ def set_hash(files: Iterable[CalibrationFile]) -> str:
     return hashlib.sha256("\n".join(file.sha256 for file in files).encode()).hexdigest()
 
 
-def collect(
-    source: str | Path, out: Path, *, count: int = 64, seed: int = 0, track: Track = silent
-) -> CalibrationSet:
-    """Pick ``count`` pictures spread over a source and write their manifest.
+def sheet_path(manifest: Path) -> Path:
+    """The contact sheet of a set."""
+    return manifest.with_suffix(".png")
 
-    The source is cut into ``count`` equal parts and one picture is drawn from each, so that
-    neither a sorted folder nor a slow video is represented by its beginning.
+
+def collect(
+    source: str | Path,
+    out: Path,
+    *,
+    count: int = 128,
+    select: Select = "k-centre",
+    seed: int = 0,
+    track: Track = silent,
+) -> CalibrationSet:
+    """Pick pictures that stand for a source, and write their manifest and contact sheet.
+
+    Candidates are spread over the source, a few for each picture wanted. Those of one
+    brightness, blurred, or nearly the same as another are left out; of the rest
+    :func:`edgeseg.precision.selection.choose` takes ``count``, or all where there are fewer.
 
     Args:
         source: Picture folder, glob, picture, video file, ``camera:N`` or stream URL.
         out: The manifest to write, e.g. ``calib/NAME.json``.
-        count: Pictures wanted; all are taken where there are fewer.
-        seed: Of the draw.
+        count: Pictures wanted.
+        select: ``k-centre``, ``random``, ``first`` or ``spread``.
+        seed: Of the draws.
+        track: Shows progress, a step a candidate.
 
     Raises:
-        UsageError: ``count`` is below 1, or the source holds no picture.
+        UsageError: ``count`` is below 1, ``out`` is no ``.json``, or the source holds no picture.
         DatasetError: A picture cannot be read.
-        SourceError: The video, camera or stream cannot be opened or gives no frame.
+        SourceError: The video, camera or stream cannot be opened, gives no frame, or no frame
+            that is of use.
     """
     if count < 1:
         raise UsageError(f"a calibration set holds at least 1 picture, not {count}")
+    if out.suffix != ".json":
+        raise UsageError(f"{out}: a manifest is written as .json, not {out.suffix!r}")
     spec = parse_source(source)
-    if spec.kind == "pictures":
-        paths = list_images(Path(spec.target))
-        picked = [paths[index] for index in spread(len(paths), count, seed)]
-        for path in track(picked, "reading pictures"):
-            load_image(path)  # An unreadable one is refused now, not at the hundredth range.
-    else:
-        picked = list(_save_frames(spec, out.parent / out.stem, count, seed, track))
-    if len(picked) < count:
-        logger.warning("%d pictures wanted, %s has %d", count, spec.label, len(picked))
-    files = tuple(
-        CalibrationFile(path=_portable(path, out.parent), sha256=sha256_file(path))
-        for path in picked
-    )
-    made = CalibrationSet(source=spec.label, seed=seed, files=files, set_sha256=set_hash(files))
+    with contextlib.ExitStack() as stack:
+        saved = spec.kind != "pictures"
+        shop = stack.enter_context(workshop(out.parent)) if saved else out.parent
+        pool = open_pool(spec, shop, count, select, seed)
+        seen = [describe(*each) for each in track(pool, "looking at pictures", len(pool))]
+        left_out = sort_out(seen)
+        good = [number for number in range(len(seen)) if number not in left_out]
+        selection = Selection(
+            select=select,
+            wanted=count,
+            candidates=max(1, len(seen)),
+            left_out={reason: list(left_out.values()).count(reason) for reason in REASONS},
+        )
+        _say(selection, len(good), spec.label)
+        embeddings = np.stack([seen[number].embedding for number in good])
+        chosen = [good[place] for place in choose(select, embeddings, count, seed)]
+        paths = pool.keep(chosen)
+        if saved:
+            paths = _install(paths, out.parent / out.stem)
+    pictures = [seen[number] for number in chosen]
+    made = _document(spec.label, seed, selection, _listed(paths, pictures, out.parent), paths)
+    save_thumbnails(sheet_path(out), _sections(made, pictures, seen, left_out))
     made.save(out)
     return made
-
-
-def spread(total: int, count: int, seed: int) -> list[int]:
-    """``count`` of ``total`` indices, ascending: one at random from each of ``count`` equal parts.
-
-    All indices where ``total`` <= ``count``.
-    """
-    if total <= count:
-        return list(range(total))
-    edges = np.linspace(0, total, count + 1).astype(int)
-    random = np.random.default_rng(seed)
-    return [int(random.integers(low, high)) for low, high in itertools.pairwise(edges)]
 
 
 def load_set(manifest: Path) -> tuple[CalibrationSet, list[Path]]:
@@ -125,9 +179,13 @@ def load_set(manifest: Path) -> tuple[CalibrationSet, list[Path]]:
     Raises:
         UsageError: There is no such manifest.
         CorruptArtifact: It is no manifest.
-        MismatchedArtifact: A picture is gone or has changed.
+        MismatchedArtifact: It is one of another edgeseg, or a picture is gone or has changed.
     """
-    made = load(CalibrationSet, manifest)
+    try:
+        made = load(CalibrationSet, manifest)
+    except MismatchedArtifact as error:
+        mend = f"collect the set again: `edgeseg calibrate --from DIR --out {manifest}`"
+        raise MismatchedArtifact(error.message, mend=mend) from error
     paths = []
     for file in made.files:
         path = manifest.parent / file.path
@@ -148,35 +206,91 @@ def _again(made: CalibrationSet, manifest: Path) -> str:
     return f"collect the set again: `edgeseg calibrate --from {made.source} --out {manifest}`"
 
 
+def _say(selection: Selection, good: int, label: str) -> None:
+    """What was left out, and whether enough remains."""
+    why = ", ".join(f"{count} {reason}" for reason, count in selection.left_out.items() if count)
+    if why:
+        logger.info("of %d pictures of %s are left out: %s", selection.candidates, label, why)
+    if not good:
+        raise SourceError(
+            f"{label}: none of {selection.candidates} pictures is of use ({why or 'none came'})",
+            mend="look whether the lens is covered, or name another source",
+        )
+    if good < selection.wanted:
+        logger.warning(
+            "%d pictures wanted, %s has %d that are of use%s",
+            selection.wanted,
+            label,
+            good,
+            f" (left out: {why})" if why else "",
+        )
+
+
+def _install(saved: Sequence[Path], folder: Path) -> list[Path]:
+    folder.mkdir(parents=True, exist_ok=True)
+    return [path.replace(folder / path.name) for path in saved]
+
+
+def _listed(
+    paths: Sequence[Path], pictures: Sequence[Candidate], base: Path
+) -> tuple[CalibrationFile, ...]:
+    return tuple(
+        CalibrationFile(
+            path=_portable(path, base),
+            sha256=sha256_file(path),
+            brightness=round(picture.brightness, 2),
+        )
+        for path, picture in zip(paths, pictures, strict=True)
+    )
+
+
+def _document(
+    source: str,
+    seed: int,
+    selection: Selection,
+    files: tuple[CalibrationFile, ...],
+    paths: Sequence[Path],
+) -> CalibrationSet:
+    levels = [file.brightness for file in files]
+    return CalibrationSet(
+        source=source,
+        seed=seed,
+        selection=selection,
+        brightness=Brightness(
+            mean=round(float(np.mean(levels)), 2), lowest=min(levels), highest=max(levels)
+        ),
+        class_shares=class_shares(paths),
+        files=files,
+        set_sha256=set_hash(files),
+    )
+
+
+def _sections(
+    made: CalibrationSet,
+    pictures: Sequence[Candidate],
+    seen: Sequence[Candidate],
+    left_out: Mapping[int, Reason],
+) -> dict[str, list[tuple[str, bytes]]]:
+    """Titles and thumbnails of the contact sheet: those taken, and some left out by reason."""
+    chosen = made.selection
+    title = (
+        f"{len(pictures)} of {chosen.candidates} pictures of {made.source}, {chosen.select}, "
+        f"brightness {made.brightness.lowest:.0f} to {made.brightness.highest:.0f}"
+    )
+    sections = {title: [_captioned(picture) for picture in pictures]}
+    for reason in REASONS:
+        those = [seen[number] for number, why in left_out.items() if why == reason]
+        if those:
+            shown = those[:SHOWN_LEFT_OUT]
+            more = f", {len(shown)} of them" if len(shown) < len(those) else ""
+            sections[f"left out, {reason}: {len(those)}{more}"] = list(map(_captioned, shown))
+    return sections
+
+
+def _captioned(picture: Candidate) -> tuple[str, bytes]:
+    return f"{picture.name[-18:]}  {picture.brightness:.0f}", picture.thumbnail
+
+
 def _portable(path: Path, base: Path) -> str:
     path, base = path.resolve(), base.resolve()
     return path.relative_to(base).as_posix() if path.is_relative_to(base) else str(path)
-
-
-def _save_frames(
-    spec: SourceSpec, folder: Path, count: int, seed: int, track: Track
-) -> Iterator[Path]:
-    frames = open_frames(spec)
-    try:
-        if frames.declared and not spec.live:
-            wanted = spread(frames.declared, count, seed)
-        else:
-            wanted = list(range(0, count * LIVE_STRIDE, LIVE_STRIDE))
-        place = 0
-        for index in track(wanted, "taking frames", len(wanted)):
-            frame = frames.read()
-            while frame is not None and place < index:
-                frame, place = frames.read(), place + 1
-            if frame is None:
-                break
-            place += 1
-            yield _save_png(folder / f"{index:06d}.png", frame)
-        if not place:
-            raise SourceError(f"{spec.label} was opened but gave no frame")
-    finally:
-        frames.close()
-
-
-def _save_png(path: Path, frame: NDArray[np.uint8]) -> Path:
-    write_atomic(path, cv2.imencode(".png", frame)[1].tobytes())
-    return path

@@ -96,7 +96,7 @@ def run(session: Any, tensor: NDArray[np.float32]) -> list[NDArray[np.float32]]:
 
 
 def _is_large(weight: TensorProto) -> bool:
-    return weight.HasField("raw_data") and math.prod(weight.dims) >= LARGE
+    return bool(weight.HasField("raw_data")) and math.prod(weight.dims) >= LARGE
 
 
 def _without_large(model: ModelProto, path: Path) -> ModelProto:

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import json
+import shutil
+import weakref
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -8,6 +11,7 @@ import numpy as np
 import pytest
 
 from edgeseg.artifacts import sha256_file
+from edgeseg.data.folders import load_image
 from edgeseg.errors import (
     CorruptArtifact,
     DatasetError,
@@ -16,33 +20,27 @@ from edgeseg.errors import (
     SourceError,
     UsageError,
 )
-from edgeseg.precision.calibration import collect, load_set, spread
+from edgeseg.precision import calibration, candidates
+from edgeseg.precision.calibration import CalibrationSet, collect, load_set, sheet_path
+from edgeseg.precision.selection import SELECTS, Candidate, describe
+
+Scene = Callable[[int], np.ndarray]
 
 
 @pytest.fixture
-def video(tmp_path: Path) -> Path:
-    """Forty frames; frame n has the grey level 5n."""
+def video(scene: Scene, tmp_path: Path) -> Path:
+    """Forty frames; the 8th and every 8th after it is black, frame 5 is blurred, 7 is 6 again."""
+    frames = [scene(number) for number in range(40)]
+    frames[8::8] = [np.zeros_like(frames[0])] * 4
+    frames[5] = cv2.GaussianBlur(frames[5], (0, 0), 3)
+    frames[7] = frames[6]
     path = tmp_path / "clip.avi"
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 10, (64, 48))
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 10, (128, 96))
     assert writer.isOpened()
-    for index in range(40):
-        writer.write(np.full((48, 64, 3), 5 * index, np.uint8))
+    for frame in frames:
+        writer.write(frame)
     writer.release()
     return path
-
-
-@pytest.mark.parametrize(("total", "count"), [(100, 10), (17, 16), (1000, 64)])
-def test_spread_draws_one_from_each_part(total: int, count: int) -> None:
-    chosen = spread(total, count, seed=5)
-    assert len(chosen) == count
-    for part, index in enumerate(chosen):
-        assert part * total // count <= index < -(-(part + 1) * total // count)
-    assert chosen == spread(total, count, seed=5)
-    assert spread(1000, 64, seed=1) != spread(1000, 64, seed=2)
-
-
-def test_spread_takes_all_of_too_few() -> None:
-    assert spread(3, 8, seed=0) == [0, 1, 2]
 
 
 def test_pictures_are_listed_with_their_hashes(pictures: Path, tmp_path: Path) -> None:
@@ -71,25 +69,211 @@ def test_the_set_hash_is_over_contents_not_paths(pictures: Path, tmp_path: Path)
     assert third.set_sha256 != first.set_sha256
 
 
-def test_frames_of_a_video_are_spread_over_it(video: Path, tmp_path: Path) -> None:
-    made = collect(video, tmp_path / "calib" / "clip.json", count=8, seed=3)
-    assert len(made.files) == 8
-    for file, wanted in zip(made.files, spread(40, 8, seed=3), strict=True):
-        assert file.path == f"clip/{wanted:06d}.png"
+def test_frames_of_a_video_are_those_at_their_places(
+    video: Path, scene: Scene, tmp_path: Path
+) -> None:
+    made = collect(video, tmp_path / "calib" / "clip.json", count=10, select="spread")
+    assert len(made.files) == 10
+    for file in made.files:
+        place = int(Path(file.path).stem)
+        assert file.path == f"clip/{place:06d}.png"
         frame = cv2.imread(str(tmp_path / "calib" / file.path))
-        assert abs(float(frame.mean()) - 5 * wanted) < 2
+        away = [np.abs(frame.astype(int) - scene(n)).mean() for n in range(40)]
+        assert int(np.argmin(away)) == place
+        assert file.brightness == pytest.approx(_grey(frame), abs=0.02)
+    assert sorted(path.name for path in (tmp_path / "calib").iterdir()) == [
+        *("clip", "clip.json", "clip.png")
+    ]
+
+
+def _grey(image: np.ndarray) -> float:
+    return float(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY).mean())
+
+
+def test_bad_frames_are_counted_by_reason(
+    video: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    made = collect(video, tmp_path / "clip.json", count=33)
+    assert made.selection.candidates == 40
+    assert made.selection.left_out == {"uniform": 4, "blurred": 1, "similar": 1}
+    assert len(made.files) == 33
+    assert not {f"clip/{n:06d}.png" for n in (5, 7, 8, 16, 24, 32)} & {f.path for f in made.files}
+    assert "4 uniform, 1 blurred, 1 similar" in caplog.text
+    assert "wanted" not in caplog.text
+
+
+def test_too_few_are_not_padded(
+    video: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    made = collect(video, tmp_path / "clip.json", count=36)
+    assert len(made.files) == 34
+    assert "36 pictures wanted, " in caplog.text
+    assert "has 34 that are of use (left out: 4 uniform" in caplog.text
+
+
+def test_a_source_of_which_nothing_is_of_use(tmp_path: Path) -> None:
+    folder = tmp_path / "dark"
+    folder.mkdir()
+    for number in range(3):
+        cv2.imwrite(str(folder / f"{number}.png"), np.full((40, 60, 3), number, np.uint8))
+    with pytest.raises(SourceError, match=r"none of 3 pictures is of use \(3 uniform\)"):
+        collect(folder, tmp_path / "m.json")
+    assert not (tmp_path / "m.json").exists()
+
+
+def test_selections_differ_and_say_so(video: Path, tmp_path: Path) -> None:
+    taken = {}
+    for select in SELECTS:
+        made = collect(video, tmp_path / f"{select}.json", count=8, select=select, seed=2)
+        assert made.selection.select == select
+        taken[select] = [int(Path(file.path).stem) for file in made.files]
+    assert taken["first"] == [0, 1, 2, 3, 4, 6, 9, 10]
+    assert len({tuple(places) for places in taken.values()}) == len(SELECTS)
+
+
+def test_the_first_are_looked_for_at_the_beginning_only(scene: Scene, tmp_path: Path) -> None:
+    folder = tmp_path / "many"
+    folder.mkdir()
+    for number in range(30):
+        cv2.imwrite(str(folder / f"{number:02d}.png"), scene(number))
+    made = collect(folder, tmp_path / "first.json", count=3, select="first")
+    assert [file.path for file in made.files] == [f"many/{number:02d}.png" for number in range(3)]
+    assert made.selection.candidates == 12
+    made = collect(folder, tmp_path / "spread.json", count=3)
+    assert made.selection.candidates == 12
+    assert any(int(Path(file.path).stem) > 12 for file in made.files)
+
+
+def test_brightness_of_the_set(pictures: Path, tmp_path: Path) -> None:
+    made = collect(pictures, tmp_path / "m.json", count=9)
+    levels = [_grey(load_image(path)) for path in sorted(pictures.iterdir())]
+    found = (made.brightness.mean, made.brightness.lowest, made.brightness.highest)
+    assert found == pytest.approx((np.mean(levels), min(levels), max(levels)), abs=0.02)
+
+
+def test_classes_are_counted_where_labels_lie_beside(small_data: Path, tmp_path: Path) -> None:
+    made = collect(small_data / "train" / "images", tmp_path / "m.json", count=5)
+    objects = pixels = 0
+    for file in made.files:
+        name = Path(file.path).name
+        ids = cv2.imread(str(small_data / "train" / "instances" / name), cv2.IMREAD_UNCHANGED)
+        objects, pixels = objects + int((ids > 0).sum()), pixels + ids.size
+    expected = {"background": 1 - objects / pixels, "nucleus": objects / pixels}
+    assert made.class_shares == pytest.approx(expected, abs=1e-5)
+
+
+def test_pictures_without_labels_have_no_classes(
+    pictures: Path, small_data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert collect(pictures, tmp_path / "m.json", count=3).class_shares is None
+    assert "not counted" not in caplog.text
+    data = tmp_path / "data"
+    shutil.copytree(small_data, data)
+    victim = next((data / "train" / "instances").iterdir())
+    victim.write_bytes(victim.read_bytes()[:100])
+    made = collect(data / "train" / "images", tmp_path / "n.json", count=50)
+    assert made.class_shares is None
+    assert victim.name in caplog.text
+
+
+def test_the_contact_sheet_shows_what_was_taken_and_left_out(
+    video: Path, pictures: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "clip.json"
+    collect(video, out, count=16)
+    sheet = cv2.imread(str(sheet_path(out)))
+    # Titles, two rows of eight, and a title and a row for each of three reasons.
+    assert sheet.shape == (4 * 28 + 5 * 176, 8 * 208 + 8, 3)
+    collect(pictures, out, count=16)
+    assert cv2.imread(str(sheet_path(out))).shape == (28 + 176, 8 * 208 + 8, 3)
+    with pytest.raises(UsageError, match="written as .json"):
+        collect(pictures, tmp_path / "manifest.png")
 
 
 def test_a_source_without_declared_end_gives_every_tenth_frame(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     made = collect("test:64x48@1000", tmp_path / "calib" / "live.json", count=3)
-    assert [file.path for file in made.files] == [f"live/{n:06d}.png" for n in (0, 10, 20)]
+    assert made.selection.candidates == 6
+    assert {file.path for file in made.files} <= {f"live/{n:06d}.png" for n in range(0, 60, 10)}
     first, second = (cv2.imread(str(tmp_path / "calib" / file.path)) for file in made.files[:2])
     assert not np.array_equal(first, second)
     made = collect("test:64x48@1000?frames=40", tmp_path / "calib" / "ended.json", count=50)
     assert "50 pictures wanted" in caplog.text
-    assert 4 <= len(made.files) <= 40
+    assert made.selection.candidates == 40
+
+
+def test_frames_that_come_once_are_saved_as_they_come(scene: Scene, tmp_path: Path) -> None:
+    """A camera by its interface: the second look at a live source would see something else."""
+    made = collect_live(tmp_path, [scene(number) for number in range(95)], count=3)
+    # Two candidates for each wanted, ten frames apart.
+    assert made.selection.candidates == 6
+    for file in made.files:
+        place = int(Path(file.path).stem)
+        assert place % 10 == 0
+        assert np.array_equal(cv2.imread(str(tmp_path / "calib" / file.path)), scene(place))
+    assert len(list((tmp_path / "calib" / "live").iterdir())) == 3
+    assert not list((tmp_path / "calib").glob(".*"))
+    short = collect_live(tmp_path, [scene(number) for number in range(15)], count=3)
+    assert short.selection.candidates == 2
+
+
+def collect_live(folder: Path, frames: list[np.ndarray], count: int) -> CalibrationSet:
+    class Camera:
+        fps, declared, unreadable, opened = 25.0, None, 0, 0
+
+        def __init__(self, spec: object) -> None:
+            Camera.opened += 1
+            self.waiting = iter(frames)
+
+        def read(self) -> np.ndarray | None:
+            return next(self.waiting, None)
+
+        def close(self) -> None:
+            pass
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(candidates, "open_frames", Camera)
+        made = collect("camera:0", folder / "calib" / "live.json", count=count)
+    assert Camera.opened == 1
+    return made
+
+
+def test_pictures_are_looked_at_one_at_a_time(
+    scene: Scene, video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alive: set[int] = set()
+    most: list[int] = []
+
+    def counting(name: str, image: np.ndarray) -> Candidate:
+        alive.add(id(image))
+        weakref.finalize(image, alive.discard, id(image))
+        most.append(len(alive))
+        return describe(name, image)
+
+    monkeypatch.setattr(calibration, "describe", counting)
+    collect(video, tmp_path / "clip.json", count=10)
+    assert len(most) == 40
+    # The one looked at, and perhaps the next that was decoded already.
+    assert max(most) <= 2
+    hoard: list[np.ndarray] = []
+    keeping = lambda name, image: (hoard.append(image), counting(name, image))[1]  # noqa: E731
+    monkeypatch.setattr(calibration, "describe", keeping)
+    collect(video, tmp_path / "clip.json", count=10)
+    assert max(most) > 30, "what keeps pictures is found out"
+
+
+def test_a_manifest_of_the_first_kind_is_refused(pictures: Path, tmp_path: Path) -> None:
+    out = tmp_path / "manifest.json"
+    collect(pictures, out, count=3)
+    document = json.loads(out.read_text())
+    document["schema_version"] = 1
+    del document["selection"]
+    out.write_text(json.dumps(document))
+    with pytest.raises(MismatchedArtifact, match="schema version 1") as caught:
+        load_set(out)
+    assert f"edgeseg calibrate --from DIR --out {out}" in str(caught.value.mend)
 
 
 def test_a_changed_picture_is_refused(pictures: Path, tmp_path: Path) -> None:

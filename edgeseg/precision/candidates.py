@@ -1,0 +1,168 @@
+"""Where calibration pictures come from: folders, videos and cameras, looked at one at a time.
+
+Nothing but the picture at hand is in memory. Of a folder the files stay where they are; a video
+is decoded a second time for the frames that were chosen; of a live source the candidates, whose
+number is bounded, are saved, since they never come again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeseg.artifacts import write_atomic
+from edgeseg.data.folders import list_images, load_image
+from edgeseg.errors import SourceError
+from edgeseg.precision.selection import Select, spread
+from edgeseg.stream.capture import open_frames
+from edgeseg.stream.source import SourceSpec
+
+CANDIDATES = 4
+"""Pictures looked at for each one wanted."""
+
+LIVE_CANDIDATES = 2
+"""… of a live source, where they take time."""
+
+LIVE_STRIDE = 10
+"""Of a live source every tenth frame is taken: neighbours say nothing new of the ranges."""
+
+Picture = tuple[str, NDArray[np.uint8]]
+"""A name and uint8 (H, W, 3) BGR."""
+
+
+class Pool(Protocol):
+    """Candidates of one source."""
+
+    def __len__(self) -> int:
+        """How many there should be; a video may end before."""
+
+    def __iter__(self) -> Iterator[Picture]:
+        """Each of them, once."""
+
+    def keep(self, numbers: Sequence[int]) -> list[Path]:
+        """Files with the pictures of these numbers, ascending, counted as they were iterated."""
+
+
+def open_pool(spec: SourceSpec, shop: Path, count: int, select: Select, seed: int) -> Pool:
+    """The candidates of a source among which ``count`` are to be chosen.
+
+    They are spread over it, or its beginning where the ``first`` are wanted.
+
+    Args:
+        spec: The source.
+        shop: Folder for saved frames.
+        count: Pictures wanted.
+        select: How they will be chosen.
+        seed: Of the draw.
+
+    Raises:
+        UsageError: A folder or glob holds no picture.
+        SourceError: A video cannot be opened.
+    """
+    if spec.kind == "pictures":
+        paths = list_images(Path(spec.target))
+        return _Files([paths[n] for n in _places(len(paths), count, select, seed)])
+    if spec.live:
+        return _Live(spec, shop, range(0, LIVE_CANDIDATES * count * LIVE_STRIDE, LIVE_STRIDE))
+    frames = open_frames(spec)
+    declared = frames.declared
+    frames.close()
+    if declared is None:
+        return _Video(spec, shop, range(0, LIVE_CANDIDATES * count * LIVE_STRIDE, LIVE_STRIDE))
+    return _Video(spec, shop, _places(declared, count, select, seed))
+
+
+def _places(total: int, count: int, select: Select, seed: int) -> Sequence[int]:
+    wanted = CANDIDATES * count
+    return range(min(total, wanted)) if select == "first" else spread(total, wanted, seed)
+
+
+class _Files:
+    """Pictures in files of their own."""
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self._paths = paths
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    def __iter__(self) -> Iterator[Picture]:
+        for path in self._paths:
+            yield path.name, load_image(path)
+
+    def keep(self, numbers: Sequence[int]) -> list[Path]:
+        return [self._paths[number] for number in numbers]
+
+
+class _Video:
+    """Frames that can be decoded again."""
+
+    def __init__(self, spec: SourceSpec, shop: Path, places: Sequence[int]) -> None:
+        self._spec, self._shop, self._places = spec, shop, places
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __iter__(self) -> Iterator[Picture]:
+        for place, frame in _frames(self._spec, self._places):
+            yield f"{place:06d}", frame
+
+    def keep(self, numbers: Sequence[int]) -> list[Path]:
+        places = [self._places[number] for number in numbers]
+        found = [_save(self._shop, place, frame) for place, frame in _frames(self._spec, places)]
+        if len(found) < len(places):
+            raise SourceError(
+                f"{self._spec.label} gave {len(found)} of {len(places)} frames when it was read "
+                "a second time",
+                mend="copy the video again, or save frames as pictures and name their folder",
+            )
+        return found
+
+
+class _Live:
+    """Frames that come once."""
+
+    def __init__(self, spec: SourceSpec, shop: Path, places: Sequence[int]) -> None:
+        self._spec, self._shop, self._places = spec, shop, places
+        self._saved: list[Path] = []
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __iter__(self) -> Iterator[Picture]:
+        for place, frame in _frames(self._spec, self._places):
+            self._saved.append(_save(self._shop, place, frame))
+            yield f"{place:06d}", frame
+
+    def keep(self, numbers: Sequence[int]) -> list[Path]:
+        return [self._saved[number] for number in numbers]
+
+
+def _frames(spec: SourceSpec, places: Sequence[int]) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+    """The frames at ascending places, as many as there are."""
+    frames = open_frames(spec)
+    try:
+        following = 0
+        for place in places:
+            frame = frames.read()
+            while frame is not None and following < place:
+                frame, following = frames.read(), following + 1
+            if frame is None:
+                break
+            following += 1
+            yield place, frame
+        if not following:
+            raise SourceError(f"{spec.label} was opened but gave no frame")
+    finally:
+        frames.close()
+
+
+def _save(folder: Path, place: int, frame: NDArray[np.uint8]) -> Path:
+    path = folder / f"{place:06d}.png"
+    write_atomic(path, cv2.imencode(".png", frame)[1].tobytes())
+    return path

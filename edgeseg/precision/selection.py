@@ -1,0 +1,193 @@
+"""Which of many pictures ranges are measured on: the bad and the repeated left out, few kept.
+
+A picture is known by what :func:`describe` keeps of it, some kilobytes, so that thousands of
+candidates fit into memory.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeseg.data.duplicates import SIMILAR, fingerprint
+from edgeseg.data.sheet import thumbnail
+
+Select = Literal["k-centre", "random", "first", "spread"]
+SELECTS: tuple[Select, ...] = get_args(Select)
+
+Reason = Literal["uniform", "blurred", "similar"]
+REASONS: tuple[Reason, ...] = get_args(Reason)
+"""Of one brightness (a covered lens, no signal); blurred; nearly the same as one before."""
+
+SAME_LIGHT = 0.03
+"""Root mean square of two embeddings' difference up to which the light is called the same.
+
+A fingerprint does not see it, and day and night of one place are what ranges must know.
+"""
+
+_GRID = 8
+_LONGEST = 512
+"""Sharpness is compared at this size: finer detail than that reaches few networks."""
+
+_DEVIATIONS = 3.5
+_BLUR_SHARE = 0.25
+"""Blurred is what lies 3.5 deviations below the median of the pool's log sharpness, the deviation
+by the median of absolute ones (Iglewicz and Hoaglin, 1993), and below a quarter of the median.
+
+CamVid's frames lie at 0.14 of their median and -3.3 deviations at least, blurred with a sigma of
+1 pixel at 0.05 and -4.9 at most; no picture of a sharp set is lost for being the least sharp.
+"""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """What is kept of a picture.
+
+    Attributes:
+        name: Of the file, or the frame's number.
+        brightness: Mean grey level, 0 to 255.
+        sharpness: Variance of the Laplacian over the variance of the grey levels.
+        fingerprint: float32 (1024,) of :mod:`edgeseg.data.duplicates`, None for a uniform one.
+        embedding: float32 (192,): the picture at 8×8 in CIE Lab, white being 1.
+        thumbnail: JPEG.
+    """
+
+    name: str
+    brightness: float
+    sharpness: float
+    fingerprint: NDArray[np.float32] | None
+    embedding: NDArray[np.float32]
+    thumbnail: bytes
+
+
+def describe(name: str, image: NDArray[np.uint8]) -> Candidate:
+    """Look at one picture, uint8 (H, W, 3) BGR."""
+    grey = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)
+    tiny = cv2.resize(image, (_GRID, _GRID), interpolation=cv2.INTER_AREA).astype(np.float32)
+    lab = np.asarray(cv2.cvtColor(tiny / np.float32(255), cv2.COLOR_BGR2LAB), np.float32)
+    return Candidate(
+        name=name,
+        brightness=float(grey.mean()),
+        sharpness=_sharpness(np.asarray(grey, np.uint8)),
+        fingerprint=fingerprint(image),
+        embedding=lab.ravel() / np.float32(100),
+        thumbnail=thumbnail(image),
+    )
+
+
+def sort_out(candidates: Sequence[Candidate]) -> dict[int, Reason]:
+    """The candidates that must not be taken, by number, and why.
+
+    Of several that are nearly the same the first stays.
+    """
+    out: dict[int, Reason] = {
+        number: "uniform" for number, each in enumerate(candidates) if each.fingerprint is None
+    }
+    out |= _blurred({n: each.sharpness for n, each in enumerate(candidates) if n not in out})
+    kept = _Kept()
+    for number, candidate in enumerate(candidates):
+        if number not in out and not kept.take(candidate):
+            out[number] = "similar"
+    return out
+
+
+def choose(select: Select, embeddings: NDArray[np.float32], count: int, seed: int = 0) -> list[int]:
+    """Up to ``count`` of the pictures, ascending: all where there are fewer.
+
+    Args:
+        select: ``k-centre`` (:func:`k_centre`), ``random``, the ``first``, or one drawn from
+            each of ``count`` equal parts (``spread``).
+        embeddings: float32 (N, D), in the order of the source.
+        count: Pictures wanted.
+        seed: Of the draw.
+    """
+    total = len(embeddings)
+    if total <= count or select == "first":
+        return list(range(min(total, count)))
+    if select == "spread":
+        return spread(total, count, seed)
+    if select == "random":
+        return sorted(np.random.default_rng(seed).permutation(total)[:count].tolist())
+    return sorted(k_centre(embeddings, count, seed))
+
+
+def k_centre(embeddings: NDArray[np.float32], count: int, seed: int) -> list[int]:
+    """A core-set: pictures such that every other one is near one of them.
+
+    The first is drawn; each further one is that which lies farthest from all before it. The
+    largest distance left is at most twice the least possible (Gonzalez, "Clustering to minimize
+    the maximum intercluster distance", 1985; for choosing pictures: Sener and Savarese, "Active
+    learning for convolutional neural networks: a core-set approach", ICLR 2018).
+
+    Args:
+        embeddings: float32 (N, D), N >= ``count``.
+
+    Returns:
+        ``count`` numbers in the order of choice; any beginning of it is a core-set as well.
+    """
+    chosen = [int(np.random.default_rng(seed).integers(len(embeddings)))]
+    nearest = np.full(len(embeddings), np.inf, np.float32)
+    while len(chosen) < count:
+        distance = np.linalg.norm(embeddings - embeddings[chosen[-1]], axis=1)
+        nearest = np.minimum(nearest, distance)
+        nearest[chosen[-1]] = -1  # Where all the others are equal to it, none is taken twice.
+        chosen.append(int(nearest.argmax()))
+    return chosen
+
+
+def spread(total: int, count: int, seed: int) -> list[int]:
+    """``count`` of ``total`` indices, ascending: one at random from each of ``count`` equal parts.
+
+    All indices where ``total`` <= ``count``.
+    """
+    if total <= count:
+        return list(range(total))
+    edges = np.linspace(0, total, count + 1).astype(int)
+    random = np.random.default_rng(seed)
+    return [int(random.integers(low, high)) for low, high in itertools.pairwise(edges)]
+
+
+class _Kept:
+    """Pictures that differ from each other."""
+
+    def __init__(self) -> None:
+        self._fingerprints: list[NDArray[np.float32]] = []
+        self._embeddings: list[NDArray[np.float32]] = []
+
+    def take(self, candidate: Candidate) -> bool:
+        """Keep a picture unless one like it, in the same light, is there."""
+        own = candidate.fingerprint
+        assert own is not None  # Uniform pictures were left out before.
+        if self._fingerprints:
+            alike = np.stack(self._fingerprints) @ own >= SIMILAR
+            away = np.stack(self._embeddings)[alike] - candidate.embedding
+            if (np.sqrt((away**2).mean(axis=1)) <= SAME_LIGHT).any():
+                return False
+        self._fingerprints.append(own)
+        self._embeddings.append(candidate.embedding)
+        return True
+
+
+def _sharpness(grey: NDArray[np.uint8]) -> float:
+    scale = _LONGEST / max(grey.shape)
+    if scale < 1:
+        size = (max(1, round(grey.shape[1] * scale)), max(1, round(grey.shape[0] * scale)))
+        grey = np.asarray(cv2.resize(grey, size, interpolation=cv2.INTER_AREA), np.uint8)
+    edges = cv2.Laplacian(grey, cv2.CV_32F)
+    return float(edges.var() / max(float(grey.var()), 1e-6))
+
+
+def _blurred(sharpness: Mapping[int, float]) -> dict[int, Reason]:
+    if not sharpness:
+        return {}
+    logarithms = np.log(np.maximum(list(sharpness.values()), 1e-12))
+    away = logarithms - np.median(logarithms)
+    deviation = 1.4826 * np.median(np.abs(away))
+    blurred = (away < -_DEVIATIONS * deviation) & (away < np.log(_BLUR_SHARE))
+    return {n: "blurred" for n, bad in zip(sharpness, blurred, strict=True) if bad}
