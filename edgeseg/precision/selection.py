@@ -36,12 +36,13 @@ _LONGEST = 512
 """Sharpness is compared at this size: finer detail than that reaches few networks."""
 
 _DEVIATIONS = 3.5
-_BLUR_SHARE = 0.25
+_BLUR_SHARE = 0.03
 """Blurred is what lies 3.5 deviations below the median of the pool's log sharpness, the deviation
-by the median of absolute ones (Iglewicz and Hoaglin, 1993), and below a quarter of the median.
+by the median of absolute ones (Iglewicz and Hoaglin, 1993), and below 3 % of the median.
 
-CamVid's frames lie at 0.14 of their median and -3.3 deviations at least, blurred with a sigma of
-1 pixel at 0.05 and -4.9 at most; no picture of a sharp set is lost for being the least sharp.
+The softest pictures that are not blurred lie at 14 % of it in CamVid, 9 % among the bundled nuclei
+and 6 % among all of them, whose stains differ; CamVid's at 0.5 % once blurred with a sigma of 2
+pixels, at 3 to 5 % with one of 1. In 500 draws of 8, 16 and 46 pictures of each none was lost.
 """
 
 

@@ -144,12 +144,12 @@ def _clipped(side: NDArray[np.float64], edges: NDArray[np.int64]) -> NDArray[np.
         np.concatenate([np.cumsum((side * centre**power)[::-1])[::-1], [0]])[edges]
         for power in range(3)
     )
-    return second - 2 * edges * first + edges**2 * zeroth
+    return np.asarray(second - 2 * edges * first + edges**2 * zeroth, np.float64)
 
 
 def _within(side: NDArray[np.float64], edges: NDArray[np.int64]) -> NDArray[np.float64]:
-    return np.concatenate([[0], np.cumsum(side)])[edges]
+    return np.asarray(np.concatenate([[0], np.cumsum(side)])[edges], np.float64)
 
 
 def _x_log_x(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    return values * np.log(np.where(values > 0, values, 1))
+    return np.asarray(values * np.log(np.where(values > 0, values, 1)), np.float64)

@@ -69,12 +69,11 @@ def test_bad_pictures_are_left_out(
     assert sort_out(candidates(given)) == ({20: reason} if reason else {})
 
 
-def test_a_soft_camera_is_not_blurred(scene: Scene, scenes: list[np.ndarray]) -> None:
+def test_a_soft_camera_is_not_blurred(scenes: list[np.ndarray]) -> None:
     """Sharpness is relative to the pool: where all are soft, none is out."""
-    soft = [cv2.GaussianBlur(image, (0, 0), 1) for image in scenes]
+    soft = [cv2.GaussianBlur(image, (0, 0), 3) for image in scenes]
     assert sort_out(candidates(soft)) == {}
-    softer = cv2.GaussianBlur(scene(100), (0, 0), 4)
-    assert sort_out(candidates([*soft, softer])) == {20: "blurred"}
+    assert sort_out(candidates([*scenes, soft[0][:, ::-1].copy()])) == {20: "blurred"}
 
 
 @pytest.mark.parametrize("again", ["jpeg", "shifted", "half size"])
@@ -100,9 +99,11 @@ def test_the_bundled_pictures_all_stay(nuclei: Path) -> None:
     """Half of them have 10 of 255 grey levels."""
     images = [load_image(path) for path in list_images(nuclei / "train" / "images")]
     assert sort_out(candidates(images)) == {}
+    for start in range(0, len(images), 8):
+        assert sort_out(candidates(images[start : start + 8])) == {}
 
 
-@pytest.mark.parametrize("sigma", [1, 2, 4])
+@pytest.mark.parametrize("sigma", [2, 4])
 def test_blurred_road_scenes_are_found_among_sharp_ones(sigma: float) -> None:
     folder = SHARED / "camvid" / "train" / "images"
     if not folder.is_dir():
