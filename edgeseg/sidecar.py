@@ -160,22 +160,25 @@ def verified_bytes(artifact: Path) -> tuple[bytes, SideCar]:
         sidecar = read(artifact, follow=False)
         if sidecar is None:
             raise _nothing_vouches(artifact)
-        _refuse_writable_by_all(artifact.parent, artifact.parent.stat().st_mode)
-        _refuse_writable_by_all(artifact, status.st_mode)
-        path = sidecar_path(artifact)
-        _refuse_writable_by_all(path, path.lstat().st_mode)
+        for path, mode in (
+            (artifact.parent, artifact.parent.stat().st_mode),
+            (artifact, status.st_mode),
+            (sidecar_path(artifact), sidecar_path(artifact).lstat().st_mode),
+        ):
+            _refuse_writable_by_all(artifact, path, mode)
         _require_size(artifact, status.st_size, sidecar)
         data = stream.read(status.st_size + 1)
     _require_hash(artifact, sha256_bytes(data), sidecar)
     return data, sidecar
 
 
-def _refuse_writable_by_all(path: Path, mode: int) -> None:
+def _refuse_writable_by_all(artifact: Path, path: Path, mode: int) -> None:
+    """Look at the engine itself, at its side-car or at their folder."""
     if mode & stat.S_IWOTH and not (stat.S_ISDIR(mode) and mode & stat.S_ISVTX):
-        what = "the folder is" if stat.S_ISDIR(mode) else "it is"
+        what = "it" if path == artifact else path
         raise UntrustedArtifact(
-            f"{path}: {what} writable by every user of this machine (mode "
-            f"{stat.S_IMODE(mode):03o}), and an engine is native code",
+            f"{artifact} is native code, and {what} is writable by every user of this machine "
+            f"(mode {stat.S_IMODE(mode):03o})",
             mend=f"chmod o-w {shlex.quote(str(path))}, then build the engine again "
             "unless you know who wrote it",
         )

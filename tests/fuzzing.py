@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import random
 from collections.abc import Callable
@@ -42,7 +43,8 @@ class Damage:
         document = json.loads(self._valid)
         for _ in range(self._random.randint(1, 3)):
             holder, key = self._random.choice(list(_places(document)) or [({}, "a")])
-            holder[key] = self._random.choice(STRANGE)
+            # A copy: the next swap may be inside of it.
+            holder[key] = copy.deepcopy(self._random.choice(STRANGE))
         return _dumped(document)
 
     def _keys(self) -> bytes:

@@ -140,6 +140,7 @@ class _Gathering:
         """A range file: on which network and which pictures it was measured."""
         with self._noting():
             made = read_ranges(self._path)
+            self._known["sha256"] = sha256_file(self._path)
             recorded = Path(made.manifest)
             manifests = [p for p in (recorded, self._path.parent / recorded.name) if is_file(p)]
             found: str | None = None
@@ -167,12 +168,12 @@ class _Gathering:
                             mend=f"edgeseg calibrate {self._path.parent} --from DIR",
                         )
                     )
-        self._known["sha256"] = sha256_file(self._path)
 
     def calibration_set(self) -> None:
         """The manifest of a calibration set, and each picture that it names."""
         with self._noting():
             made = read_set(self._path)
+            self._known["sha256"] = sha256_file(self._path)
             missing, changed = gone_or_changed(made, self._path)
             self._known["calibration"] = Calibration(
                 set_sha256=made.set_sha256,
@@ -190,7 +191,6 @@ class _Gathering:
                         mend=f"edgeseg calibrate --from {made.source} --out {self._path}",
                     )
                 )
-        self._known["sha256"] = sha256_file(self._path)
 
     def _side_car_of(self, artifact: Path) -> SideCar | None:
         with self._noting():

@@ -14,6 +14,7 @@ from onnx import ModelProto, NodeProto, TensorProto
 
 from edgeseg.artifacts import require_file
 from edgeseg.card import CARD_KEY, ModelCard, Precision
+from edgeseg.engines.external_data import require_local_weights
 from edgeseg.engines.onnxruntime import card_from_metadata
 from edgeseg.errors import CorruptArtifact, MismatchedArtifact, UsageError
 from edgeseg.sidecar import PrecisionReport
@@ -35,6 +36,8 @@ def load_model(path: Path, *, any_order: bool = False) -> ModelProto:
             of its own folder.
     """
     require_file(path)
+    # Loading reads it whole and what it names; a sparse file of gigabytes is no network.
+    require_local_weights(path)
     try:
         if not any_order:
             # By its path: a model in memory would be serialised and parsed for it, twice its size.

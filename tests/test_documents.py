@@ -1,0 +1,48 @@
+"""What is refused in a document, and that the refusal can be shown."""
+
+from __future__ import annotations
+
+import pytest
+
+from edgeseg.documents import Document, parse, printable
+from edgeseg.errors import CorruptArtifact, MismatchedArtifact
+
+
+class Small(Document):
+    schema_version: int = 1
+    value: float = 0.0
+
+
+class Versioned(Document):
+    schema_version: int
+
+
+@pytest.mark.parametrize("value", ["NaN", "Infinity", "-Infinity", "1e999"])
+def test_numbers_that_json_does_not_have(value: str) -> None:
+    with pytest.raises(CorruptArtifact, match=r"a\.json: value: Input should be a finite number"):
+        parse(Small, f'{{"value": {value}}}', "a.json")
+
+
+@pytest.mark.parametrize("key", ["\\u001b[2J", "\\n", "k" * 5000])
+def test_keys_neither_move_the_cursor_nor_fill_the_screen(key: str) -> None:
+    with pytest.raises(CorruptArtifact) as caught:
+        parse(Small, f'{{"{key}": 1}}', "a.json")
+    assert caught.value.message.isprintable()
+    assert len(caught.value.message) < 300
+    assert caught.value.mend
+
+
+def test_a_version_of_any_length_is_told_in_short() -> None:
+    with pytest.raises(MismatchedArtifact, match="schema version 'vvv") as caught:
+        parse(Small, f'{{"schema_version": "{"v" * 5000}"}}', "a.json")
+    assert len(caught.value.message) < 300
+
+
+def test_a_version_that_must_be_stated_may_be_any() -> None:
+    assert parse(Versioned, '{"schema_version": 2}', "a.json").schema_version == 2
+
+
+def test_printable() -> None:
+    assert printable("Größe ✓") == "Größe ✓"
+    assert printable("a\x1b[31m\nb") == "a\\x1b[31m\\nb"
+    assert printable("a" * 400) == "a" * 300 + "…"
