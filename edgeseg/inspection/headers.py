@@ -78,7 +78,8 @@ def read_safetensors(path: Path) -> tuple[Contents, str | None]:
                 "file",
             )
         length = int.from_bytes(start[:8], "little")
-        if len(start) < 9 or length > min(size - 8, MAX_JSON_BYTES):
+        # A length of none would read all there is.
+        if len(start) < 9 or not 2 <= length <= min(size - 8, MAX_JSON_BYTES):
             raise CorruptArtifact(
                 f"{path}: not safetensors (a header of {length} bytes in a file of {size})",
                 mend=_AGAIN,

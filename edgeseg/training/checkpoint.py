@@ -20,6 +20,7 @@ from edgeseg.errors import (
     UntrustedArtifact,
     UsageError,
 )
+from edgeseg.inspection.headers import read_safetensors
 from edgeseg.models import build
 from edgeseg.sidecar import SideCar, sidecar_path, verify
 
@@ -76,6 +77,8 @@ def load_checkpoint(path: Path) -> tuple[nn.Module, ModelCard]:
     path = Path(path)
     _refuse_pickle(path)
     verify(path, required=False)
+    # safe_open reads a file whole before it finds that the header does not fit.
+    read_safetensors(path)
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
             card = _card(file.metadata() or {}, path)
