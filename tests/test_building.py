@@ -17,7 +17,7 @@ from edgeseg.card import ClassMap, InputSpec, ModelCard, Precision
 from edgeseg.data.folders import list_images, load_image, read_split
 from edgeseg.documents import load
 from edgeseg.engines import open_engine
-from edgeseg.engines.onnxruntime import int8_saturates
+from edgeseg.engines.cpu import int8_saturates
 from edgeseg.engines.tensorrt import Plan, PlanOptions
 from edgeseg.errors import (
     AccuracyGateError,

@@ -21,7 +21,7 @@ from edgeseg.building.evidence import Evidence, extremes
 from edgeseg.building.source import Source
 from edgeseg.card import Precision
 from edgeseg.console import Track
-from edgeseg.engines.onnxruntime import int8_saturates
+from edgeseg.engines.cpu import int8_saturates
 from edgeseg.errors import MismatchedArtifact
 from edgeseg.precision.fp16 import to_fp16
 from edgeseg.precision.graph import (

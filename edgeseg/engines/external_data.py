@@ -1,9 +1,10 @@
-"""Where an ONNX file keeps its weights, found without the onnx package.
+"""What an ONNX file says of itself, read without the onnx package: metadata, places of weights.
 
 ONNX tensors may name a file beside the network that holds their bytes. A hostile network names
 ``../../etc/shadow``; newer releases of ONNX Runtime refuse that, older ones read it. The core
-install has no onnx package to ask, so the few fields that matter are read from the protobuf
-wire format (:mod:`edgeseg.wire`, numbers from ``onnx.proto``).
+install has no onnx package to ask, and a card should be known before a runtime is loaded, so
+the few fields that matter are read from the protobuf wire format (:mod:`edgeseg.wire`, numbers
+from ``onnx.proto``).
 """
 
 from __future__ import annotations
@@ -27,12 +28,13 @@ _NODE: _Message = {5: _ATTRIBUTE}
 _GRAPH: _Message = {1: _NODE, 5: _TENSOR, 15: _SPARSE}
 _FUNCTION: _Message = {7: _NODE}
 _MODEL: _Message = {7: _GRAPH, 25: _FUNCTION}
+_METADATA: _Message = {14: _ENTRY}
 # An If or Loop holds graphs, whose nodes may hold further ones.
 _ATTRIBUTE[6] = _ATTRIBUTE[11] = _GRAPH
 
 _MAX_DEPTH = 64
-_MAX_ENTRY = 64 * 1024
-"""Of a key or a value; the longest path of Linux has 4096 bytes."""
+_MAX_ENTRY = 1024**2
+"""Of a key or a value: a card of many classes has some ten thousand bytes, a path 4096."""
 
 
 def require_local_weights(path: Path) -> None:
@@ -61,24 +63,32 @@ def external_locations(path: Path) -> list[str]:
     Raises:
         CorruptArtifact: The file is no protobuf message.
     """
+    return [value for key, value in _read(path, _MODEL) if key == "location"]
+
+
+def metadata_props(path: Path) -> dict[str, str]:
+    """The network's own ``metadata_props``; raises as :func:`external_locations`."""
+    return dict(_read(path, _METADATA))
+
+
+def _read(path: Path, message: _Message) -> list[tuple[str, str]]:
     with (
         open_file(path) as stream,
         mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data,
     ):
         try:
-            entries = list(_entries(WireReader(data), 0, len(data), _MODEL, 0))
+            return list(_entries(WireReader(data), 0, len(data), message, 0))
         except ValueError as error:
             raise CorruptArtifact(
                 f"{path}: not an ONNX network ({error})",
                 mend="export it again with `edgeseg export`, or copy it again",
             ) from error
-    return [value for key, value in entries if key == "location"]
 
 
 def _entries(
     reader: WireReader, start: int, stop: int, message: _Message, depth: int
 ) -> Iterator[tuple[str, str]]:
-    """All ``external_data`` entries, key and value, below one message."""
+    """All entries of a map, key and value, below one message."""
     if depth > _MAX_DEPTH:
         raise ValueError("nested too deep")
     entry: dict[str, str] = {}

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import functools
 import logging
-import platform
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -14,22 +12,21 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from edgeseg.card import CARD_KEY, ModelCard
-from edgeseg.documents import parse
 from edgeseg.engines.base import Engine
-from edgeseg.engines.external_data import require_local_weights
-from edgeseg.errors import CorruptArtifact, InferenceError, MismatchedArtifact, UsageError
+from edgeseg.engines.cpu import int8_saturates
+from edgeseg.engines.network import (
+    Port,
+    card_from_metadata,
+    check_ports,
+    require_network,
+    seven_bit_weights,
+)
+from edgeseg.errors import CorruptArtifact, InferenceError, UsageError
 from edgeseg.sidecar import SideCar, verify
 
 logger = logging.getLogger(__name__)
 
-MAX_BYTES = 2 * 1024**3
-"""Protobuf ends there; what is larger is no ONNX network."""
-
-Shape = tuple[int | None, ...]
-"""Of one picture; None where a dimension is open."""
-
-_VNNI_FLAGS = frozenset({"avx512_vnni", "avx_vnni", "amx_int8"})
+_NUMPY_NAMES = {"tensor(float)": "float32", "tensor(uint8)": "uint8"}
 
 # It prints what it raises as well, in several lines of C++; the exception is enough.
 onnxruntime.set_default_logger_severity(4)
@@ -58,9 +55,9 @@ class OnnxRuntimeEngine(Engine):
         self._session: Any = _open(self.path, _session_options(threads, sidecar))
         metadata = self._session.get_modelmeta().custom_metadata_map
         self.card = card_from_metadata(metadata, str(self.path))
-        self.batch = _check_graph(self._session, self.card, str(self.path))
-        self._input = self._session.get_inputs()[0].name
-        self._output = self._session.get_outputs()[0].name
+        inputs, outputs = _ports(self._session.get_inputs()), _ports(self._session.get_outputs())
+        self.batch = check_ports(inputs, outputs, self.card, str(self.path))
+        self._input, self._output = inputs[0].name, outputs[0].name
 
     def _infer(self, batch: NDArray[np.float32]) -> NDArray[np.uint8]:
         if self._session is None:
@@ -79,40 +76,6 @@ class OnnxRuntimeEngine(Engine):
         self._session = None
 
 
-def card_from_metadata(metadata: Mapping[str, str], origin: str) -> ModelCard:
-    """The card among the ``metadata_props`` of an ONNX file.
-
-    Raises:
-        MismatchedArtifact: There is none, or another schema version.
-        CorruptArtifact: It is no card.
-    """
-    if CARD_KEY not in metadata:
-        raise MismatchedArtifact(
-            f"{origin}: its metadata_props have no key {CARD_KEY!r}, so its classes and its "
-            "preprocessing are unknown",
-            mend="export it with `edgeseg export`, or write a ModelCard there: "
-            f"onnx.helper.set_model_props(model, {{{CARD_KEY!r}: card.to_json()}})",
-        )
-    return parse(ModelCard, metadata[CARD_KEY], f"{origin} ({CARD_KEY})")
-
-
-@functools.cache
-def int8_saturates() -> bool:
-    """Whether int8 products lose bits on this CPU unless weights have 7 bits.
-
-    x86 without VNNI multiplies u8 × s8 in pairs with ``vpmaddubsw``, whose int16 sums stop at
-    32767: 255 × 127 twice comes out as half. ONNX Runtime documents it under "When and why do
-    I need to try U8U8?"; Arm and VNNI add in 32 bits.
-    """
-    if platform.machine().lower() not in {"x86_64", "amd64"}:
-        return False
-    try:
-        text = Path("/proc/cpuinfo").read_text()
-    except OSError:
-        return True  # Unknown: right and slower beats fast and wrong.
-    return not _VNNI_FLAGS & set(text.split())
-
-
 def _session_options(threads: int | None, sidecar: SideCar | None) -> Any:
     if threads is not None and threads < 1:
         raise UsageError(f"an engine runs on at least 1 thread, not {threads}")
@@ -122,8 +85,7 @@ def _session_options(threads: int | None, sidecar: SideCar | None) -> Any:
     options.inter_op_num_threads = 1
     # Waiting threads that spin make inference no faster and take the cores from decoding.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    seven_bits = sidecar is not None and sidecar.build_options.get("reduce_range") is True
-    if int8_saturates() and not seven_bits:
+    if int8_saturates() and not seven_bit_weights(sidecar):
         # Full-range weights, made on a CPU with VNNI or for TensorRT: slower kernels that do
         # not saturate. Graphs without int8 are not touched by it.
         options.add_session_config_entry("session.x64quantprecision", "1")
@@ -131,10 +93,7 @@ def _session_options(threads: int | None, sidecar: SideCar | None) -> Any:
 
 
 def _open(path: Path, options: Any) -> Any:
-    size = path.stat().st_size
-    if size > MAX_BYTES:
-        raise CorruptArtifact(f"{path}: expected at most {MAX_BYTES} bytes, found {size}")
-    require_local_weights(path)
+    require_network(path)
     try:
         return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime's classes share no base but Exception.
@@ -150,34 +109,13 @@ def _reason(error: Exception) -> str:
     return re.sub(r"^Load model from .*? failed: ?", "", text)[:300].rstrip(".")
 
 
-def _check_graph(session: Any, card: ModelCard, origin: str) -> int | None:
-    """Hold inputs and outputs against the card; the batch size, None where any will do."""
-    inputs, outputs = session.get_inputs(), session.get_outputs()
-    if len(inputs) != 1 or len(outputs) != 1:
-        raise MismatchedArtifact(
-            f"{origin}: expected one input and one output, found "
-            f"{[i.name for i in inputs]} and {[o.name for o in outputs]}"
+def _ports(values: Iterable[Any]) -> list[Port]:
+    """ONNX Runtime's ``NodeArg``; a dimension that varies is a name there, or None."""
+    return [
+        Port(
+            value.name,
+            _NUMPY_NAMES.get(value.type, value.type),
+            tuple(size if isinstance(size, int) else None for size in value.shape or ()),
         )
-    spec = card.input
-    size: Shape = (None, None) if spec.open_size else (spec.height, spec.width)
-    _check_tensor(origin, "input", inputs[0], "tensor(float)", (spec.channels, *size))
-    if card.output == "logits":
-        shape = (len(card.classes), *size)
-        _check_tensor(origin, "output", outputs[0], "tensor(float)", shape)
-    else:
-        _check_tensor(origin, "output", outputs[0], "tensor(uint8)", size)
-    batch = inputs[0].shape[0]
-    return batch if isinstance(batch, int) else None
-
-
-def _check_tensor(origin: str, role: str, tensor: Any, kind: str, picture: Shape) -> None:
-    found = tuple(tensor.shape or ())
-    # An open dimension has a name in the graph, or none.
-    sizes = tuple(size if isinstance(size, int) else None for size in found[1:])
-    if tensor.type != kind or sizes != picture:
-        wanted = ", ".join("any" if size is None else str(size) for size in picture)
-        raise MismatchedArtifact(
-            f"{origin}: its card says {role} {kind} (N, {wanted}), "
-            f"its graph says {tensor.name!r} {tensor.type} {found}",
-            mend="export it again with `edgeseg export`",
-        )
+        for value in values
+    ]

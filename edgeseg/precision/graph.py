@@ -15,7 +15,7 @@ from onnx import ModelProto, NodeProto, TensorProto
 from edgeseg.artifacts import require_file
 from edgeseg.card import CARD_KEY, ModelCard, Precision
 from edgeseg.engines.external_data import require_local_weights
-from edgeseg.engines.onnxruntime import card_from_metadata
+from edgeseg.engines.network import card_from_metadata
 from edgeseg.errors import CorruptArtifact, MismatchedArtifact, UsageError
 from edgeseg.sidecar import PrecisionReport
 

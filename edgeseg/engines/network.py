@@ -1,0 +1,99 @@
+"""An ONNX network as every runtime must find it: with a card, and a graph that the card fits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgeseg.artifacts import require_file
+from edgeseg.card import CARD_KEY, ModelCard
+from edgeseg.documents import parse
+from edgeseg.engines.external_data import require_local_weights
+from edgeseg.errors import CorruptArtifact, MismatchedArtifact
+from edgeseg.sidecar import SideCar
+
+MAX_BYTES = 2 * 1024**3
+"""Protobuf ends there; what is larger is no ONNX network."""
+
+
+Shape = tuple[int | None, ...]
+"""None where a dimension is open."""
+
+
+@dataclass(frozen=True)
+class Port:
+    """An input or output of a graph, its type by NumPy's name."""
+
+    name: str
+    dtype: str
+    shape: Shape
+
+
+def require_network(path: Path) -> None:
+    """Refuse what no runtime should be given.
+
+    Raises:
+        UsageError: There is no such file.
+        CorruptArtifact: It is empty, too large, no protobuf message, or names weights outside
+            of its own folder.
+    """
+    size = require_file(path).stat().st_size
+    if size > MAX_BYTES:
+        raise CorruptArtifact(f"{path}: expected at most {MAX_BYTES} bytes, found {size}")
+    require_local_weights(path)
+
+
+def card_from_metadata(metadata: Mapping[str, str], origin: str) -> ModelCard:
+    """The card among the ``metadata_props`` of an ONNX file.
+
+    Raises:
+        MismatchedArtifact: There is none, or another schema version.
+        CorruptArtifact: It is no card.
+    """
+    if CARD_KEY not in metadata:
+        raise MismatchedArtifact(
+            f"{origin}: its metadata_props have no key {CARD_KEY!r}, so its classes and its "
+            "preprocessing are unknown",
+            mend="export it with `edgeseg export`, or write a ModelCard there: "
+            f"onnx.helper.set_model_props(model, {{{CARD_KEY!r}: card.to_json()}})",
+        )
+    return parse(ModelCard, metadata[CARD_KEY], f"{origin} ({CARD_KEY})")
+
+
+def check_ports(
+    inputs: Sequence[Port], outputs: Sequence[Port], card: ModelCard, origin: str
+) -> int | None:
+    """Hold a graph against its card; the batch size it is fixed to, None where any will do.
+
+    Raises:
+        MismatchedArtifact: Number, type or shape of the ports are not what the card says.
+    """
+    if len(inputs) != 1 or len(outputs) != 1:
+        raise MismatchedArtifact(
+            f"{origin}: expected one input and one output, found "
+            f"{[port.name for port in inputs]} and {[port.name for port in outputs]}"
+        )
+    spec = card.input
+    size: Shape = (None, None) if spec.open_size else (spec.height, spec.width)
+    _check_port(origin, "input", inputs[0], "float32", (spec.channels, *size))
+    if card.output == "logits":
+        _check_port(origin, "output", outputs[0], "float32", (len(card.classes), *size))
+    else:
+        _check_port(origin, "output", outputs[0], "uint8", size)
+    return inputs[0].shape[0]
+
+
+def seven_bit_weights(sidecar: SideCar | None) -> bool:
+    """Whether the side-car vouches for int8 weights that no kernel saturates on."""
+    return sidecar is not None and sidecar.build_options.get("reduce_range") is True
+
+
+def _check_port(origin: str, role: str, port: Port, dtype: str, picture: Shape) -> None:
+    if port.dtype != dtype or port.shape[1:] != picture:
+        wanted = ", ".join("any" if size is None else str(size) for size in picture)
+        raise MismatchedArtifact(
+            f"{origin}: its card says {role} {dtype} (N, {wanted}), "
+            f"its graph says {port.name!r} {port.dtype} {port.shape}",
+            mend="export it again with `edgeseg export`",
+        )
