@@ -40,6 +40,7 @@ PACKAGES = (
     "opencv-contrib-python-headless",
     "onnxruntime",
     "onnxruntime-gpu",
+    "openvino",
     "onnx",
     "torch",
     "tensorrt-rtx",

@@ -21,7 +21,14 @@ NETWORK = "model.onnx"
 RANGES = "model.ranges.json"
 OF_A_RUN = ("model.*", "last.*", "state.*", "events.out.tfevents.*")
 """What a training leaves and what is made of it; a new one does not begin among these."""
-RUNNABLE = (NETWORK, "model.fp16.onnx", "model.int8.onnx")
+RUNNABLE = (
+    NETWORK,
+    "model.fp16.onnx",
+    "model.int8.onnx",
+    "model.fp32.openvino.onnx",
+    "model.fp16.openvino.onnx",
+    "model.int8.openvino.onnx",
+)
 ENGINES = (*RUNNABLE, "model.fp32.engine", "model.fp16.engine", "model.int8.engine")
 
 

@@ -22,6 +22,7 @@ from edgeseg.documents import Document, parse
 from edgeseg.errors import CorruptArtifact, UntrustedArtifact
 
 Runtime = Literal["torch", "onnxruntime", "openvino", "tensorrt", "tensorrt-rtx"]
+ComputesIn = Literal["fp32", "fp16", "bf16"]
 
 MAX_ARTIFACT_BYTES = 8 * 1024**3
 """No network of edgeseg is larger; it bounds what is hashed where the side-car states no size."""
@@ -68,6 +69,9 @@ class SideCar(Document):
     An engine that was tuned on a GPU belongs to it: ``gpu`` is its name,
     ``compute_capability`` such as ``sm_87``, ``cuda_version`` and ``driver_version`` those it
     was built with, ``platform`` such as ``linux x86_64``. None where none of that binds it.
+
+    ``computes_in`` is what its floating layers really computed in on the machine that built it,
+    where the runtime chooses that by itself, as OpenVINO does.
     """
 
     schema_version: Literal[1] = 1
@@ -84,6 +88,7 @@ class SideCar(Document):
     driver_version: str | None = None
     platform: str | None = None
     precision: PrecisionReport | None = None
+    computes_in: ComputesIn | None = None
     calibration_set: Sha256 | None = None
     build_options: dict[str, bool | int | float | str] = Field(default_factory=dict)
     gate: GateResult | None = None

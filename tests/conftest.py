@@ -71,7 +71,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory, small_data: Path) -> Path:
     collect(small_data / "train" / "images", manifest, count=8)
     measure_ranges(network, manifest).save(run / "model.ranges.json")
     for precision in ("fp16", "int8"):
-        build(BuildConfig(onnx=network, precision=precision, data=small_data, max_drop=0.5))
+        build(BuildConfig(network, precision, "onnxruntime", data=small_data, max_drop=0.5))
     return run
 
 

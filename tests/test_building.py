@@ -80,13 +80,13 @@ def fcn(tmp_path_factory: pytest.TempPathFactory, nuclei: Path) -> Path:
 def test_fp32_for_onnx_runtime_is_the_network_itself(run_copy: Path) -> None:
     network = run_copy / "model.onnx"
     before = files(run_copy)
-    result = build(BuildConfig(onnx=network, precision="fp32"))
+    result = build(BuildConfig(network, "fp32", "onnxruntime"))
     assert result.engine == network
     assert result.sidecar.precision is not None
     assert result.sidecar.precision.precision == "fp32"
     assert files(run_copy) == before
     network.with_name("model.onnx.json").unlink()
-    build(BuildConfig(onnx=network, precision="fp32"))
+    build(BuildConfig(network, "fp32", "onnxruntime"))
     assert checked(network).card == result.sidecar.card
 
 

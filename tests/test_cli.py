@@ -63,7 +63,7 @@ def test_json_is_one_document_with_the_documented_keys(
 
 
 def test_without_json_stdout_is_for_people(edgeseg: Any, run_copy: Path) -> None:
-    outcome = edgeseg("build", "--fp16")
+    outcome = edgeseg("build", "--fp16", "--runtime", "onnxruntime")
     assert outcome.code == 0, outcome.err
     with pytest.raises(json.JSONDecodeError):
         json.loads(outcome.out)

@@ -52,7 +52,13 @@ EXTRAS = {
 }
 DESKTOP = SystemFacts(
     python="3.11.7",
-    distributions={"numpy": "2.4.6", "onnxruntime": "1.32.0", "opencv-python": "5.0.0.93"} | EXTRAS,
+    distributions={
+        "numpy": "2.4.6",
+        "onnxruntime": "1.32.0",
+        "opencv-python": "5.0.0.93",
+        "openvino": "2026.4.1",
+        **EXTRAS,
+    },
     libraries={
         "numpy": Probed({"version": "2.4.6"}),
         "opencv": Probed({"version": "5.0.0", "file": "/v/cv2.py", "build": PIP_OPENCV}),

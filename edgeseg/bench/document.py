@@ -15,7 +15,7 @@ from pydantic import ConfigDict, Field, ValidationError
 from edgeseg.documents import Document, first_problem
 from edgeseg.errors import CorruptArtifact, MismatchedArtifact, UsageError
 from edgeseg.machine import Machine
-from edgeseg.sidecar import GateResult
+from edgeseg.sidecar import ComputesIn, GateResult
 
 SCHEMA = "edgeseg.bench/1"
 
@@ -70,6 +70,7 @@ class Run(Document):
 
     Attributes:
         engine: The artefact's path as it was given.
+        computes_in: What floating layers really compute in, where the runtime chooses that.
         runs_here: Whether this machine can run it; ``reason`` says why not.
         low_precision_share: Share of multiply-accumulates in the reduced precision.
         gate: What the build found when it compared the engine with FP32.
@@ -93,6 +94,7 @@ class Run(Document):
     runtime: str
     runtime_version: str | None = None
     precision: str
+    computes_in: ComputesIn | None = None
     bytes: int
     runs_here: bool = True
     reason: str | None = None

@@ -183,6 +183,7 @@ def summary_row(
         runtime=engine.runtime,
         runtime_version=machine.versions((engine.runtime,)).get(engine.runtime),
         precision=engine.card.precision,
+        computes_in=engine.computes_in,
         bytes=engine.path.stat().st_size if engine.path.is_file() else 0,
         batch=batch,
         low_precision_share=precise.low_precision_share if precise else None,

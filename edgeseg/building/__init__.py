@@ -10,11 +10,12 @@ from pathlib import Path
 
 from edgeseg.building.config import BuildConfig, BuildResult, EngineRuntime
 from edgeseg.building.network import build_network
+from edgeseg.building.openvino import build_openvino
 from edgeseg.building.plan import build_plan
 from edgeseg.building.sensitivity import Sensitivity, measure_sensitivity
 from edgeseg.building.source import read_source
 from edgeseg.console import Track, silent
-from edgeseg.engines import runtimes_here
+from edgeseg.engines.choice import best_here
 
 __all__ = [
     "BuildConfig",
@@ -33,17 +34,21 @@ def build(config: BuildConfig, track: Track = silent) -> BuildResult:
     the others are ``model.fp16.onnx`` and ``model.int8.onnx``. ``tensorrt`` and ``tensorrt-rtx``
     give ``model.PRECISION.engine``, judged on the graph it was compiled from, in ONNX Runtime;
     that graph is kept beside it (``model.fp16.onnx``, ``model.int8.tensorrt.onnx``). With
-    ``config.foreign`` the graph is that one, with a card and a side-car.
+    ``config.foreign`` the graph is that one, with a card and a side-car. ``openvino``
+    gives ``model.PRECISION.openvino.onnx``, judged in OpenVINO; the reference is FP32 in ONNX
+    Runtime for all of them.
 
     Raises:
         UsageError: The configuration is wrong, or there are no ranges for INT8.
         ArtifactError: Network, ranges or pictures are damaged or do not belong together.
-        RuntimeMissing: TensorRT is asked for and not installed, or lacks the GPU it needs.
+        RuntimeMissing: The runtime asked for is not installed, or lacks the GPU it needs.
         InferenceError: An activation is NaN or infinite on the calibration pictures.
         AccuracyGateError: The result differs from FP32 by more than the limit.
     """
-    runtime = runtimes_here()[0] if config.runtime == "auto" else config.runtime
+    runtime = best_here() if config.runtime == "auto" else config.runtime
     source = read_source(Path(config.onnx))
     if runtime in ("tensorrt", "tensorrt-rtx"):
         return build_plan(source, config, runtime, track)
+    if runtime == "openvino":
+        return build_openvino(source, config, track)
     return build_network(source, config, track)

@@ -13,7 +13,7 @@ from edgeseg.errors import UsageError
 from edgeseg.precision.gate import Limits
 from edgeseg.sidecar import SideCar
 
-EngineRuntime = Literal["auto", "onnxruntime", "tensorrt", "tensorrt-rtx"]
+EngineRuntime = Literal["auto", "onnxruntime", "openvino", "tensorrt", "tensorrt-rtx"]
 
 
 @dataclass(frozen=True)
@@ -23,16 +23,16 @@ class BuildConfig:
     Attributes:
         onnx: The FP32 network, ``model.onnx``.
         precision: ``fp32``, ``fp16`` or ``int8``.
-        runtime: ``onnxruntime``, ``tensorrt`` or ``tensorrt-rtx``; ``auto`` is the best that
-            runs here.
+        runtime: ``onnxruntime``, ``openvino``, ``tensorrt`` or ``tensorrt-rtx``; ``auto`` is the
+            best that runs here.
         plan: How a TensorRT engine is built; ONNX Runtime and OpenVINO have no use for it.
         ranges: Measured ranges for INT8; ``model.ranges.json`` beside the network by default.
         foreign: A graph of that precision, made from the network elsewhere, to build from.
         keep: Shell patterns of node names that stay in floating point.
         quantise: Shell patterns of nodes to quantise in spite of the policy of INT8.
         auto_mixed: Keep the fewest layers in FP32 with which the gate is passed.
-        reduce_range: 7-bit weights for INT8 in ONNX Runtime; by default where this CPU
-            would saturate otherwise.
+        reduce_range: 7-bit weights for INT8 in ONNX Runtime and OpenVINO; by default where
+            this CPU would saturate otherwise.
         data: Labelled pictures for the gate; without them the calibration pictures serve.
         split: Which part of ``data``.
         max_drop: Mean IoU that may be lost on ``data``, a fraction of 1.

@@ -12,7 +12,7 @@ import numpy as np
 from onnx import ModelProto, TensorProto, numpy_helper
 
 from edgeseg.artifacts import sha256_file
-from edgeseg.building.recipe import Candidate, Options, graph_name
+from edgeseg.building.recipe import Candidate, Form, Options, graph_name
 from edgeseg.building.source import Source
 from edgeseg.card import CARD_KEY, Precision
 from edgeseg.errors import MismatchedArtifact, UsageError
@@ -24,7 +24,7 @@ from edgeseg.precision.graph import (
     read_card,
     write_card,
 )
-from edgeseg.precision.int8 import Flavour, require_tensorrt_form
+from edgeseg.precision.int8 import require_tensorrt_form
 
 _OPERATORS = frozenset({"QLinearConv", "ConvInteger", "QLinearMatMul", "MatMulInteger"})
 
@@ -53,14 +53,14 @@ def precision_of(path: Path) -> Precision:
     )
 
 
-def adopt(source: Source, path: Path, precision: Precision, flavour: Flavour) -> Candidate:
+def adopt(source: Source, path: Path, precision: Precision, form: Form) -> Candidate:
     """Give the graph at ``path`` the card of the FP32 network.
 
     Args:
         source: The FP32 network that it was made from.
         path: The graph.
         precision: What it shall have.
-        flavour: The runtime that will read it.
+        form: The runtime that will read it.
 
     Raises:
         UsageError: It has another precision.
@@ -76,15 +76,15 @@ def adopt(source: Source, path: Path, precision: Precision, flavour: Flavour) ->
     model = load_model(path, any_order=True)
     _require_card(model, source, path)
     _require_same_ends(model, source, path)
-    if flavour == "tensorrt":
+    if form == "tensorrt":
         require_tensorrt_form(model, str(path))
     _name_nodes(model)
     maker = f"{model.producer_name or 'unknown'} {model.producer_version}".strip()
     write_card(model, derived_card(source.card, source.sha256, precision))
     options: Options = {"made_by": maker, "made_from_sha256": sha256_file(path)}
-    if precision == "int8" and flavour != "tensorrt":
+    if precision == "int8" and form != "tensorrt":
         options["reduce_range"] = _has_seven_bits(model)
-    return Candidate(model, precision, graph_name(source, precision, flavour), options)
+    return Candidate(model, precision, graph_name(source, precision, form), options, form)
 
 
 def _name_nodes(model: ModelProto) -> None:

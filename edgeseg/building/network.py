@@ -20,21 +20,26 @@ from edgeseg.workshop import workshop
 
 def build_network(source: Source, config: BuildConfig, track: Track) -> BuildResult:
     """``model.onnx`` itself, checked by running it, or its twin of reduced precision, gated."""
-    if config.plan.targets:
-        raise UsageError(
-            "ONNX Runtime compiles for no target",
-            mend="leave --target out, or add `--runtime tensorrt-rtx`",
-        )
-    if config.plan != PlanOptions():
-        raise UsageError(
-            "ONNX Runtime has no use for the options of TensorRT",
-            mend="leave them out, or add `--runtime tensorrt` or `--runtime tensorrt-rtx`",
-        )
+    refuse_plan_options(config, "ONNX Runtime")
     if config.precision == "fp32":
         return _fp32_in_place(source, config)
     with workshop(source.path.parent) as shop:
         graph = reduced_graph(source, config, "onnxruntime", shop, track)
         return place([graph], source.path.parent)
+
+
+def refuse_plan_options(config: BuildConfig, name: str) -> None:
+    """Refuse what is asked of TensorRT alone where the runtime ``name`` was taken."""
+    if config.plan.targets:
+        raise UsageError(
+            f"{name} compiles for no target",
+            mend="leave --target out, or add `--runtime tensorrt-rtx`",
+        )
+    if config.plan != PlanOptions():
+        raise UsageError(
+            f"{name} has no use for the options of TensorRT",
+            mend="leave them out, or add `--runtime tensorrt` or `--runtime tensorrt-rtx`",
+        )
 
 
 def _fp32_in_place(source: Source, config: BuildConfig) -> BuildResult:

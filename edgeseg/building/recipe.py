@@ -11,6 +11,7 @@ import logging
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import onnxruntime
 from onnx import ModelProto
@@ -21,11 +22,13 @@ from edgeseg.building.evidence import Evidence, extremes
 from edgeseg.building.source import Source
 from edgeseg.card import Precision
 from edgeseg.console import Track
+from edgeseg.engines import openvino
 from edgeseg.engines.cpu import int8_saturates
 from edgeseg.errors import MismatchedArtifact
 from edgeseg.precision.fp16 import to_fp16
 from edgeseg.precision.graph import (
     Work,
+    copy_of,
     derived_card,
     precision_report,
     read_card,
@@ -33,24 +36,28 @@ from edgeseg.precision.graph import (
     work,
     write_card,
 )
-from edgeseg.precision.int8 import Flavour, to_int8
+from edgeseg.precision.int8 import to_int8
 from edgeseg.precision.overflow import overflowing
 from edgeseg.precision.ranges import Ranges
 from edgeseg.sidecar import PrecisionReport, SideCar, sidecar_path
 
 logger = logging.getLogger(__name__)
 
+Form = Literal["onnxruntime", "openvino", "tensorrt"]
+"""Whose graph it is. OpenVINO reads INT8 as ONNX Runtime does; TensorRT's is judged there."""
+
 Options = dict[str, bool | int | float | str]
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A graph of reduced precision with its card, not yet judged."""
+    """A graph with its card, not yet judged."""
 
     model: ModelProto
     precision: Precision
     name: str
     options: Options
+    form: Form
     calibration_set: str | None = None
 
 
@@ -60,8 +67,8 @@ class Recipe:
 
     Attributes:
         source: The FP32 network.
-        precision: ``fp16`` or ``int8``.
-        flavour: The form of INT8.
+        precision: ``fp16`` or ``int8``, or ``fp32``, which leaves it as it is.
+        form: Whose graph it is to be.
         keep: Shell patterns of nodes that stay as they are.
         quantise: Shell patterns of nodes to quantise in spite of the policy.
         ranges: For INT8.
@@ -71,7 +78,7 @@ class Recipe:
 
     source: Source
     precision: Precision
-    flavour: Flavour
+    form: Form
     keep: tuple[str, ...] = ()
     quantise: tuple[str, ...] = ()
     ranges: Ranges | None = None
@@ -86,13 +93,15 @@ class Recipe:
             MismatchedArtifact: Nothing is left to reduce, or a tensor has no range.
         """
         keep = (*self.keep, *exactly((*self.overflowing, *also_kept)))
-        if self.ranges is None:
+        if self.precision == "fp32":
+            model = copy_of(self.source.model)
+        elif self.ranges is None:
             model = to_fp16(self.source.model, keep)
         else:
             model = to_int8(
                 self.source.model,
                 self.ranges.ranges,
-                flavour=self.flavour,
+                flavour="tensorrt" if self.form == "tensorrt" else "onnxruntime",
                 keep=keep,
                 quantise=self.quantise,
                 reduce_range=self.reduce_range,
@@ -116,15 +125,15 @@ class Recipe:
                 options[key] = " ".join(names)
         if self.ranges is not None:
             options["method"] = self.ranges.method
-            if self.flavour != "tensorrt":
+            if self.form != "tensorrt":
                 options["reduce_range"] = self.reduce_range
         set_sha256 = self.ranges.set_sha256 if self.ranges else None
-        return Candidate(model, self.precision, self.name, options, set_sha256)
+        return Candidate(model, self.precision, self.name, options, self.form, set_sha256)
 
     @property
     def name(self) -> str:
-        """The file: ``model.fp16.onnx``, ``model.int8.onnx``, ``model.int8.tensorrt.onnx``."""
-        return graph_name(self.source, self.precision, self.flavour)
+        """The file: ``model.fp16.onnx``, ``model.int8.onnx``, ``model.int8.tensorrt.onnx`` …"""
+        return graph_name(self.source, self.precision, self.form)
 
     def layers(self) -> tuple[Work, ...]:
         """The layers that are reduced when none is kept besides, in the order of the graph."""
@@ -132,31 +141,35 @@ class Recipe:
 
 
 def read_recipe(
-    source: Source, config: BuildConfig, flavour: Flavour, evidence: Evidence, track: Track
+    source: Source, config: BuildConfig, form: Form, evidence: Evidence, track: Track
 ) -> Recipe:
     """The recipe that ``config`` asks for; for FP16 it looks for overflow.
 
     Raises:
         NonFiniteOutput: An activation of the FP32 network holds NaN or infinity.
     """
+    if config.precision == "fp32":
+        return Recipe(source, "fp32", form)
     if config.precision == "int8":
         narrow = int8_saturates() if config.reduce_range is None else config.reduce_range
         return Recipe(
             source,
             "int8",
-            flavour,
+            form,
             keep=config.keep,
             quantise=config.quantise,
             ranges=evidence.ranges,
-            reduce_range=narrow and flavour != "tensorrt",
+            reduce_range=narrow and form != "tensorrt",
         )
     found = _overflow(source, config, evidence, track)
-    return Recipe(source, config.precision, flavour, keep=config.keep, overflowing=found)
+    return Recipe(source, config.precision, form, keep=config.keep, overflowing=found)
 
 
-def graph_name(source: Source, precision: Precision, flavour: Flavour) -> str:
-    """What the reduced graph of a network is called."""
-    if precision == "int8" and flavour == "tensorrt":
+def graph_name(source: Source, precision: Precision, form: Form) -> str:
+    """What the graph that is made of a network is called."""
+    if form == "openvino":
+        return source.named(precision, "openvino", "onnx")
+    if precision == "int8" and form == "tensorrt":
         return source.named("int8", "tensorrt", "onnx")
     return source.named(precision, "onnx")
 
@@ -171,12 +184,13 @@ def write_candidate(candidate: Candidate, source: Source, folder: Path) -> Path:
     data = serialize(candidate.model)
     path = folder / candidate.name
     write_atomic(path, data)
+    in_openvino = candidate.form == "openvino"
     made = SideCar(
         artifact_sha256=sha256_bytes(data),
         artifact_bytes=len(data),
         card=read_card(candidate.model, candidate.name),
-        runtime="onnxruntime",
-        runtime_version=onnxruntime.__version__,
+        runtime="openvino" if in_openvino else "onnxruntime",
+        runtime_version=openvino.version() if in_openvino else onnxruntime.__version__,
         onnx_sha256=source.sha256,
         precision=precision_report(candidate.model),
         calibration_set=candidate.calibration_set,

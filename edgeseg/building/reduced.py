@@ -1,4 +1,4 @@
-"""The FP32 network in reduced precision, written with its side-car and held against FP32."""
+"""The FP32 network as a runtime's own graph, written with its side-car and held against FP32."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from edgeseg.building.evidence import Evidence, gather, judges, pictures_for_ove
 from edgeseg.building.foreign import adopt
 from edgeseg.building.recipe import (
     Candidate,
+    Form,
     Recipe,
     read_recipe,
     require_precision,
@@ -25,7 +26,6 @@ from edgeseg.console import Track
 from edgeseg.data.folders import Split
 from edgeseg.errors import RuntimeMissing, UsageError
 from edgeseg.precision.gate import Advice, enforce
-from edgeseg.precision.int8 import Flavour
 from edgeseg.precision.mixed import Search, Trial, fewest_kept
 from edgeseg.precision.overflow import require_finite
 from edgeseg.precision.sensitivity import LayerCost
@@ -43,14 +43,16 @@ THOROUGH = 16
 
 
 def reduced_graph(
-    source: Source, config: BuildConfig, flavour: Flavour, shop: Path, track: Track
+    source: Source, config: BuildConfig, form: Form, shop: Path, track: Track
 ) -> Path:
-    """Write the graph of reduced precision and its side-car into ``shop``, gated."""
+    """Write the graph and its side-car into ``shop``, gated; OpenVINO has one of FP32 as well."""
     evidence = gather(source, config)
     build = _Reduction(source, config, shop, track, evidence, judges(config, evidence))
     if config.foreign is not None:
-        return build.judged(adopt(source, config.foreign, config.precision, flavour))
-    recipe = read_recipe(source, config, flavour, evidence, track)
+        return build.judged(adopt(source, config.foreign, config.precision, form))
+    recipe = read_recipe(source, config, form, evidence, track)
+    if config.precision == "fp32":
+        return build.judged(recipe.candidate())
     if config.auto_mixed:
         return build.mixed(recipe)
     return build.judged(recipe.candidate(), recipe)

@@ -7,13 +7,12 @@ from typing import Any
 
 from edgeseg.building.config import BuildConfig
 from edgeseg.building.evidence import gather, judges
-from edgeseg.building.recipe import read_recipe
+from edgeseg.building.recipe import Form, read_recipe
 from edgeseg.building.source import read_source
 from edgeseg.building.trials import Trials
 from edgeseg.card import Precision
 from edgeseg.console import Track, silent
 from edgeseg.errors import UsageError
-from edgeseg.precision.int8 import Flavour
 from edgeseg.precision.sensitivity import LayerCost, Metric
 from edgeseg.workshop import workshop
 
@@ -25,7 +24,7 @@ class Sensitivity:
     Attributes:
         network: The FP32 network.
         precision: What the layers are reduced to.
-        form: The form of INT8: that of ``onnxruntime`` or of ``tensorrt``.
+        form: Whose graph: that of ``onnxruntime``, ``openvino`` or ``tensorrt``.
         judged_on: The runtime that computed the labels.
         metric: ``mean_iou`` on labelled pictures, else ``pixel_agreement``.
         images: How many pictures.
@@ -36,7 +35,7 @@ class Sensitivity:
 
     network: str
     precision: Precision
-    form: Flavour
+    form: Form
     judged_on: str
     metric: Metric
     images: int
@@ -75,8 +74,12 @@ def measure_sensitivity(
             "the sensitivity of layers is measured on pictures, and there are none",
             mend="give labelled ones with --data, or calibrate first",
         )
-    flavour: Flavour = "onnxruntime" if config.runtime in ("auto", "onnxruntime") else "tensorrt"
-    recipe = read_recipe(source, config, flavour, evidence, track)
+    form: Form = "onnxruntime"
+    if config.runtime in ("tensorrt", "tensorrt-rtx"):
+        form = "tensorrt"
+    elif config.runtime == "openvino":
+        form = "openvino"
+    recipe = read_recipe(source, config, form, evidence, track)
     with (
         workshop(source.path.parent) as shop,
         Trials(source, config, chosen, shop, track) as trials,
@@ -88,7 +91,7 @@ def measure_sensitivity(
     return Sensitivity(
         network=str(source.path),
         precision=recipe.precision,
-        form=flavour,
+        form=form,
         judged_on=judged_on,
         metric=probe.metric,
         images=probe.images,

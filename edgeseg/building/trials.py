@@ -92,7 +92,7 @@ class Trials:
         """An engine of a graph that ``recipe`` made."""
         # What an engine must know to run it as it will.
         options: Options = {"reduce_range": True} if recipe.reduce_range else {}
-        candidate = Candidate(model, recipe.precision, recipe.name, options)
+        candidate = Candidate(model, recipe.precision, recipe.name, options, recipe.form)
         with (
             self._written(candidate) as path,
             open_engine(path, self.config.threads) as engine,

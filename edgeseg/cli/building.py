@@ -128,7 +128,7 @@ def build(
     int8: Annotated[bool, typer.Option("--int8", help="8 bit; calibrate first.")] = False,
     runtime: Annotated[
         str,
-        typer.Option(help="onnxruntime, tensorrt, tensorrt-rtx, or auto: the best that runs here."),
+        typer.Option(help="onnxruntime, openvino, tensorrt, tensorrt-rtx; auto: the best here."),
     ] = "auto",
     target: Annotated[
         list[str] | None,
@@ -251,6 +251,7 @@ def build(
             if made.precision
             else None,
             "kept": list(made.precision.kept) if made.precision else [],
+            "computes_in": made.computes_in,
             "gate": made.gate.model_dump() if made.gate else None,
             "plot": str(result.plot) if result.plot else None,
             **({"layers": result.layers.model_dump()} if as_json and result.layers else {}),
@@ -291,7 +292,7 @@ def sensitivity(
     network: Network = None,
     precision: Annotated[str, typer.Option(help="int8 or fp16.")] = "int8",
     runtime: Annotated[
-        str, typer.Option(help="Whose form of INT8: onnxruntime or tensorrt-rtx.")
+        str, typer.Option(help="Whose form of INT8: onnxruntime, openvino or tensorrt-rtx.")
     ] = "onnxruntime",
     data: OptionalData = None,
     split: SplitName = "val",
@@ -323,7 +324,7 @@ def sensitivity(
     config = BuildConfig(
         onnx=network_of(network),
         precision=one_of("--precision", precision, ("int8", "fp16")),
-        runtime=one_of("--runtime", runtime, ("onnxruntime", "tensorrt-rtx")),
+        runtime=one_of("--runtime", runtime, ("onnxruntime", "openvino", "tensorrt-rtx")),
         ranges=ranges,
         keep=tuple(keep or ()),
         quantise=tuple(quantise or ()),

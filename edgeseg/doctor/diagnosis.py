@@ -20,6 +20,7 @@ INSTALL_CPU = "pip install 'edgeseg[cpu]'"
 INSTALL_TRAIN = "pip install 'edgeseg[train]'"
 INSTALL_BUILD = "pip install 'edgeseg[build]'"
 INSTALL_REPORT = "pip install 'edgeseg[report]'"
+INSTALL_OPENVINO = "pip install 'edgeseg[openvino]'"
 INSTALL_RTX = "pip install 'edgeseg[tensorrt-rtx]'"
 SYSTEM_VENV = "python3 -m venv --system-site-packages VENV"
 
@@ -40,6 +41,7 @@ NEEDS: dict[str, tuple[str, ...]] = {
     "export": (*RUN, "torch", "safetensors", "onnx", "onnxscript"),
     "calibrate": (*RUN, "onnx"),
     "build": (*RUN, "onnx"),
+    "build --runtime openvino": (*RUN, "onnx", "openvino"),
     "build --runtime tensorrt-rtx": (*RUN, "onnx", "tensorrt-rtx"),
     "eval": RUN,
     "infer": RUN,
@@ -100,6 +102,7 @@ def examine(facts: SystemFacts | None = None) -> Findings:
         _library(facts, "numpy", "NumPy"),
         *_opencv(facts),
         _onnxruntime(facts),
+        _openvino(facts),
         *_optional(facts),
         *_tensorrt(facts),
         *_gpu(facts),
@@ -248,6 +251,14 @@ def _onnxruntime(facts: SystemFacts) -> Check:
         return check
     names = ", ".join(str(provider).removesuffix("ExecutionProvider") for provider in told)
     return Check(check.name, "ok", f"{check.found}; {names}")
+
+
+def _openvino(facts: SystemFacts) -> Check:
+    version = facts.distributions.get("openvino")
+    if version:
+        return Check("OpenVINO", "ok", version)
+    found = "not installed; the faster runtime of x86-64 processors"
+    return Check("OpenVINO", "note", found, INSTALL_OPENVINO)
 
 
 def _optional(facts: SystemFacts) -> Iterator[Check]:

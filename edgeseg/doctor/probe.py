@@ -39,6 +39,7 @@ PACKAGES = (
     "rich",
     "onnxruntime",
     "onnxruntime-gpu",
+    "openvino",
     "torch",
     "kornia",
     "safetensors",

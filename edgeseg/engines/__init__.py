@@ -4,14 +4,20 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from edgeseg import sidecar
 from edgeseg.artifacts import require_file
 from edgeseg.engines.base import Engine
+from edgeseg.engines.choice import runtimes_here
 from edgeseg.errors import UsageError
-from edgeseg.sidecar import Runtime
+
+__all__ = ["open_engine", "runtimes_here"]
 
 
 def open_engine(path: Path, threads: int | None = None) -> Engine:
     """Open an ONNX network or a built engine.
+
+    An ONNX network is opened by OpenVINO where its side-car says that it was built for that,
+    and by ONNX Runtime else.
 
     Args:
         path: ``*.onnx`` or ``*.engine``.
@@ -25,6 +31,11 @@ def open_engine(path: Path, threads: int | None = None) -> Engine:
     """
     path = require_file(Path(path))
     if path.suffix == ".onnx":
+        made = sidecar.read(path)
+        if made is not None and made.runtime == "openvino":
+            from edgeseg.engines.openvino import OpenVinoEngine
+
+            return OpenVinoEngine(path, threads)
         from edgeseg.engines.onnxruntime import OnnxRuntimeEngine
 
         return OnnxRuntimeEngine(path, threads)
@@ -33,8 +44,3 @@ def open_engine(path: Path, threads: int | None = None) -> Engine:
 
         return open_plan(path)
     raise UsageError(f"{path}: expected a .onnx network or a .engine, found {path.suffix!r}")
-
-
-def runtimes_here() -> tuple[Runtime, ...]:
-    """The runtimes that can run a network on this machine, the preferred one first."""
-    return ("onnxruntime",)

@@ -13,6 +13,7 @@ from typing_extensions import Self
 from edgeseg.card import ModelCard
 from edgeseg.errors import UsageError
 from edgeseg.ops.preprocess import preprocess, restore_labels
+from edgeseg.sidecar import ComputesIn
 
 
 class Engine(ABC):
@@ -25,12 +26,15 @@ class Engine(ABC):
         path: The artefact it was loaded from.
         runtime: ``onnxruntime``, ``torch``, …
         batch: The only batch size it takes, None where any will do.
+        computes_in: What floating layers really compute in, where the runtime chooses that by
+            itself; else None.
     """
 
     card: ModelCard
     path: Path
     runtime: str
     batch: int | None
+    computes_in: ComputesIn | None = None
 
     def infer(self, batch: NDArray[np.float32]) -> NDArray[np.uint8]:
         """Label maps of preprocessed pictures.

@@ -120,7 +120,7 @@ class _Gathering:
         if self._kind == "checkpoint":
             self._known["runs_here"] = here.checkpoint_here()
         elif self._kind == "network":
-            self._known["runs_here"] = here.network_here()
+            self._known["runs_here"] = here.network_here(sidecar)
         elif sidecar is not None:
             self._known["runs_here"] = here.engine_here(self._path, sidecar)
 

@@ -17,8 +17,11 @@ def checkpoint_here() -> RunsHere:
     return _with_modules("torch", missing, "pip install 'edgeseg[train]'")
 
 
-def network_here() -> RunsHere:
-    """ONNX networks run in ONNX Runtime, on any processor."""
+def network_here(sidecar: SideCar | None) -> RunsHere:
+    """ONNX networks run in ONNX Runtime, on any processor, or in OpenVINO if built for that."""
+    if sidecar is not None and sidecar.runtime == "openvino":
+        missing = [name for name in ("openvino", "cv2") if find_spec(name) is None]
+        return _with_modules("openvino", missing, "pip install 'edgeseg[openvino]'")
     missing = [name for name in ("onnxruntime", "cv2") if find_spec(name) is None]
     return _with_modules("onnxruntime", missing, "pip install 'edgeseg[cpu]'")
 

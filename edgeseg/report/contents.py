@@ -17,7 +17,13 @@ from edgeseg.machine import Machine
 Percentiles = dict[str, float | None]
 Part = TypeVar("Part")
 
-RUNTIMES = {"onnxruntime": "ONNX Runtime", "torch": "PyTorch", "tensorrt-rtx": "TensorRT-RTX"}
+RUNTIMES = {
+    "onnxruntime": "ONNX Runtime",
+    "openvino": "OpenVINO",
+    "tensorrt": "TensorRT",
+    "tensorrt-rtx": "TensorRT-RTX",
+    "torch": "PyTorch",
+}
 
 
 @dataclass(frozen=True)
@@ -126,8 +132,16 @@ def read_bench_part(value: Mapping[str, Any] | None) -> BenchReport | None:
 
 
 def label(run: Run) -> str:
-    """``INT8 · ONNX Runtime``."""
-    return f"{run.precision.upper()} · {RUNTIMES.get(run.runtime, run.runtime)}"
+    """``INT8 · ONNX Runtime``, and where floating layers compute in something else, that too.
+
+    ``FP16 · OpenVINO (computes in FP32)`` has FP16's weights and not its speed.
+    """
+    text = f"{run.precision.upper()} · {RUNTIMES.get(run.runtime, run.runtime)}"
+    expected = "fp32" if run.precision == "int8" else run.precision
+    if run.computes_in in (None, expected):
+        return text
+    name = "bf16" if run.computes_in == "bf16" else run.computes_in.upper()
+    return f"{text} (computes in {name})"
 
 
 def labels(runs: tuple[Run, ...]) -> list[str]:

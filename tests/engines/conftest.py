@@ -62,3 +62,51 @@ def network(brightest: Callable[..., ModelProto], tmp_path: Path) -> Path:
     path = tmp_path / "model.onnx"
     onnx.save(brightest(), path)
     return path
+
+
+@pytest.fixture
+def overflowing(card: ModelCard, tmp_path: Path) -> Path:
+    """An integer convolution whose products of two neighbours overflow 16 bits, and labels by it.
+
+    Every activation is 255 and every weight 127, so that the sum is 255·127·9·32. Class 1 is
+    answered where the sum came out right within 10 %, class 0 where it lost bits.
+    """
+    largest = 255.0 * 127 * 32
+    constants = {
+        "one": np.float32(1),
+        "a_zero": np.uint8(0),
+        "weight": np.full((2, 32, 1, 1), 127, np.int8),
+        "w_scale": np.ones(2, np.float32),
+        "w_zero": np.zeros(2, np.int8),
+        "y_scale": np.float32(largest / 200),
+        "to_255": np.float32(255),
+        "offset": np.array([0.9 * largest, 0], np.float32).reshape(1, 2, 1, 1),
+        "slope": np.array([0, 1], np.float32).reshape(1, 2, 1, 1),
+        "widen": np.zeros((32, 3, 1, 1), np.float32),
+        "full": np.full(32, 255, np.float32),
+    }
+    nodes = [
+        helper.make_node("Conv", ["image", "widen", "full"], ["x"]),
+        helper.make_node("QuantizeLinear", ["x", "one", "a_zero"], ["xq"]),
+        helper.make_node("DequantizeLinear", ["xq", "one", "a_zero"], ["xd"]),
+        helper.make_node("DequantizeLinear", ["weight", "w_scale", "w_zero"], ["wd"], axis=0),
+        helper.make_node("Conv", ["xd", "wd"], ["y"]),
+        helper.make_node("QuantizeLinear", ["y", "y_scale", "a_zero"], ["yq"]),
+        helper.make_node("DequantizeLinear", ["yq", "y_scale", "a_zero"], ["yd"]),
+        helper.make_node("Mul", ["yd", "slope"], ["sum"]),
+        helper.make_node("Add", ["sum", "offset"], ["scores"]),
+        helper.make_node("ArgMax", ["scores"], ["index"], axis=1, keepdims=0),
+        helper.make_node("Cast", ["index"], ["labels"], to=TensorProto.UINT8),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "overflowing",
+        [helper.make_tensor_value_info("image", TensorProto.FLOAT, [1, 3, 16, 24])],
+        [helper.make_tensor_value_info("labels", TensorProto.UINT8, [1, 16, 24])],
+        [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+    write_card(model, card.model_copy(update={"precision": "int8"}))
+    path = tmp_path / "model.int8.onnx"
+    onnx.save(model, path)
+    return path

@@ -1,0 +1,114 @@
+"""Which runtime an engine is built for where none is named, and why.
+
+Nothing heavy is imported to decide: a library counts as present where Python would find it,
+a GPU where the driver has made its device file.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import platform
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgeseg.errors import RuntimeMissing
+from edgeseg.sidecar import Runtime
+
+logger = logging.getLogger(__name__)
+
+GPU_FILES = ("nvidiactl", "nvhost-gpu", "nvgpu")
+"""Below ``/dev``: NVIDIA's driver on PCs and servers, and of Jetsons old and new."""
+
+CUDA_MODULES = ("cuda.bindings", "pycuda")
+MODULES = ("tensorrt", "tensorrt_rtx", *CUDA_MODULES, "openvino", "onnxruntime")
+
+
+@dataclass(frozen=True)
+class Here:
+    """What of this machine decides on the runtime."""
+
+    modules: frozenset[str]
+    gpu: bool
+    x86: bool
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A runtime, whether it can run a network here, and why or why not, as one clause."""
+
+    runtime: Runtime
+    runs: bool
+    reason: str
+
+
+def look(devices: Path = Path("/dev")) -> Here:
+    """Look at this machine; another folder of device files in tests."""
+    return Here(
+        modules=frozenset(filter(_is_installed, MODULES)),
+        gpu=any((devices / name).exists() for name in GPU_FILES),
+        x86=platform.machine().lower() in {"x86_64", "amd64"},
+    )
+
+
+def candidates(here: Here) -> tuple[Candidate, ...]:
+    """All runtimes, the preferred one first, those that cannot run among them.
+
+    A GPU before the processor; TensorRT before TensorRT-RTX, which compiles its kernels when
+    the engine is first run. On x86-64 OpenVINO was at least as fast as ONNX Runtime wherever it
+    was measured, and far faster in INT8 with VNNI; elsewhere it was not measured.
+    """
+    found = [
+        _on_gpu("tensorrt", "tensorrt", here, "runs on the GPU"),
+        _on_gpu("tensorrt-rtx", "tensorrt_rtx", here, "runs on the GPU, compiling at first run"),
+    ]
+    openvino = _on_cpu("openvino", here, "the fastest on x86-64 processors")
+    onnxruntime = _on_cpu("onnxruntime", here, "runs on every processor")
+    return (*found, *((openvino, onnxruntime) if here.x86 else (onnxruntime, openvino)))
+
+
+def runtimes_here(here: Here | None = None) -> tuple[Runtime, ...]:
+    """The runtimes that can run a network on this machine, the preferred one first."""
+    return tuple(c.runtime for c in candidates(here or look()) if c.runs)
+
+
+def best_here(here: Here | None = None) -> Runtime:
+    """The preferred runtime of this machine; says in the log which, and why not a better one.
+
+    Raises:
+        RuntimeMissing: There is none.
+    """
+    found = candidates(here or look())
+    chosen = next((place for place, c in enumerate(found) if c.runs), None)
+    if chosen is None:
+        raise RuntimeMissing(
+            "no runtime can run a network here: "
+            + "; ".join(f"{c.runtime}: {c.reason}" for c in found),
+            mend="pip install 'edgeseg[cpu]'",
+        )
+    best, better = found[chosen], found[:chosen]
+    why_not = "".join(f"; not {c.runtime}: {c.reason}" for c in better)
+    logger.info("runtime %s: %s%s", best.runtime, best.reason, why_not)
+    return best.runtime
+
+
+def _is_installed(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:  # The package that it would be in.
+        return False
+
+
+def _on_gpu(runtime: Runtime, module: str, here: Here, praise: str) -> Candidate:
+    if not here.gpu:
+        return Candidate(runtime, runs=False, reason="no NVIDIA GPU with a driver")
+    if module not in here.modules:
+        return Candidate(runtime, runs=False, reason="not installed")
+    if not here.modules.intersection(CUDA_MODULES):
+        return Candidate(runtime, runs=False, reason="neither cuda-python nor pycuda installed")
+    return Candidate(runtime, runs=True, reason=praise)
+
+
+def _on_cpu(runtime: Runtime, here: Here, praise: str) -> Candidate:
+    installed = runtime in here.modules
+    return Candidate(runtime, installed, praise if installed else "not installed")

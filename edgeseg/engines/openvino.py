@@ -1,0 +1,227 @@
+"""OpenVINO: the faster engine of x86-64 processors, where it is installed."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import re
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeseg.card import ModelCard
+from edgeseg.engines.base import Engine
+from edgeseg.engines.cpu import int8_saturates
+from edgeseg.engines.external_data import metadata_props
+from edgeseg.engines.network import (
+    Port,
+    card_from_metadata,
+    check_ports,
+    require_network,
+    seven_bit_weights,
+)
+from edgeseg.errors import (
+    CorruptArtifact,
+    InferenceError,
+    MismatchedArtifact,
+    RuntimeMissing,
+    UsageError,
+)
+from edgeseg.sidecar import ComputesIn, SideCar, verify
+
+logger = logging.getLogger(__name__)
+
+INSTALL = "pip install 'edgeseg[openvino]'"
+
+_COMPUTES_IN: dict[str, ComputesIn] = {"f32": "fp32", "f16": "fp16", "bf16": "bf16"}
+_NUMPY_NAMES = {"f32": "float32", "u8": "uint8"}
+_TELEMETRY = "openvino_telemetry"
+_PLACES = re.compile(
+    r"Exception from \S+:\d+:|(?:Check '.*?' )?failed at \S+:\d+:|FrontEnd API failed with \w+:",
+    re.DOTALL,
+)
+
+
+class OpenVinoEngine(Engine):
+    """An ONNX network in OpenVINO on the CPU.
+
+    An FP32 network computes in FP32. What floating layers of the others compute in is left to
+    OpenVINO: bfloat16 where the processor has it, else FP32; ``computes_in`` says which.
+
+    Label maps lie in a buffer of the runtime that the next call overwrites. A second thread
+    needs an engine of its own; threads are not pinned, since two engines of one thread each
+    would be pinned to the same core.
+
+    Args:
+        path: ``model.PRECISION.openvino.onnx``, or another ONNX network with a card inside.
+        threads: CPU threads; None takes one a physical core.
+
+    Raises:
+        RuntimeMissing: OpenVINO is not installed.
+        UsageError: No such file, or ``threads`` below 1.
+        CorruptArtifact: Empty, truncated, no ONNX network, or altered since it was made.
+        MismatchedArtifact: There is no card in it, its graph is not what the card says, or
+            its activations are int8, which OpenVINO computes wrongly.
+    """
+
+    runtime = "openvino"
+
+    def __init__(self, path: Path, threads: int | None = None) -> None:
+        if threads is not None and threads < 1:
+            raise UsageError(f"an engine runs on at least 1 thread, not {threads}")
+        self.path = Path(path)
+        sidecar = verify(self.path, required=False)
+        if sidecar is None:
+            logger.info("%s has no side-car: nothing vouches for its bytes", self.path)
+        require_network(self.path)
+        self.card = card_from_metadata(metadata_props(self.path), str(self.path))
+        openvino = library()
+        model = _read(openvino, self.path)
+        inputs, outputs = _ports(model.inputs), _ports(model.outputs)
+        self.batch = check_ports(inputs, outputs, self.card, str(self.path))
+        _refuse_signed_activations(model, str(self.path))
+        compiled = _compile(openvino, model, self.path, _properties(self.card, sidecar, threads))
+        found = compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
+        self.computes_in = _COMPUTES_IN.get(found)
+        self._request: Any = compiled.create_infer_request()
+
+    def _infer(self, batch: NDArray[np.float32]) -> NDArray[np.uint8]:
+        if self._request is None:
+            raise UsageError(f"{self.path.name} was closed")
+        try:
+            results = self._request.infer(
+                [np.ascontiguousarray(batch)], share_inputs=True, share_outputs=True
+            )
+        except RuntimeError as error:
+            raise InferenceError(f"{self.path.name}: {_reason(error)}") from error
+        result = results[0]
+        if self.card.output == "logits":
+            return np.asarray(np.argmax(result, axis=1), np.uint8)
+        labels: NDArray[np.uint8] = result
+        return labels
+
+    def close(self) -> None:
+        """Drop the compiled network."""
+        self._request = None
+
+
+def library() -> Any:
+    """The module ``openvino``, imported without a report to its makers.
+
+    Raises:
+        RuntimeMissing: It is not installed, or does not import.
+    """
+    try:
+        with _without_telemetry():
+            import openvino
+    except ImportError as error:
+        missing = isinstance(error, ModuleNotFoundError) and error.name == "openvino"
+        raise RuntimeMissing(
+            "OpenVINO is not installed" if missing else f"OpenVINO does not import: {error}",
+            mend=INSTALL,
+        ) from error
+    return openvino
+
+
+def version() -> str:
+    """OpenVINO's version without the number of its build, ``2026.4.1``; raises as ``library``."""
+    return str(library().__version__).split("-")[0]
+
+
+@contextlib.contextmanager
+def _without_telemetry() -> Iterator[None]:
+    """Hide the package ``openvino_telemetry`` for the time of the import.
+
+    Importing OpenVINO (2026.4, ``openvino/tools/ovc/__init__.py``) otherwise sends an event to
+    www.google-analytics.com from a forked process, and keeps an identifier and a counter below
+    the home folder, unless the user has opted out. Without that package it takes a stand-in of
+    its own that sends nothing.
+    """
+    known = sys.modules.get(_TELEMETRY)
+    sys.modules[_TELEMETRY] = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        if known is None:
+            del sys.modules[_TELEMETRY]
+        else:
+            sys.modules[_TELEMETRY] = known
+
+
+def _properties(card: ModelCard, sidecar: SideCar | None, threads: int | None) -> dict[str, Any]:
+    properties: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "ENABLE_CPU_PINNING": False}
+    if threads is not None:
+        properties["INFERENCE_NUM_THREADS"] = threads
+    if card.precision == "fp32":
+        # Its default is bfloat16 where the processor has it, which is not what the name says.
+        properties["INFERENCE_PRECISION_HINT"] = "f32"
+    if card.precision == "int8" and int8_saturates() and not seven_bit_weights(sidecar):
+        # Full-range weights, made on a CPU with VNNI: computed in floating point from the same
+        # rounded values, as slow as FP32, since the int8 kernels saturate.
+        properties["LP_TRANSFORMS_MODE"] = False
+    return properties
+
+
+def _read(openvino: Any, path: Path) -> Any:
+    """The ONNX front end alone: left to choose, others try the file first and print."""
+    try:
+        front_end = openvino.frontend.FrontEndManager().load_by_framework("onnx")
+        return front_end.convert(front_end.load(str(path)))
+    except Exception as error:  # Its classes share no base but Exception.
+        raise _unusable(path, "read", error) from error
+
+
+def _compile(openvino: Any, model: Any, path: Path, properties: dict[str, Any]) -> Any:
+    try:
+        return openvino.Core().compile_model(model, "CPU", properties)
+    except RuntimeError as error:
+        raise _unusable(path, "compile", error) from error
+
+
+def _unusable(path: Path, act: str, error: Exception) -> CorruptArtifact:
+    return CorruptArtifact(
+        f"{path}: OpenVINO {version()} cannot {act} it ({_reason(error)})",
+        mend="build it again with `edgeseg build --runtime openvino`, or copy it again",
+    )
+
+
+def _reason(error: Exception) -> str:
+    """What is said, in short where there is a summary, without places in OpenVINO's source."""
+    text = str(error).rpartition("Summary:")[2]
+    return " ".join(_PLACES.sub("", text).split())[:300].strip(" .-")
+
+
+def _ports(values: Iterable[Any]) -> list[Port]:
+    """OpenVINO's ``Output``; a dimension that varies is an interval there."""
+    return [
+        Port(
+            value.any_name,
+            _NUMPY_NAMES.get(kind := value.element_type.get_type_name(), kind),
+            tuple(d.get_length() if d.is_static else None for d in value.partial_shape),
+        )
+        for value in values
+    ]
+
+
+def _refuse_signed_activations(model: Any, origin: str) -> None:
+    """int8 activations, TensorRT's form, kept 94 % of the labels where ONNX Runtime kept 99 %.
+
+    Measured with OpenVINO 2026.4 on U-Nets; with uint8 activations both keep as many.
+    """
+    for node in model.get_ops():
+        if node.get_type_name() != "Convert" or node.get_element_type().get_type_name() != "i8":
+            continue
+        rounding = node.input_value(0).get_node()
+        if (
+            rounding.get_type_name() == "FakeQuantize"
+            and rounding.input_value(0).get_node().get_type_name() != "Constant"
+        ):
+            raise MismatchedArtifact(
+                f"{origin}: its activations are quantised to int8, which OpenVINO computes "
+                "wrongly; it needs uint8 activations",
+                mend="quantise for OpenVINO: `edgeseg build --int8 --runtime openvino`",
+            )

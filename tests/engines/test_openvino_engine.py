@@ -1,0 +1,217 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import ModelProto
+
+from edgeseg.artifacts import sha256_file
+from edgeseg.card import InputSpec, ModelCard
+from edgeseg.data.folders import load_image
+from edgeseg.documents import load
+from edgeseg.engines import open_engine
+from edgeseg.engines.cpu import int8_saturates
+from edgeseg.engines.onnxruntime import OnnxRuntimeEngine
+from edgeseg.errors import ArtifactError, MismatchedArtifact, RuntimeMissing, UsageError
+from edgeseg.evaluation import agreement
+from edgeseg.precision.graph import load_model, serialize, write_card
+from edgeseg.precision.int8 import to_int8
+from edgeseg.precision.ranges import Ranges
+from edgeseg.sidecar import SideCar, sidecar_path
+
+pytest.importorskip("openvino", reason="OpenVINO is not installed", exc_type=ImportError)
+
+from edgeseg.engines.openvino import OpenVinoEngine
+
+Maker = Callable[..., ModelProto]
+BAD = Path(__file__).parents[1] / "bad" / "networks"
+
+
+def random_batch(size: int) -> np.ndarray:
+    return np.random.default_rng(size).normal(size=(size, 3, 16, 24)).astype(np.float32)
+
+
+@pytest.mark.parametrize("output", ["labels_u8", "logits"])
+@pytest.mark.parametrize(("batch", "size"), [(1, 1), (4, 4), ("N", 1), ("N", 5)])
+def test_labels_are_those_of_a_numpy_twin(
+    brightest: Maker, tmp_path: Path, output: str, batch: int | str, size: int
+) -> None:
+    path = tmp_path / "model.onnx"
+    onnx.save(brightest(batch, output), path)
+    tensor = random_batch(size)
+    with OpenVinoEngine(path, threads=1) as engine:
+        assert engine.batch == (None if batch == "N" else batch)
+        assert engine.computes_in == "fp32"
+        engine.warm_up()
+        labels = engine.infer(tensor[..., ::-1, ::-1])
+    assert labels.dtype == np.uint8
+    assert np.array_equal(labels, tensor[..., ::-1, ::-1].argmax(axis=1))
+
+
+@pytest.mark.parametrize(
+    ("name", "least"), [("model.onnx", 0.999), ("model.fp16.onnx", 0.98), ("model.int8.onnx", 0.98)]
+)
+def test_real_networks_agree_with_onnx_runtime(
+    trained: Path, small_data: Path, name: str, least: float
+) -> None:
+    pictures = [load_image(path) for path in sorted((small_data / "val" / "images").iterdir())]
+    with (
+        OnnxRuntimeEngine(trained / name, 1) as reference,
+        OpenVinoEngine(trained / name, 1) as engine,
+    ):
+        assert engine.card == reference.card
+        assert agreement(reference, engine, pictures) >= least
+
+
+def test_int8_activations_are_refused(trained: Path, tmp_path: Path) -> None:
+    """TensorRT's form, which OpenVINO computes wrongly and without a word."""
+    ranges = load(Ranges, trained / "model.ranges.json").ranges
+    path = tmp_path / "model.int8.tensorrt.onnx"
+    model = to_int8(load_model(trained / "model.onnx"), ranges, flavour="tensorrt")
+    path.write_bytes(serialize(model))
+    OnnxRuntimeEngine(path).close()
+    with pytest.raises(MismatchedArtifact, match="quantised to int8") as caught:
+        OpenVinoEngine(path)
+    assert "--runtime openvino" in str(caught.value.mend)
+
+
+def test_full_range_int8_is_right_on_every_cpu(overflowing: Path) -> None:
+    with OpenVinoEngine(overflowing) as engine:
+        assert engine.infer(random_batch(1)).all()
+
+
+def test_the_cpu_flags_foretell_what_the_fast_kernels_do(
+    overflowing: Path, card: ModelCard
+) -> None:
+    """The side-car claims 7-bit weights, which these are not: the fast kernels are taken."""
+    vouch(overflowing, card, reduce_range=True)
+    with OpenVinoEngine(overflowing) as engine:
+        assert engine.infer(random_batch(1)).all() == (not int8_saturates())
+
+
+def test_the_side_car_chooses_the_runtime(network: Path, card: ModelCard) -> None:
+    with open_engine(network) as engine:
+        assert engine.runtime == "onnxruntime"
+    vouch(network, card)
+    with open_engine(network) as engine:
+        assert engine.runtime == "openvino"
+
+
+def test_wrong_tensors_are_refused(network: Path) -> None:
+    with OpenVinoEngine(network) as engine:
+        with pytest.raises(UsageError, match="takes batches of 1, not 2"):
+            engine.infer(random_batch(2))
+        with pytest.raises(UsageError, match="takes float32"):
+            engine.infer(random_batch(1)[..., :-1])
+
+
+def test_it_can_be_closed_twice_and_says_so_after(network: Path) -> None:
+    engine = OpenVinoEngine(network)
+    engine.close()
+    engine.close()
+    with pytest.raises(UsageError, match="was closed"):
+        engine.infer(random_batch(1))
+
+
+@pytest.mark.parametrize("threads", [0, -2])
+def test_threads_are_at_least_one(network: Path, threads: int) -> None:
+    with pytest.raises(UsageError, match="at least 1 thread"):
+        OpenVinoEngine(network, threads)
+
+
+def test_a_card_that_is_not_the_graphs_is_refused(
+    brightest: Maker, card: ModelCard, tmp_path: Path
+) -> None:
+    path = tmp_path / "model.onnx"
+    model = brightest()
+    write_card(model, card.model_copy(update={"input": InputSpec(height=16, width=32)}))
+    onnx.save(model, path)
+    with pytest.raises(MismatchedArtifact, match=r"input float32 .*16, 32.*\(1, 3, 16, 24\)"):
+        OpenVinoEngine(path)
+
+
+@pytest.mark.parametrize("path", sorted(BAD.glob("*.onnx")), ids=lambda path: path.name)
+def test_bad_files_are_refused_in_one_sentence_and_silently(
+    path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(ArtifactError, match=path.stem) as caught:
+        OpenVinoEngine(path)
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 500
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("operator", ["NoSuchOperator", "Conv"])
+def test_networks_that_openvino_cannot_run_are_refused_in_one_sentence(
+    brightest: Maker, tmp_path: Path, operator: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    model = brightest()
+    conv = model.graph.node[0]
+    conv.op_type = operator
+    if operator == "Conv":
+        conv.attribute[0].ints[:] = [1]
+    path = tmp_path / "model.onnx"
+    path.write_bytes(model.SerializeToString())
+    with pytest.raises(ArtifactError, match=r"OpenVINO \d+\.\d+\.\d+ cannot") as caught:
+        OpenVinoEngine(path)
+    assert "\n" not in str(caught.value)
+    assert "src/" not in str(caught.value)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_missing_library_says_how_to_get_it(
+    network: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    with pytest.raises(RuntimeMissing, match="OpenVINO is not installed") as caught:
+        OpenVinoEngine(network)
+    assert caught.value.mend == "pip install 'edgeseg[openvino]'"
+
+
+@pytest.mark.parametrize(
+    ("code", "reported"),
+    [
+        ("from edgeseg.engines.openvino import library; library()", False),
+        ("import openvino", True),
+    ],
+)
+def test_importing_it_reports_to_nobody(tmp_path: Path, code: str, reported: bool) -> None:
+    """A stand-in for OpenVINO's telemetry notes that it is called, and sends nothing itself."""
+    stand_in = tmp_path / "openvino_telemetry"
+    (stand_in / "backend").mkdir(parents=True)
+    (stand_in / "backend" / "__init__.py").write_text("backend_ga4 = None\n")
+    (stand_in / "__init__.py").write_text(
+        "class Telemetry:\n"
+        "    def __init__(self, *_, **__): pass\n"
+        "    def send_event(self, *_, **__): print('called')\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(tmp_path)!r}); {code}"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert ("called" in ended.stdout) == reported
+
+
+def test_other_engines_do_not_import_it(network: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from edgeseg.loading import load; "
+        f"load({str(network)!r}).close(); assert 'openvino' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def vouch(path: Path, card: ModelCard, **options: bool) -> None:
+    SideCar(
+        artifact_sha256=sha256_file(path),
+        card=card,
+        runtime="openvino",
+        runtime_version="2026.4.1",
+        build_options=options,
+    ).save(sidecar_path(path))
