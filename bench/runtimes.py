@@ -305,8 +305,8 @@ def draw(results: Sequence[Result], path: Path) -> None:
                     alpha=0.8,
                 )
             axes.set_title(result.network)
+            axes.margins(x=0.15, y=0.25)
             axes.set_xlim(left=0)
-            axes.margins(y=0.25)
             axes.grid(alpha=0.25)
             axes.set_xlabel("latency of a call, p50 (ms)")
             axes.set_ylabel("mean IoU (%)")
@@ -319,7 +319,7 @@ def draw(results: Sequence[Result], path: Path) -> None:
             Line2D([], [], linestyle="", marker=marker, color="0.4", label=precision.upper())
             for precision, marker in MARKERS.items()
         ]
-        figure.legend(handles=keys, loc="outside lower center", ncols=len(keys), frameon=False)
+        figure.legend(handles=keys, loc="outside lower center", ncols=3, frameon=False)
         with atomic_path(path) as partial:
             figure.savefig(partial, dpi=130)
 

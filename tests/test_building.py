@@ -128,6 +128,32 @@ def test_reduced_networks_for_onnx_runtime(
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
+def test_networks_for_openvino(run_copy: Path, small_data: Path, precision: Precision) -> None:
+    pytest.importorskip("openvino", reason="OpenVINO is not installed", exc_type=ImportError)
+    network = run_copy / "model.onnx"
+    result = build(BuildConfig(network, precision, "openvino", data=small_data, max_drop=0.5))
+    assert result.engine == run_copy / f"model.{precision}.openvino.onnx"
+    made = checked(result.engine)
+    assert (made.runtime, made.card.precision) == ("openvino", precision)
+    assert made.onnx_sha256 == made.card.parent_sha256 == sha256_file(network)
+    assert made.precision is not None
+    assert made.precision.precision == precision
+    assert made.gate is not None
+    assert made.gate.judged_on == "openvino"
+    split = read_split(small_data, "val")
+    with open_engine(result.engine) as engine, open_engine(network) as full:
+        assert (engine.runtime, full.runtime) == ("openvino", "onnxruntime")
+        assert made.computes_in == engine.computes_in is not None
+        assert evaluate(engine, split).mean_iou == pytest.approx(made.gate.value)
+        assert evaluate(full, split).mean_iou == pytest.approx(made.gate.reference)
+    if precision == "fp32":
+        assert made.computes_in == "fp32"
+        assert abs(made.gate.drop) < 1e-3
+    if precision == "int8":
+        assert made.build_options["reduce_range"] == int8_saturates()
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
 def test_engines_for_tensorrt_rtx(
     rtx: None,
     run_copy: Path,
@@ -220,12 +246,14 @@ def test_stale_ranges_do_not_stop_fp16(run_copy: Path, caplog: pytest.LogCapture
     assert "was NOT compared with FP32" in caplog.text
 
 
-@pytest.mark.parametrize("runtime", ["onnxruntime", "tensorrt-rtx"])
+@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino", "tensorrt-rtx"])
 def test_a_destroyed_network_is_refused_and_leaves_nothing(
     run_copy: Path, small_data: Path, runtime: EngineRuntime
 ) -> None:
     if runtime == "tensorrt-rtx":
         pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed")
+    if runtime == "openvino":
+        pytest.importorskip("openvino", reason="OpenVINO is not installed", exc_type=ImportError)
     path = run_copy / "model.ranges.json"
     ranges = load(Ranges, path)
     clipped = {name: (low / 50, high / 50) for name, (low, high) in ranges.ranges.items()}
@@ -285,6 +313,11 @@ def test_wrong_configurations(run_copy: Path, monkeypatch: pytest.MonkeyPatch) -
         build(BuildConfig(network, "fp16", max_drop=1.5))
     with pytest.raises(MismatchedArtifact, match="nothing in the graph computes in it"):
         build(BuildConfig(network, "fp16", keep=("*",)))
+    with pytest.raises(UsageError, match="OpenVINO compiles for no target"):
+        build(BuildConfig(network, "fp16", "openvino", plan=PlanOptions(targets=("sm_86",))))
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    with pytest.raises(RuntimeMissing, match="OpenVINO is not installed"):
+        build(BuildConfig(network, "fp16", "openvino"))
     monkeypatch.setitem(sys.modules, "tensorrt_rtx", None)
     with pytest.raises(RuntimeMissing, match="TensorRT-RTX"):
         build(BuildConfig(network, "fp16", "tensorrt-rtx"))

@@ -24,6 +24,7 @@ from edgeseg.errors import (
 from edgeseg.machine import Gpu, Machine
 from edgeseg.report import Picture, write_report
 from edgeseg.report import pictures as fitting
+from edgeseg.report.contents import label
 from edgeseg.report.figures import latency_figure
 from edgeseg.report.tables import Table, bench_table, escape_markdown, render_markdown, render_rich
 
@@ -438,3 +439,19 @@ def test_a_missing_library_is_named_with_its_extra(
 
 def test_markdown_escapes_what_it_would_read() -> None:
     assert escape_markdown("a|b_c*d`e\nf") == "a\\|b\\_c\\*d\\`e f"
+
+
+@pytest.mark.parametrize(
+    ("precision", "computes_in", "said"),
+    [
+        ("fp32", "fp32", "FP32 · OpenVINO"),
+        ("fp16", "fp32", "FP16 · OpenVINO (computes in FP32)"),
+        ("fp16", "bf16", "FP16 · OpenVINO (computes in bf16)"),
+        ("int8", "fp32", "INT8 · OpenVINO"),
+        ("int8", "bf16", "INT8 · OpenVINO (computes in bf16)"),
+        ("fp16", None, "FP16 · OpenVINO"),
+    ],
+)
+def test_a_label_says_what_really_computes(precision: str, computes_in: Any, said: str) -> None:
+    run = timed("a.onnx", precision, 10.0, computes_in=computes_in)
+    assert label(run.model_copy(update={"runtime": "openvino"})) == said

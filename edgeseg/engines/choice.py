@@ -55,8 +55,8 @@ def candidates(here: Here) -> tuple[Candidate, ...]:
     """All runtimes, the preferred one first, those that cannot run among them.
 
     A GPU before the processor; TensorRT before TensorRT-RTX, which compiles its kernels when
-    the engine is first run. On x86-64 OpenVINO was at least as fast as ONNX Runtime wherever it
-    was measured, and far faster in INT8 with VNNI; elsewhere it was not measured.
+    the engine is first run. On x86-64 OpenVINO was as fast as ONNX Runtime in FP32, a little
+    faster in INT8 with AVX2 and much faster with VNNI; elsewhere it was not measured.
     """
     found = [
         _on_gpu("tensorrt", "tensorrt", here, "runs on the GPU"),
