@@ -13,8 +13,8 @@ from edgeseg.console import Track
 from edgeseg.data.folders import Split, read_split
 from edgeseg.documents import load
 from edgeseg.errors import ArtifactError, UsageError
-from edgeseg.precision.calibration import spread
 from edgeseg.precision.ranges import Ranges, check_ranges, measure_extremes
+from edgeseg.precision.selection import spread
 
 logger = logging.getLogger(__name__)
 

@@ -132,7 +132,7 @@ class Recipe:
 
     @property
     def name(self) -> str:
-        """The file: ``model.fp16.onnx``, ``model.int8.onnx``, ``model.int8.tensorrt.onnx`` …"""
+        """The file: ``model.fp16.onnx``, ``model.int8.openvino.onnx``, and so on."""
         return graph_name(self.source, self.precision, self.form)
 
     def layers(self) -> tuple[Work, ...]:

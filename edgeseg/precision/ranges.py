@@ -137,12 +137,13 @@ def measure_extremes(
     """Lowest and highest value of each activation on pictures that make up no calibration set.
 
     Raises:
+        ArtifactError: The network is damaged, or its card is not its graph's.
         NonFiniteOutput: A tensor holds NaN or infinity; the message names the first.
     """
-    network = load_model(onnx_path)
-    spec = read_card(network, str(onnx_path)).input
-    network = typed(network, str(onnx_path))
-    return _extremes(network, activations(network), _Pictures(paths, spec), track)
+    with opened(onnx_path) as network:
+        spec = require_measurable(network.graph, onnx_path).input
+        held = _measure(network, _Pictures(paths, spec), Extremes, track)
+    return {name: bounds("minmax", values) for name, values in held.items()}
 
 
 def check_ranges(ranges: Ranges, ranges_path: Path, onnx_path: Path) -> list[Path]:

@@ -24,7 +24,6 @@ from edgeseg.engines.base import Engine
 from edgeseg.errors import UsageError
 from edgeseg.evaluation import Labelled, check_classes, read, score
 from edgeseg.ops.preprocess import preprocess
-from edgeseg.precision.calibration import spread
 from edgeseg.precision.graph import (
     Work,
     copy_of,
@@ -34,6 +33,7 @@ from edgeseg.precision.graph import (
     tensors,
     typed,
 )
+from edgeseg.precision.selection import spread
 
 SCORED = 4
 """Pictures on which the error of the scores is measured: a mean over all of their pixels."""

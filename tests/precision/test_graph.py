@@ -133,6 +133,6 @@ def test_damaged_files_are_refused(
         model = onnx.load(network)
         model.graph.node[3].input[0] = "nowhere"
         onnx.save(model, network)
-    with pytest.raises(CorruptArtifact, match="not a valid ONNX network"):
+    with pytest.raises(CorruptArtifact, match="not an? (valid )?ONNX network"):
         load_model(network)
     assert capfd.readouterr() == ("", "")
