@@ -63,7 +63,7 @@ DESKTOP = SystemFacts(
         "numpy": Probed({"version": "2.4.6"}),
         "opencv": Probed({"version": "5.0.0", "file": "/v/cv2.py", "build": PIP_OPENCV}),
         "onnxruntime": Probed({"version": "1.32.0", "providers": ["CPUExecutionProvider"]}),
-        "native": Probed({"available": True}),
+        "native": Probed({"available": True, "level": "avx2"}),
         "cuda": NO_DRIVER,
     },
     display=True,

@@ -144,13 +144,13 @@ def _numbers(version: str) -> tuple[int, ...]:
 def _native(facts: SystemFacts) -> Check:
     probed = facts.libraries.get("native", Probed(error="not asked"))
     if probed.told.get("available"):
-        return Check("Native kernels", "ok", "built and in use")
+        return Check("Native kernels", "ok", f"in use, level {probed.told.get('level')}")
     why = f": {probed.error}" if probed.error else ""
     return Check(
         "Native kernels",
         "note",
         f"not in use, NumPy and OpenCV compute the same values instead{why}",
-        "build from source with a C++17 compiler: pip install .",
+        "build from source with a C++20 compiler: pip install .",
     )
 
 

@@ -65,8 +65,9 @@ print(json.dumps({"version": onnxruntime.__version__,
                   "providers": onnxruntime.get_available_providers()}))
 """
 NATIVE = """
-import json, edgeseg.ops
-print(json.dumps({"available": bool(edgeseg.ops.native_available())}))
+import json
+from edgeseg.ops.native import native_available, simd_level
+print(json.dumps({"available": native_available(), "level": simd_level()}))
 """
 CUDA = """
 import ctypes, json

@@ -3,10 +3,15 @@
 
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
+#include <nanobind/stl/string.h>
 #include <nanobind/stl/tuple.h>
+#include <nanobind/stl/vector.h>
 
+#include <string>
 #include <tuple>
+#include <vector>
 
+#include "dispatch.hpp"
 #include "preprocess.hpp"
 
 namespace nb = nanobind;
@@ -17,7 +22,7 @@ using Table = nb::ndarray<const float, nb::shape<-1, 256>, nb::c_contig, nb::dev
 using Region = std::tuple<int, int, int, int>;
 
 static void preprocess(const Pixels &pixels, const Tensor &out, const Table &table,
-                       const Region &region, bool rgb) {
+                       const Region &region, bool rgb, int threads) {
     const auto [top, left, height, width] = region;
     const edgeseg::Picture picture{pixels.data(), static_cast<std::ptrdiff_t>(pixels.stride(0)),
                                    static_cast<int>(pixels.shape(0)),
@@ -43,12 +48,26 @@ static void preprocess(const Pixels &pixels, const Tensor &out, const Table &tab
         throw nb::value_error("the picture is empty or the region lies outside out");
 
     nb::gil_scoped_release release;
-    edgeseg::preprocess(picture, target, table.data(), rgb);
+    edgeseg::preprocess(picture, target, table.data(), rgb, threads);
+}
+
+static std::vector<std::string> levels() {
+    std::vector<std::string> names;
+    for (const edgeseg::Rows *rows : edgeseg::levels()) names.emplace_back(rows->level);
+    return names;
+}
+
+static void use(const std::string &level) {
+    if (!edgeseg::use(level)) throw nb::value_error("not one of levels()");
 }
 
 NB_MODULE(_native, module) {
     module.doc() = "C++ twins of the kernels in edgeseg.ops.";
+    module.attr("REVISION") = 2;  // as edgeseg/ops/native.py expects
+    module.def("levels", &levels, "Levels of instructions that this CPU has, the best first.");
+    module.def("level", [] { return edgeseg::rows().level; }, "The one in use.");
+    module.def("use", &use, nb::arg("level"), "Choose another, for the whole process.");
     module.def("preprocess", &preprocess, nb::arg("pixels"), nb::arg("out").noconvert(),
-               nb::arg("table").noconvert(), nb::arg("region"), nb::arg("rgb"),
+               nb::arg("table").noconvert(), nb::arg("region"), nb::arg("rgb"), nb::arg("threads") = 1,
                "Fused resize, colour order, normalisation and (C, H, W) layout, without the GIL.");
 }

@@ -22,6 +22,7 @@ struct Target {
 
 // Resizes `picture` to the region and writes table[channel][level] there, 256 levels a channel.
 // Three channels are BGR in the picture and, where `rgb`, RGB in the tensor.
-void preprocess(const Picture &picture, const Target &target, const float *table, bool rgb);
+void preprocess(const Picture &picture, const Target &target, const float *table, bool rgb,
+                int threads);
 
 }  // namespace edgeseg

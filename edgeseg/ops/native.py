@@ -1,4 +1,8 @@
-"""The C++ twins, where the extension was built; ``EDGESEG_NATIVE=0`` leaves them out."""
+"""The C++ twins, where the extension was built.
+
+``EDGESEG_NATIVE=0`` leaves them out. They use the best instructions that the CPU has;
+``EDGESEG_SIMD=portable`` (or ``avx2``, ``avx512``; ``neon`` on aarch64) names others.
+"""
 
 from __future__ import annotations
 
@@ -7,19 +11,40 @@ import logging
 import os
 from types import ModuleType
 
+from edgeseg.errors import UsageError
+
 _log = logging.getLogger(__name__)
+
+REVISION = 2
+"""Of the functions' signatures, as in ``native/module.cpp``: an editable install may lag behind."""
 
 
 def _load() -> ModuleType | None:
     if os.environ.get("EDGESEG_NATIVE") == "0":
         return None
     try:
-        return importlib.import_module("edgeseg._native")
+        module = importlib.import_module("edgeseg._native")
     except ModuleNotFoundError:
         return None
     except ImportError as error:
         _log.warning("edgeseg._native is installed but cannot be loaded: %s", error)
         return None
+    if getattr(module, "REVISION", 0) != REVISION:
+        _log.warning("edgeseg._native was built from other sources: run pip install again")
+        return None
+    level = os.environ.get("EDGESEG_SIMD")
+    if level:
+        _use(module, level)
+    return module
+
+
+def _use(module: ModuleType, level: str) -> None:
+    if level not in module.levels():
+        raise UsageError(
+            f"EDGESEG_SIMD={level}: this CPU has {', '.join(module.levels())}",
+            mend="unset EDGESEG_SIMD",
+        )
+    module.use(level)
 
 
 kernels: ModuleType | None = _load()
@@ -29,3 +54,8 @@ kernels: ModuleType | None = _load()
 def native_available() -> bool:
     """Whether the C++ kernels are in use; else NumPy and OpenCV compute the same values."""
     return kernels is not None
+
+
+def simd_level() -> str | None:
+    """The instructions that the C++ kernels use, e.g. ``avx2``; None where there are no kernels."""
+    return None if kernels is None else str(kernels.level())

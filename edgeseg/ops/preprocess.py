@@ -54,7 +54,11 @@ def place(size: tuple[int, int], spec: InputSpec) -> Placement:
 
 
 def preprocess(
-    image: NDArray[np.uint8], spec: InputSpec, out: NDArray[np.float32] | None = None
+    image: NDArray[np.uint8],
+    spec: InputSpec,
+    out: NDArray[np.float32] | None = None,
+    *,
+    threads: int = 1,
 ) -> NDArray[np.float32]:
     """Resize, order the colours, normalise and lay out one picture as the network takes it.
 
@@ -63,6 +67,7 @@ def preprocess(
             out), any strides.
         spec: The card's ``input``.
         out: C-contiguous float32 (C, height, width) to write into, e.g. one item of a batch.
+        threads: That the C++ kernel shares the rows out among.
 
     Returns:
         ``out``, or a new array: float32 (C, height, width), ``(value * scale - mean) / std``
@@ -79,7 +84,10 @@ def preprocess(
     placement = place(pixels.shape[:2], spec)
     if (placement.height, placement.width) != (spec.height, spec.width):
         out[...] = 0
-    _fill(pixels, out, placement, spec)
+    if kernels is None:
+        fill_reference(pixels, out, placement, spec)
+    else:
+        fill_native(pixels, out, placement, spec, threads)
     return out
 
 
@@ -143,7 +151,11 @@ def fill_reference(
 
 
 def fill_native(
-    pixels: NDArray[np.uint8], out: NDArray[np.float32], placement: Placement, spec: InputSpec
+    pixels: NDArray[np.uint8],
+    out: NDArray[np.float32],
+    placement: Placement,
+    spec: InputSpec,
+    threads: int = 1,
 ) -> None:
     """:func:`fill_reference` in one pass of C++ that releases the GIL."""
     assert kernels is not None
@@ -155,10 +167,8 @@ def fill_native(
         normalisation(spec),
         (placement.top, placement.left, placement.height, placement.width),
         spec.color == "rgb",
+        threads,
     )
-
-
-_fill = fill_reference if kernels is None else fill_native
 
 
 @functools.lru_cache(maxsize=16)

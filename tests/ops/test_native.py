@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from edgeseg.ops import native_available
+from edgeseg.ops.native import kernels, native_available
 
-ASK = "import logging; logging.basicConfig(); from edgeseg.ops import native_available as n; "
+LEVELS = [] if kernels is None else kernels.levels()
+needs_native = pytest.mark.skipif(
+    kernels is None, reason="edgeseg._native is not installed here or EDGESEG_NATIVE=0"
+)
 
 
-def ask(prelude: str, **environment: str) -> tuple[str, str]:
+def ask(prelude: str, what: str = "native_available", **environment: str) -> tuple[str, str]:
     """Stdout and stderr of a fresh interpreter that says whether the kernels are in use."""
-    code = f"import os, sys; os.environ.update({environment!r}); {prelude}; {ASK} print(n())"
+    code = (
+        f"import os, sys; os.environ.update({environment!r}); {prelude}; "
+        "import logging; logging.basicConfig(); "
+        f"from edgeseg.ops.native import {what} as n; print(n())"
+    )
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
     )
@@ -43,6 +51,52 @@ def test_broken_extension_is_reported(tmp_path: Path) -> None:
     answer, warning = ask(prelude, EDGESEG_NATIVE="1")
     assert answer == "False"
     assert "wrong ELF class" in warning
+
+
+def test_extension_of_other_sources_is_left_out(tmp_path: Path) -> None:
+    (tmp_path / "_native.py").write_text("REVISION = 1")
+    prelude = f"import edgeseg; edgeseg.__path__.insert(0, {str(tmp_path)!r}); "
+    prelude += "sys.meta_path[:] = [f for f in sys.meta_path if 'scikit' not in repr(f).lower()]"
+    answer, warning = ask(prelude, EDGESEG_NATIVE="1")
+    assert answer == "False"
+    assert "other sources" in warning
+
+
+@needs_native
+@pytest.mark.parametrize("level", LEVELS)
+def test_environment_chooses_the_instructions(level: str) -> None:
+    assert ask("pass", "simd_level", EDGESEG_SIMD=level) == (level, "")
+
+
+@needs_native
+def test_best_instructions_are_the_default() -> None:
+    assert LEVELS[-1] in ("portable", "neon")
+    assert ask("pass", "simd_level", EDGESEG_SIMD="") == (LEVELS[0], "")
+    flags = Path("/proc/cpuinfo").read_text()
+    assert ("avx2" in LEVELS) == (" avx2 " in flags)
+
+
+@needs_native
+def test_instructions_that_the_cpu_lacks_are_refused() -> None:
+    assert kernels is not None
+    with pytest.raises(ValueError, match="levels"):
+        kernels.use("avx1024")
+    code = (
+        "from edgeseg.errors import UsageError\n"
+        "try:\n    import edgeseg.ops\n"
+        "except UsageError as error:\n    print(error)\n"
+    )
+    environment = {**os.environ, "EDGESEG_SIMD": "avx1024"}
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+        env=environment,
+    )
+    assert "avx1024" in done.stdout
+    assert LEVELS[0] in done.stdout
 
 
 def test_missing_opencv_is_one_sentence_with_a_mend() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 
 import cv2
@@ -25,6 +26,7 @@ from edgeseg.ops.preprocess import (
     restore_labels,
 )
 
+LEVELS = [] if kernels is None else kernels.levels()
 needs_native = pytest.mark.skipif(
     kernels is None, reason="edgeseg._native is not installed here or EDGESEG_NATIVE=0"
 )
@@ -105,11 +107,15 @@ def pictures(draw: st.DrawFn) -> NDArray[np.uint8]:
     return image
 
 
-@needs_native
-@settings(deadline=None, max_examples=150)
-@given(image=pictures(), spec=specs)
-def test_twins_give_the_same_bits(image: NDArray[np.uint8], spec: InputSpec) -> None:
-    expected, found = fill(fill_reference, image, spec), fill(fill_native, image, spec)
+@pytest.mark.parametrize("level", LEVELS)
+@settings(deadline=None, max_examples=100)
+@given(image=pictures(), spec=specs, threads=st.integers(1, 3))
+def test_twins_give_the_same_bits(
+    using, level: str, image: NDArray[np.uint8], spec: InputSpec, threads: int
+) -> None:
+    expected = fill(fill_reference, image, spec)
+    with using(level):
+        found = fill(functools.partial(fill_native, threads=threads), image, spec)
     np.testing.assert_array_equal(found.view(np.uint32), expected.view(np.uint32))
 
 

@@ -1,0 +1,83 @@
+// The row kernels of one level. CMakeLists.txt compiles this file for each level with that
+// level's instructions: EDGESEG_LEVEL names it, EDGESEG_VECTOR is its vector in bytes.
+//
+// Vectors are GCC's and Clang's own (vector_size), so that one source serves every level; what is
+// left to the compiler's vectoriser are loops it takes at sight. An inline function of the
+// standard library would be compiled here with instructions that other CPUs lack, and the linker
+// might keep this copy for all: none is used, and a test looks for such symbols.
+
+#include "rows.hpp"
+
+#if defined(__SSE2__)
+#include <immintrin.h>
+#endif
+
+namespace edgeseg::EDGESEG_LEVEL {
+namespace {
+
+static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "pixels are packed from the lowest byte");
+
+using Words4 = std::uint32_t __attribute__((vector_size(16)));
+using Ints4 = std::int32_t __attribute__((vector_size(16)));
+using Shorts4 = std::int16_t __attribute__((vector_size(8)));
+
+template <class Vector>
+Vector load(const void *from) {
+    Vector value;
+    __builtin_memcpy(&value, from, sizeof value);
+    return value;
+}
+
+template <class Vector>
+void store(void *to, Vector value) {
+    __builtin_memcpy(to, &value, sizeof value);
+}
+
+void blend_rows(const std::uint8_t *__restrict above, const std::uint8_t *__restrict below,
+                int weight, std::int16_t *__restrict out, std::size_t count) {
+    const auto upper = static_cast<std::uint16_t>(256 - weight);
+    const auto lower = static_cast<std::uint16_t>(weight);
+    for (std::size_t i = 0; i < count; ++i)
+        out[i] = static_cast<std::int16_t>((above[i] * upper + below[i] * lower) ^ 0x8000);
+}
+
+// Four sums of two products: left * (256 - weight) + right * weight, lane by lane.
+inline Words4 blend_pixel(Shorts4 left, Shorts4 right, const Tap &tap) {
+#if defined(__SSE2__)
+    const __m128i pairs = _mm_unpacklo_epi16(_mm_set_epi64x(0, (long long)left),
+                                             _mm_set_epi64x(0, (long long)right));
+    return (Words4)_mm_madd_epi16(pairs, _mm_set1_epi32(tap.weights));
+#else
+    const auto weight = static_cast<std::int32_t>(tap.weights >> 16);
+    return (Words4)(__builtin_convertvector(left, Ints4) * (256 - weight) +
+                    __builtin_convertvector(right, Ints4) * weight);
+#endif
+}
+
+void blend_columns(const std::int16_t *__restrict row, const Tap *__restrict taps, int channels,
+                   int count, std::uint32_t *__restrict pixels) {
+    constexpr std::uint32_t bias = 32768 * 256 + 32768;  // of the row, and to round
+    for (int x = 0; x < count; ++x) {
+        const std::int16_t *left = row + taps[x].first;
+        const Words4 sum = blend_pixel(load<Shorts4>(left), load<Shorts4>(left + channels), taps[x]);
+        store(pixels + 4 * x, (sum + bias) >> 16);
+    }
+}
+
+void to_grey(std::uint32_t *pixels, int count) {
+    for (int x = 0; x < count; ++x) {
+        std::uint32_t *bgr = pixels + 4 * x;
+        bgr[0] = (bgr[0] * 3735 + bgr[1] * 19235 + bgr[2] * 9798 + 16384) >> 15;
+    }
+}
+
+}  // namespace
+
+const Rows rows{
+    .level = EDGESEG_LEVEL_NAME,
+    .blend_rows = blend_rows,
+    .blend_columns = blend_columns,
+    .to_grey = to_grey,
+};
+
+}  // namespace edgeseg::EDGESEG_LEVEL
