@@ -7,11 +7,13 @@
 #include <nanobind/stl/tuple.h>
 #include <nanobind/stl/vector.h>
 
+#include <algorithm>
 #include <string>
 #include <tuple>
 #include <vector>
 
 #include "dispatch.hpp"
+#include "overlay.hpp"
 #include "preprocess.hpp"
 
 namespace nb = nanobind;
@@ -19,6 +21,14 @@ namespace nb = nanobind;
 using Pixels = nb::ndarray<const std::uint8_t, nb::ndim<3>, nb::device::cpu>;
 using Tensor = nb::ndarray<float, nb::ndim<3>, nb::c_contig, nb::device::cpu>;
 using Table = nb::ndarray<const float, nb::shape<-1, 256>, nb::c_contig, nb::device::cpu>;
+using Frame = nb::ndarray<const std::uint8_t, nb::shape<-1, -1, 3>, nb::device::cpu>;
+using Canvas = nb::ndarray<std::uint8_t, nb::shape<-1, -1, 3>, nb::c_contig, nb::device::cpu>;
+using LabelMap = nb::ndarray<const std::uint8_t, nb::ndim<2>, nb::device::cpu>;
+using Indices = nb::ndarray<const std::int32_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+using Colours = nb::ndarray<const std::uint8_t, nb::shape<256, 3>, nb::c_contig, nb::device::cpu>;
+using Areas = nb::ndarray<std::int64_t, nb::shape<256>, nb::c_contig, nb::device::cpu>;
+using Taken = std::tuple<Indices, Indices>;
+using Look = std::tuple<Colours, int, bool>;
 using Region = std::tuple<int, int, int, int>;
 
 static void preprocess(const Pixels &pixels, const Tensor &out, const Table &table,
@@ -51,6 +61,50 @@ static void preprocess(const Pixels &pixels, const Tensor &out, const Table &tab
     edgeseg::preprocess(picture, target, table.data(), rgb, threads);
 }
 
+static bool ascend_within(const Indices &indices, std::size_t size) {
+    const std::int32_t *first = indices.data(), *last = first + indices.shape(0);
+    return std::is_sorted(first, last) &&
+           (first == last || (*first >= 0 && static_cast<std::size_t>(last[-1]) < size));
+}
+
+static edgeseg::Labels labels_taken(const LabelMap &labels, const Taken &taken) {
+    const auto &[rows, columns] = taken;
+    if (labels.shape(1) != 1 && labels.stride(1) != 1)
+        throw nb::value_error("labels must be packed along their rows");
+    if (!ascend_within(rows, labels.shape(0)) || !ascend_within(columns, labels.shape(1)))
+        throw nb::value_error("what is taken must ascend within labels");
+    return {labels.data(), static_cast<std::ptrdiff_t>(labels.stride(0)),
+            static_cast<int>(labels.shape(0)), static_cast<int>(labels.shape(1)), rows.data(),
+            columns.data()};
+}
+
+static void overlay(const Frame &frame, const Canvas &out, const LabelMap &labels,
+                    const Taken &taken, const Look &look, int threads) {
+    const edgeseg::Labels source = labels_taken(labels, taken);
+    const auto &[rows, columns] = taken;
+    const auto &[colours, weight, outline] = look;
+    if ((frame.shape(1) != 1 && frame.stride(1) != 3) || frame.stride(2) != 1)
+        throw nb::value_error("frame must be packed along its rows");
+    if (out.shape(0) != frame.shape(0) || out.shape(1) != frame.shape(1) ||
+        rows.shape(0) != out.shape(0) || columns.shape(0) != out.shape(1))
+        throw nb::value_error("frame, out and what is taken must have one size");
+    if (weight < 0 || weight > 256) throw nb::value_error("weight must be within 0 and 256");
+
+    const edgeseg::Canvas canvas{frame.data(), static_cast<std::ptrdiff_t>(frame.stride(0)),
+                                 out.data(), static_cast<int>(out.shape(0)),
+                                 static_cast<int>(out.shape(1))};
+    nb::gil_scoped_release release;
+    edgeseg::overlay(canvas, source, {colours.data(), weight, outline}, threads);
+}
+
+static void count_areas(const LabelMap &labels, const Taken &taken, const Areas &areas) {
+    const edgeseg::Labels source = labels_taken(labels, taken);
+    const auto &[rows, columns] = taken;
+    nb::gil_scoped_release release;
+    edgeseg::count_areas(source, static_cast<int>(rows.shape(0)),
+                         static_cast<int>(columns.shape(0)), areas.data());
+}
+
 static std::vector<std::string> levels() {
     std::vector<std::string> names;
     for (const edgeseg::Rows *rows : edgeseg::levels()) names.emplace_back(rows->level);
@@ -70,4 +124,10 @@ NB_MODULE(_native, module) {
     module.def("preprocess", &preprocess, nb::arg("pixels"), nb::arg("out").noconvert(),
                nb::arg("table").noconvert(), nb::arg("region"), nb::arg("rgb"), nb::arg("threads") = 1,
                "Fused resize, colour order, normalisation and (C, H, W) layout, without the GIL.");
+    module.def("overlay", &overlay, nb::arg("frame"), nb::arg("out").noconvert(),
+               nb::arg("labels"), nb::arg("taken"), nb::arg("look"),
+               nb::arg("threads") = 1,
+               "Nearest label, its colour, blend and rims in one pass, without the GIL.");
+    module.def("count_areas", &count_areas, nb::arg("labels"), nb::arg("taken"),
+               nb::arg("areas").noconvert(), "Pixels of each label, without the GIL.");
 }

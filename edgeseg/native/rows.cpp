@@ -71,6 +71,31 @@ void to_grey(std::uint32_t *pixels, int count) {
     }
 }
 
+void lay_over(const std::uint8_t *frame, const std::uint16_t *shade, std::uint16_t keep,
+              std::size_t count, std::uint8_t *out) {
+#pragma GCC ivdep  // frame and out are the same row or do not overlap
+    for (std::size_t i = 0; i < count; ++i) {
+        const auto blended = static_cast<std::uint8_t>(
+            static_cast<std::uint16_t>(frame[i] * keep + shade[i]) >> 8);
+        out[i] = shade[i] == kClear ? frame[i] : blended;
+    }
+}
+
+void find_rim(const std::uint8_t *__restrict above, const std::uint8_t *__restrict row,
+              const std::uint8_t *__restrict below, int width, std::uint8_t *__restrict rim) {
+    const auto at = [=](int x, int left, int right) {
+        const std::uint8_t label = row[x];
+        const int others = (row[left] ^ label) | (row[right] ^ label) | (above[left] ^ label) |
+                           (above[x] ^ label) | (above[right] ^ label) | (below[left] ^ label) |
+                           (below[x] ^ label) | (below[right] ^ label);
+        return static_cast<std::uint8_t>(others != 0 ? label : 0);
+    };
+    const int last = width - 1;
+    rim[0] = at(0, 0, last < 1 ? 0 : 1);
+    for (int x = 1; x < last; ++x) rim[x] = at(x, x - 1, x + 1);
+    if (last > 0) rim[last] = at(last, last - 1, last);
+}
+
 }  // namespace
 
 const Rows rows{
@@ -78,6 +103,8 @@ const Rows rows{
     .blend_rows = blend_rows,
     .blend_columns = blend_columns,
     .to_grey = to_grey,
+    .lay_over = lay_over,
+    .find_rim = find_rim,
 };
 
 }  // namespace edgeseg::EDGESEG_LEVEL

@@ -5,13 +5,16 @@ from __future__ import annotations
 import functools
 import unicodedata
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeseg.card import ClassMap, Rgb
+from edgeseg.card import ClassMap, InputSpec, Rgb
 from edgeseg.errors import UsageError
+from edgeseg.ops.native import kernels
+from edgeseg.ops.preprocess import inside, nearest, nearest_indices
 
 UNNAMED_COLOUR: Rgb = (224, 224, 192)
 """Colour of ids past the palette such as ignore: that of "void" in PASCAL VOC."""
@@ -35,6 +38,33 @@ def colourise(labels: NDArray[np.uint8], palette: Sequence[Rgb]) -> NDArray[np.u
     return np.asarray(coloured, np.uint8)
 
 
+@dataclass(frozen=True)
+class Look:
+    """How classes are laid over a picture.
+
+    Attributes:
+        palette: RGB, one a class; ids past it have ``UNNAMED_COLOUR``.
+        alpha: 0 shows the picture alone, 1 the colours alone; counts in steps of 1/256.
+        outline: Draw the rim of each region in its full colour, a pixel wide, inside it.
+
+    Raises:
+        UsageError: ``alpha`` is not in 0…1.
+    """
+
+    palette: Sequence[Rgb]
+    alpha: float = 0.5
+    outline: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.alpha <= 1:
+            raise UsageError(f"alpha must be within 0 and 1, not {self.alpha}")
+
+    @property
+    def weight(self) -> int:
+        """Of the colours, in 1/256 of the whole."""
+        return round(self.alpha * 256)
+
+
 def overlay(
     frame: NDArray[np.uint8],
     labels: NDArray[np.uint8],
@@ -49,10 +79,10 @@ def overlay(
     Args:
         frame: uint8 (H, W, 3) BGR, or (H, W) grey.
         labels: uint8 (H, W), class ids.
-        palette: RGB, one a class.
+        palette: As in :class:`Look`, like ``alpha`` and ``outline``.
         alpha: 0 shows the picture alone, 1 the colours alone.
         out: uint8 (H, W, 3), C-contiguous, to write into; may be ``frame`` itself.
-        outline: Draw the rim of each region in its full colour, a pixel wide, inside it.
+        outline: Draw the rim of each region.
 
     Returns:
         ``out``, or a new array: uint8 (H, W, 3) BGR.
@@ -61,23 +91,72 @@ def overlay(
         UsageError: A dtype, shape or layout is another, or ``alpha`` is not in 0…1.
     """
     _check_labels(labels)
-    if not 0 <= alpha <= 1:
-        raise UsageError(f"alpha must be within 0 and 1, not {alpha}")
-    if frame.dtype != np.uint8 or frame.shape not in (labels.shape, (*labels.shape, 3)):
-        raise UsageError(
-            f"labels {labels.shape} need a frame uint8 of that size, BGR or grey, "
-            f"not {frame.dtype} {frame.shape}"
-        )
-    base = frame if frame.ndim == 3 else np.repeat(frame[..., np.newaxis], 3, axis=2)
-    out = _start_from(base, out)
-    colours = colourise(labels, palette)
-    blended = cv2.addWeighted(out, 1 - alpha, colours, alpha, 0)
+    look = Look(palette, alpha, outline)
+    if frame.shape[:2] != labels.shape:
+        raise UsageError(f"labels {labels.shape} need a frame of that size, not {frame.shape}")
+    return _lay_over(frame, labels, look, out)
+
+
+def overlay_restored(
+    frame: NDArray[np.uint8],
+    labels: NDArray[np.uint8],
+    spec: InputSpec,
+    look: Look,
+    out: NDArray[np.uint8] | None = None,
+) -> NDArray[np.uint8]:
+    """:func:`overlay` of a network's label map, without making the one at the frame's size.
+
+    Args:
+        frame: uint8 (H, W, 3) BGR, or (H, W) grey.
+        labels: uint8 (height, width) of ``spec``, class ids.
+        spec: The card's ``input``, by which the frame was preprocessed.
+        look: Colours, opacity, outline.
+        out: uint8 (H, W, 3), C-contiguous, to write into; may be ``frame`` itself.
+
+    Returns:
+        As ``overlay(frame, restore_labels(labels, (H, W), spec), …)``.
+
+    Raises:
+        UsageError: A dtype, shape or layout is another.
+    """
+    return _lay_over(frame, inside(labels, frame.shape[:2], spec), look, out)
+
+
+def lay_reference(
+    frame: NDArray[np.uint8], labels: NDArray[np.uint8], look: Look, out: NDArray[np.uint8]
+) -> None:
+    """Write the frame, (H, W, 3), under its classes to ``out``; what the C++ twin matches.
+
+    A blended value is ``(frame * (256 - weight) + colour * weight + 128) // 256``. Weights in
+    1/256 and the 1/1024 that breaks ties are exact in float32, so every version of addWeighted
+    gives these bits, whatever its order of operations.
+    """
+    if out is not frame:
+        np.copyto(out, frame)
+    labels = nearest(labels, (out.shape[0], out.shape[1]))
+    colours = colourise(labels, look.palette)
+    share = look.weight / 256
+    blended = cv2.addWeighted(out, 1 - share, colours, share, 1 / 1024)
     # The label map is its own mask: background is 0, and copyTo takes what is not 0.
     cv2.copyTo(blended, labels, out)
-    if outline:
+    if look.outline:
         rim = cv2.morphologyEx(labels, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8))
         cv2.copyTo(colours, cv2.min(rim, labels), out)
-    return out
+
+
+def lay_native(
+    frame: NDArray[np.uint8],
+    labels: NDArray[np.uint8],
+    look: Look,
+    out: NDArray[np.uint8],
+    threads: int = 1,
+) -> None:
+    """:func:`lay_reference` in one pass of C++ that releases the GIL."""
+    assert kernels is not None
+    frame, labels = _packed(frame), _packed(labels)
+    taken = nearest_indices(labels.shape, (out.shape[0], out.shape[1]))
+    colours = _colour_table(tuple(look.palette))[:, 0]
+    kernels.overlay(frame, out, labels, taken, (colours, look.weight, look.outline), threads)
 
 
 def draw_legend(frame: NDArray[np.uint8], classes: ClassMap) -> None:
@@ -123,6 +202,29 @@ def class_areas(labels: NDArray[np.uint8], num_classes: int) -> NDArray[np.int64
     return np.bincount(labels.ravel(), minlength=256)[:num_classes]
 
 
+def restored_areas(
+    labels: NDArray[np.uint8], size: tuple[int, int], spec: InputSpec, num_classes: int
+) -> NDArray[np.int64]:
+    """:func:`class_areas` of a network's label map at the picture's ``size`` (H, W).
+
+    Raises:
+        UsageError: ``labels`` has another dtype or shape.
+    """
+    part = inside(labels, size, spec)
+    taken = nearest_indices(part.shape, size)
+    if kernels is not None:
+        areas = np.zeros(256, np.int64)
+        kernels.count_areas(_packed(part), taken, areas)
+        return areas[:num_classes]
+    rows, columns = (
+        np.bincount(indices, minlength=length)
+        for indices, length in zip(taken, part.shape, strict=True)
+    )
+    # Exact: the products and their sums are integers far below 2^53.
+    counts = np.bincount(part.ravel(), np.outer(rows, columns).ravel(), minlength=256)
+    return counts[:num_classes].astype(np.int64)
+
+
 @functools.lru_cache(maxsize=16)
 def _colour_table(palette: tuple[Rgb, ...]) -> NDArray[np.uint8]:
     """Uint8 (256, 1, 3) BGR, as applyColorMap takes it."""
@@ -133,16 +235,34 @@ def _colour_table(palette: tuple[Rgb, ...]) -> NDArray[np.uint8]:
     return table
 
 
-def _start_from(base: NDArray[np.uint8], out: NDArray[np.uint8] | None) -> NDArray[np.uint8]:
-    """``out`` holding ``base``."""
+def _lay_over(
+    frame: NDArray[np.uint8],
+    labels: NDArray[np.uint8],
+    look: Look,
+    out: NDArray[np.uint8] | None,
+) -> NDArray[np.uint8]:
+    if frame.dtype != np.uint8 or frame.ndim not in (2, 3) or frame.shape[2:] not in ((), (3,)):
+        raise UsageError(
+            f"frame must be uint8 (H, W, 3) BGR or (H, W) grey, not {frame.dtype} {frame.shape}"
+        )
+    base = frame if frame.ndim == 3 else np.repeat(frame[..., np.newaxis], 3, axis=2)
     if out is None:
-        return base.copy(order="C")
+        out = np.empty(base.shape, np.uint8)
     _check_canvas(out, "out")
     if out.shape != base.shape:
         raise UsageError(f"out must have the frame's shape {base.shape}, not {out.shape}")
-    if out is not base:
-        np.copyto(out, base)
+    if out is not base and np.may_share_memory(out, base):
+        base = base.copy()
+    if np.may_share_memory(out, labels):
+        labels = labels.copy()
+    lay = lay_reference if kernels is None else lay_native
+    lay(base, labels, look, out)
     return out
+
+
+def _packed(array: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The array, or a copy whose rows have no gaps."""
+    return array if array[0].flags.c_contiguous else array.copy()
 
 
 def drawable(name: str) -> str:

@@ -107,9 +107,17 @@ def restore_labels(
     Raises:
         UsageError: ``labels`` has another dtype or shape.
     """
+    return nearest(inside(labels, size, spec), size)
+
+
+def inside(labels: NDArray[np.uint8], size: tuple[int, int], spec: InputSpec) -> NDArray[np.uint8]:
+    """The part of a network's label map where a picture of ``size`` (H, W) lies, as a view.
+
+    Raises:
+        UsageError: ``labels`` has another dtype or shape than ``spec`` says.
+    """
     _check_labels(labels, (spec.height, spec.width))
-    inside = labels[place(size, spec).region]
-    return _nearest(inside, size)
+    return labels[place(size, spec).region]
 
 
 def fit_mask(mask: NDArray[np.uint8], spec: InputSpec, ignore: int = 255) -> NDArray[np.uint8]:
@@ -129,7 +137,7 @@ def fit_mask(mask: NDArray[np.uint8], spec: InputSpec, ignore: int = 255) -> NDA
     _check_labels(mask, None)
     placement = place(mask.shape[:2], spec)
     fitted = np.full((spec.height, spec.width), ignore, np.uint8)
-    fitted[placement.region] = _nearest(mask, (placement.height, placement.width))
+    fitted[placement.region] = nearest(mask, (placement.height, placement.width))
     return fitted
 
 
@@ -184,9 +192,29 @@ def normalisation(spec: InputSpec) -> NDArray[np.float32]:
     return table
 
 
-def _nearest(labels: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+def nearest(labels: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+    """A label map, uint8 (h, w), resized to ``size`` (H, W): nearest, half-pixel centres."""
+    if labels.shape == size:
+        return labels
     resized = cv2.resize(labels, size[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
     return np.asarray(resized, np.uint8)
+
+
+@functools.lru_cache(maxsize=16)
+def nearest_indices(
+    source: tuple[int, int], target: tuple[int, int]
+) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """Rows (H,) and columns (W,) that :func:`nearest` takes from ``source`` for ``target``.
+
+    OpenCV is asked, not imitated: each of its versions may round in its own way.
+    """
+    indices = []
+    for old, new in zip(source, target, strict=True):
+        ramp = np.arange(old, dtype=np.float32)[np.newaxis]  # exact up to 2^24
+        taken = cv2.resize(ramp, (new, 1), interpolation=cv2.INTER_NEAREST_EXACT)
+        indices.append(taken[0].astype(np.int32))
+        indices[-1].flags.writeable = False
+    return indices[0], indices[1]
 
 
 def _check_image(image: NDArray[np.uint8]) -> NDArray[np.uint8]:

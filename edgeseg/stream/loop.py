@@ -22,7 +22,7 @@ from edgeseg.card import ClassMap, InputSpec
 from edgeseg.engines.base import Engine
 from edgeseg.errors import UsageError
 from edgeseg.latency import StageClock
-from edgeseg.ops.overlay import draw_legend, overlay
+from edgeseg.ops.overlay import Look, draw_legend, overlay_restored, restored_areas
 from edgeseg.ops.preprocess import preprocess, restore_labels
 from edgeseg.stream.reader import Captured, Reader, State
 from edgeseg.stream.source import SourceSpec, parse_source
@@ -67,6 +67,11 @@ class StreamResult:
         """The frame with its classes and a legend on it, uint8 (H, W, 3) BGR; drawn once."""
         return self._overlay
 
+    def areas(self) -> NDArray[np.int64]:
+        """Pixels of each class in :meth:`mask`, int64 (classes,), counted without making it."""
+        height, width = self.frame.shape[:2]
+        return restored_areas(self.labels, (height, width), self.input, len(self.classes))
+
     @functools.cached_property
     def _mask(self) -> NDArray[np.uint8]:
         height, width = self.frame.shape[:2]
@@ -74,7 +79,8 @@ class StreamResult:
 
     @functools.cached_property
     def _overlay(self) -> NDArray[np.uint8]:
-        picture = overlay(self.frame, self._mask, self.classes.palette, self.opacity)
+        look = Look(self.classes.palette, self.opacity)
+        picture = overlay_restored(self.frame, self.labels, self.input, look)
         draw_legend(picture, self.classes)
         return picture
 

@@ -44,7 +44,7 @@ class StreamReport:
         inference_fps: 1000 / median of the ``infer`` stage: what the engine alone would do.
         frame_age_ms: From capture until the sinks are handed the result; p50, p95, p99.
         stages_ms: p50 and p99 of each stage. ``capture`` holds the wait for the camera,
-            ``postprocess`` the label map at frame size and the overlay if a sink wants it.
+            ``postprocess`` the overlay if a sink wants it, else the label map at frame size.
         peak_rss_mib: Most memory the process ever held.
         sources: The sources.
     """
@@ -126,9 +126,10 @@ class _SinkStage:
 
     def take(self, result: StreamResult) -> None:
         with self._clock.measure("postprocess"):
-            result.mask()
             if any(sink.shows_overlay for sink in self._sinks):
                 result.overlay()
+            else:
+                result.mask()
         self._clock.add("age", (time.monotonic() - result.captured_at) * 1000)
         with self._clock.measure("sink"):
             for sink in tuple(self._sinks):

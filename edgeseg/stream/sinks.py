@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeseg.errors import UsageError
-from edgeseg.ops.overlay import class_areas
 from edgeseg.stream.capture import quieten_opencv
 from edgeseg.stream.loop import StreamResult
 
@@ -267,7 +266,6 @@ class JsonLines:
 
 def describe(result: StreamResult) -> dict[str, Any]:
     """What :class:`JsonLines` writes of a result."""
-    areas = class_areas(result.mask(), len(result.classes))
     return {
         "frame": result.index,
         "source": result.source,
@@ -275,6 +273,6 @@ def describe(result: StreamResult) -> dict[str, Any]:
         "age_ms": round(result.age_ms, 3),
         "width": result.frame.shape[1],
         "height": result.frame.shape[0],
-        "areas_px": dict(zip(result.classes.names, areas.tolist(), strict=True)),
+        "areas_px": dict(zip(result.classes.names, result.areas().tolist(), strict=True)),
         "stages_ms": {name: round(value, 3) for name, value in result.stages_ms.items()},
     }

@@ -4,21 +4,35 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from numpy.typing import NDArray
 
-from edgeseg.card import ClassMap, default_palette
+from edgeseg.card import ClassMap, InputSpec, default_palette
 from edgeseg.errors import UsageError
+from edgeseg.ops import overlay as subject
+from edgeseg.ops.native import kernels
 from edgeseg.ops.overlay import (
     UNNAMED_COLOUR,
+    Look,
     class_areas,
     colourise,
     draw_legend,
+    lay_native,
+    lay_reference,
     overlay,
+    overlay_restored,
+    restored_areas,
 )
+from edgeseg.ops.preprocess import inside, restore_labels
 
 PALETTE = ((0, 0, 0), (0, 158, 115), (230, 159, 0))
+LEVELS = [] if kernels is None else kernels.levels()
+LAYS = [lay_reference] if kernels is None else [lay_reference, lay_native]
+needs_native = pytest.mark.skipif(
+    kernels is None, reason="edgeseg._native is not installed here or EDGESEG_NATIVE=0"
+)
 labels_maps = hnp.arrays(np.uint8, hnp.array_shapes(min_dims=2, max_dims=2, max_side=20))
 
 
@@ -36,9 +50,133 @@ def test_overlay_blends_classes_and_leaves_background(labels, alpha: float) -> N
     shown = overlay(frame, labels, PALETTE, alpha)
     exact = (1 - alpha) * frame + alpha * colourise(labels, PALETTE).astype(float)
     classes = labels != 0
-    assert np.abs(shown - exact)[classes].max(initial=0) <= 0.51
+    assert np.abs(shown - exact)[classes].max(initial=0) <= 1.01  # alpha counts in 1/256
     np.testing.assert_array_equal(shown[~classes], frame[~classes])
     np.testing.assert_array_equal(frame, before)
+
+
+@pytest.mark.parametrize("weight", range(0, 257, 16))
+def test_blend_is_exact_integer_arithmetic(weight: int) -> None:
+    """Every pair of frame and colour value, in the reference as in the kernel."""
+    levels = np.arange(256, dtype=np.uint8)
+    frame = np.repeat(np.broadcast_to(levels, (255, 256))[..., np.newaxis], 3, axis=2)
+    labels = np.repeat(levels[1:, np.newaxis], 256, axis=1)
+    look = Look([(v, v, v) for v in range(256)], weight / 256)
+    assert look.weight == weight
+    colours = labels[..., np.newaxis].astype(int)
+    exact = (frame.astype(int) * (256 - weight) + colours * weight + 128) // 256
+    for lay in LAYS:
+        out = np.empty_like(frame)
+        lay(frame, labels, look, out)
+        np.testing.assert_array_equal(out, exact)
+
+
+networks = st.tuples(st.integers(8, 90), st.integers(8, 90))
+frames = st.tuples(st.integers(1, 300), st.integers(1, 300))
+
+
+@st.composite
+def label_maps(draw: st.DrawFn, size: tuple[int, int]) -> NDArray[np.uint8]:
+    """Noise, or regions as a network draws them; of any memory layout."""
+    rng = np.random.default_rng(draw(st.integers(0, 99)))
+    classes = draw(st.sampled_from([1, 2, 21, 256]))
+    coarse = draw(st.sampled_from([1, 7]))
+    labels = rng.integers(0, classes, (size[0] // coarse + 1, size[1] // coarse + 1))
+    labels = labels.astype(np.uint8).repeat(coarse, 0).repeat(coarse, 1)[: size[0], : size[1]]
+    if draw(st.booleans()):
+        labels = np.asfortranarray(labels)
+    return labels
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@settings(deadline=None, max_examples=100)
+@given(data=st.data(), network=networks, size=frames)
+def test_twins_give_the_same_bits(using, level: str, data, network, size) -> None:
+    labels = data.draw(label_maps(network))
+    resize = data.draw(st.sampled_from(["stretch", "letterbox"]))
+    part = inside(labels, size, InputSpec(height=network[0], width=network[1], resize=resize))
+    frame = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
+    frame = data.draw(st.sampled_from([frame, frame[::-1], frame[:, ::-1], frame[..., ::-1]]))
+    frame.flags.writeable = False
+    look = Look(PALETTE, data.draw(st.floats(0, 1)), outline=data.draw(st.booleans()))
+    expected, found = np.zeros((*size, 3), np.uint8), np.zeros((*size, 3), np.uint8)
+    lay_reference(frame, part, look, expected)
+    with using(level):
+        lay_native(frame, part, look, found, data.draw(st.integers(1, 3)))
+    np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("lay", LAYS)
+def test_sizes_up_to_2000(lay) -> None:
+    """Against indexing written out, where the letterbox is on either side."""
+    rng = np.random.default_rng(1)
+    labels = rng.integers(0, 3, (64, 96), dtype=np.uint8)
+    for size in ((2000, 1), (1, 2000), (1999, 331), (333, 2000)):
+        spec = InputSpec(height=64, width=96, resize="letterbox")
+        frame = rng.integers(0, 256, (*size, 3), dtype=np.uint8)
+        mask = restore_labels(labels, size, spec)
+        exact = (frame.astype(int) + np.array(PALETTE)[mask][..., ::-1] + 1) // 2
+        out = np.empty_like(frame)
+        lay(frame, inside(labels, size, spec), Look(PALETTE, 0.5), out)
+        np.testing.assert_array_equal(out, np.where(mask[..., np.newaxis], exact, frame))
+
+
+@settings(deadline=None, max_examples=40)
+@given(data=st.data(), network=networks, size=frames)
+def test_restored_overlay_and_areas_are_those_of_the_restored_map(data, network, size) -> None:
+    labels = data.draw(label_maps(network))
+    resize = data.draw(st.sampled_from(["stretch", "letterbox"]))
+    spec = InputSpec(height=network[0], width=network[1], resize=resize)
+    frame = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
+    mask = restore_labels(labels, size, spec)
+    for outline in (False, True):
+        np.testing.assert_array_equal(
+            overlay_restored(frame, labels, spec, Look(PALETTE, 0.4, outline)),
+            overlay(frame, mask, PALETTE, 0.4, outline=outline),
+        )
+    expected = class_areas(mask, 5)
+    np.testing.assert_array_equal(restored_areas(labels, size, spec, 5), expected)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(subject, "kernels", None)
+        np.testing.assert_array_equal(restored_areas(labels, size, spec, 5), expected)
+
+
+def test_restored_overlay_refuses_another_networks_labels() -> None:
+    frame, spec = np.zeros((30, 40, 3), np.uint8), InputSpec(height=16, width=24)
+    for unfit in (np.zeros((16, 25), np.uint8), np.zeros((16, 24), np.int64)):
+        with pytest.raises(UsageError, match=r"a label map is uint8 \(16, 24\)"):
+            overlay_restored(frame, unfit, spec, Look(PALETTE))
+        with pytest.raises(UsageError, match=r"a label map is uint8 \(16, 24\)"):
+            restored_areas(unfit, (30, 40), spec, 3)
+
+
+def test_out_may_overlap_the_frame_or_the_labels() -> None:
+    memory = np.random.default_rng(2).integers(0, 3, (9, 8, 3), dtype=np.uint8)
+    frame, out, labels = memory[:8], memory[1:], memory[1:, :, 1]
+    expected = overlay(frame.copy(), labels.copy(), PALETTE)
+    np.testing.assert_array_equal(overlay(frame, labels, PALETTE, out=out), expected)
+
+
+@needs_native
+def test_extension_refuses_what_lies_outside_memory() -> None:
+    frame, labels = np.zeros((4, 6, 3), np.uint8), np.zeros((2, 3), np.uint8)
+    rows, columns = np.array([0, 0, 1, 1], np.int32), np.array([0, 0, 1, 1, 2, 2], np.int32)
+    look = (np.zeros((256, 3), np.uint8), 128, True)
+    areas = np.zeros(256, np.int64)
+    kernels.overlay(frame, frame, labels, (rows, columns), look)
+    for wrong in (rows + 1, rows - 1, rows[::-1].copy()):
+        with pytest.raises(ValueError, match="ascend within"):
+            kernels.overlay(frame, frame, labels, (wrong, columns), look)
+        with pytest.raises(ValueError, match="ascend within"):
+            kernels.count_areas(labels, (wrong, columns), areas)
+    with pytest.raises(ValueError, match="one size"):
+        kernels.overlay(frame, frame, labels, (rows, columns[:5].copy()), look)
+    with pytest.raises(ValueError, match="weight"):
+        kernels.overlay(frame, frame, labels, (rows, columns), (look[0], 257, True))
+    with pytest.raises(ValueError, match="packed"):
+        kernels.overlay(frame[:, ::-1], frame, labels, (rows, columns), look)
+    with pytest.raises(TypeError):
+        kernels.overlay(frame, frame[:, ::2], labels, (rows, columns), look)
 
 
 def test_overlay_writes_into_out_or_the_frame_itself() -> None:
