@@ -12,6 +12,7 @@
 #include <tuple>
 #include <vector>
 
+#include "argmax.hpp"
 #include "dispatch.hpp"
 #include "overlay.hpp"
 #include "preprocess.hpp"
@@ -27,6 +28,10 @@ using LabelMap = nb::ndarray<const std::uint8_t, nb::ndim<2>, nb::device::cpu>;
 using Indices = nb::ndarray<const std::int32_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 using Colours = nb::ndarray<const std::uint8_t, nb::shape<256, 3>, nb::c_contig, nb::device::cpu>;
 using Areas = nb::ndarray<std::int64_t, nb::shape<256>, nb::c_contig, nb::device::cpu>;
+template <class Logit>
+using Planes = nb::ndarray<const Logit, nb::ndim<3>, nb::c_contig, nb::device::cpu>;
+using LogitMaps = nb::ndarray<const float, nb::ndim<3>, nb::device::cpu>;
+using Classes = nb::ndarray<std::uint8_t, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
 using Taken = std::tuple<Indices, Indices>;
 using Look = std::tuple<Colours, int, bool>;
 using Region = std::tuple<int, int, int, int>;
@@ -105,6 +110,35 @@ static void count_areas(const LabelMap &labels, const Taken &taken, const Areas 
                          static_cast<int>(columns.shape(0)), areas.data());
 }
 
+static int class_count(std::size_t channels) {
+    if (channels < 1 || channels > 256) throw nb::value_error("logits must have 1 to 256 classes");
+    return static_cast<int>(channels);
+}
+
+template <class Logit>
+static void argmax(const Planes<Logit> &logits, const Classes &out, int threads) {
+    const int channels = class_count(logits.shape(0));
+    if (logits.shape(1) != out.shape(0) || logits.shape(2) != out.shape(1))
+        throw nb::value_error("out must have the size of the logits");
+    nb::gil_scoped_release release;
+    edgeseg::argmax(logits.data(), channels, out.size(), out.data(), threads);
+}
+
+static void argmax_upsampled(const LogitMaps &logits, const Classes &out, int threads) {
+    const edgeseg::Logits source{logits.data(),
+                                 static_cast<std::ptrdiff_t>(logits.stride(0)),
+                                 static_cast<std::ptrdiff_t>(logits.stride(1)),
+                                 class_count(logits.shape(0)),
+                                 static_cast<int>(logits.shape(1)),
+                                 static_cast<int>(logits.shape(2))};
+    if (source.width != 1 && logits.stride(2) != 1)
+        throw nb::value_error("logits must be packed along their rows");
+    if (source.height < 1 || source.width < 1) throw nb::value_error("logits must have a pixel");
+    nb::gil_scoped_release release;
+    edgeseg::argmax_upsampled(source, static_cast<int>(out.shape(0)),
+                              static_cast<int>(out.shape(1)), out.data(), threads);
+}
+
 static std::vector<std::string> levels() {
     std::vector<std::string> names;
     for (const edgeseg::Rows *rows : edgeseg::levels()) names.emplace_back(rows->level);
@@ -130,4 +164,14 @@ NB_MODULE(_native, module) {
                "Nearest label, its colour, blend and rims in one pass, without the GIL.");
     module.def("count_areas", &count_areas, nb::arg("labels"), nb::arg("taken"),
                nb::arg("areas").noconvert(), "Pixels of each label, without the GIL.");
+    const char *first = "Class of the largest logit, the first of equals, without the GIL.";
+    module.def("argmax_float", &argmax<float>, nb::arg("logits").noconvert(),
+               nb::arg("out").noconvert(), nb::arg("threads") = 1, first);
+    module.def("argmax_half", &argmax<std::int16_t>, nb::arg("logits").noconvert(),
+               nb::arg("out").noconvert(), nb::arg("threads") = 1, first);
+    module.def("argmax_int8", &argmax<std::int8_t>, nb::arg("logits").noconvert(),
+               nb::arg("out").noconvert(), nb::arg("threads") = 1, first);
+    module.def("argmax_upsampled", &argmax_upsampled, nb::arg("logits").noconvert(),
+               nb::arg("out").noconvert(), nb::arg("threads") = 1,
+               "The same of logits interpolated to the size of out.");
 }

@@ -96,6 +96,97 @@ void find_rim(const std::uint8_t *__restrict above, const std::uint8_t *__restri
     if (last > 0) rim[last] = at(last, last - 1, last);
 }
 
+// From here on a Value is a vector or, at the end of a row, a number: both know the operators.
+template <class Lane>
+struct Vector {
+    typedef Lane type __attribute__((vector_size(EDGESEG_VECTOR)));
+};
+
+// NumPy takes the first NaN for the largest.
+template <class Lane, class Value>
+auto exceeds(Value value, Value best) {
+    if constexpr (Lane(0.5f) != Lane(0))
+        return (value > best) | ((value != value) & (best == best));
+    else
+        return value > best;
+}
+
+// Ids are as wide as the logits, so that one comparison chooses both. read(c, i): of class c.
+template <class Lane, class Id, int Count, class Value, class Ids, class Read>
+inline void argmax_at(int channels, std::size_t at, const Read &read, std::uint8_t *out) {
+    constexpr std::size_t lanes = sizeof(Value) / sizeof(Lane);
+    Value best[Count];
+    Ids ids[Count];
+    for (int k = 0; k < Count; ++k) {
+        best[k] = read.template operator()<Value>(0, at + k * lanes);
+        ids[k] = Ids{};
+    }
+    for (int c = 1; c < channels; ++c)
+        for (int k = 0; k < Count; ++k) {
+            const Value value = read.template operator()<Value>(c, at + k * lanes);
+            const auto take = exceeds<Lane>(value, best[k]);
+            best[k] = take ? value : best[k];
+            ids[k] = take ? static_cast<Ids>(Ids{} + static_cast<Id>(c)) : ids[k];
+        }
+    Id flat[Count * lanes];
+    __builtin_memcpy(flat, ids, sizeof flat);
+    for (std::size_t i = 0; i < Count * lanes; ++i)
+        out[at + i] = static_cast<std::uint8_t>(flat[i]);
+}
+
+template <class Lane, class Id, class Read>
+inline void argmax_row(int channels, std::size_t count, const Read &read, std::uint8_t *out) {
+    using Value = typename Vector<Lane>::type;
+    using Ids = typename Vector<Id>::type;
+    constexpr std::size_t lanes = sizeof(Value) / sizeof(Lane);
+    std::size_t i = 0;
+    for (; i + 4 * lanes <= count; i += 4 * lanes)
+        argmax_at<Lane, Id, 4, Value, Ids>(channels, i, read, out);
+    for (; i + lanes <= count; i += lanes)
+        argmax_at<Lane, Id, 1, Value, Ids>(channels, i, read, out);
+    for (; i < count; ++i) argmax_at<Lane, Id, 1, Lane, Id>(channels, i, read, out);
+}
+
+void argmax_float(const float *logits, std::ptrdiff_t plane, int channels, std::size_t count,
+                  std::uint8_t *out) {
+    argmax_row<float, std::uint32_t>(
+        channels, count,
+        [=]<class Value>(int c, std::size_t i) { return load<Value>(logits + c * plane + i); },
+        out);
+}
+
+void argmax_int8(const std::int8_t *logits, std::ptrdiff_t plane, int channels, std::size_t count,
+                 std::uint8_t *out) {
+    argmax_row<std::int8_t, std::uint8_t>(
+        channels, count,
+        [=]<class Value>(int c, std::size_t i) { return load<Value>(logits + c * plane + i); },
+        out);
+}
+
+// binary16 as integers of the same order: zeros alike, NaNs alike and on top.
+void argmax_half(const std::int16_t *logits, std::ptrdiff_t plane, int channels,
+                 std::size_t count, std::uint8_t *out) {
+    const auto read = [=]<class Value>(int c, std::size_t i) {
+        const Value bits = load<Value>(logits + c * plane + i);
+        const Value largest = static_cast<Value>(Value{} + std::int16_t{0x7fff});
+        const Value magnitude = static_cast<Value>(bits & largest);
+        const Value ordered = bits < 0 ? static_cast<Value>(-magnitude) : magnitude;
+        return static_cast<Value>(magnitude > 0x7c00 ? largest : ordered);
+    };
+    argmax_row<std::int16_t, std::uint16_t>(channels, count, read, out);
+}
+
+void argmax_blended(const float *upper, const float *lower, float weight, std::ptrdiff_t plane,
+                    int channels, std::size_t count, std::uint8_t *out) {
+    argmax_row<float, std::uint32_t>(
+        channels, count,
+        [=]<class Value>(int c, std::size_t i) {
+            return static_cast<Value>(load<Value>(upper + c * plane + i) * (1 - weight) +
+                                      load<Value>(lower + c * plane + i) * weight);
+        },
+        out);
+}
+
 }  // namespace
 
 const Rows rows{
@@ -105,6 +196,10 @@ const Rows rows{
     .to_grey = to_grey,
     .lay_over = lay_over,
     .find_rim = find_rim,
+    .argmax_float = argmax_float,
+    .argmax_half = argmax_half,
+    .argmax_int8 = argmax_int8,
+    .argmax_blended = argmax_blended,
 };
 
 }  // namespace edgeseg::EDGESEG_LEVEL

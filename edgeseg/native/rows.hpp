@@ -38,6 +38,18 @@ struct Rows {
     // rim[x] = row[x] where one of the eight neighbours has another label, else 0.
     void (*find_rim)(const std::uint8_t *above, const std::uint8_t *row,
                      const std::uint8_t *below, int width, std::uint8_t *rim);
+
+    // out[i] = class of the largest of `channels` logits, `plane` elements apart.
+    void (*argmax_float)(const float *logits, std::ptrdiff_t plane, int channels,
+                         std::size_t count, std::uint8_t *out);
+    void (*argmax_half)(const std::int16_t *logits, std::ptrdiff_t plane, int channels,
+                        std::size_t count, std::uint8_t *out);  // IEEE 754 binary16
+    void (*argmax_int8)(const std::int8_t *logits, std::ptrdiff_t plane, int channels,
+                        std::size_t count, std::uint8_t *out);
+    // The same of upper * (1 - weight) + lower * weight.
+    void (*argmax_blended)(const float *upper, const float *lower, float weight,
+                           std::ptrdiff_t plane, int channels, std::size_t count,
+                           std::uint8_t *out);
 };
 
 namespace portable {
