@@ -1,0 +1,224 @@
+"""The kernels around the network: as people write them, the best of OpenCV, ours, the floor.
+
+    python bench/kernels.py --frame 1280x720 --threads 1
+
+One row a stage; a 512 × 256 network of 21 classes. The four columns are measured in blocks of
+calls, in turns and in random order; what counts are the medians. The floor is what moving the
+memory costs: reading each input and writing each output once, as copies of that many bytes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timezone
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeseg import machine
+from edgeseg.card import InputSpec, default_palette
+from edgeseg.ops.argmax import argmax, upsampled_native
+from edgeseg.ops.native import kernels
+from edgeseg.ops.overlay import Look, lay_native
+from edgeseg.ops.preprocess import preprocess
+from edgeseg.report.tables import Column, Table, render_markdown
+
+SPEC = InputSpec(height=256, width=512)
+CLASSES = 21
+BLOCK_SECONDS = 0.15
+COLUMNS = ("naive_ms", "best_opencv_ms", "ours_ms", "floor_ms")
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A frame, smooth logits as of a trained network, and what belongs to them."""
+
+    frame: NDArray[np.uint8]
+    logits: NDArray[np.float32]
+    labels: NDArray[np.uint8]
+    palette: NDArray[np.uint8]
+
+    @classmethod
+    def make(cls, width: int, height: int) -> Scene:
+        """Noise as frame; classes in regions of about 32 pixels of the network."""
+        rng = np.random.default_rng(0)
+        coarse = rng.standard_normal((CLASSES, SPEC.height // 32, SPEC.width // 32), np.float32)
+        logits = np.stack([cv2.resize(plane, (SPEC.width, SPEC.height)) for plane in coarse])
+        return cls(
+            frame=rng.integers(0, 256, (height, width, 3), dtype=np.uint8),
+            logits=logits,
+            labels=logits.argmax(axis=0).astype(np.uint8),
+            palette=np.array(default_palette(CLASSES), np.uint8),
+        )
+
+
+def stages(scene: Scene, threads: int) -> dict[str, tuple[Callable[[], object], ...]]:
+    """Stage → the functions of :data:`COLUMNS`."""
+    height, width = scene.frame.shape[:2]
+    tensor, painted = np.empty(SPEC.shape, np.float32), np.empty_like(scene.frame)
+    labels = np.empty_like(scene.labels)
+    look = Look([tuple(colour) for colour in scene.palette.tolist()])
+    return {
+        "preprocess": (
+            lambda: naive_preprocess(scene),
+            lambda: cv2.dnn.blobFromImage(
+                cv2.resize(scene.frame, (SPEC.width, SPEC.height)), 1 / 58.4, mean=(124, 116, 104)
+            ),
+            lambda: preprocess(scene.frame, SPEC, tensor, threads=threads),
+            floor(scene.frame.nbytes, tensor.nbytes),
+        ),
+        "argmax": (
+            lambda: np.argmax(scene.logits, axis=0).astype(np.uint8),
+            lambda: opencv_argmax(scene.logits),
+            lambda: argmax(scene.logits, labels, threads=threads),
+            floor(scene.logits.nbytes, labels.nbytes),
+        ),
+        "overlay": (
+            lambda: naive_overlay(scene),
+            lambda: opencv_overlay(scene),
+            lambda: lay_native(scene.frame, scene.labels, look, painted, threads),
+            floor(scene.frame.nbytes + labels.nbytes, painted.nbytes),
+        ),
+        "argmax_upsampled": (
+            lambda: naive_upsampled(scene),
+            lambda: opencv_argmax(resized(scene.logits, width, height)),
+            lambda: upsampled_native(scene.logits, (height, width), threads),
+            floor(scene.logits.nbytes, height * width),
+        ),
+    }
+
+
+def naive_preprocess(scene: Scene) -> NDArray[np.float32]:
+    """Resize, RGB, float, normalise, transpose, one line after another."""
+    image = cv2.cvtColor(cv2.resize(scene.frame, (SPEC.width, SPEC.height)), cv2.COLOR_BGR2RGB)
+    scaled = image.astype(np.float32) / 255
+    scaled = (scaled - np.float32(SPEC.mean)) / np.float32(SPEC.std)
+    return np.ascontiguousarray(scaled.transpose(2, 0, 1))
+
+
+def naive_overlay(scene: Scene) -> NDArray[np.uint8]:
+    """Palette by indexing, upscaled, blended in float."""
+    height, width = scene.frame.shape[:2]
+    mask = cv2.resize(scene.labels, (width, height), interpolation=cv2.INTER_NEAREST)
+    return (scene.frame * 0.5 + scene.palette[mask][..., ::-1] * 0.5).astype(np.uint8)
+
+
+def opencv_overlay(scene: Scene) -> NDArray[np.uint8]:
+    """Colours at the network's size, upscaled, blended: no step leaves OpenCV."""
+    height, width = scene.frame.shape[:2]
+    table = np.zeros((256, 1, 3), np.uint8)
+    table[:CLASSES, 0] = scene.palette[:, ::-1]
+    colours = cv2.resize(
+        cv2.applyColorMap(scene.labels, table), (width, height), interpolation=cv2.INTER_NEAREST
+    )
+    return np.asarray(cv2.addWeighted(scene.frame, 0.5, colours, 0.5, 0), np.uint8)
+
+
+def opencv_argmax(logits: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """A running maximum; its class where it rose."""
+    best = logits[0].copy()
+    labels = np.zeros(best.shape, np.uint8)
+    for index, plane in enumerate(logits[1:], start=1):
+        cv2.copyTo(np.full_like(labels, index), cv2.compare(plane, best, cv2.CMP_GT), labels)
+        cv2.max(plane, best, dst=best)
+    return labels
+
+
+def naive_upsampled(scene: Scene) -> NDArray[np.uint8]:
+    """All logits at the frame's size, then ``np.argmax``."""
+    height, width = scene.frame.shape[:2]
+    return np.argmax(resized(scene.logits, width, height), axis=0).astype(np.uint8)
+
+
+def resized(logits: NDArray[np.float32], width: int, height: int) -> NDArray[np.float32]:
+    """Bilinear, plane by plane."""
+    return np.stack([cv2.resize(plane, (width, height)) for plane in logits])
+
+
+def floor(read: int, written: int) -> Callable[[], object]:
+    """A copy moves each byte twice, so half of what is read and written is copied."""
+    source = np.zeros((read + written) // 2, np.uint8)
+    target = np.ones_like(source)
+    return lambda: np.copyto(target, source)
+
+
+def measure(functions: tuple[Callable[[], object], ...], rounds: int) -> dict[str, float]:
+    """Median milliseconds of each column: a block of calls each in turns, in random order.
+
+    The first call of a block pays for the caches that the others left and is not counted.
+    """
+    samples: list[list[float]] = [[] for _ in functions]
+    order, chance = list(range(len(functions))), random.Random(0)
+    for _ in range(rounds):
+        chance.shuffle(order)
+        for column in order:
+            functions[column]()
+            end = time.perf_counter() + BLOCK_SECONDS
+            while (began := time.perf_counter()) < end:
+                functions[column]()
+                samples[column].append((time.perf_counter() - began) * 1000)
+    medians = [round(statistics.median(values), 3) for values in samples]
+    return dict(zip(COLUMNS, medians, strict=True))
+
+
+def main() -> None:
+    """Measure and print, as Markdown or JSON."""
+    options = _options()
+    if kernels is None:
+        sys.exit("edgeseg._native is not installed or EDGESEG_NATIVE=0: nothing to measure")
+    cv2.setNumThreads(options.threads)
+    width, height = options.frame
+    scene = Scene.make(width, height)
+    rows = [
+        {"stage": stage, **measure(functions, options.rounds)}
+        for stage, functions in stages(scene, options.threads).items()
+    ]
+    document = {
+        "schema": "edgeseg.kernels/1",
+        "machine": machine.describe().to_dict(),
+        "measured": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "frame": f"{width}x{height}",
+        "network": f"{SPEC.width}x{SPEC.height}, {CLASSES} classes",
+        "threads": options.threads,
+        "level": kernels.level(),
+        "rows": rows,
+    }
+    print(json.dumps(document, indent=2) if options.json else render_markdown(table(rows)))
+
+
+def table(rows: list[dict[str, object]]) -> Table:
+    """A line a stage."""
+    heads = (
+        Column("Stage", number=False),
+        Column("As people write it", "ms"),
+        Column("Best of OpenCV", "ms"),
+        Column("edgeseg", "ms"),
+        Column("Memory floor", "ms"),
+    )
+    return Table(heads, tuple(tuple(str(value) for value in row.values()) for row in rows))
+
+
+def _size(text: str) -> tuple[int, int]:
+    width, _, height = text.partition("x")
+    return int(width), int(height)
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
+    parser.add_argument("--frame", type=_size, default=(1280, 720), help="WIDTHxHEIGHT")
+    parser.add_argument("--threads", type=int, default=1, help="of OpenCV and of the kernels")
+    parser.add_argument("--rounds", type=int, default=8, help="of blocks (default 8)")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
