@@ -22,6 +22,7 @@ from edgeseg.engines.network import (
     seven_bit_weights,
 )
 from edgeseg.errors import CorruptArtifact, InferenceError, UsageError
+from edgeseg.ops.argmax import argmax
 from edgeseg.sidecar import SideCar, verify
 
 logger = logging.getLogger(__name__)
@@ -67,7 +68,7 @@ class OnnxRuntimeEngine(Engine):
         except Exception as error:  # ONNX Runtime's classes share no base but Exception.
             raise InferenceError(f"{self.path.name}: {_reason(error)}") from error
         if self.card.output == "logits":
-            return np.asarray(np.argmax(result, axis=1), np.uint8)
+            return argmax(result)
         labels: NDArray[np.uint8] = result
         return labels
 

@@ -31,6 +31,7 @@ from edgeseg.errors import (
     RuntimeMissing,
     UsageError,
 )
+from edgeseg.ops.argmax import argmax
 from edgeseg.sidecar import ComputesIn, SideCar, verify
 
 logger = logging.getLogger(__name__)
@@ -100,7 +101,7 @@ class OpenVinoEngine(Engine):
             raise InferenceError(f"{self.path.name}: {_reason(error)}") from error
         result = results[0]
         if self.card.output == "logits":
-            return np.asarray(np.argmax(result, axis=1), np.uint8)
+            return argmax(result)
         labels: NDArray[np.uint8] = result
         return labels
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from edgeseg.card import ModelCard
 from edgeseg.errors import MismatchedArtifact
+from edgeseg.ops.argmax import argmax
 
 Shape = tuple[int, ...]
 
@@ -48,7 +49,7 @@ class Tensors:
         """Label maps of what the engine gave: themselves, or the highest score's class."""
         if self.classes is None:
             return output
-        return np.asarray(np.argmax(output, axis=1), np.uint8)
+        return argmax(output)
 
 
 def read_tensors(trt: Any, engine: Any, card: ModelCard, path: Path) -> Tensors:
