@@ -123,6 +123,8 @@ def run_demo(out: Path | None) -> dict[str, Any]:
 def _build(demo: Demo) -> list[str]:
     """All engines this installation can make; those of TensorRT-RTX are compiled without a GPU."""
     builds = [("onnxruntime", precision) for precision in ("fp32", "fp16", "int8")]
+    if find_spec("openvino") is not None:
+        builds += [("openvino", "fp32"), ("openvino", "int8")]
     if find_spec("tensorrt_rtx") is not None:
         builds += [("tensorrt-rtx", "fp16"), ("tensorrt-rtx", "int8")]
     else:

@@ -32,7 +32,7 @@ def test_the_network_is_good_and_stays_so_in_every_precision(
 ) -> None:
     _, summary = road
     assert summary["val_mean_iou"] >= 0.85
-    here = {run["precision"]: run for run in summary["engines"] if run["runs_here"]}
+    here = {run["precision"]: run for run in summary["engines"] if run["runtime"] == "onnxruntime"}
     assert here["fp32"]["mean_iou"] == pytest.approx(summary["val_mean_iou"], abs=1e-3)
     assert here["fp16"]["drop"] <= 0.002
     assert here["int8"]["drop"] <= 0.01
@@ -40,6 +40,15 @@ def test_the_network_is_good_and_stays_so_in_every_precision(
     assert here["int8"]["bytes"] < here["fp16"]["bytes"] < here["fp32"]["bytes"]
     assert all(run["latency_ms"].keys() == {"p50", "p95", "p99"} for run in here.values())
     assert summary["peak_rss_mib"] < 3 * 1024
+
+
+@pytest.mark.skipif(find_spec("openvino") is None, reason="openvino is not installed")
+def test_openvino_gives_what_onnx_runtime_gives(road: tuple[Path, dict[str, Any]]) -> None:
+    _, summary = road
+    here = {run["precision"]: run for run in summary["engines"] if run["runtime"] == "openvino"}
+    assert here["fp32"]["pixel_agreement"] > 0.9999
+    assert here["int8"]["drop"] <= 0.01
+    assert 0.98 < here["int8"]["pixel_agreement"] < 1
 
 
 @pytest.mark.skipif(find_spec("tensorrt_rtx") is None, reason="tensorrt-rtx is not installed")
