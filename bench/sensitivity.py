@@ -130,7 +130,7 @@ def plant(network: Path, layer: str | None = None) -> str:
     write_atomic(network, serialize(model))
     made = sidecar.read(network)
     assert made is not None
-    changed = {"artifact_sha256": sha256_file(network)}
+    changed = {"artifact_sha256": sha256_file(network), "artifact_bytes": network.stat().st_size}
     made.model_copy(update=changed).save(sidecar.sidecar_path(network))
     return pair.after.name
 
