@@ -274,7 +274,8 @@ def _cells(run: Run, report: BenchReport) -> tuple[str, ...]:
 
 
 def _per_cent(value: float | None) -> str:
-    return "–" if value is None else f"{100 * value:.2f}"
+    # Adding 0 makes a rounded -0.0 plain.
+    return "–" if value is None else f"{round(100 * value, 2) + 0.0:.2f}"
 
 
 def _ratio(run: Run, report: BenchReport) -> float | None:
