@@ -15,8 +15,10 @@ import pytest
 from safetensors import safe_open
 
 from edgeseg import sidecar
-from edgeseg.inspection import inspect, inspect_run
+from edgeseg.artifacts import sha256_file
+from edgeseg.inspection import here, inspect, inspect_run
 from edgeseg.inspection.headers import read_onnx
+from edgeseg.machine import Gpu
 from edgeseg.sidecar import sidecar_path
 
 NETWORKS = ["model.onnx", "model.fp16.onnx", "model.int8.onnx"]
@@ -153,6 +155,58 @@ def test_nothing_but_the_core_is_needed(name: str, trained: Path) -> None:
     if told["runs_here"] is not None:
         assert told["runs_here"]["runs"] is False
         assert "pip install 'edgeseg[" in told["runs_here"]["mend"]
+
+
+def rtx_engine(folder: Path, *targets: str) -> Path:
+    """A file with the header of TensorRT-RTX 1.7.1, and a side-car that vouches for it."""
+    path = folder / "model.fp16.engine"
+    data = b"vtrt".ljust(16, b"\0") + (64).to_bytes(8, "little") + bytes([1, 7, 1, 116])
+    path.write_bytes(data.ljust(64, b"\0"))
+    made = sidecar.read(folder / "model.fp16.onnx")
+    assert made is not None
+    update = {
+        "artifact_sha256": sha256_file(path),
+        "artifact_bytes": 64,
+        "runtime": "tensorrt-rtx",
+        "runtime_version": "1.7.1.116",
+        "targets": targets,
+    }
+    made.model_copy(update=update).save(sidecar_path(path))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("gpu", "version", "says"),
+    [
+        ("8.6", "1.7.1.116", None),
+        ("8.9", "1.7.1.116", "built for sm_86, and this is A GPU, sm_89"),
+        ("8.6", "1.8.0", "built for TensorRT-RTX 1.7.1.116, and this is TensorRT-RTX 1.8.0"),
+        ("8.6", None, "tensorrt-rtx is not installed"),
+        (None, "1.7.1.116", "no NVIDIA GPU"),
+    ],
+)
+def test_whether_an_engine_can_run_here(
+    gpu: str | None,
+    version: str | None,
+    says: str | None,
+    run_copy: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    found_gpus = () if gpu is None else (Gpu("A GPU", "580.1", 8192, gpu),)
+    monkeypatch.setattr(here, "gpus", lambda: found_gpus)
+    installed = {} if version is None else {"tensorrt-rtx": version}
+    monkeypatch.setattr(here, "versions", lambda _: installed)
+    found = inspect(rtx_engine(run_copy, "sm_86"))
+    assert found.problems == ()
+    assert found.contents is not None
+    assert found.contents.producer == "TensorRT-RTX 1.7.1"
+    runs = found.runs_here
+    assert runs is not None
+    assert runs.runs is (says is None)
+    assert (says or "") in (runs.reason or "")
+    if says and "built for" in says:
+        assert f"edgeseg build {run_copy / 'model.onnx'} --fp16" in (runs.mend or "")
+        assert "--target sm_86" in (runs.mend or "")
 
 
 @pytest.mark.parametrize("length", [0, 1, 2**40, 2**64 - 1])

@@ -1,11 +1,11 @@
-"""Whether an artefact can run on this machine, asked of metadata alone: nothing is imported."""
+"""Whether an artefact can run on this machine, asked of metadata: no runtime is loaded."""
 
 from __future__ import annotations
 
-import shlex
 from importlib.util import find_spec
 from pathlib import Path
 
+from edgeseg.artifacts import open_file
 from edgeseg.inspection.document import RunsHere
 from edgeseg.machine import gpus, versions
 from edgeseg.sidecar import SideCar
@@ -32,16 +32,6 @@ def engine_here(path: Path, sidecar: SideCar) -> RunsHere:
     return RunsHere(runs=reason is None, runtime=sidecar.runtime, reason=reason, mend=mend)
 
 
-def rebuild_command(path: Path, sidecar: SideCar) -> str:
-    """The command that makes this engine again from the network beside it."""
-    stem = path.name.split(".")[0]
-    words = ["edgeseg", "build", str(path.with_name(f"{stem}.onnx")), f"--{sidecar.card.precision}"]
-    words += ["--runtime", sidecar.runtime]
-    for target in sidecar.targets:
-        words += ["--target", target]
-    return shlex.join(words)
-
-
 def _with_modules(runtime: str, missing: list[str], mend: str) -> RunsHere:
     if not missing:
         return RunsHere(runs=True, runtime=runtime)
@@ -50,35 +40,49 @@ def _with_modules(runtime: str, missing: list[str], mend: str) -> RunsHere:
 
 
 def _obstacle(path: Path, sidecar: SideCar) -> tuple[str | None, str | None]:
-    found = versions((sidecar.runtime,)).get(sidecar.runtime)
+    """Why not, and what to do: by the rules of the preflight, on what nvidia-smi lists."""
     devices = gpus()
     if not devices:
         return (
             "there is no NVIDIA GPU that `nvidia-smi` lists",
             "run the ONNX network on this machine; `edgeseg doctor` says what there is",
         )
+    found = versions((sidecar.runtime,)).get(sidecar.runtime)
     if found is None:
-        mend = (
-            "pip install 'edgeseg[tensorrt-rtx]'"
-            if sidecar.runtime == "tensorrt-rtx"
-            else "edgeseg doctor"
-        )
+        rtx = sidecar.runtime == "tensorrt-rtx"
+        mend = "pip install 'edgeseg[tensorrt-rtx]'" if rtx else "edgeseg doctor"
         return f"{sidecar.runtime} is not installed", mend
-    if not _same_version(found, sidecar.runtime_version):
-        return (
-            f"it needs {sidecar.runtime} {sidecar.runtime_version}, installed is {found}",
-            rebuild_command(path, sidecar),
+    try:
+        from edgeseg.engines.cuda import DeviceFacts
+        from edgeseg.engines.tensorrt.preflight import (
+            RTX_HEADER_BYTES,
+            Host,
+            mismatch,
+            rebuild_command,
         )
-    here = {f"sm_{gpu.compute_capability.replace('.', '')}": gpu.name for gpu in devices}
-    if sidecar.targets and not here.keys() & set(sidecar.targets):
-        return (
-            f"it is compiled for {', '.join(sidecar.targets)}, here is "
-            + ", ".join(f"{name} ({target})" for target, name in here.items()),
-            rebuild_command(path, sidecar),
-        )
-    return None, None
+    except ModuleNotFoundError as error:
+        return f"{error.name} is not installed", "pip install 'edgeseg[cpu]'"
+    with open_file(path) as stream:
+        header = stream.read(RTX_HEADER_BYTES)
+    # CUDA's first device runs an engine; nvidia-smi lists the same one first on most machines.
+    gpu = devices[0]
+    device = DeviceFacts(
+        name=gpu.name,
+        compute_capability=_capability(gpu.compute_capability),
+        integrated=False,
+        memory_mib=gpu.memory_mib or 0,
+        driver_version=gpu.driver,
+        runtime_version="",
+    )
+    host = Host(found, device)
+    wrong = mismatch(sidecar, header, host)
+    if wrong is None:
+        return None, None
+    reason = f"it was built for {wrong.made_for}, and this is {wrong.found}"
+    return reason, rebuild_command(path, sidecar, wrong.targets)
 
 
-def _same_version(one: str, other: str) -> bool:
-    """``1.7.1`` and ``1.7.1.116`` are one version; a part that both state decides."""
-    return all(a == b for a, b in zip(one.split("."), other.split("."), strict=False))
+def _capability(text: str) -> tuple[int, int]:
+    """``8.6`` → (8, 6); (0, 0) where the driver does not tell."""
+    major, _, minor = text.partition(".")
+    return (int(major), int(minor)) if major.isdecimal() and minor.isdecimal() else (0, 0)
