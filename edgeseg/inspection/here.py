@@ -19,11 +19,10 @@ def checkpoint_here() -> RunsHere:
 
 def network_here(sidecar: SideCar | None) -> RunsHere:
     """ONNX networks run in ONNX Runtime, on any processor, or in OpenVINO if built for that."""
-    if sidecar is not None and sidecar.runtime == "openvino":
-        missing = [name for name in ("openvino", "cv2") if find_spec(name) is None]
-        return _with_modules("openvino", missing, "pip install 'edgeseg[openvino]'")
-    missing = [name for name in ("onnxruntime", "cv2") if find_spec(name) is None]
-    return _with_modules("onnxruntime", missing, "pip install 'edgeseg[cpu]'")
+    openvino = sidecar is not None and sidecar.runtime == "openvino"
+    runtime, extra = ("openvino", "openvino") if openvino else ("onnxruntime", "cpu")
+    missing = [name for name in (runtime, "cv2") if find_spec(name) is None]
+    return _with_modules(runtime, missing, f"pip install 'edgeseg[{extra}]'")
 
 
 def engine_here(path: Path, sidecar: SideCar) -> RunsHere:
