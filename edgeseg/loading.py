@@ -7,6 +7,7 @@ from pathlib import Path
 from edgeseg.artifacts import require_file
 from edgeseg.engines import open_engine
 from edgeseg.engines.base import Engine
+from edgeseg.sidecar import verify
 
 _CHECKPOINT_SUFFIXES = {".safetensors", ".pt", ".pth", ".ckpt"}
 
@@ -25,6 +26,7 @@ def load(path: str | Path, *, threads: int | None = None) -> Engine:
     """
     path = require_file(Path(path))
     if path.suffix in _CHECKPOINT_SUFFIXES:
+        verify(path, required=False)  # Before torch is imported, which takes seconds.
         from edgeseg.training.predictor import open_torch
 
         return open_torch(path)

@@ -44,10 +44,13 @@ def export(
     as_json: Json = False,
 ) -> None:
     """Write the checkpoint as ONNX, argmax included, and check it against PyTorch."""
-    from edgeseg.export import export_onnx
     from edgeseg.runs import CHECKPOINT, NETWORK, resolve
+    from edgeseg.sidecar import verify
 
     path = resolve(checkpoint, (CHECKPOINT,), "edgeseg train --data DIR")
+    verify(path, required=False)  # Before torch is imported, which takes seconds.
+    from edgeseg.export import export_onnx
+
     result = export_onnx(
         path,
         out or path.with_name(NETWORK),
