@@ -56,8 +56,11 @@ def test_pictures_of_a_batch_do_not_mix(arch: str) -> None:
     with torch.inference_mode():
         together = network(batch)
         apart = torch.cat([network(batch[:1]), network(batch[1:])])
-    assert torch.allclose(together, apart, rtol=1e-3, atol=1e-5)
-    assert not torch.allclose(together[0], together[1], rtol=1e-3, atol=1e-5)
+    # Batches of two take other kernels, whose float32 sums differ in proportion to the terms
+    # and not to what is left of them: logits near 0 are differences of much larger ones.
+    close = {"rtol": 1e-3, "atol": 1e-5 * float(apart.abs().max())}
+    assert torch.allclose(together, apart, **close)
+    assert not torch.allclose(together[0], together[1], **close)
 
 
 @pytest.mark.parametrize("arch", ARCHITECTURES)
