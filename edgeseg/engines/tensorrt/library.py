@@ -26,8 +26,7 @@ def tensorrt() -> Any:
         "tensorrt",
         "TensorRT",
         "on a Jetson it is part of JetPack: make the virtual environment with "
-        "`--system-site-packages`; elsewhere: pip install tensorrt "
-        "--extra-index-url https://pypi.nvidia.com",
+        "`--system-site-packages`; elsewhere: pip install tensorrt",
     )
 
 
@@ -45,7 +44,7 @@ def _module(name: str, product: str, mend: str) -> Any:
         return importlib.import_module(name)
     except (ImportError, OSError) as error:
         raise RuntimeMissing(
-            f"building such an engine needs {product}, which is not installed "
+            f"such an engine needs {product}, which is not installed "
             f"({' '.join(str(error).split())[:150]})",
             mend=mend,
         ) from error
