@@ -16,6 +16,7 @@ from safetensors import safe_open
 
 from edgeseg import sidecar
 from edgeseg.artifacts import sha256_file
+from edgeseg.errors import UsageError
 from edgeseg.inspection import here, inspect, inspect_run
 from edgeseg.inspection.headers import read_onnx
 from edgeseg.machine import Gpu
@@ -233,3 +234,9 @@ def test_a_header_of_no_length_or_of_any_is_not_read(length: int, tmp_path: Path
     path.write_bytes(length.to_bytes(8, "little") + b"{}" + bytes(100))
     (problem,) = inspect(path).problems
     assert f"a header of {length} bytes in a file of 110" in problem.message
+
+
+@pytest.mark.parametrize("name", ["nosuch", "nosuch.onnx"])
+def test_what_is_not_there_is_called_so_whatever_its_name(tmp_path: Path, name: str) -> None:
+    with pytest.raises(UsageError, match="no such file"):
+        inspect(tmp_path / name)

@@ -46,6 +46,8 @@ def kind_of(path: Path) -> Kind | None:
 
 def inspect_file(path: Path) -> Inspection:
     """One file of any kind; raises as :func:`edgeseg.inspection.inspect`."""
+    if not os.path.lexists(path):
+        raise UsageError(f"{path}: no such file", mend="check the path")
     if path.suffix != ".json" and path.suffix not in _KINDS:
         raise UsageError(
             f"{path}: expected {', '.join(_KINDS)} or .json, found {path.suffix!r}",
