@@ -1,4 +1,4 @@
-"""``bench``, ``doctor`` and ``demo``: what there is and how good it is."""
+"""``bench``, ``sensitivity``, ``doctor`` and ``demo``: what there is and how good it is."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ import typer
 
 from edgeseg.cli.options import (
     Json,
+    Network,
     OptionalData,
     SplitName,
     Threads,
+    one_of,
 )
 from edgeseg.console import progress_bar, stderr_console, stdout_console
 from edgeseg.errors import RuntimeMissing
@@ -70,6 +72,65 @@ def bench(
         log.warning("%s", note)
     if as_json:
         finish(as_json, {**document, "report": None if report is None else str(report)})
+
+
+def sensitivity(
+    network: Network = None,
+    precision: Annotated[str, typer.Option(help="int8 or fp16.")] = "int8",
+    runtime: Annotated[
+        str, typer.Option(help="Whose form of INT8: onnxruntime, openvino or tensorrt-rtx.")
+    ] = "onnxruntime",
+    data: OptionalData = None,
+    split: SplitName = "val",
+    pictures: Annotated[int, typer.Option(min=1, help="Pictures to measure on.")] = 32,
+    ranges: Annotated[
+        Path | None, typer.Option(help="INT8: default model.ranges.json beside the network.")
+    ] = None,
+    keep: Annotated[
+        list[str] | None, typer.Option(help="Nodes that stay in FP32 anyway; repeatable.")
+    ] = None,
+    quantise: Annotated[
+        list[str] | None, typer.Option(help="As for build: nodes to quantise; repeatable.")
+    ] = None,
+    reverse: Annotated[
+        bool, typer.Option("--reverse", help="Also all layers but one, for each.")
+    ] = False,
+    plot: Annotated[Path | None, typer.Option(help="Draw it, .png.")] = None,
+    threads: Threads = None,
+    as_json: Json = False,
+) -> None:
+    """Rank the layers by the accuracy that reducing each of them alone costs."""
+    from edgeseg.building import BuildConfig, measure_sensitivity
+    from edgeseg.runs import network_of
+
+    if plot:
+        from edgeseg.report.precision import check_suffix, save_sensitivity
+
+        check_suffix(plot)
+    config = BuildConfig(
+        onnx=network_of(network),
+        precision=one_of("--precision", precision, ("int8", "fp16")),
+        runtime=one_of("--runtime", runtime, ("onnxruntime", "openvino", "tensorrt-rtx")),
+        ranges=ranges,
+        keep=tuple(keep or ()),
+        quantise=tuple(quantise or ()),
+        data=data,
+        split=split,
+        threads=threads,
+    )
+    found = measure_sensitivity(config, pictures=pictures, reverse=reverse, track=progress_bar)
+    result = found.to_dict()
+    if plot:
+        save_sensitivity(plot, result["layers"], metric=found.metric, precision=found.precision)
+    result["plot"] = str(plot) if plot else None
+    if as_json:
+        finish(as_json, result)
+        return
+    from edgeseg.report.tables import render_rich, sensitivity_table
+
+    stdout_console().print(render_rich(sensitivity_table(result["layers"], found.metric)))
+    del result["layers"]
+    finish(as_json, result)
 
 
 def doctor(as_json: Json = False) -> None:
