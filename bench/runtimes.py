@@ -308,6 +308,9 @@ def draw(results: Sequence[Result], path: Path) -> None:
             axes.set_title(result.network)
             axes.margins(x=0.15, y=0.25)
             axes.set_xlim(left=0)
+            # At least the point that the gate allows on each side: a hundredth looked like much.
+            low, high = axes.get_ylim()
+            axes.set_ylim(min(low, (low + high) / 2 - 1.1), max(high, (low + high) / 2 + 1.1))
             axes.grid(alpha=0.25)
             axes.set_xlabel("latency of a call, p50 (ms)")
             axes.set_ylabel("mean IoU (%)")
