@@ -57,7 +57,7 @@ class BuildConfig:
     threads: int | None = None
 
     def __post_init__(self) -> None:
-        self.limits  # noqa: B018 - refused now, not after the long part
+        Limits(self.max_drop, self.min_agreement)  # refused now, not after the long part
         if self.quantise and self.precision != "int8":
             raise UsageError(f"--quantise is for --int8, not --{self.precision}")
         if self.auto_mixed and self.precision == "fp32":
