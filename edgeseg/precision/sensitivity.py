@@ -180,7 +180,7 @@ def rank_layers(
             if len(layers) > 1:
                 with run(make([layer.node])) as engine:
                     costs[place] = replace(costs[place], loss_of_others=probe.loss(engine))
-    return tuple(sorted(costs, key=_harm, reverse=True))
+    return most_harmful_first(costs)
 
 
 def argmax_input(model: ModelProto) -> str | None:
@@ -197,8 +197,15 @@ def argmax_input(model: ModelProto) -> str | None:
     return None
 
 
-def _harm(cost: LayerCost) -> tuple[float, float]:
-    return round(cost.loss / _STEP), cost.score_error or 0.0
+def most_harmful_first(costs: Sequence[LayerCost]) -> tuple[LayerCost, ...]:
+    """Ordered by what they lose, to 0.01 points; of equals by the error of the scores."""
+    return tuple(
+        sorted(
+            costs,
+            key=lambda cost: (round(cost.loss / _STEP), cost.score_error or 0.0),
+            reverse=True,
+        )
+    )
 
 
 def _few(reference: Engine, pictures: Split | Sequence[Path], count: int) -> list[Labelled]:

@@ -259,7 +259,11 @@ def test_pictures_are_looked_at_one_at_a_time(
     # The one looked at, and perhaps the next that was decoded already.
     assert max(most) <= 2
     hoard: list[np.ndarray] = []
-    keeping = lambda name, image: (hoard.append(image), counting(name, image))[1]  # noqa: E731
+
+    def keeping(name: str, image: np.ndarray) -> Candidate:
+        hoard.append(image)
+        return counting(name, image)
+
     monkeypatch.setattr(calibration, "describe", keeping)
     collect(video, tmp_path / "clip.json", count=10)
     assert max(most) > 30, "what keeps pictures is found out"
