@@ -100,7 +100,17 @@ def stream(
     """Run the camera loop: capture, segment, overlay, show or record."""
     from edgeseg.loading import load
     from edgeseg.runs import RUNNABLE, resolve
-    from edgeseg.stream import JsonLines, Masks, Recording, Sink, Stream, Window, parse_source, run
+    from edgeseg.stream import (
+        JsonLines,
+        Masks,
+        Recording,
+        Sink,
+        Stream,
+        StreamOptions,
+        Window,
+        parse_source,
+        run,
+    )
 
     spec = parse_source(_one_source(camera, source))
     path = resolve(engine, RUNNABLE, "edgeseg build --fp16")
@@ -114,16 +124,14 @@ def stream(
     if window:
         sinks.append(Window())
     with load(path, threads=threads) as loaded:
-        segmented = Stream(
-            spec,
-            loaded,
+        options = StreamOptions(
             realtime=realtime,
             max_frames=max_frames,
             duration=duration,
             strict=strict,
             opacity=opacity,
         )
-        report = run(segmented, sinks)
+        report = run(Stream(spec, loaded, options), sinks)
     finish(
         as_json,
         {

@@ -26,6 +26,7 @@ class Engine(ABC):
         path: The artefact it was loaded from.
         runtime: ``onnxruntime``, ``torch``, …
         batch: The only batch size it takes, None where any will do.
+        largest_batch: The largest where it takes several, None where there is no limit.
         computes_in: What floating layers really compute in, where the runtime chooses that by
             itself; else None.
     """
@@ -34,6 +35,7 @@ class Engine(ABC):
     path: Path
     runtime: str
     batch: int | None
+    largest_batch: int | None = None
     computes_in: ComputesIn | None = None
 
     def infer(self, batch: NDArray[np.float32]) -> NDArray[np.uint8]:

@@ -8,23 +8,37 @@
 
 from __future__ import annotations
 
-from edgeseg.stream.loop import Stream, StreamResult
+from edgeseg.stream.loop import Mode, Stream, StreamOptions
+from edgeseg.stream.result import StreamResult
 from edgeseg.stream.run import SourceReport, StreamReport, run
-from edgeseg.stream.sinks import JsonLines, Masks, Recording, Sink, SourceInfo, StopStream
+from edgeseg.stream.sinks import (
+    Background,
+    Each,
+    JsonLines,
+    Masks,
+    Recording,
+    Sink,
+    Source,
+    StopStream,
+    Window,
+)
 from edgeseg.stream.source import Limits, SourceSpec, parse_source
-from edgeseg.stream.window import Window
 
 __all__ = [
+    "Background",
+    "Each",
     "JsonLines",
     "Limits",
     "Masks",
+    "Mode",
     "Recording",
     "Sink",
-    "SourceInfo",
+    "Source",
     "SourceReport",
     "SourceSpec",
     "StopStream",
     "Stream",
+    "StreamOptions",
     "StreamReport",
     "StreamResult",
     "Window",

@@ -38,11 +38,13 @@ class Frames(Protocol):
         fps: Frames a second that it states, None where it states nothing sensible.
         declared: How many frames it states to hold, None where it does not.
         unreadable: How many were met so far that could not be decoded.
+        name: Of the picture file last read, without folder; None for video.
     """
 
     fps: float | None
     declared: int | None
     unreadable: int
+    name: str | None
 
     def read(self) -> NDArray[np.uint8] | None:
         """The next frame, uint8 (H, W, 3) BGR and the caller's own; None at the end."""
@@ -90,6 +92,8 @@ def _set_opencv_log_level(level: int) -> None:
 class _Video:
     """A file, URL or camera behind ``cv2.VideoCapture``."""
 
+    name: str | None = None
+
     def __init__(self, capture: cv2.VideoCapture) -> None:
         self._capture = capture
         fps = capture.get(cv2.CAP_PROP_FPS)
@@ -116,6 +120,7 @@ class _Pictures:
     """Picture files, one a frame; those that cannot be decoded are named and counted."""
 
     fps: float | None = None
+    name: str | None = None
 
     def __init__(self, paths: Sequence[Path]) -> None:
         self._paths = iter(paths)
@@ -124,6 +129,7 @@ class _Pictures:
 
     def read(self) -> NDArray[np.uint8] | None:
         for path in self._paths:
+            self.name = path.name
             try:
                 return load_image(path)
             except DatasetError as error:
@@ -145,6 +151,7 @@ class TestPattern:
     """
 
     __test__ = False  # not a test class, whatever pytest thinks
+    name: str | None = None
 
     def __init__(self, size: tuple[int, int], fps: float, frames: int | None) -> None:
         width, height = size

@@ -1,92 +1,98 @@
-"""The loop: newest frame → preprocess → infer → label map, a result a frame.
+"""The loop: newest frames → preprocess → infer → label maps, a result a frame.
 
-Decoding runs in the reader's thread beside inference. The rest runs in the caller's thread
-when the caller asks for the next result, so that nothing waits between a frame and its
-labels: on a live source a second queue would buy throughput with age.
+Each source is read and decoded in a thread of its own. What follows runs in one of two modes:
+
+``latency``
+    In the caller's thread, when the caller asks for the next result, so that nothing waits
+    between a frame and its labels. The rule for one live camera.
+``throughput``
+    In threads of the engines, beside what the caller does with the results before. The rule
+    for files, where nobody waits, and for several cameras, which share the engines in batches.
 """
 
 from __future__ import annotations
 
-import functools
+import contextlib
+import logging
+import threading
 import time
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
+from typing import Literal, TypeAlias
 
-import numpy as np
-from numpy.typing import NDArray
 from typing_extensions import Self
 
-from edgeseg.card import ClassMap, InputSpec
 from edgeseg.engines.base import Engine
 from edgeseg.errors import UsageError
 from edgeseg.latency import StageClock
-from edgeseg.ops.overlay import Look, draw_legend, overlay_restored, restored_areas
-from edgeseg.ops.preprocess import preprocess, restore_labels
-from edgeseg.stream.reader import Captured, Reader, State
+from edgeseg.stream.lanes import Lane, Lanes
+from edgeseg.stream.reader import Reader
+from edgeseg.stream.result import StreamResult
+from edgeseg.stream.slots import Intake
 from edgeseg.stream.source import SourceSpec, parse_source
+
+_log = logging.getLogger(__name__)
 
 _TICK_S = 0.1
 """How long a stop request, a stall or a time limit may go unnoticed while nothing comes."""
 
+_JOIN_S = 0.25
+"""How long to wait at the end for readers that sit in a read."""
 
-@dataclass(frozen=True, eq=False)
-class StreamResult:
-    """One frame and its labels. All arrays are the receiver's own.
+Mode = Literal["latency", "throughput"]
+AnySource: TypeAlias = "str | int | Path | SourceSpec"
+
+
+@dataclass(frozen=True)
+class StreamOptions:
+    """How a stream runs.
 
     Attributes:
-        index: Number of the frame in the source, from 0; gaps are frames that were dropped.
-        source: Label of the source, passwords masked.
-        frame: uint8 (H, W, 3) BGR.
-        labels: uint8 (height, width) of the network, class ids.
-        captured_at: Seconds of the monotonic clock when the frame came.
-        age_ms: From then until its labels were there.
-        stages_ms: ``capture`` (waiting for the camera included), ``preprocess``, ``infer``.
-        classes: Names and colours of the ids.
-        input: The network's input, which says how ``labels`` lie on the frame.
-        opacity: Of the classes in the overlay, 0…1.
+        realtime: True: the newest frame counts, older ones are dropped, and files play at
+            their own rate. False: every frame counts, as fast as possible. None: True for
+            cameras and the test pattern.
+        mode: Nothing waits, or most frames a second; None: ``latency`` for one source of
+            which the newest frame counts, else ``throughput``.
+        batch: Frames that go through the engine at once, at most. None: its own batch, or as
+            many as there are sources.
+        persistent: Cameras that cannot be opened are tried again and again, as those that were
+            lost are, instead of ending the stream.
+        max_frames: Stop after so many results, of all sources together.
+        duration: Stop after so many seconds.
+        strict: A file that ends before its declared end raises SourceLost, and so does a
+            source that fails while others go on.
+        opacity: Of the classes in overlays, 0…1.
+
+    Raises:
+        UsageError: A value is out of its range.
     """
 
-    index: int
-    source: str
-    frame: NDArray[np.uint8]
-    labels: NDArray[np.uint8]
-    captured_at: float
-    age_ms: float
-    stages_ms: Mapping[str, float]
-    classes: ClassMap = field(repr=False)
-    input: InputSpec = field(repr=False)
-    opacity: float = field(default=0.5, repr=False)
+    realtime: bool | None = None
+    mode: Mode | None = None
+    batch: int | None = None
+    persistent: bool = False
+    max_frames: int | None = None
+    duration: float | None = None
+    strict: bool = False
+    opacity: float = 0.5
 
-    def mask(self) -> NDArray[np.uint8]:
-        """The label map at the frame's size, uint8 (H, W); worked out once."""
-        return self._mask
-
-    def overlay(self) -> NDArray[np.uint8]:
-        """The frame with its classes and a legend on it, uint8 (H, W, 3) BGR; drawn once."""
-        return self._overlay
-
-    def areas(self) -> NDArray[np.int64]:
-        """Pixels of each class in :meth:`mask`, int64 (classes,), counted without making it."""
-        height, width = self.frame.shape[:2]
-        return restored_areas(self.labels, (height, width), self.input, len(self.classes))
-
-    @functools.cached_property
-    def _mask(self) -> NDArray[np.uint8]:
-        height, width = self.frame.shape[:2]
-        return restore_labels(self.labels, (height, width), self.input)
-
-    @functools.cached_property
-    def _overlay(self) -> NDArray[np.uint8]:
-        look = Look(self.classes.palette, self.opacity)
-        picture = overlay_restored(self.frame, self.labels, self.input, look)
-        draw_legend(picture, self.classes)
-        return picture
+    def __post_init__(self) -> None:
+        if self.mode not in (None, "latency", "throughput"):
+            raise UsageError(f"the mode is latency or throughput, not {self.mode!r}")
+        if self.batch is not None and self.batch < 1:
+            raise UsageError(f"batch is a positive number, not {self.batch}")
+        if self.max_frames is not None and self.max_frames < 1:
+            raise UsageError(f"max_frames is a positive number, not {self.max_frames}")
+        if self.duration is not None and not self.duration > 0:
+            raise UsageError(f"duration is a positive number of seconds, not {self.duration}")
+        if not 0 <= self.opacity <= 1:
+            raise UsageError(f"opacity is within 0 and 1, not {self.opacity}")
 
 
 class Stream:
-    """Segments a source frame by frame, once: a context manager to iterate over.
+    """Segments sources frame by frame, once: a context manager to iterate over.
 
     ::
 
@@ -95,79 +101,60 @@ class Stream:
                 show(result.overlay())
 
     Args:
-        source: As :func:`edgeseg.stream.parse_source` takes it.
-        engine: Takes batches of one; the stream neither opens nor closes it.
-        realtime: True: the newest frame counts, older ones are dropped, and files play at
-            their own rate. False: every frame counts, as fast as possible. None: True for
-            cameras and the test pattern.
-        max_frames: Stop after so many results.
-        duration: Stop after so many seconds.
-        strict: A file that ends before its declared end raises SourceLost.
-        opacity: Of the classes in overlays, 0…1.
+        sources: One or several, each as :func:`edgeseg.stream.parse_source` takes it.
+        engines: One, or several of the same network that take turns, each in a thread of its
+            own in the mode ``throughput``. The stream neither opens nor closes them.
+        options: How it runs.
 
     Raises:
-        UsageError: An argument is out of its range, or the source cannot be parsed.
+        UsageError: A source cannot be parsed, or there is no source or no engine.
     """
 
     def __init__(
         self,
-        source: str | int | Path | SourceSpec,
-        engine: Engine,
-        *,
-        realtime: bool | None = None,
-        max_frames: int | None = None,
-        duration: float | None = None,
-        strict: bool = False,
-        opacity: float = 0.5,
+        sources: AnySource | Sequence[AnySource],
+        engines: Engine | Sequence[Engine],
+        options: StreamOptions | None = None,
     ) -> None:
-        if max_frames is not None and max_frames < 1:
-            raise UsageError(f"max_frames is a positive number, not {max_frames}")
-        if duration is not None and not duration > 0:
-            raise UsageError(f"duration is a positive number of seconds, not {duration}")
-        if not 0 <= opacity <= 1:
-            raise UsageError(f"opacity is within 0 and 1, not {opacity}")
-        if engine.batch not in (None, 1):
-            raise UsageError(
-                f"{engine.path.name} takes batches of {engine.batch}; a stream has one frame",
-                mend="export with a batch of 1, or with --dynamic-batch",
-            )
-        self.spec = parse_source(source)
-        self.realtime = self.spec.realtime if realtime is None else realtime
+        self.options = options = options or StreamOptions()
+        specs = [parse_source(source) for source in _listed(sources)]
+        several = [engines] if isinstance(engines, Engine) else list(engines)
+        if not specs or not several:
+            raise UsageError("a stream needs a source and an engine")
         self.clock = StageClock()
         self.frames = 0
-        self._engine = engine
-        self._opacity = opacity
-        self._max_frames = max_frames
-        self._duration = duration
+        self._side: Lanes | None = None
         self._stop_requested = False
         self._started_at: float | None = None
-        self._tensor = np.empty((1, *engine.card.input.shape), np.float32)
-        self._reader = Reader(self.spec, realtime=self.realtime, strict=strict)
+        changed = threading.Condition()
+        self._readers = [
+            Reader(
+                spec,
+                realtime=spec.realtime if options.realtime is None else options.realtime,
+                strict=options.strict,
+                # One dead camera must not end the others.
+                persistent=options.persistent or len(specs) > 1,
+                index=index,
+                changed=changed,
+            )
+            for index, spec in enumerate(specs)
+        ]
+        self._intake = Intake([reader.slot for reader in self._readers], changed)
+        self._most = _frames_a_batch(several, options.batch or len(specs))
+        labels = [reader.label for reader in self._readers]
+        self._lanes = [Lane(engine, labels, options.opacity, self._most) for engine in several]
+        alone = len(specs) == 1 and self._readers[0].realtime
+        self.mode: Mode = options.mode or ("latency" if alone else "throughput")
 
     @property
-    def fps(self) -> float | None:
-        """Frames a second that the source states, None where it does not."""
-        return self._reader.fps
-
-    @property
-    def state(self) -> State:
-        """Where the source stands: ``ok``, ``stalled``, ``reconnecting``, ``ended``."""
-        return self._reader.state
-
-    @property
-    def reconnects(self) -> int:
-        """How often frames came again after a loss."""
-        return self._reader.reconnects
+    def sources(self) -> tuple[Reader, ...]:
+        """The sources as they stand: label, state, frames, drops."""
+        return tuple(self._readers)
 
     @property
     def dropped(self) -> int:
-        """Frames that gave way to a newer one."""
-        return self._reader.dropped
-
-    @property
-    def bad_frames(self) -> int:
-        """Frames that the source declared and that could not be read."""
-        return self._reader.bad_frames
+        """Frames that gave way to a newer one, of all sources."""
+        return sum(reader.dropped for reader in self._readers)
 
     @property
     def seconds(self) -> float:
@@ -182,24 +169,28 @@ class Stream:
         self._stop_requested = True
 
     def __enter__(self) -> Self:
-        """Open the source and warm the engine up, both at once.
+        """Open the sources and warm the engines up, all at once.
+
+        It goes on as soon as one source gives frames; cameras that cannot be opened while
+        others can are tried again.
 
         Raises:
-            OpenFailed: The source cannot be opened.
-            AuthFailed: It refuses the credentials.
-            InferenceError: The engine fails on zeros.
+            OpenFailed: No camera can be opened, or one of the other sources cannot.
+            AuthFailed: The only camera refuses the credentials.
+            InferenceError: An engine fails on zeros.
         """
-        self._reader.start()
+        for reader in self._readers:
+            reader.start()
         try:
-            self._engine.warm_up()
-            while not self._stop_requested and not self._reader.wait_for_first(_TICK_S):
-                pass
-            if self._reader.error is not None and self._reader.done:
-                raise self._reader.error
+            for lane in self._lanes:
+                lane.warm_up()
+            while not self._stop_requested and not self._ready():
+                self._intake.wait(_TICK_S)
         except BaseException:
-            self._reader.close()
+            self._close_readers()
             raise
-        self._reader.forgive_drops()
+        for reader in self._readers:
+            reader.forgive_drops()
         self._started_at = time.monotonic()
         return self
 
@@ -209,64 +200,115 @@ class Stream:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._reader.close()
+        self._close_readers()
 
     def __iter__(self) -> Iterator[StreamResult]:
-        """The results, until the source ends, a limit is reached or :meth:`stop` is called.
+        """The results, until the sources end, a limit is reached or :meth:`stop` is called.
 
-        Outside a ``with`` block it opens the source first and closes it at the end.
+        Outside a ``with`` block it opens the sources first and closes them at the end.
 
         Raises:
-            SourceLost: ``strict``, and the file ended before its end.
-            InferenceError: The engine failed.
+            SourceLost: ``strict``, and a file ended before its end.
+            InferenceError: An engine failed.
         """
-        if self._started_at is None:
-            with self:
-                yield from self._results()
-        else:
-            yield from self._results()
+        return (result for result in self.ticks() if result is not None)
 
-    def _results(self) -> Iterator[StreamResult]:
+    def ticks(self) -> Iterator[StreamResult | None]:
+        """As iterating, with a None about each tenth of a second in which no result comes."""
+        with contextlib.ExitStack() as stack:
+            if self._started_at is None:
+                stack.enter_context(self)
+            latency = self.mode == "latency"
+            batches = self._in_turn() if latency else self._side_by_side(stack)
+            for results in batches:
+                if not results:
+                    if self._side is None or self._side.idle:
+                        self._raise_failures()
+                    yield None
+                for result in results:
+                    if self._over():
+                        return
+                    self._count(result)
+                    yield result
+            self._raise_failures()
+
+    def _in_turn(self) -> Iterator[list[StreamResult]]:
+        """Batches of results, worked out when they are asked for, in this thread."""
+        lane = self._lanes[0]
         while not self._over():
-            captured = self._reader.get(_TICK_S)
-            if captured is not None:
-                yield self._segment(captured)
-            elif self._reader.done:
-                if self._reader.error is not None:
-                    raise self._reader.error
+            done = self._all_done()
+            frames = self._intake.take(self._most, 0 if done else _TICK_S)
+            if not frames and done:
                 return
+            yield lane.segment(frames) if frames else []
+
+    def _side_by_side(self, stack: contextlib.ExitStack) -> Iterator[list[StreamResult]]:
+        """Batches of results, worked out beside this thread."""
+        ahead = len(self._lanes) + 1
+        self._side = lanes = Lanes(self._lanes, self._intake, self._all_done, self._most, ahead)
+        stack.callback(lanes.close)
+        lanes.start()
+        while not self._over() and not lanes.done:
+            yield lanes.take(_TICK_S)
+
+    def _count(self, result: StreamResult) -> None:
+        for stage, milliseconds in result.stages_ms.items():
+            self.clock.add(stage, milliseconds)
+        self._readers[result.camera].taken += 1
+        self.frames += 1
 
     def _over(self) -> bool:
+        options = self.options
         return (
             self._stop_requested
-            or (self._max_frames is not None and self.frames >= self._max_frames)
-            or (self._duration is not None and self.seconds >= self._duration)
+            or (options.max_frames is not None and self.frames >= options.max_frames)
+            or (options.duration is not None and self.seconds >= options.duration)
         )
 
-    def _segment(self, captured: Captured) -> StreamResult:
-        start = time.perf_counter()
-        preprocess(captured.frame, self._engine.card.input, self._tensor[0])
-        ready = time.perf_counter()
-        # The engine's buffer is its own again at the next call.
-        labels = self._engine.infer(self._tensor)[0].copy()
-        end = time.perf_counter()
-        stages = {
-            "capture": captured.capture_ms,
-            "preprocess": (ready - start) * 1000,
-            "infer": (end - ready) * 1000,
-        }
-        for stage, milliseconds in stages.items():
-            self.clock.add(stage, milliseconds)
-        self.frames += 1
-        return StreamResult(
-            index=captured.index,
-            source=self.spec.label,
-            frame=captured.frame,
-            labels=labels,
-            captured_at=captured.captured_at,
-            age_ms=(time.monotonic() - captured.captured_at) * 1000,
-            stages_ms=stages,
-            classes=self._engine.card.classes,
-            input=self._engine.card.input,
-            opacity=self._opacity,
-        )
+    def _all_done(self) -> bool:
+        return all(reader.over for reader in self._readers)
+
+    def _ready(self) -> bool:
+        """Whether frames come, or will never come."""
+        self._raise_failures()
+        if any(reader.started for reader in self._readers):
+            return True
+        errors = [reader.error for reader in self._readers]
+        if not self.options.persistent and all(errors):
+            raise next(error for error in errors if error)
+        return self._all_done()
+
+    def _raise_failures(self) -> None:
+        """Raise why a source failed, unless it is a camera and others go on."""
+        failed = [reader for reader in self._readers if reader.state == "failed"]
+        alone = len(failed) == len(self._readers)
+        for reader in failed:
+            if reader.error and (alone or self.options.strict or not reader.spec.live):
+                raise reader.error
+
+    def _close_readers(self) -> None:
+        for reader in self._readers:
+            reader.stop()
+        until = time.monotonic() + _JOIN_S
+        for reader in self._readers:
+            reader.close(max(0.0, until - time.monotonic()))
+
+
+def _listed(sources: AnySource | Sequence[AnySource]) -> list[AnySource]:
+    if isinstance(sources, (str, int, Path, SourceSpec)):
+        return [sources]
+    return list(sources)
+
+
+def _frames_a_batch(engines: Sequence[Engine], wanted: int) -> int:
+    """How many frames may go through at once."""
+    most = wanted
+    for engine in engines:
+        if engine.batch is not None and engine.batch > wanted:
+            _log.warning(
+                "%s takes batches of %d, of which %d hold a frame: an engine for batches of %d "
+                "is quicker",
+                *(engine.path.name, engine.batch, wanted, wanted),
+            )
+        most = min(most, engine.batch or engine.largest_batch or most)
+    return most

@@ -1,4 +1,4 @@
-"""The thread that reads a source, and the places where its frames wait.
+"""The thread that reads a source.
 
 Only this thread opens, reads and closes. A live source is connected again for ever::
 
@@ -15,15 +15,11 @@ import logging
 import random
 import threading
 import time
-from collections import deque
-from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
-from numpy.typing import NDArray
-
-from edgeseg.errors import EdgesegError, OpenFailed, SourceError, SourceLost
+from edgeseg.errors import AuthFailed, EdgesegError, OpenFailed, SourceError, SourceLost
 from edgeseg.stream.capture import Frames, open_frames
+from edgeseg.stream.slots import Captured, Slot
 from edgeseg.stream.source import SourceSpec
 
 _log = logging.getLogger(__name__)
@@ -39,82 +35,6 @@ _TIMED_OUT = 0.95
 """Share of the read time-out from which on a read counts as timed out."""
 
 
-@dataclass(frozen=True, eq=False)
-class Captured:
-    """A frame as it left the source.
-
-    Attributes:
-        index: Number of the frame in the source, from 0; gaps are frames that were dropped.
-        frame: uint8 (H, W, 3) BGR.
-        captured_at: Seconds of the monotonic clock when the read returned.
-        capture_ms: How long the read took; for a live source that is mostly waiting.
-    """
-
-    index: int
-    frame: NDArray[np.uint8]
-    captured_at: float
-    capture_ms: float
-
-
-class Slot:
-    """Where frames wait between two threads.
-
-    Args:
-        places: How many may wait.
-        newest_wins: A frame that finds no place pushes the oldest out, which is counted;
-            otherwise it waits.
-    """
-
-    def __init__(self, places: int, *, newest_wins: bool) -> None:
-        self._places = places
-        self._newest_wins = newest_wins
-        self._items: deque[Captured] = deque()
-        self._changed = threading.Condition()
-        self._closed = False
-        self.dropped = 0
-
-    def put(self, item: Captured) -> None:
-        """Leave a frame; after :meth:`close` it is thrown away."""
-        with self._changed:
-            while len(self._items) >= self._places and not self._closed:
-                if self._newest_wins:
-                    self._items.popleft()
-                    self.dropped += 1
-                else:
-                    self._changed.wait()
-            if not self._closed:
-                self._items.append(item)
-                self._changed.notify_all()
-
-    def get(self, timeout: float) -> Captured | None:
-        """Take the frame that waited longest; None when none comes within ``timeout`` seconds."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._items or self._closed, timeout)
-            if not self._items:
-                return None
-            item = self._items.popleft()
-            self._changed.notify_all()
-            return item
-
-    def forgive(self) -> None:
-        """Count drops from here on."""
-        with self._changed:
-            self.dropped = 0
-
-    @property
-    def empty(self) -> bool:
-        """Whether nothing waits."""
-        return not self._items
-
-    def close(self, *, forget: bool = False) -> None:
-        """Take no more frames; those that wait stay to be taken unless ``forget``."""
-        with self._changed:
-            self._closed = True
-            if forget:
-                self._items.clear()
-            self._changed.notify_all()
-
-
 class Reader:
     """Reads one source in a thread of its own.
 
@@ -123,22 +43,43 @@ class Reader:
         realtime: The newest frame counts and files play at their own rate; otherwise every
             frame counts and the reader waits for the consumer.
         strict: A file that ends before its declared end is an error.
+        persistent: A live source that cannot be opened the first time is tried again, like
+            one that was lost. Refused credentials are final all the same: cameras lock out
+            those who keep trying.
+        index: Number of the source in the stream.
+        changed: What its slot notifies; several readers may share it.
+
+    Attributes:
+        error: Why it failed, or why it could not be opened yet; None once a frame came.
+        taken: Frames that were segmented; counted by the stream.
     """
 
-    def __init__(self, spec: SourceSpec, *, realtime: bool, strict: bool) -> None:
+    def __init__(
+        self,
+        spec: SourceSpec,
+        *,
+        realtime: bool,
+        strict: bool = False,
+        persistent: bool = False,
+        index: int = 0,
+        changed: threading.Condition | None = None,
+    ) -> None:
         self.spec = spec
+        self.index = index
+        self.label = spec.label
+        self.realtime = realtime
         self.fps: float | None = None
         self.error: EdgesegError | None = None
         self.reconnects = 0
         self.bad_frames = 0
-        self._realtime = realtime
+        self.taken = 0
         self._strict = strict
+        self._persistent = persistent
         self._limits = limits = spec.limits
-        self._slot = Slot(1 if realtime else limits.queued, newest_wins=realtime)
+        self.slot = Slot(1 if realtime else limits.queued, newest_wins=realtime, changed=changed)
         self._state: State = "starting"
         self._moving = threading.Lock()
         self._stopping = threading.Event()
-        self._first = threading.Event()
         self._count = 0
         self._waiting_since: float | None = None
         self._waited = 0.0
@@ -150,13 +91,14 @@ class Reader:
         """Start the thread."""
         self._thread.start()
 
-    def wait_for_first(self, timeout: float) -> bool:
-        """Whether the first frame is there, or none will ever come."""
-        return self._first.wait(timeout)
+    @property
+    def started(self) -> bool:
+        """Whether a frame came, ever."""
+        return self._count > 0
 
     def get(self, timeout: float) -> Captured | None:
         """The next frame, None when none comes within ``timeout`` seconds."""
-        captured = self._slot.get(timeout)
+        captured = self.slot.get(timeout)
         self._look_at_the_clock()
         return captured
 
@@ -167,23 +109,27 @@ class Reader:
         return self._state
 
     @property
-    def done(self) -> bool:
-        """Whether the source is over and all its frames were taken."""
-        return self._state in ("ended", "failed") and self._slot.empty
+    def over(self) -> bool:
+        """Whether no frame will come any more; some may wait still."""
+        return self._state in ("ended", "failed")
 
     @property
     def dropped(self) -> int:
         """Frames that a newer one pushed out before they were taken."""
-        return self._slot.dropped
+        return self.slot.dropped
 
     def forgive_drops(self) -> None:
         """Count drops from here on."""
-        self._slot.forgive()
+        self.slot.forgive()
+
+    def stop(self) -> None:
+        """Read no more, without waiting for the read that is under way."""
+        self._stopping.set()
+        self.slot.close(forget=True)
 
     def close(self, timeout: float = 0.25) -> bool:
         """Stop; whether the thread is over. One that sits in a read ends when that returns."""
-        self._stopping.set()
-        self._slot.close(forget=True)
+        self.stop()
         if self._thread.ident is not None:
             self._thread.join(timeout)
         return not self._thread.is_alive()
@@ -202,12 +148,13 @@ class Reader:
                 SourceError(f"{self.spec.label}: the reader failed ({type(error).__name__})")
             )
         finally:
-            self._slot.close()
-            self._first.set()
+            self.slot.close()
 
     def _fail(self, error: EdgesegError) -> None:
         self.error = error
         self._move("failed")
+        if self._persistent:  # nobody raises it while others go on
+            _log.error("%s", error.message)
 
     def _read_to_the_end(self) -> None:
         frames = self._session()
@@ -239,26 +186,32 @@ class Reader:
         failures = 0
         while not self._stopping.is_set():
             before = self._count
-            self._waited = 0.0
-            why = "the connection ended"
-            try:
-                self._session()
-                if self._waited >= _TIMED_OUT * self._limits.read_s:
-                    why = f"no frame for {self._waited:.1f} s"
-            except SourceError as error:
-                if not self._count:
-                    raise
-                why = error.message
+            why = self._attempt()
             if self._stopping.is_set():
                 return
-            if not self._count:
+            self._move("reconnecting", why)
+            failures = 0 if self._count > before else failures + 1
+            self._stopping.wait(self._delay(failures))
+
+    def _attempt(self) -> str:
+        """Connect and read until nothing comes; why that ended."""
+        self._waited = 0.0
+        try:
+            self._session()
+            if not self._count and not self._stopping.is_set():
                 raise OpenFailed(
                     f"{self.spec.label}: opened, but no frame came",
                     mend="check that the camera sends pictures",
                 )
-            self._move("reconnecting", why)
-            failures = 0 if self._count > before else failures + 1
-            self._stopping.wait(self._delay(failures))
+        except SourceError as error:
+            final = not self._persistent or isinstance(error, AuthFailed)
+            if final and not self._count:
+                raise
+            self.error = None if self._count else error
+            return error.message
+        if self._waited >= _TIMED_OUT * self._limits.read_s:
+            return f"no frame for {self._waited:.1f} s"
+        return "the connection ended"
 
     def _delay(self, failures: int) -> float:
         waits = self._limits.backoff_s
@@ -276,7 +229,7 @@ class Reader:
         return frames
 
     def _pump(self, frames: Frames) -> None:
-        pace = _Pace(frames.fps or 25.0) if self._realtime and not self.spec.live else None
+        pace = _Pace(frames.fps or 25.0) if self.realtime and not self.spec.live else None
         while not self._stopping.is_set():
             start = time.monotonic()
             self._waiting_since = start
@@ -290,15 +243,17 @@ class Reader:
                 return
             if pace is not None:
                 pace.wait(self._stopping)
-            self._deliver(frame, took)
+            captured = Captured(
+                self._count, frame, time.monotonic(), took * 1000, self.index, frames.name
+            )
+            self._deliver(captured)
 
-    def _deliver(self, frame: NDArray[np.uint8], took: float) -> None:
-        captured = Captured(self._count, frame, time.monotonic(), took * 1000)
+    def _deliver(self, captured: Captured) -> None:
         self._count += 1
+        self.error = None
         if self._state != "ok":
-            self._move("ok", f"{frame.shape[1]}x{frame.shape[0]}")
-        self._slot.put(captured)
-        self._first.set()
+            self._move("ok", f"{captured.frame.shape[1]}x{captured.frame.shape[0]}")
+        self.slot.put(captured)
 
     def _look_at_the_clock(self) -> None:
         since = self._waiting_since
@@ -314,7 +269,7 @@ class Reader:
             if before == state or only_from not in (None, before):
                 return
             self._state = state
-            self.reconnects += before == "reconnecting" and state == "ok"
+            self.reconnects += before == "reconnecting" and state == "ok" and self._count > 1
         if state != "failed":  # that is raised, and said there
             level = logging.WARNING if state in ("stalled", "reconnecting") else logging.INFO
             _log.log(level, "%s: %s%s", self.spec.label, state, f" ({why})" if why else "")

@@ -14,9 +14,10 @@ from typing import Any
 
 from edgeseg.latency import StageClock
 from edgeseg.machine import peak_rss_mib
-from edgeseg.stream.loop import Stream, StreamResult
+from edgeseg.stream.loop import Mode, Stream
 from edgeseg.stream.reader import State
-from edgeseg.stream.sinks import Sink, SourceInfo, StopStream
+from edgeseg.stream.result import StreamResult
+from edgeseg.stream.sinks.base import Sink, Source, StopStream
 
 _log = logging.getLogger(__name__)
 
@@ -25,11 +26,25 @@ STAGES = ("capture", "preprocess", "infer", "postprocess", "sink")
 
 @dataclass(frozen=True)
 class SourceReport:
-    """How a source ended: label with masked password, last state, connections made anew."""
+    """How a source went. Values that no frame gave are None.
+
+    Attributes:
+        label: What it is, passwords masked.
+        state: The last.
+        reconnects: How often frames came again after a loss.
+        frames: Results that reached the sinks.
+        dropped: Frames that gave way to newer ones.
+        bad_frames: Frames that it declared and that could not be read.
+        frame_age_ms: From capture until the sinks are handed the result; p50, p95, p99.
+    """
 
     label: str
     state: State
     reconnects: int
+    frames: int
+    dropped: int
+    bad_frames: int
+    frame_age_ms: dict[str, float | None]
 
 
 @dataclass(frozen=True)
@@ -47,6 +62,7 @@ class StreamReport:
             ``postprocess`` the overlay if a sink wants it, else the label map at frame size.
         peak_rss_mib: Most memory the process ever held.
         sources: The sources.
+        mode: ``latency`` or ``throughput``.
     """
 
     frames: int
@@ -58,6 +74,7 @@ class StreamReport:
     stages_ms: dict[str, dict[str, float | None]]
     peak_rss_mib: float
     sources: tuple[SourceReport, ...]
+    mode: Mode
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON takes it, under the same names."""
@@ -78,8 +95,11 @@ def run(stream: Stream, sinks: Sequence[Sink] = ()) -> StreamReport:
         stack.enter_context(stop_on_signals(stream.stop))
         stack.enter_context(stream)
         stage = stack.enter_context(contextlib.closing(_SinkStage(stream, sinks)))
-        for result in stream:
-            stage.take(result)
+        for result in stream.ticks():
+            if result is None:
+                stage.idle()
+            else:
+                stage.take(result)
         return _report(stream)
 
 
@@ -115,10 +135,9 @@ class _SinkStage:
         self._stream = stream
         self._clock: StageClock = stream.clock
         self._sinks: list[Sink] = []
-        info = SourceInfo(stream.spec.label, stream.fps, stream.realtime)
         try:
             for sink in sinks:
-                sink.open(info)
+                sink.open(stream.sources)
                 self._sinks.append(sink)
         except BaseException:
             self.close()
@@ -130,14 +149,22 @@ class _SinkStage:
                 result.overlay()
             else:
                 result.mask()
-        self._clock.add("age", (time.monotonic() - result.captured_at) * 1000)
+        age = (time.monotonic() - result.captured_at) * 1000
+        self._clock.add("age", age)
+        self._clock.add(_age_of(self._stream.sources[result.camera]), age)
         with self._clock.measure("sink"):
-            for sink in tuple(self._sinks):
-                self._write(sink, result)
+            self._tell(lambda sink: sink.write(result))
 
-    def _write(self, sink: Sink, result: StreamResult) -> None:
+    def idle(self) -> None:
+        self._tell(lambda sink: sink.idle())
+
+    def _tell(self, what: Callable[[Sink], None]) -> None:
+        for sink in tuple(self._sinks):
+            self._try(sink, what)
+
+    def _try(self, sink: Sink, what: Callable[[Sink], None]) -> None:
         try:
-            sink.write(result)
+            what(sink)
         except StopStream:
             self._stream.stop()
         except Exception as error:
@@ -170,8 +197,26 @@ def _report(stream: Stream) -> StreamReport:
         frame_age_ms=_points(stream.clock, "age", (50, 95, 99)),
         stages_ms=stages,
         peak_rss_mib=round(peak_rss_mib(), 1),
-        sources=(SourceReport(stream.spec.label, stream.state, stream.reconnects),),
+        sources=tuple(_source_report(stream.clock, source) for source in stream.sources),
+        mode=stream.mode,
     )
+
+
+def _source_report(clock: StageClock, source: Source) -> SourceReport:
+    return SourceReport(
+        label=source.label,
+        state=source.state,
+        reconnects=source.reconnects,
+        frames=source.taken,
+        dropped=source.dropped,
+        bad_frames=source.bad_frames,
+        frame_age_ms=_points(clock, _age_of(source), (50, 95, 99)),
+    )
+
+
+def _age_of(source: Source) -> str:
+    """The stage under which the ages of its frames are kept."""
+    return f"age of {source.index}"
 
 
 def _points(clock: StageClock, stage: str, points: tuple[int, ...]) -> dict[str, float | None]:

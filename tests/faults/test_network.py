@@ -17,7 +17,7 @@ import pytest
 
 from edgeseg.engines.base import Engine
 from edgeseg.errors import AuthFailed, EdgesegError, OpenFailed
-from edgeseg.stream import Limits, SourceSpec, Stream, parse_source
+from edgeseg.stream import Limits, SourceSpec, Stream, StreamOptions, parse_source
 
 ROOT = Path(__file__).parents[2]
 PATIENT = Limits(open_s=20, read_s=30, stalled_s=30, backoff_s=(0.05,))
@@ -80,18 +80,18 @@ def failure(spec: SourceSpec, engine: Engine) -> EdgesegError:
 
 
 def test_a_camera_streams(camera: Any, grey_engine: Engine) -> None:
-    stream = Stream(spec_of(camera.url), grey_engine, max_frames=10)
+    stream = Stream(spec_of(camera.url), grey_engine, StreamOptions(max_frames=10))
     with stream:
         shades = [int(result.frame.mean().round()) for result in stream]
     assert shades == sorted(set(shades))
-    assert stream.state == "ok"
-    assert stream.realtime
+    assert stream.sources[0].state == "ok"
+    assert stream.sources[0].realtime
 
 
 def test_a_camera_with_a_password_streams(locked_camera: Any, grey_engine: Engine) -> None:
-    stream = Stream(spec_of(locked_camera.url), grey_engine, max_frames=3)
+    stream = Stream(spec_of(locked_camera.url), grey_engine, StreamOptions(max_frames=3))
     assert len(list(stream)) == 3
-    assert stream.spec.label == f"http://user:***@127.0.0.1:{locked_camera.port}/mjpeg"
+    assert stream.sources[0].label == f"http://user:***@127.0.0.1:{locked_camera.port}/mjpeg"
 
 
 def test_a_camera_with_another_password_refuses(locked_camera: Any, grey_engine: Engine) -> None:
@@ -110,14 +110,14 @@ def test_a_camera_that_dies_and_comes_back(
         after: list[int] = []
         for result in stream:
             shade = int(result.frame.mean().round())
-            (after if stream.reconnects else before).append(shade)
+            (after if stream.sources[0].reconnects else before).append(shade)
             if len(before) == 5 and not after and "reconnecting" not in moves.states:
                 last = camera.sent
                 camera.switch_off()
             if len(after) == 5:
                 stream.stop()
     assert moves.states == ["ok", "reconnecting", "ok"]
-    assert stream.reconnects == 1
+    assert stream.sources[0].reconnects == 1
     assert min(after) >= last - 1, "no frame from before the loss is shown after it"
 
 
@@ -130,7 +130,7 @@ def test_a_camera_that_freezes_is_stalled_then_lost_then_back(
         for shown, _ in enumerate(stream):
             if shown == 3:
                 camera.frozen.set()
-            if stream.reconnects:
+            if stream.sources[0].reconnects:
                 stream.stop()
     first_four = [state for state in moves.states if state != "starting"][:4]
     assert first_four == ["ok", "stalled", "reconnecting", "ok"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import logging
 import threading
 import time
@@ -16,8 +17,8 @@ import pytest
 from numpy.typing import NDArray
 
 from edgeseg.engines.base import Engine
-from edgeseg.errors import OpenFailed, SourceLost, UsageError
-from edgeseg.stream import Stream
+from edgeseg.errors import InferenceError, OpenFailed, SourceLost, UsageError
+from edgeseg.stream import Stream, StreamOptions, StreamResult
 from edgeseg.stream.source import SourceSpec
 
 ALIVE_S = 30.0
@@ -38,8 +39,8 @@ def test_every_frame_of_a_file_with_its_labels(
         assert result.labels.dtype == np.uint8
         assert result.labels.shape == (48, 64)
         assert np.array_equal(result.mask(), truth(result.frame))
-    assert (stream.frames, stream.dropped, stream.bad_frames) == (30, 0, 0)
-    assert (stream.state, stream.reconnects) == ("ended", 0)
+    assert (stream.frames, stream.dropped, stream.sources[0].bad_frames) == (30, 0, 0)
+    assert (stream.sources[0].state, stream.sources[0].reconnects) == ("ended", 0)
 
 
 def test_mask_has_the_size_of_the_frame_and_overlay_is_drawn_on_a_copy(
@@ -61,7 +62,9 @@ def test_mask_has_the_size_of_the_frame_and_overlay_is_drawn_on_a_copy(
 def test_opacity_reaches_the_overlay(make_video: Callable[..., Path], engine: Engine) -> None:
     pictures = []
     for opacity in (0.0, 1.0):
-        with Stream(make_video(1, size=(320, 240)), engine, opacity=opacity) as stream:
+        with Stream(
+            make_video(1, size=(320, 240)), engine, StreamOptions(opacity=opacity)
+        ) as stream:
             pictures += [result.overlay() for result in stream]
     clear, covered = pictures
     assert (clear[200, 300] > 240).all(), "white, as filmed"
@@ -113,22 +116,22 @@ def test_iteration_without_with_opens_and_closes(
 ) -> None:
     stream = Stream(make_video(3), engine)
     assert [result.index for result in stream] == [0, 1, 2]
-    assert stream.state == "ended"
+    assert stream.sources[0].state == "ended"
 
 
 def test_leaving_early_ends_the_reader(engine: Engine) -> None:
-    with Stream("test:64x48", engine, realtime=False) as stream:
+    with Stream("test:64x48", engine, StreamOptions(realtime=False)) as stream:
         next(iter(stream))
     assert "edgeseg reader of test:64x48" not in {thread.name for thread in threading.enumerate()}
 
 
 def test_max_frames(engine: Engine) -> None:
-    with Stream("test:64x48", engine, realtime=False, max_frames=7) as stream:
+    with Stream("test:64x48", engine, StreamOptions(realtime=False, max_frames=7)) as stream:
         assert len(list(stream)) == 7
 
 
 def test_duration(engine: Engine) -> None:
-    with Stream("test:64x48@50", engine, duration=0.2) as stream:
+    with Stream("test:64x48@50", engine, StreamOptions(duration=0.2)) as stream:
         assert len(list(stream)) >= 1
         assert stream.seconds >= 0.2
 
@@ -138,7 +141,7 @@ def test_stop_from_another_thread_ends_the_iteration(engine: Engine) -> None:
         for result in stream:
             if result.index == 0:
                 threading.Thread(target=stream.stop).start()
-    assert stream.state == "ok"
+    assert stream.sources[0].state == "ok"
 
 
 def test_stop_before_the_start_yields_nothing(engine: Engine) -> None:
@@ -188,7 +191,7 @@ def test_a_slow_engine_gets_the_newest_frame_and_drops_are_counted(engine: Engin
             assert time.monotonic() < deadline
             threading.Event().wait(0.005)
 
-    stream = Stream("test:64x48@200", Gated(engine, wait_for_drops), max_frames=3)
+    stream = Stream("test:64x48@200", Gated(engine, wait_for_drops), StreamOptions(max_frames=3))
     with stream:
         indices = [result.index for result in stream]
     assert len(indices) == 3
@@ -215,7 +218,7 @@ def test_frames_dropped_while_the_engine_warms_up_do_not_count(engine: Engine) -
             assert time.monotonic() < deadline
             threading.Event().wait(0.005)
 
-    stream = Stream("test:64x48@200", Gated(engine, wait_for_drops), max_frames=1)
+    stream = Stream("test:64x48@200", Gated(engine, wait_for_drops), StreamOptions(max_frames=1))
     with stream:
         dropped = stream.dropped
         assert len(list(stream)) == 1
@@ -230,7 +233,7 @@ def test_a_truncated_file_ends_with_a_warning(
     with Stream(truncated, engine) as stream:
         found = len(list(stream))
     assert 0 < found < 100
-    assert stream.bad_frames == 100 - found
+    assert stream.sources[0].bad_frames == 100 - found
     assert f"{found} of 100 frames" in caplog.text
 
 
@@ -240,7 +243,7 @@ def test_a_truncated_file_is_lost_when_strict_after_its_last_frame(
     taken = 0
     with (
         pytest.raises(SourceLost, match="of 100 frames"),
-        Stream(truncated, engine, strict=True) as stream,
+        Stream(truncated, engine, StreamOptions(strict=True)) as stream,
     ):
         for _ in stream:
             taken += 1
@@ -275,17 +278,166 @@ def test_an_engine_that_fails_closes_the_reader(
 )
 def test_arguments_out_of_range(arguments: dict[str, Any], said: str, engine: Engine) -> None:
     with pytest.raises(UsageError, match=said):
-        Stream("test:", engine, **arguments)
-
-
-def test_an_engine_of_fixed_batches_is_refused(engine: Engine) -> None:
-    slow = Gated(engine, lambda call: None)
-    slow.batch = 4  # type: ignore[assignment]
-    with pytest.raises(UsageError, match="batches of 4"):
-        Stream("test:", slow)
+        Stream("test:", engine, StreamOptions(**arguments))
 
 
 def test_a_parsed_source_is_taken_as_it_is(engine: Engine) -> None:
     spec = SourceSpec("test", "", "pattern", size=(64, 48), frames=2)
-    with Stream(spec, engine, realtime=False) as stream:
+    with Stream(spec, engine, StreamOptions(realtime=False)) as stream:
         assert [result.source for result in stream] == ["pattern", "pattern"]
+
+
+def camera_of(results: list[StreamResult], camera: int) -> list[int]:
+    return [result.index for result in results if result.camera == camera]
+
+
+@pytest.mark.parametrize("lanes", [1, 3])
+def test_lanes_side_by_side_give_each_frame_once_in_order_with_its_own_labels(
+    lanes: int, make_video: Callable[..., Path], engine: Engine
+) -> None:
+    # Lanes of different speed, so that results would come out of order.
+    engines = [
+        Gated(engine, functools.partial(lambda delay, _: time.sleep(delay), 0.002 * number))
+        for number in range(lanes)
+    ]
+    with Stream(make_video(30), engines) as stream:
+        assert stream.mode == "throughput"
+        results = list(stream)
+    assert [result.index for result in results] == list(range(30))
+    for result in results:
+        np.testing.assert_array_equal(result.mask(), truth(result.frame))
+
+
+def test_latency_takes_the_newest_frame_when_it_is_asked(engine: Engine) -> None:
+    taken: list[int] = []
+    counting = Gated(engine, taken.append)
+    with Stream("test:64x48@200", counting) as stream:
+        assert stream.mode == "latency"
+        before = len(taken)
+        next(iter(stream))
+        assert len(taken) == before + 1, "nothing is worked out ahead"
+
+
+def test_throughput_works_ahead_within_bounds(engine: Engine) -> None:
+    ahead = threading.Event()
+    calls = []
+
+    def count(call: int) -> None:
+        calls.append(call)
+        if len(calls) == 2 + 2:  # two of the warm-up, two batches
+            ahead.set()
+
+    options = StreamOptions(realtime=False, mode="throughput")
+    with Stream("test:64x48", Gated(engine, count), options) as stream:
+        results = iter(stream)
+        next(results)
+        assert ahead.wait(ALIVE_S), "it goes on while the caller is busy"
+        assert len(calls) <= 2 + 3, "one handed out, two ahead"
+        stream.stop()
+        list(results)
+
+
+def test_several_sources_share_an_engine_and_take_turns(
+    make_video: Callable[..., Path], engine: Engine
+) -> None:
+    paths = [make_video(length, name=f"{length}.mkv") for length in (3, 10, 6)]
+    with Stream(paths, engine) as stream:
+        results = list(stream)
+    assert [camera_of(results, camera) for camera in range(3)] == [
+        list(range(3)),
+        list(range(10)),
+        list(range(6)),
+    ]
+    assert {result.source for result in results} == set(map(str, paths))
+    assert [source.taken for source in stream.sources] == [3, 10, 6]
+    assert all(source.state == "ended" for source in stream.sources)
+
+
+class Batches(Gated):
+    """An engine that notes the sizes of its batches."""
+
+    def __init__(self, engine: Engine, batch: int | None = None) -> None:
+        super().__init__(engine, lambda call: None)
+        self.batch = batch
+        self.sizes: list[int] = []
+
+    def _infer(self, batch: NDArray[np.float32]) -> NDArray[np.uint8]:
+        self.sizes.append(len(batch))
+        return super()._infer(batch)
+
+
+def test_frames_of_several_sources_go_through_in_batches(
+    make_video: Callable[..., Path], engine: Engine
+) -> None:
+    paths = [make_video(8, name=f"{number}.mkv") for number in range(3)]
+    batches = Batches(engine)
+    with Stream(paths, batches, StreamOptions(mode="latency")) as stream:
+        results = list(stream)
+    assert max(batches.sizes) == 3
+    for result in results:
+        np.testing.assert_array_equal(result.mask(), truth(result.frame))
+    assert [camera_of(results, camera) for camera in range(3)] == [list(range(8))] * 3
+
+
+def test_a_batch_holds_what_the_engine_takes(
+    make_video: Callable[..., Path], engine: Engine
+) -> None:
+    paths = [make_video(4, name=f"{number}.mkv") for number in range(3)]
+    batches = Batches(engine)
+    batches.largest_batch = 2
+    results = list(Stream(paths, batches))
+    assert len(results) == 12
+    assert max(batches.sizes) == 2
+
+
+def test_an_engine_of_fixed_batches_is_filled_up_and_it_is_said(
+    make_video: Callable[..., Path], engine: Engine, caplog: pytest.LogCaptureFixture
+) -> None:
+    fours = Batches(engine, batch=4)
+    results = list(Stream(make_video(5), fours))
+    assert set(fours.sizes) == {4}
+    assert [result.index for result in results] == list(range(5))
+    for result in results:
+        np.testing.assert_array_equal(result.mask(), truth(result.frame))
+    assert "batches of 4" in caplog.text
+
+
+def test_a_file_that_is_missing_ends_a_stream_of_several(
+    make_video: Callable[..., Path], engine: Engine, tmp_path: Path
+) -> None:
+    with pytest.raises(OpenFailed, match="no such file"):
+        list(Stream([make_video(3), tmp_path / "none.mkv"], engine))
+
+
+def test_an_engine_that_fails_in_its_thread_is_raised_to_the_caller(
+    make_video: Callable[..., Path], engine: Engine
+) -> None:
+    def fail(call: int) -> None:
+        if call == 5:  # the first two are warm-up
+            raise InferenceError("out of order")
+
+    results: list[StreamResult] = []
+    with pytest.raises(InferenceError, match="out of order"):
+        results.extend(Stream(make_video(10), Gated(engine, fail)))
+    assert [result.index for result in results] == [0, 1, 2]
+    assert not [thread for thread in threading.enumerate() if "lane" in thread.name]
+
+
+def test_pictures_keep_their_names(tmp_path: Path, engine: Engine) -> None:
+    for name in ("b.png", "a.png"):
+        cv2.imwrite(str(tmp_path / name), np.zeros((48, 64, 3), np.uint8))
+    assert [result.name for result in Stream(tmp_path, engine)] == ["a.png", "b.png"]
+
+
+def test_a_stream_without_source_or_engine_is_refused(engine: Engine) -> None:
+    with pytest.raises(UsageError, match="a source and an engine"):
+        Stream([], engine)
+    with pytest.raises(UsageError, match="a source and an engine"):
+        Stream("test:", [])
+
+
+def test_a_second_in_which_nothing_comes_has_ticks(engine: Engine) -> None:
+    with Stream("test:64x48@2", engine) as stream:
+        ticks = stream.ticks()
+        seen = [next(ticks) is None for _ in range(4)]
+    assert True in seen

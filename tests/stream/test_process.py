@@ -25,12 +25,12 @@ from pathlib import Path
 logging.basicConfig(level=logging.INFO, format="%(message)s")
 from edgeseg.engines import open_engine
 from edgeseg.errors import EdgesegError
-from edgeseg.stream import JsonLines, Recording, Stream, run
+from edgeseg.stream import JsonLines, Recording, Stream, StreamOptions, run
 network, source, *out = sys.argv[1:]
 sinks = [Recording(Path(p)) if p.endswith(".mkv") else JsonLines(Path(p)) for p in out]
 try:
     with open_engine(Path(network), threads=1) as engine:
-        report = run(Stream(source, engine{options}), sinks)
+        report = run(Stream(source, engine, StreamOptions({options})), sinks)
 except EdgesegError as error:
     sys.exit(error.exit_code)
 print(json.dumps(report.to_dict()))
@@ -114,7 +114,7 @@ def test_a_killed_process_leaves_a_readable_recording(
     start: Start, tmp_path: Path, play: Callable[..., list[object]]
 ) -> None:
     process = start(
-        "test:640x480@25", tmp_path / "a.mkv", tmp_path / "a.jsonl", options=", realtime=False"
+        "test:640x480@25", tmp_path / "a.mkv", tmp_path / "a.jsonl", options="realtime=False"
     )
     until(process, lambda: lines(tmp_path / "a.jsonl") >= 150)
     process.kill()
@@ -132,7 +132,7 @@ def test_a_full_disk_ends_the_recording_alone(
         "test:640x480?frames=200",
         *(tmp_path / "a.mkv", tmp_path / "a.jsonl"),
         before=f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))",
-        options=", realtime=False",
+        options="realtime=False",
     )
     out, err = process.communicate(timeout=ALIVE_S)
     assert process.returncode == 0, err

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from edgeseg.errors import OpenFailed, SourceError, SourceLost
 from edgeseg.stream import reader as module
 from edgeseg.stream.capture import Frames
-from edgeseg.stream.reader import Captured, Reader, Slot
+from edgeseg.stream.reader import Reader
+from edgeseg.stream.slots import Captured, Slot
 from edgeseg.stream.source import Limits, SourceSpec, parse_source
 
 ALIVE_S = 30.0
@@ -33,7 +34,7 @@ def captured(index: int) -> Captured:
 def take_all(reader: Reader) -> list[Captured]:
     frames: list[Captured] = []
     deadline = time.monotonic() + ALIVE_S
-    while not reader.done:
+    while not (reader.over and reader.slot.empty):
         assert time.monotonic() < deadline
         frame = reader.get(0.05)
         if frame is not None:
@@ -131,7 +132,7 @@ def test_a_file_in_realtime_passes_at_its_own_rate(make_video: Callable[..., Pat
 
 def test_stop_ends_the_thread_while_it_waits_for_room(make_video: Callable[..., Path]) -> None:
     reader = started(parse_source(make_video(40)))
-    assert reader.wait_for_first(ALIVE_S)
+    assert reader.get(ALIVE_S) is not None
     assert reader.close(timeout=ALIVE_S)
 
 
@@ -145,6 +146,7 @@ class Script:
     fps: float | None = 25.0
     declared: int | None = None
     unreadable = 0
+    name: str | None = None
 
     def __init__(self, steps: Sequence[Step], stopping: threading.Event) -> None:
         self._steps: Iterator[Step] = iter(steps)

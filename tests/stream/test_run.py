@@ -5,26 +5,26 @@ from __future__ import annotations
 import json
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 
 from edgeseg.engines.base import Engine
 from edgeseg.errors import OpenFailed, SourceLost, UsageError
-from edgeseg.stream import Masks, Recording, StopStream, Stream, StreamResult, run
+from edgeseg.stream import Masks, Recording, StopStream, Stream, StreamOptions, StreamResult, run
 from edgeseg.stream.run import stop_on_signals
-from edgeseg.stream.sinks import SourceInfo
+from edgeseg.stream.sinks import Sink, Source
 
 
-class Listener:
+class Listener(Sink):
     """A sink that remembers, and raises ``error`` at the frame ``at``."""
 
     def __init__(
         self, at: int = -1, error: Exception | None = None, shows_overlay: bool = False
     ) -> None:
         self.shows_overlay = shows_overlay
-        self.source: SourceInfo | None = None
+        self.sources: Sequence[Source] = ()
         self.taken: list[int] = []
         self.drawn: list[bool] = []
         self.closed = 0
@@ -34,8 +34,8 @@ class Listener:
     def __str__(self) -> str:
         return "the listener"
 
-    def open(self, source: SourceInfo) -> None:
-        self.source = source
+    def open(self, sources: Sequence[Source]) -> None:
+        self.sources = sources
 
     def write(self, result: StreamResult) -> None:
         if result.index == self._at and self._error:
@@ -53,13 +53,15 @@ def test_report_has_the_documented_keys_and_survives_json(
     report = run(Stream(make_video(20), engine)).to_dict()
     assert list(report) == [
         *("frames", "dropped", "seconds", "fps", "inference_fps", "frame_age_ms"),
-        *("stages_ms", "peak_rss_mib", "sources"),
+        *("stages_ms", "peak_rss_mib", "sources", "mode"),
     ]
     assert list(report["frame_age_ms"]) == ["p50", "p95", "p99"]
     assert list(report["stages_ms"]) == ["capture", "preprocess", "infer", "postprocess", "sink"]
     assert all(list(points) == ["p50", "p99"] for points in report["stages_ms"].values())
     (source,) = report["sources"]
-    assert list(source) == ["label", "state", "reconnects"]
+    assert list(source) == [
+        *("label", "state", "reconnects", "frames", "dropped", "bad_frames", "frame_age_ms"),
+    ]
     assert json.loads(json.dumps(report)) == report
 
 
@@ -92,14 +94,16 @@ def test_sinks_learn_of_the_source_and_are_closed(
     path = make_video(3)
     listener = Listener()
     run(Stream(path, engine), [listener])
-    assert listener.source == SourceInfo(str(path), 25.0, realtime=False)
+    (source,) = listener.sources
+    assert (source.index, source.label, source.fps, source.realtime) == (0, str(path), 25.0, False)
+    assert (source.state, source.taken) == ("ended", 3)
     assert listener.closed == 1
 
 
 @pytest.mark.parametrize("wanted", [False, True])
 def test_overlay_is_drawn_before_only_if_wanted(wanted: bool, engine: Engine) -> None:
     listener = Listener(shows_overlay=wanted)
-    run(Stream("test:64x48?frames=3", engine, realtime=False), [listener])
+    run(Stream("test:64x48?frames=3", engine, StreamOptions(realtime=False)), [listener])
     assert listener.drawn == [wanted] * 3
 
 
@@ -107,7 +111,9 @@ def test_a_sink_that_raises_is_off_and_the_others_go_on(
     engine: Engine, caplog: pytest.LogCaptureFixture
 ) -> None:
     failing, other = Listener(at=2, error=OSError("no more")), Listener()
-    report = run(Stream("test:64x48?frames=6", engine, realtime=False), [failing, other])
+    report = run(
+        Stream("test:64x48?frames=6", engine, StreamOptions(realtime=False)), [failing, other]
+    )
     assert failing.taken == [0, 1]
     assert failing.closed == 1
     assert other.taken == list(range(6))
@@ -118,7 +124,9 @@ def test_a_sink_that_raises_is_off_and_the_others_go_on(
 
 def test_a_sink_may_stop_the_stream(engine: Engine) -> None:
     closed_by_user, other = Listener(at=2, error=StopStream()), Listener()
-    report = run(Stream("test:64x48", engine, realtime=False), [closed_by_user, other])
+    report = run(
+        Stream("test:64x48", engine, StreamOptions(realtime=False)), [closed_by_user, other]
+    )
     assert report.frames == 3
     assert other.taken == [0, 1, 2], "the others still get the frame that was on its way"
     assert other.closed == closed_by_user.closed == 1
@@ -146,7 +154,7 @@ def test_sinks_are_closed_when_the_source_is_lost(
     listener = Listener()
     with pytest.raises(SourceLost):
         run(
-            Stream(truncated, engine, strict=True),
+            Stream(truncated, engine, StreamOptions(strict=True)),
             [listener, Recording(tmp_path / "a.mkv")],
         )
     assert listener.closed == 1
@@ -161,7 +169,7 @@ def test_a_sink_that_raises_on_closing_is_said(
             raise OSError("not now")
 
     after = Listener()
-    run(Stream("test:64x48?frames=1", engine, realtime=False), [Stubborn(), after])
+    run(Stream("test:64x48?frames=1", engine, StreamOptions(realtime=False)), [Stubborn(), after])
     assert "could not be closed: not now" in caplog.text
     assert after.closed == 1
 
@@ -182,7 +190,9 @@ def test_signals_stop_and_the_handlers_come_back() -> None:
 def test_a_run_outside_the_main_thread_leaves_signals_alone(engine: Engine) -> None:
     reports = []
     thread = threading.Thread(
-        target=lambda: reports.append(run(Stream("test:64x48?frames=2", engine, realtime=False)))
+        target=lambda: reports.append(
+            run(Stream("test:64x48?frames=2", engine, StreamOptions(realtime=False)))
+        )
     )
     thread.start()
     thread.join(30)

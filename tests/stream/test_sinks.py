@@ -14,15 +14,24 @@ import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from streaming import StillSource
 
 from edgeseg.engines.base import Engine
 from edgeseg.errors import UsageError
-from edgeseg.stream import JsonLines, Masks, Recording, StopStream, Stream, StreamResult, Window
-from edgeseg.stream.sinks import SourceInfo
-from edgeseg.stream.window import why_no_window
+from edgeseg.stream import (
+    JsonLines,
+    Masks,
+    Recording,
+    StopStream,
+    Stream,
+    StreamOptions,
+    StreamResult,
+    Window,
+)
+from edgeseg.stream.sinks.window import why_no_window
 
-LIVE = SourceInfo("camera:0", 25.0, realtime=True)
-FILE = SourceInfo("drive.mkv", 25.0, realtime=False)
+LIVE = StillSource("camera:0", 25.0, realtime=True)
+FILE = StillSource("drive.mkv", 25.0, realtime=False)
 
 
 @pytest.fixture
@@ -31,7 +40,7 @@ def result_at(engine: Engine) -> Callable[..., StreamResult]:
 
     def make(seconds: float, size: tuple[int, int] = (320, 240), index: int = 0) -> StreamResult:
         source = f"test:{size[0]}x{size[1]}?frames={index + 1}"
-        *_, result = Stream(source, engine, realtime=False)
+        *_, result = Stream(source, engine, StreamOptions(realtime=False))
         return StreamResult(**(_fields(result) | {"captured_at": 1000.0 + seconds}))
 
     return make
@@ -41,9 +50,9 @@ def _fields(result: StreamResult) -> dict[str, Any]:
     return {name: getattr(result, name) for name in result.__dataclass_fields__}
 
 
-def record(path: Path, source: SourceInfo, results: list[StreamResult]) -> Recording:
+def record(path: Path, source: StillSource, results: list[StreamResult]) -> Recording:
     sink = Recording(path)
-    sink.open(source)
+    sink.open([source])
     for result in results:
         sink.write(result)
     sink.close()
@@ -107,7 +116,7 @@ def test_recording_scales_frames_of_another_size_and_says_so_once(
 def test_recording_without_a_rate_takes_25(
     tmp_path: Path, result_at: Callable[..., StreamResult]
 ) -> None:
-    path = record(tmp_path / "a.mkv", SourceInfo("x", None, False), [result_at(0)]).path
+    path = record(tmp_path / "a.mkv", StillSource("x", None, False), [result_at(0)]).path
     assert cv2.VideoCapture(str(path), cv2.CAP_FFMPEG).get(cv2.CAP_PROP_FPS) == 25
 
 
@@ -121,7 +130,7 @@ def test_recording_overwrites_nothing(tmp_path: Path) -> None:
     path = tmp_path / "a.mkv"
     path.write_bytes(b"precious")
     with pytest.raises(UsageError, match="exists already"):
-        Recording(path).open(FILE)
+        Recording(path).open([FILE])
     assert path.read_bytes() == b"precious"
 
 
@@ -133,7 +142,7 @@ def test_recording_without_a_frame_leaves_no_file(tmp_path: Path) -> None:
 def test_a_place_that_cannot_be_written_is_said_at_the_start(sink: Any, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(UsageError, match="cannot"):
-        sink(tmp_path / "file" / "a.mkv").open(FILE)
+        sink(tmp_path / "file" / "a.mkv").open([FILE])
 
 
 def test_recording_notices_that_the_file_no_longer_grows(
@@ -146,7 +155,7 @@ def test_recording_notices_that_the_file_no_longer_grows(
         def release(self) -> None: ...
 
     sink = Recording(tmp_path / "a.mkv")
-    sink.open(FILE)
+    sink.open([FILE])
     result = result_at(0)
     sink.write(result)
     assert sink._writer is not None
@@ -178,7 +187,7 @@ def test_black_frames_are_not_taken_for_a_full_disk(
     result = StreamResult(**(_fields(result_at(0)) | black))
     vars(result)["_overlay"] = black["frame"]  # without legend: the smallest JPEG there is
     sink = Recording(tmp_path / "a.mkv")
-    sink.open(FILE)
+    sink.open([FILE])
     sink.write(result)
     assert sink._writer is not None
     sink._writer = MuteWriter(sink._writer)  # type: ignore[assignment]
@@ -190,7 +199,7 @@ def test_black_frames_are_not_taken_for_a_full_disk(
 
 def test_masks_are_the_label_maps(tmp_path: Path, result_at: Callable[..., StreamResult]) -> None:
     sink = Masks(tmp_path / "masks")
-    sink.open(LIVE)
+    sink.open([LIVE])
     results = [result_at(0, index=index) for index in (0, 7)]
     for result in results:
         sink.write(result)
@@ -208,7 +217,7 @@ def test_json_lines_say_areas_and_times(
     tmp_path: Path, result_at: Callable[..., StreamResult]
 ) -> None:
     sink = JsonLines(tmp_path / "a.jsonl")
-    sink.open(LIVE)
+    sink.open([LIVE])
     result = result_at(0.5, index=3)
     sink.write(result)
     text = (tmp_path / "a.jsonl").read_text()  # before the end: others may follow the file
@@ -228,7 +237,7 @@ def test_json_lines_say_areas_and_times(
 def test_json_lines_leave_a_given_stream_open(result_at: Callable[..., StreamResult]) -> None:
     stream = io.StringIO()
     sink = JsonLines(stream)
-    sink.open(LIVE)
+    sink.open([LIVE])
     sink.write(result_at(0))
     sink.close()
     assert stream.getvalue().count("\n") == 1
@@ -241,7 +250,7 @@ def test_json_lines_to_a_pipe_that_nobody_reads_stop_the_stream(
     os.close(reading)
     stream = os.fdopen(writing, "w")
     sink = JsonLines(stream)
-    sink.open(LIVE)
+    sink.open([LIVE])
     with pytest.raises(StopStream):
         sink.write(result_at(0))
     with pytest.raises(BrokenPipeError):
@@ -256,7 +265,7 @@ def test_a_window_without_display_is_said_once_and_does_nothing(
     monkeypatch.delenv("DISPLAY", raising=False)
     monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
     window = Window()
-    window.open(LIVE)
+    window.open([LIVE])
     for _ in range(3):
         window.write(result_at(0))
     window.close()

@@ -45,6 +45,7 @@ class TensorRtEngine(Engine):
         tensors = self._session.tensors
         low, high = tensors.smallest[0], tensors.largest[0]
         self.batch = low if low == high else None
+        self.largest_batch = high
 
     def _infer(self, batch: NDArray[np.float32]) -> NDArray[np.uint8]:
         session = self._open_session()

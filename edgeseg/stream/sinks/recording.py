@@ -1,12 +1,10 @@
-"""Where results go: a recording, mask files, JSON lines. The window is in ``window.py``."""
+"""The overlay as a video file."""
 
 from __future__ import annotations
 
-import json
 import logging
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol, TextIO
 
 import cv2
 import numpy as np
@@ -14,7 +12,8 @@ from numpy.typing import NDArray
 
 from edgeseg.errors import UsageError
 from edgeseg.stream.capture import quieten_opencv
-from edgeseg.stream.loop import StreamResult
+from edgeseg.stream.result import StreamResult
+from edgeseg.stream.sinks.base import Sink, Source
 
 _log = logging.getLogger(__name__)
 
@@ -22,43 +21,7 @@ _WRITE_BUFFER = 256 * 1024
 """FFmpeg writes a file in pieces of this size."""
 
 
-class StopStream(Exception):
-    """Raised by a sink whose user wants no more: a closed window, a closed pipe."""
-
-
-@dataclass(frozen=True)
-class SourceInfo:
-    """What a sink may want to know before the first result.
-
-    Attributes:
-        label: The source, passwords masked.
-        fps: Frames a second that it states, None where it does not.
-        realtime: Frames may be missing between two results.
-    """
-
-    label: str
-    fps: float | None
-    realtime: bool
-
-
-class Sink(Protocol):
-    """Takes results. What ``open`` raises ends the run; what ``write`` raises, the sink."""
-
-    @property
-    def shows_overlay(self) -> bool:
-        """Whether it asks results for their overlay, which is then drawn before."""
-
-    def open(self, source: SourceInfo) -> None:
-        """Called once before the first result."""
-
-    def write(self, result: StreamResult) -> None:
-        """Called for each result; must leave its arrays unchanged."""
-
-    def close(self) -> None:
-        """Called once at the end, or after ``write`` raised."""
-
-
-class Recording:
+class Recording(Sink):
     """Overlays as a Matroska file of JPEG frames.
 
     Matroska stays readable when the process is killed. Each frame is a picture of its own:
@@ -96,8 +59,10 @@ class Recording:
     def __str__(self) -> str:
         return f"the recording {self.path}"
 
-    def open(self, source: SourceInfo) -> None:
-        """Raises UsageError if the file exists or cannot be made."""
+    def open(self, sources: Sequence[Source]) -> None:
+        """Raises UsageError if the file exists or cannot be made, or for several sources."""
+        if len(sources) != 1:
+            raise UsageError(f"{self.path}: a recording is of one source, not {len(sources)}")
         quieten_opencv()
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -108,8 +73,8 @@ class Recording:
             raise UsageError(
                 f"cannot write {self.path}: {error.strerror}", mend="choose another folder"
             ) from error
-        self._fps = source.fps or 25.0
-        self._realtime = source.realtime
+        self._fps = sources[0].fps or 25.0
+        self._realtime = sources[0].realtime
 
     def write(self, result: StreamResult) -> None:
         """Raises OSError when the disk is full."""
@@ -178,101 +143,3 @@ class Recording:
         grown = size > self._seen_size
         self._seen_size, self._unconfirmed = size, 0
         return grown
-
-
-class Masks:
-    """Label maps at frame size as ``FOLDER/000042.png``, grey value = class id."""
-
-    shows_overlay = False
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def __str__(self) -> str:
-        return f"the mask folder {self.folder}"
-
-    def open(self, source: SourceInfo) -> None:  # noqa: ARG002 - the Sink protocol's
-        """Raises UsageError if the folder cannot be made."""
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UsageError(
-                f"cannot make {self.folder}: {error.strerror}", mend="choose another folder"
-            ) from error
-
-    def write(self, result: StreamResult) -> None:
-        """Raises OSError when the disk is full; no half file stays."""
-        path = self.folder / f"{result.index:06d}.png"
-        # OpenCV's own file writing does not say that the disk is full.
-        encoded = cv2.imencode(".png", result.mask(), (cv2.IMWRITE_PNG_COMPRESSION, 1))[1]
-        try:
-            path.write_bytes(encoded.tobytes())
-        except OSError:
-            path.unlink(missing_ok=True)
-            raise
-
-    def close(self) -> None:
-        """There is nothing to release."""
-
-
-class JsonLines:
-    """A line of JSON a frame: areas of the classes and where the time went.
-
-    Keys: ``frame`` (number in the source), ``source``, ``captured_at`` (monotonic seconds),
-    ``age_ms``, ``width``, ``height``, ``areas_px`` (pixels of each class at frame size),
-    ``stages_ms``.
-
-    Args:
-        target: A path, which is overwritten, or an open text stream, which stays open.
-    """
-
-    shows_overlay = False
-
-    def __init__(self, target: Path | TextIO) -> None:
-        self._target = target
-        self._stream: TextIO | None = None
-
-    def __str__(self) -> str:
-        name = self._target if isinstance(self._target, Path) else "the output"
-        return f"the JSON lines to {name}"
-
-    def open(self, source: SourceInfo) -> None:  # noqa: ARG002 - the Sink protocol's
-        """Raises UsageError if the file cannot be made."""
-        if not isinstance(self._target, Path):
-            self._stream = self._target
-            return
-        try:
-            self._target.parent.mkdir(parents=True, exist_ok=True)
-            self._stream = self._target.open("w", encoding="utf-8")
-        except OSError as error:
-            raise UsageError(
-                f"cannot write {self._target}: {error.strerror}", mend="choose another folder"
-            ) from error
-
-    def write(self, result: StreamResult) -> None:
-        """Raises StopStream when nobody reads the pipe any more."""
-        assert self._stream is not None
-        try:
-            self._stream.write(json.dumps(describe(result)) + "\n")
-            self._stream.flush()
-        except BrokenPipeError as error:
-            raise StopStream from error
-
-    def close(self) -> None:
-        """Close the file, unless it was given open."""
-        if self._stream is not None and self._stream is not self._target:
-            self._stream.close()
-
-
-def describe(result: StreamResult) -> dict[str, Any]:
-    """What :class:`JsonLines` writes of a result."""
-    return {
-        "frame": result.index,
-        "source": result.source,
-        "captured_at": result.captured_at,
-        "age_ms": round(result.age_ms, 3),
-        "width": result.frame.shape[1],
-        "height": result.frame.shape[0],
-        "areas_px": dict(zip(result.classes.names, result.areas().tolist(), strict=True)),
-        "stages_ms": {name: round(value, 3) for name, value in result.stages_ms.items()},
-    }

@@ -6,18 +6,19 @@ import logging
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 
 import cv2
 
-from edgeseg.stream.loop import StreamResult
-from edgeseg.stream.sinks import SourceInfo, StopStream
+from edgeseg.stream.result import StreamResult
+from edgeseg.stream.sinks.base import Sink, Source, StopStream
 
 _log = logging.getLogger(__name__)
 
 _TRY = "import cv2; cv2.namedWindow('edgeseg', cv2.WINDOW_NORMAL); cv2.waitKey(1)"
 
 
-class Window:
+class Window(Sink):
     """Shows overlays until ``q``, Escape or the window's close button.
 
     Must be written to from the main thread, as window systems ask. Where no window can be
@@ -31,7 +32,7 @@ class Window:
     def __str__(self) -> str:
         return "the window"
 
-    def open(self, source: SourceInfo) -> None:  # noqa: ARG002 - the Sink protocol's
+    def open(self, sources: Sequence[Source]) -> None:  # noqa: ARG002 - the sink protocol's
         """Open the window, or say why there is none."""
         why = why_no_window()
         if why is not None:

@@ -1,0 +1,73 @@
+"""One frame and its labels."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeseg.card import ClassMap, InputSpec
+from edgeseg.ops.overlay import Look, draw_legend, overlay_restored, restored_areas
+from edgeseg.ops.preprocess import restore_labels
+
+
+@dataclass(frozen=True, eq=False)
+class StreamResult:
+    """One frame and its labels. All arrays are the receiver's own.
+
+    Attributes:
+        index: Number of the frame in the source, from 0; gaps are frames that were dropped.
+        source: Label of the source, passwords masked.
+        frame: uint8 (H, W, 3) BGR.
+        labels: uint8 (height, width) of the network, class ids.
+        captured_at: Seconds of the monotonic clock when the frame came.
+        age_ms: From then until its labels were there.
+        stages_ms: ``capture`` (waiting for the camera included), ``preprocess``, ``infer``;
+            the last two are those of the batch in which the frame went.
+        classes: Names and colours of the ids.
+        input: The network's input, which says how ``labels`` lie on the frame.
+        opacity: Of the classes in the overlay, 0…1.
+        camera: Number of the source in the stream, from 0.
+        name: Of the picture file that the frame is, without folder; None for video.
+    """
+
+    index: int
+    source: str
+    frame: NDArray[np.uint8]
+    labels: NDArray[np.uint8]
+    captured_at: float
+    age_ms: float
+    stages_ms: Mapping[str, float]
+    classes: ClassMap = field(repr=False)
+    input: InputSpec = field(repr=False)
+    opacity: float = field(default=0.5, repr=False)
+    camera: int = 0
+    name: str | None = None
+
+    def mask(self) -> NDArray[np.uint8]:
+        """The label map at the frame's size, uint8 (H, W); worked out once."""
+        return self._mask
+
+    def overlay(self) -> NDArray[np.uint8]:
+        """The frame with its classes and a legend on it, uint8 (H, W, 3) BGR; drawn once."""
+        return self._overlay
+
+    def areas(self) -> NDArray[np.int64]:
+        """Pixels of each class in :meth:`mask`, int64 (classes,), counted without making it."""
+        height, width = self.frame.shape[:2]
+        return restored_areas(self.labels, (height, width), self.input, len(self.classes))
+
+    @functools.cached_property
+    def _mask(self) -> NDArray[np.uint8]:
+        height, width = self.frame.shape[:2]
+        return restore_labels(self.labels, (height, width), self.input)
+
+    @functools.cached_property
+    def _overlay(self) -> NDArray[np.uint8]:
+        look = Look(self.classes.palette, self.opacity)
+        picture = overlay_restored(self.frame, self.labels, self.input, look)
+        draw_legend(picture, self.classes)
+        return picture

@@ -1,0 +1,23 @@
+"""Where results go: a window, a recording, files, lines of JSON."""
+
+from __future__ import annotations
+
+from edgeseg.stream.sinks.background import Background
+from edgeseg.stream.sinks.base import Sink, Source, StopStream
+from edgeseg.stream.sinks.each import Each
+from edgeseg.stream.sinks.jsonlines import JsonLines
+from edgeseg.stream.sinks.masks import Masks
+from edgeseg.stream.sinks.recording import Recording
+from edgeseg.stream.sinks.window import Window
+
+__all__ = [
+    "Background",
+    "Each",
+    "JsonLines",
+    "Masks",
+    "Recording",
+    "Sink",
+    "Source",
+    "StopStream",
+    "Window",
+]

@@ -1,0 +1,76 @@
+"""What every sink is: it takes results, one after another."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Protocol
+
+from edgeseg.stream.reader import State
+from edgeseg.stream.result import StreamResult
+
+
+class StopStream(Exception):
+    """Raised by a sink whose user wants no more: a closed window, a closed pipe."""
+
+
+class Source(Protocol):
+    """What a sink may ask of a source while the stream runs, from any thread.
+
+    Attributes:
+        index: Its number in the stream, from 0: ``StreamResult.camera``.
+        label: What it is, passwords masked.
+        realtime: Frames may be missing between two results.
+        fps: Frames a second that it states, None where it does not.
+        state: Where it stands: ``starting``, ``ok``, ``stalled``, ``reconnecting``, ``ended``
+            or ``failed``.
+        taken: Frames that were segmented.
+        dropped: Frames that gave way to a newer one.
+        bad_frames: Frames that it declared and that could not be read.
+        reconnects: How often frames came again after a loss.
+    """
+
+    index: int
+    label: str
+    realtime: bool
+    fps: float | None
+    taken: int
+    bad_frames: int
+    reconnects: int
+
+    @property
+    def state(self) -> State: ...  # noqa: D102 - the class says it
+
+    @property
+    def dropped(self) -> int: ...  # noqa: D102 - the class says it
+
+
+class Sink(ABC):
+    """Takes results. What ``open`` raises ends the run; what ``write`` raises, the sink.
+
+    All methods are called in the thread that runs the stream. ``str(sink)`` names it in logs.
+
+    Attributes:
+        shows_overlay: It asks results for their overlay, which is then drawn before ``write``
+            and timed as ``postprocess``.
+    """
+
+    shows_overlay: bool = False
+
+    def open(self, sources: Sequence[Source]) -> None:  # noqa: B027 - may be left out
+        """Called once before the first result."""
+
+    @abstractmethod
+    def write(self, result: StreamResult) -> None:
+        """Called for each result; must leave its arrays unchanged.
+
+        Raises:
+            StopStream: The stream shall end.
+            Exception: The sink is off from here on; the stream and the others go on.
+        """
+
+    def idle(self) -> None:  # noqa: B027 - may be left out
+        """Called about ten times a second while no result comes; raises as ``write`` does."""
+
+    def close(self) -> None:  # noqa: B027 - may be left out
+        """Called once at the end, or after ``write`` raised."""
