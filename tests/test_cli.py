@@ -86,6 +86,31 @@ def test_build_right_after_training_exports_first(
     assert streamed.document["frames"] == 5
 
 
+def test_several_sources_have_a_recording_and_a_mask_folder_each(
+    edgeseg: Any, run_copy: Path, tmp_path: Path
+) -> None:
+    sources = ("--source", "test:64x48?frames=4", "--source", "test:96x64?frames=3")
+    outputs = ("--record", "out/a.mkv", "--save-masks", "masks", "--json-lines", "a.jsonl")
+    ways = ("--every-frame", "--lanes", 2, "--no-window", "--json")
+    outcome = edgeseg("stream", run_copy, *sources, *outputs, *ways)
+    assert outcome.code == 0, outcome.err
+    document = outcome.document
+    assert [source["frames"] for source in document["sources"]] == [4, 3]
+    assert document["mode"] == "throughput"
+    assert document["recordings"] == ["out/a-0.mkv", "out/a-1.mkv"]
+    for path, frames, width in zip(document["recordings"], (4, 3), (64, 96), strict=True):
+        video = cv2.VideoCapture(path, cv2.CAP_FFMPEG)
+        shapes = []
+        while (frame := video.read()[1]) is not None:
+            shapes.append(frame.shape[1])
+        assert shapes == [width] * frames
+    names = sorted(str(path) for path in Path("masks").rglob("*.png"))
+    assert names == [
+        f"masks/{n}/{k:06d}.png" for n, count in ((0, 4), (1, 3)) for k in range(count)
+    ]
+    assert len(Path("a.jsonl").read_text().splitlines()) == 7
+
+
 def test_a_network_older_than_its_checkpoint_is_exported_again(
     edgeseg: Any, run_copy: Path, small_data: Path
 ) -> None:

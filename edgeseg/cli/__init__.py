@@ -13,7 +13,7 @@ from typing import NoReturn
 
 import typer
 
-from edgeseg.cli import building, data, inspecting, learning, measuring, running
+from edgeseg.cli import building, data, inspecting, learning, measuring, running, streaming
 from edgeseg.console import log_to_stderr
 from edgeseg.errors import EdgesegError, RuntimeMissing
 from edgeseg.output import fail
@@ -74,7 +74,7 @@ app.command("calibrate")(building.calibrate)
 app.command("build")(building.build)
 app.command("sensitivity")(measuring.sensitivity)
 app.command("infer")(running.infer)
-app.command("stream")(running.stream)
+app.command("stream")(streaming.stream)
 app.command("inspect")(inspecting.inspect)
 app.command("bench")(measuring.bench)
 app.command("doctor")(measuring.doctor)
