@@ -1,4 +1,4 @@
-"""The V4L2 cameras of this machine, without opening any."""
+"""The V4L2 cameras of this machine; none is made to stream."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgeseg.machine import read_text
+from edgeseg.v4l2 import Mode, captures_video, modes
+
+__all__ = ["Camera", "Mode", "cameras", "modes"]
 
 
 @dataclass(frozen=True)
@@ -20,10 +23,14 @@ class Camera:
 
 
 def cameras(root: Path = Path("/")) -> tuple[Camera, ...]:
-    """V4L2 devices under ``root``, with the name the kernel knows them by."""
+    """V4L2 devices under ``root``, with the name the kernel knows them by.
+
+    Nodes that say that they give no video, such as a USB camera's metadata, are left out.
+    """
     found = []
-    for device in sorted((root / "dev").glob("video*")):
-        if re.fullmatch(r"video\d+", device.name):
+    devices = (root / "dev").glob("video*")
+    for device in sorted(devices, key=lambda path: (len(path.name), path.name)):
+        if re.fullmatch(r"video\d+", device.name) and captures_video(str(device)) is not False:
             name = read_text(root / "sys/class/video4linux" / device.name / "name").strip()
             found.append(Camera(f"/dev/{device.name}", name, os.access(device, os.R_OK | os.W_OK)))
     return tuple(found)
