@@ -12,45 +12,26 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Protocol
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeseg.cameras import Camera, cameras
 from edgeseg.data.decode import load_image
 from edgeseg.data.folders import list_images
-from edgeseg.errors import DatasetError, OpenFailed, SourceError, UsageError
+from edgeseg.errors import DatasetError, OpenFailed, UsageError
 from edgeseg.stream.diagnosis import explain_failure, no_answer
+from edgeseg.stream.frames import Frames, Video
+from edgeseg.stream.gstreamer import open_gstreamer
 from edgeseg.stream.source import EXAMPLES, Limits, SourceSpec
+from edgeseg.stream.webcam import open_camera
+
+__all__ = ["Frames", "TestPattern", "open_frames", "quieten_opencv"]
 
 _log = logging.getLogger(__name__)
 
 _EXPLAIN_S = 0.5
 _SILENT = 0
-
-
-class Frames(Protocol):
-    """An opened source.
-
-    Attributes:
-        fps: Frames a second that it states, None where it states nothing sensible.
-        declared: How many frames it states to hold, None where it does not.
-        unreadable: How many were met so far that could not be decoded.
-        name: Of the picture file last read, without folder; None for video.
-    """
-
-    fps: float | None
-    declared: int | None
-    unreadable: int
-    name: str | None
-
-    def read(self) -> NDArray[np.uint8] | None:
-        """The next frame, uint8 (H, W, 3) BGR and the caller's own; None at the end."""
-
-    def close(self) -> None:
-        """Release it; called once."""
 
 
 def open_frames(spec: SourceSpec) -> Frames:
@@ -66,7 +47,9 @@ def open_frames(spec: SourceSpec) -> Frames:
     if spec.kind == "pictures":
         return _Pictures(_list_pictures(spec))
     if spec.kind == "camera":
-        return _open_camera(spec)
+        return open_camera(spec)
+    if spec.kind in ("csi", "gst"):
+        return open_gstreamer(spec)
     return _open_url(spec) if spec.kind == "url" else _open_file(spec)
 
 
@@ -87,33 +70,6 @@ def _set_opencv_log_level(level: int) -> None:
     if setter is None:
         setter = cv2.utils.logging.setLogLevel
     setter(level)
-
-
-class _Video:
-    """A file, URL or camera behind ``cv2.VideoCapture``."""
-
-    name: str | None = None
-
-    def __init__(self, capture: cv2.VideoCapture) -> None:
-        self._capture = capture
-        fps = capture.get(cv2.CAP_PROP_FPS)
-        self.fps = fps if math.isfinite(fps) and 0 < fps <= 1000 else None
-        declared = capture.get(cv2.CAP_PROP_FRAME_COUNT)
-        self.declared = int(declared) if 0 < declared < 1e12 else None
-        self.unreadable = 0
-
-    def read(self) -> NDArray[np.uint8] | None:
-        try:
-            ok, frame = self._capture.read()
-        except cv2.error as error:
-            _log.debug("read failed with code %s", error.code)
-            return None
-        if not ok or frame is None:
-            return None
-        return np.asarray(frame if frame.ndim == 3 else cv2.cvtColor(frame, cv2.COLOR_GRAY2BGR))
-
-    def close(self) -> None:
-        self._capture.release()
 
 
 class _Pictures:
@@ -194,14 +150,14 @@ def _open_file(spec: SourceSpec) -> Frames:
             f"{spec.label} ({path.stat().st_size} bytes): expected a video that OpenCV can decode",
             mend="check that it plays elsewhere; copy it again, or convert it to Matroska",
         )
-    return _Video(capture)
+    return Video(capture, spec)
 
 
 def _open_url(spec: SourceSpec) -> Frames:
     deadline = time.monotonic() + spec.limits.open_s
     capture = _open_capture(spec.target, spec.limits)
     if capture is not None:
-        return _Video(capture)
+        return Video(capture, spec)
     if time.monotonic() >= deadline:
         raise no_answer(spec)
     raise explain_failure(spec, max(deadline, time.monotonic() + _EXPLAIN_S))
@@ -219,50 +175,6 @@ def _open_capture(target: str, limits: Limits) -> cv2.VideoCapture | None:
         _log.debug("open failed with code %s", error.code)
         opened = False
     return capture if opened else None
-
-
-def _open_camera(spec: SourceSpec) -> Frames:
-    device = Path(spec.target)
-    if not device.exists():
-        raise _no_camera(spec, "there is no such device")
-    if not os.access(device, os.R_OK | os.W_OK):
-        raise OpenFailed(
-            f"{spec.label} ({device}): permission denied",
-            mend="sudo usermod -aG video $USER, then log in again",
-        )
-    capture = cv2.VideoCapture()
-    if not capture.open(str(device), cv2.CAP_V4L2):
-        raise _no_camera(spec, "it is in use, or it is no capture device")
-    _ask_for_format(capture, spec)
-    return _Video(capture)
-
-
-def _ask_for_format(capture: cv2.VideoCapture, spec: SourceSpec) -> None:
-    """Size and rate as the user wants them, and a word where the camera gives others."""
-    if spec.size:
-        # Raw frames of 720p and more do not fit through USB 2 at full rate.
-        capture.set(cv2.CAP_PROP_FOURCC, cv2.VideoWriter.fourcc(*"MJPG"))
-        capture.set(cv2.CAP_PROP_FRAME_WIDTH, spec.size[0])
-        capture.set(cv2.CAP_PROP_FRAME_HEIGHT, spec.size[1])
-    if spec.fps:
-        capture.set(cv2.CAP_PROP_FPS, spec.fps)
-    width = round(capture.get(cv2.CAP_PROP_FRAME_WIDTH))
-    height = round(capture.get(cv2.CAP_PROP_FRAME_HEIGHT))
-    if spec.size and spec.size != (width, height):
-        _log.warning(
-            "%s: asked for %dx%d, the camera gives %dx%d", spec.label, *spec.size, width, height
-        )
-
-
-def _no_camera(spec: SourceSpec, why: str) -> SourceError:
-    return OpenFailed(
-        f"{spec.label} ({spec.target}): {why}; found {_listing(cameras())}", mend=EXAMPLES
-    )
-
-
-def _listing(found: Sequence[Camera]) -> str:
-    named = ", ".join(f"{camera.device} ({camera.name})" for camera in found)
-    return named or "no /dev/video* devices"
 
 
 def _list_pictures(spec: SourceSpec) -> list[Path]:

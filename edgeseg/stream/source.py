@@ -3,6 +3,8 @@
 =========================== ======================================================
 ``camera:0``, ``0``         V4L2 camera ``/dev/video0``; ``camera:0:1280x720@30``
 ``/dev/video0``             the same by path, ``/dev/v4l/by-id/…`` too
+``csi:0``                   CSI camera of a Jetson; ``csi:0:1920x1080@30``
+``gst:PIPELINE``            GStreamer pipeline, as ``gst-launch-1.0`` takes it
 ``rtsp://…``, ``rtsps://…`` network camera, RTSP over TCP
 ``http://…``, ``https://…`` MJPEG camera, or a video file by URL
 ``drive.mkv``               video file
@@ -15,15 +17,16 @@ from __future__ import annotations
 
 import glob
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Literal
-from urllib.parse import urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from edgeseg.data.decode import PICTURE_SUFFIXES
 from edgeseg.errors import UsageError
+from edgeseg.stream.launch import elements, masked
 
-Kind = Literal["camera", "url", "file", "pictures", "test"]
+Kind = Literal["camera", "csi", "gst", "url", "file", "pictures", "test"]
 
 VIDEOS = (".mkv", ".mp4", ".avi", ".mov", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".flv")
 SCHEMES = ("rtsp", "rtsps", "http", "https")
@@ -37,7 +40,7 @@ stream something else:
 
 _SIZE = r"(?P<width>\d{1,5})x(?P<height>\d{1,5})"
 _FPS = r"@(?P<fps>\d{1,4}(?:\.\d{1,3})?)"
-_CAMERA = re.compile(rf"(?:camera:)?(?P<index>\d{{1,3}})(?::(?:{_SIZE})?(?:{_FPS})?)?")
+_CAMERA = re.compile(rf"(?:(?:camera|csi):)?(?P<index>\d{{1,3}})(?::(?:{_SIZE})?(?:{_FPS})?)?")
 _TEST = re.compile(rf"test:(?:{_SIZE})?(?:{_FPS})?(?:\?frames=(?P<frames>\d{{1,9}}))?")
 _SECRET = re.compile(r"(?i)((?:pas|pwd|token|secret|key|auth|sig)[a-z]*=)[^&;#?/]+")
 
@@ -69,7 +72,8 @@ class SourceSpec:
 
     Attributes:
         kind: Who opens it.
-        target: Path, URL with its credentials, or ``""``; never in the repr, a log or a report.
+        target: Path, URL or pipeline with its credentials, number of a CSI sensor, or ``""``;
+            never in the repr, a log or a report.
         label: The same for people to see: user and password are masked.
         live: A camera: its end is a loss, after which the reader connects again.
         size: (width, height) that was asked for, None for the source's own.
@@ -111,11 +115,43 @@ def parse_source(source: str | int | Path | SourceSpec) -> SourceSpec:
     return _text(str(source).strip())
 
 
+def with_format(
+    spec: SourceSpec, size: tuple[int, int] | None = None, fps: float | None = None
+) -> SourceSpec:
+    """``spec``, asked for frames of that size and rate: of cameras and the test pattern.
+
+    Args:
+        spec: Any source; with both others None it is returned as it is.
+        size: (width, height), pixels.
+        fps: Frames a second.
+
+    Raises:
+        UsageError: The source has a size and rate of its own, states others already, or the
+            values are out of range.
+    """
+    if size is None and fps is None:
+        return spec
+    if spec.kind not in ("camera", "csi", "test"):
+        raise UsageError(
+            f"{spec.label}: size and frame rate can be asked of cameras on this machine and of "
+            "test:, not of this source",
+            mend="write them into the pipeline: … ! video/x-raw,width=1280,height=720 ! …"
+            if spec.kind == "gst"
+            else "leave --size and --fps out; the network's own size is reached by resizing",
+        )
+    if (size and spec.size not in (None, size)) or (fps and spec.fps not in (None, fps)):
+        raise UsageError(f"{spec.label}: another size or rate stands in the source itself")
+    _check_format(size, fps)
+    return replace(spec, size=size or spec.size, fps=fps if fps is not None else spec.fps)
+
+
 def _text(text: str) -> SourceSpec:
     if text.startswith("test:"):
         return _test(text)
-    if text.startswith("camera:") or text.isdecimal():
+    if text.startswith(("camera:", "csi:")) or text.isdecimal():
         return _camera(text)
+    if text.startswith("gst:"):
+        return _pipeline(text)
     if text.startswith("/dev/"):
         return SourceSpec("camera", text, text, live=True)
     if "://" in text:
@@ -127,13 +163,29 @@ def _text(text: str) -> SourceSpec:
 
 def _camera(text: str) -> SourceSpec:
     match = _CAMERA.fullmatch(text)
+    kind = "csi" if text.startswith("csi:") else "camera"
     if match is None:
         raise UsageError(
-            f"{text!r} is no camera; write camera:0 or camera:0:1280x720@30", mend=EXAMPLES
+            f"{text!r} is no camera; write {kind}:0 or {kind}:0:1280x720@30", mend=EXAMPLES
         )
     size, fps = _size_and_fps(match)
     index = int(match["index"])
+    if kind == "csi":
+        return SourceSpec("csi", str(index), f"csi:{index}", True, size, fps)
     return SourceSpec("camera", f"/dev/video{index}", f"camera:{index}", True, size, fps)
+
+
+def _pipeline(text: str) -> SourceSpec:
+    pipeline = text.removeprefix("gst:").strip()
+    label = f"gst:{masked(pipeline)}"
+    found = elements(pipeline)
+    if not found:
+        raise UsageError(
+            f"{label}: no element in the pipeline",
+            mend="edgeseg stream --source 'gst:videotestsrc ! video/x-raw,width=640,height=480'",
+        )
+    live = not {"filesrc", "multifilesrc", "splitmuxsrc"} & set(found)
+    return SourceSpec("gst", pipeline, label, live)
 
 
 def _test(text: str) -> SourceSpec:
@@ -152,11 +204,15 @@ def _test(text: str) -> SourceSpec:
 def _size_and_fps(match: re.Match[str]) -> tuple[tuple[int, int] | None, float | None]:
     size = (int(match["width"]), int(match["height"])) if match["width"] else None
     fps = float(match["fps"]) if match["fps"] else None
+    _check_format(size, fps)
+    return size, fps
+
+
+def _check_format(size: tuple[int, int] | None, fps: float | None) -> None:
     if size and (min(size) < 16 or max(size) > 16_384):
         raise UsageError(f"a frame of {size[0]}x{size[1]} pixels; 16 to 16384 a side are possible")
     if fps is not None and not 0 < fps <= 1000:
         raise UsageError(f"{fps:g} frames a second; more than 0 and at most 1000 are possible")
-    return size, fps
 
 
 def _path(text: str) -> SourceSpec:
@@ -192,7 +248,17 @@ def _url(text: str) -> SourceSpec:
         )
     suffix = PurePosixPath(urlsplit(text).path).suffix.lower()
     live = not (scheme in ("http", "https") and suffix in VIDEOS)
-    return SourceSpec("url", f"{scheme}://{rest}", _mask(scheme, authority, rest), live)
+    target = f"{scheme}://{_encoded(authority)}{rest[len(authority) :]}"
+    return SourceSpec("url", target, _mask(scheme, authority, rest), live)
+
+
+def _encoded(authority: str) -> str:
+    """With user and password as a URL spells them; what is percent-encoded stays."""
+    userinfo, at, host = authority.rpartition("@")
+    user, colon, password = (
+        quote(unquote(part), safe="") if part != ":" else part for part in userinfo.partition(":")
+    )
+    return f"{user}{colon}{password}{at}{host}"
 
 
 def _host(url: str) -> tuple[str, bool]:

@@ -13,7 +13,7 @@ import pytest
 
 from edgeseg.cameras import Camera
 from edgeseg.errors import OpenFailed, UsageError
-from edgeseg.stream import capture
+from edgeseg.stream import capture, webcam
 from edgeseg.stream.capture import Frames, TestPattern, open_frames
 from edgeseg.stream.source import parse_source
 
@@ -106,7 +106,7 @@ def test_a_missing_camera_names_the_devices_and_three_ways_on(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     there = (Camera("/dev/video2", "Brio 100", True), Camera("/dev/video4", "HDMI grabber", True))
-    monkeypatch.setattr(capture, "cameras", lambda: there)
+    monkeypatch.setattr(webcam, "cameras", lambda: there)
     with pytest.raises(OpenFailed) as failed:
         open_frames(parse_source("camera:77"))
     assert "/dev/video77" in failed.value.message
@@ -117,13 +117,13 @@ def test_a_missing_camera_names_the_devices_and_three_ways_on(
 
 
 def test_a_machine_without_cameras_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(capture, "cameras", lambda: ())
+    monkeypatch.setattr(webcam, "cameras", lambda: ())
     with pytest.raises(OpenFailed, match=r"no /dev/video\* devices"):
         open_frames(parse_source("camera:77"))
 
 
 def test_a_device_that_is_no_camera_is_said() -> None:
-    with pytest.raises(OpenFailed, match="in use, or it is no capture device"):
+    with pytest.raises(OpenFailed, match="it is no camera"):
         open_frames(parse_source("/dev/null"))
 
 

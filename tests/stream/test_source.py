@@ -11,7 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from edgeseg.errors import UsageError
-from edgeseg.stream.source import SourceSpec, parse_source
+from edgeseg.stream.source import SourceSpec, parse_source, with_format
 
 
 @pytest.mark.parametrize(
@@ -22,6 +22,9 @@ from edgeseg.stream.source import SourceSpec, parse_source
         ("camera:12", "camera", "/dev/video12", "camera:12", True),
         ("/dev/video3", "camera", "/dev/video3", "/dev/video3", True),
         ("/dev/v4l/by-id/usb-cam", "camera", "/dev/v4l/by-id/usb-cam", None, True),
+        ("csi:1", "csi", "1", "csi:1", True),
+        ("gst:videotestsrc ! appsink", "gst", "videotestsrc ! appsink", None, True),
+        ("gst: filesrc location=a ! x", "gst", "filesrc location=a ! x", None, False),
         ("rtsp://cam/live", "url", "rtsp://cam/live", None, True),
         ("RTSPS://cam:322/live", "url", "rtsps://cam:322/live", "rtsps://cam:322/live", True),
         ("http://cam/mjpeg", "url", "http://cam/mjpeg", None, True),
@@ -37,7 +40,7 @@ from edgeseg.stream.source import SourceSpec, parse_source
 def test_forms(text: Any, kind: str, target: str, label: str | None, live: bool) -> None:
     spec = parse_source(text)
     assert (spec.kind, spec.target, spec.live) == (kind, target, live)
-    assert str(spec) == spec.label == (label or str(text))
+    assert str(spec) == spec.label == (label or str(text).replace("gst: ", "gst:"))
 
 
 def test_a_folder_is_pictures_and_a_home_is_found(tmp_path: Path, monkeypatch: Any) -> None:
@@ -60,6 +63,37 @@ def test_sizes_and_rates() -> None:
     assert (spec.size, spec.fps, spec.frames) == ((640, 480), 25.0, 100)
     camera = parse_source("camera:1:1280x720@30")
     assert (camera.target, camera.size, camera.fps) == ("/dev/video1", (1280, 720), 30.0)
+    csi = parse_source("csi:0:1920x1080@59.94")
+    assert (csi.kind, csi.target, csi.size, csi.fps) == ("csi", "0", (1920, 1080), 59.94)
+
+
+@pytest.mark.parametrize("source", ["0", "csi:0", "test:", "/dev/video2", "0:1280x720", "0:@30"])
+def test_a_format_is_asked_of_cameras_and_the_pattern(source: str) -> None:
+    spec = with_format(parse_source(source), (1280, 720), 30)
+    assert (spec.size, spec.fps) == ((1280, 720), 30)
+    assert with_format(spec) is spec
+    assert (spec.label, spec.target) == (parse_source(source).label, parse_source(source).target)
+
+
+@pytest.mark.parametrize(
+    ("source", "size", "fps", "said"),
+    [
+        ("rtsp://user:secret@cam/live", (640, 480), None, r"rtsp://user:\*\*\*@cam/live: size"),
+        ("drive.mkv", None, 30, "drive.mkv: size"),
+        ("*.png", (640, 480), None, "not of this source"),
+        ("gst:videotestsrc", (640, 480), None, "gst:videotestsrc: size"),
+        ("0:1280x720", (640, 480), None, "another size or rate"),
+        ("csi:0:@60", None, 30, "another size or rate"),
+        ("0", (8, 8), None, "16 to 16384"),
+        ("0", None, 0, "more than 0"),
+    ],
+)
+def test_a_format_that_cannot_be_had_is_an_error(
+    source: str, size: tuple[int, int] | None, fps: float | None, said: str
+) -> None:
+    with pytest.raises(UsageError, match=said) as failed:
+        with_format(parse_source(source), size, fps)
+    assert "secret" not in f"{failed.value}{failed.value.mend}"
 
 
 def test_newest_frame_counts_for_cameras_and_the_test_pattern() -> None:
@@ -73,6 +107,9 @@ def test_newest_frame_counts_for_cameras_and_the_test_pattern() -> None:
         ("", "empty"),
         ("camera:front", "camera:0"),
         ("camera:0:720p", "camera:0"),
+        ("csi:left", "csi:0"),
+        ("gst:", "no element"),
+        ("gst: ! video/x-raw", "no element"),
         ("test:big", "test:640x480@25"),
         ("test:?frames=0", "no frames"),
         ("test:8x8", "16 to 16384"),
@@ -107,7 +144,7 @@ def test_what_cannot_be_parsed_is_said(text: str, said: str) -> None:
 def test_masking(url: str, label: str) -> None:
     spec = parse_source(url)
     assert spec.label == label
-    assert spec.target == url
+    assert spec.target == url.replace("p@w", "p%40w"), "FFmpeg wants it percent-encoded"
     assert "pw" not in repr(spec)
 
 

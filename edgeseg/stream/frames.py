@@ -1,0 +1,103 @@
+"""What an opened source is, and the one behind ``cv2.VideoCapture``."""
+
+from __future__ import annotations
+
+import logging
+import math
+from typing import Any, Protocol
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeseg.errors import SourceError
+from edgeseg.stream.source import SourceSpec
+
+_log = logging.getLogger(__name__)
+
+
+class Frames(Protocol):
+    """An opened source.
+
+    Attributes:
+        fps: Frames a second that it states, None where it states nothing sensible.
+        declared: How many frames it states to hold, None where it does not.
+        unreadable: How many were met so far that could not be decoded.
+        name: Of the picture file last read, without folder; None for video.
+    """
+
+    fps: float | None
+    declared: int | None
+    unreadable: int
+    name: str | None
+
+    def read(self) -> NDArray[np.uint8] | None:
+        """The next frame, uint8 (H, W, 3) BGR and the caller's own; None at the end."""
+
+    def close(self) -> None:
+        """Release it; called once."""
+
+
+class Video:
+    """A file, URL, camera or pipeline behind ``cv2.VideoCapture``."""
+
+    name: str | None = None
+
+    def __init__(self, capture: cv2.VideoCapture, spec: SourceSpec) -> None:
+        self._capture = capture
+        self._label = spec.label
+        self._size: tuple[int, int] | None = None
+        fps = capture.get(cv2.CAP_PROP_FPS)
+        self.fps = fps if math.isfinite(fps) and 0 < fps <= 1000 else None
+        declared = capture.get(cv2.CAP_PROP_FRAME_COUNT)
+        self.declared = int(declared) if 0 < declared < 1e12 else None
+        self.unreadable = 0
+
+    def read(self) -> NDArray[np.uint8] | None:
+        """The next frame; None at the end, or where OpenCV raises.
+
+        Raises:
+            SourceError: The frame is of a format that is not known.
+        """
+        try:
+            ok, frame = self._capture.read()
+        except cv2.error as error:
+            _log.debug("read failed with code %s", error.code)
+            return None
+        if not ok or frame is None:
+            return None
+        self._say_size(frame.shape[1], frame.shape[0])
+        return as_bgr(frame, round(self._capture.get(cv2.CAP_PROP_FRAME_HEIGHT)), self._label)
+
+    def _say_size(self, width: int, height: int) -> None:
+        before, self._size = self._size, (width, height)
+        if before not in (None, self._size):
+            _log.warning("%s: frames of %dx%d from here on", self._label, width, height)
+
+    def close(self) -> None:
+        """Release the capture, in the thread that opened it."""
+        self._capture.release()
+
+
+def as_bgr(frame: NDArray[Any], height: int, label: str) -> NDArray[np.uint8]:
+    """A frame as OpenCV gives it → uint8 (H, W, 3) BGR: grey is repeated, a fourth channel dropped.
+
+    Args:
+        frame: (H, W), (H, W, 1), (H, W, 3) BGR or (H, W, 4) BGRx.
+        height: In pixels, as stated; planes of YUV have half as many rows again.
+        label: Of the source.
+
+    Raises:
+        SourceError: It is another format.
+    """
+    if frame.dtype == np.uint8 and frame.ndim == 3 and frame.shape[2] == 3:
+        return frame
+    channels = 1 if frame.ndim == 2 else frame.shape[2]
+    planes = channels == 1 and 2 * frame.shape[0] == 3 * height
+    if frame.dtype != np.uint8 or channels not in (1, 4) or planes:
+        raise SourceError(
+            f"{label}: frames are {frame.dtype} {frame.shape}, not 8-bit BGR",
+            mend="end the pipeline with … ! videoconvert ! video/x-raw,format=BGR ! appsink",
+        )
+    code = cv2.COLOR_GRAY2BGR if channels == 1 else cv2.COLOR_BGRA2BGR
+    return np.asarray(cv2.cvtColor(frame, code), np.uint8)

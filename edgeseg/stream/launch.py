@@ -1,0 +1,113 @@
+"""GStreamer pipelines as text, as ``gst-launch-1.0`` takes them: read, masked, made to give BGR.
+
+Nothing here needs GStreamer; whether a pipeline works is GStreamer's to say.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from fractions import Fraction
+
+LIVE_SINK = "appsink drop=true max-buffers=1 sync=false"
+"""Newest frame wins already here: else a slow reader is handed what is old."""
+
+FILE_SINK = "appsink max-buffers=4 sync=false"
+
+TO_BGR = "videoconvert ! video/x-raw,format=BGR"
+
+_ATOM = re.compile(r"""(?:"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'|\\.|[^\s"'\\])+""", re.DOTALL)
+_ELEMENT = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
+_LAST_SINK = re.compile(r"!(\s*appsink(?:\s+[^\s!]+)*\s*)$")
+_SECRET_NAME = re.compile(
+    r"(?i)(?:.*-)?(?:pw|pwd|pass[a-z]*|token|secret[a-z]*|key|auth[a-z]*|sig[a-z]*"
+    r"|extra-headers|cookies|credentials)"
+)
+_USERINFO = re.compile(r"(?s)(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*://)(?P<userinfo>.*)@")
+_QUERY = re.compile(r"(?i)((?:pas|pwd|token|secret|key|auth|sig)[a-z]*=)[^&;#?/\"']+")
+
+
+def atoms(pipeline: str) -> Iterator[str]:
+    """Its words: ``!``, elements, ``name=value`` (quotes included), caps, pads."""
+    return (match[0] for match in _ATOM.finditer(_joined(pipeline)))
+
+
+def elements(pipeline: str) -> tuple[str, ...]:
+    """Names of the elements that it makes, each once, in order.
+
+    References (``t.``), properties and caps are none.
+    """
+    found: list[str] = []
+    in_caps = False
+    first = True
+    for atom in atoms(pipeline):
+        if atom == "!":
+            in_caps, first = False, True
+            continue
+        in_caps = in_caps or (first and "/" in atom.partition("=")[0])
+        first = False
+        if not in_caps and _ELEMENT.fullmatch(atom):
+            found.append(atom)
+    return tuple(dict.fromkeys(found))
+
+
+def masked(pipeline: str) -> str:
+    """The pipeline for people to see: passwords, tokens and what may hold one are ``***``."""
+    loose = _ATOM.sub("", _joined(pipeline))
+    if '"' in loose or "'" in loose:  # an open quote: where a password ends cannot be told
+        return "***"
+    return " ".join(_masked(atom) for atom in atoms(pipeline))
+
+
+def giving_bgr(pipeline: str, *, live: bool) -> str:
+    """The pipeline with a conversion to BGR before its last appsink, which is added if absent.
+
+    Where frames are BGR already the conversion hands them through. An appsink that stands
+    elsewhere than at the end is left alone.
+    """
+    text = pipeline.strip().rstrip("!").rstrip()
+    if match := _LAST_SINK.search(text):
+        return f"{text[: match.start()]}! {TO_BGR} !{match[1]}".rstrip()
+    if "appsink" in elements(text):
+        return text
+    return f"{text} ! {TO_BGR} ! {LIVE_SINK if live else FILE_SINK}"
+
+
+def jetson_camera(sensor: int, size: tuple[int, int] | None, fps: float | None) -> str:
+    """The pipeline of a CSI camera on a Jetson: the ISP's NV12 in GPU memory → BGR.
+
+    Args:
+        sensor: Its number, as ``nvarguscamerasrc`` counts.
+        size: (width, height) in pixels, None for the sensor's own.
+        fps: Frames a second, None for the sensor's own.
+    """
+    caps = "video/x-raw(memory:NVMM)"
+    if size:
+        caps += f",width={size[0]},height={size[1]}"
+    if fps:
+        rate = Fraction(fps).limit_denominator(1001)
+        caps += f",framerate={rate.numerator}/{rate.denominator}"
+    # nvvidconv leaves GPU memory but gives no BGR, videoconvert gives it from BGRx quickest.
+    return (
+        f"nvarguscamerasrc sensor-id={sensor} ! {caps} ! nvvidconv ! "
+        f"video/x-raw,format=BGRx ! {TO_BGR} ! {LIVE_SINK}"
+    )
+
+
+def _joined(pipeline: str) -> str:
+    """``name = value`` without its blanks, as GStreamer reads it too."""
+    return re.sub(r"(?<=[\w)-])\s*=\s*", "=", pipeline)
+
+
+def _masked(atom: str) -> str:
+    name, equals, _ = atom.partition("=")
+    if equals and _SECRET_NAME.fullmatch(name):
+        return f"{name}=***"
+    # Up to the last @, for a raw one may stand in a password.
+    return _QUERY.sub(r"\1***", _USERINFO.sub(_masked_userinfo, atom))
+
+
+def _masked_userinfo(match: re.Match[str]) -> str:
+    user, colon, _ = match["userinfo"].partition(":")
+    shown = user if colon and re.fullmatch(r"[\w.-]+", user) else ""
+    return f"{match['scheme']}{shown}{':' if shown else ''}***@"
