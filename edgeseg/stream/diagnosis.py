@@ -92,10 +92,11 @@ def no_answer(spec: SourceSpec) -> OpenFailed:
 
 def _judge(spec: SourceSpec, server: _Server, status: int) -> SourceError:
     if status in (401, 403):
-        given = "the user and password of the URL" if server.user else "a URL without user"
+        given = "the user and password given" if server.user else "a URL without user"
         return AuthFailed(
             f"{spec.label}: {server} answered {status} to {given}",
-            mend=f"write {server.scheme}://USER:PASSWORD@{server}/…, percent-encoded",
+            mend="set EDGESEG_CAMERA_USER and EDGESEG_CAMERA_PASSWORD, or write "
+            f"{server.scheme}://USER:PASSWORD@{server}/…, percent-encoded",
         )
     if status == 404:
         return _failed(spec, f"{server} has nothing at that path (404)", "check the path")

@@ -1,0 +1,119 @@
+"""Users and passwords of network cameras from the environment or a file, shown nowhere.
+
+What stands in a URL goes before the file, the file before the environment. A URL on a command
+line is seen by every user of the machine (``ps``); the other two are not.
+"""
+
+from __future__ import annotations
+
+import netrc
+import os
+import stat
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from urllib.parse import quote, urlsplit
+
+from edgeseg.errors import UsageError
+from edgeseg.stream.source import SourceSpec
+
+USER = "EDGESEG_CAMERA_USER"
+PASSWORD = "EDGESEG_CAMERA_PASSWORD"
+LINE = "machine HOST[:PORT] login USER password PASSWORD"
+
+
+@dataclass(frozen=True)
+class Credentials:
+    """A user and a password; the password is in no repr."""
+
+    user: str
+    password: str = field(repr=False)
+
+
+def with_credentials(
+    spec: SourceSpec, file: Path | None = None, environ: Mapping[str, str] = os.environ
+) -> SourceSpec:
+    """``spec`` with the credentials that it lacks; the label stays.
+
+    Only network cameras whose URL names no user get any.
+
+    Args:
+        spec: Any source.
+        file: In netrc format; an entry ``HOST:PORT`` goes before ``HOST``, that before
+            ``default``.
+        environ: Where ``EDGESEG_CAMERA_USER`` and ``EDGESEG_CAMERA_PASSWORD`` are looked up.
+
+    Raises:
+        UsageError: The file is missing, readable by others or no netrc file, or one of the
+            two variables is set and the other is not. No part of a password is in it.
+    """
+    if spec.kind != "url" or not spec.live:
+        return spec
+    parts = urlsplit(spec.target)
+    if "@" in parts.netloc:
+        return spec
+    found = _of_file(file, parts.netloc) if file is not None else None
+    found = found or _of_environment(environ)
+    if found is None:
+        return spec
+    userinfo = f"{quote(found.user, safe='')}:{quote(found.password, safe='')}"
+    return replace(spec, target=parts._replace(netloc=f"{userinfo}@{parts.netloc}").geturl())
+
+
+def _of_environment(environ: Mapping[str, str]) -> Credentials | None:
+    user, password = environ.get(USER, ""), environ.get(PASSWORD, "")
+    if bool(user) != bool(password):
+        there, absent = (USER, PASSWORD) if user else (PASSWORD, USER)
+        raise UsageError(f"{there} is set and {absent} is not", mend=f"export {absent}=…")
+    return Credentials(user, password) if user else None
+
+
+def _of_file(file: Path, netloc: str) -> Credentials | None:
+    """The entry of ``netloc``, HOST or HOST:PORT, None where the file has none."""
+    _check_private(file)
+    entries, why = _read(file)
+    if entries is None:
+        raise UsageError(
+            f"{file}: expected lines {LINE!r} (netrc format); {why}",
+            mend="percent-encode nothing in it; a password with blanks goes in double quotes",
+        )
+    hosts = {host.lower(): entry for host, entry in entries.hosts.items()}
+    netloc = netloc.lower()
+    host = (urlsplit(f"//{netloc}").hostname or "").lower()
+    for name in (netloc, host, f"[{host}]", "default"):
+        if name in hosts:
+            login, _, password = hosts[name]
+            return Credentials(login or "", password or "")
+    return None
+
+
+def _check_private(file: Path) -> None:
+    try:
+        status = file.stat()
+    except OSError as error:
+        raise UsageError(
+            f"{file}: {(error.strerror or 'cannot be read').lower()}",
+            mend=f"write lines {LINE!r} into it, then chmod 600 {file}",
+        ) from error
+    if not stat.S_ISREG(status.st_mode):
+        raise UsageError(f"{file}: expected a file with lines {LINE!r}")
+    if status.st_mode & 0o077:
+        raise UsageError(
+            f"{file}: others may read the passwords in it (mode {status.st_mode & 0o777:03o})",
+            mend=f"chmod 600 {file}",
+        )
+
+
+def _read(file: Path) -> tuple[netrc.netrc | None, str]:
+    """The entries, or None and where they end to make sense.
+
+    The parser's own words quote the file, so that no error of ours may have it as its context.
+    """
+    try:
+        return netrc.netrc(str(file)), ""
+    except netrc.NetrcParseError as error:
+        return None, f"line {error.lineno} is none" if error.lineno else "it holds something else"
+    except UnicodeDecodeError:
+        return None, "it is no UTF-8 text"
+    except OSError as error:
+        return None, (error.strerror or "it cannot be read").lower()
