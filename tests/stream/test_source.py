@@ -67,7 +67,9 @@ def test_sizes_and_rates() -> None:
     assert (csi.kind, csi.target, csi.size, csi.fps) == ("csi", "0", (1920, 1080), 59.94)
 
 
-@pytest.mark.parametrize("source", ["0", "csi:0", "test:", "/dev/video2", "0:1280x720", "0:@30"])
+@pytest.mark.parametrize(
+    "source", ["0", "csi:0", "test:", "/dev/video2", "camera:0:1280x720", "camera:0:@30"]
+)
 def test_a_format_is_asked_of_cameras_and_the_pattern(source: str) -> None:
     spec = with_format(parse_source(source), (1280, 720), 30)
     assert (spec.size, spec.fps) == ((1280, 720), 30)
@@ -82,7 +84,7 @@ def test_a_format_is_asked_of_cameras_and_the_pattern(source: str) -> None:
         ("drive.mkv", None, 30, "drive.mkv: size"),
         ("*.png", (640, 480), None, "not of this source"),
         ("gst:videotestsrc", (640, 480), None, "gst:videotestsrc: size"),
-        ("0:1280x720", (640, 480), None, "another size or rate"),
+        ("camera:0:1280x720", (640, 480), None, "another size or rate"),
         ("csi:0:@60", None, 30, "another size or rate"),
         ("0", (8, 8), None, "16 to 16384"),
         ("0", None, 0, "more than 0"),
