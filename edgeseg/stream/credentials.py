@@ -112,7 +112,7 @@ def _read(file: Path) -> tuple[netrc.netrc | None, str]:
     try:
         return netrc.netrc(str(file)), ""
     except netrc.NetrcParseError as error:
-        return None, f"line {error.lineno} is none" if error.lineno else "it holds something else"
+        return None, f"found something else near line {error.lineno}"
     except UnicodeDecodeError:
         return None, "it is no UTF-8 text"
     except OSError as error:

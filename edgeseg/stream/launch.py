@@ -67,7 +67,9 @@ def giving_bgr(pipeline: str, *, live: bool) -> str:
     """
     text = pipeline.strip().rstrip("!").rstrip()
     if match := _LAST_SINK.search(text):
-        return f"{text[: match.start()]}! {TO_BGR} !{match[1]}".rstrip()
+        # OpenCV 4.6 finds its sink by the name that GStreamer gives it and by no other.
+        sink = re.sub(r"\sname=(?!\S*(?:appsink|opencvsink))\S+", "", match[1])
+        return f"{text[: match.start()]}! {TO_BGR} !{sink}".rstrip()
     if "appsink" in elements(text):
         return text
     return f"{text} ! {TO_BGR} ! {LIVE_SINK if live else FILE_SINK}"

@@ -66,7 +66,12 @@ def test_masking(pipeline: str, shown: str) -> None:
         (
             "a ! appsink drop=true name=s",
             True,
-            "a ! videoconvert ! video/x-raw,format=BGR ! appsink drop=true name=s",
+            "a ! videoconvert ! video/x-raw,format=BGR ! appsink drop=true",
+        ),
+        (
+            "a ! appsink name=appsink7",
+            True,
+            "a ! videoconvert ! video/x-raw,format=BGR ! appsink name=appsink7",
         ),
         ("appsink name=s a ! s.", True, "appsink name=s a ! s."),
     ],
