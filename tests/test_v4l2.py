@@ -38,7 +38,7 @@ def test_layout_and_numbers_are_those_of_the_kernels_header(tmp_path: Path) -> N
     compiler = shutil.which("cc")
     if compiler is None or not Path("/usr/include/linux/videodev2.h").exists():
         pytest.skip("no C compiler, or no linux/videodev2.h")
-    expected = {name: value for name, value in NAMES.items()}
+    expected = dict(NAMES)
     lines = [f'printf("{name} %lu\\n", (unsigned long){name});' for name in NAMES]
     for c_name, struct in STRUCTS.items():
         lines.append(f'printf("{c_name} %zu\\n", sizeof(struct {c_name}));')

@@ -44,6 +44,8 @@ def open_in_time(spec: SourceSpec, open_it: Callable[[], Frames], hung: OpenFail
 class _InTime:
     """Frames of another thread; a read that takes too long is the end."""
 
+    name: str | None = None
+
     def __init__(
         self,
         spec: SourceSpec,
@@ -57,7 +59,7 @@ class _InTime:
         if frames is None:
             raise hung
         self._worker.frames = self._frames = frames
-        self.fps, self.declared, self.name = frames.fps, frames.declared, None
+        self.fps, self.declared = frames.fps, frames.declared
         self.unreadable = 0
 
     def read(self) -> NDArray[np.uint8] | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import time
 from typing import Any, Protocol
 
 import cv2
@@ -47,6 +48,8 @@ class Video:
         self._capture = capture
         self._label = spec.label
         self._size: tuple[int, int] | None = None
+        watched = spec.kind == "url" and spec.live and cv2.__version__.startswith("4.")
+        self._standstill = Standstill(spec.limits.stalled_s) if watched else None
         fps = capture.get(cv2.CAP_PROP_FPS)
         self.fps = fps if math.isfinite(fps) and 0 < fps <= 1000 else None
         declared = capture.get(cv2.CAP_PROP_FRAME_COUNT)
@@ -66,6 +69,13 @@ class Video:
             return None
         if not ok or frame is None:
             return None
+        if self._standstill is not None and self._standstill.seen(frame, time.monotonic()):
+            _log.warning(
+                "%s: the picture stands still: the camera froze or changed its frame size, which "
+                "OpenCV %s cannot follow; connecting again",
+                *(self._label, cv2.__version__),
+            )
+            return None
         self._say_size(frame.shape[1], frame.shape[0])
         return as_bgr(frame, round(self._capture.get(cv2.CAP_PROP_FRAME_HEIGHT)), self._label)
 
@@ -77,6 +87,33 @@ class Video:
     def close(self) -> None:
         """Release the capture, in the thread that opened it."""
         self._capture.release()
+
+
+class Standstill:
+    """Tells a picture that moved and then stays the same to the last bit.
+
+    When a stream changes its frame size OpenCV 5 stretches what comes to the old size, and
+    nothing tells. OpenCV 4.6 hands out the last frame before the change again and again as
+    if it were new, which must not pass for live. A picture that never moved is a still one.
+
+    Args:
+        seconds: How long it must stay the same.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._before: NDArray[Any] | None = None
+        self._since = 0.0
+        self._moved = False
+
+    def seen(self, frame: NDArray[Any], now: float) -> bool:
+        """Whether ``frame``, seen at ``now`` (monotonic seconds), ends such a time."""
+        rows = frame[::16]
+        if self._before is not None and np.array_equal(self._before, rows):
+            return self._moved and now - self._since >= self._seconds
+        self._moved = self._before is not None
+        self._before, self._since = rows.copy(), now
+        return False
 
 
 def as_bgr(frame: NDArray[Any], height: int, label: str) -> NDArray[np.uint8]:

@@ -170,3 +170,54 @@ def test_opencv_without_gstreamer_is_said_before_anything_is_opened(
 def test_without_gst_inspect_nothing_is_called_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gstreamer.shutil, "which", lambda _: None)
     assert gstreamer.missing_elements(["nosuchelement"]) == ()
+
+
+SIZE_CHANGE = """
+import json, logging, sys, threading, time
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+import cv2, numpy as np
+from edgeseg.stream.capture import open_frames
+from edgeseg.stream.source import Limits, parse_source
+
+size = [(48, 64)]
+class Camera(BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=frame")
+        self.end_headers()
+        for shade in range(10, 250):
+            picture = np.full((*size[0], 3), shade, np.uint8)
+            data = cv2.imencode(".jpg", picture)[1].tobytes()
+            head = f"--frame\\r\\nContent-Length: {len(data)}\\r\\n\\r\\n"
+            self.wfile.write(head.encode() + data + b"\\r\\n")
+            time.sleep(0.02)
+    def log_message(self, *_): ...
+
+server = ThreadingHTTPServer(("127.0.0.1", 0), Camera)
+server.handle_error = lambda *_: None
+threading.Thread(target=server.serve_forever, daemon=True).start()
+spec = replace(parse_source(f"http://127.0.0.1:{server.server_port}/mjpeg"),
+               limits=Limits(stalled_s=0.2))
+logging.basicConfig()
+frames = open_frames(spec)
+shapes = []
+while (frame := frames.read()) is not None and len(shapes) < 200:
+    shapes.append(frame.shape[:2])
+    if len(shapes) == 10:
+        size[0] = (96, 128)
+frames.close()
+again = open_frames(spec)
+print(json.dumps([len(shapes), sorted(set(shapes)), again.read().shape[:2]]))
+again.close()
+"""
+
+
+@pytest.mark.usefixtures("system")
+def test_a_network_camera_that_changes_its_size_is_not_shown_frozen() -> None:
+    """OpenCV 4.6 repeats the last frame of the old size for ever, with ``ok=True``."""
+    done = in_system_python(SIZE_CHANGE)
+    shown, before, after = json.loads(done.stdout)
+    assert (before, after) == ([[48, 64]], [96, 128])
+    assert shown < 200, "the stream went on with a frame that stood still"
+    assert "the picture stands still" in done.stderr
