@@ -33,7 +33,8 @@ class _Server:
     password: str = field(repr=False)
 
     def __str__(self) -> str:
-        return f"{self.host}:{self.port}"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}"
 
     @property
     def method(self) -> str:
@@ -42,9 +43,8 @@ class _Server:
     @property
     def uri(self) -> str:
         """What the request line names: the whole URL in RTSP, the path in HTTP."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
         whole = self.scheme.startswith("rtsp")
-        return f"{self.scheme}://{host}:{self.port}{self.path}" if whole else self.path
+        return f"{self.scheme}://{self}{self.path}" if whole else self.path
 
 
 def explain_failure(spec: SourceSpec, deadline: float) -> SourceError:

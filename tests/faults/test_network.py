@@ -146,6 +146,17 @@ def test_a_port_that_refuses(scheme: str, grey_engine: Engine) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["rtsp", "http"])
+def test_a_host_by_ipv6_is_named_as_a_url_names_it(scheme: str, grey_engine: Engine) -> None:
+    try:
+        with socket.create_server(("::1", 0), family=socket.AF_INET6) as taken:
+            port = taken.getsockname()[1]
+    except OSError:
+        pytest.skip("no IPv6 on loopback")
+    error = failure(spec_of(f"{scheme}://[::1]:{port}/live"), grey_engine)
+    assert f"[::1]:{port} refused the connection" in error.message
+
+
+@pytest.mark.parametrize("scheme", ["rtsp", "http"])
 def test_a_server_that_never_answers(scheme: str, grey_engine: Engine) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         port = silent.getsockname()[1]

@@ -189,7 +189,8 @@ class Camera(BaseHTTPRequestHandler):
         for shade in range(10, 250):
             picture = np.full((*size[0], 3), shade, np.uint8)
             data = cv2.imencode(".jpg", picture)[1].tobytes()
-            head = f"--frame\\r\\nContent-Length: {len(data)}\\r\\n\\r\\n"
+            head = "--frame\\r\\nContent-Type: image/jpeg\\r\\n"
+            head += f"Content-Length: {len(data)}\\r\\n\\r\\n"
             self.wfile.write(head.encode() + data + b"\\r\\n")
             time.sleep(0.02)
     def log_message(self, *_): ...
