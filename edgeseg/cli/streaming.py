@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edgeseg.cli.options import Json, Threads, one_of
+from edgeseg.cli.options import Json, Threads, height_width, one_of
 from edgeseg.errors import UsageError
 from edgeseg.output import finish
 
@@ -31,9 +31,17 @@ def stream(
     source: Annotated[
         list[str] | None,
         typer.Option(
-            help="Video, folder, glob, rtsp:// or http:// URL, /dev/videoN, test:; several: "
-            "once each."
+            help="Video, folder, glob, rtsp:// or http:// URL, /dev/videoN, csi:N, "
+            "gst:PIPELINE, test:; several: once each."
         ),
+    ] = None,
+    size: Annotated[
+        str | None, typer.Option(metavar="WIDTHxHEIGHT", help="That the camera shall send.")
+    ] = None,
+    fps: Annotated[float | None, typer.Option(help="The same of frames a second.")] = None,
+    credentials: Annotated[
+        Path | None,
+        typer.Option(help="netrc file (chmod 600) for cameras whose URL names no user."),
     ] = None,
     record: Annotated[
         Path | None,
@@ -79,8 +87,13 @@ def stream(
     """Run the camera loop: capture, segment, overlay, show or record."""
     from edgeseg.runs import RUNNABLE, resolve
     from edgeseg.stream import Stream, StreamOptions, parse_source, run
+    from edgeseg.stream.source import with_format
 
-    specs = [parse_source(text) for text in _sources(camera or (), source or ())]
+    pixels = None if size is None else height_width("--size", size)[::-1]
+    specs = [
+        with_format(parse_source(text), size=pixels, fps=fps)
+        for text in _sources(camera or (), source or ())
+    ]
     options = StreamOptions(
         realtime=realtime,
         mode=None if mode is None else one_of("--mode", mode, ("latency", "throughput")),
@@ -90,6 +103,7 @@ def stream(
         duration=duration,
         strict=strict,
         opacity=opacity,
+        credentials=credentials,
     )
     path = resolve(engine, RUNNABLE, "edgeseg build --fp16")
     outputs = _Outputs(len(specs), record, save_masks, json_lines, window)

@@ -27,6 +27,7 @@ from typing_extensions import Self
 from edgeseg.engines.base import Engine
 from edgeseg.errors import UsageError
 from edgeseg.latency import StageClock
+from edgeseg.stream.credentials import with_credentials
 from edgeseg.stream.lanes import Lane, Lanes
 from edgeseg.stream.reader import Reader
 from edgeseg.stream.result import StreamResult
@@ -64,6 +65,8 @@ class StreamOptions:
         strict: A file that ends before its declared end raises SourceLost, and so does a
             source that fails while others go on.
         opacity: Of the classes in overlays, 0…1.
+        credentials: File in netrc format with users and passwords of network cameras whose
+            URL names none; see :mod:`edgeseg.stream.credentials`.
 
     Raises:
         UsageError: A value is out of its range.
@@ -77,6 +80,7 @@ class StreamOptions:
     duration: float | None = None
     strict: bool = False
     opacity: float = 0.5
+    credentials: Path | None = None
 
     def __post_init__(self) -> None:
         if self.mode not in (None, "latency", "throughput"):
@@ -117,7 +121,10 @@ class Stream:
         options: StreamOptions | None = None,
     ) -> None:
         self.options = options = options or StreamOptions()
-        specs = [parse_source(source) for source in _listed(sources)]
+        specs = [
+            with_credentials(parse_source(source), options.credentials)
+            for source in _listed(sources)
+        ]
         several = [engines] if isinstance(engines, Engine) else list(engines)
         if not specs or not several:
             raise UsageError("a stream needs a source and an engine")

@@ -10,7 +10,9 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 
+from edgeseg.engines.base import Engine
 from edgeseg.errors import AuthFailed, UsageError
+from edgeseg.stream import Stream, StreamOptions
 from edgeseg.stream.capture import open_frames
 from edgeseg.stream.credentials import PASSWORD, USER, Credentials, with_credentials
 from edgeseg.stream.source import parse_source
@@ -171,3 +173,15 @@ def test_rtsp_with_digest_over_tcp(
         assert "QXZ" not in f"{failed.value}{failed.value.mend}"
     out, err = capfd.readouterr()
     assert "QXZ" not in out + err + caplog.text
+
+
+def test_a_stream_finds_them_by_itself(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    file = netrc_file(tmp_path, "machine cam login filed password QXZ")
+    with_file = Stream("rtsp://cam/live", engine, StreamOptions(credentials=file))
+    monkeypatch.setenv(USER, "told")
+    monkeypatch.setenv(PASSWORD, "QXZ")
+    with_environment = Stream("rtsp://cam/live", engine)
+    users = [given(each.sources[0].spec.target)[0] for each in (with_file, with_environment)]
+    assert users == ["filed", "told"]
