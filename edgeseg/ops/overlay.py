@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import unicodedata
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
 import cv2
@@ -18,6 +19,9 @@ from edgeseg.ops.preprocess import inside, nearest, nearest_indices
 
 UNNAMED_COLOUR: Rgb = (224, 224, 192)
 """Colour of ids past the palette such as ignore: that of "void" in PASCAL VOC."""
+
+_GREY: Rgb = (90, 90, 90)
+"""Swatch of a class that is not shown."""
 
 
 def colourise(labels: NDArray[np.uint8], palette: Sequence[Rgb]) -> NDArray[np.uint8]:
@@ -159,37 +163,68 @@ def lay_native(
     kernels.overlay(frame, out, labels, taken, (colours, look.weight, look.outline), threads)
 
 
-def draw_legend(frame: NDArray[np.uint8], classes: ClassMap) -> None:
+def draw_legend(
+    frame: NDArray[np.uint8], classes: ClassMap, hidden: AbstractSet[int] = frozenset()
+) -> tuple[int, int]:
     """Write the class names beside their colours into the upper left corner, in place.
 
-    Class 0 is left out, as overlays leave it clear. Text follows the height of the frame;
-    names that find no room are counted in a last line.
+    Class 0 is left out, as overlays leave it clear; hidden classes are grey. Text
+    follows the height of the frame; names that find no room are counted in a last line.
 
     Args:
         frame: uint8 (H, W, 3) BGR, writeable and C-contiguous.
         classes: Names and palette.
+        hidden: Class ids that the picture does not show.
+
+    Returns:
+        (height, width) of the corner that it takes.
 
     Raises:
         UsageError: ``frame`` has another dtype, shape or layout.
     """
-    _check_canvas(frame, "frame")
-    font, scale = cv2.FONT_HERSHEY_SIMPLEX, max(0.35, frame.shape[0] / 1000)
+    check_canvas(frame, "frame")
+    panel, swatches = _legend(
+        classes.names, tuple(classes.palette), frozenset(hidden), frame.shape[0]
+    )
+    height, width = min(panel.shape[0], frame.shape[0]), min(panel.shape[1], frame.shape[1])
+    box, panel = frame[:height, :width], panel[:height, :width]
+    box //= 4  # dark enough for white text on any picture
+    box[:] = cv2.max(box, panel)
+    strip = swatches[:height, :width]
+    np.copyto(box[:, : strip.shape[1]], panel[:, : strip.shape[1]], where=strip)
+    return height, width
+
+
+@functools.lru_cache(maxsize=64)
+def _legend(
+    names: tuple[str, ...], palette: tuple[Rgb, ...], hidden: frozenset[int], height: int
+) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+    """The legend of a picture of that height, and where its swatches are.
+
+    Returns:
+        uint8 (h, w, 3) BGR on black; bool (h, n, 1) of its first n columns.
+    """
+    font, scale = cv2.FONT_HERSHEY_SIMPLEX, max(0.35, height / 1000)
     line = max(12, round(30 * scale))
-    room = max(1, (frame.shape[0] - line) // line)
-    rows = list(zip(classes.names, classes.palette, strict=True))[1:]
+    room = max(1, (height - line) // line)
+    shown = [_GREY if label in hidden else colour for label, colour in enumerate(palette)]
+    rows = list(zip(names, shown, strict=True))[1:]
     if len(rows) > room:
-        hidden = len(rows) - room + 1
-        rows = [*rows[: room - 1], (f"+{hidden} more", UNNAMED_COLOUR)]
+        rest = len(rows) - room + 1
+        rows = [*rows[: room - 1], (f"+{rest} more", UNNAMED_COLOUR)]
     texts = [drawable(name) for name, _ in rows]
     widths = [cv2.getTextSize(text, font, scale, 1)[0][0] for text in texts]
-    box = frame[: line * len(rows) + line // 2, : max(widths) + 2 * line]
-    box //= 4  # dark enough for white text on any picture
+    panel = np.zeros((line * len(rows) + line // 2, max(widths) + 2 * line, 3), np.uint8)
+    swatches = np.zeros((panel.shape[0], line + 1, 1), np.bool_)
     for index, (text, (_, (red, green, blue))) in enumerate(zip(texts, rows, strict=True)):
         top = line // 4 + index * line
-        swatch = (line // 4, top + line // 8), (line, top + line - line // 8)
-        cv2.rectangle(frame, *swatch, (blue, green, red), cv2.FILLED)
+        (left, upper), (right, lower) = (line // 4, top + line // 8), (line, top + line - line // 8)
+        cv2.rectangle(panel, (left, upper), (right, lower), (blue, green, red), cv2.FILLED)
+        swatches[upper : lower + 1, left:] = True
         start = (line + line // 2, top + line - line // 4)
-        cv2.putText(frame, text, start, font, scale, (255, 255, 255), 1, cv2.LINE_AA)
+        cv2.putText(panel, text, start, font, scale, (255, 255, 255), 1, cv2.LINE_AA)
+    panel.flags.writeable = swatches.flags.writeable = False
+    return panel, swatches
 
 
 def class_areas(labels: NDArray[np.uint8], num_classes: int) -> NDArray[np.int64]:
@@ -248,7 +283,7 @@ def _lay_over(
     base = frame if frame.ndim == 3 else np.repeat(frame[..., np.newaxis], 3, axis=2)
     if out is None:
         out = np.empty(base.shape, np.uint8)
-    _check_canvas(out, "out")
+    check_canvas(out, "out")
     if out.shape != base.shape:
         raise UsageError(f"out must have the frame's shape {base.shape}, not {out.shape}")
     if out is not base and np.may_share_memory(out, base):
@@ -278,7 +313,8 @@ def _check_labels(labels: NDArray[np.uint8]) -> None:
         raise UsageError(f"a label map is uint8 (H, W), not {labels.dtype} {labels.shape}")
 
 
-def _check_canvas(frame: NDArray[np.uint8], what: str) -> None:
+def check_canvas(frame: NDArray[np.uint8], what: str) -> None:
+    """Raises UsageError unless ``frame``, called ``what``, can be drawn on."""
     if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3 or frame.size == 0:
         raise UsageError(f"{what} must be uint8 (H, W, 3), not {frame.dtype} {frame.shape}")
     if not (frame.flags.c_contiguous and frame.flags.writeable):

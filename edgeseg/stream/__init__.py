@@ -23,6 +23,7 @@ from edgeseg.stream.sinks import (
     Window,
 )
 from edgeseg.stream.source import Limits, SourceSpec, parse_source
+from edgeseg.stream.view import View
 
 __all__ = [
     "Background",
@@ -41,6 +42,7 @@ __all__ = [
     "StreamOptions",
     "StreamReport",
     "StreamResult",
+    "View",
     "Window",
     "parse_source",
     "run",

@@ -17,6 +17,7 @@ from edgeseg.engines.base import Engine
 from edgeseg.ops.preprocess import preprocess
 from edgeseg.stream.result import StreamResult
 from edgeseg.stream.slots import Captured, Intake
+from edgeseg.stream.view import View
 
 _TICK_S = 0.1
 """How long an end may go unnoticed while no frame comes."""
@@ -28,15 +29,15 @@ class Lane:
     Args:
         engine: Used by one thread at a time.
         labels: Of the sources, by their number.
-        opacity: Of the classes in overlays, 0…1.
+        view: How overlays look.
         most: Pictures that go through in one batch at most. An engine of fixed batches takes
             its own number, the rest of which is left as it was before.
     """
 
-    def __init__(self, engine: Engine, labels: Sequence[str], opacity: float, most: int) -> None:
+    def __init__(self, engine: Engine, labels: Sequence[str], view: View, most: int) -> None:
         self._engine = engine
         self._labels = labels
-        self._opacity = opacity
+        self._view = view
         self._tensor = np.zeros((engine.batch or most, *engine.card.input.shape), np.float32)
 
     def warm_up(self) -> None:
@@ -69,7 +70,7 @@ class Lane:
                 stages_ms={"capture": captured.capture_ms, **took},
                 classes=self._engine.card.classes,
                 input=self._engine.card.input,
-                opacity=self._opacity,
+                view=self._view,
                 camera=captured.camera,
                 name=captured.name,
             )

@@ -33,6 +33,7 @@ from edgeseg.stream.reader import Reader
 from edgeseg.stream.result import StreamResult
 from edgeseg.stream.slots import Intake
 from edgeseg.stream.source import SourceSpec, parse_source
+from edgeseg.stream.view import View
 
 _log = logging.getLogger(__name__)
 
@@ -67,6 +68,9 @@ class StreamOptions:
         opacity: Of the classes in overlays, 0…1.
         credentials: File in netrc format with users and passwords of network cameras whose
             URL names none; see :mod:`edgeseg.stream.credentials`.
+        outline: Overlays have the rim of each region in its full colour.
+        names: Overlays have the class names on the regions that have room.
+        legend: Overlays have a legend.
 
     Raises:
         UsageError: A value is out of its range.
@@ -81,6 +85,9 @@ class StreamOptions:
     strict: bool = False
     opacity: float = 0.5
     credentials: Path | None = None
+    outline: bool = False
+    names: bool = True
+    legend: bool = True
 
     def __post_init__(self) -> None:
         if self.mode not in (None, "latency", "throughput"):
@@ -91,8 +98,12 @@ class StreamOptions:
             raise UsageError(f"max_frames is a positive number, not {self.max_frames}")
         if self.duration is not None and not self.duration > 0:
             raise UsageError(f"duration is a positive number of seconds, not {self.duration}")
-        if not 0 <= self.opacity <= 1:
-            raise UsageError(f"opacity is within 0 and 1, not {self.opacity}")
+        _ = self.view
+
+    @property
+    def view(self) -> View:
+        """How overlays look."""
+        return View(self.opacity, self.outline, self.names, self.legend)
 
 
 class Stream:
@@ -149,7 +160,7 @@ class Stream:
         self._intake = Intake([reader.slot for reader in self._readers], changed)
         self._most = _frames_a_batch(several, options.batch or len(specs))
         labels = [reader.label for reader in self._readers]
-        self._lanes = [Lane(engine, labels, options.opacity, self._most) for engine in several]
+        self._lanes = [Lane(engine, labels, options.view, self._most) for engine in several]
         alone = len(specs) == 1 and self._readers[0].realtime
         self.mode: Mode = options.mode or ("latency" if alone else "throughput")
 

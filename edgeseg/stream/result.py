@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeseg.card import ClassMap, InputSpec
-from edgeseg.ops.overlay import Look, draw_legend, overlay_restored, restored_areas
+from edgeseg.ops.overlay import restored_areas
 from edgeseg.ops.preprocess import restore_labels
+from edgeseg.stream.view import View
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,7 +30,7 @@ class StreamResult:
             the last two are those of the batch in which the frame went.
         classes: Names and colours of the ids.
         input: The network's input, which says how ``labels`` lie on the frame.
-        opacity: Of the classes in the overlay, 0…1.
+        view: How the overlay looks.
         camera: Number of the source in the stream, from 0.
         name: Of the picture file that the frame is, without folder; None for video.
     """
@@ -43,7 +44,7 @@ class StreamResult:
     stages_ms: Mapping[str, float]
     classes: ClassMap = field(repr=False)
     input: InputSpec = field(repr=False)
-    opacity: float = field(default=0.5, repr=False)
+    view: View = field(default=View(), repr=False)
     camera: int = 0
     name: str | None = None
 
@@ -52,8 +53,12 @@ class StreamResult:
         return self._mask
 
     def overlay(self) -> NDArray[np.uint8]:
-        """The frame with its classes and a legend on it, uint8 (H, W, 3) BGR; drawn once."""
+        """The frame as the stream's view draws it, uint8 (H, W, 3) BGR; drawn once."""
         return self._overlay
+
+    def draw(self, view: View) -> NDArray[np.uint8]:
+        """The frame as another view draws it, uint8 (H, W, 3) BGR; drawn anew each time."""
+        return view.draw(self.frame, self.labels, self.classes, self.input)
 
     def areas(self) -> NDArray[np.int64]:
         """Pixels of each class in :meth:`mask`, int64 (classes,), counted without making it."""
@@ -67,7 +72,4 @@ class StreamResult:
 
     @functools.cached_property
     def _overlay(self) -> NDArray[np.uint8]:
-        look = Look(self.classes.palette, self.opacity)
-        picture = overlay_restored(self.frame, self.labels, self.input, look)
-        draw_legend(picture, self.classes)
-        return picture
+        return self.draw(self.view)
