@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
 import os
 import threading
@@ -14,8 +15,10 @@ import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from PIL import Image
 from streaming import StillSource
 
+from edgeseg.data.decode import load_ids
 from edgeseg.engines.base import Engine
 from edgeseg.errors import UsageError
 from edgeseg.stream import (
@@ -211,6 +214,96 @@ def test_masks_are_the_label_maps(tmp_path: Path, result_at: Callable[..., Strea
     for result in results:
         path = tmp_path / "masks" / f"{result.index:06d}.png"
         assert np.array_equal(cv2.imread(str(path), cv2.IMREAD_UNCHANGED), result.mask())
+
+
+def test_masks_of_pictures_keep_their_names(
+    tmp_path: Path, result_at: Callable[..., StreamResult]
+) -> None:
+    sink = Masks(tmp_path / "masks")
+    sink.open([FILE])
+    sink.write(StreamResult(**(_fields(result_at(0)) | {"name": "cell.07.tif"})))
+    assert [path.name for path in (tmp_path / "masks").iterdir()] == ["cell.07.png"]
+
+
+def test_coloured_masks_show_the_palette_and_hold_the_ids(
+    tmp_path: Path, result_at: Callable[..., StreamResult]
+) -> None:
+    result = result_at(0)
+    sink = Masks(tmp_path, coloured=True)
+    sink.open([LIVE])
+    sink.write(result)
+    path = tmp_path / "000000.png"
+    assert set(np.unique(result.mask())) == {0, 1}
+    np.testing.assert_array_equal(load_ids(path), result.mask())
+    with Image.open(path) as picture:
+        assert picture.mode == "P"
+        np.testing.assert_array_equal(np.asarray(picture), result.mask())
+        colours = np.asarray(picture.convert("RGB"))
+    np.testing.assert_array_equal(colours, np.array(result.classes.palette)[result.mask()])
+
+
+def parts_of(tmp_path: Path, results: list[StreamResult], keep: int | None) -> Recording:
+    sink = Recording(tmp_path / "a.mkv", minutes=3 / 25 / 60, keep=keep)  # three frames
+    sink.open([FILE])
+    for result in results:
+        sink.write(result)
+    sink.close()
+    return sink
+
+
+def test_recording_in_parts_loses_no_frame(
+    tmp_path: Path, result_at: Callable[..., StreamResult], play: Callable[..., Any]
+) -> None:
+    results = [result_at(index / 25, index=index) for index in range(7)]
+    assert parts_of(tmp_path, results, None).frames == 7
+    frames = [play(tmp_path / f"a-000{number}.mkv") for number in (1, 2, 3)]
+    assert [len(part) for part in frames] == [3, 3, 1]
+    for frame, result in zip(itertools.chain(*frames), results, strict=True):
+        assert np.abs(frame.astype(int) - result.overlay()).mean() < 4
+
+
+def test_recording_deletes_its_own_oldest_parts_alone(
+    tmp_path: Path, result_at: Callable[..., StreamResult]
+) -> None:
+    for name in ("a-0004.mkv", "a-notes.mkv", "b-0009.mkv"):
+        (tmp_path / name).write_bytes(b"precious")
+    parts_of(tmp_path, [result_at(0)] * 10, 2)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        *("a-0004.mkv", "a-0007.mkv", "a-0008.mkv", "a-notes.mkv", "b-0009.mkv"),
+    ]
+    assert (tmp_path / "a-0004.mkv").read_bytes() == b"precious"
+
+
+def test_a_part_of_a_live_source_begins_at_its_own_time(
+    tmp_path: Path, result_at: Callable[..., StreamResult], play: Callable[..., Any]
+) -> None:
+    sink = Recording(tmp_path / "a.mkv", minutes=3 / 25 / 60)
+    sink.open([LIVE])
+    for at in (0, 0.04, 0.08, 0.2, 0.28):
+        sink.write(result_at(at))
+    sink.close()
+    assert len(play(tmp_path / "a-0001.mkv")) == 3
+    assert len(play(tmp_path / "a-0002.mkv")) == 3  # the one left out between is repeated
+
+
+@pytest.mark.parametrize("wrong", [{"minutes": 0}, {"minutes": 1, "keep": 0}, {"keep": 3}])
+def test_parts_that_make_no_sense_are_refused(tmp_path: Path, wrong: dict[str, Any]) -> None:
+    with pytest.raises(UsageError):
+        Recording(tmp_path / "a.mkv", **wrong)
+
+
+def test_recording_of_the_frames_alone(
+    tmp_path: Path, result_at: Callable[..., StreamResult], play: Callable[..., Any]
+) -> None:
+    result = result_at(0)
+    sink = Recording(tmp_path / "a.mkv", overlay=False)
+    sink.open([FILE])
+    sink.write(result)
+    sink.close()
+    (frame,) = play(tmp_path / "a.mkv")
+    assert np.abs(frame.astype(int) - result.frame).mean() < 4
+    assert cv2.PSNR(frame, result.frame) > cv2.PSNR(frame, result.overlay())
+    assert not sink.shows_overlay  # nobody draws what is not recorded
 
 
 def test_json_lines_say_areas_and_times(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -33,19 +34,46 @@ class Recording(Sink):
     Frames of another size than the first are scaled to it.
 
     Args:
-        path: ``NAME.mkv``; must not exist.
+        path: ``NAME.mkv``; must not exist. With ``minutes``, parts are ``NAME-0001.mkv`` and so
+            on, after the highest number that is there.
+        overlay: Record overlays; otherwise the frames as they came.
+        minutes: Begin a new part after so many minutes of video.
+        keep: Parts that stay; older ones are deleted, though none that another run made.
+
+    Raises:
+        UsageError: Another suffix, or a number that is not positive.
     """
 
-    shows_overlay = True
-
-    def __init__(self, path: Path) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        overlay: bool = True,
+        minutes: float | None = None,
+        keep: int | None = None,
+    ) -> None:
         if path.suffix.lower() != ".mkv":
             raise UsageError(
                 f"{path}: recordings are Matroska, which survives a crash",
                 mend=f"name it {path.with_suffix('.mkv')}",
             )
+        if minutes is not None and not minutes > 0:
+            raise UsageError(f"{path}: parts last a positive number of minutes, not {minutes}")
+        if keep is not None and (keep < 1 or minutes is None):
+            raise UsageError(
+                f"{path}: keep is a positive number of parts, not {keep}"
+                if keep < 1
+                else f"{path}: parts are kept of a recording that has any",
+                mend="say how many minutes a part lasts",
+            )
+        self.shows_overlay = overlay
         self.path = path
         self.frames = 0
+        self._name = path
+        self._minutes = minutes
+        self._keep = keep
+        self._parts: list[Path] = []
+        self._part_frames = 0
         self._writer: cv2.VideoWriter | None = None
         self._size = (0, 0)
         self._fps = 25.0
@@ -65,20 +93,22 @@ class Recording(Sink):
             raise UsageError(f"{self.path}: a recording is of one source, not {len(sources)}")
         quieten_opencv()
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self.path.open("xb").close()
+            self._name.parent.mkdir(parents=True, exist_ok=True)
+            self._claim()
         except FileExistsError as error:
             raise UsageError(f"{self.path} exists already", mend=f"rm {self.path}") from error
         except OSError as error:
             raise UsageError(
-                f"cannot write {self.path}: {error.strerror}", mend="choose another folder"
+                f"cannot write {self._name}: {error.strerror}", mend="choose another folder"
             ) from error
         self._fps = sources[0].fps or 25.0
         self._realtime = sources[0].realtime
 
     def write(self, result: StreamResult) -> None:
         """Raises OSError when the disk is full."""
-        picture = result.overlay()
+        picture = result.overlay() if self.shows_overlay else result.frame
+        if self._is_full():
+            self._next_part()
         if self._writer is None:
             self._begin(picture, result.captured_at)
         elif (picture.shape[1], picture.shape[0]) != self._size:
@@ -95,6 +125,32 @@ class Recording(Sink):
             self._writer = None
         elif self.path.is_file() and self.path.stat().st_size == 0:
             self.path.unlink()
+
+    def _claim(self) -> None:
+        """Make the next file, empty, where none was; raises OSError."""
+        if self._minutes is not None:
+            stem, suffix = self._name.stem, self._name.suffix
+            there = self._name.parent.glob(f"{glob.escape(stem)}-*{suffix}")
+            numbers = [path.stem[len(stem) + 1 :] for path in there]
+            last = max((int(number) for number in numbers if number.isdecimal()), default=0)
+            self.path = self._name.with_name(f"{stem}-{last + 1:04d}{suffix}")
+        self.path.open("xb").close()
+        self._parts.append(self.path)
+
+    def _is_full(self) -> bool:
+        return (
+            self._minutes is not None
+            and self._writer is not None
+            and self._part_frames >= self._minutes * 60 * self._fps
+        )
+
+    def _next_part(self) -> None:
+        """End the part, delete the oldest if there are too many, and make the next."""
+        self.close()
+        while self._keep is not None and len(self._parts) >= self._keep:
+            self._parts.pop(0).unlink(missing_ok=True)
+        self._claim()
+        self._part_frames = self._seen_size = self._unconfirmed = 0
 
     def _begin(self, picture: NDArray[np.uint8], captured_at: float) -> None:
         self._size = (picture.shape[1], picture.shape[0])
@@ -119,7 +175,7 @@ class Recording(Sink):
         """How often to repeat the frame before, so that the next stands at its capture time."""
         if not self._realtime:
             return 0
-        missing = round((captured_at - self._began) * self._fps) - self.frames
+        missing = round((captured_at - self._began) * self._fps) - self._part_frames
         longest = max(1, round(self._fps))
         if missing > longest:
             self._began += (missing - longest) / self._fps
@@ -131,6 +187,7 @@ class Recording(Sink):
         if written is False or (written is None and not self._grows(picture)):
             raise OSError("cannot write on (is the disk full?)")
         self.frames += 1
+        self._part_frames += 1
 
     def _grows(self, picture: NDArray[np.uint8]) -> bool:
         """Stands in for the return value that OpenCV 4 lacks."""
