@@ -6,68 +6,215 @@ import logging
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
+from pathlib import Path
 
 import cv2
+import numpy as np
+from numpy.typing import NDArray
 
 from edgeseg.stream.result import StreamResult
 from edgeseg.stream.sinks.base import Sink, Source, StopStream
+from edgeseg.stream.sinks.controls import HELP, Controls
+from edgeseg.stream.sinks.mosaic import Mosaic
+from edgeseg.stream.sinks.snapshots import save_snapshot
+from edgeseg.stream.view import View, write_line
 
 _log = logging.getLogger(__name__)
 
 _TRY = "import cv2; cv2.namedWindow('edgeseg', cv2.WINDOW_NORMAL); cv2.waitKey(1)"
+_TRY_S = 20.0
+
+_STALE_S = 1.0
+"""Without a frame for so long, a picture is greyed: nobody shall take it for live."""
+
+_SHOWN_S = 1 / 60
+"""Least time between two pictures; a screen shows no more."""
 
 
 class Window(Sink):
-    """Shows overlays until ``q``, Escape or the window's close button.
+    """Shows overlays until ``q``, Escape or the window's close button; ``h`` lists the keys.
 
-    Must be written to from the main thread, as window systems ask. Where no window can be
-    opened (no display, OpenCV without GUI) it logs that once and does nothing.
+    What is chosen there changes no other sink's pictures. Several sources are tiles of one
+    window. Must be written to from the main thread, as window systems ask.
+
+    Whether a window can be opened is tried in another process, since Qt ends the whole process
+    when the display is not there or refuses it; results go by unseen until that is known. Where
+    none can be opened (no display, OpenCV without GUI) it logs that once and does nothing.
+
+    Args:
+        title: Of the window.
+        snapshots: Folder for the pictures that ``s`` saves.
     """
 
-    def __init__(self, title: str = "edgeseg") -> None:
+    def __init__(self, title: str = "edgeseg", snapshots: Path = Path("snapshots")) -> None:
         self.title = title
+        self.snapshots = snapshots
+        self.controls = Controls()
         self.shows_overlay = False
+        self._opened = False
+        self._trial: subprocess.Popen[bytes] | None = None
+        self._tried_at = 0.0
+        self._labels: list[str] = []
+        self._mosaic = Mosaic(1)
+        self._shown: dict[int, StreamResult] = {}
+        self._came_at: dict[int, float] = {}
+        self._drawn_at = 0.0
 
     def __str__(self) -> str:
         return "the window"
 
-    def open(self, sources: Sequence[Source]) -> None:  # noqa: ARG002 - the sink protocol's
-        """Open the window, or say why there is none."""
-        why = why_no_window()
+    def open(self, sources: Sequence[Source]) -> None:
+        """Begin to try, or say why there is no window."""
+        self._labels = [source.label for source in sources]
+        self._mosaic = Mosaic(len(sources))
+        why = _no_display()
         if why is not None:
-            _log.warning("no window: %s; the stream goes on without", why)
+            _say_without(why)
             return
-        cv2.namedWindow(self.title, cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO)
-        self.shows_overlay = True
+        self._trial, self._tried_at = _begin_trial(), time.monotonic()
 
     def write(self, result: StreamResult) -> None:
         """Raises StopStream when the user wants no more."""
-        if not self.shows_overlay:
-            return
-        cv2.imshow(self.title, result.overlay())
-        key = cv2.waitKey(1) & 0xFF
-        if key in (ord("q"), 27) or cv2.getWindowProperty(self.title, cv2.WND_PROP_VISIBLE) < 1:
-            raise StopStream
+        self._came_at[result.camera] = time.monotonic()
+        if not self.controls.paused or result.camera not in self._shown:
+            self._shown[result.camera] = result
+        if self._is_open() and time.monotonic() - self._drawn_at >= _SHOWN_S:
+            self._show(None if self.controls.helping or self.controls.says else result.camera)
+            self._obey()
+
+    def idle(self) -> None:
+        """Keep the window alive, and grey what is no longer live; raises as ``write``."""
+        if self._is_open():
+            self._show(None)
+            self._obey()
 
     def close(self) -> None:
         """Close the window."""
-        if self.shows_overlay:
-            cv2.destroyWindow(self.title)
+        if self._trial is not None:
+            self._trial.kill()
+            self._trial.wait()
+            self._trial = None
+        if self._opened:
+            self._opened = self.shows_overlay = False
+            cv2.destroyAllWindows()
+
+    def _is_open(self) -> bool:
+        """Whether there is a window; opens it when the trial has gone well."""
+        if self._trial is not None:
+            code = self._trial.poll()
+            late = time.monotonic() - self._tried_at > _TRY_S
+            if code is None and not late:
+                return False
+            self.close()
+            if code != 0:
+                _say_without(_refusal(code))
+                return False
+            cv2.namedWindow(self.title, cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO)
+            self._opened = self.shows_overlay = True
+        return self._opened
+
+    def _show(self, camera: int | None) -> None:
+        """Draw one source anew, or all; those that are stale always."""
+        now = time.monotonic()
+        if self._drawn_at and self._is_gone():
+            raise StopStream  # drawing would bring it back
+        for each in self._shown:
+            silent = now - self._came_at[each]
+            if camera in (None, each) or silent > _STALE_S:
+                self._mosaic.put(each, self._tile(each, silent))
+        if self._mosaic.picture.size:
+            cv2.imshow(self.title, self._mosaic.picture)
+        self._drawn_at = now
+
+    def _tile(self, camera: int, silent: float) -> NDArray[np.uint8]:
+        """The picture of a source with what is to say about it."""
+        result = self._shown[camera]
+        view = self.controls.view
+        tile = self._mosaic.fitted(result.overlay() if view is None else result.draw(view))
+        lines = [self.controls.says] if self.controls.says else []
+        if len(self._labels) > 1:
+            lines.append(self._labels[camera])
+        if self.controls.paused:
+            lines.append("PAUSED")
+        if silent > _STALE_S:
+            grey = cv2.cvtColor(tile, cv2.COLOR_BGR2GRAY) // 2
+            tile = np.repeat(grey[..., np.newaxis], 3, axis=2)
+            lines.append(f"no frame for {silent:.0f} s")
+        if self.controls.helping:
+            lines.extend(reversed(HELP))
+        for number, line in enumerate(lines):
+            write_line(tile, line, number)
+        return tile
+
+    def _obey(self) -> None:
+        key = cv2.waitKey(1)
+        if self._is_gone():
+            raise StopStream
+        if key < 0 or not self._shown:
+            return
+        first = next(iter(self._shown.values()))
+        view = self.controls.view or first.view
+        wish = self.controls.press(key & 0xFF, view, first.classes.names)
+        if wish == "quit":
+            raise StopStream
+        if wish == "snapshot":
+            self._save(view)
+        # Nobody needs the stream's own overlay drawn beforehand when another view is shown.
+        self.shows_overlay = self.controls.view is None
+        self._show(None)
+
+    def _is_gone(self) -> bool:
+        return cv2.getWindowProperty(self.title, cv2.WND_PROP_VISIBLE) < 1
+
+    def _save(self, view: View) -> None:
+        for result in self._shown.values():
+            try:
+                path, _ = save_snapshot(self.snapshots, result.draw(view), result.mask())
+            except OSError as error:
+                self.controls.says = f"cannot save: {error.strerror}"
+                _log.error("cannot save a snapshot to %s: %s", self.snapshots, error.strerror)
+                return
+            self.controls.says = f"saved {path.name}"
+            _log.warning("saved %s and its mask", path)
 
 
 def why_no_window() -> str | None:
-    """Why no window can be opened here, None where one can.
-
-    Qt ends the whole process when the display is not there or refuses it, so another process
-    tries first.
-    """
-    if not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
-        return "neither DISPLAY nor WAYLAND_DISPLAY is set"
+    """Why no window can be opened here, None where one can."""
+    why = _no_display()
+    if why is not None:
+        return why
+    trial = _begin_trial()
     try:
-        attempt = subprocess.run(
-            [sys.executable, "-c", _TRY], capture_output=True, timeout=20, check=False
-        )
-    except (OSError, subprocess.TimeoutExpired):
+        code: int | None = trial.wait(_TRY_S)
+    except subprocess.TimeoutExpired:
+        trial.kill()
+        trial.wait()
+        code = None
+    return None if code == 0 else _refusal(code)
+
+
+def _no_display() -> str | None:
+    if os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"):
+        return None
+    return "neither DISPLAY nor WAYLAND_DISPLAY is set"
+
+
+def _begin_trial() -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, "-c", _TRY],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+
+
+def _refusal(code: int | None) -> str:
+    if code is None:
         return "the display does not answer"
-    return None if attempt.returncode == 0 else "the display refuses, or OpenCV has no GUI"
+    return "the display refuses, or OpenCV has no GUI"
+
+
+def _say_without(why: str) -> None:
+    _log.warning("no window: %s; the stream goes on without", why)

@@ -1,0 +1,105 @@
+"""What the keys of a window do, apart from any window."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from edgeseg.stream.view import View
+
+HELP = (
+    "+ -    more, less of the classes",
+    "0      picture alone, and back",
+    "n p    next, previous class",
+    "c      that class off, on",
+    "a      all classes on",
+    "o      outlines",
+    "l      names on regions",
+    "k      legend",
+    "space  stand still; the stream goes on",
+    "s      save picture and mask",
+    "h      this help",
+    "q Esc  quit",
+)
+
+_STEP = 0.1
+_ESCAPE = 27
+
+Wish = Literal["quit", "snapshot"]
+
+
+@dataclass
+class Controls:
+    """What the user has chosen.
+
+    Attributes:
+        view: How results are drawn; None as long as nothing was changed.
+        paused: The picture stands still.
+        helping: The keys are listed on the picture.
+        selected: Class that ``c`` switches.
+        says: What the last key did, for the picture; empty if that can be seen.
+    """
+
+    view: View | None = None
+    paused: bool = False
+    helping: bool = False
+    selected: int = 0
+    says: str = ""
+
+    def press(self, key: int, view: View, names: Sequence[str]) -> Wish | None:
+        """Act on a key.
+
+        Args:
+            key: Its code, as OpenCV gives it.
+            view: How results are drawn until now.
+            names: Of the classes.
+
+        Returns:
+            What the window must do, None if nothing.
+        """
+        character = chr(key) if 0 <= key < 0x110000 else ""
+        if key == _ESCAPE or character == "q":
+            return "quit"
+        if character == "s":
+            return "snapshot"
+        self.says = ""
+        if character == " ":
+            self.paused = not self.paused
+        elif character == "h":
+            self.helping = not self.helping
+        elif character in ("n", "p"):
+            self._select(1 if character == "n" else -1, view, names)
+        else:
+            self._change(character, view, names)
+        return None
+
+    def _select(self, by: int, view: View, names: Sequence[str]) -> None:
+        """The next class; the background, which is never drawn, is passed over."""
+        place = (self.selected - 1 + by) if self.selected else (0 if by > 0 else -1)
+        self.selected = place % (len(names) - 1) + 1
+        self.says = f"class {self.selected}: {self._of_selected(view, names)}"
+
+    def _change(self, character: str, view: View, names: Sequence[str]) -> None:
+        """The view, by a key that changes how results are drawn."""
+        if character in ("+", "="):
+            self.view = replace(view, opacity=min(1.0, round(view.opacity + _STEP, 2)))
+        elif character == "-":
+            self.view = replace(view, opacity=max(0.0, round(view.opacity - _STEP, 2)))
+        elif character == "0":
+            self.view = replace(view, bare=not view.bare)
+        elif character == "o":
+            self.view = replace(view, outline=not view.outline)
+        elif character == "l":
+            self.view = replace(view, names=not view.names)
+        elif character == "k":
+            self.view = replace(view, legend=not view.legend)
+        elif character == "a":
+            self.view = replace(view, hidden=frozenset())
+        elif character == "c":
+            self.selected = self.selected or 1
+            self.view = replace(view, hidden=view.hidden ^ {self.selected})
+            self.says = f"class {self.selected}: {self._of_selected(self.view, names)}"
+
+    def _of_selected(self, view: View, names: Sequence[str]) -> str:
+        return names[self.selected] + (" (off)" if self.selected in view.hidden else "")

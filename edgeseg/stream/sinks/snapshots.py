@@ -1,0 +1,56 @@
+"""Single pictures that a user keeps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+
+def save_snapshot(
+    folder: Path,
+    overlay: NDArray[np.uint8],
+    mask: NDArray[np.uint8],
+    now: Callable[[], datetime] = datetime.now,
+) -> tuple[Path, Path]:
+    """Write ``FOLDER/20261124-101530.png`` and ``…-mask.png``; nothing is overwritten.
+
+    Args:
+        folder: Made if it is not there.
+        overlay: uint8 (H, W, 3) BGR.
+        mask: uint8 (H, W), class ids.
+        now: Local time, for the names.
+
+    Returns:
+        Both paths.
+
+    Raises:
+        OSError: They cannot be written.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    stem = now().strftime("%Y%m%d-%H%M%S")
+    number = 1
+    while True:
+        name = stem if number == 1 else f"{stem}-{number}"
+        paths = folder / f"{name}.png", folder / f"{name}-mask.png"
+        try:
+            for path, picture in zip(paths, (overlay, mask), strict=True):
+                _write(path, picture)
+        except FileExistsError:
+            number += 1
+        else:
+            return paths
+
+
+def _write(path: Path, picture: NDArray[np.uint8]) -> None:
+    encoded = cv2.imencode(".png", picture)[1].tobytes()
+    with path.open("xb") as file:
+        try:
+            file.write(encoded)
+        except OSError:
+            path.unlink(missing_ok=True)
+            raise
