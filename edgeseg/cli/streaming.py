@@ -47,14 +47,30 @@ def stream(
         Path | None,
         typer.Option(help="Write the overlay to this .mkv file; of several sources NAME-N.mkv."),
     ] = None,
+    record_raw: Annotated[
+        Path | None, typer.Option(help="The same without the overlay: the camera's pictures.")
+    ] = None,
+    record_minutes: Annotated[
+        float | None,
+        typer.Option(help="Begin a new file NAME-0001.mkv, … every so many minutes."),
+    ] = None,
+    record_keep: Annotated[
+        int | None, typer.Option(min=1, help="Keep only so many of these files, the newest.")
+    ] = None,
     save_masks: Annotated[
         Path | None, typer.Option(help="Write label maps here; of several sources into N/.")
     ] = None,
     json_lines: Annotated[
         Path | None, typer.Option(help="Write one JSON line a frame to this file.")
     ] = None,
-    window: Annotated[bool, typer.Option(help="Show the overlay; q quits.")] = True,
+    coloured_masks: Annotated[
+        bool, typer.Option(help="Masks with the classes' colours as palette; values stay ids.")
+    ] = False,
+    window: Annotated[bool, typer.Option(help="Show the overlay; h lists the keys.")] = True,
     opacity: Annotated[float, typer.Option(min=0, max=1, help="Of the overlay.")] = 0.5,
+    outline: Annotated[bool, typer.Option(help="Draw the rim of each region.")] = False,
+    names: Annotated[bool, typer.Option(help="Write class names on regions.")] = True,
+    legend: Annotated[bool, typer.Option(help="Names beside colours in the corner.")] = True,
     realtime: Annotated[
         bool | None,
         typer.Option(
@@ -86,7 +102,7 @@ def stream(
 ) -> None:
     """Run the camera loop: capture, segment, overlay, show or record."""
     from edgeseg.runs import RUNNABLE, resolve
-    from edgeseg.stream import Stream, StreamOptions, parse_source, run
+    from edgeseg.stream import JsonLines, Stream, StreamOptions, Window, parse_source, run
     from edgeseg.stream.source import with_format
 
     pixels = None if size is None else height_width("--size", size)[::-1]
@@ -103,11 +119,20 @@ def stream(
         duration=duration,
         strict=strict,
         opacity=opacity,
+        outline=outline,
+        names=names,
+        legend=legend,
         credentials=credentials,
     )
     path = resolve(engine, RUNNABLE, "edgeseg build --fp16")
-    outputs = _Outputs(len(specs), record, save_masks, json_lines, window)
-    sinks = outputs.sinks()
+    recordings = _Recordings(len(specs), record, record_raw, record_minutes, record_keep)
+    sinks = recordings.sinks()
+    if save_masks is not None:
+        sinks.append(_masks(len(specs), save_masks, coloured_masks))
+    if json_lines is not None:
+        sinks.append(JsonLines(json_lines))
+    if window:
+        sinks.append(Window())
     with contextlib.ExitStack() as stack:
         engines = _open(path, lanes or 1, threads, stack)
         report = run(Stream(specs, engines, options), sinks)
@@ -116,7 +141,7 @@ def stream(
         {
             "engine": str(path),
             **report.to_dict(),
-            "recordings": [str(each) for each in outputs.recordings()],
+            "recordings": [str(each) for each in recordings.names()],
         },
     )
 
@@ -134,54 +159,54 @@ def _open(path: Path, lanes: int, threads: int | None, stack: contextlib.ExitSta
     return [stack.enter_context(load(path, threads=threads)) for _ in range(lanes)]
 
 
+def _masks(sources: int, folder: Path, coloured: bool) -> Sink:
+    """Written beside the stream, into a folder a source where there are several."""
+    from edgeseg.stream import Background, Each, Masks
+
+    if sources == 1:
+        return Background(Masks(folder, coloured=coloured))
+
+    def make(source: Source) -> Sink:
+        return Masks(folder / str(source.index), coloured=coloured)
+
+    return Background(Each(make, f"the mask folders in {folder}"))
+
+
 @dataclass(frozen=True)
-class _Outputs:
-    """Where the user wants results."""
+class _Recordings:
+    """What is recorded of so many sources, encoded beside the stream."""
 
     sources: int
-    record: Path | None
-    masks: Path | None
-    json_lines: Path | None
-    window: bool
+    overlay: Path | None
+    raw: Path | None
+    minutes: float | None
+    keep: int | None
 
-    def recordings(self) -> list[Path]:
-        """One a source."""
-        if self.record is None:
-            return []
-        return [self._recording(self.record, number) for number in range(self.sources)]
+    def names(self) -> list[Path]:
+        """One a source, of overlays and of the cameras' own pictures."""
+        given = [path for path in (self.overlay, self.raw) if path is not None]
+        return [self._of(path, number) for path in given for number in range(self.sources)]
 
     def sinks(self) -> list[Sink]:
-        """Encoding and writing happen beside the stream; the window belongs to its thread."""
-        from edgeseg.stream import Background, JsonLines, Window
+        """One for overlays, one for the cameras' own pictures, as far as they are wanted."""
+        both = ((self.overlay, True), (self.raw, False))
+        return [self._sink(path, overlay) for path, overlay in both if path is not None]
 
-        sinks: list[Sink] = []
-        if self.record is not None:
-            sinks.append(Background(self._recorder(self.record)))
-        if self.masks is not None:
-            sinks.append(Background(self._mask_writer(self.masks)))
-        if self.json_lines is not None:
-            sinks.append(JsonLines(self.json_lines))
-        if self.window:
-            sinks.append(Window())
-        return sinks
+    def _sink(self, path: Path, overlay: bool) -> Sink:
+        from edgeseg.stream import Background, Each, Recording
 
-    def _recorder(self, path: Path) -> Sink:
-        from edgeseg.stream import Each, Recording
+        def make(name: Path) -> Recording:
+            return Recording(name, overlay=overlay, minutes=self.minutes, keep=self.keep)
 
+        alone = make(path)  # which checks what was asked for
         if self.sources == 1:
-            return Recording(path)
+            return Background(alone)
+        several = Each(
+            lambda source: make(self._of(path, source.index)),
+            f"the recordings {path}",
+            shows_overlay=overlay,
+        )
+        return Background(several)
 
-        def make(source: Source) -> Sink:
-            return Recording(self._recording(path, source.index))
-
-        return Each(make, f"the recordings {path}", shows_overlay=True)
-
-    def _mask_writer(self, folder: Path) -> Sink:
-        from edgeseg.stream import Each, Masks
-
-        if self.sources == 1:
-            return Masks(folder)
-        return Each(lambda source: Masks(folder / str(source.index)), f"the mask folders {folder}")
-
-    def _recording(self, path: Path, number: int) -> Path:
+    def _of(self, path: Path, number: int) -> Path:
         return path if self.sources == 1 else path.with_stem(f"{path.stem}-{number}")
