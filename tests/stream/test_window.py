@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import shutil
 import subprocess
@@ -227,6 +228,41 @@ def test_keys_on_a_screen(screen: Callable[..., Screen], tmp_path: Path) -> None
 def test_escape_ends_a_mosaic(screen: Callable[..., Screen]) -> None:
     shown = screen(sources=2)
     shown.press("Escape")
+    assert shown.ends() == 0
+
+
+class ClientMessage(ctypes.Structure):
+    """XClientMessageEvent of Xlib."""
+
+    _fields_ = [
+        ("type", ctypes.c_int),
+        ("serial", ctypes.c_ulong),
+        ("send_event", ctypes.c_int),
+        ("display", ctypes.c_void_p),
+        ("window", ctypes.c_ulong),
+        ("message_type", ctypes.c_ulong),
+        ("format", ctypes.c_int),
+        ("data", ctypes.c_long * 19),  # XEvent is larger than what is used of it
+    ]
+
+
+def press_close_button(display: str, window: int) -> None:
+    """What a window manager sends when its close button is pressed (ICCCM 4.2.8.1)."""
+    x = ctypes.CDLL("libX11.so.6")
+    x.XOpenDisplay.restype = ctypes.c_void_p
+    x.XInternAtom.restype = ctypes.c_ulong
+    connection = ctypes.c_void_p(x.XOpenDisplay(display.encode()))
+    atoms = [x.XInternAtom(connection, name, 0) for name in (b"WM_PROTOCOLS", b"WM_DELETE_WINDOW")]
+    message = ClientMessage(type=33, window=window, message_type=atoms[0], format=32)
+    message.data[0] = atoms[1]
+    assert x.XSendEvent(connection, ctypes.c_ulong(window), 0, 0, ctypes.byref(message))
+    x.XCloseDisplay(connection)
+
+
+@needs_screen
+def test_the_close_button_ends_the_stream(screen: Callable[..., Screen], display: str) -> None:
+    shown = screen()
+    press_close_button(display, int(shown.window))
     assert shown.ends() == 0
 
 

@@ -166,7 +166,10 @@ class Window(Sink):
         self._show(None)
 
     def _is_gone(self) -> bool:
-        return cv2.getWindowProperty(self.title, cv2.WND_PROP_VISIBLE) < 1
+        try:
+            return cv2.getWindowProperty(self.title, cv2.WND_PROP_VISIBLE) < 1
+        except cv2.error:  # OpenCV's Qt is gone with its last window
+            return True
 
     def _save(self, view: View) -> None:
         for result in self._shown.values():
