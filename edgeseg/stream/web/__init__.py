@@ -1,0 +1,7 @@
+"""The web view: a page with the live picture of each source, for any browser."""
+
+from __future__ import annotations
+
+from edgeseg.stream.web.view import About, WebLimits, WebView
+
+__all__ = ["About", "WebLimits", "WebView"]

@@ -1,0 +1,196 @@
+"""Who may ask the web view for what: method, host, token; and what browsers are told of it.
+
+On a loopback address any program of this machine may ask, but no web site may: a site whose
+name its owner points at 127.0.0.1 (DNS rebinding) sends its own name as Host. On any other
+address the token keeps strangers out.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import logging
+from collections.abc import Callable, MutableMapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from edgeseg.stream.web.address import ip_of
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+    from starlette.responses import Response
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+_log = logging.getLogger(__name__)
+
+OPEN_PATHS = frozenset({"/healthz", "/style.css", "/icon.svg"})
+"""What needs no token: it tells nothing but whether frames come."""
+
+_LONGEST_QUERY = 2048
+
+_HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
+    "img-src 'self' blob:; connect-src 'self'; base-uri 'none'; form-action 'self'; "
+    "frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), microphone=(), geolocation=()",
+    "Cache-Control": "no-store",
+}
+
+
+@dataclass(frozen=True)
+class Rules:
+    """Who may ask.
+
+    Attributes:
+        token: That every client must show; None for none.
+        hosts: Names by which the view may be called, lower case.
+        loopback: Numbers other than those of this machine itself are refused as Host.
+        port: The view's own; cookies do not tell ports apart, so that theirs has it in its name.
+    """
+
+    token: str | None
+    hosts: frozenset[str]
+    loopback: bool
+    port: int
+
+    @property
+    def cookie(self) -> str:
+        """Name of the cookie that holds the token."""
+        return f"edgeseg-{self.port}"
+
+    def right(self, given: str | None) -> bool:
+        """Whether ``given`` is the token, in a time that does not depend on what is given."""
+        # Digests have one length; compare_digest tells the length of its arguments.
+        return hmac.compare_digest(_digest(given or ""), _digest(self.token or ""))
+
+    def calls_us(self, host: str) -> bool:
+        """Whether a Host header, with or without port, names this view."""
+        name = host.lower()
+        if name.startswith("["):
+            name = name[1:].partition("]")[0]
+        else:
+            name = name.partition(":")[0].rstrip(".")
+        ip = ip_of(name)
+        if ip is not None and (ip.is_loopback or not self.loopback):
+            return True
+        return name in self.hosts
+
+
+def _digest(text: str) -> bytes:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
+
+
+class Guard:
+    """ASGI middleware that answers what may not be asked, and adds the headers to all answers."""
+
+    def __init__(self, app: ASGIApp, rules: Rules) -> None:
+        self._app = app
+        self._rules = rules
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """An ASGI application."""
+        from starlette.requests import Request
+
+        if scope["type"] != "http":
+            return
+        answer = refusal(Request(scope), self._rules) or self._app
+        try:
+            await answer(scope, receive, _with_headers(send))
+        except Exception as error:
+            # Starlette has sent status 500 by now; one line is enough for the log.
+            _log.error("the web view cannot answer %s: %r", scope["path"], error)
+
+
+def refusal(request: Request, rules: Rules) -> Response | None:
+    """What to answer instead of what was asked for; None where it may be asked for."""
+    from starlette.responses import PlainTextResponse
+
+    if request.method not in ("GET", "HEAD"):
+        return PlainTextResponse("GET and HEAD only", 405, {"Allow": "GET, HEAD"})
+    if len(request.url.query) + len(request.url.path) > _LONGEST_QUERY:
+        return PlainTextResponse("the address is too long", 414)
+    if _has_body(request):
+        return PlainTextResponse("requests have no body here", 413, {"Connection": "close"})
+    if not rules.calls_us(request.headers.get("host", "")):
+        return PlainTextResponse(
+            "This name is not one of the view's; start the stream with --web-host NAME "
+            "to allow it.",
+            421,
+        )
+    if rules.token is None or request.url.path in OPEN_PATHS:
+        return None
+    return _unless_it_has_the_token(request, rules)
+
+
+def _has_body(request: Request) -> bool:
+    return (
+        "transfer-encoding" in request.headers or request.headers.get("content-length", "0") != "0"
+    )
+
+
+def _unless_it_has_the_token(request: Request, rules: Rules) -> Response | None:
+    from starlette.responses import HTMLResponse, PlainTextResponse
+
+    at_door = request.url.path == "/"
+    scheme, _, bearer = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "bearer" and rules.right(bearer.strip()):
+        return None
+    if at_door and "token" in request.query_params:
+        if rules.right(request.query_params["token"]):
+            return _hand_over_the_cookie(rules)
+    elif rules.right(request.cookies.get(rules.cookie)):
+        return None
+    challenge = {"WWW-Authenticate": 'Bearer realm="edgeseg"'}
+    if at_door:
+        wrong = "That token is not right. " if "token" in request.query_params else ""
+        return HTMLResponse(_DOOR.format(wrong=wrong), 401, challenge)
+    return PlainTextResponse("a token is needed", 401, challenge)
+
+
+def _hand_over_the_cookie(rules: Rules) -> Response:
+    """A page that moves on by itself to the address without the token.
+
+    A redirect would not do: browsers keep a Strict cookie back through a redirect that another
+    site's link began, such as one in a web mail.
+    """
+    from starlette.responses import HTMLResponse
+
+    response = HTMLResponse(_WELCOME)
+    response.set_cookie(rules.cookie, rules.token or "", httponly=True, samesite="strict")
+    return response
+
+
+def _with_headers(send: Send) -> Callable[[MutableMapping[str, Any]], Any]:
+    added = [(name.lower().encode(), value.encode()) for name, value in _HEADERS.items()]
+
+    async def send_more(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message["headers"] = [*message.get("headers", ()), *added]
+        await send(message)
+
+    return send_more
+
+
+_HEAD = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>edgeseg</title>
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<link rel="icon" href="icon.svg"><link rel="stylesheet" href="style.css">{more}</head>"""
+
+_WELCOME = (
+    _HEAD.format(more='<meta http-equiv="refresh" content="0;url=./">')
+    + '<body class="door"><main><p><a href="./">To the live view</a></p></main></body></html>'
+)
+
+_DOOR = (
+    _HEAD.format(more="")
+    + """<body class="door"><main><h1>edgeseg</h1>
+<p>{wrong}This view needs its token. The stream printed an address that holds it when it started.</p>
+<form method="get" action="./"><label>Token
+<input name="token" type="password" autocomplete="current-password" required autofocus></label>
+<button>Open</button></form></main></body></html>"""
+)

@@ -1,0 +1,109 @@
+"""The newest result of each source, between the stream's thread and those who look.
+
+The stream leaves a reference and goes on. A result is encoded when somebody asks, once for all
+who ask; each client asks for the next picture when it has the last, so that a slow one sees
+fewer and holds nobody up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from edgeseg.stream.result import StreamResult
+
+
+@dataclass
+class _Camera:
+    """``encoded`` belongs to the event loop's thread, ``newest`` is swapped by the stream's."""
+
+    newest: tuple[int, StreamResult] | None = None
+    encoded: asyncio.Future[bytes] | None = None
+    encoded_number: int = 0
+
+
+class Hub:
+    """Where results are left and asked for.
+
+    Args:
+        cameras: Numbers of the sources.
+        encode: Called with the number of a packet and its result, in a thread of its own.
+    """
+
+    def __init__(
+        self, cameras: Iterable[int], encode: Callable[[int, StreamResult], bytes]
+    ) -> None:
+        self._cameras = {camera: _Camera() for camera in cameras}
+        self._encode = encode
+        self._encoder = ThreadPoolExecutor(1, "edgeseg web encoder")
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._waiting: set[asyncio.Future[None]] = set()
+        self._closed = False
+
+    def put(self, result: StreamResult) -> None:
+        """Leave a result, in the stream's thread: costs a reference, and a wake-up if one waits."""
+        camera = self._cameras[result.camera]
+        camera.newest = (camera.newest[0] + 1 if camera.newest else 1, result)
+        self._wake_up()
+
+    def close(self) -> None:
+        """Let those who wait go, with nothing; from any thread."""
+        self._closed = True
+        self._wake_up()
+        self._encoder.shutdown(wait=False)
+
+    async def news(self, seen: Mapping[int, int], timeout: float) -> list[int]:
+        """Sources whose newest packet is another than the one seen.
+
+        Args:
+            seen: Source → number of the packet seen last, 0 for none; other sources are not
+                waited for.
+            timeout: Seconds after which the list may be empty.
+        """
+        self._loop = loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout
+        while not self._closed:
+            changed: asyncio.Future[None] = loop.create_future()
+            # Entered before looking: a result that is left in between wakes it up.
+            self._waiting.add(changed)
+            try:
+                found = [index for index, number in seen.items() if self._number(index) != number]
+                if found:
+                    return found
+                await asyncio.wait_for(changed, deadline - loop.time())
+            except asyncio.TimeoutError:
+                break
+            finally:
+                self._waiting.discard(changed)
+        return []
+
+    async def packet(self, index: int) -> bytes:
+        """The newest packet of a source, or the one that is being made; empty where there is none.
+
+        The one that is being made is news to all who ask: it is newer than any that was sent.
+        """
+        camera = self._cameras[index]
+        if camera.newest is None or self._closed:
+            return b""
+        number, result = camera.newest
+        making = camera.encoded
+        if making is None or (making.done() and camera.encoded_number != number):
+            loop = asyncio.get_running_loop()
+            making = loop.run_in_executor(self._encoder, self._encode, number, result)
+            camera.encoded, camera.encoded_number = making, number
+        return await asyncio.shield(making)  # one client that goes away must not cancel it
+
+    def _number(self, index: int) -> int:
+        newest = self._cameras[index].newest
+        return 0 if newest is None else newest[0]
+
+    def _wake_up(self) -> None:
+        if self._waiting and self._loop is not None:
+            self._loop.call_soon_threadsafe(self._let_go)
+
+    def _let_go(self) -> None:
+        for changed in self._waiting:
+            if not changed.done():
+                changed.set_result(None)
