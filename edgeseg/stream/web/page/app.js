@@ -48,7 +48,6 @@ class Tile {
     this.composer.show(picture, look);
     this.canvas.dataset.frame = picture.header.frame;
     this.root.style.setProperty("--shape", `${picture.header.width} / ${picture.header.height}`);
-    this.root.style.setProperty("--ratio", picture.header.width / picture.header.height);
     if (this.index === chosen) showShares();
   }
 
@@ -256,8 +255,8 @@ function showTotals(status) {
   const ages = status.sources.map((s) => s.frame_age_ms.p50).filter((age) => age !== null);
   const rows = [
     ["Frames", status.frames.toLocaleString("en")],
-    ["Frames a second", status.fps.toFixed(1)],
-    ["Frame age p50", ages.length ? `${Math.max(...ages).toFixed(0)} ms` : "–"],
+    ["Frames / s", status.fps.toFixed(1)],
+    ["Frame age", ages.length ? `${Math.max(...ages).toFixed(0)} ms` : "–"],
     ["Dropped", status.dropped.toLocaleString("en")],
     ["Reconnects", status.reconnects.toLocaleString("en")],
     ["Peak memory", `${status.peak_rss_mib.toFixed(0)} MiB`],

@@ -1,7 +1,6 @@
 // Charts of the last minutes, drawn by hand: lines or stacked areas over seconds.
 
 const SPAN = 180; // seconds
-const LEFT = 44;
 const RIGHT = 10;
 const TOP = 10;
 const BOTTOM = 22;
@@ -35,11 +34,14 @@ export function drawChart(canvas, chart) {
   context.font = `11px ${style.fontFamily}`;
   const first = chart.last - SPAN;
   const marks = ticks(highest(chart, first));
+  const names = marks.map((mark, n) => plain(mark) + (n + 1 < marks.length ? "" : ` ${chart.unit}`));
+  const left = Math.ceil(Math.max(...names.map((name) => context.measureText(name).width))) + 8;
   const area = {
-    x: (second) => LEFT + ((second - first) / (SPAN - 1)) * (width - LEFT - RIGHT),
+    left,
+    x: (second) => left + ((second - first) / (SPAN - 1)) * (width - left - RIGHT),
     y: (value) => height - BOTTOM - (value / marks.at(-1)) * (height - TOP - BOTTOM),
   };
-  axes(context, { width, height, marks, unit: chart.unit, style, area });
+  axes(context, { width, height, marks, names, style, area });
   if (chart.stacked) stack(context, chart, first, area, style);
   else for (const one of chart.series) line(context, one, first, chart.last, area, style);
   canvas.setAttribute("aria-label", spoken(canvas, chart));
@@ -55,24 +57,23 @@ function highest(chart, first) {
   return top || 1;
 }
 
-function axes(context, { width, height, marks, unit, style, area }) {
+function axes(context, { width, height, marks, names, style, area }) {
   context.strokeStyle = style.getPropertyValue("--grid");
   context.fillStyle = style.getPropertyValue("--dim");
   context.lineWidth = 1;
   context.textBaseline = "middle";
   context.textAlign = "right";
-  for (const mark of marks) {
+  marks.forEach((mark, n) => {
     const y = Math.round(area.y(mark)) + 0.5;
     context.beginPath();
-    context.moveTo(LEFT, y);
+    context.moveTo(area.left, y);
     context.lineTo(width - RIGHT, y);
     context.stroke();
-    const last = mark === marks.at(-1);
-    context.fillText(last ? `${plain(mark)} ${unit}` : plain(mark), LEFT - 6, y);
-  }
+    context.fillText(names[n], area.left - 6, y);
+  });
   context.textBaseline = "alphabetic";
   for (let minute = 3; minute >= 0; minute--) {
-    const x = LEFT + ((3 - minute) / 3) * (width - LEFT - RIGHT);
+    const x = area.left + ((3 - minute) / 3) * (width - area.left - RIGHT);
     context.textAlign = minute === 3 ? "left" : minute ? "center" : "right";
     context.fillText(minute ? `−${minute} min` : "now", x, height - 6);
   }

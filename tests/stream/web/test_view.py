@@ -1,0 +1,282 @@
+"""The view as it serves: real sockets, clients that behave and clients that do not."""
+
+from __future__ import annotations
+
+import builtins
+import logging
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+import pytest
+from streaming import StillSource
+
+from edgeseg.errors import RuntimeMissing, UsageError
+from edgeseg.stream.result import StreamResult
+from edgeseg.stream.web import WebLimits, WebView
+
+Make = Callable[..., StreamResult]
+Open = Callable[..., WebView]
+
+
+def port_of(view: WebView) -> int:
+    return int(httpx.URL(view.url).port or 80)
+
+
+def connect(view: WebView, text: bytes = b"", receive: int | None = None) -> socket.socket:
+    """A bare connection that has sent ``text``."""
+    client = socket.socket()
+    if receive is not None:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive)
+    client.settimeout(20)
+    try:
+        client.connect(("127.0.0.1", port_of(view)))
+        client.sendall(text)
+    except OSError:
+        client.close()
+        raise
+    return client
+
+
+def request(path: str) -> bytes:
+    return f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
+
+
+def read_to_the_end(client: socket.socket) -> bytes:
+    parts = []
+    try:
+        while part := client.recv(65536):
+            parts.append(part)
+    except ConnectionResetError:
+        pass
+    return b"".join(parts)
+
+
+def test_it_serves_what_it_says(open_view: Open, result: Make) -> None:
+    view = open_view()
+    assert view.url.startswith("http://127.0.0.1:")
+    with httpx.Client(base_url=view.url) as client:
+        assert client.get("/").text.startswith("<!doctype html>")
+        for path, kind in (("/app.js", "javascript"), ("/style.css", "css"), ("/icon.svg", "svg")):
+            assert kind in client.get(path).headers["content-type"]
+        assert client.get("/frames?after=0:0").status_code == 204
+        view.write(result(7))
+        assert client.get("/frames?after=0:0,1:0").content[4:].startswith(b'{"camera": 0')
+        head = client.head("/frames?after=0:0")
+        assert (head.status_code, head.content) == (200, b"")
+        assert client.get("/status").json()["sources"][0]["silent_s"] is not None
+        assert set(client.get("/history?after=-1").json()) == {"first", "last", "parts", "sources"}
+        assert client.get("/healthz").json() == {"ok": True}
+        assert client.get("/nothing").status_code == 404
+        assert client.get("/../view.py").status_code == 404
+
+
+@pytest.mark.parametrize(
+    "after", ["", "0", "2:0", "0:0,", "0:-1", "a:1", "0:0;1:0", "0:" + "9" * 30]
+)
+def test_frames_of_nothing(open_view: Open, after: str) -> None:
+    answer = httpx.get(f"{open_view().url}frames", params={"after": after})
+    assert answer.status_code == 400
+
+
+def test_health_is_that_of_the_sources(open_view: Open, sources: list[StillSource]) -> None:
+    view = open_view()
+    sources[0].state = sources[1].state = "reconnecting"
+    assert httpx.get(f"{view.url}healthz").status_code == 503
+    sources[1].state = "ok"
+    assert httpx.get(f"{view.url}healthz").status_code == 200
+
+
+def test_others_need_the_token_that_is_made(
+    open_view: Open, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG, "edgeseg")
+    view = open_view("0.0.0.0:0")
+    here = f"http://127.0.0.1:{port_of(view)}"
+    assert httpx.get(f"{here}/status").status_code == 401
+    token = httpx.URL(view.url).params["token"]
+    assert len(token) == 32
+    assert httpx.get(f"{here}/status", headers={"Authorization": f"Bearer {token}"}).is_success
+    assert caplog.text.count(token) == 1, "said once, and in no access log"
+    assert WebView(view._classes, "0.0.0.0:0")._token != token
+
+
+def test_a_token_may_be_asked_for_on_loopback_too(open_view: Open) -> None:
+    view = open_view(token="sixteen-letters-x")
+    assert httpx.get(view.url.partition("?")[0] + "status").status_code == 401
+
+
+@pytest.mark.parametrize("token", ["", "short", "with spaces in it ok", "ümlaut-ümlaut-ümlaut"])
+def test_tokens_that_are_none(classes: Any, token: str) -> None:
+    with pytest.raises(UsageError, match="16"):
+        WebView(classes, token=token)
+
+
+def test_a_port_in_use(open_view: Open, classes: Any, sources: list[StillSource]) -> None:
+    view = open_view()
+    with pytest.raises(UsageError, match="in use"):
+        WebView(classes, str(port_of(view))).open(sources)
+
+
+def test_without_the_libraries(classes: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = builtins.__import__
+
+    def without(name: str, *rest: Any) -> Any:
+        if name == "uvicorn":
+            raise ModuleNotFoundError("No module named 'uvicorn'")
+        return real(name, *rest)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    with pytest.raises(RuntimeMissing, match="uvicorn") as failed:
+        WebView(classes)
+    assert "edgeseg[web]" in str(failed.value.mend)
+
+
+def test_clients_beyond_the_limit_are_told_so(open_view: Open) -> None:
+    view = open_view(limits=WebLimits(connections=3))
+    kept = [connect(view, request("/healthz")) for _ in range(3)]
+    answers = [client.recv(4096) for client in kept]
+    assert all(b"200 OK" in answer for answer in answers)
+    beyond = connect(view, request("/healthz"))
+    assert b"503 Service Unavailable" in read_to_the_end(beyond)
+    kept.pop().close()
+    while True:  # the server notices the end of a connection when it comes to it
+        with connect(view, request("/healthz")) as again:
+            if b"200 OK" in again.recv(4096):
+                break
+    for client in (*kept, beyond):
+        client.close()
+
+
+@pytest.mark.parametrize("said", [b"", b"GET / HT", request("/healthz") + b"GET /st"])
+def test_a_client_that_says_nothing_more_is_cut_off(open_view: Open, said: bytes) -> None:
+    view = open_view(limits=WebLimits(idle_s=0.2))
+    with connect(view, said) as client:
+        read_to_the_end(client)  # ends, or the socket's time-out raises
+
+
+def test_a_request_without_end_is_refused(open_view: Open) -> None:
+    with connect(open_view(), b"GET / HTTP/1.1\r\nX: " + b"x" * 40_000) as client:
+        assert b" 400 " in read_to_the_end(client).split(b"\r\n")[0]
+
+
+def noise(side: int) -> Any:
+    import numpy as np
+
+    return np.random.default_rng(1).integers(0, 256, (side, side, 3), np.uint8)
+
+
+def test_a_client_that_never_reads_is_cut_off_and_costs_the_others_nothing(
+    open_view: Open, result: Make
+) -> None:
+    view = open_view(limits=WebLimits(unread_s=0.5))
+    view.write(result(0, frame=noise(1280)))  # about 2 MB of JPEG: more than the buffers hold
+    lazy = connect(view, request("/frames?after=0:0") * 20, receive=4096)
+    with httpx.Client(base_url=view.url) as client:
+        for index in range(1, 6):
+            view.write(result(index, frame=noise(320)))
+            answer = client.get(f"/frames?after=0:{index}")
+            assert f'"frame": {index},'.encode() in answer.content[:200]
+        connections = view._server._server.server_state.connections  # type: ignore[union-attr]
+        while len(connections) > 1:  # until the kernel cuts the lazy one off
+            client.get("/healthz")
+    lazy.close()
+
+
+def test_it_ends_though_clients_hang(open_view: Open, result: Make) -> None:
+    view = open_view()
+    view.write(result(0, frame=noise(1280)))
+    hanging = [
+        connect(view),
+        connect(view, b"GET /stat"),
+        connect(view, request("/frames?after=1:0")),
+        connect(view, request("/frames?after=0:0") * 5, receive=4096),
+    ]
+    assert httpx.get(f"{view.url}healthz").is_success
+    thread = view._server._thread  # type: ignore[union-attr]
+    view.close()
+    assert not thread.is_alive()
+    with pytest.raises(ConnectionRefusedError):
+        connect(view)
+    view.close()
+    for client in hanging:
+        client.close()
+
+
+def test_a_server_that_ended_by_itself_ends_the_sink(open_view: Open, result: Make) -> None:
+    view = open_view()
+    view.write(result(0))
+    server = view._server
+    assert server is not None
+    server._server.end()
+    server._thread.join(10)
+    with pytest.raises(RuntimeError, match="server ended"):
+        view.write(result(1))
+
+
+def test_signals_stay_the_stream_s(open_view: Open) -> None:
+    before = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]
+    open_view()
+    assert [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+SCRIPT = """
+import sys
+sys.path[:0] = [{tests!r}]
+import numpy as np
+from pathlib import Path
+from edgeseg.card import ClassMap, InputSpec, ModelCard
+from edgeseg.engines.base import Engine
+from edgeseg.stream import Stream, run
+from edgeseg.stream.web import WebView
+
+class Grey(Engine):
+    runtime, batch, path = "test", None, Path("grey")
+    card = ModelCard(
+        name="grey", arch="threshold",
+        classes=ClassMap.model_validate({{"names": ("background", "bright")}}),
+        input=InputSpec(height=48, width=64, color="bgr", mean=(0, 0, 0), std=(1, 1, 1)),
+    )
+    def _infer(self, batch):
+        return (batch.mean(axis=1) > 0.5).astype(np.uint8)
+    def close(self): ...
+
+class Loud(WebView):
+    def open(self, sources):
+        super().open(sources)
+        print(self.url, flush=True)
+
+with Grey() as engine:
+    report = run(Stream("test:64x48@25", engine), [Loud(engine.card.classes, "0")])
+print("clean", report.frames > 0)
+"""
+
+
+def test_interrupting_a_stream_with_viewers_is_clean() -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", SCRIPT.format(tests="")], stdout=-1, stderr=-1, text=True
+    ) as process:
+        assert process.stdout is not None
+        url = process.stdout.readline().strip()
+        viewer = threading.Thread(target=lambda: _watch(url))
+        viewer.start()
+        assert httpx.get(f"{url}frames?after=0:0").status_code == 200
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=30)
+        viewer.join()
+    assert (process.returncode, out, err) == (0, "clean True\n", "")
+
+
+def _watch(url: str) -> None:
+    """Ask for pictures until nobody answers."""
+    try:
+        with httpx.Client(base_url=url) as client:
+            while True:
+                client.get("/frames?after=0:0")
+    except httpx.TransportError:
+        return
