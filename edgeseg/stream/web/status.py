@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -40,6 +41,7 @@ class Status:
         self._classes = classes
         self._about = about
         self._began = time.monotonic()
+        self._run = secrets.token_hex(8)
 
     def add(self, result: StreamResult) -> None:
         """Note a result, in the stream's thread."""
@@ -64,16 +66,18 @@ class Status:
     def describe(self) -> dict[str, Any]:
         """What ``/status`` answers.
 
-        ``schema_version``, ``engine`` {``name``, ``runtime``, ``precision``} or null, ``classes``
-        [{``name``, ``color`` ``#rrggbb``}], ``seconds`` since the view opened, ``frames``,
-        ``dropped``, ``bad_frames``, ``reconnects`` (of all sources), ``fps`` (of the last five
-        seconds), ``peak_rss_mib``, ``sources`` [:meth:`_describe_source`].
+        ``schema_version``, ``run`` (another for each run), ``engine`` {``name``, ``runtime``,
+        ``precision``} or null, ``classes`` [{``name``, ``color`` ``#rrggbb``}], ``seconds`` since
+        the view opened, ``frames``, ``dropped``, ``bad_frames``, ``reconnects`` (of all sources),
+        ``fps`` (of the last five seconds), ``peak_rss_mib``, ``sources``
+        [:meth:`_describe_source`].
         """
         now = time.monotonic() - self._began
         sources = [self._describe_source(source, now) for source in self._sources]
         counted = ("frames", "dropped", "bad_frames", "reconnects")
         return {
             "schema_version": SCHEMA_VERSION,
+            "run": self._run,
             "engine": None if self._about is None else asdict(self._about),
             "classes": [
                 {"name": name, "color": "#{:02x}{:02x}{:02x}".format(*colour)}

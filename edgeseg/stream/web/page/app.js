@@ -46,6 +46,7 @@ class Tile {
     this.number = picture.header.number;
     this.silentSince = performance.now();
     this.composer.show(picture, look);
+    this.mark();
     this.canvas.dataset.frame = picture.header.frame;
     this.root.style.setProperty("--shape", `${picture.header.width} / ${picture.header.height}`);
     if (this.index === chosen) showShares();
@@ -134,36 +135,55 @@ class Tile {
 
 // ── Asking the server ─────────────────────────────────────────────────────────────────────
 
-async function ask(path) {
-  const answer = await fetch(path, { cache: "no-store", signal: AbortSignal.timeout(PATIENCE_MS) });
-  if (answer.ok) return answer;
-  if (answer.status === 401) throw new Error("The token is no longer right: open the new address.");
-  if (answer.status === 503) throw new Error("Too many viewers; trying again…");
-  throw new Error(`The server answers ${answer.status}; trying again…`);
+/** The body of an answer as `kind`, "json" or "arrayBuffer"; null where there is no news. */
+async function ask(path, kind, stop = new AbortController()) {
+  const patience = setTimeout(() => stop.abort(), PATIENCE_MS);
+  try {
+    const answer = await fetch(path, { cache: "no-store", signal: stop.signal });
+    if (answer.status === 204) return null;
+    if (answer.ok) return await answer[kind]();
+    throw new Refusal(answer.status);
+  } finally {
+    clearTimeout(patience);
+  }
+}
+
+class Refusal extends Error {
+  constructor(status) {
+    super(
+      status === 401
+        ? "The token is no longer right: open the address that the stream printed."
+        : status === 503
+          ? "Too many viewers. Trying again…"
+          : `The server answers ${status}. Trying again…`,
+    );
+  }
 }
 
 let wake = () => {};
 
-/** Resolves when somebody may want pictures again. */
-const woken = () =>
-  new Promise((done) => {
-    wake = done;
-  });
-
 async function watchFrames() {
   for (;;) {
     const wanted = document.hidden ? [] : [...tiles.values()].filter((tile) => !tile.paused);
+    const stop = new AbortController();
+    let woken = false;
+    const change = new Promise((done) => {
+      wake = () => {
+        woken = true;
+        stop.abort();
+        done();
+      };
+    });
     if (!wanted.length) {
-      await woken();
+      await change;
       continue;
     }
     try {
       const seen = wanted.map((tile) => `${tile.index}:${tile.number}`).join(",");
-      const answer = await ask(`frames?after=${seen}`);
-      if (answer.status === 204) continue;
-      await show(await answer.arrayBuffer());
+      const buffer = await ask(`frames?after=${seen}`, "arrayBuffer", stop);
+      if (buffer) await show(buffer);
     } catch {
-      await sleep(700); // the figures' loop says what is wrong
+      if (!woken) await Promise.race([change, sleep(700)]); // the figures' loop says what is wrong
     }
   }
 }
@@ -180,8 +200,9 @@ async function show(buffer) {
 async function watchFigures() {
   for (;;) {
     try {
-      const status = await (await ask("status")).json();
-      const past = await (await ask(`history?after=${lastSecond}`)).json();
+      const status = await ask("status", "json");
+      if (newestStatus?.run !== status.run) forget(); // the first, or another run
+      const past = await ask(`history?after=${lastSecond}`, "json");
       found();
       describe(status);
       remember(past);
@@ -195,10 +216,10 @@ async function watchFigures() {
 
 function lost(error) {
   lostAt ??= performance.now();
-  const known = error instanceof Error && error.constructor === Error;
-  $("banner").textContent = known
-    ? error.message
-    : "The stream does not answer: it has ended, or the network is down. Trying again…";
+  $("banner").textContent =
+    error instanceof Refusal
+      ? error.message
+      : "The stream does not answer: it has ended, or the network is down. Trying again…";
   $("banner").hidden = false;
   link("lost", "no contact");
 }
@@ -219,7 +240,6 @@ function link(state, text) {
 // ── Figures ───────────────────────────────────────────────────────────────────────────────
 
 function describe(status) {
-  if (newestStatus && status.seconds < newestStatus.seconds) forget(); // another run answers
   newestStatus = status;
   const labels = JSON.stringify(status.sources.map((source) => source.label));
   if ($("tiles").dataset.labels !== labels) makeTiles(status, labels);
@@ -237,6 +257,7 @@ function forget() {
   history.clear();
   lastSecond = -1;
   for (const tile of tiles.values()) tile.number = 0;
+  wake();
 }
 
 function makeTiles(status, labels) {
@@ -363,6 +384,7 @@ function makeLegend(classes, text) {
       const words = document.createElement("span");
       words.className = "class";
       words.textContent = name;
+      words.title = name;
       const share = document.createElement("span");
       share.className = "share";
       share.textContent = "–";
