@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
-from edgeseg.stream.web.view import About, WebLimits, WebView
+from edgeseg.stream.web.status import About
+from edgeseg.stream.web.view import WebLimits, WebView
 
 __all__ = ["About", "WebLimits", "WebView"]

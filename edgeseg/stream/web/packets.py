@@ -42,7 +42,7 @@ def encode(number: int, result: StreamResult, largest: int) -> bytes:
     frame = _at_most(result.frame, largest)
     jpeg = cv2.imencode(".jpg", frame, (cv2.IMWRITE_JPEG_QUALITY, _QUALITY))[1].tobytes()
     part = inside(result.labels, result.frame.shape[:2], result.input)
-    labels = zlib.compress(np.ascontiguousarray(part), 1)
+    labels = zlib.compress(part.tobytes(), 1)
     pixels = result.frame.shape[0] * result.frame.shape[1]
     header = json.dumps(
         {

@@ -391,7 +391,8 @@ def test_two_cameras_of_which_one_dies_and_comes_back(
     try:
         while not view.url:
             assert runner.is_alive()
-        page = visit(view.url).page
+        went = visit(view.url)
+        page = went.page
         wait_for_state(page, "ok", 0)
         wait_for_state(page, "ok", 1)
         assert "hunter2" not in page.content()
@@ -407,6 +408,7 @@ def test_two_cameras_of_which_one_dies_and_comes_back(
         told = httpx.get(f"{view.url}status").text
         assert "hunter2" not in told
         assert '"reconnects":1' in told
+        page.close()  # before the stream ends, which it would complain of
     finally:
         stream.stop()
         runner.join()
