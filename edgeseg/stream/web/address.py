@@ -74,7 +74,13 @@ def listen(address: Address, unread_s: float) -> socket.socket:
         family, *_, where = socket.getaddrinfo(
             address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
-        listening = socket.create_server(where[:2], family=family, backlog=_BACKLOG)
+        everywhere = family == socket.AF_INET6 and address.host == "::"
+        listening = socket.create_server(
+            where[:2],
+            family=family,
+            backlog=_BACKLOG,
+            dualstack_ipv6=everywhere and socket.has_dualstack_ipv6(),
+        )
     except OSError as error:
         raise _cannot_listen(address, error) from error
     # Connections inherit both.

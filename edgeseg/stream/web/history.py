@@ -35,6 +35,7 @@ class History:
     def __init__(self) -> None:
         self._seconds: deque[_Second] = deque(maxlen=KEPT_S + WINDOW_S)
         self._lock = threading.Lock()
+        self._rows: dict[int, dict[str, float | None]] = {}
         self.last_at: float | None = None
         """Seconds since the view opened, of the newest frame."""
 
@@ -83,22 +84,19 @@ class History:
 
         ``fps`` counts the frames of that second; ``p50``, ``p95``, ``p99`` are of the frame ages
         of the ten seconds that end with it, ms; ``PARTS`` are means of that second, ms. All but
-        ``fps`` are None for a second without frames.
+        ``fps`` are None for a second without frames. Each second is worked out once, so ask for
+        those that are over, and always in one thread.
         """
-        known = {second.number: second for second in self._between(first - WINDOW_S, last)}
-        rows = []
+        for number in [number for number in self._rows if number < last - KEPT_S]:
+            del self._rows[number]
+        known: dict[int, _Second] | None = None
         for number in range(first, last):
-            second = known.get(number)
-            window = range(number - WINDOW_S + 1, number + 1) if second else ()
-            rows.append(
-                {
-                    "fps": float(len(second.ages)) if second else 0.0,
-                    **_points([known[n] for n in window if n in known]),
-                    **_means([second] if second else []),
-                }
-            )
-        names = ("fps", "p50", "p95", "p99", *PARTS)
-        return {name: [row[name] for row in rows] for name in names}
+            if number not in self._rows:
+                if known is None:
+                    known = {s.number: s for s in self._between(number - WINDOW_S, last)}
+                self._rows[number] = _row(number, known)
+        rows = [self._rows[number] for number in range(first, last)]
+        return {name: [row[name] for row in rows] for name in ("fps", "p50", "p95", "p99", *PARTS)}
 
     def _between(self, first: int, last: int) -> list[_Second]:
         """Copies of the seconds ``first`` … ``last - 1`` that have frames."""
@@ -108,6 +106,16 @@ class History:
                 for second in self._seconds
                 if first <= second.number < last
             ]
+
+
+def _row(number: int, known: Mapping[int, _Second]) -> dict[str, float | None]:
+    second = known.get(number)
+    window = range(number - WINDOW_S + 1, number + 1) if second else ()
+    return {
+        "fps": float(len(second.ages)) if second else 0.0,
+        **_points([known[n] for n in window if n in known]),
+        **_means([second] if second else []),
+    }
 
 
 def _points(seconds: list[_Second]) -> dict[str, float | None]:

@@ -15,10 +15,6 @@ from streaming import StillSource
 
 from edgeseg.card import ClassMap, InputSpec
 from edgeseg.stream.result import StreamResult
-
-pytest.importorskip("starlette", reason="the web view needs Starlette")
-pytest.importorskip("uvicorn", reason="the web view needs uvicorn")
-
 from edgeseg.stream.web import WebLimits, WebView
 
 CHROMIUM = Path(os.environ.get("CHROMIUM", "/usr/bin/chromium"))

@@ -182,6 +182,10 @@ def test_history_forgets() -> None:
     assert history.columns(0, 5)["fps"] == [0] * 5
     assert history.columns(995, 1000)["fps"] == [1] * 5
     assert len(history._seconds) == 190
+    for last in range(1, 1001):
+        history.columns(last - 1, last)
+    assert len(history._rows) <= 181
+    assert history.columns(900, 903)["p50"] == [1.0] * 3
 
 
 def test_status_adds_up(result: Make, sources: list[StillSource], classes: Any) -> None:

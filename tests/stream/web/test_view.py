@@ -106,6 +106,15 @@ def test_others_need_the_token_that_is_made(
     assert WebView(view._classes, "0.0.0.0:0")._token != token
 
 
+@pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="no IPv6 here")
+def test_ipv6(open_view: Open) -> None:
+    view = open_view("[::1]:0")
+    assert httpx.get(f"{view.url}healthz").is_success
+    everywhere = open_view("[::]:0")
+    for host in ("127.0.0.1", "[::1]"):
+        assert httpx.get(f"http://{host}:{port_of(everywhere)}/healthz").is_success
+
+
 def test_a_token_may_be_asked_for_on_loopback_too(open_view: Open) -> None:
     view = open_view(token="sixteen-letters-x")
     assert httpx.get(view.url.partition("?")[0] + "status").status_code == 401
