@@ -189,7 +189,7 @@ _WELCOME = (
 _DOOR = (
     _HEAD.format(more="")
     + """<body class="door"><main><h1>edgeseg</h1>
-<p>{wrong}This view needs its token. When the stream started it printed an address that has it.</p>
+<p>{wrong}This view needs its token: it is in the address that the stream printed.</p>
 <form method="get" action="./"><label>Token
 <input name="token" type="password" autocomplete="current-password" required autofocus></label>
 <button>Open</button></form></main></body></html>"""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -274,6 +275,21 @@ def test_a_stalled_camera_is_not_shown_as_live(
     view.write(result(3))
     wait_for_frame(page, 3)
     page.wait_for_selector(".tile[data-index='0']:not(.stale)")
+
+
+def test_a_picture_that_was_old_when_the_page_opened_is_not_shown_as_live(
+    open_view: Open, visit: Any, result: Make
+) -> None:
+    view = open_view()
+    view.write(result(1))
+    while httpx.get(f"{view.url}status").json()["sources"][0]["silent_s"] <= 5:
+        time.sleep(0.1)
+    page = visit(view.url).page
+    wait_for_frame(page, 1)
+    wait_for_state(page, "silent")
+    view.write(result(2))
+    wait_for_frame(page, 2)
+    wait_for_state(page, "ok")
 
 
 def test_the_page_says_when_the_server_is_gone_and_comes_back_by_itself(

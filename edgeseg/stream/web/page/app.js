@@ -25,7 +25,8 @@ class Tile {
     this.number = 0;
     this.paused = false;
     this.state = source.state;
-    this.silentSince = null;
+    this.framedAt = null; // performance.now() of the newest frame as the server counts
+    this.shownAt = null; // … of the newest that this page got
     this.root = $("tile").content.firstElementChild.cloneNode(true);
     this.find = (selector) => this.root.querySelector(selector);
     this.canvas = this.find("canvas");
@@ -43,8 +44,9 @@ class Tile {
   }
 
   take(picture) {
+    this.shownAt = performance.now();
+    if (this.number) this.framedAt = this.shownAt; // the first may be old
     this.number = picture.header.number;
-    this.silentSince = performance.now();
     this.composer.show(picture, look);
     this.mark();
     this.canvas.dataset.frame = picture.header.frame;
@@ -55,11 +57,7 @@ class Tile {
   describe(source) {
     this.state = source.state;
     this.frames = source.frames;
-    // The server's clock counts where this page got no picture yet, or a late one.
-    if (source.silent_s !== null) {
-      const since = performance.now() - source.silent_s * 1000;
-      if (this.silentSince === null || this.state !== "ok") this.silentSince = since;
-    }
+    if (source.silent_s !== null) this.framedAt = performance.now() - source.silent_s * 1000;
     const age = source.frame_age_ms.p50;
     this.find(".figures").textContent =
       `${source.fps.toFixed(1)} fps` + (age === null ? "" : ` · ${age.toFixed(0)} ms`);
@@ -68,19 +66,19 @@ class Tile {
 
   /** Says what the picture is; one that is not live is never shown as if it were. */
   mark() {
-    const silent = this.silentSince === null ? 0 : (performance.now() - this.silentSince) / 1000;
-    const seconds = Math.floor(silent);
+    const now = performance.now();
+    const silent = (now - Math.min(this.framedAt ?? now, this.shownAt ?? now)) / 1000;
     let word = this.state;
     let note = "";
     if (lostAt !== null) {
       word = "no contact";
-      note = `no contact for ${Math.floor((performance.now() - lostAt) / 1000)} s`;
+      note = `no contact for ${Math.floor((now - lostAt) / 1000)} s`;
     } else if (this.state === "ended") note = "ended";
     else if (this.state === "failed") note = "failed";
     else if (this.paused) word = "paused";
     else if (!this.composer.picture) note = "waiting for the first frame";
     else if (this.state !== "ok" || silent > SILENT_S) {
-      note = `no frame for ${seconds} s`;
+      note = `no frame for ${Math.floor(silent)} s`;
       if (this.state === "ok") word = "silent";
     }
     const badge = this.find(".badge");
