@@ -11,7 +11,6 @@ import socket
 import threading
 from typing import TYPE_CHECKING, Any
 
-import h11
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
@@ -75,7 +74,7 @@ class ServerThread:
     def close(self) -> None:
         """End it: answers under way have a moment, then all connections are cut."""
         if self._thread.ident is not None:
-            self._server.end()
+            self._server.should_exit = True
             self._thread.join(_ENDED_S)
         self._listening.close()
 
@@ -94,16 +93,10 @@ class _Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
         self.serving = threading.Event()
-        self._loop: asyncio.AbstractEventLoop | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
-        self._loop = asyncio.get_running_loop()
         self.serving.set()
-
-    def end(self) -> None:
-        """From any thread."""
-        self.should_exit = True
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         asyncio.get_running_loop().call_later(_GRACE_S, self._cut)
@@ -135,7 +128,7 @@ def _impatient(idle_s: float) -> type[H11Protocol]:
         def _look(self) -> None:
             """Close where since the last look no request was answered and none is under way."""
             busy = self.cycle is not None and not self.cycle.response_complete
-            if not busy and self.cycle is self._answered and self.conn.their_state is not h11.DONE:
+            if not busy and self.cycle is self._answered:
                 self.transport.abort()
                 return
             self._answered = self.cycle

@@ -124,7 +124,11 @@ class WebView(Sink):
         self._server = ServerThread(
             app, listening, connections=limits.connections, idle_s=limits.idle_s
         )
-        self._server.start()
+        try:
+            self._server.start()
+        except BaseException:
+            self.close()
+            raise
         query = "" if self._token is None else f"?token={self._token}"
         self.url = f"http://{browse_to(self._address)}/{query}"
         _log.info("web view: %s", self.url)

@@ -222,7 +222,7 @@ def test_a_server_that_ended_by_itself_ends_the_sink(open_view: Open, result: Ma
     view.write(result(0))
     server = view._server
     assert server is not None
-    server._server.end()
+    server._server.should_exit = True
     server._thread.join(10)
     with pytest.raises(RuntimeError, match="server ended"):
         view.write(result(1))

@@ -1,10 +1,10 @@
 // The page: asks for pictures and figures, shows them, and says when they do not come.
 
+import { ask, Refusal } from "./ask.js";
 import { drawChart, drawKey } from "./charts.js";
-import { Composer, decode, packets } from "./picture.js";
+import { decode, packets } from "./picture.js";
+import { Tile } from "./tile.js";
 
-const SILENT_S = 5; // a source that says "ok" is no longer live after so long without a frame
-const PATIENCE_MS = 10_000;
 const $ = (id) => document.getElementById(id);
 const sleep = (ms) => new Promise((done) => setTimeout(done, ms));
 
@@ -17,146 +17,7 @@ let chosen = 0;
 let lostAt = null; // performance.now() when the server stopped answering
 let newestStatus = null;
 
-// ── One camera ────────────────────────────────────────────────────────────────────────────
-
-class Tile {
-  constructor(source) {
-    this.index = source.index;
-    this.number = 0;
-    this.paused = false;
-    this.state = source.state;
-    this.framedAt = null; // performance.now() of the newest frame as the server counts
-    this.shownAt = null; // … of the newest that this page got
-    this.root = $("tile").content.firstElementChild.cloneNode(true);
-    this.find = (selector) => this.root.querySelector(selector);
-    this.canvas = this.find("canvas");
-    this.composer = new Composer(this.canvas);
-    this.root.dataset.index = source.index;
-    this.root.setAttribute("aria-label", source.label);
-    this.find(".name").textContent = source.label;
-    this.find(".name").title = source.label;
-    this.find(".pause").addEventListener("click", () => this.pause());
-    this.find(".snapshot").addEventListener("click", () => this.snapshot());
-    this.find(".full").addEventListener("click", () => this.full());
-    this.root.addEventListener("pointerdown", () => choose(this.index));
-    this.root.addEventListener("focusin", () => choose(this.index));
-    $("tiles").append(this.root);
-  }
-
-  take(picture) {
-    this.shownAt = performance.now();
-    if (this.number) this.framedAt = this.shownAt; // the first may be old
-    this.number = picture.header.number;
-    this.composer.show(picture, look);
-    this.mark();
-    this.canvas.dataset.frame = picture.header.frame;
-    this.root.style.setProperty("--shape", `${picture.header.width} / ${picture.header.height}`);
-    if (this.index === chosen) showShares();
-  }
-
-  describe(source) {
-    this.state = source.state;
-    this.frames = source.frames;
-    if (source.silent_s !== null) this.framedAt = performance.now() - source.silent_s * 1000;
-    const age = source.frame_age_ms.p50;
-    this.find(".figures").textContent =
-      `${source.fps.toFixed(1)} fps` + (age === null ? "" : ` · ${age.toFixed(0)} ms`);
-    this.mark();
-  }
-
-  /** Says what the picture is; one that is not live is never shown as if it were. */
-  mark() {
-    const now = performance.now();
-    const silent = (now - Math.min(this.framedAt ?? now, this.shownAt ?? now)) / 1000;
-    let word = this.state;
-    let note = "";
-    if (lostAt !== null) {
-      word = "no contact";
-      note = `no contact for ${Math.floor((now - lostAt) / 1000)} s`;
-    } else if (this.state === "ended") note = "ended";
-    else if (this.state === "failed") note = "failed";
-    else if (this.paused) word = "paused";
-    else if (!this.composer.picture) note = "waiting for the first frame";
-    else if (this.state !== "ok" || silent > SILENT_S) {
-      note = `no frame for ${Math.floor(silent)} s`;
-      if (this.state === "ok") word = "silent";
-    }
-    const badge = this.find(".badge");
-    badge.textContent = word;
-    badge.dataset.state = word;
-    const over = this.find(".over");
-    over.textContent = note;
-    over.hidden = !note;
-    this.root.classList.toggle("stale", Boolean(note));
-    const name = this.root.getAttribute("aria-label");
-    this.canvas.setAttribute("aria-label", `Picture of ${name}: ${note || word}`);
-  }
-
-  redraw() {
-    this.composer.draw(look);
-  }
-
-  pause(on = !this.paused) {
-    this.paused = on;
-    this.find(".pause").setAttribute("aria-pressed", on);
-    this.find(".pause").textContent = on ? "Go on" : "Pause";
-    this.mark();
-    wake();
-  }
-
-  snapshot() {
-    if (!this.composer.picture) return;
-    const { frame } = this.composer.picture.header;
-    this.canvas.toBlob((blob) => {
-      const link = document.createElement("a");
-      link.href = URL.createObjectURL(blob);
-      link.download = `edgeseg-${this.index}-${frame}.png`;
-      link.click();
-      setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
-    }, "image/png");
-  }
-
-  /** This camera over the whole page, and over the whole screen where the browser can. */
-  full(on = !this.root.classList.contains("full")) {
-    for (const tile of tiles.values()) tile.setFull(on && tile === this);
-    document.body.classList.toggle("one", on);
-    if (on) document.documentElement.requestFullscreen?.().catch(() => {});
-    else if (document.fullscreenElement) document.exitFullscreen();
-  }
-
-  setFull(on) {
-    this.root.classList.toggle("full", on);
-    this.find(".full").setAttribute("aria-pressed", on);
-    this.find(".full").textContent = on ? "Close" : "Full view";
-  }
-}
-
 // ── Asking the server ─────────────────────────────────────────────────────────────────────
-
-/** The body of an answer as `kind`, "json" or "arrayBuffer"; null where there is no news. */
-async function ask(path, kind, stop = new AbortController()) {
-  const patience = setTimeout(() => stop.abort(), PATIENCE_MS);
-  try {
-    const answer = await fetch(path, { cache: "no-store", signal: stop.signal });
-    if (answer.status === 204) return null;
-    if (answer.ok) return await answer[kind]();
-    throw new Refusal(answer.status);
-  } finally {
-    clearTimeout(patience);
-  }
-}
-
-class Refusal extends Error {
-  constructor(status) {
-    super(
-      status === 401
-        ? "The token is no longer right: open the address that the stream printed."
-        : status === 503
-          ? "Too many viewers. Trying again…"
-          : `The server answers ${status}. Trying again…`,
-    );
-  }
-}
 
 let wake = () => {};
 
@@ -191,7 +52,7 @@ async function show(buffer) {
   for (const picture of pictures) {
     const tile = tiles.get(picture.header.camera);
     if (!tile || tile.paused) picture.bitmap.close();
-    else tile.take(picture);
+    else tile.take(picture, look);
   }
 }
 
@@ -207,7 +68,7 @@ async function watchFigures() {
     } catch (error) {
       lost(error);
     }
-    for (const tile of tiles.values()) tile.mark();
+    for (const tile of tiles.values()) tile.mark(lostAt);
     await sleep(lostAt === null ? 1000 : 1500);
   }
 }
@@ -262,12 +123,31 @@ function makeTiles(status, labels) {
   $("tiles").dataset.labels = labels;
   $("tiles").replaceChildren();
   tiles.clear();
-  for (const source of status.sources) tiles.set(source.index, new Tile(source));
+  for (const source of status.sources) {
+    const tile = new Tile(source, $("tile").content.firstElementChild.cloneNode(true), told);
+    tiles.set(source.index, tile);
+    $("tiles").append(tile.root);
+  }
   $("tiles").dataset.count = status.sources.length;
   $("choose").replaceChildren(...status.sources.map((s) => new Option(s.label, s.index)));
   $("choose-label").hidden = status.sources.length < 2;
   choose(status.sources[0].index);
   wake();
+}
+
+const told = {
+  chosen: (tile) => choose(tile.index),
+  paused: () => wake(),
+  full: (tile) => showFull(tile, !tile.isFull),
+  shown: (tile) => tile.index === chosen && showShares(),
+};
+
+/** A camera over the whole page, and over the whole screen where the browser can. */
+function showFull(tile, on) {
+  for (const each of tiles.values()) each.setFull(on && each === tile);
+  document.body.classList.toggle("one", on);
+  if (on) document.documentElement.requestFullscreen?.().catch(() => {});
+  else if (document.fullscreenElement) document.exitFullscreen();
 }
 
 function showTotals(status) {
@@ -418,7 +298,7 @@ function choose(index) {
 }
 
 function redraw() {
-  for (const tile of tiles.values()) tile.redraw();
+  for (const tile of tiles.values()) tile.redraw(look);
 }
 
 function setOpacity(percent) {
@@ -451,12 +331,12 @@ const keys = {
     const pause = ![...tiles.values()].every((tile) => tile.paused);
     for (const tile of tiles.values()) tile.pause(pause);
   },
-  f: () => tiles.get(chosen)?.full(),
+  f: () => tiles.has(chosen) && told.full(tiles.get(chosen)),
   s: () => tiles.get(chosen)?.snapshot(),
   o: () => $("outline").click(),
   "[": () => setOpacity(Number($("opacity").value) - 10),
   "]": () => setOpacity(Number($("opacity").value) + 10),
-  Escape: () => document.body.classList.contains("one") && tiles.get(chosen)?.full(false),
+  Escape: () => showFull(null, false),
 };
 
 document.addEventListener("keydown", (event) => {
@@ -466,13 +346,13 @@ document.addEventListener("keydown", (event) => {
   } else keys[event.key.length === 1 ? event.key.toLowerCase() : event.key]?.();
 });
 document.addEventListener("fullscreenchange", () => {
-  if (!document.fullscreenElement) tiles.get(chosen)?.full(false);
+  if (!document.fullscreenElement) showFull(null, false);
 });
 document.addEventListener("visibilitychange", () => wake());
 new ResizeObserver(showCharts).observe($("chart-fps"));
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", showCharts);
 setInterval(() => {
-  for (const tile of tiles.values()) tile.mark();
+  for (const tile of tiles.values()) tile.mark(lostAt);
 }, 250);
 
 if (typeof DecompressionStream === "undefined") {
