@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import cv2
 import httpx
 import numpy as np
 import pytest
@@ -200,8 +201,6 @@ def test_a_pause_keeps_the_picture_and_the_snapshot_is_what_is_seen(
     with page.expect_download() as download:
         tile.get_by_role("button", name="Snapshot").click()
     assert download.value.suggested_filename == "edgeseg-0-1.png"
-    import cv2
-
     saved = cv2.imread(str(download.value.path()))
     assert np.array_equal(saved, canvas_of(page))
     tile.get_by_role("button", name="Go on").click()

@@ -13,7 +13,9 @@ from collections.abc import Callable
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 from streaming import StillSource
 
 from edgeseg.errors import RuntimeMissing, UsageError
@@ -174,9 +176,8 @@ def test_a_request_without_end_is_refused(open_view: Open) -> None:
         assert b" 400 " in read_to_the_end(client).split(b"\r\n")[0]
 
 
-def noise(side: int) -> Any:
-    import numpy as np
-
+def noise(side: int) -> NDArray[np.uint8]:
+    """A picture that JPEG cannot make small."""
     return np.random.default_rng(1).integers(0, 256, (side, side, 3), np.uint8)
 
 
@@ -235,8 +236,6 @@ def test_signals_stay_the_stream_s(open_view: Open) -> None:
 
 
 SCRIPT = """
-import sys
-sys.path[:0] = [{tests!r}]
 import numpy as np
 from pathlib import Path
 from edgeseg.card import ClassMap, InputSpec, ModelCard
@@ -248,7 +247,7 @@ class Grey(Engine):
     runtime, batch, path = "test", None, Path("grey")
     card = ModelCard(
         name="grey", arch="threshold",
-        classes=ClassMap.model_validate({{"names": ("background", "bright")}}),
+        classes=ClassMap.model_validate({"names": ("background", "bright")}),
         input=InputSpec(height=48, width=64, color="bgr", mean=(0, 0, 0), std=(1, 1, 1)),
     )
     def _infer(self, batch):
@@ -268,13 +267,14 @@ print("clean", report.frames > 0)
 
 def test_interrupting_a_stream_with_viewers_is_clean() -> None:
     with subprocess.Popen(
-        [sys.executable, "-c", SCRIPT.format(tests="")], stdout=-1, stderr=-1, text=True
+        [sys.executable, "-c", SCRIPT], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
         assert process.stdout is not None
         url = process.stdout.readline().strip()
         viewer = threading.Thread(target=lambda: _watch(url))
         viewer.start()
-        assert httpx.get(f"{url}frames?after=0:0").status_code == 200
+        while httpx.get(f"{url}frames?after=0:0").status_code != 200:
+            pass
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=30)
         viewer.join()
