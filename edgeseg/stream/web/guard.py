@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import logging
+import re
 from collections.abc import Callable, MutableMapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,8 @@ OPEN_PATHS = frozenset({"/healthz", "/style.css", "/icon.svg"})
 """What needs no token: it tells nothing but whether frames come."""
 
 _LONGEST_QUERY = 2048
+
+_HOST = re.compile(r"(?P<name>\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::\d{1,5})?")
 
 _HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
@@ -70,11 +73,10 @@ class Rules:
 
     def calls_us(self, host: str) -> bool:
         """Whether a Host header, with or without port, names this view."""
-        name = host.lower()
-        if name.startswith("["):
-            name = name[1:].partition("]")[0]
-        else:
-            name = name.partition(":")[0].rstrip(".")
+        found = _HOST.fullmatch(host.lower())
+        if found is None:
+            return False
+        name = found["name"].strip("[]").rstrip(".")
         ip = ip_of(name)
         if ip is not None and (ip.is_loopback or not self.loopback):
             return True
@@ -107,12 +109,17 @@ class Guard:
 
 
 def refusal(request: Request, rules: Rules) -> Response | None:
-    """What to answer instead of what was asked for; None where it may be asked for."""
+    """What to answer instead of what was asked for; None where it may be asked for.
+
+    The path is that of the request line: ``request.url`` is put together with the Host header,
+    which the client chooses.
+    """
     from starlette.responses import PlainTextResponse
 
+    path: str = request.scope["path"]
     if request.method not in ("GET", "HEAD"):
         return PlainTextResponse("GET and HEAD only", 405, {"Allow": "GET, HEAD"})
-    if len(request.url.query) + len(request.url.path) > _LONGEST_QUERY:
+    if len(path) + len(request.scope["query_string"]) > _LONGEST_QUERY:
         return PlainTextResponse("the address is too long", 414)
     if _has_body(request):
         return PlainTextResponse("requests have no body here", 413, {"Connection": "close"})
@@ -122,7 +129,7 @@ def refusal(request: Request, rules: Rules) -> Response | None:
             "to allow it.",
             421,
         )
-    if rules.token is None or request.url.path in OPEN_PATHS:
+    if rules.token is None or path in OPEN_PATHS:
         return None
     return _unless_it_has_the_token(request, rules)
 
@@ -136,7 +143,7 @@ def _has_body(request: Request) -> bool:
 def _unless_it_has_the_token(request: Request, rules: Rules) -> Response | None:
     from starlette.responses import HTMLResponse, PlainTextResponse
 
-    at_door = request.url.path == "/"
+    at_door = request.scope["path"] == "/"
     scheme, _, bearer = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() == "bearer" and rules.right(bearer.strip()):
         return None

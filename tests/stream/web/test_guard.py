@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from typing import Any
 
 import httpx
 import pytest
+from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 
-from edgeseg.stream.web.guard import OPEN_PATHS, Guard, Rules
+from edgeseg.stream.web.guard import OPEN_PATHS, Guard, Rules, refusal
 
 TOKEN = "correct-horse-battery"
 PATHS = ("/", "/app.js", "/status", "/frames", "/history", "/nothing")
@@ -89,7 +91,11 @@ def test_get_and_head_pass(method: str) -> None:
         ("127.0.0.1.evil.example", 421),
         ("192.168.1.7:8080", 421),
         ("", 421),
-        ("[::1", 200),
+        ("[::1", 421),
+        ("localhost:", 421),
+        ("127.0.0.1:80/healthz?", 421),
+        ("localhost/healthz?", 421),
+        ("me@localhost", 421),
         ("[evil.example]:8080", 421),
     ],
 )
@@ -120,6 +126,23 @@ def test_without_the_token_nothing(locked: Callable[[], Client], path: str) -> N
     assert answer.status_code == 401
     assert answer.headers["www-authenticate"].startswith("Bearer")
     assert "inside" not in answer.text
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1:80/healthz?", "127.0.0.1/healthz#", "[::1]/healthz?"])
+def test_a_host_that_would_be_another_path_opens_nothing(host: str) -> None:
+    scope = {
+        "type": "http",
+        "method": "GET",
+        "scheme": "http",
+        "path": "/status",
+        "query_string": b"",
+        "headers": [(b"host", host.encode())],
+    }
+    rules = Rules(TOKEN, frozenset({host.lower()}), loopback=False, port=8080)
+    for each in (rules, replace(rules, hosts=frozenset())):
+        answer = refusal(Request(scope), each)
+        assert answer is not None
+        assert answer.status_code in (401, 421)
 
 
 @pytest.mark.parametrize("path", sorted(OPEN_PATHS))
