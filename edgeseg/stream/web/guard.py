@@ -129,6 +129,8 @@ def refusal(request: Request, rules: Rules) -> Response | None:
             "to allow it.",
             421,
         )
+    if _asked_by_another_site(request):
+        return PlainTextResponse("other sites may link here, not load from here", 403)
     if rules.token is None or path in OPEN_PATHS:
         return None
     return _unless_it_has_the_token(request, rules)
@@ -138,6 +140,12 @@ def _has_body(request: Request) -> bool:
     return (
         "transfer-encoding" in request.headers or request.headers.get("content-length", "0") != "0"
     )
+
+
+def _asked_by_another_site(request: Request) -> bool:
+    """Whether a browser says that a page of another site loads this (Fetch Metadata, W3C)."""
+    loads = request.headers.get("sec-fetch-mode") != "navigate"
+    return loads and request.headers.get("sec-fetch-site") == "cross-site"
 
 
 def _unless_it_has_the_token(request: Request, rules: Rules) -> Response | None:

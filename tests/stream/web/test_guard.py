@@ -120,6 +120,21 @@ def test_what_is_too_large() -> None:
     assert client().get(f"/status?after={'1' * 1000}").status_code == 200
 
 
+@pytest.mark.parametrize(
+    ("site", "mode", "status"),
+    [
+        ("cross-site", "no-cors", 403),
+        ("cross-site", "cors", 403),
+        ("cross-site", "navigate", 200),  # a link in a mail
+        ("same-origin", "cors", 200),
+        ("none", "navigate", 200),
+    ],
+)
+def test_other_sites_may_link_but_not_load(site: str, mode: str, status: int) -> None:
+    headers = {"Sec-Fetch-Site": site, "Sec-Fetch-Mode": mode}
+    assert client().get("/frames", headers=headers).status_code == status
+
+
 @pytest.mark.parametrize("path", PATHS)
 def test_without_the_token_nothing(locked: Callable[[], Client], path: str) -> None:
     answer = locked().get(path)
