@@ -117,12 +117,9 @@ def refusal(request: Request, rules: Rules) -> Response | None:
     from starlette.responses import PlainTextResponse
 
     path: str = request.scope["path"]
-    if request.method not in ("GET", "HEAD"):
-        return PlainTextResponse("GET and HEAD only", 405, {"Allow": "GET, HEAD"})
-    if len(path) + len(request.scope["query_string"]) > _LONGEST_QUERY:
-        return PlainTextResponse("the address is too long", 414)
-    if _has_body(request):
-        return PlainTextResponse("requests have no body here", 413, {"Connection": "close"})
+    malformed = _malformed(request)
+    if malformed is not None:
+        return malformed
     if not rules.calls_us(request.headers.get("host", "")):
         return PlainTextResponse(
             "This name is not one of the view's; start the stream with --web-host NAME "
@@ -134,6 +131,18 @@ def refusal(request: Request, rules: Rules) -> Response | None:
     if rules.token is None or path in OPEN_PATHS:
         return None
     return _unless_it_has_the_token(request, rules)
+
+
+def _malformed(request: Request) -> Response | None:
+    from starlette.responses import PlainTextResponse
+
+    if request.method not in ("GET", "HEAD"):
+        return PlainTextResponse("GET and HEAD only", 405, {"Allow": "GET, HEAD"})
+    if len(request.scope["path"]) + len(request.scope["query_string"]) > _LONGEST_QUERY:
+        return PlainTextResponse("the address is too long", 414)
+    if _has_body(request):
+        return PlainTextResponse("requests have no body here", 413, {"Connection": "close"})
+    return None
 
 
 def _has_body(request: Request) -> bool:
