@@ -31,6 +31,9 @@ EXTRAS = {
     "onnx": "build",
     "matplotlib": "report",
     "jinja2": "report",
+    "starlette": "web",
+    "uvicorn": "web",
+    "h11": "web",
     "tensorrt_rtx": "tensorrt-rtx",
 }
 

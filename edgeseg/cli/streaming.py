@@ -67,6 +67,25 @@ def stream(
         bool, typer.Option(help="Masks with the classes' colours as palette; values stay ids.")
     ] = False,
     window: Annotated[bool, typer.Option(help="Show the overlay; h lists the keys.")] = True,
+    web: Annotated[
+        str | None,
+        typer.Option(
+            metavar="[HOST:]PORT",
+            help="Serve a page with the live pictures; of this machine alone unless a HOST is "
+            "given; port 0: any that is free.",
+        ),
+    ] = None,
+    web_token: Annotated[
+        str | None,
+        typer.Option(
+            envvar="EDGESEG_WEB_TOKEN",
+            help="That viewers must show; made and printed where others can reach the page.",
+        ),
+    ] = None,
+    web_host: Annotated[
+        list[str] | None,
+        typer.Option(help="Name by which browsers call the page, behind a proxy; several."),
+    ] = None,
     opacity: Annotated[float, typer.Option(min=0, max=1, help="Of the overlay.")] = 0.5,
     outline: Annotated[bool, typer.Option(help="Draw the rim of each region.")] = False,
     names: Annotated[bool, typer.Option(help="Write class names on regions.")] = True,
@@ -104,6 +123,7 @@ def stream(
     from edgeseg.runs import RUNNABLE, resolve
     from edgeseg.stream import JsonLines, Stream, StreamOptions, Window, parse_source, run
     from edgeseg.stream.source import with_format
+    from edgeseg.stream.web.address import parse_address
 
     pixels = None if size is None else height_width("--size", size)[::-1]
     specs = [
@@ -124,6 +144,7 @@ def stream(
         legend=legend,
         credentials=credentials,
     )
+    page = None if web is None else parse_address(web)
     path = resolve(engine, RUNNABLE, "edgeseg build --fp16")
     recordings = _Recordings(len(specs), record, record_raw, record_minutes, record_keep)
     sinks = recordings.sinks()
@@ -135,6 +156,8 @@ def stream(
         sinks.append(Window())
     with contextlib.ExitStack() as stack:
         engines = _open(path, lanes or 1, threads, stack)
+        if page is not None:
+            sinks.append(_page(engines[0], str(page), web_token, web_host or ()))
         report = run(Stream(specs, engines, options), sinks)
     finish(
         as_json,
@@ -157,6 +180,13 @@ def _open(path: Path, lanes: int, threads: int | None, stack: contextlib.ExitSta
     from edgeseg.loading import load
 
     return [stack.enter_context(load(path, threads=threads)) for _ in range(lanes)]
+
+
+def _page(engine: Engine, address: str, token: str | None, hosts: Sequence[str]) -> Sink:
+    from edgeseg.stream.web import About, WebView
+
+    about = About.of(engine)
+    return WebView(engine.card.classes, address, token=token, hosts=hosts, about=about)
 
 
 def _masks(sources: int, folder: Path, coloured: bool) -> Sink:
