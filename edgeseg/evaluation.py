@@ -70,7 +70,7 @@ def evaluate(engine: Engine, split: Split, track: Track = silent) -> Evaluation:
     """
     check_classes(engine, split)
     classes = engine.card.classes
-    scores = _Scores(classes)
+    scores = Scores(classes)
     for sample in track(split, "evaluate", len(split)):
         image, mask = read(sample, engine)
         labels = engine.segment(image)
@@ -82,14 +82,18 @@ def evaluate(engine: Engine, split: Split, track: Track = silent) -> Evaluation:
 
 def score(engine: Engine, pictures: Iterable[Labelled]) -> Evaluation:
     """:func:`evaluate` for pictures that are in memory, without objects."""
-    scores = _Scores(engine.card.classes)
+    scores = Scores(engine.card.classes)
     for image, mask in pictures:
         scores.add(mask, engine.segment(image))
     return scores.evaluation()
 
 
-class _Scores:
-    """What was counted so far, over pictures."""
+class Scores:
+    """What was counted so far, over pictures.
+
+    Args:
+        classes: Those of the network.
+    """
 
     def __init__(self, classes: ClassMap) -> None:
         self.classes = classes
@@ -98,14 +102,17 @@ class _Scores:
         self.objects: ObjectScores | None = None
 
     def add(self, mask: NDArray[np.uint8], labels: NDArray[np.uint8]) -> None:
+        """Count a picture: truth and prediction, uint8 (H, W) both."""
         self.confusion.update(mask, labels)
         self.images += 1
 
     def add_objects(self, instances: NDArray[np.int32], labels: NDArray[np.uint8]) -> None:
+        """Count its objects: int32 (H, W), 0 for none, and the prediction."""
         found = score_objects(instances, predicted_objects(labels, self.classes))
         self.objects = found if self.objects is None else self.objects + found
 
     def evaluation(self) -> Evaluation:
+        """The metrics so far; raises DatasetError where no pixel carries a label."""
         confusion = self.confusion
         if not confusion.matrix.any():
             raise DatasetError(

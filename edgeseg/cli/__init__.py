@@ -31,6 +31,7 @@ EXTRAS = {
     "onnx": "build",
     "matplotlib": "report",
     "jinja2": "report",
+    "prometheus_client": "metrics",
     "starlette": "web",
     "uvicorn": "web",
     "h11": "web",

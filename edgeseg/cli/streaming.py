@@ -17,6 +17,7 @@ from edgeseg.output import finish
 if TYPE_CHECKING:
     from edgeseg.engines.base import Engine
     from edgeseg.stream import Sink, Source
+    from edgeseg.stream.web.address import Address
 
 ONE_SOURCE = "edgeseg stream --camera 0, or edgeseg stream --source test:"
 
@@ -86,6 +87,14 @@ def stream(
         list[str] | None,
         typer.Option(help="Name by which browsers call the page, behind a proxy; several."),
     ] = None,
+    metrics: Annotated[
+        str | None,
+        typer.Option(metavar="[HOST:]PORT", help="Serve metrics for Prometheus at /metrics."),
+    ] = None,
+    ground_truth: Annotated[
+        Path | None,
+        typer.Option(help="Folder of masks: score the stream, by picture name or frame number."),
+    ] = None,
     opacity: Annotated[float, typer.Option(min=0, max=1, help="Of the overlay.")] = 0.5,
     outline: Annotated[bool, typer.Option(help="Draw the rim of each region.")] = False,
     names: Annotated[bool, typer.Option(help="Write class names on regions.")] = True,
@@ -121,9 +130,8 @@ def stream(
 ) -> None:
     """Run the camera loop: capture, segment, overlay, show or record."""
     from edgeseg.runs import RUNNABLE, resolve
-    from edgeseg.stream import JsonLines, Stream, StreamOptions, Window, parse_source, run
+    from edgeseg.stream import JsonLines, Scoring, Stream, StreamOptions, Window, parse_source, run
     from edgeseg.stream.source import with_format
-    from edgeseg.stream.web.address import parse_address
 
     pixels = None if size is None else height_width("--size", size)[::-1]
     specs = [
@@ -144,7 +152,7 @@ def stream(
         legend=legend,
         credentials=credentials,
     )
-    page = None if web is None else parse_address(web)
+    page, counters = _address("--web", web), _address("--metrics", metrics)
     path = resolve(engine, RUNNABLE, "edgeseg build --fp16")
     recordings = _Recordings(len(specs), record, record_raw, record_minutes, record_keep)
     sinks = recordings.sinks()
@@ -158,6 +166,11 @@ def stream(
         engines = _open(path, lanes or 1, threads, stack)
         if page is not None:
             sinks.append(_page(engines[0], str(page), web_token, web_host or ()))
+        if counters is not None:
+            sinks.append(_counters(engines[0], counters))
+        classes = engines[0].card.classes
+        scoring = None if ground_truth is None else Scoring(ground_truth, classes)
+        sinks += [scoring] if scoring else []
         report = run(Stream(specs, engines, options), sinks)
     finish(
         as_json,
@@ -165,6 +178,7 @@ def stream(
             "engine": str(path),
             **report.to_dict(),
             "recordings": [str(each) for each in recordings.names()],
+            "ground_truth": scoring.to_dict() if scoring else None,
         },
     )
 
@@ -182,11 +196,27 @@ def _open(path: Path, lanes: int, threads: int | None, stack: contextlib.ExitSta
     return [stack.enter_context(load(path, threads=threads)) for _ in range(lanes)]
 
 
+def _address(option: str, text: str | None) -> Address | None:
+    if text is None:
+        return None
+    from edgeseg.stream.web.address import parse_address
+
+    return parse_address(text, option)
+
+
 def _page(engine: Engine, address: str, token: str | None, hosts: Sequence[str]) -> Sink:
     from edgeseg.stream.web import About, WebView
 
     about = About.of(engine)
     return WebView(engine.card.classes, address, token=token, hosts=hosts, about=about)
+
+
+def _counters(engine: Engine, address: Address) -> Sink:
+    from edgeseg.stream.sinks.metrics import Metrics
+
+    card = engine.card
+    said = {"name": engine.path.name, "runtime": engine.runtime, "precision": card.precision}
+    return Metrics(address.host, address.port, said, card.classes.names)
 
 
 def _masks(sources: int, folder: Path, coloured: bool) -> Sink:

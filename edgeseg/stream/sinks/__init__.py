@@ -8,6 +8,7 @@ from edgeseg.stream.sinks.each import Each
 from edgeseg.stream.sinks.jsonlines import JsonLines
 from edgeseg.stream.sinks.masks import Masks
 from edgeseg.stream.sinks.recording import Recording
+from edgeseg.stream.sinks.scoring import Scoring
 from edgeseg.stream.sinks.window import Window
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "JsonLines",
     "Masks",
     "Recording",
+    "Scoring",
     "Sink",
     "Source",
     "StopStream",

@@ -35,8 +35,12 @@ class Address:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
-def parse_address(text: str) -> Address:
+def parse_address(text: str, option: str = "--web") -> Address:
     """``8080`` (of 127.0.0.1), ``0.0.0.0:8080``, ``[::1]:8080``, ``box.local:8080``.
+
+    Args:
+        text: What the user gave.
+        option: Where, for the error.
 
     Raises:
         UsageError: It is none of those.
@@ -46,8 +50,8 @@ def parse_address(text: str) -> Address:
     )
     if found is None or int(found["port"]) > 65535:
         raise UsageError(
-            f"the address of the web view is [HOST:]PORT, not {text!r}",
-            mend="--web 8080, --web 0.0.0.0:8080 or --web [::1]:8080",
+            f"{option} takes [HOST:]PORT, not {text!r}",
+            mend=f"{option} 8080, {option} 0.0.0.0:8080 or {option} [::1]:8080",
         )
     return Address((found["host"] or "127.0.0.1").strip("[]").lower(), int(found["port"]))
 

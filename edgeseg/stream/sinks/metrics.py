@@ -1,0 +1,143 @@
+"""What a stream does, as metrics for Prometheus."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, get_args
+from wsgiref.simple_server import WSGIServer
+
+from edgeseg.errors import RuntimeMissing, UsageError
+from edgeseg.stream.reader import State
+from edgeseg.stream.result import StreamResult
+from edgeseg.stream.sinks.base import Sink, Source
+
+if TYPE_CHECKING:
+    from prometheus_client.core import Metric
+
+_SECONDS = (0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 5.0)
+
+
+class Metrics(Sink):
+    """Serves ``http://HOST:PORT/metrics`` in the text format of Prometheus.
+
+    ================================== ========= ==========================================
+    ``edgeseg_frames_total``           counter   frames segmented, by source
+    ``edgeseg_dropped_frames_total``   counter   frames that gave way to newer ones
+    ``edgeseg_bad_frames_total``       counter   frames that could not be read
+    ``edgeseg_reconnects_total``       counter   losses after which frames came again
+    ``edgeseg_source_state``           gauge     1 for the state of a source, 0 for others
+    ``edgeseg_frame_age_seconds``      histogram capture to result, by source
+    ``edgeseg_stage_seconds``          histogram ``capture``, ``preprocess``, ``infer``
+    ``edgeseg_class_share``            gauge     of the last frame, by source and class
+    ``edgeseg_engine_info``            gauge     1, with the engine's name and runtime
+    ================================== ========= ==========================================
+
+    Labels of sources have their passwords masked. Besides come the process's own figures:
+    memory, descriptors, CPU time.
+
+    Args:
+        host: Where to listen; other than loopback it is open to whoever reaches it.
+        port: 0 takes one that is free.
+        engine: What is said of the engine: ``name``, ``runtime``, ``precision``.
+        classes: Names of the classes; their shares are given where there are any.
+    """
+
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        engine: dict[str, str] | None = None,
+        classes: Sequence[str] = (),
+    ) -> None:
+        self.host, self.port = host, port
+        self._engine = engine or {}
+        self._classes = classes
+        self._server: WSGIServer | None = None
+        self._thread: threading.Thread | None = None
+
+    def __str__(self) -> str:
+        return f"the metrics at {self.host}:{self.port}"
+
+    def open(self, sources: Sequence[Source]) -> None:
+        """Listen.
+
+        Raises:
+            RuntimeMissing: prometheus-client is not installed.
+            UsageError: The port is taken, or not ours to take.
+        """
+        try:
+            import prometheus_client as prometheus
+        except ModuleNotFoundError as error:
+            raise RuntimeMissing(
+                "metrics need prometheus-client, which is not installed",
+                mend="pip install 'edgeseg[metrics]'",
+            ) from error
+        registry = prometheus.CollectorRegistry()
+        prometheus.ProcessCollector(registry=registry)
+        registry.register(_Sources(sources))
+        ages = ("edgeseg_frame_age_seconds", "From capture to the result.", ["source"])
+        self._age: Any = prometheus.Histogram(*ages, buckets=_SECONDS, registry=registry)
+        stages = ("edgeseg_stage_seconds", "Time of one stage of a frame.", ["stage"])
+        self._stage: Any = prometheus.Histogram(*stages, buckets=_SECONDS, registry=registry)
+        shares = ("edgeseg_class_share", "Share of the last frame.", ["source", "class"])
+        self._share: Any = prometheus.Gauge(*shares, registry=registry)
+        prometheus.Info("edgeseg_engine", "The engine.", registry=registry).info(self._engine)
+        try:
+            served = prometheus.start_http_server(self.port, self.host, registry)
+        except OSError as error:
+            raise UsageError(
+                f"cannot serve metrics at {self.host}:{self.port}: {error.strerror}",
+                mend="choose another port with --metrics [HOST:]PORT",
+            ) from error
+        self._server, self._thread = served
+        self.port = self._server.server_port
+
+    def write(self, result: StreamResult) -> None:
+        """Count a result."""
+        self._age.labels(result.source).observe(result.age_ms / 1000)
+        for stage, milliseconds in result.stages_ms.items():
+            self._stage.labels(stage).observe(milliseconds / 1000)
+        areas = result.areas() if self._classes else ()
+        pixels = result.frame.shape[0] * result.frame.shape[1]
+        for name, area in zip(self._classes, areas, strict=False):
+            self._share.labels(result.source, name).set(int(area) / pixels)
+
+    def close(self) -> None:
+        """Stop serving."""
+        if self._server is not None and self._thread is not None:
+            self._server.shutdown()
+            self._server.server_close()
+            self._thread.join()
+            self._server = None
+
+
+class _Sources:
+    """What sources count themselves, read when it is asked for."""
+
+    def __init__(self, sources: Sequence[Source]) -> None:
+        self._sources = sources
+
+    def collect(self) -> Iterator[Metric]:
+        """One family a figure."""
+        from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+
+        counters: Iterable[tuple[str, str, str]] = (
+            ("edgeseg_frames", "Frames segmented.", "taken"),
+            ("edgeseg_dropped_frames", "Frames that gave way to newer ones.", "dropped"),
+            ("edgeseg_bad_frames", "Frames that could not be read.", "bad_frames"),
+            ("edgeseg_reconnects", "Losses after which frames came again.", "reconnects"),
+        )
+        for name, help_text, attribute in counters:
+            counter = CounterMetricFamily(name, help_text, labels=["source"])
+            for source in self._sources:
+                counter.add_metric([source.label], getattr(source, attribute))
+            yield counter
+        state = GaugeMetricFamily(
+            "edgeseg_source_state", "1 for the state it is in.", labels=["source", "state"]
+        )
+        for source in self._sources:
+            now = source.state
+            for name in get_args(State):
+                state.add_metric([source.label, name], float(name == now))
+        yield state

@@ -1,0 +1,111 @@
+"""A stream whose right answer is known: its score against masks, while it runs."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeseg.card import ClassMap
+from edgeseg.data.decode import load_ids
+from edgeseg.errors import DatasetError, UsageError
+from edgeseg.evaluation import Scores
+from edgeseg.ops.preprocess import restore_labels
+from edgeseg.stream.result import StreamResult
+from edgeseg.stream.sinks.base import Sink, Source
+
+_log = logging.getLogger(__name__)
+
+
+class Scoring(Sink):
+    """Compares each frame with its mask, at the mask's own size, as ``edgeseg eval`` does.
+
+    A frame that is a picture file has the mask of the same name, ``street.jpg`` →
+    ``street.png``. Frame n of a video or camera has the n-th mask in order of their names; a
+    source that goes on after its last mask begins with the first again, as a video in a loop
+    does. Frames whose mask is missing are counted and not scored. A camera that was lost and
+    came back may have left out frames, so that its numbers say nothing any more: it is scored
+    no further.
+
+    Args:
+        folder: ``*.png``, grey or indexed, values are class ids or the ignore value.
+        classes: Those of the network.
+    """
+
+    def __init__(self, folder: Path, classes: ClassMap) -> None:
+        self.folder = folder
+        self.unlabelled = 0
+        self._classes = classes
+        self._scores = Scores(classes)
+        self._masks: list[Path] = []
+        self._by_name: dict[str, Path] = {}
+        self._sources: Sequence[Source] = ()
+        self._unsure: set[int] = set()
+
+    def __str__(self) -> str:
+        return f"the comparison with {self.folder}"
+
+    def open(self, sources: Sequence[Source]) -> None:
+        """Raises UsageError where there are no masks, DatasetError where the first is none."""
+        self._sources = sources
+        self._masks = sorted(self.folder.glob("*.png"))
+        if not self._masks:
+            raise UsageError(
+                f"{self.folder}: no *.png masks for --ground-truth",
+                mend="give the folder of masks whose values are class ids, e.g. data/val/masks",
+            )
+        self._by_name = {path.stem: path for path in self._masks}
+        self._read(self._masks[0])
+
+    def write(self, result: StreamResult) -> None:
+        """Raises DatasetError for a mask that cannot be read or holds other ids."""
+        path = self._mask_of(result)
+        if path is None:
+            self.unlabelled += 1
+            return
+        mask = self._read(path)
+        labels = restore_labels(result.labels, (mask.shape[0], mask.shape[1]), result.input)
+        self._scores.add(mask, labels)
+
+    def to_dict(self) -> dict[str, Any] | None:
+        """The metrics so far, as ``edgeseg eval`` gives them; None where nothing was scored."""
+        if not self._scores.confusion.matrix.any():
+            return None
+        figures = self._scores.evaluation().to_dict()
+        frames = figures.pop("images")
+        del figures["objects"]
+        return figures | {"frames": frames, "unlabelled": self.unlabelled}
+
+    def _mask_of(self, result: StreamResult) -> Path | None:
+        if result.name is not None:
+            return self._by_name.get(Path(result.name).stem)
+        if self._is_unsure(result.camera):
+            return None
+        return self._masks[result.index % len(self._masks)]
+
+    def _is_unsure(self, camera: int) -> bool:
+        """Whether numbers of frames still say which mask is theirs."""
+        source = self._sources[camera]
+        if source.reconnects and camera not in self._unsure:
+            self._unsure.add(camera)
+            _log.warning(
+                "%s: was lost for a while, so its frames cannot be told apart by number; it is "
+                "compared with %s no further",
+                *(source.label, self.folder),
+            )
+        return camera in self._unsure
+
+    def _read(self, path: Path) -> NDArray[np.uint8]:
+        mask = load_ids(path)
+        counted = mask[mask != self._classes.ignore]
+        if counted.size and counted.max() >= len(self._classes):
+            raise DatasetError(
+                f"{path} holds {counted.max()}; the network's ids are "
+                f"0…{len(self._classes) - 1}, and {self._classes.ignore} to ignore",
+                mend="give masks of the classes that the network knows",
+            )
+        return mask.astype(np.uint8, copy=False)

@@ -1,0 +1,100 @@
+"""Prometheus's own parser reads what is served."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import urllib.request
+from collections.abc import Iterator
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+from streaming import StillSource
+
+from edgeseg.engines.base import Engine
+from edgeseg.errors import RuntimeMissing, UsageError
+from edgeseg.stream import Stream, StreamOptions
+from edgeseg.stream.sinks.metrics import Metrics
+
+Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
+
+
+def scrape(metrics: Metrics) -> Samples:
+    url = f"http://127.0.0.1:{metrics.port}/metrics"
+    with urllib.request.urlopen(url, timeout=10) as answer:
+        text = answer.read().decode()
+    return {
+        (sample.name, tuple(sorted(sample.labels.items()))): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+@pytest.fixture
+def metrics() -> Iterator[Metrics]:
+    engine = {"name": "model.int8.onnx", "runtime": "onnxruntime", "precision": "int8"}
+    served = Metrics("127.0.0.1", 0, engine, ("background", "bright"))
+    yield served
+    served.close()
+
+
+def test_counts_of_sources_are_as_they_stand_when_asked(metrics: Metrics) -> None:
+    one, other = StillSource("rtsp://u:***@cam/1"), StillSource("camera:1", index=1)
+    metrics.open([one, other])
+    assert scrape(metrics)["edgeseg_frames_total", (("source", "camera:1"),)] == 0
+    other.taken, other.dropped, other.bad_frames, other.reconnects = 7, 5, 3, 2
+    other.state = "stalled"
+    samples = scrape(metrics)
+    label = (("source", "camera:1"),)
+    figures = ("frames", "dropped_frames", "bad_frames", "reconnects")
+    assert [samples[f"edgeseg_{name}_total", label] for name in figures] == [7, 5, 3, 2]
+    states = {
+        dict(labels)["state"]: value
+        for (name, labels), value in samples.items()
+        if name == "edgeseg_source_state" and dict(labels)["source"] == "camera:1"
+    }
+    assert states.pop("stalled") == 1
+    assert set(states.values()) == {0}
+    assert samples["edgeseg_frames_total", (("source", one.label),)] == 0
+
+
+def test_results_fill_the_histograms(metrics: Metrics, engine: Engine) -> None:
+    metrics.open([StillSource("test:64x48?frames=5", realtime=False)])
+    results = list(Stream("test:64x48?frames=5", engine, StreamOptions(realtime=False)))
+    for result in results:
+        metrics.write(result)
+    samples = scrape(metrics)
+    label = (("source", "test:64x48?frames=5"),)
+    assert samples["edgeseg_frame_age_seconds_count", label] == 5
+    total = sum(result.age_ms for result in results) / 1000
+    assert samples["edgeseg_frame_age_seconds_sum", label] == pytest.approx(total)
+    assert samples["edgeseg_stage_seconds_count", (("stage", "infer"),)] == 5
+    bright = samples["edgeseg_class_share", (("class", "bright"), *label)]
+    assert bright == pytest.approx(results[-1].mask().mean())
+    assert any(name == "process_resident_memory_bytes" for name, _ in samples)
+    info = [dict(labels) for name, labels in samples if name == "edgeseg_engine_info"]
+    assert info == [{"name": "model.int8.onnx", "runtime": "onnxruntime", "precision": "int8"}]
+
+
+def test_a_port_that_is_taken_is_said() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(UsageError, match=f"cannot serve metrics at 127.0.0.1:{port}"):
+            Metrics("127.0.0.1", port).open([StillSource()])
+
+
+def test_closing_frees_the_port_and_the_thread() -> None:
+    before = threading.active_count()
+    served = Metrics("127.0.0.1", 0)
+    served.open([StillSource()])
+    served.close()
+    served.close()
+    assert threading.active_count() == before
+    socket.create_server(("127.0.0.1", served.port)).close()
+
+
+def test_without_the_package_it_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "prometheus_client", None)
+    with pytest.raises(RuntimeMissing) as missing:
+        Metrics("127.0.0.1", 0).open([StillSource()])
+    assert missing.value.mend == "pip install 'edgeseg[metrics]'"

@@ -1,0 +1,146 @@
+"""Labelled streams: the live score against that of an evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from streaming import StillSource
+
+from edgeseg.card import ClassMap
+from edgeseg.data.folders import read_split
+from edgeseg.engines.base import Engine
+from edgeseg.errors import DatasetError, UsageError
+from edgeseg.evaluation import evaluate, score
+from edgeseg.loading import load
+from edgeseg.stream import Stream, StreamOptions, run
+from edgeseg.stream.sinks.scoring import Scoring
+
+TWO = ClassMap.model_validate({"names": ("background", "bright")})
+
+
+@pytest.fixture
+def masks(tmp_path: Path) -> Callable[..., Path]:
+    """``masks(count)``: those of ``step_frame``, the n-th wrong in its first n rows."""
+
+    def make(count: int, step: Callable[..., np.ndarray]) -> Path:
+        folder = tmp_path / "masks"
+        folder.mkdir()
+        for index in range(count):
+            mask = (step(index)[..., 0] > 127).astype(np.uint8)
+            mask[:index] = 1 - mask[:index]
+            cv2.imwrite(str(folder / f"{index:03d}.png"), mask)
+        return folder
+
+    return make
+
+
+def test_frames_of_a_video_meet_the_masks_of_their_number(
+    masks: Callable[..., Path],
+    make_video: Callable[..., Path],
+    step: Callable[..., np.ndarray],
+    engine: Engine,
+) -> None:
+    scoring = Scoring(masks(8, step), TWO)
+    run(Stream(make_video(8), engine), [scoring])
+    figures = scoring.to_dict()
+    assert figures is not None
+    assert (figures["frames"], figures["unlabelled"]) == (8, 0)
+    # Row n is wrong in the masks after the n-th: 0 + 1 + … + 7 of 8 × 48 rows.
+    assert figures["pixel_accuracy"] == pytest.approx(1 - 28 / (8 * 48))
+
+
+def test_a_video_in_a_loop_begins_with_the_first_mask_again(
+    masks: Callable[..., Path],
+    make_video: Callable[..., Path],
+    step: Callable[..., np.ndarray],
+    engine: Engine,
+    tmp_path: Path,
+) -> None:
+    scoring = Scoring(masks(1, step), TWO)
+    for index in range(5):  # the video stands still
+        cv2.imwrite(str(tmp_path / f"{index}.png"), step(0))
+    results = list(Stream(tmp_path / "*.png", engine))
+    scoring.open([StillSource(realtime=False)])
+    for result in results:
+        object.__setattr__(result, "name", None)
+        scoring.write(result)
+    figures = scoring.to_dict()
+    assert figures is not None
+    assert (figures["frames"], figures["mean_iou"]) == (5, 1.0)
+
+
+def test_pictures_meet_the_masks_of_their_name_and_the_score_is_that_of_an_evaluation(
+    trained: Path, small_data: Path, tmp_path: Path
+) -> None:
+    split = read_split(small_data, "val")
+    truth = tmp_path / "truth"
+    truth.mkdir()
+    for sample in split:
+        instances = cv2.imread(str(sample.instances), cv2.IMREAD_UNCHANGED)
+        cv2.imwrite(str(truth / f"{sample.image.stem}.png"), (instances > 0).astype(np.uint8))
+    (truth / "of-another.png").write_bytes(next(truth.glob("*.png")).read_bytes())
+    with load(trained / "model.onnx", threads=1) as network:
+        scoring = Scoring(truth, network.card.classes)
+        run(Stream(small_data / "val" / "images", network), [scoring])
+        expected = evaluate(network, split).to_dict()
+    figures = scoring.to_dict()
+    assert figures is not None
+    for name in ("mean_iou", "pixel_accuracy", "mean_accuracy", "per_class"):
+        assert figures[name] == expected[name]
+    assert figures["frames"] == expected["images"] == 4
+
+
+def test_a_coded_video_scores_as_its_decoded_frames_do(
+    masks: Callable[..., Path],
+    make_video: Callable[..., Path],
+    play: Callable[[Path], list[np.ndarray]],
+    step: Callable[..., np.ndarray],
+    engine: Engine,
+) -> None:
+    folder, video = masks(12, step), make_video(12, size=(128, 96))
+    truth = [cv2.imread(str(path), 0) for path in sorted(folder.glob("*.png"))]
+    frames = [
+        (cv2.resize(frame, (64, 48), interpolation=cv2.INTER_NEAREST), mask)
+        for frame, mask in zip(play(video), truth, strict=True)
+    ]
+    scoring = Scoring(folder, TWO)
+    run(Stream(video, engine, StreamOptions(mode="throughput")), [scoring])
+    figures = scoring.to_dict()
+    assert figures is not None
+    # Masks are half of the frame's size: labels are compared there, not at the frame's.
+    assert figures["mean_iou"] == pytest.approx(score(engine, frames).mean_iou, abs=0.02)
+
+
+def test_a_camera_that_was_lost_is_scored_no_further(
+    masks: Callable[..., Path],
+    step: Callable[..., np.ndarray],
+    make_video: Callable[..., Path],
+    engine: Engine,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    source = StillSource()
+    scoring = Scoring(masks(6, step), TWO)
+    scoring.open([source])
+    for result in Stream(make_video(6), engine):
+        source.reconnects = int(result.index >= 4)
+        scoring.write(result)
+    figures = scoring.to_dict()
+    assert figures is not None
+    assert (figures["frames"], figures["unlabelled"]) == (4, 2)
+    assert caplog.text.count("was lost for a while") == 1
+
+
+def test_masks_that_do_not_fit_are_said(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"no \*.png masks"):
+        Scoring(tmp_path, TWO).open([StillSource()])
+    cv2.imwrite(str(tmp_path / "a.png"), np.full((4, 4), 7, np.uint8))
+    with pytest.raises(DatasetError, match=r"a.png holds 7; the network's ids are 0…1"):
+        Scoring(tmp_path, TWO).open([StillSource()])
+
+
+def test_nothing_scored_is_none(tmp_path: Path) -> None:
+    assert Scoring(tmp_path, TWO).to_dict() is None
