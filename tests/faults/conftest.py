@@ -5,8 +5,12 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
+import signal
 import socket
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -107,6 +111,130 @@ class MjpegCamera:
             request.wfile.write(head.encode() + data + b"\r\n")
 
 
+def free_port() -> int:
+    """A port that nobody listens on; for servers that cannot say which they were given."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        return int(taken.getsockname()[1])
+
+
+BITS = 8
+"""Bars a picture of :func:`numbered_video`; its numbers go round at 256."""
+
+
+def numbered_video(path: Path, frames: int = 200, size: tuple[int, int] = (160, 96)) -> Path:
+    """H.264 at 25 a second; bar b of frame n is white where bit b of n is set."""
+    import av
+
+    width = size[0] // BITS
+    with av.open(str(path), "w") as out:
+        stream = out.add_stream("libx264", rate=25)
+        stream.width, stream.height = size
+        stream.pix_fmt = "yuv420p"
+        stream.options = {"tune": "zerolatency", "preset": "ultrafast", "g": "5"}
+        for number in range(frames):
+            picture = np.zeros((size[1], size[0], 3), np.uint8)
+            for bit in range(BITS):
+                picture[:, bit * width : (bit + 1) * width] = 255 * (number >> bit & 1)
+            out.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="bgr24")))
+        out.mux(stream.encode())
+    return path
+
+
+def number_of(frame: NDArray[np.uint8]) -> int:
+    """The number that the bars of a frame of :func:`numbered_video` show."""
+    means = frame.reshape(frame.shape[0], BITS, -1).mean(axis=(0, 2))
+    return int(sum(1 << bit for bit in range(BITS) if means[bit] > 127))
+
+
+class RtspCamera:
+    """An RTSP camera in a process of its own; each client sees ``video`` from its first frame on.
+
+    Needs aio-rtsp-toolkit[server].
+    """
+
+    def __init__(self, video: Path) -> None:
+        self.port = free_port()
+        self.url = f"rtsp://{USER}:{PASSWORD}@127.0.0.1:{self.port}/{video.name}?play_count=0"
+        self._folder = video.parent
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        self.switch_on()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()
+
+    def switch_on(self) -> None:
+        """Start it, on the same port each time, and wait until it listens."""
+        command = [str(Path(sys.executable).with_name("rtsp-server")), "--dir", str(self._folder)]
+        command += ["--host", "127.0.0.1", "--port", str(self.port)]
+        command += ["--control-port", str(free_port())]
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline:
+            assert self._process.poll() is None, "rtsp-server ended"
+            with socket.socket() as probe:
+                if not probe.connect_ex(("127.0.0.1", self.port)):
+                    return
+            time.sleep(0.02)
+        raise AssertionError("rtsp-server does not listen")
+
+    def kill(self) -> None:
+        """SIGKILL: the connections break."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait(30)
+            self._process = None
+
+    def freeze(self) -> None:
+        """SIGSTOP: the connections stay, and the kernel still accepts new ones."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """SIGCONT."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
+
+
+@pytest.fixture(scope="session")
+def numbered(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    pytest.importorskip("av", reason="needs aio-rtsp-toolkit[server]")
+    return numbered_video(tmp_path_factory.mktemp("rtsp") / "numbered.mp4")
+
+
+@pytest.fixture
+def rtsp_camera(numbered: Path) -> Iterator[RtspCamera]:
+    if not Path(sys.executable).with_name("rtsp-server").exists():
+        pytest.skip("needs aio-rtsp-toolkit[server]")
+    with RtspCamera(numbered) as started:
+        yield started
+
+
+@pytest.fixture
+def number() -> Callable[[NDArray[np.uint8]], int]:
+    """:func:`number_of`."""
+    return number_of
+
+
+@pytest.fixture
+def more_cameras() -> Iterator[Callable[[], MjpegCamera]]:
+    """``more_cameras() -> MjpegCamera``, as many as a test wants, switched off at the end."""
+    made: list[MjpegCamera] = []
+
+    def make() -> MjpegCamera:
+        made.append(MjpegCamera(fps=15))
+        made[-1].switch_on()
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.switch_off()
+
+
 class Responder:
     """Answers each request on a raw socket with what ``answer(request)`` says, then hangs up."""
 
@@ -205,6 +333,7 @@ class Grey(Engine):
     path = Path("grey")
 
     def __init__(self) -> None:
+        self.watch: Callable[[NDArray[np.float32]], None] = lambda batch: None
         self.card = ModelCard(
             name="grey",
             arch="threshold",
@@ -213,6 +342,7 @@ class Grey(Engine):
         )
 
     def _infer(self, batch: NDArray[np.float32]) -> NDArray[np.uint8]:
+        self.watch(batch)
         return (batch.mean(axis=1) > 0.5).astype(np.uint8)
 
     def close(self) -> None: ...

@@ -1,0 +1,138 @@
+"""Several cameras of which some are dead, and consumers that are too slow."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from edgeseg.engines.base import Engine
+from edgeseg.errors import OpenFailed
+from edgeseg.stream import Limits, SourceSpec, Stream, StreamOptions, parse_source, run
+from edgeseg.stream.loop import Mode
+
+LIMITS = Limits(open_s=20, read_s=20, stalled_s=20, backoff_s=(0.05,))
+FRAMES = 60
+BEHIND = 4
+"""Frames: one interval, and what a busy machine may add."""
+
+
+def spec_of(camera: Any, **limits: Any) -> SourceSpec:
+    return replace(parse_source(camera.url), limits=replace(LIMITS, **limits))
+
+
+def share_seen(stream: Stream, camera: int, during: Callable[[int], None]) -> float:
+    """The share of the frames of one camera that came out, of the first ``FRAMES`` results."""
+    indices: list[int] = []
+    for result in stream:
+        if result.camera == camera:
+            during(len(indices))
+            indices.append(result.index)
+        if len(indices) == FRAMES:
+            stream.stop()
+    return len(indices) / (indices[-1] - indices[0] + 1)
+
+
+@pytest.mark.parametrize("fault", ["none", "never there", "dies", "freezes"])
+def test_a_dead_camera_costs_the_other_no_frames(
+    fault: str, more_cameras: Callable[[], Any], grey_engine: Engine
+) -> None:
+    dead, alive = more_cameras(), more_cameras()
+    if fault == "never there":
+        dead.switch_off()
+
+    def during(seen: int) -> None:
+        if seen == 5 and fault == "dies":
+            dead.switch_off()
+        if seen == 5 and fault == "freezes":
+            dead.frozen.set()
+
+    with Stream([spec_of(dead, stalled_s=0.3, read_s=1), spec_of(alive)], grey_engine) as stream:
+        share = share_seen(stream, 1, during)
+    assert stream.mode == "throughput"
+    assert share >= 0.95
+    if fault != "none":
+        assert stream.sources[0].state != "ok"
+
+
+def test_an_engine_that_waits_for_each_camera_would_be_found(
+    more_cameras: Callable[[], Any], grey_engine: Any
+) -> None:
+    camera = more_cameras()
+    grey_engine.watch = lambda batch: time.sleep(0.1)
+    with Stream(spec_of(camera), grey_engine) as stream:
+        assert share_seen(stream, 0, lambda seen: None) < 0.95
+
+
+def test_a_frozen_camera_is_said_though_the_other_goes_on(
+    more_cameras: Callable[[], Any], grey_engine: Engine, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    frozen, alive = more_cameras(), more_cameras()
+    stream = Stream(
+        [spec_of(frozen, stalled_s=0.5), spec_of(alive)], grey_engine, StreamOptions(max_frames=60)
+    )
+    first = threading.Timer(0.5, frozen.frozen.set)
+    first.start()
+    run(stream)
+    first.join()
+    assert caplog.text.count("stalled (no frame for 0.5 s)") == 1
+
+
+def test_a_camera_that_was_not_there_comes_later(
+    more_cameras: Callable[[], Any], grey_engine: Engine
+) -> None:
+    late, alive = more_cameras(), more_cameras()
+    late.switch_off()
+    seen = {0: 0, 1: 0}
+    with Stream([spec_of(late), spec_of(alive)], grey_engine) as stream:
+        for result in stream:
+            seen[result.camera] += 1
+            if seen == {0: 0, 1: 5}:
+                late.switch_on()
+            if seen[0] == 5:
+                stream.stop()
+    assert stream.sources[0].state == "ok"
+
+
+def test_when_all_are_dead_at_the_start_the_first_cause_is_raised(
+    more_cameras: Callable[[], Any], grey_engine: Engine
+) -> None:
+    dead = [more_cameras(), more_cameras()]
+    for camera in dead:
+        camera.switch_off()
+    with pytest.raises(OpenFailed, match="refused the connection") as failed:
+        list(Stream([spec_of(camera) for camera in dead], grey_engine))
+    assert str(dead[0].port) in failed.value.message
+    assert failed.value.exit_code == 5
+
+
+def behind(camera: Any, engine: Any, options: StreamOptions) -> int:
+    """How many frames the camera was ahead of the engine, at most, with 200 ms a result."""
+    late: list[int] = []
+
+    def watch(batch: NDArray[np.float32]) -> None:
+        shade = round(float(batch.mean()) * 255)
+        late.append((camera.sent - 1 - shade) % 250)
+
+    with Stream(spec_of(camera), engine, options) as stream:
+        engine.watch = watch
+        for _ in stream:
+            time.sleep(0.2)
+    return max(late[1:])
+
+
+@pytest.mark.parametrize("mode", ["latency", "throughput"])
+def test_a_slow_consumer_gets_fresh_frames(mode: Mode, camera: Any, grey_engine: Any) -> None:
+    assert behind(camera, grey_engine, StreamOptions(mode=mode, max_frames=15)) <= BEHIND
+
+
+def test_a_slow_consumer_of_every_frame_falls_behind(camera: Any, grey_engine: Any) -> None:
+    assert behind(camera, grey_engine, StreamOptions(realtime=False, max_frames=15)) > BEHIND
