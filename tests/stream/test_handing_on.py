@@ -11,6 +11,7 @@ from streaming import StillSource
 
 from edgeseg.engines.base import Engine
 from edgeseg.stream import Background, Each, Sink, Source, Stream, StreamOptions, StreamResult, run
+from edgeseg.stream.sinks import background
 
 ALIVE_S = 30.0
 FILE = StillSource("drive.mkv", realtime=False)
@@ -126,6 +127,26 @@ def test_a_run_switches_off_what_failed_in_the_background(
     assert report.frames == 60
     assert slow.taken == [0]
     assert "the slow one failed and is off: no more" in caplog.text
+
+
+def test_a_sink_that_is_stuck_does_not_hold_the_end(
+    results: list[StreamResult], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(background, "_CLOSE_S", 0.3)
+    slow = Slow()
+    sink = Background(slow)
+    sink.open([LIVE])
+    for result in results:
+        sink.write(result)
+    closing = threading.Thread(target=sink.close, daemon=True)
+    closing.start()
+    closing.join(10)
+    ended = not closing.is_alive()
+    slow.let.release(1000)
+    closing.join(ALIVE_S)
+    assert ended
+    assert slow.closed == 0, "its own thread is in it"
+    assert "the slow one is stuck" in caplog.text
 
 
 class Note(Sink):
