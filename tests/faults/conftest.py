@@ -35,11 +35,13 @@ class MjpegCamera:
         port: Stays the same when it is switched off and on.
         frozen: While set, connections stay open and silent.
         sent: Frames made so far.
+        size: (width, height) of the frames from now on.
     """
 
     def __init__(self, fps: float = 25.0, password: str | None = None) -> None:
         self.frozen = threading.Event()
         self.sent = 0
+        self.size = (64, 48)
         self.port = 0
         self._interval = 1 / fps
         self._password = password
@@ -104,7 +106,7 @@ class MjpegCamera:
         while not off.wait(self._interval):
             if self.frozen.is_set():
                 continue
-            picture = np.full((48, 64, 3), self.sent % 250, np.uint8)
+            picture = np.full((*self.size[::-1], 3), self.sent % 250, np.uint8)
             self.sent += 1
             data = cv2.imencode(".jpg", picture)[1].tobytes()
             head = f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {len(data)}\r\n\r\n"

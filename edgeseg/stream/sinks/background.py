@@ -76,7 +76,9 @@ class Background(Sink):
         closing it under its own thread may crash, and its thread does not hold the process.
         """
         if self._thread.ident is not None and not self._finish():
-            _log.error("%s is stuck and is left as it is: it took no frame for %g s", self, _CLOSE_S)
+            _log.error(
+                "%s is stuck and is left as it is: it took no frame for %g s", self, _CLOSE_S
+            )
             return
         self._sink.close()
         if self.skipped:
