@@ -56,7 +56,7 @@ class Footprint:
             tracemalloc.get_traced_memory()[0],
             int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE"),
             threading.active_count(),
-            len(os.listdir("/proc/self/fd")),  # noqa: PTH208
+            len(os.listdir("/proc/self/fd")),
         )
 
 
