@@ -96,6 +96,7 @@ class Watching(Sink):
         self._seen += 1
         if self._seen == 10:
             self._camera.frozen.set()
+        time.sleep(0.06)  # slower than the camera, so that a result always waits
         self.said = "stalled (no frame for 0.5 s)" in self._log.text
         if self.said:
             raise StopStream
@@ -113,7 +114,7 @@ def test_a_frozen_camera_is_said_though_the_other_goes_on(
     frozen = more_cameras()
     sources = [spec_of(camera), spec_of(frozen, stalled_s=0.5)]
     watching = Watching(frozen, caplog)
-    run(Stream(sources, grey_engine, StreamOptions(max_frames=150)), [watching])
+    run(Stream(sources, grey_engine, StreamOptions(max_frames=80)), [watching])
     assert watching.said, "before the end, where the report asks"
     assert caplog.text.count("stalled (") == 1
 
