@@ -28,7 +28,7 @@ Measured = dict[str, list[float]]
 BOUNDS_S = {
     "killed: lost": 1.0,
     "killed: frames again after it is back": 7.0,
-    "frozen: stalled": 2.5,
+    "frozen: stalled": 2.0,
     "frozen: reconnecting": 5.0,
     "refused: error": 5.5,
     "never answers: error": 5.5,
