@@ -102,49 +102,100 @@ struct Vector {
     typedef Lane type __attribute__((vector_size(EDGESEG_VECTOR)));
 };
 
+// Pixels whose largest logits so far stay in the L1 cache while the classes pass by, a few at a
+// time. All classes side by side would crowd each other out of the caches, in which planes a
+// power of two apart share the same few places.
+constexpr std::size_t kTile = 2048;
+constexpr int kClasses = 4;
+
+// Ids are as wide as the logits, so that one comparison chooses both.
+template <class Lane, class Id>
+struct Tile {
+    alignas(64) Lane best[kTile];
+    alignas(64) Id ids[kTile];
+};
+
+template <class Lane>
+constexpr bool kFloating = Lane(0.5f) != Lane(0);
+
 // NumPy takes the first NaN for the largest.
-template <class Lane, class Value>
-auto exceeds(Value value, Value best) {
-    if constexpr (Lane(0.5f) != Lane(0))
+template <bool Nans, class Value>
+inline auto exceeds(Value value, Value best) {
+    if constexpr (Nans)
         return (value > best) | ((value != value) & (best == best));
     else
         return value > best;
 }
 
-// Ids are as wide as the logits, so that one comparison chooses both. read(c, i): of class c.
-template <class Lane, class Id, int Count, class Value, class Ids, class Read>
-inline void argmax_at(int channels, std::size_t at, const Read &read, std::uint8_t *out) {
-    constexpr std::size_t lanes = sizeof(Value) / sizeof(Lane);
-    Value best[Count];
-    Ids ids[Count];
-    for (int k = 0; k < Count; ++k) {
-        best[k] = read.template operator()<Value>(0, at + k * lanes);
-        ids[k] = Ids{};
-    }
-    for (int c = 1; c < channels; ++c)
+// Lets `Count` classes from `first` on compete at `count` pixels, whole Values. Returns the sum of
+// floating logits: NaN if one of them is (or, harmlessly, for some infinities). Adding is cheaper
+// than looking for NaNs.
+template <int Count, bool Nans, class Value, class Ids, class Lane, class Id, class Read>
+inline Value compete(int first, std::size_t count, const Read &read, Tile<Lane, Id> &tile) {
+    Value sums[2]{};
+    for (std::size_t i = 0; i < count; i += sizeof(Value) / sizeof(Lane)) {
+        auto best = load<Value>(tile.best + i);
+        auto ids = load<Ids>(tile.ids + i);
         for (int k = 0; k < Count; ++k) {
-            const Value value = read.template operator()<Value>(c, at + k * lanes);
-            const auto take = exceeds<Lane>(value, best[k]);
-            best[k] = take ? value : best[k];
-            ids[k] = take ? static_cast<Ids>(Ids{} + static_cast<Id>(c)) : ids[k];
+            const Value value = read.template operator()<Value>(first + k, i);
+            const auto take = exceeds<Nans>(value, best);
+            best = take ? value : best;
+            ids = take ? static_cast<Ids>(Ids{} + static_cast<Id>(first + k)) : ids;
+            if constexpr (kFloating<Lane> && !Nans) sums[k % 2] += value;
         }
-    Id flat[Count * lanes];
-    __builtin_memcpy(flat, ids, sizeof flat);
-    for (std::size_t i = 0; i < Count * lanes; ++i)
-        out[at + i] = static_cast<std::uint8_t>(flat[i]);
+        store(tile.best + i, best);
+        store(tile.ids + i, ids);
+    }
+    return static_cast<Value>(sums[0] + sums[1]);
+}
+
+// Fills `tile`. False where, without `Nans`, one may have taken part unnoticed.
+template <bool Nans, class Value, class Ids, class Lane, class Id, class Read>
+inline bool rank(int channels, std::size_t count, const Read &read, Tile<Lane, Id> &tile) {
+    Value sum{};
+    for (std::size_t i = 0; i < count; i += sizeof(Value) / sizeof(Lane)) {
+        const Value value = read.template operator()<Value>(0, i);
+        store(tile.best + i, value);
+        store(tile.ids + i, Ids{});
+        if constexpr (kFloating<Lane> && !Nans) sum += value;
+    }
+    int c = 1;
+    for (; c + kClasses <= channels; c += kClasses)
+        sum += compete<kClasses, Nans, Value, Ids>(c, count, read, tile);
+    for (; c < channels; ++c) sum += compete<1, Nans, Value, Ids>(c, count, read, tile);
+    Lane lanes[sizeof(Value) / sizeof(Lane)];
+    store(lanes, sum);
+    for (const Lane lane : lanes)
+        if (lane != lane) return false;
+    return true;
+}
+
+// read(c, i): the logit of class c at pixel i.
+template <class Lane, class Id, class Value, class Ids, class Read>
+inline void argmax_tile(int channels, std::size_t count, const Read &read, std::uint8_t *out) {
+    Tile<Lane, Id> tile;
+    if (!rank<false, Value, Ids>(channels, count, read, tile))
+        rank<true, Value, Ids>(channels, count, read, tile);
+    for (std::size_t i = 0; i < count; ++i) out[i] = static_cast<std::uint8_t>(tile.ids[i]);
 }
 
 template <class Lane, class Id, class Read>
 inline void argmax_row(int channels, std::size_t count, const Read &read, std::uint8_t *out) {
     using Value = typename Vector<Lane>::type;
     using Ids = typename Vector<Id>::type;
-    constexpr std::size_t lanes = sizeof(Value) / sizeof(Lane);
-    std::size_t i = 0;
-    for (; i + 4 * lanes <= count; i += 4 * lanes)
-        argmax_at<Lane, Id, 4, Value, Ids>(channels, i, read, out);
-    for (; i + lanes <= count; i += lanes)
-        argmax_at<Lane, Id, 1, Value, Ids>(channels, i, read, out);
-    for (; i < count; ++i) argmax_at<Lane, Id, 1, Lane, Id>(channels, i, read, out);
+    const std::size_t whole = count - count % (sizeof(Value) / sizeof(Lane));
+    for (std::size_t start = 0; start < count;) {
+        const auto part = [&read, start]<class Any>(int c, std::size_t i) {
+            return read.template operator()<Any>(c, start + i);
+        };
+        const std::size_t end = start < whole ? whole : count;
+        const std::size_t size = end - start < kTile ? end - start : kTile;
+        if (start < whole)
+            argmax_tile<Lane, Id, Value, Ids>(channels, size, part, out + start);
+        else
+            argmax_tile<Lane, Id, Lane, Id>(channels, size, part, out + start);
+        start += size;
+    }
 }
 
 void argmax_float(const float *logits, std::ptrdiff_t plane, int channels, std::size_t count,
