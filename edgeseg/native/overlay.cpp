@@ -1,10 +1,12 @@
 // The frame is larger than the label map: what belongs to a row of the map, its colours spread
-// over the frame's width, serves all rows of the frame that it covers.
+// over the frame's width, serves all rows of the frame that it covers. The row after it differs
+// where regions end: only there are colours spread anew.
 
 #include "overlay.hpp"
 
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <cstring>
 #include <numeric>
 #include <vector>
@@ -15,18 +17,31 @@
 namespace edgeseg {
 namespace {
 
-constexpr int kRun = 5;  // whole pixels in a Shade
+constexpr int kPixels = 5;  // whole ones in a Piece
 
-using Shade = std::array<std::uint16_t, 16>;  // blue, green, red and again
+// Every other value of sixteen bytes of pixels.
+using Run = std::array<std::uint16_t, 8>;
 
-// What each label adds to the frame's share.
-std::array<Shade, 256> shades(const Look &look) {
-    std::array<Shade, 256> result{};
-    result[0].fill(kClear);
-    for (int label = 1; label < 256; ++label)
-        for (std::size_t i = 0; i < result[label].size(); ++i)
-            result[label][i] = static_cast<std::uint16_t>(
-                look.colours[3 * label + i % 3] * look.weight + 128);
+// A stretch of a Veil, of the even and of the odd bytes.
+struct Piece {
+    Run keep[2], shade[2];
+};
+
+// What each label lays over pixels, the first of which begins with an even [0] or odd [1] byte.
+using Pieces = std::array<std::array<Piece, 256>, 2>;
+
+Pieces pieces(const Look &look) {
+    Pieces result{};
+    for (int start : {0, 1})
+        for (int odd : {0, 1}) {
+            result[start][0].keep[odd].fill(256);
+            for (int label = 1; label < 256; ++label) {
+                result[start][label].keep[odd].fill(static_cast<std::uint16_t>(256 - look.weight));
+                for (int i = 0; i < 8; ++i)
+                    result[start][label].shade[odd][i] = static_cast<std::uint16_t>(
+                        look.colours[3 * label + ((start ^ odd) + 2 * i) % 3] * look.weight + 128);
+            }
+        }
     return result;
 }
 
@@ -38,15 +53,74 @@ std::vector<int> starts(const std::int32_t *indices, int count, int source) {
     return result;
 }
 
-// Copies whole runs: what is too much the next label covers, or the slack at the row's end.
-void spread(const std::uint8_t *labels, const std::vector<int> &starts,
-            const std::array<Shade, 256> &shades, std::uint16_t *out) {
-    for (std::size_t i = 0; i + 1 < starts.size(); ++i) {
-        const Shade shade = shades[labels[i]];
-        for (int x = starts[i]; x < starts[i + 1]; x += kRun)
-            std::memcpy(out + 3 * x, shade.data(), sizeof shade);
+// The Veil of a row of labels.
+class Spread {
+public:
+    Spread(const std::vector<int> &starts, const Pieces &pieces)
+        : starts_(starts.data()),
+          count_(static_cast<int>(starts.size()) - 1),
+          pieces_(pieces),
+          part_((3 * static_cast<std::size_t>(starts.back()) + 1) / 2 + std::tuple_size_v<Run>),
+          values_(4 * part_) {}
+
+    // The row must outlive the next call.
+    void follow(const std::uint8_t *labels) {
+        int i = 0;
+        for (; last_ != nullptr && i + 8 <= count_; i += 8) {
+            std::uint64_t now, before;
+            std::memcpy(&now, labels + i, sizeof now);
+            std::memcpy(&before, last_ + i, sizeof before);
+            if (const std::uint64_t changes = now ^ before; changes != 0)
+                renew(labels, i + std::countr_zero(changes) / 8,
+                      i + 8 - std::countl_zero(changes) / 8);
+        }
+        if (i < count_) renew(labels, i, count_);
+        last_ = labels;
     }
-}
+
+    Veil veil() const {
+        const std::uint16_t *keep = values_.data(), *shade = keep + 2 * part_;
+        return {{keep, keep + part_}, {shade, shade + part_}};
+    }
+
+private:
+    // Writes whole pieces: what is too much the next label covers, or is put back at the end.
+    void renew(const std::uint8_t *labels, int first, int end) {
+        const int *starts = starts_;  // which no write to values_ can change
+        const Piece after = read(starts[end]);
+        for (int i = first, x = starts[first]; i < end; ++i, x = starts[i])
+            for (const int stop = starts[i + 1]; x < stop; x += kPixels)
+                write(x, pieces_[x & 1][labels[i]]);
+        write(starts[end], after);
+    }
+
+    Piece read(std::size_t x) const {
+        const std::uint16_t *even = values_.data() + (3 * x + 1) / 2;
+        const std::uint16_t *odd = values_.data() + part_ + 3 * x / 2;
+        Piece piece;
+        std::memcpy(&piece.keep[0], even, sizeof(Run));
+        std::memcpy(&piece.keep[1], odd, sizeof(Run));
+        std::memcpy(&piece.shade[0], even + 2 * part_, sizeof(Run));
+        std::memcpy(&piece.shade[1], odd + 2 * part_, sizeof(Run));
+        return piece;
+    }
+
+    void write(std::size_t x, const Piece &piece) {
+        std::uint16_t *even = values_.data() + (3 * x + 1) / 2;
+        std::uint16_t *odd = values_.data() + part_ + 3 * x / 2;
+        std::memcpy(even, &piece.keep[0], sizeof(Run));
+        std::memcpy(odd, &piece.keep[1], sizeof(Run));
+        std::memcpy(even + 2 * part_, &piece.shade[0], sizeof(Run));
+        std::memcpy(odd + 2 * part_, &piece.shade[1], sizeof(Run));
+    }
+
+    const int *starts_;
+    int count_;
+    const Pieces &pieces_;
+    std::size_t part_;
+    std::vector<std::uint16_t> values_;  // keep of even and of odd bytes, shade of both
+    const std::uint8_t *last_ = nullptr;
+};
 
 // The label map at the frame's width.
 std::vector<std::uint8_t> widened(const Labels &labels, int width) {
@@ -89,19 +163,16 @@ void draw_rims(const Canvas &canvas, const Labels &labels, const Look &look, int
 
 void overlay(const Canvas &canvas, const Labels &labels, const Look &look, int threads) {
     const Rows &simd = rows();
-    const std::array<Shade, 256> table = shades(look);
+    const Pieces table = pieces(look);
     const std::size_t bytes = static_cast<std::size_t>(canvas.width) * 3;
     const std::vector<int> columns = starts(labels.columns, canvas.width, labels.width);
-    const auto keep = static_cast<std::uint16_t>(256 - look.weight);
 
     share_out(canvas.height, threads, [&](int begin, int end) {
-        std::vector<std::uint16_t> shade(bytes + sizeof(Shade) / sizeof(std::uint16_t));
-        for (int y = begin, spread_row = -1; y < end; ++y) {
-            const std::uint8_t *row = labels.data + labels.rows[y] * labels.stride;
-            if (labels.rows[y] != spread_row)
-                spread(row, columns, table, shade.data());
-            spread_row = labels.rows[y];
-            simd.lay_over(canvas.frame + y * canvas.stride, shade.data(), keep, bytes,
+        Spread spread(columns, table);
+        for (int y = begin; y < end; ++y) {
+            if (y == begin || labels.rows[y] != labels.rows[y - 1])
+                spread.follow(labels.data + labels.rows[y] * labels.stride);
+            simd.lay_over(canvas.frame + y * canvas.stride, spread.veil(), bytes,
                           canvas.out + y * bytes);
         }
     });

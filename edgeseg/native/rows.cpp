@@ -21,15 +21,20 @@ using Words4 = std::uint32_t __attribute__((vector_size(16)));
 using Ints4 = std::int32_t __attribute__((vector_size(16)));
 using Shorts4 = std::int16_t __attribute__((vector_size(8)));
 
-template <class Vector>
-Vector load(const void *from) {
-    Vector value;
+template <class Lane>
+struct Vector {
+    typedef Lane type __attribute__((vector_size(EDGESEG_VECTOR)));
+};
+
+template <class Value>
+Value load(const void *from) {
+    Value value;
     __builtin_memcpy(&value, from, sizeof value);
     return value;
 }
 
-template <class Vector>
-void store(void *to, Vector value) {
+template <class Value>
+void store(void *to, Value value) {
     __builtin_memcpy(to, &value, sizeof value);
 }
 
@@ -71,14 +76,20 @@ void to_grey(std::uint32_t *pixels, int count) {
     }
 }
 
-void lay_over(const std::uint8_t *frame, const std::uint16_t *shade, std::uint16_t keep,
-              std::size_t count, std::uint8_t *out) {
-#pragma GCC ivdep  // frame and out are the same row or do not overlap
-    for (std::size_t i = 0; i < count; ++i) {
-        const auto blended = static_cast<std::uint8_t>(
-            static_cast<std::uint16_t>(frame[i] * keep + shade[i]) >> 8);
-        out[i] = shade[i] == kClear ? frame[i] : blended;
+void lay_over(const std::uint8_t *frame, Veil veil, std::size_t count, std::uint8_t *out) {
+    using Words = Vector<std::uint16_t>::type;
+    std::size_t i = 0;
+    for (; i + sizeof(Words) <= count; i += sizeof(Words)) {
+        const auto bytes = load<Words>(frame + i);
+        const auto lay = [&](Words values, int odd) {
+            return values * load<Words>(veil.keep[odd] + i / 2) +
+                   load<Words>(veil.shade[odd] + i / 2);
+        };
+        store(out + i, (lay(bytes & 0xff, 0) >> 8) | (lay(bytes >> 8, 1) & 0xff00));
     }
+    for (; i < count; ++i)
+        out[i] = static_cast<std::uint8_t>(
+            (frame[i] * veil.keep[i % 2][i / 2] + veil.shade[i % 2][i / 2]) >> 8);
 }
 
 void find_rim(const std::uint8_t *__restrict above, const std::uint8_t *__restrict row,
@@ -97,10 +108,6 @@ void find_rim(const std::uint8_t *__restrict above, const std::uint8_t *__restri
 }
 
 // From here on a Value is a vector or, at the end of a row, a number: both know the operators.
-template <class Lane>
-struct Vector {
-    typedef Lane type __attribute__((vector_size(EDGESEG_VECTOR)));
-};
 
 // Pixels whose largest logits so far stay in the L1 cache while the classes pass by, a few at a
 // time. All classes side by side would crowd each other out of the caches, in which planes a

@@ -16,8 +16,11 @@ struct Tap {
 // Elements that blend_columns may read past the last one of `row`; they weigh nothing.
 inline constexpr int kRowSlack = 8;
 
-// Shade where lay_over leaves the frame as it is; more than 255 * 256 + 128.
-inline constexpr std::uint16_t kClear = 0xffff;
+// What lay_over does to a row of bytes. Those at even and at odd places lie apart, the [0] and [1]
+// here, so that words of two bytes need only be masked and shifted.
+struct Veil {
+    const std::uint16_t *keep[2], *shade[2];
+};
 
 struct Rows {
     const char *level;
@@ -32,9 +35,8 @@ struct Rows {
     // First word of each pixel: grey of its BGR, ITU-R BT.601 in 15 bits as OpenCV's BGR2GRAY.
     void (*to_grey)(std::uint32_t *pixels, int count);
 
-    // out = (frame * keep + shade) / 256, byte by byte; the frame where the shade is kClear.
-    void (*lay_over)(const std::uint8_t *frame, const std::uint16_t *shade, std::uint16_t keep,
-                     std::size_t count, std::uint8_t *out);
+    // out = (frame * keep + shade) / 256, byte by byte; below 2^16 before the division.
+    void (*lay_over)(const std::uint8_t *frame, Veil veil, std::size_t count, std::uint8_t *out);
     // rim[x] = row[x] where one of the eight neighbours has another label, else 0.
     void (*find_rim)(const std::uint8_t *above, const std::uint8_t *row,
                      const std::uint8_t *below, int width, std::uint8_t *rim);

@@ -48,10 +48,16 @@ int main() {
         rows.to_grey(pixels.data(), count);
         print("to_grey", n, pixels);
 
-        auto shade = noise<std::uint16_t>(n);
-        for (auto &value : shade) value = value & 1 ? edgeseg::kClear : value % 32000;
+        const std::size_t half = (n + 1) / 2;
+        std::vector<std::uint16_t> keep[2], shade[2];
+        for (int odd : {0, 1}) {
+            keep[odd] = noise<std::uint16_t>(half), shade[odd] = noise<std::uint16_t>(half);
+            for (auto &value : keep[odd]) value %= 257;
+            for (std::size_t i = 0; i < half; ++i) shade[odd][i] %= 1 + 255 * (256 - keep[odd][i]);
+        }
         std::vector<std::uint8_t> out(n);
-        rows.lay_over(frame.data(), shade.data(), 128, n, out.data());
+        const edgeseg::Veil veil{{keep[0].data(), keep[1].data()}, {shade[0].data(), shade[1].data()}};
+        rows.lay_over(frame.data(), veil, n, out.data());
         print("lay_over", n, out);
         auto labels = noise<std::uint8_t>(3 * n);
         for (auto &label : labels) label = label % 16 == 0;
