@@ -20,8 +20,10 @@
 namespace nb = nanobind;
 
 using Pixels = nb::ndarray<const std::uint8_t, nb::ndim<3>, nb::device::cpu>;
-using Tensor = nb::ndarray<float, nb::ndim<3>, nb::c_contig, nb::device::cpu>;
-using Table = nb::ndarray<const float, nb::shape<-1, 256>, nb::c_contig, nb::device::cpu>;
+template <class Value>  // (channels, height, width), of any strides
+using Tensor = nb::ndarray<Value, nb::ndim<3>, nb::device::cpu>;
+template <class Value>
+using Table = nb::ndarray<const Value, nb::shape<-1, 256>, nb::c_contig, nb::device::cpu>;
 using Frame = nb::ndarray<const std::uint8_t, nb::shape<-1, -1, 3>, nb::device::cpu>;
 using Canvas = nb::ndarray<std::uint8_t, nb::shape<-1, -1, 3>, nb::c_contig, nb::device::cpu>;
 using LabelMap = nb::ndarray<const std::uint8_t, nb::ndim<2>, nb::device::cpu>;
@@ -36,32 +38,33 @@ using Taken = std::tuple<Indices, Indices>;
 using Look = std::tuple<Colours, int, bool>;
 using Region = std::tuple<int, int, int, int>;
 
-static void preprocess(const Pixels &pixels, const Tensor &out, const Table &table,
+template <class Value>
+static void preprocess(const Pixels &pixels, const Tensor<Value> &out, const Table<Value> &table,
                        const Region &region, bool rgb, int threads) {
     const auto [top, left, height, width] = region;
     const edgeseg::Picture picture{pixels.data(), static_cast<std::ptrdiff_t>(pixels.stride(0)),
                                    static_cast<int>(pixels.shape(0)),
                                    static_cast<int>(pixels.shape(1)),
                                    static_cast<int>(pixels.shape(2))};
-    const edgeseg::Target target{out.data(),
-                                 static_cast<int>(out.shape(0)),
-                                 static_cast<int>(out.shape(1)),
-                                 static_cast<int>(out.shape(2)),
-                                 top,
-                                 left,
-                                 height,
-                                 width};
     // NumPy leaves the stride of an axis of length 1 undefined.
     const bool packed = (picture.channels == 1 || pixels.stride(2) == 1) &&
                         (picture.width == 1 || pixels.stride(1) == picture.channels);
     if (!packed || (picture.channels != 1 && picture.channels != 3 && picture.channels != 4))
         throw nb::value_error("pixels must be packed, with 1, 3 or 4 channels");
-    if ((target.channels != 1 && target.channels != 3) || table.shape(0) != out.shape(0))
+    const int channels = static_cast<int>(out.shape(0));
+    if ((channels != 1 && channels != 3) || table.shape(0) != out.shape(0))
         throw nb::value_error("out must have 1 or 3 channels, table as many rows");
     if (picture.height < 1 || picture.width < 1 || top < 0 || left < 0 || height < 1 ||
-        width < 1 || top > target.height - height || left > target.width - width)
+        width < 1 || top > static_cast<int>(out.shape(1)) - height ||
+        left > static_cast<int>(out.shape(2)) - width)
         throw nb::value_error("the picture is empty or the region lies outside out");
 
+    const edgeseg::Target<Value> target{
+        out.data() + top * out.stride(1) + left * out.stride(2),
+        static_cast<std::ptrdiff_t>(out.stride(0)),
+        static_cast<std::ptrdiff_t>(out.stride(1)),
+        static_cast<std::ptrdiff_t>(out.stride(2)),
+        channels, height, width};
     nb::gil_scoped_release release;
     edgeseg::preprocess(picture, target, table.data(), rgb, threads);
 }
@@ -151,13 +154,19 @@ static void use(const std::string &level) {
 
 NB_MODULE(_native, module) {
     module.doc() = "C++ twins of the kernels in edgeseg.ops.";
-    module.attr("REVISION") = 2;  // as edgeseg/ops/native.py expects
+    module.attr("REVISION") = 3;  // as edgeseg/ops/native.py expects
     module.def("levels", &levels, "Levels of instructions that this CPU has, the best first.");
     module.def("level", [] { return edgeseg::rows().level; }, "The one in use.");
     module.def("use", &use, nb::arg("level"), "Choose another, for the whole process.");
-    module.def("preprocess", &preprocess, nb::arg("pixels"), nb::arg("out").noconvert(),
-               nb::arg("table").noconvert(), nb::arg("region"), nb::arg("rgb"), nb::arg("threads") = 1,
-               "Fused resize, colour order, normalisation and (C, H, W) layout, without the GIL.");
+    const auto def_preprocess = [&](const char *name, auto *function) {
+        module.def(name, function, nb::arg("pixels"), nb::arg("out").noconvert(),
+                   nb::arg("table").noconvert(), nb::arg("region"), nb::arg("rgb"),
+                   nb::arg("threads") = 1,
+                   "Fused resize, colour order and normalisation into (C, H, W), without the GIL.");
+    };
+    def_preprocess("preprocess_float", &preprocess<float>);
+    def_preprocess("preprocess_half", &preprocess<std::uint16_t>);
+    def_preprocess("preprocess_levels", &preprocess<std::uint8_t>);
     module.def("overlay", &overlay, nb::arg("frame"), nb::arg("out").noconvert(),
                nb::arg("labels"), nb::arg("taken"), nb::arg("look"),
                nb::arg("threads") = 1,

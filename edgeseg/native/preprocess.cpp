@@ -4,6 +4,7 @@
 
 #include "preprocess.hpp"
 
+#include <array>
 #include <cmath>
 #include <vector>
 
@@ -43,39 +44,52 @@ std::vector<Tap> taps(int source, int target, int channels) {
 }
 
 // Outside the levels: instructions that gather are no faster than loads one by one.
-void look_up(const std::uint32_t *pixels, const float *table, int count, float *out) {
-    for (int x = 0; x < count; ++x) out[x] = table[pixels[4 * x]];
+template <int Channels, class Value>
+void look_up(const std::uint32_t *pixels, const std::array<int, 3> &order, const Value *table,
+             const Target<Value> &target, Value *out) {
+    for (int x = 0; x < target.width; ++x, pixels += 4, out += target.column_step)
+        for (int c = 0; c < Channels; ++c)
+            out[c * target.channel_step] = table[256 * c + pixels[order[c]]];
 }
 
 }  // namespace
 
-void preprocess(const Picture &picture, const Target &target, const float *table, bool rgb,
+template <class Value>
+void preprocess(const Picture &picture, const Target<Value> &target, const Value *table, bool rgb,
                 int threads) {
     const Rows &simd = rows();
-    const std::vector<Position> down = positions(picture.height, target.region_height);
-    const std::vector<Tap> across = taps(picture.width, target.region_width, picture.channels);
+    const std::vector<Position> down = positions(picture.height, target.height);
+    const std::vector<Tap> across = taps(picture.width, target.width, picture.channels);
     const std::size_t elements = static_cast<std::size_t>(picture.width) * picture.channels;
-    const std::size_t plane = static_cast<std::size_t>(target.height) * target.width;
-    const int width = target.region_width;
+    const bool grey = target.channels == 1;
+    const std::array<int, 3> order = picture.channels == 1 ? std::array{0, 0, 0}
+                                     : rgb && !grey        ? std::array{2, 1, 0}
+                                                           : std::array{0, 1, 2};
 
-    share_out(target.region_height, threads, [&](int begin, int end) {
+    share_out(target.height, threads, [&](int begin, int end) {
         std::vector<std::int16_t> row(elements + kRowSlack);
-        std::vector<std::uint32_t> pixels(4 * static_cast<std::size_t>(width));
+        std::vector<std::uint32_t> pixels(4 * static_cast<std::size_t>(target.width));
         for (int y = begin; y < end; ++y) {
             const auto [first, weight] = down[y];
             const std::uint8_t *above = picture.data + first * picture.stride;
             simd.blend_rows(above, weight == 0 ? above : above + picture.stride, weight, row.data(),
                             elements);
-            simd.blend_columns(row.data(), across.data(), picture.channels, width, pixels.data());
-            if (target.channels == 1 && picture.channels > 1) simd.to_grey(pixels.data(), width);
-            float *out = target.data + target.left +
-                         static_cast<std::size_t>(target.top + y) * target.width;
-            for (int c = 0; c < target.channels; ++c) {
-                const int from = picture.channels == 1 ? 0 : rgb ? target.channels - 1 - c : c;
-                look_up(pixels.data() + from, table + 256 * c, width, out + c * plane);
-            }
+            simd.blend_columns(row.data(), across.data(), picture.channels, target.width,
+                               pixels.data());
+            if (grey && picture.channels > 1) simd.to_grey(pixels.data(), target.width);
+            Value *out = target.data + y * target.row_step;
+            if (grey)
+                look_up<1>(pixels.data(), order, table, target, out);
+            else
+                look_up<3>(pixels.data(), order, table, target, out);
         }
     });
 }
+
+template void preprocess(const Picture &, const Target<float> &, const float *, bool, int);
+template void preprocess(const Picture &, const Target<std::uint16_t> &, const std::uint16_t *,
+                         bool, int);
+template void preprocess(const Picture &, const Target<std::uint8_t> &, const std::uint8_t *, bool,
+                         int);
 
 }  // namespace edgeseg

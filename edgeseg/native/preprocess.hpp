@@ -13,16 +13,19 @@ struct Picture {
     int height, width, channels;
 };
 
-// The region that the picture fills in a float32 tensor (channels, height, width), contiguous.
+// The region of a tensor that the picture fills; steps in values, so that any layout will do.
+template <class Value>
 struct Target {
-    float *data;
+    Value *data;
+    std::ptrdiff_t channel_step, row_step, column_step;
     int channels, height, width;
-    int top, left, region_height, region_width;
 };
 
-// Resizes `picture` to the region and writes table[channel][level] there, 256 levels a channel.
-// Three channels are BGR in the picture and, where `rgb`, RGB in the tensor.
-void preprocess(const Picture &picture, const Target &target, const float *table, bool rgb,
+// Resizes `picture` to the target and writes table[channel][level] there, 256 levels a channel.
+// Three channels are BGR in the picture and, where `rgb`, RGB in the tensor. std::uint16_t stands
+// for binary16.
+template <class Value>
+void preprocess(const Picture &picture, const Target<Value> &target, const Value *table, bool rgb,
                 int threads);
 
 }  // namespace edgeseg

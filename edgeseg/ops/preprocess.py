@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
 
 import cv2
 import numpy as np
@@ -19,6 +20,36 @@ from numpy.typing import NDArray
 from edgeseg.card import InputSpec
 from edgeseg.errors import UsageError
 from edgeseg.ops.native import kernels
+
+Tensor: TypeAlias = NDArray[Any]
+"""float32, float16 or uint8, as its :class:`Form` says."""
+
+
+@dataclass(frozen=True)
+class Form:
+    """How an input tensor is stored; an engine knows which its network takes.
+
+    Attributes:
+        dtype: ``float32`` or ``float16``, normalised as the card says, or ``uint8``: the grey
+            levels as they are, for a graph that normalises.
+        layout: ``chw``, (C, height, width), or ``hwc``, (height, width, C).
+    """
+
+    dtype: Literal["float32", "float16", "uint8"] = "float32"
+    layout: Literal["chw", "hwc"] = "chw"
+
+    def shape(self, spec: InputSpec) -> tuple[int, int, int]:
+        """Of one input tensor."""
+        channels, height, width = spec.shape
+        return spec.shape if self.layout == "chw" else (height, width, channels)
+
+    def planes(self, tensor: Tensor) -> Tensor:
+        """A tensor of this form as a view (C, height, width)."""
+        return tensor if self.layout == "chw" else tensor.transpose(2, 0, 1)
+
+
+FLOAT32 = Form()
+"""What the networks of this package take."""
 
 
 @dataclass(frozen=True)
@@ -76,18 +107,46 @@ def preprocess(
     Raises:
         UsageError: ``image`` or ``out`` has another dtype, shape or layout.
     """
+    return preprocess_as(FLOAT32, image, spec, out, threads=threads)
+
+
+def preprocess_as(
+    form: Form,
+    image: NDArray[np.uint8],
+    spec: InputSpec,
+    out: Tensor | None = None,
+    *,
+    threads: int = 1,
+) -> Tensor:
+    """:func:`preprocess` into a tensor of another form.
+
+    Args:
+        form: Of the tensor.
+        image: As for :func:`preprocess`.
+        spec: The card's ``input``.
+        out: C-contiguous array of that form to write into, e.g. one item of a batch.
+        threads: That the C++ kernel shares the rows out among.
+
+    Returns:
+        ``out``, or a new array. float16 is what float64 rounds to; the border of a letterbox
+        in uint8 is the grey level next to the mean colour.
+
+    Raises:
+        UsageError: ``image`` or ``out`` has another dtype, shape or layout.
+    """
     pixels = _check_image(image)
     if out is None:
-        out = np.empty(spec.shape, np.float32)
+        out = np.empty(form.shape(spec), form.dtype)
     else:
-        _check_out(out, spec)
+        _check_out(out, spec, form)
+    planes = form.planes(out)
     placement = place(pixels.shape[:2], spec)
     if (placement.height, placement.width) != (spec.height, spec.width):
-        out[...] = 0
+        planes[...] = border(spec, form.dtype)
     if kernels is None:
-        fill_reference(pixels, out, placement, spec)
+        fill_reference(pixels, planes, placement, spec)
     else:
-        fill_native(pixels, out, placement, spec, threads)
+        fill_native(pixels, planes, placement, spec, threads)
     return out
 
 
@@ -142,25 +201,28 @@ def fit_mask(mask: NDArray[np.uint8], spec: InputSpec, ignore: int = 255) -> NDA
 
 
 def fill_reference(
-    pixels: NDArray[np.uint8], out: NDArray[np.float32], placement: Placement, spec: InputSpec
+    pixels: NDArray[np.uint8], planes: Tensor, placement: Placement, spec: InputSpec
 ) -> None:
-    """Write the picture into its part of ``out``; the definition that the C++ twin matches."""
+    """Write the picture into its part of ``planes``; the definition that the C++ twin matches."""
     size = (placement.width, placement.height)
     resized = cv2.resize(pixels[..., :3], size, interpolation=cv2.INTER_LINEAR_EXACT)
-    planes = list(cv2.split(resized))
-    if spec.color == "gray" and len(planes) == 3:
-        planes = [cv2.cvtColor(resized, cv2.COLOR_BGR2GRAY)]
-    elif len(planes) < spec.channels:
-        planes = planes * 3
+    channels = list(cv2.split(resized))
+    if spec.color == "gray" and len(channels) == 3:
+        channels = [cv2.cvtColor(resized, cv2.COLOR_BGR2GRAY)]
+    elif len(channels) < spec.channels:
+        channels = channels * 3
     elif spec.color == "rgb":
-        planes = planes[::-1]
-    for plane, table, target in zip(planes, normalisation(spec), out, strict=True):
-        target[placement.region] = cv2.LUT(plane, table)
+        channels = channels[::-1]
+    tables = normalisation(spec, planes.dtype.name)
+    for channel, table, target in zip(channels, tables, planes, strict=True):
+        # Halves are looked up as the bits that they are.
+        bits = table.view(np.uint16) if table.dtype == np.float16 else table
+        target[placement.region] = cv2.LUT(channel, bits).view(table.dtype)
 
 
 def fill_native(
     pixels: NDArray[np.uint8],
-    out: NDArray[np.float32],
+    planes: Tensor,
     placement: Placement,
     spec: InputSpec,
     threads: int = 1,
@@ -169,27 +231,41 @@ def fill_native(
     assert kernels is not None
     if not pixels[0].flags.c_contiguous:
         pixels = np.ascontiguousarray(pixels)
-    kernels.preprocess(
-        pixels,
-        out,
-        normalisation(spec),
-        (placement.top, placement.left, placement.height, placement.width),
-        spec.color == "rgb",
-        threads,
-    )
+    region = (placement.top, placement.left, placement.height, placement.width)
+    table = normalisation(spec, planes.dtype.name)
+    rgb = spec.color == "rgb"
+    if planes.dtype == np.float32:
+        kernels.preprocess_float(pixels, planes, table, region, rgb, threads)
+    elif planes.dtype == np.float16:
+        halves, table = planes.view(np.uint16), table.view(np.uint16)
+        kernels.preprocess_half(pixels, halves, table, region, rgb, threads)
+    else:
+        kernels.preprocess_levels(pixels, planes, table, region, rgb, threads)
 
 
 @functools.lru_cache(maxsize=16)
-def normalisation(spec: InputSpec) -> NDArray[np.float32]:
-    """Float32 (C, 256): what each grey level becomes in each channel of the tensor.
+def normalisation(spec: InputSpec, dtype: str = "float32") -> Tensor:
+    """(C, 256) of ``dtype``: what each grey level becomes in each channel of the tensor.
 
     Worked out in double precision and rounded once, so that all twins read the same bits.
     """
-    levels = np.arange(256, dtype=np.float64) * spec.scale
-    mean, std = np.array(spec.mean)[:, None], np.array(spec.std)[:, None]
-    table: NDArray[np.float32] = ((levels - mean) / std).astype(np.float32)
+    levels = np.arange(256, dtype=np.float64)
+    if dtype == "uint8":
+        table = np.tile(levels.astype(np.uint8), (spec.channels, 1))
+    else:
+        mean, std = np.array(spec.mean)[:, None], np.array(spec.std)[:, None]
+        with np.errstate(over="ignore"):  # past 65504 a half is infinite
+            table = ((levels * spec.scale - mean) / std).astype(dtype)
     table.flags.writeable = False
     return table
+
+
+def border(spec: InputSpec, dtype: str) -> Tensor:
+    """(C, 1, 1): the mean colour, which fills up a letterbox."""
+    if dtype != "uint8":
+        return np.zeros((spec.channels, 1, 1), dtype)
+    levels = np.round(np.array(spec.mean) / spec.scale)
+    return np.clip(levels, 0, 255).astype(np.uint8)[:, None, None]
 
 
 def nearest(labels: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
@@ -232,9 +308,10 @@ def _check_image(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return image
 
 
-def _check_out(out: NDArray[np.float32], spec: InputSpec) -> None:
-    if out.dtype != np.float32 or out.shape != spec.shape:
-        raise UsageError(f"out must be float32 {spec.shape}, not {out.dtype} {out.shape}")
+def _check_out(out: Tensor, spec: InputSpec, form: Form) -> None:
+    shape = form.shape(spec)
+    if out.dtype != form.dtype or out.shape != shape:
+        raise UsageError(f"out must be {form.dtype} {shape}, not {out.dtype} {out.shape}")
     if not (out.flags.c_contiguous and out.flags.writeable):
         raise UsageError("out must be writeable and C-contiguous")
 

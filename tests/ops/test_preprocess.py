@@ -14,8 +14,10 @@ from numpy.typing import NDArray
 
 from edgeseg.card import InputSpec
 from edgeseg.errors import UsageError
+from edgeseg.ops import preprocess as subject
 from edgeseg.ops.native import kernels
 from edgeseg.ops.preprocess import (
+    Form,
     Placement,
     fill_native,
     fill_reference,
@@ -23,6 +25,7 @@ from edgeseg.ops.preprocess import (
     normalisation,
     place,
     preprocess,
+    preprocess_as,
     restore_labels,
 )
 
@@ -235,6 +238,67 @@ def test_out_may_be_one_item_of_a_batch() -> None:
     assert not batch[[0, 2]].any()
 
 
+forms = st.builds(
+    Form, st.sampled_from(["float32", "float16", "uint8"]), st.sampled_from(["chw", "hwc"])
+)
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@settings(deadline=None, max_examples=100)
+@given(image=pictures(), spec=specs, form=forms, threads=st.integers(1, 3))
+def test_twins_give_the_same_bits_in_every_form(using, level, image, spec, form, threads) -> None:
+    with using(level):
+        found = preprocess_as(form, image, spec, threads=threads)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(subject, "kernels", None)
+        expected = preprocess_as(form, image, spec)
+    assert found.dtype == form.dtype
+    assert found.flags.c_contiguous
+    assert found.tobytes() == expected.tobytes()
+
+
+@pytest.mark.parametrize("native", [False, pytest.param(True, marks=needs_native)])
+@pytest.mark.parametrize("resize", ["stretch", "letterbox"])
+def test_forms_hold_the_same_picture(monkeypatch, native: bool, resize: str) -> None:
+    if not native:
+        monkeypatch.setattr(subject, "kernels", None)
+    spec, image = InputSpec(height=32, width=48, resize=resize), picture(9, 70, 77, 3)
+    levels = preprocess_as(Form("uint8"), image, spec)
+    top, left = place((70, 77), spec).region
+    resized = cv2.resize(
+        image, (left.stop - left.start, top.stop - top.start), interpolation=cv2.INTER_LINEAR_EXACT
+    )
+    np.testing.assert_array_equal(levels[:, top, left], resized[..., ::-1].transpose(2, 0, 1))
+    if resize == "letterbox":  # 0.485, 0.456 and 0.406 of 255
+        np.testing.assert_array_equal(levels[:, 0, 0], [124, 116, 104])
+    exact = (levels / 255.0 - np.array(spec.mean)[:, None, None]) / np.array(spec.std)[
+        :, None, None
+    ]
+    halves = preprocess_as(Form("float16"), image, spec)[:, top, left]
+    np.testing.assert_array_equal(halves, exact[:, top, left].astype(np.float16))
+    for dtype in ("float32", "float16", "uint8"):
+        planes = preprocess_as(Form(dtype), image, spec)
+        pixels = preprocess_as(Form(dtype, "hwc"), image, spec)
+        np.testing.assert_array_equal(pixels, planes.transpose(1, 2, 0))
+
+
+def test_a_form_goes_into_its_place_of_a_batch_and_into_no_other_array() -> None:
+    spec, image, form = InputSpec(height=16, width=24), picture(8, 33, 44, 3), Form("uint8", "hwc")
+    batch = np.zeros((3, *form.shape(spec)), np.uint8)
+    assert preprocess_as(form, image, spec, batch[1]) is not None
+    np.testing.assert_array_equal(batch[1], preprocess_as(form, image, spec))
+    assert not batch[[0, 2]].any()
+    for unfit in (np.zeros(spec.shape, np.uint8), np.zeros((16, 24, 3), np.float32)):
+        with pytest.raises(UsageError, match=r"out must be uint8 \(16, 24, 3\)"):
+            preprocess_as(form, image, spec, unfit)
+
+
+def test_halves_too_large_are_infinite_without_a_warning() -> None:
+    spec = InputSpec(height=8, width=8, **PLAIN | {"std": (1e-3,) * 3})
+    white = np.full((9, 9, 3), 255, np.uint8)
+    assert np.isinf(preprocess_as(Form("float16"), white, spec)).all()
+
+
 @pytest.mark.parametrize(
     "image",
     [
@@ -277,15 +341,15 @@ def test_unfit_out_is_refused(out) -> None:
 def test_extension_refuses_what_lies_outside_memory(region) -> None:
     pixels, out = picture(0, 4, 4, 3), np.zeros((3, 8, 8), np.float32)
     table = normalisation(InputSpec(height=8, width=8))
-    kernels.preprocess(pixels, out, table, (0, 0, 8, 8), True)
+    kernels.preprocess_float(pixels, out, table, (0, 0, 8, 8), True)
     with pytest.raises(ValueError, match="outside"):
-        kernels.preprocess(pixels, out, table, region, True)
+        kernels.preprocess_float(pixels, out, table, region, True)
     with pytest.raises(ValueError, match="packed"):
-        kernels.preprocess(pixels[:, ::2], out, table, (0, 0, 8, 8), True)
+        kernels.preprocess_float(pixels[:, ::2], out, table, (0, 0, 8, 8), True)
     with pytest.raises(ValueError, match="1 or 3 channels"):
-        kernels.preprocess(pixels, out, table[:1], (0, 0, 8, 8), True)
+        kernels.preprocess_float(pixels, out, table[:1], (0, 0, 8, 8), True)
     with pytest.raises(TypeError):
-        kernels.preprocess(pixels, out.astype(np.float64), table, (0, 0, 8, 8), True)
+        kernels.preprocess_float(pixels, out.astype(np.float64), table, (0, 0, 8, 8), True)
 
 
 @needs_native
