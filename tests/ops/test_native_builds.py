@@ -1,4 +1,7 @@
-"""The row kernels as programs of their own: sanitised, for another CPU, and free of leaks."""
+"""The kernels built otherwise: sanitised, for another CPU, and each level apart.
+
+The row kernels are programs of their own here; the whole extension, sanitised, runs its tests.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,10 @@ import os
 import platform
 import shutil
 import subprocess
-from collections.abc import Sequence
+import sys
+import sysconfig
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -100,6 +106,114 @@ def test_aarch64_computes_the_same(tmp_path: Path, expected: str) -> None:
     program = compile_level("neon", tmp_path / "driver", "-static", compiler=CROSS)
     done = run(QEMU or "", program)
     assert (done.returncode, done.stdout) == (0, expected)
+
+
+EXTENSION = (*SANITISE, "-std=c++20", "-fPIC", "-fvisibility=hidden", "-Wno-psabi")
+PLUGIN = """
+import edgeseg
+edgeseg.__path__.insert(0, {folder!r})
+# Editable installs find the extension through a hook of their own, ahead of the path.
+import sys
+sys.meta_path[:] = [f for f in sys.meta_path if "scikit" not in repr(f).lower()]
+import edgeseg._native
+assert edgeseg._native.__file__.startswith({folder!r}), edgeseg._native.__file__
+"""
+
+
+def compile_sources(sources: Iterable[Path], folder: Path) -> None:
+    """Objects of the extension's sources, two at a time; rows.cpp once a level."""
+    nanobind = pytest.importorskip("nanobind", reason="nanobind is not installed here")
+    outside = Path(nanobind.source_dir())
+    headers = (nanobind.include_dir(), outside.parent / "ext" / "robin_map" / "include")
+    python = sysconfig.get_path("include")
+    includes = [f"-I{path}" for path in (python, *headers, ROWS.parent)]
+    jobs: list[tuple[str | Path, ...]] = []
+    for source in sources:
+        if source != ROWS:
+            target = folder / f"{source.stem}.o"
+            jobs.append((*EXTENSION, "-ffp-contract=off", "-c", source, "-o", target))
+    if ROWS in sources:
+        for level in ("avx512", "avx2", "portable"):
+            vector, flags = LEVELS[level]
+            names = (f"-DEDGESEG_LEVEL={level}", f'-DEDGESEG_LEVEL_NAME="{level}"')
+            options = (*OPTIONS, *EXTENSION, *flags, *names, f"-DEDGESEG_VECTOR={vector}")
+            jobs.append((*options, "-c", ROWS, "-o", folder / f"rows_{level}.o"))
+        binding = (*EXTENSION[-3:], "-O0", "-fno-strict-aliasing", "-DNDEBUG")
+        jobs.append((*binding, "-c", outside / "nb_combined.cpp", "-o", folder / "nanobind.o"))
+    with ThreadPoolExecutor(2) as pool:
+        for done in pool.map(lambda job: run(COMPILER or "", *includes, *job), jobs):
+            assert done.returncode == 0, done.stderr
+
+
+def link(folder: Path) -> Path:
+    """The folder of an extension made of the objects in ``folder``, and its plugin for pytest."""
+    package = folder / "package"
+    package.mkdir(exist_ok=True)
+    objects = sorted(folder.glob("*.o"))
+    built = run(
+        *(COMPILER or "", "-shared", "-pthread", "-fsanitize=address,undefined", *objects),
+        *("-o", package / "_native.so"),
+    )
+    assert built.returncode == 0, built.stderr
+    (folder / "sanitised.py").write_text(PLUGIN.format(folder=str(package)))
+    return folder
+
+
+def run_tests(folder: Path, *what: str) -> subprocess.CompletedProcess[str]:
+    """Pytest on files of this folder with the extension that was linked in ``folder``."""
+    libraries = [
+        run(COMPILER or "", f"-print-file-name={name}.so").stdout.strip()
+        for name in ("libasan", "libstdc++")
+    ]
+    path = os.pathsep.join([str(folder), str(HERE.parents[1])])
+    environment = {
+        **os.environ,
+        "LD_PRELOAD": " ".join(libraries),
+        "ASAN_OPTIONS": "detect_leaks=0",  # of the interpreter itself
+        "PYTHONPATH": path,
+    }
+    environment.pop("EDGESEG_NATIVE", None)
+    return subprocess.run(
+        [sys.executable, "-m", "pytest", "-n0", "-q", "-s", "-p", "sanitised", "-p", "no:cacheprovider"]
+        + [str(HERE / name) for name in what],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=240,
+        env=environment,
+        cwd=HERE.parents[1],
+    )
+
+
+@pytest.fixture(scope="module")
+def objects(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("objects")
+    compile_sources(sorted(ROWS.parent.glob("*.cpp")), folder)
+    return folder
+
+
+@pytest.mark.timeout(400)
+def test_sanitisers_find_nothing_in_the_whole_extension(objects: Path) -> None:
+    done = run_tests(link(objects), "test_argmax.py", "test_overlay.py", "test_preprocess.py")
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
+    assert " passed" in done.stdout
+    assert " skipped" not in done.stdout
+
+
+@pytest.mark.timeout(400)
+def test_sanitisers_find_a_write_past_the_end_in_the_extension(
+    objects: Path, tmp_path: Path
+) -> None:
+    source = (ROWS.parent / "overlay.cpp").read_text()
+    slack = " + std::tuple_size_v<Run>),"
+    assert slack in source
+    shutil.copytree(objects, tmp_path, dirs_exist_ok=True)
+    (tmp_path / "overlay.cpp").write_text(source.replace(slack, "),"))
+    compile_sources([tmp_path / "overlay.cpp"], tmp_path)
+    done = run_tests(link(tmp_path), "test_overlay.py")
+    assert done.returncode != 0
+    assert "ERROR: AddressSanitizer" in done.stderr
+    assert "overlay.cpp" in done.stderr
 
 
 def shared_symbols(path: Path) -> list[str]:
