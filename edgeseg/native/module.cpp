@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "argmax.hpp"
+#include "components.hpp"
 #include "dispatch.hpp"
 #include "overlay.hpp"
 #include "preprocess.hpp"
@@ -34,6 +35,7 @@ template <class Logit>
 using Planes = nb::ndarray<const Logit, nb::ndim<3>, nb::c_contig, nb::device::cpu>;
 using LogitMaps = nb::ndarray<const float, nb::ndim<3>, nb::device::cpu>;
 using Classes = nb::ndarray<std::uint8_t, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
+using Components = nb::ndarray<nb::numpy, std::int64_t, nb::shape<-1, 8>>;
 using Taken = std::tuple<Indices, Indices>;
 using Look = std::tuple<Colours, int, bool>;
 using Region = std::tuple<int, int, int, int>;
@@ -142,6 +144,23 @@ static void argmax_upsampled(const LogitMaps &logits, const Classes &out, int th
                               static_cast<int>(out.shape(1)), out.data(), threads);
 }
 
+static Components components(const LabelMap &labels) {
+    if (labels.shape(1) != 1 && labels.stride(1) != 1)
+        throw nb::value_error("labels must be packed along their rows");
+    auto *found = new std::vector<edgeseg::Component>;
+    const nb::capsule owner(found, [](void *vector) noexcept {
+        delete static_cast<std::vector<edgeseg::Component> *>(vector);
+    });
+    {
+        nb::gil_scoped_release release;
+        *found = edgeseg::find_components(
+            labels.data(), static_cast<std::ptrdiff_t>(labels.stride(0)),
+            static_cast<int>(labels.shape(0)), static_cast<int>(labels.shape(1)));
+    }
+    static_assert(sizeof(edgeseg::Component) == 8 * sizeof(std::int64_t));
+    return Components(found->data(), {found->size(), 8}, owner);
+}
+
 static std::vector<std::string> levels() {
     std::vector<std::string> names;
     for (const edgeseg::Rows *rows : edgeseg::levels()) names.emplace_back(rows->level);
@@ -173,6 +192,9 @@ NB_MODULE(_native, module) {
                "Nearest label, its colour, blend and rims in one pass, without the GIL.");
     module.def("count_areas", &count_areas, nb::arg("labels"), nb::arg("taken"),
                nb::arg("areas").noconvert(), "Pixels of each label, without the GIL.");
+    module.def("components", &components, nb::arg("labels"),
+               "Label, area, left, top, right, bottom and coordinate sums of each 8-connected "
+               "region, without the GIL.");
     const char *first = "Class of the largest logit, the first of equals, without the GIL.";
     module.def("argmax_float", &argmax<float>, nb::arg("logits").noconvert(),
                nb::arg("out").noconvert(), nb::arg("threads") = 1, first);
