@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -232,6 +233,34 @@ def shared_symbols(path: Path) -> list[str]:
     """Symbols that the linker merges with those of other files."""
     listed = run("nm", "--demangle", path).stdout.splitlines()
     return [line for line in listed if line[17:18] in ("W", "V", "u")]
+
+
+# What a level has beyond the one below: registers, and for AVX the three operands of its encoding.
+BEYOND = {
+    "portable": re.compile(r"%[yz]mm|%k[0-7]|\tv(?!err|erw)[a-z0-9]+ "),
+    "avx2": re.compile(r"%zmm|%k[0-7]|%[xy]mm(?:1[6-9]|2[0-9]|3[01])"),
+}
+
+
+def beyond(level: str, path: Path) -> list[str]:
+    """Instructions of an object that a CPU of that level may lack."""
+    listed = run("objdump", "-d", "--no-show-raw-insn", path)
+    assert listed.returncode == 0, listed.stderr
+    assert "ret" in listed.stdout
+    return [line for line in listed.stdout.splitlines() if BEYOND[level].search(line)]
+
+
+@pytest.mark.skipif(shutil.which("objdump") is None, reason="no objdump (apt install binutils)")
+def test_no_level_has_instructions_of_the_next(tmp_path: Path) -> None:
+    """CPUs with AVX-512 are rare where tests run: at least nobody else meets its code."""
+    objects = {
+        level: compile_level(level, tmp_path / f"{level}.o", "-c")
+        for level in ("portable", "avx2", "avx512")
+    }
+    assert beyond("portable", objects["portable"]) == []
+    assert beyond("portable", objects["avx2"])
+    assert beyond("avx2", objects["avx2"]) == []
+    assert beyond("avx2", objects["avx512"])
 
 
 @pytest.mark.skipif(shutil.which("nm") is None, reason="no nm here (apt install binutils)")
