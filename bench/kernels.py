@@ -5,19 +5,25 @@
 One row a stage; a 512 × 256 network of 21 classes. The four columns are measured in blocks of
 calls, in turns and in random order; what counts are the medians. The floor is what moving the
 memory costs: reading each input and writing each output once, as copies of that many bytes.
+
+``frame`` is the sum of the first three stages, of which a picture goes through each. The variants
+after it are the same stages with other arrays: logits and tensors of halves and bytes, an overlay
+drawn into the frame itself or with outlines, and the worst case of an overlay, labels of noise.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import random
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from typing import Any
 
 import cv2
 import numpy as np
@@ -26,14 +32,16 @@ from numpy.typing import NDArray
 from edgeseg import machine
 from edgeseg.card import InputSpec, default_palette
 from edgeseg.ops.argmax import argmax, upsampled_native
+from edgeseg.ops.components import components_native, components_reference
 from edgeseg.ops.native import kernels
 from edgeseg.ops.overlay import Look, lay_native
-from edgeseg.ops.preprocess import preprocess
+from edgeseg.ops.preprocess import Form, preprocess, preprocess_as
 from edgeseg.report.tables import Column, Table, render_markdown
 
 SPEC = InputSpec(height=256, width=512)
 CLASSES = 21
 BLOCK_SECONDS = 0.15
+FRAME = ("preprocess", "argmax", "overlay")
 COLUMNS = ("naive_ms", "best_opencv_ms", "ours_ms", "floor_ms")
 
 
@@ -93,6 +101,42 @@ def stages(scene: Scene, threads: int) -> dict[str, tuple[Callable[[], object], 
             lambda: upsampled_native(scene.logits, (height, width), threads),
             floor(scene.logits.nbytes, height * width),
         ),
+        "components": (
+            lambda: components_reference(scene.labels),
+            lambda: opencv_components(scene.labels),
+            lambda: components_native(scene.labels),
+            floor(labels.nbytes, 0),
+        ),
+    }
+
+
+def variants(scene: Scene, threads: int) -> dict[str, Callable[[], object]]:
+    """Stage and what is other about it → ours."""
+    forms = [Form("float16"), Form("uint8"), Form("uint8", "hwc")]
+    tensors = [np.empty(form.shape(SPEC), form.dtype) for form in forms]
+    halves = scene.logits.astype(np.float16)
+    octets = np.clip(scene.logits * 30, -128, 127).astype(np.int8)
+    labels, painted, drawn = (np.empty_like(a) for a in (scene.labels, scene.frame, scene.frame))
+    look = Look([tuple(colour) for colour in scene.palette.tolist()])
+    outlined = Look(look.palette, outline=True)
+    noise = np.random.default_rng(1).integers(0, CLASSES, labels.shape, dtype=np.uint8)
+
+    def into(place: int) -> Callable[[], object]:
+        return lambda: preprocess_as(
+            forms[place], scene.frame, SPEC, tensors[place], threads=threads
+        )
+
+    return {
+        "preprocess float16": into(0),
+        "preprocess uint8": into(1),
+        "preprocess uint8 hwc": into(2),
+        "argmax float16": lambda: argmax(halves, labels, threads=threads),
+        "argmax int8": lambda: argmax(octets, labels, threads=threads),
+        "overlay in place": lambda: lay_native(drawn, scene.labels, look, drawn, threads),
+        "overlay outline": lambda: lay_native(
+            scene.frame, scene.labels, outlined, painted, threads
+        ),
+        "overlay of noise": lambda: lay_native(scene.frame, noise, look, painted, threads),
     }
 
 
@@ -132,6 +176,15 @@ def opencv_argmax(logits: NDArray[np.float32]) -> NDArray[np.uint8]:
     return labels
 
 
+def opencv_components(labels: NDArray[np.uint8]) -> list[object]:
+    """Class by class, without bringing the classes into one order."""
+    present = np.flatnonzero(np.bincount(labels.ravel()))
+    return [
+        cv2.connectedComponentsWithStats(cv2.compare(labels, float(label), cv2.CMP_EQ))
+        for label in present[present > 0]
+    ]
+
+
 def naive_upsampled(scene: Scene) -> NDArray[np.uint8]:
     """All logits at the frame's size, then ``np.argmax``."""
     height, width = scene.frame.shape[:2]
@@ -150,8 +203,8 @@ def floor(read: int, written: int) -> Callable[[], object]:
     return lambda: np.copyto(target, source)
 
 
-def measure(functions: tuple[Callable[[], object], ...], rounds: int) -> dict[str, float]:
-    """Median milliseconds of each column: a block of calls each in turns, in random order.
+def measure(functions: Sequence[Callable[[], object]], rounds: int) -> list[float]:
+    """Median milliseconds of each function: a block of calls each in turns, in random order.
 
     The first call of a block pays for the caches that the others left and is not counted.
     """
@@ -165,8 +218,14 @@ def measure(functions: tuple[Callable[[], object], ...], rounds: int) -> dict[st
             while (began := time.perf_counter()) < end:
                 functions[column]()
                 samples[column].append((time.perf_counter() - began) * 1000)
-    medians = [round(statistics.median(values), 3) for values in samples]
-    return dict(zip(COLUMNS, medians, strict=True))
+    return [round(statistics.median(values), 3) for values in samples]
+
+
+def total(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The row of what a frame goes through."""
+    parts = [row for row in rows if row["stage"] in FRAME]
+    sums = {column: round(sum(row[column] for row in parts), 3) for column in COLUMNS}
+    return {"stage": "frame", **sums}
 
 
 def main() -> None:
@@ -178,9 +237,11 @@ def main() -> None:
     width, height = options.frame
     scene = Scene.make(width, height)
     rows = [
-        {"stage": stage, **measure(functions, options.rounds)}
+        {"stage": stage, **dict(zip(COLUMNS, measure(functions, options.rounds), strict=True))}
         for stage, functions in stages(scene, options.threads).items()
     ]
+    others = variants(scene, options.threads)
+    medians = measure(list(others.values()), options.rounds)
     document = {
         "schema": "edgeseg.kernels/1",
         "machine": machine.describe().to_dict(),
@@ -189,9 +250,18 @@ def main() -> None:
         "network": f"{SPEC.width}x{SPEC.height}, {CLASSES} classes",
         "threads": options.threads,
         "level": kernels.level(),
-        "rows": rows,
+        "load_1min": os.getloadavg()[0],
+        "rows": [*rows, total(rows)],
+        "variants": [
+            {"stage": stage, "ours_ms": median}
+            for stage, median in zip(others, medians, strict=True)
+        ],
     }
-    print(json.dumps(document, indent=2) if options.json else render_markdown(table(rows)))
+    if options.json:
+        print(json.dumps(document, indent=2))
+        return
+    print(render_markdown(table(document["rows"])))
+    print(render_markdown(variant_table(document["variants"])))
 
 
 def table(rows: list[dict[str, object]]) -> Table:
@@ -203,6 +273,12 @@ def table(rows: list[dict[str, object]]) -> Table:
         Column("edgeseg", "ms"),
         Column("Memory floor", "ms"),
     )
+    return Table(heads, tuple(tuple(str(value) for value in row.values()) for row in rows))
+
+
+def variant_table(rows: list[dict[str, object]]) -> Table:
+    """A line a variant."""
+    heads = (Column("Variant", number=False), Column("edgeseg", "ms"))
     return Table(heads, tuple(tuple(str(value) for value in row.values()) for row in rows))
 
 
