@@ -45,11 +45,19 @@ std::vector<Tap> taps(int source, int target, int channels) {
 
 // Outside the levels: instructions that gather are no faster than loads one by one.
 template <int Channels, class Value>
-void look_up(const std::uint32_t *pixels, const std::array<int, 3> &order, const Value *table,
+void look_up(const std::uint32_t *pixels, std::array<int, 3> order, const Value *table,
              const Target<Value> &target, Value *out) {
-    for (int x = 0; x < target.width; ++x, pixels += 4, out += target.column_step)
+    // Copies: bytes that are written might be anything, for all that the compiler knows.
+    const std::ptrdiff_t channel_step = target.channel_step, column_step = target.column_step;
+    const int width = target.width;
+    if (column_step == 1) {  // planes one by one: narrow stores to three by turns are slow
+        for (int c = 0; c < Channels; ++c, table += 256, out += channel_step)
+            for (int x = 0; x < width; ++x) out[x] = table[pixels[4 * x + order[c]]];
+        return;
+    }
+    for (int x = 0; x < width; ++x, pixels += 4, out += column_step)
         for (int c = 0; c < Channels; ++c)
-            out[c * target.channel_step] = table[256 * c + pixels[order[c]]];
+            out[c * channel_step] = table[256 * c + pixels[order[c]]];
 }
 
 }  // namespace
