@@ -109,6 +109,33 @@ def test_aarch64_computes_the_same(tmp_path: Path, expected: str) -> None:
     assert (done.returncode, done.stdout) == (0, expected)
 
 
+def frame_checksums(level: str, folder: Path, *emulator: str) -> str:
+    """What the kernels themselves, on the row kernels of ``level``, compute."""
+    names = ("argmax", "components", "overlay", "preprocess", "upsample")
+    sources = [ROWS, *(ROWS.parent / f"{name}.cpp" for name in names), HERE / "frame.cpp"]
+    vector, flags = LEVELS[level]
+    defined = (f"-DEDGESEG_LEVEL={level}", f'-DEDGESEG_LEVEL_NAME="{level}"')
+    compiler = (CROSS if emulator else COMPILER) or ""
+    built = run(
+        *(compiler, *OPTIONS, "-O1", "-static", "-pthread", *flags, *defined),
+        *(f"-DEDGESEG_VECTOR={vector}", *sources, "-o", folder / level),
+    )
+    assert built.returncode == 0, built.stderr
+    done = run(*emulator, folder / level)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.skipif(
+    CROSS is None or QEMU is None,
+    reason="no aarch64 compiler or emulator here (apt install g++-aarch64-linux-gnu qemu-user)",
+)
+def test_aarch64_computes_whole_frames_the_same(tmp_path: Path) -> None:
+    expected = frame_checksums("portable", tmp_path)
+    assert len(expected.splitlines()) == 3 * (3 * 6 + 6)
+    assert frame_checksums("neon", tmp_path, QEMU or "") == expected
+
+
 EXTENSION = (*SANITISE, "-std=c++20", "-fPIC", "-fvisibility=hidden", "-Wno-psabi")
 PLUGIN = """
 import edgeseg
