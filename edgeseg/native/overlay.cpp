@@ -122,24 +122,35 @@ private:
     const std::uint8_t *last_ = nullptr;
 };
 
-// The label map at the frame's width.
-std::vector<std::uint8_t> widened(const Labels &labels, int width) {
-    std::vector<std::uint8_t> result(static_cast<std::size_t>(labels.height) * width);
-    for (int y = 0; y < labels.height; ++y)
-        for (int x = 0; x < width; ++x)
-            result[static_cast<std::size_t>(y) * width + x] =
-                labels.data[y * labels.stride + labels.columns[x]];
+// The label map at the frame's width. Writes eight bytes at a time: what is too much the next
+// label covers, or the slack at the end.
+std::vector<std::uint8_t> widened(const Labels &labels, const std::vector<int> &starts) {
+    const std::size_t width = starts.back();
+    std::vector<std::uint8_t> result(labels.height * width + 8);
+    for (int y = 0; y < labels.height; ++y) {
+        const std::uint8_t *row = labels.data + y * labels.stride;
+        std::uint8_t *out = result.data() + y * width;
+        for (int i = 0, x = 0; i < labels.width; x = starts[++i])
+            for (const std::uint64_t word = row[i] * 0x0101010101010101u; x < starts[i + 1]; x += 8)
+                std::memcpy(out + x, &word, sizeof word);
+    }
     return result;
 }
 
-bool all_zero(const std::uint8_t *eight) {
-    std::uint64_t word;
-    std::memcpy(&word, eight, sizeof word);
-    return word == 0;
+// First index from `x` on that is not 0, or `width`.
+int next_in(const std::uint8_t *rim, int x, int width) {
+    for (; x + 8 <= width; x += 8) {
+        std::uint64_t word;
+        std::memcpy(&word, rim + x, sizeof word);
+        if (word != 0) return x + std::countr_zero(word) / 8;
+    }
+    while (x < width && rim[x] == 0) ++x;
+    return x;
 }
 
-void draw_rims(const Canvas &canvas, const Labels &labels, const Look &look, int threads) {
-    const std::vector<std::uint8_t> wide = widened(labels, canvas.width);
+void draw_rims(const Canvas &canvas, const Labels &labels, const std::vector<int> &starts,
+               const Look &look, int threads) {
+    const std::vector<std::uint8_t> wide = widened(labels, starts);
     const auto row = [&](int y) {
         return wide.data() +
                static_cast<std::size_t>(labels.rows[std::clamp(y, 0, canvas.height - 1)]) *
@@ -150,11 +161,8 @@ void draw_rims(const Canvas &canvas, const Labels &labels, const Look &look, int
         for (int y = begin; y < end; ++y) {
             rows().find_rim(row(y - 1), row(y), row(y + 1), canvas.width, rim.data());
             std::uint8_t *out = canvas.out + static_cast<std::size_t>(y) * canvas.width * 3;
-            for (int x = 0; x < canvas.width; ++x) {
-                while (x + 8 <= canvas.width && all_zero(&rim[x])) x += 8;
-                if (x < canvas.width && rim[x] != 0)
-                    std::memcpy(out + 3 * x, look.colours + 3 * rim[x], 3);
-            }
+            for (int x = 0; (x = next_in(rim.data(), x, canvas.width)) < canvas.width; ++x)
+                std::memcpy(out + 3 * x, look.colours + 3 * rim[x], 3);
         }
     });
 }
@@ -176,7 +184,7 @@ void overlay(const Canvas &canvas, const Labels &labels, const Look &look, int t
                           canvas.out + y * bytes);
         }
     });
-    if (look.outline) draw_rims(canvas, labels, look, threads);
+    if (look.outline) draw_rims(canvas, labels, columns, look, threads);
 }
 
 void count_areas(const Labels &labels, int height, int width, std::int64_t *areas) {
