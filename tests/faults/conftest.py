@@ -159,6 +159,8 @@ class RtspCamera:
         self.url = f"rtsp://{USER}:{PASSWORD}@127.0.0.1:{self.port}/{video.name}?play_count=0"
         self._folder = video.parent
         self._process: subprocess.Popen[bytes] | None = None
+        # A loss is noticed, and the camera switched on again by another thread, while it dies.
+        self._switching = threading.Lock()
 
     def __enter__(self) -> Self:
         self.switch_on()
@@ -169,6 +171,10 @@ class RtspCamera:
 
     def switch_on(self) -> None:
         """Start it, on the same port each time, and wait until it listens."""
+        with self._switching:
+            self._start()
+
+    def _start(self) -> None:
         command = [str(Path(sys.executable).with_name("rtsp-server")), "--dir", str(self._folder)]
         command += ["--host", "127.0.0.1", "--port", str(self.port)]
         command += ["--control-port", str(free_port())]
@@ -186,10 +192,11 @@ class RtspCamera:
 
     def kill(self) -> None:
         """SIGKILL: the connections break."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait(30)
-            self._process = None
+        with self._switching:
+            if self._process is not None:
+                self._process.kill()
+                self._process.wait(30)
+                self._process = None
 
     def freeze(self) -> None:
         """SIGSTOP: the connections stay, and the kernel still accepts new ones."""
