@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from edgeseg.card import ClassMap, InputSpec
 from edgeseg.ops.overlay import restored_areas
 from edgeseg.ops.preprocess import restore_labels
+from edgeseg.ops.regions import Region, regions
 from edgeseg.stream.view import View
 
 
@@ -64,6 +65,13 @@ class StreamResult:
         """Pixels of each class in :meth:`mask`, int64 (classes,), counted without making it."""
         height, width = self.frame.shape[:2]
         return restored_areas(self.labels, (height, width), self.input, len(self.classes))
+
+    def regions(self, min_area: int = 1) -> list[Region]:
+        """Connected parts of each class in :meth:`mask`, the largest first; class 0 has none.
+
+        Parts of fewer than ``min_area`` pixels of the frame are left out.
+        """
+        return regions(self.mask(), len(self.classes), min_area)
 
     @functools.cached_property
     def _mask(self) -> NDArray[np.uint8]:
