@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeseg.card import ClassMap, InputSpec
 from edgeseg.stream.reader import State
+from edgeseg.stream.result import StreamResult
 
 
 @dataclass
@@ -20,3 +26,25 @@ class StillSource:
     dropped: int = 0
     bad_frames: int = 0
     reconnects: int = 0
+    live: bool = True
+
+
+CLASSES = ClassMap.model_validate({"names": ("background", "road", "traffic sign")})
+
+
+def still_result(labels: NDArray[np.uint8], **changes: Any) -> StreamResult:
+    """A result whose label map is ``labels`` at the network's size, which is the frame's."""
+    height, width = labels.shape
+    spec = InputSpec(height=height, width=width)
+    fields: dict[str, Any] = {
+        "index": 0,
+        "source": "camera:0",
+        "frame": np.zeros((height, width, 3), np.uint8),
+        "labels": labels,
+        "captured_at": 1000.0,
+        "age_ms": 1.0,
+        "stages_ms": {"capture": 1.0, "preprocess": 2.0, "infer": 3.0},
+        "classes": CLASSES,
+        "input": spec,
+    }
+    return StreamResult(**(fields | changes))

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import io
 import itertools
-import json
-import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -25,7 +22,6 @@ from edgeseg.stream import (
     JsonLines,
     Masks,
     Recording,
-    StopStream,
     Stream,
     StreamOptions,
     StreamResult,
@@ -304,50 +300,6 @@ def test_recording_of_the_frames_alone(
     assert np.abs(frame.astype(int) - result.frame).mean() < 4
     assert cv2.PSNR(frame, result.frame) > cv2.PSNR(frame, result.overlay())
     assert not sink.shows_overlay  # nobody draws what is not recorded
-
-
-def test_json_lines_say_areas_and_times(
-    tmp_path: Path, result_at: Callable[..., StreamResult]
-) -> None:
-    sink = JsonLines(tmp_path / "a.jsonl")
-    sink.open([LIVE])
-    result = result_at(0.5, index=3)
-    sink.write(result)
-    text = (tmp_path / "a.jsonl").read_text()  # before the end: others may follow the file
-    sink.close()
-    line = json.loads(text)
-    assert list(line) == [
-        *("frame", "source", "captured_at", "age_ms", "width", "height"),
-        *("areas_px", "stages_ms"),
-    ]
-    assert (line["frame"], line["captured_at"]) == (3, 1000.5)
-    bright = int((result.mask() == 1).sum())
-    assert bright > 0
-    assert line["areas_px"] == {"background": 320 * 240 - bright, "bright": bright}
-    assert set(line["stages_ms"]) == {"capture", "preprocess", "infer"}
-
-
-def test_json_lines_leave_a_given_stream_open(result_at: Callable[..., StreamResult]) -> None:
-    stream = io.StringIO()
-    sink = JsonLines(stream)
-    sink.open([LIVE])
-    sink.write(result_at(0))
-    sink.close()
-    assert stream.getvalue().count("\n") == 1
-
-
-def test_json_lines_to_a_pipe_that_nobody_reads_stop_the_stream(
-    result_at: Callable[..., StreamResult],
-) -> None:
-    reading, writing = os.pipe()
-    os.close(reading)
-    stream = os.fdopen(writing, "w")
-    sink = JsonLines(stream)
-    sink.open([LIVE])
-    with pytest.raises(StopStream):
-        sink.write(result_at(0))
-    with pytest.raises(BrokenPipeError):
-        stream.close()
 
 
 def test_a_window_without_display_is_said_once_and_does_nothing(

@@ -2,72 +2,149 @@
 
 from __future__ import annotations
 
-import json
+import contextlib
+import math
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
 from edgeseg.errors import UsageError
+from edgeseg.ops.regions import Region
 from edgeseg.stream.result import StreamResult
 from edgeseg.stream.sinks.base import Sink, Source, StopStream
+from edgeseg.stream.sinks.lines import Lines, time_stamp
+from edgeseg.stream.sinks.states import Change, StateChanges
 
 
 class JsonLines(Sink):
-    """A line of JSON a frame: areas of the classes and where the time went.
+    """A line of JSON a frame, and one a change of a source's state.
 
-    Keys: ``frame`` (number in the source), ``source``, ``captured_at`` (monotonic seconds),
-    ``age_ms``, ``width``, ``height``, ``areas_px`` (pixels of each class at frame size),
-    ``stages_ms``.
+    Of a frame:
+
+    ============== ====================================================================
+    ``frame``      number in the source, from 0; gaps are frames that were dropped
+    ``source``     label of the source, passwords masked
+    ``camera``     its number in the stream, from 0
+    ``state``      where the source stood when the line was written
+    ``name``       of the picture file; not there for video
+    ``time``       when the frame came: ISO 8601, UTC; compare it with other logs
+    ``captured_at`` the same in seconds of the monotonic clock; take durations from it
+    ``age_ms``     from then until its labels were there
+    ``width``      of the frame, pixels
+    ``height``     of the frame, pixels
+    ``areas_px``   pixels of each class by its name
+    ``share``      the same as fractions of the frame
+    ``regions``    connected parts of a class, the largest first, the background left out:
+                   ``class``, ``area_px``, ``share`` of the frame, ``box`` [x, y, width,
+                   height] and ``centroid`` [x, y] in pixels of the frame
+    ``stages_ms``  ``capture``, ``preprocess``, ``infer``
+    ============== ====================================================================
+
+    Of a change: ``event`` (``"state"``), ``time``, ``captured_at`` (when it was noticed),
+    ``camera``, ``source``, ``before`` and ``state``, ``reconnects`` so far.
 
     Args:
         target: A path, which is overwritten, or an open text stream, which stays open.
+        min_region: Share of the frame, 0…1, below which a region is left out; 1 leaves
+            out all that do not fill the frame.
+
+    Raises:
+        UsageError: ``min_region`` is out of its range.
     """
 
-    def __init__(self, target: Path | TextIO) -> None:
-        self._target = target
-        self._stream: TextIO | None = None
+    def __init__(self, target: Path | TextIO, min_region: float = 0.001) -> None:
+        check_min_region(min_region)
+        self._lines = Lines(target)
+        self._min_region = min_region
+        self._changes = StateChanges(())
 
     def __str__(self) -> str:
-        name = self._target if isinstance(self._target, Path) else "the output"
-        return f"the JSON lines to {name}"
+        return f"the JSON lines to {self._lines}"
 
-    def open(self, sources: Sequence[Source]) -> None:  # noqa: ARG002 - the sink protocol's
+    def open(self, sources: Sequence[Source]) -> None:
         """Raises UsageError if the file cannot be made."""
-        if not isinstance(self._target, Path):
-            self._stream = self._target
-            return
-        try:
-            self._target.parent.mkdir(parents=True, exist_ok=True)
-            self._stream = self._target.open("w", encoding="utf-8")
-        except OSError as error:
-            raise UsageError(
-                f"cannot write {self._target}: {error.strerror}", mend="choose another folder"
-            ) from error
+        self._lines.open()
+        self._sources = {source.index: source for source in sources}
+        self._changes = StateChanges(sources)
 
     def write(self, result: StreamResult) -> None:
-        """Raises StopStream when nobody reads the pipe any more."""
-        assert self._stream is not None
+        """Raises StopStream when nobody reads the pipe any more, OSError on a full disk."""
+        self.idle()
+        self._write(describe(result, self._sources[result.camera].state, self._min_region))
+
+    def idle(self) -> None:
+        """Write what changed of the sources; raises as :meth:`write`."""
+        for change in self._changes.look():
+            self._write(describe_change(change))
+
+    def close(self) -> None:
+        """Write how the sources ended and close the file, unless it was given open."""
+        with contextlib.suppress(StopStream), contextlib.closing(self._lines):
+            self.idle()
+
+    def _write(self, document: dict[str, Any]) -> None:
         try:
-            self._stream.write(json.dumps(describe(result)) + "\n")
-            self._stream.flush()
+            self._lines.write(document)
         except BrokenPipeError as error:
             raise StopStream from error
 
-    def close(self) -> None:
-        """Close the file, unless it was given open."""
-        if self._stream is not None and self._stream is not self._target:
-            self._stream.close()
 
-
-def describe(result: StreamResult) -> dict[str, Any]:
-    """What :class:`JsonLines` writes of a result."""
+def describe(result: StreamResult, state: str, min_region: float) -> dict[str, Any]:
+    """What :class:`JsonLines` writes of a result of a source in ``state``."""
+    height, width = result.frame.shape[:2]
+    pixels = height * width
+    areas = dict(zip(result.classes.names, result.areas().tolist(), strict=True))
+    found = result.regions(least_area(min_region, pixels))
     return {
         "frame": result.index,
         "source": result.source,
-        "captured_at": result.captured_at,
+        "camera": result.camera,
+        "state": state,
+        **({} if result.name is None else {"name": result.name}),
+        "time": time_stamp(result.captured_at),
+        "captured_at": round(result.captured_at, 6),
         "age_ms": round(result.age_ms, 3),
-        "width": result.frame.shape[1],
-        "height": result.frame.shape[0],
-        "areas_px": dict(zip(result.classes.names, result.areas().tolist(), strict=True)),
+        "width": width,
+        "height": height,
+        "areas_px": areas,
+        "share": {name: round(area / pixels, 6) for name, area in areas.items()},
+        "regions": [_region(region, result.classes.names, pixels) for region in found],
         "stages_ms": {name: round(value, 3) for name, value in result.stages_ms.items()},
+    }
+
+
+def describe_change(change: Change) -> dict[str, Any]:
+    """What :class:`JsonLines` writes of a source that changed its state."""
+    now = time.monotonic()
+    return {
+        "event": "state",
+        "time": time_stamp(now),
+        "captured_at": round(now, 6),
+        "camera": change.source.index,
+        "source": change.source.label,
+        "before": change.before,
+        "state": change.now,
+        "reconnects": change.source.reconnects,
+    }
+
+
+def check_min_region(share: float) -> None:
+    """Raises UsageError unless it is a share."""
+    if not 0 <= share <= 1:
+        raise UsageError(f"the smallest region is a share of the frame, 0…1, not {share}")
+
+
+def least_area(share: float, pixels: int) -> int:
+    """Pixels that a region has at least, where it shall have that share of ``pixels``."""
+    return max(1, math.ceil(share * pixels))
+
+
+def _region(region: Region, names: Sequence[str], pixels: int) -> dict[str, Any]:
+    return {
+        "class": names[region.label],
+        "area_px": region.area,
+        "share": round(region.area / pixels, 6),
+        "box": list(region.box),
+        "centroid": [round(value, 1) for value in region.centroid],
     }
