@@ -67,6 +67,7 @@ class Reader:
         self.spec = spec
         self.index = index
         self.label = spec.label
+        self.live = spec.live
         self.realtime = realtime
         self.fps: float | None = None
         self.error: EdgesegError | None = None

@@ -20,6 +20,7 @@ class Source(Protocol):
     Attributes:
         index: Its number in the stream, from 0: ``StreamResult.camera``.
         label: What it is, passwords masked.
+        live: A camera: its pictures are of the moment, and its end is a loss.
         realtime: Frames may be missing between two results.
         fps: Frames a second that it states, None where it does not.
         state: Where it stands: ``starting``, ``ok``, ``stalled``, ``reconnecting``, ``ended``
@@ -32,6 +33,7 @@ class Source(Protocol):
 
     index: int
     label: str
+    live: bool
     realtime: bool
     fps: float | None
     taken: int

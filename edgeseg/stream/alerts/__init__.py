@@ -1,0 +1,20 @@
+"""Alerts: rules on what is seen in zones, events to logs, files and webhooks."""
+
+from __future__ import annotations
+
+from edgeseg.stream.alerts.rule import Rule, parse_rule
+from edgeseg.stream.alerts.sink import AlertOutputs, Alerts
+from edgeseg.stream.alerts.webhook import SECRET_VARIABLE, Patience, Webhook
+from edgeseg.stream.alerts.zone import Zone, load_zone
+
+__all__ = [
+    "SECRET_VARIABLE",
+    "AlertOutputs",
+    "Alerts",
+    "Patience",
+    "Rule",
+    "Webhook",
+    "Zone",
+    "load_zone",
+    "parse_rule",
+]

@@ -1,0 +1,70 @@
+"""The figure of a frame that a rule speaks of."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeseg.ops.components import components
+from edgeseg.stream.alerts.rule import Unit
+from edgeseg.stream.alerts.zone import Zone
+from edgeseg.stream.result import StreamResult
+from edgeseg.stream.sinks.jsonlines import least_area
+
+
+@dataclass(frozen=True, eq=False)
+class _Patch:
+    """A zone in a frame: its smallest rectangle, the pixels inside, and how many they are."""
+
+    window: tuple[slice, slice]
+    inside: NDArray[np.bool_]
+    pixels: int
+
+
+class Measure:
+    """Measures one class in one zone.
+
+    Args:
+        label: Class id.
+        unit: What is counted: ``%`` of the zone's pixels, ``px``, or ``regions``, the
+            connected parts of what lies in the zone.
+        zone: None for the whole frame.
+        min_region: Share of the frame below which a region does not count, 0…1.
+    """
+
+    def __init__(self, label: int, unit: Unit, zone: Zone | None, min_region: float = 0.0) -> None:
+        self._label, self._unit, self._zone = label, unit, zone
+        self._min_region = min_region
+        self._patch = functools.lru_cache(maxsize=8)(self._make_patch)
+
+    def of(self, result: StreamResult) -> float:
+        """In the unit; nan where the zone covers no pixel of the frame."""
+        height, width = result.frame.shape[:2]
+        pixels = height * width
+        if self._zone is None and self._unit != "regions":
+            return self._scaled(int(result.areas()[self._label]), pixels)
+        found = result.mask() == self._label  # the background has regions here too
+        if self._zone is not None:
+            patch = self._patch(height, width)
+            if not patch.pixels:
+                return float("nan")
+            found, pixels = found[patch.window] & patch.inside, patch.pixels
+        if self._unit == "regions":
+            least = least_area(self._min_region, height * width)
+            return int(np.count_nonzero(components(found.view(np.uint8)).areas >= least))
+        return self._scaled(int(np.count_nonzero(found)), pixels)
+
+    def _scaled(self, count: int, pixels: int) -> float:
+        return 100 * count / pixels if self._unit == "%" else count
+
+    def _make_patch(self, height: int, width: int) -> _Patch:
+        assert self._zone is not None
+        inside = self._zone.mask(height, width)
+        rows, columns = (np.flatnonzero(inside.any(axis)) for axis in (1, 0))
+        if not rows.size:
+            return _Patch((slice(0), slice(0)), inside[:0, :0], 0)
+        window = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+        return _Patch(window, inside[window].copy(), int(inside.sum()))

@@ -1,0 +1,245 @@
+"""What to be told of: the text of a rule, parsed by hand.
+
+::
+
+    CLASS COMPARISON AMOUNT UNIT [in ZONE] [on SOURCE] [for DURATION] [cooldown DURATION]
+
+    Pedestrian > 2% in zone.json for 0.5s
+    "traffic sign" >= 3 regions on 1 for 2 s cooldown 5min
+    Road < 5000px
+
+=============== ===================================================================
+``CLASS``       its name; one with spaces, quotes or ``< > =`` in double quotes
+``COMPARISON``  ``>``, ``>=``, ``<`` or ``<=``
+``UNIT``        ``%`` of the zone's pixels, ``px`` of the frame, or ``regions``
+``in ZONE``     file of a zone (:mod:`edgeseg.stream.alerts.zone`); else the whole frame
+``on SOURCE``   number of a source in the stream, from 0; else each by itself
+``for``         how long it must hold before the alert is raised, and not hold before it
+                is cleared; else one frame is enough. ``ms``, ``s`` or ``min``
+``cooldown``    how long an alert that was raised is not raised again
+=============== ===================================================================
+
+The parts after the unit come in any order.
+"""
+
+from __future__ import annotations
+
+import operator
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from decimal import Decimal
+from pathlib import Path
+from typing import Literal, NoReturn, cast
+
+from edgeseg.documents import printable
+from edgeseg.errors import UsageError
+
+Comparison = Literal[">", ">=", "<", "<="]
+Unit = Literal["%", "px", "regions"]
+
+EXAMPLE = "write it like this: 'Pedestrian > 2% in zone.json for 0.5s'"
+
+_COMPARE: dict[str, Callable[[float, float], bool]] = {
+    ">": operator.gt,
+    ">=": operator.ge,
+    "<": operator.lt,
+    "<=": operator.le,
+}
+_SECONDS = {"ms": Decimal("0.001"), "s": Decimal(1), "min": Decimal(60)}
+_TOKEN = re.compile(r'"(?:[^"\\]|\\["\\])*"|[<>]=?|[^\s"<>=]+')
+_AMOUNT = re.compile(r"(\d{1,12}(?:\.\d{1,12})?)(.*)", re.DOTALL)
+_BARE = re.compile(r'[^\s"<>=]+')
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A rule as its text says it; ``str(rule)`` is text that parses to the same.
+
+    Attributes:
+        label: Name of a class.
+        comparison: Of the value to ``amount``.
+        amount: In ``unit``; per cent are 0…100.
+        unit: What is counted.
+        zone: File of the zone, None for the whole frame.
+        source: Number of the source, None for each.
+        duration: Seconds that it must hold, and not hold.
+        cooldown: Seconds from one raised alert to the next, at least.
+    """
+
+    label: str
+    comparison: Comparison
+    amount: float
+    unit: Unit
+    zone: Path | None = None
+    source: int | None = None
+    duration: float = 0.0
+    cooldown: float = 0.0
+
+    def holds(self, value: float) -> bool:
+        """Whether a value in ``unit`` meets the rule."""
+        return _COMPARE[self.comparison](value, self.amount)
+
+    def __str__(self) -> str:
+        unit = self.unit if self.unit == "%" else f" {self.unit}"
+        parts = [f"{_quoted(self.label)} {self.comparison} {_decimal(self.amount)}{unit}"]
+        if self.zone is not None:
+            parts.append(f"in {_quoted(str(self.zone))}")
+        if self.source is not None:
+            parts.append(f"on {self.source}")
+        if self.duration:
+            parts.append(f"for {_decimal(self.duration)}s")
+        if self.cooldown:
+            parts.append(f"cooldown {_decimal(self.cooldown)}s")
+        return " ".join(parts)
+
+
+def parse_rule(text: str) -> Rule:
+    """Parse a rule; the module's docstring says how it is written.
+
+    Raises:
+        UsageError: It is not written so; a line below the rule points to where.
+    """
+    return _Parser(text).rule()
+
+
+@dataclass(frozen=True)
+class _Token:
+    text: str
+    start: int
+
+    @property
+    def value(self) -> str:
+        """Without quotes."""
+        if not self.text.startswith('"'):
+            return self.text
+        return re.sub(r"\\(.)", r"\1", self.text[1:-1])
+
+
+@dataclass
+class _Parser:
+    text: str
+    _place: int = 0
+    _clauses: dict[str, object] = field(default_factory=dict)
+
+    def rule(self) -> Rule:
+        label = self._next("the name of a class")
+        if not label.value or label.text[0] in "<>":
+            self._refuse("the name of a class", label)
+        comparison = self._comparison()
+        amount, unit = self._amount()
+        while (word := self._peek()) is not None:
+            self._clause(word)
+        clauses = self._clauses
+        return Rule(
+            label=label.value,
+            comparison=comparison,
+            amount=amount,
+            unit=unit,
+            zone=cast("Path | None", clauses.get("in")),
+            source=cast("int | None", clauses.get("on")),
+            duration=cast("float", clauses.get("for", 0.0)),
+            cooldown=cast("float", clauses.get("cooldown", 0.0)),
+        )
+
+    def _comparison(self) -> Comparison:
+        expected = "a comparison (> >= < <=)"
+        token = self._next(expected)
+        if token.text not in _COMPARE:
+            self._refuse(f"{expected}; names with spaces stand in double quotes", token)
+        return cast("Comparison", token.text)
+
+    def _amount(self) -> tuple[float, Unit]:
+        number, unit, token = self._measure("a number with %, px or regions")
+        if unit.text not in ("%", "px", "regions"):
+            self._refuse("%, px or regions after the number", unit)
+        if unit.text == "%" and number > 100:
+            self._refuse("at most 100 %", token)
+        if unit.text != "%" and number != int(number):
+            self._refuse(f"a whole number of {unit.text}", token)
+        return float(number), cast("Unit", unit.text)
+
+    def _clause(self, word: _Token) -> None:
+        readers = {
+            "in": self._zone,
+            "on": self._source,
+            "for": self._duration,
+            "cooldown": self._duration,
+        }
+        if word.text not in readers:
+            self._refuse("in, on, for, cooldown or the end", word)
+        if word.text in self._clauses:
+            self._refuse(f"{word.text} once only", word)
+        self._next("")
+        self._clauses[word.text] = readers[word.text]()
+
+    def _zone(self) -> Path:
+        token = self._next("the file of a zone")
+        if not token.value or token.text[0] in "<>" or "\0" in token.value:
+            self._refuse("the file of a zone", token)
+        return Path(token.value)
+
+    def _source(self) -> int:
+        token = self._next("the number of a source")
+        if not re.fullmatch(r"[0-9]{1,4}", token.text):
+            self._refuse("the number of a source, from 0", token)
+        return int(token.text)
+
+    def _duration(self) -> float:
+        number, unit, _ = self._measure("a duration such as 500ms, 2s or 1min")
+        if unit.text not in _SECONDS:
+            self._refuse("ms, s or min after the number", unit)
+        return float(number * _SECONDS[unit.text])
+
+    def _measure(self, expected: str) -> tuple[Decimal, _Token, _Token]:
+        """A number, its unit with or without space before it, and where the number stands."""
+        token = self._next(expected)
+        match = _AMOUNT.fullmatch(token.text)
+        if match is None or not token.text.isascii():
+            self._refuse(expected, token)
+        unit = _Token(match[2], token.start + len(match[1])) if match[2] else self._next("a unit")
+        return Decimal(match[1]), unit, token
+
+    def _peek(self) -> _Token | None:
+        """The next token; None at the end."""
+        start = len(self.text) - len(self.text[self._place :].lstrip())
+        if start == len(self.text):
+            return None
+        match = _TOKEN.match(self.text, start)
+        if match is None:
+            wrong = self.text[start:]
+            what = (
+                "a closing quote" if wrong.startswith('"') else "a name, a comparison or a number"
+            )
+            self._refuse(what, _Token(wrong, start))
+        return _Token(match[0], start)
+
+    def _next(self, expected: str) -> _Token:
+        token = self._peek()
+        if token is None:
+            self._refuse(expected, _Token("", len(self.text.rstrip())))
+        self._place = token.start + len(token.text)
+        return token
+
+    def _refuse(self, expected: str, token: _Token) -> NoReturn:
+        found = f"found {printable(token.text, 40)!r}" if token.text else "found the end"
+        # Printed one character for one, so that the mark stands where it should.
+        shown = "".join(each if each.isprintable() else " " for each in self.text)
+        raise UsageError(
+            f"an alert's rule, character {token.start + 1}: expected {expected}, {found}\n"
+            f"  {shown}\n  {' ' * token.start}^",
+            mend=EXAMPLE,
+        )
+
+
+def _quoted(name: str) -> str:
+    if _BARE.fullmatch(name):
+        return name
+    escaped = name.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
+
+
+def _decimal(value: float) -> str:
+    """Without exponent, and as short as reads back the same."""
+    text = format(Decimal(repr(value)), "f")
+    return text.rstrip("0").rstrip(".") if "." in text else text

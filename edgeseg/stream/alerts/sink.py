@@ -1,0 +1,253 @@
+"""Rules over results: events in the log, in a file, at a webhook."""
+
+from __future__ import annotations
+
+import logging
+import math
+import secrets
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TextIO
+
+from edgeseg.card import ClassMap
+from edgeseg.errors import UsageError
+from edgeseg.stream.alerts.measure import Measure
+from edgeseg.stream.alerts.rule import Rule
+from edgeseg.stream.alerts.watch import Outcome, Watch
+from edgeseg.stream.alerts.webhook import Webhook
+from edgeseg.stream.alerts.zone import load_zone
+from edgeseg.stream.result import StreamResult
+from edgeseg.stream.sinks.base import Sink, Source, StopStream
+from edgeseg.stream.sinks.jsonlines import check_min_region
+from edgeseg.stream.sinks.lines import Lines, time_stamp
+from edgeseg.stream.sinks.snapshots import save_snapshot
+from edgeseg.stream.sinks.states import StateChanges
+
+_log = logging.getLogger(__name__)
+
+_LOST = ("stalled", "reconnecting", "failed")
+
+
+@dataclass(frozen=True)
+class AlertOutputs:
+    """Where events go beside the log.
+
+    Attributes:
+        lines: A path, which is overwritten, or an open text stream: a line of JSON an event.
+        webhook: Gets each event.
+        snapshots: Folder for a picture and a mask of each frame that raised an alert.
+    """
+
+    lines: Path | TextIO | None = None
+    webhook: Webhook | None = None
+    snapshots: Path | None = None
+
+
+@dataclass(frozen=True)
+class _Guard:
+    """A rule on a source."""
+
+    rule: Rule
+    source: Source
+    measure: Measure
+    watch: Watch
+
+
+class Alerts(Sink):
+    """Follows rules on each source and says when they are raised, cleared, or unknown.
+
+    An event is a JSON document:
+
+    ============== ====================================================================
+    ``event``      ``raised``, ``cleared``, or ``unknown``: the source is lost, the zone covers
+                   no pixel of its frames, or the stream ended while the alert was raised
+    ``id``         another for each event, the same when it is delivered twice
+    ``time``       of the frame, or when the loss was noticed: ISO 8601, UTC
+    ``captured_at`` the same in seconds of the monotonic clock
+    ``rule``       its text
+    ``class``      its class
+    ``value``      of the frame, in ``unit``; null where nothing is known
+    ``comparison`` ``>``, ``>=``, ``<`` or ``<=``
+    ``threshold``  what it was compared with
+    ``unit``       ``%``, ``px`` or ``regions``
+    ``camera``     number of the source in the stream, from 0
+    ``source``     its label, passwords masked
+    ``state``      where it stands
+    ``frame``      number of the frame, null where there is none
+    ``snapshot``   path of the picture, where one was written
+    ============== ====================================================================
+
+    Durations are those of the scene: a file read faster than it was filmed is not in a hurry.
+
+    Args:
+        rules: As :func:`edgeseg.stream.alerts.parse_rule` gives them.
+        classes: Of the network.
+        outputs: Where events go.
+        min_region: Share of the frame below which ``regions`` are not counted.
+
+    Raises:
+        UsageError: A rule names no class of the network, or a zone's file is not there.
+        CorruptArtifact: A zone's file holds no zone.
+    """
+
+    def __init__(
+        self,
+        rules: Sequence[Rule],
+        classes: ClassMap,
+        outputs: AlertOutputs | None = None,
+        min_region: float = 0.0,
+    ) -> None:
+        check_min_region(min_region)
+        outputs = outputs or AlertOutputs()
+        self._rules = [(rule, _measure(rule, classes, min_region)) for rule in rules]
+        self._lines = None if outputs.lines is None else Lines(outputs.lines)
+        self._webhook, self._snapshots = outputs.webhook, outputs.snapshots
+        self._guards: list[_Guard] = []
+        self._changes = StateChanges(())
+
+    def __str__(self) -> str:
+        return "the alerts"
+
+    def open(self, sources: Sequence[Source]) -> None:
+        """Raises UsageError if a rule is on no source that is there, or a file cannot be made."""
+        numbers = [source.index for source in sources]
+        for rule, _ in self._rules:
+            if rule.source is not None and rule.source not in numbers:
+                raise UsageError(
+                    f"the rule {str(rule)!r} is on source {rule.source}; there are "
+                    f"{', '.join(map(str, numbers))}",
+                    mend="sources count from 0, in the order in which they were given",
+                )
+        self._changes = StateChanges(sources)
+        self._guards = [
+            _Guard(rule, source, measure, Watch(rule))
+            for rule, measure in self._rules
+            for source in sources
+            if rule.source in (None, source.index)
+        ]
+        if self._lines is not None:
+            self._lines.open()
+        if self._webhook is not None:
+            self._webhook.open()
+
+    def write(self, result: StreamResult) -> None:
+        """Raises StopStream when nobody reads the events' pipe any more."""
+        self.idle()
+        for guard in self._guards:
+            if guard.source.index == result.camera:
+                self._look(guard, result)
+
+    def idle(self) -> None:
+        """Tell of sources that were lost; raises as :meth:`write`."""
+        for change in self._changes.look():
+            for guard in self._guards:
+                if guard.source is change.source and change.now in _LOST:
+                    self._lose(guard)
+
+    def close(self) -> None:
+        """What is raised gets unknown, since nobody looks any more; let the webhook deliver."""
+        with ExitStack() as stack:
+            if self._lines is not None:
+                stack.callback(self._lines.close)
+            if self._webhook is not None:
+                stack.callback(self._webhook.close)
+            with suppress(StopStream):
+                self.idle()
+                for guard in self._guards:
+                    if guard.watch.standing == "raised":
+                        self._lose(guard)
+
+    def _look(self, guard: _Guard, result: StreamResult) -> None:
+        if guard.source.state in _LOST:
+            return  # the frame waited while its source was lost: it is of no moment that counts
+        value = guard.measure.of(result)
+        if math.isnan(value):
+            self._lose(guard)
+            return
+        outcome = guard.watch.see(value, _moment(guard.source, result))
+        if outcome is not None:
+            self._tell(guard, outcome, value, result)
+
+    def _lose(self, guard: _Guard) -> None:
+        outcome = guard.watch.lose()
+        if outcome is not None:
+            self._tell(guard, outcome, None, None)
+
+    def _tell(
+        self, guard: _Guard, outcome: Outcome, value: float | None, result: StreamResult | None
+    ) -> None:
+        at = time.monotonic() if result is None else result.captured_at
+        rule, source = guard.rule, guard.source
+        event: dict[str, Any] = {
+            "event": outcome,
+            "id": secrets.token_hex(8),
+            "time": time_stamp(at),
+            "captured_at": round(at, 6),
+            "rule": str(rule),
+            "class": rule.label,
+            "value": None if value is None else round(value, 6),
+            "comparison": rule.comparison,
+            "threshold": rule.amount,
+            "unit": rule.unit,
+            "camera": source.index,
+            "source": source.label,
+            "state": source.state,
+            "frame": None if result is None else result.index,
+        }
+        _log_event(event)
+        if outcome == "raised" and result is not None and self._snapshots is not None:
+            event |= self._snapshot(self._snapshots, result)
+        if self._webhook is not None:
+            self._webhook.send(event)
+        self._write(event)
+
+    def _snapshot(self, folder: Path, result: StreamResult) -> dict[str, str]:
+        try:
+            return {"snapshot": str(save_snapshot(folder, result.overlay(), result.mask())[0])}
+        except OSError as error:
+            _log.error("no snapshot in %s: %s", folder, error.strerror or error)
+            return {}
+
+    def _write(self, event: dict[str, Any]) -> None:
+        """A full disk ends the file, not the alerts."""
+        if self._lines is None:
+            return
+        try:
+            self._lines.write(event)
+        except BrokenPipeError as error:
+            raise StopStream from error
+        except OSError as error:
+            _log.error("no more alerts to %s: %s", self._lines, error.strerror or error)
+            broken, self._lines = self._lines, None
+            with suppress(OSError):
+                broken.close()
+
+
+def _measure(rule: Rule, classes: ClassMap, min_region: float) -> Measure:
+    if rule.label not in classes.names:
+        raise UsageError(
+            f"the rule {str(rule)!r}: expected a class of the network, found {rule.label!r}",
+            mend=f"its classes are {', '.join(classes.names)}",
+        )
+    zone = None if rule.zone is None else load_zone(rule.zone)
+    return Measure(classes.names.index(rule.label), rule.unit, zone, min_region)
+
+
+def _moment(source: Source, result: StreamResult) -> float:
+    """Seconds on the clock of the scene."""
+    if source.live or source.realtime or source.fps is None:
+        return result.captured_at
+    return result.index / source.fps
+
+
+def _log_event(event: dict[str, Any]) -> None:
+    about = f"nobody can tell; the source is {event['state']}"
+    if event["value"] is not None:
+        about = f"{event['value']:g} {event['unit']} in frame {event['frame']}"
+    level = logging.INFO if event["event"] == "cleared" else logging.WARNING
+    _log.log(
+        level, "%s: alert %s: %s (%s)", *(event[key] for key in ("source", "event", "rule")), about
+    )

@@ -1,0 +1,83 @@
+"""One rule on one source: when it is raised and cleared.
+
+::
+
+            holds             held for `for`
+    idle ──────────▶ pending ───────────────▶ raised ─┐
+     ▲ ▲               │ holds no more          │     │ source lost
+     │ └───────────────┘                        │     ▼
+     └──────────── did not hold for `for` ◀─────┘   unknown ── frames again ──▶ raised or idle
+
+A source that is lost says nothing of the scene: no alert is raised or cleared by that, and
+whoever listens is told that nobody knows.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from edgeseg.stream.alerts.rule import Rule
+
+Outcome = Literal["raised", "cleared", "unknown"]
+Standing = Literal["idle", "pending", "raised", "unknown"]
+
+
+class Watch:
+    """Follows what a rule's value does over time.
+
+    Between two frames the value counts as that of the first: dropped frames are not missed,
+    and a source that gives nothing for long is lost, which the caller tells.
+
+    Args:
+        rule: The rule.
+    """
+
+    def __init__(self, rule: Rule) -> None:
+        self.rule = rule
+        self._known: bool | None = False
+        self._pending: bool | None = None
+        self._since = 0.0
+        self._raised_at: float | None = None
+
+    @property
+    def standing(self) -> Standing:
+        """Where it stands."""
+        if self._known is None:
+            return "unknown"
+        if self._known:
+            return "raised"
+        return "idle" if self._pending is None else "pending"
+
+    def see(self, value: float, at: float) -> Outcome | None:
+        """Take the value of a frame; what became of it, if anything.
+
+        Args:
+            value: In the rule's unit.
+            at: Seconds, never less than before.
+        """
+        holds = self.rule.holds(value)
+        if holds == self._known:
+            self._pending = None
+            return None
+        if self._pending != holds:
+            self._pending, self._since = holds, at
+        if at - self._since < self.rule.duration or (holds and self._too_soon(at)):
+            return None
+        self._known, self._pending = holds, None
+        if holds:
+            self._raised_at = at
+        return "raised" if holds else "cleared"
+
+    def lose(self) -> Outcome | None:
+        """The source is lost; what became of it, if that was not known before."""
+        self._pending = None
+        if self._known is None:
+            return None
+        self._known = None
+        return "unknown"
+
+    def _too_soon(self, at: float) -> bool:
+        """Whether an alert that was cleared cools down; one that got unknown does not."""
+        if self._known is None or self._raised_at is None:
+            return False
+        return at - self._raised_at < self.rule.cooldown

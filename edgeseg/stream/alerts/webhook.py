@@ -1,0 +1,241 @@
+"""Alerts by HTTP POST, in a thread of its own: a dead receiver never slows the stream."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import http.client
+import json
+import logging
+import ssl
+import threading
+import urllib.error
+import urllib.request
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import SplitResult, unquote, urlsplit
+
+from edgeseg import __version__
+from edgeseg.errors import UsageError
+
+_log = logging.getLogger(__name__)
+
+SIGNATURE = "X-Edgeseg-Signature"
+SECRET_VARIABLE = "EDGESEG_WEBHOOK_SECRET"
+"""Environment variable from which the command line takes the secret."""
+
+_LATER = frozenset({408, 425, 429})
+"""Refusals that say: not now (RFC 9110, RFC 8470, RFC 6585)."""
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How hard a webhook tries.
+
+    Attributes:
+        timeout_s: For connecting and for each piece of the answer.
+        backoff_s: Waits before the second, third, … attempt; the last repeats.
+        places: Events that may wait; a new one pushes the oldest out, which is counted.
+        close_s: How long the end waits for what is still to be delivered.
+    """
+
+    timeout_s: float = 5.0
+    backoff_s: tuple[float, ...] = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0)
+    places: int = 100
+    close_s: float = 0.5
+
+
+class Webhook:
+    """Posts JSON documents to a URL, in order.
+
+    An answer of 2xx is a delivery. 5xx, 408, 425, 429, a time-out or no connection is tried
+    again and again; any other answer, redirects included, is not. Certificates are verified.
+
+    With a secret each request carries ``X-Edgeseg-Signature: sha256=HEX``: the HMAC-SHA256
+    (RFC 2104) of the body. A document may come twice, when its answer got lost.
+
+    Args:
+        url: ``http://…`` or ``https://…``; user and password in it are sent as Basic
+            credentials. Only its scheme and host are ever logged.
+        secret: Key of the signature.
+        patience: Limits.
+
+    Raises:
+        UsageError: It is no such URL.
+
+    Attributes:
+        label: What logs call it.
+        delivered: Events that were accepted.
+        lost: Events that were refused, pushed out, or not delivered at the end.
+    """
+
+    def __init__(
+        self, url: str, secret: str | None = None, patience: Patience | None = None
+    ) -> None:
+        parts = _checked(url)
+        self.label = f"the webhook at {parts.scheme}://{_host(parts)}"
+        self.delivered = 0
+        self.lost = 0
+        self._patience = patience or Patience()
+        self._secret = secret
+        self._url = parts._replace(netloc=_host(parts), fragment="").geturl()
+        self._authorization = _basic(parts)
+        self._waiting: deque[bytes] = deque()
+        self._changed = threading.Condition()
+        self._closing = False
+        self._thread = threading.Thread(target=self._run, name="edgeseg webhook", daemon=True)
+
+    def open(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def send(self, document: Mapping[str, Any]) -> None:
+        """Leave a JSON document to be posted; never waits."""
+        body = json.dumps(document, ensure_ascii=False, allow_nan=False).encode()
+        with self._changed:
+            if len(self._waiting) >= self._patience.places:
+                self._waiting.popleft()
+                self.lost += 1
+            self._waiting.append(body)
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        """Deliver what can be delivered at once; what cannot is counted and said."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify_all()
+        if self._thread.ident is not None:
+            self._thread.join(self._patience.close_s)
+        with self._changed:
+            self.lost += len(self._waiting)
+            self._waiting.clear()
+        if self.lost:
+            _log.error("%s: %d alerts were not delivered", self.label, self.lost)
+
+    def _run(self) -> None:
+        opener = _opener()
+        failures = 0
+        while (body := self._first()) is not None:
+            why, again = self._attempt(opener, body)
+            if why is not None and again:
+                if not failures:
+                    _log.warning("%s: %s; it is tried again", self.label, why)
+                failures += 1
+                if not self._wait(failures):
+                    return
+                continue
+            if why is not None:
+                _log.error("%s: %s; the alert is lost", self.label, why)
+            elif failures:
+                _log.info("%s: delivers again", self.label)
+            failures = 0
+            self._done(body, delivered=why is None)
+
+    def _first(self) -> bytes | None:
+        """The event that waited longest; None at the end."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._waiting or self._closing)
+            return self._waiting[0] if self._waiting else None
+
+    def _done(self, body: bytes, *, delivered: bool) -> None:
+        with self._changed:
+            # While it was under way it may have been pushed out, and counted as lost.
+            if self._waiting and self._waiting[0] is body:
+                self._waiting.popleft()
+                self.lost += not delivered
+            elif delivered:
+                self.lost -= 1
+            self.delivered += delivered
+
+    def _wait(self, failures: int) -> bool:
+        """Until the next attempt; False when there will be none."""
+        waits = self._patience.backoff_s
+        with self._changed:
+            return not self._changed.wait_for(
+                lambda: self._closing, waits[min(failures, len(waits)) - 1]
+            )
+
+    def _attempt(
+        self, opener: urllib.request.OpenerDirector, body: bytes
+    ) -> tuple[str | None, bool]:
+        """Why it failed, None if it did not; and whether to try again."""
+        request = urllib.request.Request(self._url, body, self._headers(body), method="POST")
+        try:
+            with opener.open(request, timeout=self._patience.timeout_s):
+                return None, False
+        except urllib.error.HTTPError as error:
+            error.close()
+            return f"it answered {error.code}", error.code >= 500 or error.code in _LATER
+        except urllib.error.URLError as error:
+            return _reason(error.reason), True
+        except (OSError, http.client.HTTPException) as error:
+            return _reason(error), True
+
+    def _headers(self, body: bytes) -> dict[str, str]:
+        headers = {
+            "Content-Type": "application/json",
+            "User-Agent": f"edgeseg/{__version__}",
+        }
+        if self._authorization is not None:
+            headers["Authorization"] = self._authorization
+        if self._secret is not None:
+            headers[SIGNATURE] = signature(self._secret, body)
+        return headers
+
+
+def signature(secret: str, body: bytes) -> str:
+    """What the header says of a body; receivers compare with :func:`hmac.compare_digest`."""
+    return "sha256=" + hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()
+
+
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """A redirected POST would become a GET without the alert."""
+
+    def redirect_request(self, *_: Any) -> None:
+        return None
+
+
+def _opener() -> urllib.request.OpenerDirector:
+    verified = urllib.request.HTTPSHandler(context=ssl.create_default_context())
+    return urllib.request.build_opener(verified, _NoRedirect)
+
+
+def _reason(error: BaseException | str) -> str:
+    """Without the library's own words, which may hold the URL."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return "its certificate cannot be verified"
+    if isinstance(error, TimeoutError):
+        return "no answer in time"
+    if isinstance(error, ConnectionRefusedError):
+        return "connection refused"
+    return f"no connection ({type(error).__name__})"
+
+
+def _checked(url: str) -> SplitResult:
+    mend = "write https://host/path; percent-encode a password with : / ? # or @"
+    try:
+        parts = urlsplit(url)
+        fits = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        fits = False
+    # What Python's HTTP client refuses, and would show while refusing.
+    if not fits or not url.isascii() or any(each <= " " or each == "\x7f" for each in url):
+        raise UsageError("the webhook is no URL of the kind http:// or https://", mend=mend)
+    if "@" in parts.path + parts.query + parts.fragment and ":" in parts.netloc:
+        raise UsageError("the webhook's URL has an '@' behind its host", mend=mend)
+    return parts
+
+
+def _host(parts: SplitResult) -> str:
+    return parts.netloc.rpartition("@")[2]
+
+
+def _basic(parts: SplitResult) -> str | None:
+    """Credentials of the URL as RFC 7617 sends them."""
+    userinfo, at, _ = parts.netloc.rpartition("@")
+    if not at:
+        return None
+    return "Basic " + base64.b64encode(unquote(userinfo).encode()).decode()
