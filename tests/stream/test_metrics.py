@@ -41,11 +41,11 @@ def metrics() -> Iterator[Metrics]:
 def test_counts_of_sources_are_as_they_stand_when_asked(metrics: Metrics) -> None:
     one, other = StillSource("rtsp://u:***@cam/1"), StillSource("camera:1", index=1)
     metrics.open([one, other])
-    assert scrape(metrics)["edgeseg_frames_total", (("source", "camera:1"),)] == 0
+    label = (("camera", "1"), ("source", "camera:1"))
+    assert scrape(metrics)["edgeseg_frames_total", label] == 0
     other.taken, other.dropped, other.bad_frames, other.reconnects = 7, 5, 3, 2
     other.state = "stalled"
     samples = scrape(metrics)
-    label = (("source", "camera:1"),)
     figures = ("frames", "dropped_frames", "bad_frames", "reconnects")
     assert [samples[f"edgeseg_{name}_total", label] for name in figures] == [7, 5, 3, 2]
     states = {
@@ -55,7 +55,32 @@ def test_counts_of_sources_are_as_they_stand_when_asked(metrics: Metrics) -> Non
     }
     assert states.pop("stalled") == 1
     assert set(states.values()) == {0}
-    assert samples["edgeseg_frames_total", (("source", one.label),)] == 0
+    assert samples["edgeseg_frames_total", (("camera", "0"), ("source", one.label))] == 0
+
+
+def test_two_sources_of_one_label_are_told_apart(metrics: Metrics) -> None:
+    metrics.open([StillSource("test:"), StillSource("test:", index=1, taken=3)])
+    url = f"http://127.0.0.1:{metrics.port}/metrics"
+    with urllib.request.urlopen(url, timeout=10) as answer:
+        lines = [line for line in answer.read().decode().splitlines() if "{" in line]
+    series = [line.rpartition(" ")[0] for line in lines]
+    assert len(series) == len(set(series))
+    samples = scrape(metrics)
+    counts = [
+        samples["edgeseg_frames_total", (("camera", n), ("source", "test:"))] for n in ("0", "1")
+    ]
+    assert counts == [0, 3]
+
+
+def test_shares_of_a_source_that_is_lost_are_not_told(metrics: Metrics, engine: Engine) -> None:
+    source = StillSource("test:64x48?frames=1")
+    metrics.open([source])
+    (result,) = Stream("test:64x48?frames=1", engine, StreamOptions(realtime=False))
+    metrics.write(result)
+    shares = [name for name, _ in scrape(metrics) if name == "edgeseg_class_share"]
+    assert len(shares) == 2
+    source.state = "stalled"
+    assert not any(name == "edgeseg_class_share" for name, _ in scrape(metrics))
 
 
 def test_results_fill_the_histograms(metrics: Metrics, engine: Engine) -> None:
@@ -64,15 +89,16 @@ def test_results_fill_the_histograms(metrics: Metrics, engine: Engine) -> None:
     for result in results:
         metrics.write(result)
     samples = scrape(metrics)
-    label = (("source", "test:64x48?frames=5"),)
+    label = (("camera", "0"), ("source", "test:64x48?frames=5"))
     assert samples["edgeseg_frame_age_seconds_count", label] == 5
     total = sum(result.age_ms for result in results) / 1000
     assert samples["edgeseg_frame_age_seconds_sum", label] == pytest.approx(total)
     assert samples["edgeseg_stage_seconds_count", (("stage", "infer"),)] == 5
-    bright = samples["edgeseg_class_share", (("class", "bright"), *label)]
+    bright = samples["edgeseg_class_share", (label[0], ("class", "bright"), label[1])]
     assert bright == pytest.approx(results[-1].mask().mean())
     assert any(name == "process_resident_memory_bytes" for name, _ in samples)
     info = [dict(labels) for name, labels in samples if name == "edgeseg_engine_info"]
+    assert any(name == "edgeseg_build_info" for name, _ in samples)
     assert info == [{"name": "model.int8.onnx", "runtime": "onnxruntime", "precision": "int8"}]
 
 

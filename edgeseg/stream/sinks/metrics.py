@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, get_args
 from wsgiref.simple_server import WSGIServer
 
+from edgeseg import __version__
 from edgeseg.errors import RuntimeMissing, UsageError
 from edgeseg.stream.reader import State
 from edgeseg.stream.result import StreamResult
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from prometheus_client.core import Metric
 
 _SECONDS = (0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 5.0)
+
+_BY_SOURCE = ("camera", "source")
 
 
 class Metrics(Sink):
@@ -29,12 +32,15 @@ class Metrics(Sink):
     ``edgeseg_source_state``           gauge     1 for the state of a source, 0 for others
     ``edgeseg_frame_age_seconds``      histogram capture to result, by source
     ``edgeseg_stage_seconds``          histogram ``capture``, ``preprocess``, ``infer``
-    ``edgeseg_class_share``            gauge     of the last frame, by source and class
+    ``edgeseg_class_share``            gauge     of the last frame, by source and class;
+                                                 not there while the source is not ``ok``
     ``edgeseg_engine_info``            gauge     1, with the engine's name and runtime
+    ``edgeseg_build_info``             gauge     1, with the ``version`` of edgeseg
     ================================== ========= ==========================================
 
-    Labels of sources have their passwords masked. Besides come the process's own figures:
-    memory, descriptors, CPU time.
+    A source is told by ``camera``, its number in the stream from 0, and ``source``, its label
+    with passwords masked: two sources may have one label. Besides come the process's own
+    figures: memory, descriptors, CPU time.
 
     Args:
         host: Where to listen; other than loopback it is open to whoever reaches it.
@@ -53,6 +59,7 @@ class Metrics(Sink):
         self.host, self.port = host, port
         self._engine = engine or {}
         self._classes = classes
+        self._shares: dict[int, dict[str, float]] = {}
         self._server: WSGIServer | None = None
         self._thread: threading.Thread | None = None
 
@@ -75,14 +82,14 @@ class Metrics(Sink):
             ) from error
         registry = prometheus.CollectorRegistry()
         prometheus.ProcessCollector(registry=registry)
-        registry.register(_Sources(sources))
-        ages = ("edgeseg_frame_age_seconds", "From capture to the result.", ["source"])
+        registry.register(_Sources(sources, self._shares))
+        ages = ("edgeseg_frame_age_seconds", "From capture to the result.", _BY_SOURCE)
         self._age: Any = prometheus.Histogram(*ages, buckets=_SECONDS, registry=registry)
         stages = ("edgeseg_stage_seconds", "Time of one stage of a frame.", ["stage"])
         self._stage: Any = prometheus.Histogram(*stages, buckets=_SECONDS, registry=registry)
-        shares = ("edgeseg_class_share", "Share of the last frame.", ["source", "class"])
-        self._share: Any = prometheus.Gauge(*shares, registry=registry)
         prometheus.Info("edgeseg_engine", "The engine.", registry=registry).info(self._engine)
+        build = prometheus.Info("edgeseg_build", "What runs.", registry=registry)
+        build.info({"version": __version__})
         try:
             served = prometheus.start_http_server(self.port, self.host, registry)
         except OSError as error:
@@ -95,13 +102,14 @@ class Metrics(Sink):
 
     def write(self, result: StreamResult) -> None:
         """Count a result."""
-        self._age.labels(result.source).observe(result.age_ms / 1000)
+        self._age.labels(str(result.camera), result.source).observe(result.age_ms / 1000)
         for stage, milliseconds in result.stages_ms.items():
             self._stage.labels(stage).observe(milliseconds / 1000)
-        areas = result.areas() if self._classes else ()
-        pixels = result.frame.shape[0] * result.frame.shape[1]
-        for name, area in zip(self._classes, areas, strict=False):
-            self._share.labels(result.source, name).set(int(area) / pixels)
+        if self._classes:
+            pixels = result.frame.shape[0] * result.frame.shape[1]
+            areas = zip(self._classes, result.areas().tolist(), strict=True)
+            # Replaced whole, never changed: scrapes read it in other threads.
+            self._shares[result.camera] = {name: area / pixels for name, area in areas}
 
     def close(self) -> None:
         """Stop serving."""
@@ -115,8 +123,8 @@ class Metrics(Sink):
 class _Sources:
     """What sources count themselves, read when it is asked for."""
 
-    def __init__(self, sources: Sequence[Source]) -> None:
-        self._sources = sources
+    def __init__(self, sources: Sequence[Source], shares: dict[int, dict[str, float]]) -> None:
+        self._sources, self._shares = sources, shares
 
     def collect(self) -> Iterator[Metric]:
         """One family a figure."""
@@ -129,15 +137,28 @@ class _Sources:
             ("edgeseg_reconnects", "Losses after which frames came again.", "reconnects"),
         )
         for name, help_text, attribute in counters:
-            counter = CounterMetricFamily(name, help_text, labels=["source"])
+            counter = CounterMetricFamily(name, help_text, labels=_BY_SOURCE)
             for source in self._sources:
-                counter.add_metric([source.label], getattr(source, attribute))
+                counter.add_metric(_labels(source), getattr(source, attribute))
             yield counter
         state = GaugeMetricFamily(
-            "edgeseg_source_state", "1 for the state it is in.", labels=["source", "state"]
+            "edgeseg_source_state", "1 for the state it is in.", labels=(*_BY_SOURCE, "state")
+        )
+        share = GaugeMetricFamily(
+            "edgeseg_class_share", "Share of the last frame.", labels=(*_BY_SOURCE, "class")
         )
         for source in self._sources:
             now = source.state
             for name in get_args(State):
-                state.add_metric([source.label, name], float(name == now))
+                state.add_metric([*_labels(source), name], float(name == now))
+            # What a camera showed before it was lost is not what is there now.
+            shares = self._shares.get(source.index, {}) if now == "ok" else {}
+            for name, value in shares.items():
+                share.add_metric([*_labels(source), name], value)
         yield state
+        yield share
+
+
+def _labels(source: Source) -> list[str]:
+    """As :data:`_BY_SOURCE` names them."""
+    return [str(source.index), source.label]
