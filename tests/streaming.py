@@ -27,6 +27,7 @@ class StillSource:
     bad_frames: int = 0
     reconnects: int = 0
     live: bool = True
+    declared: int | None = None
 
 
 CLASSES = ClassMap.model_validate({"names": ("background", "road", "traffic sign")})

@@ -70,6 +70,7 @@ class Reader:
         self.live = spec.live
         self.realtime = realtime
         self.fps: float | None = None
+        self.declared: int | None = None
         self.error: EdgesegError | None = None
         self.reconnects = 0
         self.bad_frames = 0
@@ -224,6 +225,7 @@ class Reader:
         frames = open_frames(self.spec)
         try:
             self.fps = frames.fps
+            self.declared = None if self.live else frames.declared
             self._pump(frames)
         finally:
             frames.close()

@@ -85,7 +85,7 @@ def run(stream: Stream, sinks: Sequence[Sink] = ()) -> StreamReport:
     """Open ``stream``, hand each result to the sinks in order, and report.
 
     SIGINT and SIGTERM end it cleanly when it is called in the main thread. A sink that raises
-    is switched off with one error in the log, and the others go on.
+    is switched off with one error in the log, and the others go on, unless it is ``essential``.
 
     Raises:
         EdgesegError: As opening and iterating ``stream`` and opening the sinks do. Sinks that
@@ -174,6 +174,8 @@ class _SinkStage:
         except StopStream:
             self._stream.stop()
         except Exception as error:
+            if sink.essential:
+                raise
             _log.error("%s failed and is off: %s", sink, error)
             self._sinks.remove(sink)
             _close(sink)

@@ -142,5 +142,62 @@ def test_masks_that_do_not_fit_are_said(tmp_path: Path) -> None:
         Scoring(tmp_path, TWO).open([StillSource()])
 
 
+def test_a_bad_mask_is_said_before_its_frame(tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "a.png"), np.zeros((48, 64), np.uint8))
+    cv2.imwrite(str(tmp_path / "b.png"), np.full((48, 64), 9, np.uint8))
+    with pytest.raises(DatasetError, match=r"b.png holds 9"):
+        Scoring(tmp_path, TWO).open([StillSource()])
+
+
+@pytest.mark.parametrize(
+    ("count", "fits"), [(8, True), (4, True), (1, True), (5, False), (9, False)]
+)
+def test_masks_are_as_many_as_the_frames_once_or_several_times(
+    masks: Callable[..., Path],
+    make_video: Callable[..., Path],
+    step: Callable[..., np.ndarray],
+    engine: Engine,
+    count: int,
+    fits: bool,
+) -> None:
+    stream = Stream(make_video(8), engine)
+    scoring = Scoring(masks(count, step), TWO)
+    if fits:
+        assert run(stream, [scoring]).frames == 8
+    else:
+        with pytest.raises(DatasetError, match=f"{count} masks do not fit the 8 frames of"):
+            run(stream, [scoring])
+
+
+def test_masks_of_another_shape_end_the_run(
+    make_video: Callable[..., Path], engine: Engine, tmp_path: Path
+) -> None:
+    folder = tmp_path / "masks"
+    folder.mkdir()
+    cv2.imwrite(str(folder / "a.png"), np.zeros((64, 48), np.uint8))
+    with pytest.raises(DatasetError, match=r"a\.png is 48×64, which is not the shape of the 64×48"):
+        run(Stream(make_video(2), engine), [Scoring(folder, TWO)])
+
+
+def test_the_running_score_is_that_of_the_frames_so_far(
+    masks: Callable[..., Path],
+    make_video: Callable[..., Path],
+    step: Callable[..., np.ndarray],
+    engine: Engine,
+) -> None:
+    scoring = Scoring(masks(4, step), TWO)
+    scoring.open([StillSource(realtime=False)])
+    assert scoring.mean_iou is None
+    seen = []
+    for result in Stream(make_video(4), engine):
+        scoring.write(result)
+        seen.append(scoring.mean_iou)
+    figures = scoring.to_dict()
+    assert figures is not None
+    assert seen[0] == 1.0
+    assert seen == sorted(seen, reverse=True)
+    assert seen[-1] == figures["mean_iou"] < 1
+
+
 def test_nothing_scored_is_none(tmp_path: Path) -> None:
     assert Scoring(tmp_path, TWO).to_dict() is None

@@ -35,6 +35,7 @@ class Background(Sink):
 
     def __init__(self, sink: Sink, places: int = 4) -> None:
         self.shows_overlay = sink.shows_overlay
+        self.essential = sink.essential
         self.skipped = 0
         self._written = 0
         self._sink = sink

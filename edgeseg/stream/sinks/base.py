@@ -23,6 +23,7 @@ class Source(Protocol):
         live: A camera: its pictures are of the moment, and its end is a loss.
         realtime: Frames may be missing between two results.
         fps: Frames a second that it states, None where it does not.
+        declared: How many frames a file or folder states to hold, None where it does not.
         state: Where it stands: ``starting``, ``ok``, ``stalled``, ``reconnecting``, ``ended``
             or ``failed``.
         taken: Frames that were segmented.
@@ -36,6 +37,7 @@ class Source(Protocol):
     live: bool
     realtime: bool
     fps: float | None
+    declared: int | None
     taken: int
     bad_frames: int
     reconnects: int
@@ -55,9 +57,11 @@ class Sink(ABC):
     Attributes:
         shows_overlay: It asks results for their overlay, which is then drawn before ``write``
             and timed as ``postprocess``.
+        essential: Without it the run is of no use: what its ``write`` raises ends the run too.
     """
 
     shows_overlay: bool = False
+    essential: bool = False
 
     def open(self, sources: Sequence[Source]) -> None:  # noqa: B027 - may be left out
         """Called once before the first result."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import math
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,12 @@ from edgeseg.stream.sinks.base import Sink, Source
 
 _log = logging.getLogger(__name__)
 
+_SLACK = 0.01
+"""Share by which the shape of frames, and the number that a file states, may differ."""
+
+_EVERY_S = 10.0
+"""How often the log gets the running score."""
+
 
 class Scoring(Sink):
     """Compares each frame with its mask, at the mask's own size, as ``edgeseg eval`` does.
@@ -31,10 +39,14 @@ class Scoring(Sink):
     came back may have left out frames, so that its numbers say nothing any more: it is scored
     no further.
 
+    Masks that do not fit end the run: a score over other frames is none.
+
     Args:
         folder: ``*.png``, grey or indexed, values are class ids or the ignore value.
         classes: Those of the network.
     """
+
+    essential = True
 
     def __init__(self, folder: Path, classes: ClassMap) -> None:
         self.folder = folder
@@ -45,12 +57,14 @@ class Scoring(Sink):
         self._by_name: dict[str, Path] = {}
         self._sources: Sequence[Source] = ()
         self._unsure: set[int] = set()
+        self._counted: set[int] = set()
+        self._said_at = 0.0
 
     def __str__(self) -> str:
         return f"the comparison with {self.folder}"
 
     def open(self, sources: Sequence[Source]) -> None:
-        """Raises UsageError where there are no masks, DatasetError where the first is none."""
+        """Look at each mask; raises UsageError where there are none, DatasetError for a bad one."""
         self._sources = sources
         self._masks = sorted(self.folder.glob("*.png"))
         if not self._masks:
@@ -59,17 +73,40 @@ class Scoring(Sink):
                 mend="give the folder of masks whose values are class ids, e.g. data/val/masks",
             )
         self._by_name = {path.stem: path for path in self._masks}
-        self._read(self._masks[0])
+        for path in self._masks:
+            self._read(path)
+        self._said_at = time.monotonic()
 
     def write(self, result: StreamResult) -> None:
-        """Raises DatasetError for a mask that cannot be read or holds other ids."""
+        """Compare a frame.
+
+        Raises:
+            DatasetError: The mask has another shape than the frame, or the source states a
+                number of frames that the masks do not make up, once or several times.
+        """
         path = self._mask_of(result)
         if path is None:
             self.unlabelled += 1
             return
+        if result.name is None:
+            self._check_number(result.camera)
         mask = self._read(path)
+        _check_shape(path, mask, result)
         labels = restore_labels(result.labels, (mask.shape[0], mask.shape[1]), result.input)
         self._scores.add(mask, labels)
+        if time.monotonic() - self._said_at >= _EVERY_S:
+            self._said_at = time.monotonic()
+            self._say("so far")
+
+    def close(self) -> None:
+        """Say the score."""
+        self._say("in the end")
+
+    @property
+    def mean_iou(self) -> float | None:
+        """So far; None before a labelled pixel was compared. May be asked in any thread."""
+        value = self._scores.confusion.mean_iou
+        return None if math.isnan(value) else value
 
     def to_dict(self) -> dict[str, Any] | None:
         """The metrics so far, as ``edgeseg eval`` gives them; None where nothing was scored."""
@@ -99,6 +136,25 @@ class Scoring(Sink):
             )
         return camera in self._unsure
 
+    def _check_number(self, camera: int) -> None:
+        if camera in self._counted:
+            return
+        self._counted.add(camera)
+        source, masks = self._sources[camera], len(self._masks)
+        frames = source.declared
+        if frames is not None:
+            rounds = max(1, round(frames / masks))
+            if abs(frames - rounds * masks) > _SLACK * frames:
+                raise DatasetError(
+                    f"{self.folder}: {masks} masks do not fit the {frames} frames of "
+                    f"{source.label}",
+                    mend="give a folder with one mask a frame, named in the order of the frames",
+                )
+
+    def _say(self, when: str) -> None:
+        if self.mean_iou is not None:
+            _log.info("mean IoU %.4f %s, over %d frames", self.mean_iou, when, self._scores.images)
+
     def _read(self, path: Path) -> NDArray[np.uint8]:
         mask = load_ids(path)
         counted = mask[mask != self._classes.ignore]
@@ -109,3 +165,13 @@ class Scoring(Sink):
                 mend="give masks of the classes that the network knows",
             )
         return mask.astype(np.uint8, copy=False)
+
+
+def _check_shape(path: Path, mask: NDArray[np.uint8], result: StreamResult) -> None:
+    height, width = result.frame.shape[:2]
+    tall, wide = mask.shape
+    if abs(width * tall / (height * wide) - 1) > _SLACK:
+        raise DatasetError(
+            f"{path} is {wide}×{tall}, which is not the shape of the {width}×{height} frames",
+            mend="make the masks from the pictures that are streamed",
+        )
