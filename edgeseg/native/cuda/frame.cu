@@ -1,0 +1,264 @@
+// What a camera's frame goes through on the GPU before and after the network, to the same bits as
+// edgeseg.ops on the CPU: all is integers and tables that the CPU made.
+//
+// nvcc compiles this file ahead for many GPUs, NVRTC at first use for the one at hand, and the
+// tests as plain C++ that runs thread after thread. Hence no header, no library and no barrier;
+// threads share nothing but atomic sums. A kernel takes one structure, which
+// edgeseg/engines/cuda/arguments.py repeats; blockIdx.z counts the pictures of a batch.
+
+using Byte = unsigned char;
+
+struct Bgr {
+    int blue, green, red;
+};
+
+// Colours of NV12 in 2^-20: of luma above black, and of chroma around its middle.
+struct Matrix {
+    int luma, blue_u, green_u, green_v, red_v;
+};
+
+enum Format { kGrey = 1, kBgr = 3, kBgra = 4, kNv12 = 12 };  // all but the last: bytes of a pixel
+
+// Rows are `pitch` bytes apart, pictures `next`. The rows of NV12 are those of luma, then half as
+// many of interleaved U and V.
+struct Picture {
+    const Byte *data;
+    long long pitch, next;
+    int height, width, format;
+    Matrix matrix;
+};
+
+__device__ inline int clamped(int value) { return value < 0 ? 0 : value > 255 ? 255 : value; }
+
+// As OpenCV's COLOR_YUV2BGR_NV12: one U and V for two by two pixels.
+__device__ inline Bgr from_nv12(const Picture &picture, const Byte *data, int y, int x) {
+    const Matrix &m = picture.matrix;
+    const Byte *chroma = data + (picture.height + y / 2) * picture.pitch + (x & ~1);
+    const int above = data[y * picture.pitch + x] - 16, u = chroma[0] - 128, v = chroma[1] - 128;
+    const int luma = (above < 0 ? 0 : above) * m.luma + (1 << 19);
+    return {clamped((luma + m.blue_u * u) >> 20),
+            clamped((luma + m.green_u * u + m.green_v * v) >> 20),
+            clamped((luma + m.red_v * v) >> 20)};
+}
+
+__device__ inline Bgr pixel(const Picture &picture, const Byte *data, int y, int x) {
+    if (picture.format == kNv12) return from_nv12(picture, data, y, x);
+    const Byte *bytes = data + y * picture.pitch + static_cast<long long>(x) * picture.format;
+    if (picture.format == kGrey) return {bytes[0], bytes[0], bytes[0]};
+    return {bytes[0], bytes[1], bytes[2]};
+}
+
+// ---- frame -> tensor -----------------------------------------------------------------------
+
+// A resized row is (row[first] * (256 - weight) + row[first + 1] * weight) / 256.
+struct Tap {
+    int first, weight;
+};
+
+struct Preprocess {
+    Picture picture;
+    const Tap *down, *across;  // a tap for each row and each column of the region
+    const void *table;         // (channels, 257): what a grey level becomes, and the border last
+    void *out;                 // (batch, channels, height, width)
+    int channels, height, width;
+    int top, left, rows, columns;  // the region that the picture fills
+    int rgb;                       // else BGR; one channel is grey in any case
+};
+
+// INTER_LINEAR_EXACT of OpenCV: exact sums, one rounding at the end.
+__device__ inline Bgr resized(const Picture &picture, const Byte *data, Tap down, Tap across) {
+    const int below = down.first + (down.weight != 0), right = across.first + (across.weight != 0);
+    const Bgr a = pixel(picture, data, down.first, across.first);
+    const Bgr b = pixel(picture, data, down.first, right);
+    const Bgr c = pixel(picture, data, below, across.first);
+    const Bgr d = pixel(picture, data, below, right);
+    const int v = across.weight, w = down.weight;
+    const auto blend = [=](int a, int b, int c, int d) {
+        return ((a * (256 - v) + b * v) * (256 - w) + (c * (256 - v) + d * v) * w + 32768) >> 16;
+    };
+    return {blend(a.blue, b.blue, c.blue, d.blue), blend(a.green, b.green, c.green, d.green),
+            blend(a.red, b.red, c.red, d.red)};
+}
+
+// A thread a pixel of the tensor. Element only holds bits: the table has the right ones.
+template <class Element>
+__device__ inline void preprocess(const Preprocess &to) {
+    const int x = blockIdx.x * blockDim.x + threadIdx.x, y = blockIdx.y * blockDim.y + threadIdx.y;
+    if (x >= to.width || y >= to.height) return;
+    const int row = y - to.top, column = x - to.left;
+    int first = 256, second = 256, third = 256;
+    if (row >= 0 && row < to.rows && column >= 0 && column < to.columns) {
+        const Byte *data = to.picture.data + blockIdx.z * to.picture.next;
+        const Bgr bgr = resized(to.picture, data, to.down[row], to.across[column]);
+        const int grey = (bgr.blue * 3735 + bgr.green * 19235 + bgr.red * 9798 + 16384) >> 15;
+        first = to.channels == 1 ? grey : to.rgb ? bgr.red : bgr.blue;
+        second = bgr.green;
+        third = to.rgb ? bgr.blue : bgr.red;
+    }
+    const auto *table = static_cast<const Element *>(to.table);
+    const long long plane = static_cast<long long>(to.height) * to.width;
+    auto *out = static_cast<Element *>(to.out) + blockIdx.z * to.channels * plane +
+                static_cast<long long>(y) * to.width + x;
+    out[0] = table[first];
+    if (to.channels == 1) return;
+    out[plane] = table[257 + second];
+    out[2 * plane] = table[514 + third];
+}
+
+extern "C" __global__ void __launch_bounds__(256) preprocess_f32(Preprocess to) {
+    preprocess<unsigned int>(to);
+}
+extern "C" __global__ void __launch_bounds__(256) preprocess_f16(Preprocess to) {
+    preprocess<unsigned short>(to);
+}
+extern "C" __global__ void __launch_bounds__(256) preprocess_u8(Preprocess to) {
+    preprocess<Byte>(to);
+}
+
+// ---- logits -> labels ----------------------------------------------------------------------
+
+struct Argmax {
+    const void *logits;  // (batch, channels, pixels)
+    Byte *out;           // (batch, pixels)
+    int channels, pixels;
+};
+
+// Ordered as the logits are; NaNs, of which the first wins as in NumPy, are alike and on top.
+__device__ inline float ordered(float value) { return value; }
+__device__ inline int ordered(signed char value) { return value; }
+__device__ inline int ordered(unsigned short binary16) {
+    const int magnitude = binary16 & 0x7fff;
+    return magnitude > 0x7c00 ? 0x7fff : binary16 >> 15 ? -magnitude : magnitude;
+}
+__device__ inline bool exceeds(float value, float best) {
+    return value > best || (value != value && best == best);
+}
+__device__ inline bool exceeds(int value, int best) { return value > best; }
+
+// A thread a pixel: neighbours read neighbours, plane after plane.
+template <class Logit>
+__device__ inline void argmax(const Argmax &of) {
+    const int i = blockIdx.x * blockDim.x + threadIdx.x;
+    if (i >= of.pixels) return;
+    const long long plane = of.pixels;
+    const auto *logits = static_cast<const Logit *>(of.logits) + blockIdx.z * of.channels * plane + i;
+    auto best = ordered(logits[0]);
+    int label = 0;
+#pragma unroll 4
+    for (int c = 1; c < of.channels; ++c) {
+        const auto value = ordered(logits[c * plane]);
+        if (!exceeds(value, best)) continue;
+        best = value;
+        label = c;
+    }
+    of.out[blockIdx.z * plane + i] = static_cast<Byte>(label);
+}
+
+extern "C" __global__ void __launch_bounds__(256) argmax_f32(Argmax of) { argmax<float>(of); }
+extern "C" __global__ void __launch_bounds__(256) argmax_f16(Argmax of) {
+    argmax<unsigned short>(of);
+}
+extern "C" __global__ void __launch_bounds__(256) argmax_i8(Argmax of) { argmax<signed char>(of); }
+
+// ---- labels -> colours on the frame ----------------------------------------------------------
+
+// Labels where the picture lies in them: `data` is that region's first, rows are `pitch` apart.
+struct Labels {
+    const Byte *data;
+    long long pitch, next;
+    const int *rows, *columns;  // the one that each row and each column of the picture takes
+};
+
+struct Overlay {
+    Picture picture;
+    Labels labels;
+    const unsigned int *colours;  // of 256 labels: blue | green << 8 | red << 16
+    Byte *out;                    // packed BGR; the picture itself is allowed
+    int weight;                   // of the colours, 0…256; the picture has the rest
+    int outline;                  // the rim of each region in its full colour
+};
+
+// Whether one of the eight neighbours has another label.
+__device__ inline bool on_rim(const Overlay &on, const Byte *labels, int y, int x, int label) {
+    bool differs = false;
+    for (int v = y - 1; v <= y + 1; ++v) {
+        if (v < 0 || v >= on.picture.height) continue;
+        const Byte *row = labels + on.labels.rows[v] * on.labels.pitch;
+        for (int u = x - 1; u <= x + 1; ++u)
+            if (u >= 0 && u < on.picture.width) differs |= row[on.labels.columns[u]] != label;
+    }
+    return differs;
+}
+
+__device__ inline unsigned int laid_over(const Overlay &on, const Byte *labels, int y, int x,
+                                         unsigned int bgr) {
+    const int label = labels[on.labels.rows[y] * on.labels.pitch + on.labels.columns[x]];
+    if (label == 0) return bgr;
+    const unsigned int colour = on.colours[label], weight = on.weight;
+    if (on.outline && on_rim(on, labels, y, x, label)) return colour;
+    unsigned int blended = 0;
+    for (int shift = 0; shift < 24; shift += 8) {
+        const unsigned int under = bgr >> shift & 255, over = colour >> shift & 255;
+        blended |= (under * (256 - weight) + over * weight + 128) >> 8 << shift;
+    }
+    return blended;
+}
+
+// A thread four pixels of a row, which are three words where they are aligned.
+extern "C" __global__ void __launch_bounds__(256) overlay(Overlay on) {
+    const Picture &picture = on.picture;
+    const int x = 4 * (blockIdx.x * blockDim.x + threadIdx.x);
+    const int y = blockIdx.y * blockDim.y + threadIdx.y;
+    if (x >= picture.width || y >= picture.height) return;
+    const Byte *data = picture.data + blockIdx.z * picture.next;
+    const Byte *labels = on.labels.data + blockIdx.z * on.labels.next;
+    const Byte *from = data + y * picture.pitch + 3ll * x;
+    Byte *to = on.out + 3ll * ((static_cast<long long>(blockIdx.z) * picture.height + y) *
+                                   picture.width + x);
+    const auto places = reinterpret_cast<unsigned long long>(from) |
+                        reinterpret_cast<unsigned long long>(to);
+    if (picture.format == kBgr && x + 4 <= picture.width && places % 4 == 0) {
+        const auto *words = reinterpret_cast<const unsigned int *>(from);
+        const unsigned int a = words[0], b = words[1], c = words[2];
+        const unsigned int p = laid_over(on, labels, y, x, a & 0xffffff);
+        const unsigned int q = laid_over(on, labels, y, x + 1, a >> 24 | (b & 0xffff) << 8);
+        const unsigned int r = laid_over(on, labels, y, x + 2, b >> 16 | (c & 0xff) << 16);
+        const unsigned int s = laid_over(on, labels, y, x + 3, c >> 8);
+        auto *out = reinterpret_cast<unsigned int *>(to);
+        out[0] = p | q << 24;
+        out[1] = q >> 8 | r << 16;
+        out[2] = r >> 16 | s << 8;
+        return;
+    }
+    for (int u = x; u < x + 4 && u < picture.width; ++u, to += 3) {
+        const Bgr bgr = pixel(picture, data, y, u);
+        const unsigned int packed = bgr.blue | bgr.green << 8 | bgr.red << 16;
+        const unsigned int result = laid_over(on, labels, y, u, packed);
+        to[0] = static_cast<Byte>(result);
+        to[1] = static_cast<Byte>(result >> 8);
+        to[2] = static_cast<Byte>(result >> 16);
+    }
+}
+
+struct Areas {
+    Labels labels;             // `rows` and `columns`: how many of the picture's take this one
+    unsigned int *out;         // (batch, 256): pixels of each label on the picture; 0 before
+    int height, width;         // of the region
+};
+
+// A thread up to 32 labels of a row, an atomic sum a run of equal ones: regions are wide.
+extern "C" __global__ void __launch_bounds__(256) areas(Areas of) {
+    const int begin = 32 * (blockIdx.x * blockDim.x + threadIdx.x);
+    const int y = blockIdx.y * blockDim.y + threadIdx.y;
+    if (begin >= of.width || y >= of.height) return;
+    const Byte *row = of.labels.data + blockIdx.z * of.labels.next + y * of.labels.pitch;
+    unsigned int *out = of.out + 256 * blockIdx.z;
+    const int end = begin + 32 < of.width ? begin + 32 : of.width;
+    unsigned int run = 0;
+    for (int x = begin; x < end; ++x) {
+        run += of.labels.columns[x];
+        if (x + 1 < end && row[x + 1] == row[x]) continue;
+        atomicAdd(out + row[x], run * of.labels.rows[y]);
+        run = 0;
+    }
+}
