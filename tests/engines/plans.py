@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 import standin
 from onnx import ModelProto
-from standin.cuda import Driver, Library, Runtime
+from standin.cuda import Driver, DriverApi, Library, Runtime
 from standin.device import Device
 
 from edgeseg.artifacts import sha256_file
@@ -49,7 +49,7 @@ class Bench:
 
 def adapter(name: str, device: Device) -> Cuda:
     if name == "cuda-python":
-        return CudaPython(Runtime(device))
+        return CudaPython(Runtime(device), DriverApi(device))
     driver = Driver(device)
     return PyCuda(driver, Library(driver))
 

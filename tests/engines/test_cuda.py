@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from standin.cuda import Driver, Library, Runtime
+from standin.cuda import Driver, DriverApi, Library, Runtime
 from standin.device import POISON, Device, Fault, Status
 
 from edgeseg.engines.cuda import Cuda, DeviceMemory, open_cuda
@@ -25,7 +25,7 @@ Opener = Callable[[Device], Cuda]
 
 
 def through_cuda_python(device: Device) -> Cuda:
-    return CudaPython(Runtime(device))
+    return CudaPython(Runtime(device), DriverApi(device))
 
 
 def through_pycuda(device: Device) -> Cuda:

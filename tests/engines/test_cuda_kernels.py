@@ -370,12 +370,14 @@ def codes() -> set[str]:
     return {f"sm_{each}" for each in wanted} & set(known.stdout.split())
 
 
-def report(folder: Path, codes: set[str], *options: str) -> dict[str, tuple[int, int]]:
+def report(
+    folder: Path, codes: set[str], *options: str, source: Path = kernels.SOURCE
+) -> dict[str, tuple[int, int]]:
     """Registers and spilled bytes of each ``kernel sm_NN``."""
     targets = [f"-gencode=arch=compute_{code[3:]},code={code}" for code in codes]
     command = [NVCC, "-fatbin", "-t2", "-Xptxas=-v", "-Werror=all-warnings", *targets, *options]
     done = subprocess.run(
-        [*command, str(kernels.SOURCE), "-o", str(folder / "fatbin")],
+        [*command, str(source), "-o", str(folder / "fatbin")],
         capture_output=True,
         text=True,
         check=False,
@@ -402,4 +404,7 @@ def test_no_gpu_spills(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(NVCC is None, reason="no nvcc here")
 def test_a_spill_would_be_seen(tmp_path: Path) -> None:
-    assert any(spilled for _, spilled in report(tmp_path, {"sm_90"}, "-maxrregcount=24").values())
+    planted = tmp_path / "frame.cu"
+    planted.write_text(kernels.SOURCE.read_text().replace("__launch_bounds__(256)", ""))
+    found = report(tmp_path, {"sm_90"}, "-maxrregcount=16", source=planted)
+    assert any(spilled for _, spilled in found.values())

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from standin import kernels
 from standin.device import Device, Fault, Status
 
 
@@ -39,7 +40,9 @@ class Runtime:
     cudaEventDefault = 0
     cudaHostAllocDefault = 0
     cudaHostAllocMapped = 2
-    cudaMemcpyKind = SimpleNamespace(cudaMemcpyHostToDevice=1, cudaMemcpyDeviceToHost=2)
+    cudaMemcpyKind = SimpleNamespace(
+        cudaMemcpyHostToDevice=1, cudaMemcpyDeviceToHost=2, cudaMemcpyDeviceToDevice=3
+    )
     cudaStreamCaptureMode = SimpleNamespace(cudaStreamCaptureModeThreadLocal=1)
 
     def __init__(self, device: Device) -> None:
@@ -120,8 +123,13 @@ class Runtime:
 
     @_answering
     def cudaMemcpyAsync(self, dst: int, src: int, count: int, kind: int, stream: int) -> None:
-        kinds = ("device", "host") if kind == 1 else ("host", "device")
+        kinds = {1: ("device", "host"), 2: ("host", "device"), 3: ("device", "device")}[kind]
         self.device.copy((dst, kinds[0]), (src, kinds[1]), count, stream)
+
+    @_answering
+    def cudaMemsetAsync(self, address: int, value: int, count: int, stream: int) -> None:
+        assert value == 0
+        self.device.clear(address, count, stream)
 
     @_answering
     def cudaEventCreateWithFlags(self, flags: int) -> int:
@@ -137,7 +145,7 @@ class Runtime:
 
     @_answering
     def cudaEventSynchronize(self, event: int) -> None:
-        assert event in self.device.events
+        self.device.wait(event)
 
     @_answering
     def cudaEventElapsedTime(self, start: int, end: int) -> float:
@@ -167,6 +175,40 @@ class Runtime:
     @_answering
     def cudaGraphExecDestroy(self, graph: int) -> None:
         self.device.destroy("graphs", graph)
+
+
+class DriverApi:
+    """``cuda.bindings.driver``, as far as it is used."""
+
+    def __init__(self, device: Device) -> None:
+        self.device = device
+
+    @_answering
+    def cuModuleLoadData(self, image: bytes) -> int:
+        return self.device.load_module(image)
+
+    @_answering
+    def cuModuleUnload(self, module: int) -> None:
+        self.device.destroy("modules", module)
+
+    @_answering
+    def cuModuleGetFunction(self, module: int, name: bytes) -> int:
+        return self.device.kernel(module, name.decode())
+
+    @_answering
+    def cuLaunchKernel(self, kernel: int, *rest: int) -> None:
+        grid, block, (shared, stream, parameters, extra) = rest[:3], rest[3:6], rest[6:]
+        assert (shared, extra) == (0, 0)
+        address = ctypes.c_void_p.from_address(parameters).value or 0
+        size = kernels.size_of(self.device.kernels[kernel][1])
+        argument = ctypes.string_at(address, size)
+        self.device.launch_kernel(kernel, grid, block, argument, stream)
+
+    @_answering
+    def cuGetErrorName(self, error: Status) -> bytes:
+        return error.name.replace("cudaError", "CUDA_ERROR_").encode()
+
+    cuGetErrorString = cuGetErrorName
 
 
 class PycudaError(Exception):
@@ -213,7 +255,7 @@ class _Event(_Owned):
 
     @_checked
     def synchronize(self) -> None:
-        assert self.handle in self.driver.device.events
+        self.driver.device.wait(self.handle)
 
     @_checked
     def time_till(self, end: _Event) -> float:
@@ -242,6 +284,26 @@ class _Pagelocked(_Owned):
     def get_device_pointer(self) -> int:
         self.driver.device.require(self.handle, 1, "mapped")
         return self.handle
+
+
+class _Function:
+    def __init__(self, driver: Driver, handle: int) -> None:
+        self.driver, self.handle = driver, handle
+
+    @_checked
+    def __call__(self, value: Any, *, grid: Any, block: Any, stream: _Stream) -> None:
+        assert isinstance(value, np.ndarray)
+        self.driver.device.launch_kernel(self.handle, grid, block, bytes(value), stream.handle)
+
+
+class _Module(_Owned):
+    @_checked
+    def get_function(self, name: str) -> _Function:
+        return _Function(self.driver, self.driver.device.kernel(self.handle, name))
+
+    def __del__(self) -> None:
+        assert self.driver.pushed()
+        self.driver.device.destroy("modules", self.handle)
 
 
 class _Context:
@@ -335,6 +397,19 @@ class Driver:
     @_checked
     def memcpy_htod_async(self, dest: int, src: Any, stream: _Stream) -> None:
         self.device.copy((dest, "device"), (_address(src), "host"), len(src), stream.handle)
+
+    @_checked
+    def memcpy_dtod_async(self, dest: int, src: int, size: int, stream: _Stream) -> None:
+        self.device.copy((dest, "device"), (src, "device"), size, stream.handle)
+
+    @_checked
+    def memset_d8_async(self, dest: int, data: int, size: int, stream: _Stream) -> None:
+        assert data == 0
+        self.device.clear(dest, size, stream.handle)
+
+    @_checked
+    def module_from_buffer(self, buffer: bytes) -> _Module:
+        return _Module(self, self.device.load_module(buffer))
 
     @_checked
     def memcpy_dtoh_async(self, dest: Any, src: int, stream: _Stream) -> None:

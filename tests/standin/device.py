@@ -12,9 +12,12 @@ from __future__ import annotations
 
 import ctypes
 import itertools
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
+
+from standin import kernels
 
 Work = Callable[[], None]
 
@@ -31,6 +34,8 @@ class Status(IntEnum):
     cudaErrorNoDevice = 100
     cudaErrorDeviceUninitialized = 201
     cudaErrorInvalidResourceHandle = 400
+    cudaErrorNoKernelImageForDevice = 209
+    cudaErrorSymbolNotFound = 500
     cudaErrorIllegalAddress = 700
     cudaErrorStreamCaptureUnsupported = 900
     cudaErrorStreamCaptureInvalidated = 901
@@ -101,6 +106,9 @@ class Device:
         self.streams: dict[int, Stream] = {}
         self.graphs: dict[int, list[Work]] = {}
         self.events: dict[int, float] = {}
+        self.modules: dict[int, bytes] = {}
+        self.kernels: dict[int, tuple[int, str]] = {}
+        self.ran: list[str] = []
         self._handles = itertools.count(0x1000, 16)
         self._clock = itertools.count()
 
@@ -111,6 +119,7 @@ class Device:
             *("stream" for _ in self.streams),
             *("graph" for _ in self.graphs),
             *("event" for _ in self.events),
+            *("module" for _ in self.modules),
         ]
 
     def take(self, nbytes: int, kind: str) -> int:
@@ -164,6 +173,46 @@ class Device:
                 self.require(address, nbytes, kind, "mapped")
             ctypes.memmove(target[0], source[0], nbytes)
             self.copies += 1
+            self.ran.append(f"copy {source[1]} to {target[1]}")
+
+        self.queue(on, work)
+
+    def clear(self, address: int, nbytes: int, on: int) -> None:
+        def work() -> None:
+            self.require(address, nbytes, "device", "mapped")
+            ctypes.memset(address, 0, nbytes)
+            self.ran.append("clear")
+
+        self.queue(on, work)
+
+    def load_module(self, image: bytes) -> int:
+        """Any image for this GPU: ``sm_86`` stands in it; what it holds is the stand-in's own."""
+        self._count()
+        if b"sm_%d%d" % self.capability not in image:
+            raise Fault(Status.cudaErrorNoKernelImageForDevice)
+        return self._add(self.modules, image)
+
+    def kernel(self, module: int, name: str) -> int:
+        if module not in self.modules:
+            raise Fault(Status.cudaErrorInvalidResourceHandle)
+        if not kernels.size_of(name):
+            raise Fault(Status.cudaErrorSymbolNotFound)
+        return self._add(self.kernels, (module, name))
+
+    def launch_kernel(
+        self, kernel: int, grid: Sequence[int], block: Sequence[int], argument: bytes, on: int
+    ) -> None:
+        module, name = self.kernels[kernel]
+        if math.prod(block) > 1024 or not all((*grid, *block)):
+            raise Fault(Status.cudaErrorInvalidValue)
+
+        def work() -> None:
+            if module not in self.modules:
+                raise Fault(Status.cudaErrorInvalidResourceHandle)
+            for address in kernels.addresses(name, argument):
+                self.require(address, 1, "device", "mapped")
+            kernels.launch(name, grid, block, argument)
+            self.ran.append(name)
 
         self.queue(on, work)
 
@@ -177,10 +226,18 @@ class Device:
             work()
 
     def record(self, event: int, stream: int) -> None:
+        self.events[event] = -1.0
+
         def work() -> None:
             self.events[event] = float(next(self._clock))
 
         self.queue(stream, work)
+
+    def wait(self, event: int) -> None:
+        """Let streams do what they have until the mark is passed, and no more."""
+        for stream in self.streams.values():
+            while self.events[event] < 0 and stream.waiting:
+                stream.waiting.pop(0)()
 
     def elapsed(self, start: int, end: int) -> float:
         for stream in self.streams:

@@ -6,8 +6,10 @@ import ctypes
 import functools
 import hashlib
 import shutil
+import struct
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 SHIM = Path(__file__).with_name("kernels.cpp")
@@ -43,9 +45,22 @@ def size_of(name: str) -> int:
     return int(library().launch(name.encode(), None, None, None))
 
 
-def launch(
-    name: str, grid: tuple[int, int, int], block: tuple[int, int, int], arguments: bytes
-) -> None:
+# Places of addresses, in words of eight bytes.
+_ADDRESSES = {
+    "preprocess": (0, 7, 8, 9, 10),
+    "argmax": (0, 1),
+    "overlay": (0, 7, 10, 11, 12, 13),
+    "areas": (0, 3, 4, 5),
+}
+
+
+def addresses(name: str, arguments: bytes) -> list[int]:
+    """Those in the structure of a kernel."""
+    words = struct.unpack(f"={len(arguments) // 8}Q", arguments)
+    return [words[place] for place in _ADDRESSES[name.partition("_")[0]]]
+
+
+def launch(name: str, grid: Sequence[int], block: Sequence[int], arguments: bytes) -> None:
     """Run a kernel; the addresses in ``arguments`` are of this process."""
     sizes = [(ctypes.c_uint * 3)(*each) for each in (grid, block)]
     taken = library().launch(name.encode(), *sizes, arguments)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
 import importlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from edgeseg.engines.cuda.device import DeviceFacts, dotted
+from edgeseg.engines.cuda.device import DeviceFacts, Size, dotted
 from edgeseg.errors import DeviceError, RuntimeMissing
 
 _DEVICE = 0
@@ -24,6 +25,7 @@ class CudaPython:
 
     Args:
         runtime: The module; ``cuda.bindings.runtime`` by default.
+        driver: The module; ``cuda.bindings.driver`` by default.
 
     Raises:
         RuntimeMissing: cuda-python, the driver or a GPU is not here.
@@ -31,8 +33,9 @@ class CudaPython:
 
     adapter = "cuda-python"
 
-    def __init__(self, runtime: Any = None) -> None:
-        self._cuda: Any = runtime or _bindings()
+    def __init__(self, runtime: Any = None, driver: Any = None) -> None:
+        self._cuda: Any = runtime or _bindings("runtime")
+        self._driver: Any = driver or _bindings("driver")
         self._require_device()
         self.facts = self._read_facts()
 
@@ -85,6 +88,33 @@ class CudaPython:
         kind = self._cuda.cudaMemcpyKind.cudaMemcpyDeviceToHost
         self._call("cudaMemcpyAsync", host, device, nbytes, kind, stream)
 
+    def copy_within(self, target: int, source: int, nbytes: int, stream: int) -> None:
+        """Queue a copy between addresses of the device."""
+        kind = self._cuda.cudaMemcpyKind.cudaMemcpyDeviceToDevice
+        self._call("cudaMemcpyAsync", target, source, nbytes, kind, stream)
+
+    def clear(self, address: int, nbytes: int, stream: int) -> None:
+        """Queue zeros over device memory."""
+        self._call("cudaMemsetAsync", address, 0, nbytes, stream)
+
+    def load_module(self, image: bytes) -> int:
+        """Take compiled kernels."""
+        return int(self._drive("cuModuleLoadData", image))
+
+    def unload_module(self, module: int) -> None:
+        """Give back a module."""
+        self._drive("cuModuleUnload", module)
+
+    def kernel(self, module: int, name: str) -> int:
+        """A kernel of a module."""
+        return int(self._drive("cuModuleGetFunction", module, name.encode()))
+
+    def launch_kernel(self, kernel: int, grid: Size, block: Size, argument: bytes, to: int) -> None:
+        """Queue a kernel; the driver copies the argument before it returns."""
+        value = ctypes.create_string_buffer(argument, len(argument))
+        places = (ctypes.c_void_p * 1)(ctypes.addressof(value))
+        self._drive("cuLaunchKernel", kernel, *grid, *block, 0, to, ctypes.addressof(places), 0)
+
     def create_event(self) -> int:
         """A mark for a stream that keeps the time."""
         return int(self._call("cudaEventCreateWithFlags", self._cuda.cudaEventDefault))
@@ -96,6 +126,10 @@ class CudaPython:
     def record(self, event: int, stream: int) -> None:
         """Queue the mark."""
         self._call("cudaEventRecord", event, stream)
+
+    def wait(self, event: int) -> None:
+        """Wait until a mark is passed."""
+        self._call("cudaEventSynchronize", event)
 
     def elapsed_ms(self, start: int, end: int) -> float:
         """Milliseconds between two marks; waits for ``end``."""
@@ -128,6 +162,16 @@ class CudaPython:
         status, *values = getattr(self._cuda, name)(*arguments)
         if int(status) != 0:
             raise DeviceError(f"{name}: {self._reason(status)}")
+        return values[0] if values else None
+
+    def _drive(self, name: str, *arguments: Any) -> Any:
+        """:meth:`_call` of the driver API, which alone has modules, in the runtime's context."""
+        with self.current():
+            status, *values = getattr(self._driver, name)(*arguments)
+        if int(status) != 0:
+            _, word = self._driver.cuGetErrorName(status)
+            _, text = self._driver.cuGetErrorString(status)
+            raise DeviceError(f"{name}: {_text(word)} ({_text(text)})")
         return values[0] if values else None
 
     def _reason(self, status: Any) -> str:
@@ -177,9 +221,9 @@ class CudaPython:
         )
 
 
-def _bindings() -> Any:
+def _bindings(part: str) -> Any:
     try:
-        return importlib.import_module("cuda.bindings.runtime")
+        return importlib.import_module(f"cuda.bindings.{part}")
     except (ImportError, OSError) as error:
         raise RuntimeMissing(
             "running an engine needs cuda-python, which is not installed "

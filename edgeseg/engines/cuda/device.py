@@ -6,6 +6,9 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
+Size = tuple[int, int, int]
+"""Of a grid in blocks, of a block in threads."""
+
 
 @dataclass(frozen=True)
 class DeviceFacts:
@@ -79,6 +82,24 @@ class Cuda(Protocol):
     def copy_out(self, host: int, device: int, nbytes: int, stream: int) -> None:
         """Queue a copy from device to page-locked memory."""
 
+    def copy_within(self, target: int, source: int, nbytes: int, stream: int) -> None:
+        """Queue a copy between addresses of the device."""
+
+    def clear(self, address: int, nbytes: int, stream: int) -> None:
+        """Queue zeros over device memory."""
+
+    def load_module(self, image: bytes) -> int:
+        """Take compiled kernels: a cubin or fatbin, or PTX that ends with a zero."""
+
+    def unload_module(self, module: int) -> None:
+        """Give back a module; its kernels must not run any more."""
+
+    def kernel(self, module: int, name: str) -> int:
+        """A kernel of a module."""
+
+    def launch_kernel(self, kernel: int, grid: Size, block: Size, argument: bytes, to: int) -> None:
+        """Queue a kernel of one argument, a structure by value, on the stream ``to``."""
+
     def create_event(self) -> int:
         """A mark for a stream that keeps the time."""
 
@@ -87,6 +108,9 @@ class Cuda(Protocol):
 
     def record(self, event: int, stream: int) -> None:
         """Queue the mark."""
+
+    def wait(self, event: int) -> None:
+        """Wait until a mark is passed; errors of earlier calls come out here."""
 
     def elapsed_ms(self, start: int, end: int) -> float:
         """Milliseconds between two marks, once both were passed (waits for ``end``)."""

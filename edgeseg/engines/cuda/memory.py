@@ -55,6 +55,12 @@ class DeviceMemory:
         self._owned.callback(self.cuda.destroy_event, event)
         return event
 
+    def module(self, image: bytes) -> int:
+        """Compiled kernels."""
+        module = self.cuda.load_module(image)
+        self._owned.callback(self.cuda.unload_module, module)
+        return module
+
     def device(self, nbytes: int) -> int:
         """Memory of the device: its address."""
         address = self.cuda.allocate(nbytes)

@@ -8,7 +8,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from edgeseg.engines.cuda.device import DeviceFacts, dotted
+import numpy as np
+
+from edgeseg.engines.cuda.device import DeviceFacts, Size, dotted
 from edgeseg.engines.cuda.driver_graphs import DriverGraphs
 from edgeseg.errors import DeviceError, RuntimeMissing
 
@@ -39,6 +41,7 @@ class PyCuda:
     def __init__(self, driver: Any = None, libcuda: Any = None) -> None:
         self._driver: Any = driver or _pycuda()
         self._owned: dict[int, Any] = {}
+        self._kernels: dict[int, list[int]] = {}
         device = _first_device(self._driver)
         with self._said():
             self._context: Any = device.retain_primary_context()
@@ -110,6 +113,42 @@ class PyCuda:
         with self._calling():
             self._driver.memcpy_dtoh_async(_bytes_at(host, nbytes), device, self._owned[stream])
 
+    def copy_within(self, target: int, source: int, nbytes: int, stream: int) -> None:
+        """Queue a copy between addresses of the device."""
+        with self._calling():
+            self._driver.memcpy_dtod_async(target, source, nbytes, self._owned[stream])
+
+    def clear(self, address: int, nbytes: int, stream: int) -> None:
+        """Queue zeros over device memory."""
+        with self._calling():
+            self._driver.memset_d8_async(address, 0, nbytes, self._owned[stream])
+
+    def load_module(self, image: bytes) -> int:
+        """Take compiled kernels."""
+        with self._calling():
+            module = self._driver.module_from_buffer(image)
+        return self._keep(id(module), module)  # pycuda hides the handles of modules and kernels.
+
+    def unload_module(self, module: int) -> None:
+        """Give back a module, and with it the kernels that were taken from it."""
+        with self._calling():
+            for kernel in self._kernels.pop(module, []):
+                del self._owned[kernel]
+            del self._owned[module]
+
+    def kernel(self, module: int, name: str) -> int:
+        """A kernel of a module."""
+        with self._calling():
+            kernel = self._owned[module].get_function(name)
+        self._kernels.setdefault(module, []).append(id(kernel))
+        return self._keep(id(kernel), kernel)
+
+    def launch_kernel(self, kernel: int, grid: Size, block: Size, argument: bytes, to: int) -> None:
+        """Queue a kernel; pycuda takes a structure as the bytes of an array."""
+        value = np.frombuffer(argument, np.uint8)
+        with self._calling():
+            self._owned[kernel](value, grid=grid, block=block, stream=self._owned[to])
+
     def create_event(self) -> int:
         """A mark for a stream that keeps the time."""
         with self._calling():
@@ -125,6 +164,11 @@ class PyCuda:
         """Queue the mark."""
         with self._calling():
             self._owned[event].record(self._owned[stream])
+
+    def wait(self, event: int) -> None:
+        """Wait until a mark is passed."""
+        with self._calling():
+            self._owned[event].synchronize()
 
     def elapsed_ms(self, start: int, end: int) -> float:
         """Milliseconds between two marks; waits for ``end``."""

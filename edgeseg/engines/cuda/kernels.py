@@ -1,0 +1,120 @@
+"""The kernels of ``native/cuda/frame.cu`` on a GPU: found, loaded, launched."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Iterable
+from ctypes import Structure
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+import edgeseg
+from edgeseg.engines.cuda.arguments import Areas, Argmax, Overlay, Preprocess
+from edgeseg.engines.cuda.compiling import SOURCE, Compiler, compiled
+from edgeseg.engines.cuda.device import Size
+from edgeseg.engines.cuda.memory import DeviceMemory
+from edgeseg.errors import DeviceError, RuntimeMissing
+
+logger = logging.getLogger(__name__)
+
+_BLOCK: Size = (32, 8, 1)
+"""A warp along a row, so that neighbours read neighbours; 256 threads, as frame.cu is bounded."""
+
+_SUFFIX = {"float32": "f32", "float16": "f16", "uint8": "u8", "int8": "i8"}
+_NAMES = (
+    *(f"preprocess_{kind}" for kind in ("f32", "f16", "u8")),
+    *(f"argmax_{kind}" for kind in ("f32", "f16", "i8")),
+    "overlay",
+    "areas",
+)
+
+
+class Kernels:
+    """Compiled kernels; each call queues one on a stream, for ``batch`` pictures.
+
+    Args:
+        memory: Takes the module, and gives it back when it is closed.
+        image: Cubin, fatbin or PTX.
+
+    Raises:
+        DeviceError: The driver does not take it.
+    """
+
+    def __init__(self, memory: DeviceMemory, image: bytes) -> None:
+        self._cuda = memory.cuda
+        module = memory.module(image)
+        self._kernels = {name: self._cuda.kernel(module, name) for name in _NAMES}
+
+    def preprocess(self, of: Preprocess, dtype: DTypeLike, batch: int, stream: int) -> None:
+        """Frames → tensors of ``dtype``: float32, float16 or uint8."""
+        self._launch(f"preprocess_{_kind(dtype)}", of, (of.width, of.height, batch), stream)
+
+    def argmax(self, of: Argmax, dtype: DTypeLike, batch: int, stream: int) -> None:
+        """Logits of ``dtype``, float32, float16 or int8 → labels."""
+        self._launch(f"argmax_{_kind(dtype)}", of, (of.pixels, 1, batch), stream)
+
+    def overlay(self, on: Overlay, batch: int, stream: int) -> None:
+        """Frames and labels → frames under their classes; a thread has four pixels."""
+        size = (-(-on.picture.width // 4), on.picture.height, batch)
+        self._launch("overlay", on, size, stream)
+
+    def areas(self, of: Areas, batch: int, stream: int) -> None:
+        """Labels → pixels of each, added to what is there; a thread has 32 labels."""
+        self._launch("areas", of, (-(-of.width // 32), of.height, batch), stream)
+
+    def _launch(self, name: str, argument: Structure, threads: Size, stream: int) -> None:
+        block = (256, 1, 1) if threads[1] == 1 else _BLOCK
+        sizes = zip(threads, block, strict=True)
+        width, height, batch = (-(-wanted // each) for wanted, each in sizes)
+        grid = (width, height, batch)
+        self._cuda.launch_kernel(self._kernels[name], grid, block, bytes(argument), stream)
+
+
+def load_kernels(memory: DeviceMemory, compiler: Compiler | None = None) -> Kernels:
+    """The kernels that came with the package, else compiled for this GPU.
+
+    Args:
+        memory: As in :class:`Kernels`.
+        compiler: What compiles them; by default what the CUDA library in use has.
+
+    Raises:
+        RuntimeMissing: There are none, and nothing compiles them here, or the driver does not
+            take them.
+    """
+    file = packaged(edgeseg.__path__)
+    if file is not None:
+        try:
+            return Kernels(memory, file.read_bytes())
+        except (DeviceError, OSError) as error:  # A driver or a GPU that the file is too new for.
+            logger.info("%s is of no use here (%s)", file.name, error)
+    image = compiled(memory.cuda, compiler)
+    try:
+        return Kernels(memory, image)
+    except DeviceError as error:
+        raise RuntimeMissing(f"the driver does not take the compiled kernels: {error}") from error
+
+
+def packaged(folders: Iterable[str]) -> Path | None:
+    """``kernels-HASH.fatbin`` of this very source, as CMake installs it.
+
+    An editable install has the package in two folders, and may lag behind its sources.
+    """
+    name = f"kernels-{hashlib.sha256(SOURCE.read_bytes()).hexdigest()[:16]}.fatbin"
+    stale = None
+    for folder in map(Path, folders):
+        if (folder / name).is_file():
+            return folder / name
+        stale = next(folder.glob("kernels-*.fatbin"), stale)
+    if stale is not None:
+        logger.warning("%s is of other sources: run pip install again", stale)
+    return None
+
+
+def _kind(dtype: DTypeLike) -> str:
+    name = np.dtype(dtype).name
+    if name not in _SUFFIX:
+        raise RuntimeMissing(f"there is no kernel for {name}")
+    return _SUFFIX[name]
