@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from typing_extensions import Self
 
 from edgeseg.card import ModelCard
+from edgeseg.engines.frames import CpuFrames, FrameJob, FrameRunner, check_job
 from edgeseg.errors import UsageError
 from edgeseg.ops.preprocess import preprocess, restore_labels
 from edgeseg.sidecar import ComputesIn
@@ -75,6 +76,20 @@ class Engine(ABC):
         tensor = preprocess(image, self.card.input)
         labels = self.infer(tensor[np.newaxis])[0]
         return restore_labels(labels, image.shape[:2], self.card.input)
+
+    def open_frames(self, job: FrameJob) -> FrameRunner:
+        """Whole frames through this engine: labels, overlay and areas of batches of one size.
+
+        ``with engine.open_frames(FrameJob(size=(720, 1280), look=look)) as frames:
+        result = frames.run([frame])``. Engines on a GPU keep the frame there where they can;
+        the runner's ``on_gpu`` says whether.
+
+        Raises:
+            UsageError: The engine takes no such batch.
+            DeviceError: The GPU failed, or has not enough memory.
+        """
+        check_job(self, job)
+        return CpuFrames(self, job)
 
     def warm_up(self, runs: int = 2) -> None:
         """Run on zeros, so that lazy allocations do not count against the first picture."""

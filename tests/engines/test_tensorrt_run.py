@@ -22,7 +22,7 @@ from standin.device import Device
 
 from edgeseg.card import ClassMap, InputSpec, OpenSize
 from edgeseg.data.folders import load_image
-from edgeseg.engines.tensorrt.replay import Replay
+from edgeseg.engines.cuda.replay import Replay
 from edgeseg.engines.tensorrt.session import Session
 from edgeseg.errors import DeviceError, MismatchedArtifact, UsageError
 from edgeseg.ops.preprocess import preprocess
@@ -147,7 +147,7 @@ def test_a_refused_capture_is_said_once_and_the_labels_stay_right(
     with caplog.at_level(logging.WARNING, "edgeseg"):
         assert_right(made, pictures, 1, 1, 1, 1)
     assert [record.message for record in caplog.records] == [
-        "no CUDA graph of this engine, it runs without: TensorRT refused the call"
+        "no CUDA graph of this engine, it runs without: its runtime refused the call"
     ]
     gc.collect()
     assert (made.device.launches, made.device.live()) == (0, [])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 
 from edgeseg.engines.base import Engine
 from edgeseg.engines.cuda import Cuda
+from edgeseg.engines.cuda.frames import open_gpu_frames
+from edgeseg.engines.cuda.stages import Network
+from edgeseg.engines.frames import FrameJob, FrameRunner, check_job
 from edgeseg.engines.tensorrt.preflight import EngineFile, Host, check, warn_if_stale
 from edgeseg.engines.tensorrt.session import Session
 from edgeseg.errors import DeviceError, UsageError
@@ -37,10 +40,12 @@ class TensorRtEngine(Engine):
     def __init__(self, engine: EngineFile, trt: Any, cuda: Cuda, *, graph: bool = True) -> None:
         self.path, self.card = engine.path, engine.sidecar.card
         self.runtime = engine.sidecar.runtime
-        self._cuda = cuda
+        self.cuda = cuda
+        self._runners: list[FrameRunner] = []
+        self._said: set[str] = set()
         check(engine, Host(str(trt.__version__), cuda.facts))
         warn_if_stale(engine.path, engine.sidecar)
-        with self._on_gpu():
+        with self.on_gpu():
             self._session: Session | None = Session(engine, trt, cuda, graph=graph)
         tensors = self._session.tensors
         low, high = tensors.smallest[0], tensors.largest[0]
@@ -57,14 +62,22 @@ class TensorRtEngine(Engine):
                 mend="build it for that: `edgeseg build` with --batch or --sizes, each "
                 "SMALLEST:TYPICAL:LARGEST",
             )
-        with self._on_gpu():
+        with self.on_gpu():
             return tensors.labels(session.run(batch))
 
     def warm_up(self, runs: int = 2) -> None:
         """Run on zeros, and keep the kernels that TensorRT-RTX compiled for it."""
         super().warm_up(runs)
-        with self._on_gpu():
+        with self.on_gpu():
             self._open_session().keep_kernels()
+
+    def open_frames(self, job: FrameJob) -> FrameRunner:
+        """As :meth:`Engine.open_frames`; on the GPU from upload to download where that works."""
+        check_job(self, job)
+        plan = _Plan(self, self._open_session())
+        runner = open_gpu_frames(self, plan, job, self._said)
+        self._runners = [*(each for each in self._runners if not each.closed), runner]
+        return runner
 
     def profile(self, batch: NDArray[np.float32]) -> list[tuple[str, float]]:
         """Milliseconds of each layer for one batch, in the order in which they ran.
@@ -76,14 +89,17 @@ class TensorRtEngine(Engine):
             InferenceError: It failed.
         """
         self.infer(batch)  # Which checks the batch, and compiles what is not yet.
-        with self._on_gpu():
+        with self.on_gpu():
             return self._open_session().profile()
 
     def close(self) -> None:
         """Keep what was compiled, and give back all that is on the GPU."""
+        runners, self._runners = self._runners, []
+        for runner in runners:
+            runner.close()
         session, self._session = self._session, None
         if session is not None:
-            with self._on_gpu():
+            with self.on_gpu():
                 session.keep_kernels()
                 session.close()
 
@@ -93,10 +109,31 @@ class TensorRtEngine(Engine):
         return self._session
 
     @contextmanager
-    def _on_gpu(self) -> Iterator[None]:
+    def on_gpu(self) -> Iterator[None]:
         """The device is current, and its errors say which engine it ran."""
         try:
-            with self._cuda.current():
+            with self.cuda.current():
                 yield
         except DeviceError as error:
             raise DeviceError(f"{self.path}: {error.message}", mend=error.mend) from error
+
+
+class _Plan:
+    """The engine as :class:`~edgeseg.engines.cuda.frames.GpuFrames` sees it."""
+
+    def __init__(self, engine: TensorRtEngine, session: Session) -> None:
+        self._engine, self._session = engine, session
+        self.cuda, self.stream, self.graph = engine.cuda, session.stream, session.graph
+
+    def network(self) -> Network:
+        return self._session.network(self._engine.card)
+
+    def guard(self) -> AbstractContextManager[None]:
+        return self._engine.on_gpu()
+
+    def settle(self, batch: int) -> tuple[int, ...]:
+        return self._session.settle((batch, *self._engine.card.input.shape))
+
+    def enqueue(self, batch: int) -> bool:
+        del batch  # which is settled
+        return self._session.enqueue()

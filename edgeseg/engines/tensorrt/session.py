@@ -14,10 +14,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeseg.card import ModelCard
 from edgeseg.engines.cuda import Cuda, DeviceMemory, Pinned
+from edgeseg.engines.cuda.replay import Replay
+from edgeseg.engines.cuda.stages import Network
 from edgeseg.engines.tensorrt.library import is_rtx, log_collector, said
 from edgeseg.engines.tensorrt.preflight import EngineFile, rebuild_command
-from edgeseg.engines.tensorrt.replay import Replay
 from edgeseg.engines.tensorrt.runtime_cache import RuntimeCache, cache_path
 from edgeseg.engines.tensorrt.tensors import Shape, Tensors, read_tensors
 from edgeseg.errors import DeviceError, MismatchedArtifact
@@ -47,6 +49,7 @@ class Session:
         self._log = log_collector(trt)
         self._runtime: Any = trt.Runtime(self._log)
         self._shape: Shape = ()
+        self._settled = 0
         self._cache: RuntimeCache | None = None
         # A DLA cannot be captured, and TensorRT-RTX makes graphs of its own.
         graph = graph and "dla_core" not in sidecar.build_options
@@ -55,14 +58,14 @@ class Session:
             self._plan: Any = self._deserialize(engine)
             self.tensors: Tensors = read_tensors(trt, self._plan, sidecar.card, engine.path)
             memory = undo.enter_context(DeviceMemory(cuda))
-            self._stream = memory.stream()
+            self.stream = memory.stream()
             undo.callback(self._drop_context)
             self._context: Any = self._usual_context(sidecar, graph=graph)
             self._take_buffers(memory)
             # What is still queued must not find its memory gone.
-            undo.callback(cuda.synchronize, self._stream)
-            own = graph and not is_rtx(trt)
-            self._replay = Replay(cuda, self._stream, self._enqueue, wanted=own)
+            undo.callback(cuda.synchronize, self.stream)
+            self.graph = graph and not is_rtx(trt)
+            self._replay = Replay(cuda, self.stream, self._enqueue, wanted=self.graph)
             undo.callback(self._replay.drop)
             self._owned = undo.pop_all()
 
@@ -72,12 +75,12 @@ class Session:
         Raises:
             DeviceError: The GPU failed, or TensorRT refused.
         """
-        self._set_shape(batch.shape)
+        settled = self.settle(batch.shape)
         into, out = self._views()
         np.copyto(into, batch)
-        if not self._replay.run(batch.shape):
+        if not self._replay.run(settled):
             raise self._refusal("refuses to run")
-        self._cuda.synchronize(self._stream)
+        self._cuda.synchronize(self.stream)
         return out
 
     def profile(self) -> list[tuple[str, float]]:
@@ -87,11 +90,13 @@ class Session:
         try:
             self._bind()
             shape, self._shape = self._shape, ()
-            self._set_shape(shape)
+            settled = self._settled
+            self.settle(shape)
+            self._settled = settled  # of the usual context, which was left as it is
             self._context.profiler = times
             if not self._enqueue():
                 raise self._refusal("refuses to run")
-            self._cuda.synchronize(self._stream)
+            self._cuda.synchronize(self.stream)
         finally:
             self._context = usual
         return list(times.layers)
@@ -176,24 +181,48 @@ class Session:
             if not self._context.set_tensor_address(name, address):
                 raise self._refusal(f"does not take the address of {name!r}")
 
-    def _set_shape(self, shape: Shape) -> None:
-        if shape == self._shape:
-            return
-        if not self._context.set_input_shape(self.tensors.input, shape):
-            raise self._refusal(f"does not take {shape}")
-        self._shape = shape
+    def settle(self, shape: Shape) -> tuple[int, ...]:
+        """Make the context take ``shape``: what a captured graph depends on.
+
+        A graph is of one shape and of the context as it was: settling another shape between, for
+        whoever else uses this session, changes what this gives.
+
+        Raises:
+            DeviceError: TensorRT refused.
+        """
+        if shape != self._shape:
+            if not self._context.set_input_shape(self.tensors.input, shape):
+                raise self._refusal(f"does not take {shape}")
+            self._shape = shape
+            self._settled += 1
+        return (*shape, self._settled)
+
+    def network(self, card: ModelCard) -> Network:
+        """Where its tensors are, for kernels that fill and read them on the device."""
+        return Network(
+            card,
+            self._device_input,
+            np.dtype(np.float32),
+            self._device_output,
+            self.tensors.output_dtype,
+            self.tensors.classes,
+        )
+
+    def enqueue(self) -> bool:
+        """Queue the network alone, for the shape that was settled; False where refused."""
+        return bool(self._context.execute_async_v3(self.stream))
 
     def _enqueue(self) -> bool:
         """Queue the copies and the network; False where TensorRT refused."""
         into, out = self._views()
         if self._input.device is None:
             host = self._input.address
-            self._cuda.copy_in(self._device_input, host, into.nbytes, self._stream)
-        if not self._context.execute_async_v3(self._stream):
+            self._cuda.copy_in(self._device_input, host, into.nbytes, self.stream)
+        if not self.enqueue():
             return False
         if self._output.device is None:
             host = self._output.address
-            self._cuda.copy_out(host, self._device_output, out.nbytes, self._stream)
+            self._cuda.copy_out(host, self._device_output, out.nbytes, self.stream)
         return True
 
 

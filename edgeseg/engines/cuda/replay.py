@@ -10,7 +10,7 @@ import contextlib
 import logging
 from collections.abc import Callable
 
-from edgeseg.engines.cuda import Cuda
+from edgeseg.engines.cuda.device import Cuda
 from edgeseg.errors import DeviceError
 
 logger = logging.getLogger(__name__)
@@ -28,7 +28,7 @@ class Replay:
     Args:
         cuda: The GPU.
         stream: Where all is queued.
-        enqueue: Queues copies and kernels; False where TensorRT refused.
+        enqueue: Queues copies and kernels; False where the network's runtime refused.
         wanted: False never captures.
     """
 
@@ -44,7 +44,7 @@ class Replay:
         return self._graph is not None
 
     def run(self, shape: tuple[int, ...]) -> bool:
-        """Queue one inference of ``shape``; False where TensorRT refused."""
+        """Queue one inference of ``shape``; False where its runtime refused."""
         if shape != self._shape:
             self.drop()
             self._shape = shape
@@ -67,7 +67,7 @@ class Replay:
         reason, graph = "", None
         try:
             if not self._enqueue():
-                reason = "TensorRT refused the call"
+                reason = "its runtime refused the call"
         except DeviceError as error:
             reason = str(error)
         try:
