@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,12 +48,14 @@ class OnnxRuntimeEngine(Engine):
 
     runtime = "onnxruntime"
 
+    providers: Sequence[Any] = ("CPUExecutionProvider",)
+
     def __init__(self, path: Path, threads: int | None = None) -> None:
         self.path = Path(path)
         sidecar = verify(self.path, required=False)
         if sidecar is None:
             logger.info("%s has no side-car: nothing vouches for its bytes", self.path)
-        self._session: Any = _open(self.path, _session_options(threads, sidecar))
+        self._session: Any = _open(self.path, _session_options(threads, sidecar), self.providers)
         metadata = self._session.get_modelmeta().custom_metadata_map
         self.card = card_from_metadata(metadata, str(self.path))
         inputs, outputs = _ports(self._session.get_inputs()), _ports(self._session.get_outputs())
@@ -93,10 +95,10 @@ def _session_options(threads: int | None, sidecar: SideCar | None) -> Any:
     return options
 
 
-def _open(path: Path, options: Any) -> Any:
+def _open(path: Path, options: Any, providers: Sequence[Any]) -> Any:
     require_network(path)
     try:
-        return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        return onnxruntime.InferenceSession(path, options, providers=list(providers))
     except Exception as error:  # ONNX Runtime's classes share no base but Exception.
         raise CorruptArtifact(
             f"{path}: ONNX Runtime {onnxruntime.__version__} cannot load it ({_reason(error)})",

@@ -3,40 +3,29 @@
 from __future__ import annotations
 
 import gc
-import hashlib
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import standin
-from numpy.typing import NDArray
+from frame_cases import JOB, LOOK, assert_right, camera, expected, needs_compiler, same, shipped
 from onnx import ModelProto
-from plans import Bench, bench
-from standin import kernels
+from plans import bench
 from standin.device import Device
 
-import edgeseg
 from edgeseg.card import ModelCard
-from edgeseg.engines.cuda.compiling import SOURCE
 from edgeseg.engines.cuda.frames import GpuFrames
-from edgeseg.engines.frames import CpuFrames, FrameJob, FrameResult, FrameRunner
+from edgeseg.engines.frames import CpuFrames, FrameJob
 from edgeseg.engines.onnxruntime import OnnxRuntimeEngine
 from edgeseg.engines.tensorrt.session import Session
 from edgeseg.errors import DeviceError, UsageError
-from edgeseg.ops.overlay import Look, overlay, restored_areas
-from edgeseg.ops.preprocess import preprocess, restore_labels
 
 Maker = Callable[..., ModelProto]
 RTX = "rtx-1.7.1"
-LOOK = Look(((0, 0, 0), (0, 158, 115), (230, 159, 0)), 0.4, outline=True)
-JOB = FrameJob((37, 50), look=LOOK, areas=True)
-
-needs_compiler = pytest.mark.skipif(
-    kernels.COMPILER is None, reason="no C++ compiler here (apt install g++)"
-)
+__all__ = ["shipped"]
 
 
 @pytest.fixture(autouse=True)
@@ -45,74 +34,10 @@ def caches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A package with kernels for the stand-in GPUs."""
-    folder = tmp_path / "package"
-    folder.mkdir()
-    digest = hashlib.sha256(SOURCE.read_bytes()).hexdigest()[:16]
-    (folder / f"kernels-{digest}.fatbin").write_bytes(b"fatbin: sm_86 sm_87")
-    monkeypatch.setattr(edgeseg, "__path__", [*edgeseg.__path__, str(folder)])
-    return folder
-
-
-@pytest.fixture
 def letterboxed(card: ModelCard) -> ModelCard:
     return card.model_copy(
         update={"input": card.input.model_copy(update={"resize": "letterbox", "color": "bgr"})}
     )
-
-
-def camera(job: FrameJob, count: int) -> list[list[NDArray[np.uint8]]]:
-    """Batches of frames, none like another."""
-    rng = np.random.default_rng(0)
-    coarse = rng.integers(0, 256, (count, job.batch, 6, 5, *job.shape[2:]), dtype=np.uint8)
-    large = coarse.repeat(12, 2).repeat(12, 3)[:, :, : job.size[0], : job.size[1]]
-    return [list(batch) for batch in large]
-
-
-def expected(made: Bench, job: FrameJob, frames: Sequence[NDArray[np.uint8]]) -> FrameResult:
-    """Step by step with edgeseg.ops and ONNX Runtime."""
-    with OnnxRuntimeEngine(made.onnx, threads=1) as engine:
-        spec = engine.card.input
-        labels = engine.infer(np.stack([preprocess(frame, spec) for frame in frames])).copy()
-    masks = [restore_labels(each, job.size, spec) for each in labels]
-    shown, areas = None, None
-    if job.look is not None:
-        shown = np.stack(
-            [
-                overlay(frame, mask, job.look.palette, job.look.alpha, outline=job.look.outline)
-                for frame, mask in zip(frames, masks, strict=True)
-            ]
-        )
-    if job.areas:
-        areas = np.stack([restored_areas(each, job.size, spec, 3) for each in labels])
-    return FrameResult(labels, shown, areas)
-
-
-def same(found: FrameResult, wanted: FrameResult) -> None:
-    for one, other in zip(vars(found).values(), vars(wanted).values(), strict=True):
-        assert (one is None) == (other is None)
-        if one is not None:
-            np.testing.assert_array_equal(one, other)
-
-
-def _seen(result: FrameResult) -> bytes:
-    return b"" if result.shown is None else result.shown.tobytes()
-
-
-def assert_right(made: Bench, runner: FrameRunner, job: FrameJob, count: int = 5) -> None:
-    """One by one, then two under way at a time."""
-    batches = camera(job, count)
-    wanted = [expected(made, job, batch) for batch in batches]
-    assert len({each.labels.tobytes() + _seen(each) for each in wanted}) == count
-    for batch, each in zip(batches, wanted, strict=True):
-        same(runner.run([frame.copy() for frame in batch]), each)
-    runner.submit(batches[0])
-    for before, (batch, each) in enumerate(zip(batches[1:], wanted[:-1], strict=True)):
-        runner.submit(batch)
-        same(runner.collect(), each)
-        assert before < count
-    same(runner.collect(), wanted[-1])
 
 
 @needs_compiler
@@ -125,7 +50,7 @@ def test_tensorrt_on_the_gpu(
     made = bench(brightest(output=output), tmp_path, version, through=through)
     with made.engine() as engine, engine.open_frames(JOB) as runner:
         assert runner.on_gpu
-        assert_right(made, runner, JOB)
+        assert_right(made.onnx, runner, JOB)
         assert isinstance(runner, GpuFrames)
         assert runner.captured == (version != RTX)
     # A graph a slot; the first call of each is no replay.
@@ -160,7 +85,7 @@ def test_what_is_wanted_of_a_letterbox(
     made = bench(brightest("N", card=letterboxed), tmp_path, device=device)
     with made.engine() as engine, engine.open_frames(job) as runner:
         tables = device.copies
-        assert_right(made, runner, job)
+        assert_right(made.onnx, runner, job)
         ran = 10 * (1 + 1 + (job.look is not None) + job.areas)
         assert device.copies - tables == (10 if integrated else ran)
         if integrated:  # labels alone are moved: the network's memory is written again
@@ -198,7 +123,7 @@ def test_infer_between_frames_of_another_batch_captures_again(
     rng = np.random.default_rng(0)
     with made.engine() as engine, engine.open_frames(JOB) as runner:
         for _ in range(2):
-            assert_right(made, runner, JOB, 3)
+            assert_right(made.onnx, runner, JOB, 3)
             many = rng.normal(size=(4, 3, 16, 24)).astype(np.float32)
             for _ in range(3):
                 np.testing.assert_array_equal(engine.infer(many), made.expected(many))
@@ -225,7 +150,7 @@ def test_a_refused_capture_is_said_once_and_frames_stay_right(
         made.engine() as engine,
         engine.open_frames(JOB) as runner,
     ):
-        assert_right(made, runner, JOB)
+        assert_right(made.onnx, runner, JOB)
         assert runner.on_gpu
     assert [record.message for record in caplog.records] == [
         "no CUDA graph of this engine, it runs without: its runtime refused the call"
@@ -246,7 +171,7 @@ def test_without_kernels_the_processor_does_it_and_says_so_once(
         for _ in range(2):
             with engine.open_frames(JOB) as runner:
                 assert not runner.on_gpu
-                assert_right(made, runner, JOB, 3)
+                assert_right(made.onnx, runner, JOB, 3)
     (record,) = (each for each in caplog.records if "processor" in each.message)
     assert (
         "frames of model.fp32.engine are preprocessed and drawn on the processor"
@@ -290,7 +215,7 @@ def test_closing(brightest: Maker, tmp_path: Path, shipped: Path) -> None:
     runner.submit(batch)
     engine.close()  # with a batch under way
     runner.close()
-    same(kept, expected(made, JOB, batch))
+    same(kept, expected(made.onnx, JOB, batch))
     del kept, runner
     gc.collect()
     assert made.device.live() == []
@@ -311,11 +236,10 @@ def test_a_failing_gpu_is_named_with_the_engine(
 
 
 def test_every_engine_takes_frames(network: Path) -> None:
-    made: Any = type("Made", (), {"onnx": network})
     with OnnxRuntimeEngine(network, threads=1) as engine, engine.open_frames(JOB) as runner:
         assert isinstance(runner, CpuFrames)
         assert not runner.on_gpu
-        assert_right(made, runner, JOB)
+        assert_right(network, runner, JOB)
 
 
 @pytest.mark.parametrize(

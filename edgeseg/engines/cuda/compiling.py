@@ -84,7 +84,7 @@ class Nvrtc:
         status, *values = getattr(self._nvrtc, name)(*arguments)
         if int(status):
             raise RuntimeMissing(f"{name}: {self._nvrtc.nvrtcGetErrorString(status)[1]!r}")
-        return values
+        return list(values)
 
 
 class PycudaNvcc:

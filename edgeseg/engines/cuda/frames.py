@@ -127,9 +127,8 @@ class GpuFrames(FrameRunner):
         return True
 
     def _submit(self, frames: Sequence[NDArray[np.uint8]]) -> None:
-        slot, mark, replay = (
-            each[self._turn] for each in (self._stages.slots, self._marks, self._replays)
-        )
+        slot, mark = self._stages.slots[self._turn], self._marks[self._turn]
+        replay = self._replays[self._turn]
         for frame, there in zip(frames, slot.frames.host.array, strict=True):
             np.copyto(there, frame)
         with self._runs.guard():
