@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from ctypes import Structure
+from importlib import metadata
 from pathlib import Path
 
 import numpy as np
@@ -84,7 +86,7 @@ def load_kernels(memory: DeviceMemory, compiler: Compiler | None = None) -> Kern
         RuntimeMissing: There are none, and nothing compiles them here, or the driver does not
             take them.
     """
-    file = packaged(edgeseg.__path__)
+    file = packaged(_folders())
     if file is not None:
         try:
             return Kernels(memory, file.read_bytes())
@@ -100,7 +102,7 @@ def load_kernels(memory: DeviceMemory, compiler: Compiler | None = None) -> Kern
 def packaged(folders: Iterable[str]) -> Path | None:
     """``kernels-HASH.fatbin`` of this very source, as CMake installs it.
 
-    An editable install has the package in two folders, and may lag behind its sources.
+    An editable install may lag behind its sources, which a warning says.
     """
     name = f"kernels-{hashlib.sha256(SOURCE.read_bytes()).hexdigest()[:16]}.fatbin"
     stale = None
@@ -111,6 +113,13 @@ def packaged(folders: Iterable[str]) -> Path | None:
     if stale is not None:
         logger.warning("%s is of other sources: run pip install again", stale)
     return None
+
+
+def _folders() -> Iterator[str]:
+    """Of the package; what an editable install compiled lies where an ordinary one would be."""
+    yield from edgeseg.__path__
+    with contextlib.suppress(metadata.PackageNotFoundError):
+        yield str(metadata.distribution("edgeseg").locate_file("edgeseg"))
 
 
 def _kind(dtype: DTypeLike) -> str:
