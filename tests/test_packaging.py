@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -32,6 +33,8 @@ NOT_SOURCE = shutil.ignore_patterns(
     "venv",
 )
 MIB = 1024 * 1024
+SOURCE_OF_KERNELS = "edgeseg/native/cuda/frame.cu"  # which NVRTC compiles at first use
+NVCC = shutil.which("nvcc")
 # The tools of this environment build offline; without CMake pip has to bring one.
 OFFLINE = ("--no-isolation", "--skip-dependency-check") if shutil.which("cmake") else ()
 COMPILER = shutil.which("c++") or shutil.which("g++") or shutil.which("clang++")
@@ -123,10 +126,13 @@ def test_wheel_holds_the_package_and_nothing_else(wheel: Path, source: Path) -> 
         name
         for name in names
         if not name.startswith(("edgeseg/", "edgeseg-"))
-        or name.startswith("edgeseg/native")
+        or (name.startswith("edgeseg/native") and name != SOURCE_OF_KERNELS)
         or "__pycache__" in name
     }
     assert not strays
+    assert SOURCE_OF_KERNELS in names
+    ahead = [name for name in names if re.fullmatch(r"edgeseg/kernels-\w{16}\.fatbin", name)]
+    assert len(ahead) == (NVCC is not None)
     assert any(name.endswith("/licenses/LICENSE") for name in names)
 
 

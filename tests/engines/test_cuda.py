@@ -285,7 +285,8 @@ def test_the_real_bindings_have_what_is_called_with_these_arguments() -> None:
         assert len(taken) == len(inspect.signature(method).parameters) - 1, name
     for name in ("cudaStreamNonBlocking", "cudaEventDefault", "cudaHostAllocMapped"):
         assert int(getattr(real, name)) == getattr(Runtime, name)
-    assert int(real.cudaMemcpyKind.cudaMemcpyHostToDevice) == 1
+    for number, way in enumerate(("HostToDevice", "DeviceToHost", "DeviceToDevice"), 1):
+        assert int(getattr(real.cudaMemcpyKind, f"cudaMemcpy{way}")) == number
     assert int(real.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal) == 1
     assert {s.name: s.value for s in Status} == {
         s.name: int(getattr(real.cudaError_t, s.name)) for s in Status
@@ -293,6 +294,17 @@ def test_the_real_bindings_have_what_is_called_with_these_arguments() -> None:
     properties = real.cudaDeviceProp()
     for name in ("name", "major", "minor", "integrated", "totalGlobalMem"):
         assert hasattr(properties, name)
+
+
+def test_the_real_driver_bindings_take_these_arguments() -> None:
+    real = pytest.importorskip("cuda.bindings.driver", reason="cuda-python is not installed")
+    for name in ("cuModuleLoadData", "cuModuleUnload", "cuModuleGetFunction", "cuLaunchKernel"):
+        (written,) = re.findall(rf"^{name}\((.*?)\)", getattr(real, name).__doc__)[:1]
+        wanted = {"cuLaunchKernel": 11, "cuModuleGetFunction": 2}.get(name, 1)
+        assert len(written.split(", ")) == wanted
+    # Handles and the place of the arguments are plain integers.
+    for handle in (real.CUmodule, real.CUfunction, real.CUstream):
+        assert int(handle(4096)) == 4096
 
 
 def test_the_stand_in_refuses_what_is_not_its_own() -> None:

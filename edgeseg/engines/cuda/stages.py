@@ -114,6 +114,20 @@ class Stages:
         if not slot.frames.shared:
             source = slot.frames.host
             self._cuda.copy_in(slot.frames.device, source.address, source.array.nbytes, stream)
+        self.preprocess(slot, stream)
+
+    def queue_after(self, slot: Slot, stream: int) -> None:
+        """Queue all that follows the network, and the download."""
+        self.label(slot, stream)
+        self.count(slot, stream)
+        self.overlay(slot, stream)
+        for each in (slot.labels, slot.shown, slot.areas):
+            if each is not None and not each.shared:
+                host = each.host
+                self._cuda.copy_out(host.address, each.device, host.array.nbytes, stream)
+
+    def preprocess(self, slot: Slot, stream: int) -> None:
+        """Queue frames → the network's input."""
         spec, region = self._network.card.input, self._region
         of = arguments.Preprocess(
             self._picture(slot),
@@ -126,27 +140,8 @@ class Stages:
         )
         self._kernels.preprocess(of, self._network.input_dtype, self._job.batch, stream)
 
-    def queue_after(self, slot: Slot, stream: int) -> None:
-        """Queue all that follows the network, and the download."""
-        self._label(slot, stream)
-        if slot.areas is not None:
-            self._count(slot, slot.areas, stream)
-        if slot.shown is not None and self._job.look is not None:
-            on = arguments.Overlay(
-                self._picture(slot),
-                self._labels(slot, self._taken),
-                self._colours,
-                slot.shown.device,
-                self._job.look.weight,
-                self._job.look.outline,
-            )
-            self._kernels.overlay(on, self._job.batch, stream)
-        for each in (slot.labels, slot.shown, slot.areas):
-            if each is not None and not each.shared:
-                host = each.host
-                self._cuda.copy_out(host.address, each.device, host.array.nbytes, stream)
-
-    def _label(self, slot: Slot, stream: int) -> None:
+    def label(self, slot: Slot, stream: int) -> None:
+        """Queue the network's output → labels, which it may be already."""
         network, spec = self._network, self._network.card.input
         pixels = spec.height * spec.width
         if network.classes is None:
@@ -157,11 +152,29 @@ class Stages:
         of = arguments.Argmax(network.output, slot.labels.device, network.classes, pixels)
         self._kernels.argmax(of, network.output_dtype, self._job.batch, stream)
 
-    def _count(self, slot: Slot, areas: Place, stream: int) -> None:
-        self._cuda.clear(areas.device, areas.host.array.nbytes, stream)
+    def count(self, slot: Slot, stream: int) -> None:
+        """Queue labels → areas, where they are wanted."""
+        if slot.areas is None:
+            return
+        self._cuda.clear(slot.areas.device, slot.areas.host.array.nbytes, stream)
         labels = self._labels(slot, self._counts)
-        of = arguments.Areas(labels, areas.device, self._region.height, self._region.width)
+        region = self._region
+        of = arguments.Areas(labels, slot.areas.device, region.height, region.width)
         self._kernels.areas(of, self._job.batch, stream)
+
+    def overlay(self, slot: Slot, stream: int) -> None:
+        """Queue frames and labels → what is shown, where that is wanted."""
+        if slot.shown is None or self._job.look is None:
+            return
+        on = arguments.Overlay(
+            self._picture(slot),
+            self._labels(slot, self._taken),
+            self._colours,
+            slot.shown.device,
+            self._job.look.weight,
+            self._job.look.outline,
+        )
+        self._kernels.overlay(on, self._job.batch, stream)
 
     def _picture(self, slot: Slot) -> arguments.Picture:
         layout: arguments.Layout = "gray" if self._job.grey else "bgr"

@@ -1,0 +1,98 @@
+"""bench/gpu/frame.py: what it says without a GPU, and all of its steps on a stand-in."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from frame_cases import needs_compiler, shipped
+from plans import adapter
+from standin import kernels
+from standin.device import Device
+from standin.onnxruntime_gpu import Module
+
+from edgeseg import machine
+from edgeseg.engines.cuda import Cuda
+
+SCRIPT = Path(__file__).parents[2] / "bench" / "gpu" / "frame.py"
+__all__ = ["shipped"]
+
+
+@pytest.fixture
+def frame(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    spec = importlib.util.spec_from_file_location("gpu_frame", SCRIPT)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "gpu_frame", module)
+    spec.loader.exec_module(module)
+    monkeypatch.setattr(module, "SIZES", ((36, 64),))
+    monkeypatch.setattr(module, "ODD", ((7, 33),))
+    monkeypatch.setattr(module, "BATCHES", (1, 2))
+    return module
+
+
+@pytest.fixture
+def cuda(frame: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Cuda:
+    made = adapter("cuda-python", Device())
+    monkeypatch.setattr(machine, "gpus", lambda: (machine.Gpu("Stand-in GPU"),))
+    monkeypatch.setattr(frame, "open_cuda", lambda: made)
+    monkeypatch.setattr(frame, "sanitizer", lambda: "exit 0: ERROR SUMMARY: 0 errors")
+    return made
+
+
+@pytest.mark.skipif(bool(machine.gpus()), reason="there is a GPU")
+def test_without_a_gpu_it_says_so_and_ends() -> None:
+    ended = subprocess.run([sys.executable, SCRIPT], capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stdout) == (4, "")
+    assert ended.stderr == "bench/gpu/frame.py needs an NVIDIA GPU; nvidia-smi lists none\n"
+
+
+@needs_compiler
+def test_all_rows_and_the_page(
+    frame: ModuleType,
+    cuda: Cuda,
+    shipped: Path,
+    network: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("onnxruntime", "onnxruntime_cuda"):
+        monkeypatch.setattr(f"edgeseg.engines.{name}.onnxruntime", Module(cuda._cuda.device))
+    out = tmp_path / "out"
+    frame.main([str(network), "--rounds", "1", "--calls", "2", "--out", str(out)])
+    document = json.loads((out / "frame.json").read_text())
+    assert len(document["correctness"]) == 2 * 2 * 4
+    assert all(row["same_bits"] for row in document["correctness"])
+    assert [(row["stage"], row["batch"]) for row in document["bandwidth"]] == [
+        (stage, batch) for batch in (1, 2) for stage in ("preprocess", "argmax", "overlay", "areas")
+    ]
+    one, two = document["throughput"]
+    assert one["on_gpu"]
+    assert one["share_of_network"] == pytest.approx(one["frame_fps"] / one["network_fps"])
+    assert "takes batches of 1, not 2" in two["error"] or "cannot take 2" in two["error"]
+    assert "16 comparisons, 0 differ" in (out / "frame.md").read_text()
+
+
+@needs_compiler
+def test_a_kernel_that_is_wrong_is_found(
+    frame: ModuleType,
+    cuda: Cuda,
+    shipped: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    launch = kernels.launch
+    monkeypatch.setattr(
+        kernels, "launch", lambda name, *rest: name == "overlay" or launch(name, *rest)
+    )
+    with pytest.raises(SystemExit) as ended:
+        frame.main(["--check"])
+    assert ended.value.code == 1
+    rows = json.loads(capsys.readouterr().out)
+    assert {row["stage"] for row in rows if not row["same_bits"]} == {"overlay"}
