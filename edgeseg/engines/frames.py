@@ -55,7 +55,7 @@ class FrameJob:
 
 @dataclass(frozen=True)
 class FrameResult:
-    """Of one batch, in the order of its frames; valid until the second next submit.
+    """Of one batch, in the order of its frames; valid until the next submit.
 
     Attributes:
         labels: uint8 (N, height, width) of the network, class ids.

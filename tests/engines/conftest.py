@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,7 +11,9 @@ import onnx
 import pytest
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
+import edgeseg
 from edgeseg.card import ClassMap, InputSpec, ModelCard
+from edgeseg.engines.cuda.compiling import SOURCE
 from edgeseg.precision.graph import write_card
 
 CLASSES = ("background", "blue", "red")
@@ -110,3 +113,14 @@ def overflowing(card: ModelCard, tmp_path: Path) -> Path:
     path = tmp_path / "model.int8.onnx"
     onnx.save(model, path)
     return path
+
+
+@pytest.fixture
+def shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A package with kernels for the stand-in GPUs."""
+    folder = tmp_path / "package"
+    folder.mkdir()
+    digest = hashlib.sha256(SOURCE.read_bytes()).hexdigest()[:16]
+    (folder / f"kernels-{digest}.fatbin").write_bytes(b"fatbin: sm_86 sm_87")
+    monkeypatch.setattr(edgeseg, "__path__", [*edgeseg.__path__, str(folder)])
+    return folder

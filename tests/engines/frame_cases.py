@@ -1,8 +1,7 @@
-"""Frames, what must come of them, and a package with kernels for stand-in GPUs."""
+"""Frames, and what must come of them."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,8 +10,6 @@ import pytest
 from numpy.typing import NDArray
 from standin import kernels
 
-import edgeseg
-from edgeseg.engines.cuda.compiling import SOURCE
 from edgeseg.engines.frames import FrameJob, FrameResult, FrameRunner
 from edgeseg.engines.onnxruntime import OnnxRuntimeEngine
 from edgeseg.ops.overlay import Look, overlay, restored_areas
@@ -24,17 +21,6 @@ JOB = FrameJob((37, 50), look=LOOK, areas=True)
 needs_compiler = pytest.mark.skipif(
     kernels.COMPILER is None, reason="no C++ compiler here (apt install g++)"
 )
-
-
-@pytest.fixture
-def shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A package with kernels for the stand-in GPUs."""
-    folder = tmp_path / "package"
-    folder.mkdir()
-    digest = hashlib.sha256(SOURCE.read_bytes()).hexdigest()[:16]
-    (folder / f"kernels-{digest}.fatbin").write_bytes(b"fatbin: sm_86 sm_87")
-    monkeypatch.setattr(edgeseg, "__path__", [*edgeseg.__path__, str(folder)])
-    return folder
 
 
 def camera(job: FrameJob, count: int) -> list[list[NDArray[np.uint8]]]:

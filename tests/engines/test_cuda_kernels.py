@@ -406,5 +406,5 @@ def test_no_gpu_spills(tmp_path: Path) -> None:
 def test_a_spill_would_be_seen(tmp_path: Path) -> None:
     planted = tmp_path / "frame.cu"
     planted.write_text(kernels.SOURCE.read_text().replace("__launch_bounds__(256)", ""))
-    found = report(tmp_path, {"sm_90"}, "-maxrregcount=16", source=planted)
+    found = report(tmp_path, {"sm_90"}, "-maxrregcount=24", source=planted)
     assert any(spilled for _, spilled in found.values())

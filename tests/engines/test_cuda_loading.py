@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from frame_cases import needs_compiler, shipped
+from frame_cases import needs_compiler
 from plans import adapter
 from standin.device import Device
 
@@ -23,7 +23,6 @@ from edgeseg.engines.cuda.compiling import SOURCE, Nvrtc, PycudaNvcc, compiled
 from edgeseg.engines.cuda.kernels import load_kernels, packaged
 from edgeseg.errors import DeviceError, RuntimeMissing
 
-__all__ = ["shipped"]
 ELF = b"\x7fELF"
 
 try:

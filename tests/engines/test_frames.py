@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import standin
-from frame_cases import JOB, LOOK, assert_right, camera, expected, needs_compiler, same, shipped
+from frame_cases import JOB, LOOK, assert_right, camera, expected, needs_compiler, same
 from onnx import ModelProto
 from plans import bench
 from standin.device import Device
@@ -25,7 +25,6 @@ from edgeseg.errors import DeviceError, UsageError
 
 Maker = Callable[..., ModelProto]
 RTX = "rtx-1.7.1"
-__all__ = ["shipped"]
 
 
 @pytest.fixture(autouse=True)
@@ -182,8 +181,9 @@ def test_without_kernels_the_processor_does_it_and_says_so_once(
 
 
 @needs_compiler
-@pytest.mark.parametrize("through", ["cuda-python", "pycuda"])
-@pytest.mark.parametrize("integrated", [False, True], ids=["own memory", "shared memory"])
+@pytest.mark.parametrize(
+    ("through", "integrated"), [("cuda-python", False), ("pycuda", True)], ids=["own", "shared"]
+)
 def test_no_memory_at_any_point_leaves_nothing_behind(
     brightest: Maker, tmp_path: Path, shipped: Path, integrated: bool, through: str
 ) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from frame_cases import needs_compiler, shipped
+from frame_cases import needs_compiler
 from plans import adapter
 from standin import kernels
 from standin.device import Device
@@ -20,7 +20,6 @@ from edgeseg import machine
 from edgeseg.engines.cuda import Cuda
 
 SCRIPT = Path(__file__).parents[2] / "bench" / "gpu" / "frame.py"
-__all__ = ["shipped"]
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from frame_cases import JOB, assert_right, needs_compiler, shipped
+from frame_cases import JOB, assert_right, needs_compiler
 from onnx import ModelProto
 from plans import adapter
 from standin.device import Device
@@ -24,7 +24,6 @@ from edgeseg.engines.onnxruntime_cuda import OnnxRuntimeCudaEngine
 from edgeseg.errors import DeviceError, RuntimeMissing, UsageError
 
 Maker = Callable[..., ModelProto]
-__all__ = ["shipped"]
 
 
 @pytest.fixture
