@@ -53,17 +53,9 @@ class TensorRtEngine(Engine):
         self.largest_batch = high
 
     def _infer(self, batch: NDArray[np.float32]) -> NDArray[np.uint8]:
-        session = self._open_session()
-        tensors = session.tensors
-        if not tensors.takes(batch.shape):
-            raise UsageError(
-                f"{self.path.name} takes shapes from {tensors.smallest} to {tensors.largest}, "
-                f"not {batch.shape}",
-                mend="build it for that: `edgeseg build` with --batch or --sizes, each "
-                "SMALLEST:TYPICAL:LARGEST",
-            )
+        session = self._session_for(batch.shape)
         with self.on_gpu():
-            return tensors.labels(session.run(batch))
+            return session.tensors.labels(session.run(batch))
 
     def warm_up(self, runs: int = 2) -> None:
         """Run on zeros, and keep the kernels that TensorRT-RTX compiled for it."""
@@ -74,7 +66,7 @@ class TensorRtEngine(Engine):
     def open_frames(self, job: FrameJob) -> FrameRunner:
         """As :meth:`Engine.open_frames`; on the GPU from upload to download where that works."""
         check_job(self, job)
-        plan = _Plan(self, self._open_session())
+        plan = _Plan(self, self._session_for((job.batch, *self.card.input.shape)))
         runner = open_gpu_frames(self, plan, job, self._said)
         self._runners = [*(each for each in self._runners if not each.closed), runner]
         return runner
@@ -107,6 +99,19 @@ class TensorRtEngine(Engine):
         if self._session is None:
             raise UsageError(f"{self.path.name} was closed")
         return self._session
+
+    def _session_for(self, shape: tuple[int, ...]) -> Session:
+        """The session, if the engine takes an input of ``shape``."""
+        session = self._open_session()
+        tensors = session.tensors
+        if not tensors.takes(shape):
+            raise UsageError(
+                f"{self.path.name} takes shapes from {tensors.smallest} to {tensors.largest}, "
+                f"not {shape}",
+                mend="build it for that: `edgeseg build` with --batch or --sizes, each "
+                "SMALLEST:TYPICAL:LARGEST",
+            )
+        return session
 
     @contextmanager
     def on_gpu(self) -> Iterator[None]:
