@@ -17,6 +17,7 @@ from plans import bench
 from standin.device import Device
 
 from edgeseg.card import ModelCard
+from edgeseg.engines.cuda import stages
 from edgeseg.engines.cuda.frames import GpuFrames
 from edgeseg.engines.frames import CpuFrames, FrameJob
 from edgeseg.engines.onnxruntime import OnnxRuntimeEngine
@@ -137,6 +138,23 @@ def test_a_graph_kept_past_another_shape_would_be_seen(
     monkeypatch.setattr(Session, "settle", lambda self, shape: settle(self, shape)[:-1])
     with pytest.raises(AssertionError):
         test_infer_between_frames_of_another_batch_captures_again(brightest, tmp_path, shipped)
+
+
+@needs_compiler
+@pytest.mark.parametrize("fault", ["one slot for two", "nobody waits", "stale areas"])
+def test_what_goes_wrong_would_be_seen(
+    brightest: Maker, tmp_path: Path, shipped: Path, monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
+    made = bench(brightest(), tmp_path)
+    if fault == "one slot for two":
+        slots = stages._slots
+        monkeypatch.setattr(stages, "_slots", lambda *given: slots(*given)[:1] * 2)
+    elif fault == "nobody waits":
+        monkeypatch.setattr(made.cuda, "wait", lambda event: None)
+    else:
+        monkeypatch.setattr(made.cuda, "clear", lambda address, nbytes, stream: None)
+    with made.engine() as engine, engine.open_frames(JOB) as runner, pytest.raises(AssertionError):
+        assert_right(made.onnx, runner, JOB)
 
 
 @needs_compiler
