@@ -86,6 +86,34 @@ def test_build_right_after_training_exports_first(
     assert streamed.document["frames"] == 5
 
 
+def test_an_alert_is_raised_and_a_labelled_stream_is_scored(
+    edgeseg: Any, run_copy: Path, tmp_path: Path
+) -> None:
+    for name in ("masks", "frames"):
+        Path(name).mkdir()
+    for index in range(3):
+        cv2.imwrite(f"frames/{index}.png", np.zeros((64, 96, 3), np.uint8))
+        cv2.imwrite(f"masks/{index}.png", np.zeros((64, 96), np.uint8))
+    outputs = (
+        "--alert",
+        "nucleus >= 0%",
+        "--alert-lines",
+        "alerts.jsonl",
+        "--json-lines",
+        "a.jsonl",
+    )
+    outcome = edgeseg(
+        *("stream", run_copy, "--source", "frames", "--ground-truth", "masks"),
+        *(*outputs, "--metrics", "0", "--no-window", "--json"),
+    )
+    assert outcome.code == 0, outcome.err
+    assert outcome.document["ground_truth"]["frames"] == 3
+    events = [json.loads(line) for line in Path("alerts.jsonl").read_text().splitlines()]
+    assert events[0]["event"] == "raised"
+    frames = [json.loads(line) for line in Path("a.jsonl").read_text().splitlines()]
+    assert [line["name"] for line in frames if "frame" in line] == ["0.png", "1.png", "2.png"]
+
+
 def test_several_sources_have_a_recording_and_a_mask_folder_each(
     edgeseg: Any, run_copy: Path, tmp_path: Path
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +16,10 @@ from edgeseg.errors import UsageError
 from edgeseg.output import finish
 
 if TYPE_CHECKING:
+    from edgeseg.card import ClassMap
     from edgeseg.engines.base import Engine
     from edgeseg.stream import Sink, Source
+    from edgeseg.stream.alerts import Rule
     from edgeseg.stream.web.address import Address
 
 ONE_SOURCE = "edgeseg stream --camera 0, or edgeseg stream --source test:"
@@ -67,6 +70,27 @@ def stream(
     coloured_masks: Annotated[
         bool, typer.Option(help="Masks with the classes' colours as palette; values stay ids.")
     ] = False,
+    min_region: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of the frame below which lines omit one.")
+    ] = 0.001,
+    alert: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="RULE",
+            help="Tell when a rule holds: 'Pedestrian > 2% in zone.json for 0.5s'; several.",
+        ),
+    ] = None,
+    alert_lines: Annotated[Path | None, typer.Option(help="Write a JSON line an alert.")] = None,
+    alert_webhook: Annotated[
+        str | None,
+        typer.Option(
+            envvar="EDGESEG_WEBHOOK_URL",
+            help="POST each alert as JSON; signed where EDGESEG_WEBHOOK_SECRET is set.",
+        ),
+    ] = None,
+    alert_snapshots: Annotated[
+        Path | None, typer.Option(help="Keep a picture of each frame that raised an alert.")
+    ] = None,
     window: Annotated[bool, typer.Option(help="Show the overlay; h lists the keys.")] = True,
     web: Annotated[
         str | None,
@@ -152,6 +176,7 @@ def stream(
         legend=legend,
         credentials=credentials,
     )
+    rules = _rules(alert or ())
     page, counters = _address("--web", web), _address("--metrics", metrics)
     path = resolve(engine, RUNNABLE, "edgeseg build --fp16")
     recordings = _Recordings(len(specs), record, record_raw, record_minutes, record_keep)
@@ -159,7 +184,7 @@ def stream(
     if save_masks is not None:
         sinks.append(_masks(len(specs), save_masks, coloured_masks))
     if json_lines is not None:
-        sinks.append(JsonLines(json_lines))
+        sinks.append(JsonLines(json_lines, min_region))
     if window:
         sinks.append(Window())
     with contextlib.ExitStack() as stack:
@@ -169,6 +194,8 @@ def stream(
         if counters is not None:
             sinks.append(_counters(engines[0], counters))
         classes = engines[0].card.classes
+        if rules:
+            sinks.append(_alerts(rules, classes, alert_lines, alert_webhook, alert_snapshots))
         scoring = None if ground_truth is None else Scoring(ground_truth, classes)
         sinks += [scoring] if scoring else []
         report = run(Stream(specs, engines, options), sinks)
@@ -217,6 +244,27 @@ def _counters(engine: Engine, address: Address) -> Sink:
     card = engine.card
     said = {"name": engine.path.name, "runtime": engine.runtime, "precision": card.precision}
     return Metrics(address.host, address.port, said, card.classes.names)
+
+
+def _rules(texts: Sequence[str]) -> list[Rule]:
+    if not texts:
+        return []
+    from edgeseg.stream.alerts import parse_rule
+
+    return [parse_rule(text) for text in texts]
+
+
+def _alerts(
+    rules: Sequence[Rule],
+    classes: ClassMap,
+    lines: Path | None,
+    webhook: str | None,
+    snapshots: Path | None,
+) -> Sink:
+    from edgeseg.stream.alerts import SECRET_VARIABLE, AlertOutputs, Alerts, Webhook
+
+    hook = Webhook(webhook, os.environ.get(SECRET_VARIABLE)) if webhook else None
+    return Alerts(rules, classes, AlertOutputs(lines, hook, snapshots))
 
 
 def _masks(sources: int, folder: Path, coloured: bool) -> Sink:

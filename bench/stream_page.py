@@ -1,0 +1,161 @@
+"""The documents that the benchmarks of the stream save, and the page made of them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import cv2
+
+from edgeseg import machine
+from edgeseg.documents import Document
+from edgeseg.report.tables import Column, Table, render_markdown
+
+
+class FileRow(Document):
+    """One way to run one engine over the file; medians over the rounds.
+
+    ``of_inference``: frames a second as a share of what the engine does alone.
+    ``outside_ms``: CPU milliseconds a frame besides the engine's.
+    """
+
+    engine: str
+    loop: str
+    fps: float
+    of_inference: float
+    outside_ms: float | None
+    rounds: int
+
+
+class LiveRow(Document):
+    """One way to run one engine on the live camera.
+
+    ``age_ms``: p50, p95, p99 at the sink. ``late_ms``: the median age of the last second.
+    ``infer_ms``: the median of the engine alone, before.
+    """
+
+    engine: str
+    loop: str
+    infer_ms: float
+    age_ms: dict[str, float]
+    late_ms: float
+    shown: int
+    sent: int
+
+
+class Measured(Document):
+    """What one part measured."""
+
+    part: str
+    measured: str
+    machine: dict[str, Any]
+    load_average: float
+    clip: str
+    decode_ms: float | None
+    rows: list[FileRow] | list[LiveRow]
+
+
+def measured(part: str, rows: Any, clip: Path, video: Path | None) -> Measured:
+    """The document of one part, with the machine it ran on."""
+    return Measured(
+        part=part,
+        measured=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        machine=machine.describe().to_dict(),
+        load_average=os.getloadavg()[0],
+        clip=video.name if video else "the sample's pictures",
+        decode_ms=decode_ms(clip),
+        rows=rows,
+    )
+
+
+def cpu_seconds() -> float:
+    """Of this process so far."""
+    times = os.times()
+    return times.user + times.system
+
+
+def decode_ms(clip: Path, frames: int = 200) -> float:
+    """CPU milliseconds that OpenCV takes to decode a frame of the clip."""
+    capture = cv2.VideoCapture(str(clip))
+    before, count = cpu_seconds(), 0
+    while count < frames and capture.read()[0]:
+        count += 1
+    capture.release()
+    return (cpu_seconds() - before) / max(1, count) * 1000
+
+
+def page(documents: Sequence[Measured]) -> str:
+    """Markdown of all that was measured."""
+    parts = [_INTRODUCTION]
+    for document in documents:
+        live = document.part == "live"
+        parts.append(_LIVE if live else _FILE)
+        parts.append(render_markdown(_live_table(document) if live else _file_table(document)))
+        parts.append(
+            f"Measured {document.measured}; {document.machine.get('cpu', '')}; load average "
+            f"{document.load_average:.2f} after the run; clip of {document.clip}, of which OpenCV "
+            f"decodes a frame in {document.decode_ms:.1f} ms of CPU time.\n"
+        )
+    return "\n".join(parts)
+
+
+_INTRODUCTION = """\
+# The camera loop against the loops people write
+
+`python bench/stream.py`: `unet-lite` at 512×256, a 720p H.264 clip, overlay drawn and thrown
+away. The peers are in `bench/stream_peers.py`; every row of an engine uses the same engine.
+"""
+_FILE = """\
+## A file, as fast as it goes
+
+Share: of the frames a second that the engine does alone in the same round. Outside: CPU
+milliseconds a frame besides the engine's, decoding included.
+"""
+_LIVE = """\
+## A live RTSP camera of 25 frames a second
+
+Age of a frame when it reaches the sink, told by the number in its picture.
+"""
+
+
+def _file_table(document: Measured) -> Table:
+    heads = (
+        Column("Engine", number=False),
+        Column("Loop", number=False),
+        Column("Rate", "fps"),
+        Column("Share"),
+        Column("Outside", "CPU ms"),
+    )
+    return Table(
+        heads,
+        tuple(
+            (
+                *(row.engine, row.loop, f"{row.fps:.1f}", f"{row.of_inference:.2f}"),
+                "–" if row.outside_ms is None else f"{row.outside_ms:.1f}",
+            )
+            for row in document.rows
+            if isinstance(row, FileRow)
+        ),
+    )
+
+
+def _live_table(document: Measured) -> Table:
+    heads = (
+        *(Column("Engine", number=False), Column("Loop", number=False)),
+        *(Column("Inference", "ms"), Column("Age p50", "ms"), Column("Age p99", "ms")),
+        *(Column("Age at the end", "ms"), Column("Shown"), Column("Sent")),
+    )
+    return Table(
+        heads,
+        tuple(
+            (
+                *(row.engine, row.loop, f"{row.infer_ms:.1f}", f"{row.age_ms['p50']:.0f}"),
+                *(f"{row.age_ms['p99']:.0f}", f"{row.late_ms:.0f}", str(row.shown), str(row.sent)),
+            )
+            for row in document.rows
+            if isinstance(row, LiveRow)
+        ),
+    )
