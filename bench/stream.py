@@ -201,10 +201,10 @@ def main() -> None:
     options = _options()
     if options.part != "page":
         document = (file_part if options.part == "file" else live_part)(options)
-        document.save(options.out / f"{options.part}.json")
-    paths = [options.out / f"{part}.json" for part in ("file", "live")]
+        document.save(options.out / f"loops-{options.part}.json")
+    paths = [options.out / f"loops-{part}.json" for part in ("file", "live")]
     text = page([load(Measured, path) for path in paths if path.exists()])
-    write_atomic(options.out / "README.md", text)
+    write_atomic(options.out / "loops.md", text)
     print(text)
 
 

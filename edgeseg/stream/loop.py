@@ -239,6 +239,8 @@ class Stream:
             latency = self.mode == "latency"
             batches = self._in_turn() if latency else self._side_by_side(stack)
             for results in batches:
+                for reader in self._readers:
+                    reader.watch()
                 if not results:
                     if self._side is None or self._side.idle:
                         self._raise_failures()

@@ -101,13 +101,13 @@ class Reader:
     def get(self, timeout: float) -> Captured | None:
         """The next frame, None when none comes within ``timeout`` seconds."""
         captured = self.slot.get(timeout)
-        self._look_at_the_clock()
+        self.watch()
         return captured
 
     @property
     def state(self) -> State:
         """Where the source stands now."""
-        self._look_at_the_clock()
+        self.watch()
         return self._state
 
     @property
@@ -258,7 +258,8 @@ class Reader:
             self._move("ok", f"{captured.frame.shape[1]}x{captured.frame.shape[0]}")
         self.slot.put(captured)
 
-    def _look_at_the_clock(self) -> None:
+    def watch(self) -> None:
+        """Find out whether it is stalled; to be called now and then."""
         since = self._waiting_since
         if not self.spec.live or self._state != "ok" or since is None:
             return

@@ -96,7 +96,6 @@ def run(stream: Stream, sinks: Sequence[Sink] = ()) -> StreamReport:
         stack.enter_context(stream)
         stage = stack.enter_context(contextlib.closing(_SinkStage(stream, sinks)))
         for result in stream.ticks():
-            stage.watch()
             if result is None:
                 stage.idle()
             else:
@@ -143,11 +142,6 @@ class _SinkStage:
         except BaseException:
             self.close()
             raise
-
-    def watch(self) -> None:
-        """Let a source that is silent be found stalled, though others keep the stream busy."""
-        for source in self._stream.sources:
-            _ = source.state
 
     def take(self, result: StreamResult) -> None:
         with self._clock.measure("postprocess"):
