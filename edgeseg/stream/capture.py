@@ -6,6 +6,7 @@ released while another thread reads it.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import os
@@ -23,6 +24,7 @@ from edgeseg.errors import DatasetError, OpenFailed, UsageError
 from edgeseg.stream.diagnosis import explain_failure, no_answer
 from edgeseg.stream.frames import Frames, Video
 from edgeseg.stream.gstreamer import open_gstreamer
+from edgeseg.stream.pyav import NetworkVideo, have_pyav
 from edgeseg.stream.source import EXAMPLES, Limits, SourceSpec
 from edgeseg.stream.webcam import open_camera
 
@@ -155,12 +157,30 @@ def _open_file(spec: SourceSpec) -> Frames:
 
 def _open_url(spec: SourceSpec) -> Frames:
     deadline = time.monotonic() + spec.limits.open_s
-    capture = _open_capture(spec.target, spec.limits)
-    if capture is not None:
-        return Video(capture, spec)
+    frames = _open_network(spec)
+    if frames is not None:
+        return frames
     if time.monotonic() >= deadline:
         raise no_answer(spec)
     raise explain_failure(spec, max(deadline, time.monotonic() + _EXPLAIN_S))
+
+
+def _open_network(spec: SourceSpec) -> Frames | None:
+    """Through PyAV where it is installed and the source is live, else through OpenCV."""
+    if spec.live and have_pyav():
+        with contextlib.suppress(OSError):
+            return NetworkVideo(spec)
+        return None
+    capture = _open_capture(spec.target, spec.limits)
+    if capture is None:
+        return None
+    if spec.live and cv2.__version__.startswith("5."):
+        _log.info(
+            "%s: read through OpenCV 5: frames of another size would be stretched to the first; "
+            "pip install 'edgeseg[av]' follows them",
+            spec.label,
+        )
+    return Video(capture, spec)
 
 
 def _open_capture(target: str, limits: Limits) -> cv2.VideoCapture | None:

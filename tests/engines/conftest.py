@@ -115,6 +115,12 @@ def overflowing(card: ModelCard, tmp_path: Path) -> Path:
     return path
 
 
+@pytest.fixture(autouse=True)
+def no_kernels_of_this_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether the package under test was installed beside nvcc must not matter."""
+    monkeypatch.setattr("edgeseg.engines.cuda.kernels._folders", lambda: iter(edgeseg.__path__))
+
+
 @pytest.fixture
 def shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A package with kernels for the stand-in GPUs."""

@@ -227,6 +227,17 @@ def answers() -> Any:
     return type("Answers", (), {"status": status, "digest_guard": digest_guard})
 
 
+@pytest.fixture(params=["pyav", "opencv"])
+def through(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The library that reads network cameras."""
+    name: str = request.param
+    if name == "pyav":
+        pytest.importorskip("av", reason="PyAV is not installed")
+    else:
+        monkeypatch.setattr("edgeseg.stream.capture.have_pyav", lambda: False)
+    return name
+
+
 @pytest.fixture
 def camera() -> Iterator[MjpegCamera]:
     with MjpegCamera() as started:

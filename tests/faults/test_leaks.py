@@ -196,7 +196,7 @@ def test_a_leak_a_reconnect_is_found(kind: str, serve: Serve, grey_engine: Engin
 def test_a_leak_a_frame_is_found(serve: Serve, grey_engine: Engine) -> None:
     kept: list[bytes] = []
     grown = growth(
-        serve(ENDLESS), grey_engine, 500, reconnects=False, leak=lambda: kept.append(bytes(3000))
+        serve(ENDLESS), grey_engine, 500, reconnects=False, leak=lambda: kept.append(bytes(30_000))
     )
     assert grown.complaints(TRACED_A_FRAME, RSS_A_FRAME)[:2] == ["traced", "rss"], grown
 

@@ -19,6 +19,8 @@ from edgeseg.engines.base import Engine
 from edgeseg.errors import AuthFailed, EdgesegError, OpenFailed
 from edgeseg.stream import Limits, SourceSpec, Stream, StreamOptions, parse_source
 
+pytestmark = pytest.mark.usefixtures("through")
+
 ROOT = Path(__file__).parents[2]
 PATIENT = Limits(open_s=20, read_s=30, stalled_s=30, backoff_s=(0.05,))
 URL = "{scheme}://user:hunter2-QXZ@127.0.0.1:{port}/live"
@@ -231,7 +233,9 @@ def test_another_protocol_is_said(
 
 
 OPEN_EACH = """
-import logging, sys
+import logging, os, sys
+if os.environ["THROUGH"] == "opencv":
+    sys.modules["av"] = None
 logging.basicConfig(level=logging.DEBUG)
 from edgeseg.stream import parse_source
 from edgeseg.stream.capture import open_frames
@@ -244,12 +248,14 @@ for url in sys.argv[1:]:
 """
 
 
-def open_in_fresh_process(*urls: str, **environment: str) -> subprocess.CompletedProcess[str]:
+def open_in_fresh_process(
+    through: str, *urls: str, **environment: str
+) -> subprocess.CompletedProcess[str]:
     """In a process of its own, since FFmpeg reads its log level once."""
     return subprocess.run(
         [sys.executable, "-c", OPEN_EACH, *urls],
         cwd=ROOT,
-        env=os.environ | {"PYTHONPATH": str(ROOT)} | environment,
+        env=os.environ | {"PYTHONPATH": str(ROOT), "THROUGH": through} | environment,
         capture_output=True,
         text=True,
         timeout=60,
@@ -258,20 +264,24 @@ def open_in_fresh_process(*urls: str, **environment: str) -> subprocess.Complete
 
 
 def test_libraries_keep_the_password_off_stderr(
-    camera: Any, responder: Callable[..., Any], answers: Any, password: str
+    through: str, camera: Any, responder: Callable[..., Any], answers: Any, password: str
 ) -> None:
     server = responder(lambda request: answers.status(request, 401))
     with socket.create_server(("127.0.0.1", 0)) as taken:
         refused = taken.getsockname()[1]
     urls = [URL.format(scheme=s, port=p) for s in ("rtsp", "http") for p in (server.port, refused)]
-    done = open_in_fresh_process(*urls, camera.url)
+    done = open_in_fresh_process(through, *urls, camera.url)
     assert done.stdout == "opened\n"
     assert done.stderr.count("Traceback") == 4
     assert password not in done.stderr
     assert "VIDEOIO" not in done.stderr, "OpenCV's own words"
 
 
-def test_whoever_asks_opencv_for_its_log_gets_it() -> None:
+def test_whoever_asks_opencv_for_its_log_gets_it(through: str) -> None:
+    if through == "pyav":
+        pytest.skip("PyAV has no such variables")
     url = URL.format(scheme="rtsp", port=1)
-    loud = open_in_fresh_process(url, OPENCV_LOG_LEVEL="WARNING", OPENCV_FFMPEG_LOGLEVEL="16")
+    loud = open_in_fresh_process(
+        through, url, OPENCV_LOG_LEVEL="WARNING", OPENCV_FFMPEG_LOGLEVEL="16"
+    )
     assert "VIDEOIO" in loud.stderr

@@ -17,6 +17,8 @@ from edgeseg.engines.base import Engine
 from edgeseg.errors import AuthFailed, OpenFailed
 from edgeseg.stream import Limits, Stream, StreamOptions, parse_source
 
+pytestmark = pytest.mark.usefixtures("through")
+
 SYSTEM = "/usr/bin/python3"
 SERVER = Path(__file__).parents[1] / "stream" / "rtsp_server.py"
 QUICK = Limits(open_s=20, read_s=20, stalled_s=20, backoff_s=(0.05,))

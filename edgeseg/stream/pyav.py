@@ -1,0 +1,105 @@
+"""Network cameras behind PyAV, where it is installed.
+
+OpenCV 5 stretches frames to the first size when a camera changes its own, and nothing tells;
+PyAV gives each frame at its true size. Slices of a frame are decoded in parallel, never frames:
+that would hand out each frame when the next ones have come.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeseg.stream.source import SourceSpec
+
+_log = logging.getLogger(__name__)
+
+_BAD_PACKETS = 100
+"""So many in a row that cannot be decoded, and the source is lost."""
+
+
+def have_pyav() -> bool:
+    """Whether PyAV is installed."""
+    return importlib.util.find_spec("av") is not None
+
+
+class NetworkVideo:
+    """The first video stream of a URL. Belongs to the thread that opened it.
+
+    Args:
+        spec: Of the kind ``url``; its limits hold for opening and each read.
+
+    Raises:
+        OSError: It cannot be opened, or holds no video; never with the URL in its text.
+    """
+
+    name: str | None = None
+    declared: int | None = None
+
+    def __init__(self, spec: SourceSpec) -> None:
+        import av
+        import av.logging
+
+        av.logging.set_level(av.logging.PANIC)  # FFmpeg's words may hold the password
+        self._label = spec.label
+        self._size: tuple[int, int] | None = None
+        self.unreadable = 0
+        # Over UDP packets are lost, so it comes second; other schemes do not know the option.
+        options = {"rtsp_flags": "prefer_tcp"} if spec.target.startswith("rtsp") else {}
+        limits = spec.limits
+        try:
+            self._container: Any = av.open(
+                spec.target, options=options, timeout=(limits.open_s, limits.read_s)
+            )
+        except (av.FFmpegError, ValueError) as error:
+            raise OSError(type(error).__name__) from None
+        streams = self._container.streams.video
+        if not streams:
+            self._container.close()
+            raise OSError("no video")
+        stream = streams[0]
+        stream.thread_type = "SLICE"
+        rate = stream.average_rate or stream.guessed_rate
+        self.fps: float | None = float(rate) if rate and 0 < rate <= 1000 else None
+        self._frames: Iterator[Any] = self._decoded(stream, av.FFmpegError)
+
+    def read(self) -> NDArray[np.uint8] | None:
+        """The next frame, uint8 (H, W, 3) BGR; None at the end and at a time-out."""
+        frame = next(self._frames, None)
+        if frame is None:
+            return None
+        before, self._size = self._size, (frame.width, frame.height)
+        if before not in (None, self._size):
+            _log.warning("%s: frames of %dx%d from here on", self._label, *self._size)
+        picture: NDArray[np.uint8] = frame.to_ndarray(format="bgr24")
+        return picture
+
+    def close(self) -> None:
+        """Release the connection and the decoder."""
+        self._container.close()
+
+    def _decoded(self, stream: Any, failure: type[Exception]) -> Iterator[Any]:
+        bad = 0
+        packets = self._container.demux(stream)
+        while True:
+            try:
+                packet = next(packets, None)
+            except failure as error:
+                _log.debug("read failed: %s", type(error).__name__)
+                return
+            if packet is None:
+                return
+            try:
+                yield from packet.decode()
+                bad = 0
+            except failure as error:
+                _log.debug("decoding failed: %s", type(error).__name__)
+                bad += 1
+                self.unreadable += 1
+                if bad >= _BAD_PACKETS:
+                    return
