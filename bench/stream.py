@@ -84,7 +84,9 @@ def file_part(options: argparse.Namespace) -> Measured:
     with workshop() as folder, contextlib.ExitStack() as stack:
         work = Path(folder)
         clip = make_clip(work / "clip.mp4", options.frames, video=options.video)
-        engines = make_engines(work, options.runtimes, options.precisions, options.run)
+        engines = make_engines(
+            work, options.runtimes, options.precisions, options.run, options.size
+        )
         cases: list[Case] = []
         for (runtime, precision), path in engines.items():
             cases += _file_cases(f"{runtime} {precision}", path, clip, stack)
@@ -94,7 +96,7 @@ def file_part(options: argparse.Namespace) -> Measured:
             chance.shuffle(cases)
             for case in cases:
                 case.measure()
-        return measured("file", _rows(cases), clip, options.video)
+        return measured("file", _rows(cases), clip, options)
 
 
 def _file_cases(name: str, path: Path, clip: Path, stack: contextlib.ExitStack) -> Iterator[Case]:
@@ -185,14 +187,16 @@ def live_part(options: argparse.Namespace) -> Measured:
         media.mkdir()
         frames = round((options.seconds + 15) * FPS)
         clip = make_clip(media / "clip.mp4", frames, fps=FPS, video=options.video)
-        engines = make_engines(work, options.runtimes, options.precisions, options.run)
+        engines = make_engines(
+            work, options.runtimes, options.precisions, options.run, options.size
+        )
         url = stack.enter_context(rtsp_server(media)) + "/clip.mp4"
         rows = [
             row
             for (runtime, precision), path in engines.items()
             for row in live_rows(f"{runtime} {precision}", path, url, options.seconds)
         ]
-        return measured("live", rows, clip, options.video)
+        return measured("live", rows, clip, options)
 
 
 def main() -> None:
@@ -208,6 +212,11 @@ def main() -> None:
     print(text)
 
 
+def _size(text: str) -> tuple[int, int]:
+    width, _, height = text.partition("x")
+    return int(height), int(width)
+
+
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
     parser.add_argument("--part", choices=("file", "live", "page"), default="file")
@@ -217,6 +226,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=9, help="(default 9)")
     parser.add_argument("--seconds", type=float, default=20, help="live, a loop (default 20)")
     parser.add_argument("--runtimes", nargs="+", default=["onnxruntime", "openvino"])
+    parser.add_argument("--size", type=_size, default=(256, 512), help="WIDTHxHEIGHT")
     parser.add_argument("--precisions", nargs="+", default=["int8", "fp32"])
     parser.add_argument("--out", type=Path, default=RESULTS)
     return parser.parse_args()

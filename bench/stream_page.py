@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from argparse import Namespace
 from collections.abc import Sequence
 from datetime import datetime, timezone
 from pathlib import Path
@@ -54,18 +55,20 @@ class Measured(Document):
     machine: dict[str, Any]
     load_average: float
     clip: str
+    network: str = "512x256"
     decode_ms: float | None
     rows: list[FileRow] | list[LiveRow]
 
 
-def measured(part: str, rows: Any, clip: Path, video: Path | None) -> Measured:
+def measured(part: str, rows: Any, clip: Path, options: Namespace) -> Measured:
     """The document of one part, with the machine it ran on."""
     return Measured(
         part=part,
         measured=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         machine=machine.describe().to_dict(),
         load_average=os.getloadavg()[0],
-        clip=video.name if video else "the sample's pictures",
+        clip=options.video.name if options.video else "the sample's pictures",
+        network=f"{options.size[1]}x{options.size[0]}",
         decode_ms=decode_ms(clip),
         rows=rows,
     )
@@ -96,8 +99,9 @@ def page(documents: Sequence[Measured]) -> str:
         parts.append(render_markdown(_live_table(document) if live else _file_table(document)))
         parts.append(
             f"Measured {document.measured}; {document.machine.get('cpu', '')}; load average "
-            f"{document.load_average:.2f} after the run; clip of {document.clip}, of which OpenCV "
-            f"decodes a frame in {document.decode_ms:.1f} ms of CPU time.\n"
+            f"{document.load_average:.2f} after the run; network of {document.network}; clip of "
+            f"{document.clip}, of which OpenCV decodes a frame in {document.decode_ms:.1f} ms of "
+            "CPU time.\n"
         )
     return "\n".join(parts)
 
@@ -105,7 +109,7 @@ def page(documents: Sequence[Measured]) -> str:
 _INTRODUCTION = """\
 # The camera loop against the loops people write
 
-`python bench/stream.py`: `unet-lite` at 512×256, a 720p H.264 clip, overlay drawn and thrown
+`python bench/stream.py`: `unet-lite`, a 720p H.264 clip, overlay drawn and thrown
 away. The peers are in `bench/stream_peers.py`; every row of an engine uses the same engine.
 """
 _FILE = """\

@@ -210,6 +210,8 @@ def test_ranges(name: str, refuses: Any, trained: Path, small_data: Path) -> Non
         ("--runtime takes", ("build", "x.onnx", "--fp16", "--runtime", "cuda")),
         ("--method takes", ("calibrate", "x.onnx", "--from", ".", "--method", "magic")),
         ("a source is needed", ("stream",)),
+        ("parts are of a recording", ("stream", "--source", "test:", "--record-keep", 2)),
+        ("no rule for alerts", ("stream", "--source", "test:", "--alert-lines", "a")),
         ("--mode takes latency, throughput", ("stream", "--source", "test:", "--mode", "fast")),
         ("--size takes", ("train", "--data", ".", "--size", "large")),
         ("--resize takes", ("train", "--data", ".", "--resize", "squash")),

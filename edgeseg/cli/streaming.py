@@ -157,6 +157,12 @@ def stream(
     from edgeseg.stream import JsonLines, Scoring, Stream, StreamOptions, Window, parse_source, run
     from edgeseg.stream.source import with_format
 
+    if (record_minutes or record_keep) and not (record or record_raw):
+        raise UsageError("parts are of a recording", mend="add --record NAME.mkv")
+    if (alert_lines or alert_snapshots) and not alert:
+        raise UsageError(
+            "there is no rule for alerts", mend="add --alert 'CLASS > 2%', see edgeseg stream -h"
+        )
     pixels = None if size is None else height_width("--size", size)[::-1]
     specs = [
         with_format(parse_source(text), size=pixels, fps=fps)
