@@ -118,7 +118,11 @@ def overflowing(card: ModelCard, tmp_path: Path) -> Path:
 @pytest.fixture(autouse=True)
 def no_kernels_of_this_install(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whether the package under test was installed beside nvcc must not matter."""
-    monkeypatch.setattr("edgeseg.engines.cuda.kernels._folders", lambda: iter(edgeseg.__path__))
+    installed = {folder for folder in edgeseg.__path__ if list(Path(folder).glob("*.fatbin"))}
+    monkeypatch.setattr(
+        "edgeseg.engines.cuda.kernels._folders",
+        lambda: (folder for folder in edgeseg.__path__ if folder not in installed),
+    )
 
 
 @pytest.fixture

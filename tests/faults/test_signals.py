@@ -38,7 +38,7 @@ def start(out: Path, mode: str, *urls: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-c", PROGRAM, str(out), mode, *urls],
         cwd=ROOT,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
