@@ -68,8 +68,8 @@ def lose_and_return(
         for result in stream.ticks():
             state = stream.sources[0].state
             if not times and stream.frames == 30 and result is not None:
+                times.append(time.monotonic())  # a loss may be noticed before the kill returns
                 lose()
-                times.append(time.monotonic())
             if state == "reconnecting" and returning.ident is None:
                 returning.start()
             if stream.sources[0].reconnects:
