@@ -17,7 +17,7 @@ from edgeseg.errors import OpenFailed, SourceError, SourceLost
 from edgeseg.stream import reader as module
 from edgeseg.stream.capture import Frames
 from edgeseg.stream.reader import Reader
-from edgeseg.stream.slots import Captured, Slot
+from edgeseg.stream.slots import Captured, Intake, Slot
 from edgeseg.stream.source import Limits, SourceSpec, parse_source
 
 ALIVE_S = 30.0
@@ -286,3 +286,16 @@ def test_waits_grow_to_a_cap_and_vary() -> None:
         waits = [reader._delay(failures) for _ in range(200)]
         assert all(0.8 * expected <= wait <= 1.2 * expected for wait in waits)
         assert max(waits) - min(waits) > 0.1 * expected
+
+
+def test_no_source_gives_a_second_frame_while_another_has_a_first() -> None:
+    changed = threading.Condition()
+    slots = [Slot(4, newest_wins=False, changed=changed) for _ in range(3)]
+    for index in range(4):
+        slots[0].put(captured(index))
+    slots[2].put(captured(20))
+    intake = Intake(slots, changed)
+    assert [each.index for each in intake.take(3, 0)] == [0, 20, 1]
+    slots[1].put(captured(10))
+    assert [each.index for each in intake.take(2, 0)] == [10, 2]
+    assert [each.index for each in intake.take(9, 0)] == [3]
