@@ -172,7 +172,7 @@ def test_document_has_the_promised_keys_and_reads_back(measured: BenchReport) ->
     text = measured.to_json()
     document = json.loads(text)
     assert document == measured.to_dict()
-    assert document["schema"] == "edgeseg.bench/1"
+    assert document["schema"] == "edgeseg.bench/2"
     promised = {"engine", "runtime", "precision", "batch", "latency_ms", "throughput_fps"}
     promised |= {"mean_iou", "drop", "bytes", "peak_rss_mib"}
     assert promised <= set(document["runs"][0])
@@ -183,6 +183,7 @@ def test_document_has_the_promised_keys_and_reads_back(measured: BenchReport) ->
     ("change", "error", "says"),
     [
         ({"schema": "edgeseg.bench/9"}, MismatchedArtifact, "edgeseg.bench/9"),
+        ({"schema": "edgeseg.bench/1"}, MismatchedArtifact, "edgeseg.bench/1"),
         ({"runs": [{"engine": "x"}]}, CorruptArtifact, "runs.0.name"),
         ({"notes": 1}, CorruptArtifact, "notes"),
     ],
