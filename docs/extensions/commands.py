@@ -1,0 +1,38 @@
+"""The directive ``commands``: every command and option, as the command line itself has them.
+
+Typer writes the Markdown (``typer edgeseg.cli utils docs``), so that the page cannot go stale.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import Any
+
+from docutils import nodes
+from sphinx.application import Sphinx
+from sphinx.errors import ExtensionError
+from sphinx.util.docutils import SphinxDirective
+
+
+class Commands(SphinxDirective):
+    """Sections named ``edgeseg COMMAND``, below the section that it stands in."""
+
+    def run(self) -> list[nodes.Node]:
+        """The nodes of those sections."""
+        return self.parse_text_to_nodes(markdown(), allow_section_headings=True)
+
+
+def markdown() -> str:
+    """The command line in Markdown, without the title that Typer gives the whole."""
+    typer = (sys.executable, "-m", "typer", "edgeseg.cli", "utils", "docs", "--name", "edgeseg")
+    ran = subprocess.run(typer, capture_output=True, text=True, check=False)
+    if ran.returncode:
+        raise ExtensionError(f"typer could not describe edgeseg.cli: {ran.stderr}")
+    return ran.stdout.partition("\n")[2]
+
+
+def setup(app: Sphinx) -> dict[str, Any]:
+    """Called by Sphinx."""
+    app.add_directive("commands", Commands)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
