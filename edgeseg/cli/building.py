@@ -25,6 +25,7 @@ from edgeseg.output import finish
 if TYPE_CHECKING:
     from edgeseg.card import Precision
     from edgeseg.engines.tensorrt import LayerTable
+    from edgeseg.triton import Serving
 
 _LAYERS_SHOWN = 24
 
@@ -33,20 +34,57 @@ log = logging.getLogger(__name__)
 
 def export(
     checkpoint: Annotated[
-        Path | None, typer.Argument(help="model.safetensors or run folder; default: newest run.")
+        Path | None,
+        typer.Argument(
+            help="model.safetensors or run folder; default: newest run. "
+            "With --triton also a network or an engine."
+        ),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Default: model.onnx beside it.")] = None,
     dynamic_batch: Annotated[bool, typer.Option(help="Any batch size instead of 1.")] = False,
     dynamic_size: Annotated[
         bool, typer.Option(help="Any height and width that are multiples of the network's stride.")
     ] = False,
+    triton: Annotated[
+        Path | None,
+        typer.Option(help="Also put it into this model repository of Triton Inference Server."),
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option(help="--triton: name of the model; default CARD-PRECISION.")
+    ] = None,
+    max_batch: Annotated[
+        int | None,
+        typer.Option(min=1, help="--triton: largest batch it may put together; default 8."),
+    ] = None,
+    queue_delay: Annotated[
+        float, typer.Option(min=0, help="--triton: ms that a request waits for others at most.")
+    ] = 1.0,
+    instances: Annotated[
+        int, typer.Option(min=1, help="--triton: copies that run side by side.")
+    ] = 1,
     as_json: Json = False,
 ) -> None:
     """Write the checkpoint as ONNX, argmax included, and check it against PyTorch."""
     from edgeseg.runs import CHECKPOINT, NETWORK, resolve
     from edgeseg.sidecar import verify
+    from edgeseg.triton import Serving
 
+    serving = Serving(name, max_batch, queue_delay, instances)
+    if triton is None and serving != Serving():
+        raise UsageError(
+            "--name, --max-batch, --queue-delay and --instances say how Triton serves a model",
+            mend="add --triton DIR, or leave them out",
+        )
     path = resolve(checkpoint, (CHECKPOINT,), "edgeseg train --data DIR")
+    if triton is not None and path.suffix in (".onnx", ".engine"):
+        if out or dynamic_batch or dynamic_size:
+            raise UsageError(
+                f"{path} is exported already; --out, --dynamic-batch and --dynamic-size "
+                "are for a checkpoint",
+                mend="name model.safetensors, or leave them out",
+            )
+        finish(as_json, _served(path, triton, serving))
+        return
     verify(path, required=False)  # Before torch is imported, which takes seconds.
     from edgeseg.export import export_onnx
 
@@ -64,8 +102,23 @@ def export(
             "bytes": result.path.stat().st_size,
             **({"open_size": sizes.model_dump()} if sizes else {}),
             "parity": asdict(result.parity),
+            **(_served(result.path, triton, serving) if triton else {}),
         },
     )
+
+
+def _served(artifact: Path, repository: Path, serving: Serving) -> dict[str, object]:
+    """Put it into the repository; what `export` says of that."""
+    from edgeseg.triton import write_repository
+
+    made = write_repository(artifact, repository, serving)
+    return {
+        "model": made.model,
+        "version": made.version,
+        "folder": str(made.folder),
+        "backend": made.backend,
+        "max_batch": made.max_batch,
+    }
 
 
 def calibrate(

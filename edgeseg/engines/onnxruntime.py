@@ -40,6 +40,9 @@ class OnnxRuntimeEngine(Engine):
         path: ``model.onnx``, ``model.fp16.onnx`` or ``model.int8.onnx`` with a card inside.
         threads: CPU threads; None takes one a physical core.
 
+    Attributes:
+        ports: Its input and its output, as the graph names them.
+
     Raises:
         UsageError: No such file, or ``threads`` below 1.
         CorruptArtifact: Empty, truncated, no ONNX network, or altered since it was made.
@@ -60,6 +63,7 @@ class OnnxRuntimeEngine(Engine):
         self.card = card_from_metadata(metadata, str(self.path))
         inputs, outputs = _ports(self._session.get_inputs()), _ports(self._session.get_outputs())
         self.batch = check_ports(inputs, outputs, self.card, str(self.path))
+        self.ports = (inputs[0], outputs[0])
         self._input, self._output = inputs[0].name, outputs[0].name
 
     def _infer(self, batch: NDArray[np.float32]) -> NDArray[np.uint8]:
