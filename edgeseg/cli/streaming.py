@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -17,15 +18,64 @@ from edgeseg.output import finish
 
 if TYPE_CHECKING:
     from edgeseg.card import ClassMap
+    from edgeseg.cli.configuration import Meaning
     from edgeseg.engines.base import Engine
     from edgeseg.stream import Sink, Source
     from edgeseg.stream.alerts import Rule
     from edgeseg.stream.web.address import Address
 
 ONE_SOURCE = "edgeseg stream --camera 0, or edgeseg stream --source test:"
+MODES = ("latency", "throughput")
+
+
+def _checked(check: Callable[[str], object]) -> Callable[[Any], Any]:
+    """A callback that leaves a text, or each of several, as it is if ``check`` raises nothing.
+
+    A text that is wrong in a file is so refused with the file's name and line.
+    """
+
+    def callback(value: Any) -> Any:
+        for text in [value] if isinstance(value, str) else value or ():
+            check(text)
+        return value
+
+    return callback
+
+
+def _check_source(text: str) -> object:
+    from edgeseg.stream import parse_source
+
+    return parse_source(text)
+
+
+def _check_rule(text: str) -> object:
+    return _rules([text])
+
+
+def _configured(context: typer.Context, path: Path | None) -> Path | None:
+    """Take what stands in the file for the defaults of the options."""
+    if path is not None and not context.resilient_parsing:
+        from edgeseg.cli import configuration
+
+        context.default_map = configuration.read(path, context, _meaning())
+    return path
+
+
+def _meaning() -> Meaning:
+    from edgeseg.cli.configuration import Meaning
+    from edgeseg.stream import source
+    from edgeseg.stream.alerts import rule
+
+    return Meaning(
+        apart=frozenset({"config", "write_config"}),
+        anchor={"source": source.anchored, "alert": rule.anchored},
+        # Whoever knows the address of a webhook may post to it.
+        secret={"source": source.has_secret, "web_token": bool, "alert_webhook": bool},
+    )
 
 
 def stream(
+    context: typer.Context,
     engine: Annotated[
         Path | None, typer.Argument(help="Engine or run folder; default: the newest run's.")
     ] = None,
@@ -36,11 +86,17 @@ def stream(
         list[str] | None,
         typer.Option(
             help="Video, folder, glob, rtsp:// or http:// URL, /dev/videoN, csi:N, "
-            "gst:PIPELINE, test:; several: once each."
+            "gst:PIPELINE, test:; several: once each.",
+            callback=_checked(_check_source),
         ),
     ] = None,
     size: Annotated[
-        str | None, typer.Option(metavar="WIDTHxHEIGHT", help="That the camera shall send.")
+        str | None,
+        typer.Option(
+            metavar="WIDTHxHEIGHT",
+            help="That the camera shall send.",
+            callback=_checked(partial(height_width, "--size")),
+        ),
     ] = None,
     fps: Annotated[float | None, typer.Option(help="The same of frames a second.")] = None,
     credentials: Annotated[
@@ -78,6 +134,7 @@ def stream(
         typer.Option(
             metavar="RULE",
             help="Tell when a rule holds: 'Pedestrian > 2% in zone.json for 0.5s'; several.",
+            callback=_checked(_check_rule),
         ),
     ] = None,
     alert_lines: Annotated[Path | None, typer.Option(help="Write a JSON line an alert.")] = None,
@@ -98,6 +155,7 @@ def stream(
             metavar="[HOST:]PORT",
             help="Serve a page with the live pictures; of this machine alone unless a HOST is "
             "given; port 0: any that is free.",
+            callback=_checked(lambda text: _address("--web", text)),
         ),
     ] = None,
     web_token: Annotated[
@@ -113,7 +171,11 @@ def stream(
     ] = None,
     metrics: Annotated[
         str | None,
-        typer.Option(metavar="[HOST:]PORT", help="Serve metrics for Prometheus at /metrics."),
+        typer.Option(
+            metavar="[HOST:]PORT",
+            help="Serve metrics for Prometheus at /metrics.",
+            callback=_checked(lambda text: _address("--metrics", text)),
+        ),
     ] = None,
     ground_truth: Annotated[
         Path | None,
@@ -134,7 +196,8 @@ def stream(
         str | None,
         typer.Option(
             help="latency: nothing waits (default for one live source); throughput: most frames "
-            "a second (default for files and several sources)."
+            "a second (default for files and several sources).",
+            callback=_checked(lambda text: one_of("--mode", text, MODES)),
         ),
     ] = None,
     lanes: Annotated[
@@ -150,9 +213,28 @@ def stream(
     duration: Annotated[float | None, typer.Option(min=0, help="Seconds.")] = None,
     strict: Annotated[bool, typer.Option(help="A damaged file ends with exit 5.")] = False,
     threads: Threads = None,
+    config: Annotated[  # noqa: ARG001 - read before the others are
+        Path | None,
+        typer.Option(
+            metavar="FILE.toml",
+            is_eager=True,
+            callback=_configured,
+            help="Options by their names without dashes; the command line goes before them.",
+        ),
+    ] = None,
+    write_config: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.toml", help="Write the options given to such a file, and end."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Run the camera loop: capture, segment, overlay, show or record."""
+    if write_config is not None:
+        from edgeseg.cli import configuration
+
+        configuration.write(write_config, context, _meaning())
+        finish(as_json, {"config": str(write_config)})
+        return
     from edgeseg.runs import RUNNABLE, resolve
     from edgeseg.stream import JsonLines, Scoring, Stream, StreamOptions, Window, parse_source, run
     from edgeseg.stream.source import with_format
@@ -170,7 +252,7 @@ def stream(
     ]
     options = StreamOptions(
         realtime=realtime,
-        mode=None if mode is None else one_of("--mode", mode, ("latency", "throughput")),
+        mode=None if mode is None else one_of("--mode", mode, MODES),
         batch=batch,
         persistent=keep_trying,
         max_frames=max_frames,

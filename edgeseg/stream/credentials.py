@@ -15,6 +15,7 @@ from pathlib import Path
 from urllib.parse import quote, urlsplit
 
 from edgeseg.errors import UsageError
+from edgeseg.stream.private import require_private
 from edgeseg.stream.source import SourceSpec
 
 USER = "EDGESEG_CAMERA_USER"
@@ -97,11 +98,7 @@ def _check_private(file: Path) -> None:
         ) from error
     if not stat.S_ISREG(status.st_mode):
         raise UsageError(f"{file}: expected a file with lines {LINE!r}")
-    if status.st_mode & 0o077:
-        raise UsageError(
-            f"{file}: others may read the passwords in it (mode {status.st_mode & 0o777:03o})",
-            mend=f"chmod 600 {file}",
-        )
+    require_private(file)
 
 
 def _read(file: Path) -> tuple[netrc.netrc | None, str]:

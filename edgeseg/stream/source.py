@@ -115,6 +115,26 @@ def parse_source(source: str | int | Path | SourceSpec) -> SourceSpec:
     return _text(str(source).strip())
 
 
+def anchored(text: str, folder: Path) -> str:
+    """``text`` with a relative path in it made one below ``folder``; other sources as they are.
+
+    Raises:
+        UsageError: As :func:`parse_source`.
+    """
+    spec = _text(text.strip())
+    if spec.kind not in ("file", "pictures"):
+        return text
+    below = folder / spec.target
+    if glob.has_magic(spec.target) and not below.exists():  # the folder is no part of a pattern
+        below = Path(glob.escape(str(folder))) / spec.target
+    return str(below)
+
+
+def has_secret(text: str) -> bool:
+    """Whether a source that can be parsed holds something that its label masks."""
+    return "***" in _text(text.strip()).label
+
+
 def with_format(
     spec: SourceSpec, size: tuple[int, int] | None = None, fps: float | None = None
 ) -> SourceSpec:

@@ -27,7 +27,7 @@ from __future__ import annotations
 import operator
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Literal, NoReturn, cast
@@ -101,6 +101,18 @@ def parse_rule(text: str) -> Rule:
         UsageError: It is not written so; a line below the rule points to where.
     """
     return _Parser(text).rule()
+
+
+def anchored(text: str, folder: Path) -> str:
+    """``text`` with a zone of relative path made one below ``folder``.
+
+    Raises:
+        UsageError: As :func:`parse_rule`.
+    """
+    rule = parse_rule(text)
+    if rule.zone is None or rule.zone.is_absolute():
+        return text
+    return str(replace(rule, zone=folder / rule.zone))
 
 
 @dataclass(frozen=True)
