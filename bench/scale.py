@@ -193,6 +193,8 @@ def tables(document: dict[str, Any]) -> str:
     """Markdown: one camera as measured, many as they follow."""
     return "\n".join(
         (
+            "# What a camera costs, and many",
+            "",
             "## One camera, measured",
             "",
             render_markdown(one_camera(document)),
