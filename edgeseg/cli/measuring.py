@@ -17,7 +17,7 @@ from edgeseg.cli.options import (
     one_of,
 )
 from edgeseg.console import progress_bar, stderr_console, stdout_console
-from edgeseg.errors import RuntimeMissing
+from edgeseg.errors import RuntimeMissing, UsageError
 from edgeseg.output import finish
 
 log = logging.getLogger(__name__)
@@ -133,15 +133,33 @@ def sensitivity(
     finish(as_json, result)
 
 
-def doctor(as_json: Json = False) -> None:
-    """Say what this machine can do, and the commands for what it cannot."""
-    from edgeseg.doctor import examine, render
+def doctor(
+    record: Annotated[
+        Path | None, typer.Option(help="Also write what was found to this .json, for a bug report.")
+    ] = None,
+    machine: Annotated[
+        Path | None, typer.Option(help="Judge the machine recorded in this file, not this one.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Say what this machine can do, and the commands for what it cannot.
 
-    findings = examine()
+    Ends with 0 whatever it finds; `healthy` of --json says whether engines run.
+    """
+    from edgeseg import doctor as doctors
+    from edgeseg.doctor.probe import probe
+
+    if record is not None and machine is not None:
+        raise UsageError("--record describes this machine and --machine another: one of them")
+    facts = probe() if machine is None else doctors.read(machine)
+    if record is not None:
+        doctors.record(facts, record)
+        log.info("recorded %s: no host, user or home folder is in it", record)
+    findings = doctors.examine(facts)
     if as_json:
         finish(as_json, findings.to_dict())
     else:
-        print(render(findings), end="")
+        doctors.show(findings, stdout_console())
 
 
 def demo(

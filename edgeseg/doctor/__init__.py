@@ -2,6 +2,21 @@
 
 from __future__ import annotations
 
-from edgeseg.doctor.diagnosis import NEEDS, Check, Command, Findings, examine, render
+from edgeseg.doctor.check import Check, Command, Findings
+from edgeseg.doctor.diagnosis import NEEDS, examine
+from edgeseg.doctor.facts import SystemFacts
+from edgeseg.doctor.recording import read, record
+from edgeseg.doctor.rendering import render, show
 
-__all__ = ["NEEDS", "Check", "Command", "Findings", "examine", "render"]
+__all__ = [
+    "NEEDS",
+    "Check",
+    "Command",
+    "Findings",
+    "SystemFacts",
+    "examine",
+    "read",
+    "record",
+    "render",
+    "show",
+]

@@ -7,29 +7,32 @@ libraries are only looked up in the metadata of their distributions.
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import json
 import os
 import platform
 import re
-import shutil
 import subprocess
 import sys
 import time
-from dataclasses import dataclass, field
 from pathlib import Path
 
-from edgeseg.cameras import Camera, cameras
-from edgeseg.machine import Gpu, gpus, read_text, versions
+from edgeseg.cameras import cameras, modes
+from edgeseg.doctor.facts import OPENCV_PACKAGES, CameraFacts, GpuFacts, Probed, SystemFacts
+from edgeseg.doctor.system import (
+    gstreamer_elements,
+    in_container,
+    jetson,
+    may_open_video,
+    nvcc,
+    nvidia_driver,
+    system_module,
+)
+from edgeseg.machine import cpu_model, memory_mib, os_name, read_text, versions
 
 PROBE_SECONDS = 20.0
 
-OPENCV_PACKAGES = (
-    "opencv-python",
-    "opencv-python-headless",
-    "opencv-contrib-python",
-    "opencv-contrib-python-headless",
-)
 PACKAGES = (
     *OPENCV_PACKAGES,
     "edgeseg",
@@ -48,16 +51,30 @@ PACKAGES = (
     "matplotlib",
     "jinja2",
     "tensorrt",
+    "tensorrt-cu12",
+    "tensorrt-cu13",
     "tensorrt-rtx",
     "cuda-python",
+    "cuda-bindings",
+    "pycuda",
+    "av",
+    "starlette",
+    "uvicorn",
+    "h11",
+    "prometheus-client",
+    "ray",
 )
 
 # Each prints one JSON object; what it cannot learn it leaves out.
 NUMPY = "import json, numpy; print(json.dumps({'version': numpy.__version__}))"
-OPENCV = """
-import json, cv2
-print(json.dumps({"version": cv2.__version__, "file": cv2.__file__,
-                  "build": cv2.getBuildInformation()}))
+OPENCV = r"""
+import json, re, cv2
+build = cv2.getBuildInformation()
+told = {"version": cv2.__version__, "file": cv2.__file__}
+for key in ("GStreamer", "FFMPEG", "GUI"):
+    match = re.search(rf"^\s*{key}:[ \t]*(\S.*)$", build, re.MULTILINE)
+    told[key.lower()] = match[1].strip() if match else ""
+print(json.dumps(told))
 """
 ONNXRUNTIME = """
 import json, onnxruntime
@@ -69,6 +86,7 @@ import json
 from edgeseg.ops.native import native_available, simd_level
 print(json.dumps({"available": native_available(), "level": simd_level()}))
 """
+# Attributes 18, 75, 76 of CUdevice_attribute in cuda.h: integrated, capability.
 CUDA = """
 import ctypes, json
 cuda = ctypes.CDLL("libcuda.so.1")
@@ -77,54 +95,40 @@ status = cuda.cuInit(0)
 if status == 0:
     cuda.cuDeviceGetCount(ctypes.byref(count))
 cuda.cuDriverGetVersion(ctypes.byref(version))
-names = []
+devices = []
 for index in range(count.value):
-    device, text = ctypes.c_int(), ctypes.create_string_buffer(256)
+    device, text, size = ctypes.c_int(), ctypes.create_string_buffer(256), ctypes.c_size_t()
     cuda.cuDeviceGet(ctypes.byref(device), index)
     cuda.cuDeviceGetName(text, 256, device)
-    names.append(text.value.decode(errors="replace"))
-print(json.dumps({"status": status, "version": version.value, "devices": names}))
+    cuda.cuDeviceTotalMem_v2(ctypes.byref(size), device)
+    numbers = []
+    for attribute in (18, 75, 76):
+        number = ctypes.c_int()
+        cuda.cuDeviceGetAttribute(ctypes.byref(number), attribute, device)
+        numbers.append(number.value)
+    devices.append({"name": text.value.decode(errors="replace"), "integrated": bool(numbers[0]),
+                    "capability": f"{numbers[1]}.{numbers[2]}", "memory_mib": size.value >> 20})
+print(json.dumps({"status": status, "version": version.value, "devices": devices}))
 """
-
-
-@dataclass(frozen=True)
-class Probed:
-    """What a library told, or the last line of how it failed."""
-
-    told: dict[str, object] = field(default_factory=dict)
-    error: str = ""
-
-    @property
-    def version(self) -> str:
-        """The version it told, empty if none."""
-        return str(self.told.get("version", ""))
-
-
-@dataclass(frozen=True)
-class SystemFacts:
-    """All that the doctor decides on; a recorded one stands for a machine in tests.
-
-    Attributes:
-        distributions: Installed distributions among :data:`PACKAGES`, name → version.
-        libraries: ``numpy``, ``opencv``, ``onnxruntime``, ``native``, ``cuda`` → what each told.
-        tegra_release: ``/etc/nv_tegra_release`` of a Jetson, else empty.
-        system_opencv: Folder of an OpenCV that belongs to the system's Python, else empty.
-    """
-
-    python: str
-    architecture: str = "x86_64"
-    virtual_environment: bool = True
-    system_site_packages: bool = False
-    distributions: dict[str, str] = field(default_factory=dict)
-    libraries: dict[str, Probed] = field(default_factory=dict)
-    gpus: tuple[Gpu, ...] = ()
-    board: str = ""
-    tegra_release: str = ""
-    system_opencv: str = ""
-    gst_inspect: bool = False
-    display: bool = False
-    cameras: tuple[Camera, ...] = ()
-    edgeseg_version: str = ""
+KERNELS = """
+import json
+from edgeseg.engines.cuda.kernels import shipped
+told = {"fatbin": shipped() is not None}
+try:
+    from cuda.bindings import nvrtc
+    told["nvrtc"] = "{1}.{2}".format(*nvrtc.nvrtcVersion())
+except (ImportError, OSError, RuntimeError) as error:
+    told["no_nvrtc"] = " ".join(str(error).split())[:150]
+print(json.dumps(told))
+"""
+SCRIPTS = {
+    "numpy": NUMPY,
+    "opencv": OPENCV,
+    "onnxruntime": ONNXRUNTIME,
+    "native": NATIVE,
+    "cuda": CUDA,
+    "kernels": KERNELS,
+}
 
 
 def probe(timeout: float = PROBE_SECONDS) -> SystemFacts:
@@ -133,28 +137,39 @@ def probe(timeout: float = PROBE_SECONDS) -> SystemFacts:
     Args:
         timeout: Seconds after which a library that does not answer counts as hung.
     """
-    scripts = {
-        "numpy": NUMPY,
-        "opencv": OPENCV,
-        "onnxruntime": ONNXRUNTIME,
-        "native": NATIVE,
-        "cuda": CUDA,
-    }
+    libraries = ask(SCRIPTS, timeout)
+    root = Path("/")
+    meminfo = read_text(root / "proc/meminfo")
+    swap = re.search(r"^SwapTotal:\s+(\d+) kB", meminfo, re.MULTILINE)
+    driver = nvidia_driver(root)
     return SystemFacts(
-        python=platform.python_version(),
+        edgeseg_version=_own_version(),
+        os=os_name(read_text(root / "etc/os-release")) or platform.system(),
         architecture=platform.machine(),
+        cpu=cpu_model(read_text(root / "proc/cpuinfo")) or "",
+        memory_mib=memory_mib(meminfo),
+        swap_mib=int(swap[1]) // 1024 if swap else None,
+        container=in_container(root),
+        wsl="microsoft" in read_text(root / "proc/sys/kernel/osrelease").lower(),
+        python=platform.python_version(),
         virtual_environment=sys.prefix != sys.base_prefix,
         system_site_packages=_sees_system_packages(Path(sys.prefix)),
         distributions=versions(PACKAGES),
-        libraries=ask(scripts, timeout),
-        gpus=gpus(),
-        board=read_text(Path("/proc/device-tree/model")).rstrip("\0\n"),
-        tegra_release=read_text(Path("/etc/nv_tegra_release")).split("\n")[0],
-        system_opencv=_system_opencv(),
-        gst_inspect=shutil.which("gst-inspect-1.0") is not None,
+        libraries=libraries,
+        gpus=gpus_of(libraries["cuda"]),
+        listed_gpus=driver.listed,
+        driver=driver.version,
+        nvidia_smi=driver.failure,
+        nvidia_pci=driver.on_pci,
+        nvidia_module=driver.module,
+        nvcc=nvcc(),
+        jetson=jetson(root),
+        video_group=may_open_video(),
+        system_opencv=system_module("cv2"),
+        system_tensorrt=system_module("tensorrt"),
+        gstreamer=gstreamer_elements(),
         display=bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")),
-        cameras=cameras(),
-        edgeseg_version=_own_version(),
+        cameras=cameras_here(),
     )
 
 
@@ -194,17 +209,31 @@ def _answer(child: subprocess.Popen[str], deadline: float) -> Probed:
     return Probed(told=told if isinstance(told, dict) else {})
 
 
+def gpus_of(cuda: Probed) -> tuple[GpuFacts, ...]:
+    """The devices of the answer to :data:`CUDA`."""
+    devices = cuda.told.get("devices")
+    listed = devices if isinstance(devices, list) else []
+    return tuple(GpuFacts.model_validate(device) for device in listed)
+
+
+def cameras_here() -> tuple[CameraFacts, ...]:
+    """The V4L2 cameras with what they offer; none is made to stream."""
+    found = []
+    for camera in cameras():
+        offered: tuple[str, ...] = ()
+        with contextlib.suppress(OSError):  # It may not be opened, or was unplugged just now.
+            offered = tuple(map(str, modes(camera.device)))
+        found.append(
+            CameraFacts(
+                device=camera.device, name=camera.name, readable=camera.readable, modes=offered
+            )
+        )
+    return tuple(found)
+
+
 def _sees_system_packages(prefix: Path) -> bool:
     settings = read_text(prefix / "pyvenv.cfg").lower()
     return bool(re.search(r"include-system-site-packages\s*=\s*true", settings))
-
-
-def _system_opencv() -> str:
-    """Where Debian, Ubuntu and JetPack put OpenCV for the system's Python."""
-    for pattern in ("python3/dist-packages/cv2*", "python3.*/dist-packages/cv2*"):
-        for found in sorted(Path("/usr/lib").glob(pattern)):
-            return str(found)
-    return ""
 
 
 def _own_version() -> str:

@@ -86,7 +86,7 @@ def load_kernels(memory: DeviceMemory, compiler: Compiler | None = None) -> Kern
         RuntimeMissing: There are none, and nothing compiles them here, or the driver does not
             take them.
     """
-    file = packaged(_folders())
+    file = shipped()
     if file is not None:
         try:
             return Kernels(memory, file.read_bytes())
@@ -97,6 +97,11 @@ def load_kernels(memory: DeviceMemory, compiler: Compiler | None = None) -> Kern
         return Kernels(memory, image)
     except DeviceError as error:
         raise RuntimeMissing(f"the driver does not take the compiled kernels: {error}") from error
+
+
+def shipped() -> Path | None:
+    """The kernels that this installation brought, as :func:`packaged` finds them."""
+    return packaged(_folders())
 
 
 def packaged(folders: Iterable[str]) -> Path | None:

@@ -1,0 +1,106 @@
+"""Findings for people: the verdict, what to do, then what was seen.
+
+The text is the same with and without colour; a command stands on a line of its own, so that it
+can be copied, and is never wrapped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, NamedTuple
+
+from edgeseg.doctor.check import CAN, Check, Findings, Purpose
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+_JETSON_ONLY: tuple[Purpose, ...] = ("dla", "csi")
+
+
+class Line(NamedTuple):
+    """A line of text and its style in rich's words."""
+
+    text: str
+    style: str = ""
+
+
+def render(findings: Findings) -> str:
+    """Plain text."""
+    return "".join(f"{line.text}\n" for line in lines(findings))
+
+
+def show(findings: Findings, console: Console) -> None:
+    """The same with colour, where the console has it."""
+    for line in lines(findings):
+        console.print(line.text, style=line.style or None, markup=False, soft_wrap=True)
+
+
+def lines(findings: Findings) -> Iterator[Line]:
+    """All that is said, in order."""
+    yield Line(findings.machine, "bold")
+    yield Line("")
+    yield from _verdict(findings)
+    if best := findings.recommended:
+        yield Line("")
+        lacks = f" (once {' and '.join(best.lacks)} is there)" if best.lacks else ""
+        yield Line(f"Build here, for {best.why}{lacks}:")
+        if "--int8" in best.name:
+            yield Line("      edgeseg calibrate --from PICTURES", "cyan")
+        yield Line(f"      edgeseg {best.name}", "cyan")
+    yield from _notes(findings)
+    yield from _seen(findings)
+
+
+def _verdict(findings: Findings) -> Iterator[Line]:
+    purposes = [purpose for purpose in CAN if purpose != "base" and _applies(findings, purpose)]
+    able = [CAN[purpose] for purpose in purposes if not findings.obstacles(purpose)]
+    if able:
+        yield Line(f"This machine can: {'; '.join(able)}.", "green")
+    base = [check for check in findings.checks if check.blocks and check.purpose == "base"]
+    if base:
+        yield Line("It cannot run edgeseg yet, because:", "red")
+    for check in base:
+        yield from _trouble(check.found, check.mend)
+    unable = [(purpose, _own(findings, purpose)) for purpose in purposes]
+    if any(checks for _, checks in unable):
+        yield Line("After that it could not:" if base else "It cannot:", "red")
+    for purpose, checks in unable:
+        for number, check in enumerate(checks):
+            said = "and" if number else f"{CAN[purpose]}, because"
+            yield from _trouble(f"{said} {check.found}", check.mend)
+
+
+def _own(findings: Findings, purpose: Purpose) -> tuple[Check, ...]:
+    """The obstacles to a purpose but for those to all."""
+    return tuple(check for check in findings.obstacles(purpose) if check.purpose == purpose)
+
+
+def _applies(findings: Findings, purpose: Purpose) -> bool:
+    """The DLA and CSI cameras belong to Jetsons; the cluster is listed where it is installed."""
+    if purpose in _JETSON_ONLY:
+        return any(check.name == "Jetson" for check in findings.checks)
+    return purpose != "scale" or any(check.purpose == "scale" for check in findings.checks)
+
+
+def _notes(findings: Findings) -> Iterator[Line]:
+    notes = [check for check in findings.checks if check.rule and not check.blocks]
+    if notes:
+        yield Line("")
+        yield Line("It could do better:", "yellow")
+    for check in notes:
+        yield from _trouble(check.found, check.mend)
+
+
+def _trouble(said: str, mend: str | None) -> Iterator[Line]:
+    yield Line(f"  - {said}")
+    for command in (mend or "").splitlines():
+        yield Line(f"      {command}", "cyan")
+
+
+def _seen(findings: Findings) -> Iterator[Line]:
+    """What was found working, the columns aligned."""
+    there: list[Check] = [check for check in findings.checks if check.state == "ok"]
+    width = max((len(check.name) for check in there), default=0)
+    yield Line("")
+    for check in there:
+        yield Line(f"{check.name:<{width}}  {check.found}", "dim")

@@ -1,0 +1,75 @@
+"""The decision table: purpose → rules, each a function of the facts to one trouble or none.
+
+Of causes that hide one another the first alone speaks, so that what it says is what to do next.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from edgeseg.doctor.check import Purpose, Trouble
+from edgeseg.doctor.facts import SystemFacts
+from edgeseg.doctor.rules import base, extras, gpu, jetson, opencv, sources
+
+__all__ = ["RULES", "Rule", "rule_name"]
+
+Rule = Callable[[SystemFacts], Trouble | None]
+
+RULES: dict[Purpose, tuple[Rule, ...]] = {
+    "base": (
+        base.python_too_old,
+        base.numpy_unusable,
+        opencv.numpy_too_new_for_opencv,
+        opencv.opencv_lacks_system_library,
+        opencv.opencv_absent,
+        opencv.opencv_broken,
+        opencv.several_opencvs,
+        opencv.venv_hides_system_opencv,
+    ),
+    "train": (extras.training_absent,),
+    "build": (extras.onnx_absent, jetson.little_memory),
+    "cpu": (
+        base.onnxruntime_unusable,
+        extras.openvino_absent,
+        base.native_kernels_absent,
+    ),
+    "gpu": (
+        gpu.driver_mismatch,
+        gpu.gpu_not_given_to_container,
+        gpu.wsl_without_driver,
+        jetson.user_not_in_video_group,
+        gpu.driver_absent,
+        gpu.cuda_does_not_start,
+        gpu.no_gpu,
+        gpu.driver_too_old,
+        jetson.python_is_not_jetpacks,
+        jetson.venv_hides_tensorrt,
+        jetson.jetpack_tensorrt_absent,
+        jetson.tensorrt_is_not_jetpacks,
+        gpu.tensorrt_absent,
+        gpu.rtx_does_not_know_gpu,
+        gpu.cuda_binding_absent,
+        gpu.cuda_binding_too_new,
+        gpu.kernels_absent,
+        gpu.cpu_onnxruntime_hides_gpus,
+    ),
+    "dla": (jetson.no_dla, jetson.tensorrt_without_dla),
+    "network": (sources.no_video_decoder, sources.av_absent, sources.gstreamer_plugins_absent),
+    "usb": (sources.no_camera, sources.camera_not_readable, sources.raw_sensor),
+    "csi": (
+        jetson.csi_needs_jetpacks_python,
+        jetson.pip_opencv_hides_jetpacks,
+        jetson.opencv_without_gstreamer,
+        jetson.camera_plugin_absent,
+        jetson.gstreamer_tools_absent,
+    ),
+    "show": (opencv.opencv_without_window, opencv.no_display),
+    "web": (extras.web_absent, extras.metrics_absent),
+    "report": (extras.report_absent,),
+    "speed": (jetson.low_power_mode, jetson.clocks_not_locked),
+}
+
+
+def rule_name(rule: Rule) -> str:
+    """``pip_opencv_hides_jetpacks`` → ``pip-opencv-hides-jetpacks``."""
+    return str(getattr(rule, "__name__")).replace("_", "-")  # noqa: B009

@@ -1,0 +1,75 @@
+"""What edgeseg does not start without, and what runs engines on the processor."""
+
+from __future__ import annotations
+
+from edgeseg.doctor.check import Trouble
+from edgeseg.doctor.facts import SystemFacts, numbers
+from edgeseg.doctor.jetpack import jetpack
+
+INSTALL_CPU = "pip install 'edgeseg[cpu]'"
+OLDEST_PYTHON = (3, 10)
+
+_NEWER = """\
+python3 -m pip install uv
+uv venv --python 3.12 VENV
+uv pip install --python VENV 'edgeseg[cpu]'"""
+
+
+def python_too_old(facts: SystemFacts) -> Trouble | None:
+    """JetPack 5 has Python 3.8: https://docs.nvidia.com/jetson/jetpack/ (Ubuntu 20.04)."""
+    if numbers(facts.python) >= OLDEST_PYTHON:
+        return None
+    found = f"Python {facts.python}, edgeseg needs 3.10 or newer"
+    known = jetpack(facts.jetson) if facts.jetson else None
+    if known and known.name.startswith("5"):
+        return Trouble(
+            f"{found}; it is that of JetPack {known.name}, and its TensorRT knows no other",
+            "# Orin: flash JetPack 6 or 7, https://developer.nvidia.com/embedded/jetpack\n"
+            "# Xavier, which has no newer JetPack: run on the processor, with a Python of its own\n"
+            + _NEWER,
+            blocks=True,
+        )
+    return Trouble(
+        found,
+        _NEWER,
+        blocks=True,
+    )
+
+
+def numpy_unusable(facts: SystemFacts) -> Trouble | None:
+    """It is there and does not import, or it is not there."""
+    return _unusable(facts, "numpy", "NumPy")
+
+
+def onnxruntime_unusable(facts: SystemFacts) -> Trouble | None:
+    """On a Jetson by itself: ``edgeseg[cpu]`` would bring an OpenCV that hides JetPack's."""
+    install = "pip install onnxruntime 'numpy<2'" if facts.jetson else INSTALL_CPU
+    return _unusable(facts, "onnxruntime", "ONNX Runtime", install)
+
+
+def _unusable(
+    facts: SystemFacts, key: str, name: str, install: str = INSTALL_CPU
+) -> Trouble | None:
+    probed = facts.library(key)
+    if not probed.error:
+        return None
+    version = facts.distributions.get(key)
+    if version is None:
+        return Trouble(f"{name} is not usable: {probed.error}", install, blocks=True)
+    return Trouble(
+        f"{name} {version} is installed but does not import: {probed.error}",
+        f"pip install --force-reinstall {key}",
+        blocks=True,
+    )
+
+
+def native_kernels_absent(facts: SystemFacts) -> Trouble | None:
+    """NumPy and OpenCV compute the same values in their place, several times slower."""
+    probed = facts.library("native")
+    if probed.told.get("available"):
+        return None
+    why = f" ({probed.error})" if probed.error else ""
+    return Trouble(
+        f"the native kernels are not in use{why}: NumPy and OpenCV compute the same values, slower",
+        "sudo apt-get install g++\npip install --force-reinstall --no-deps .   # in the sources",
+    )

@@ -1,0 +1,152 @@
+"""What the kernel and small tools of the system tell: driver, Jetson, GStreamer, groups.
+
+Every reader takes the root folder, another one in tests, and gives an empty value where the
+machine does not tell. Paths of Jetsons are from NVIDIA's Jetson Linux Developer Guide ("Platform
+Power and Performance") and from listings of ``/dev`` in public reports; none was read on one here.
+"""
+
+from __future__ import annotations
+
+import grp
+import os
+import re
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgeseg.doctor.facts import JetsonFacts, PowerMode
+from edgeseg.machine import gpus, read_text
+
+_SECONDS = 10.0
+
+ELEMENTS = (
+    "nvarguscamerasrc",
+    "nvvidconv",
+    "nvv4l2decoder",
+    "videoconvert",
+    "appsink",
+    "rtspsrc",
+    "h264parse",
+    "avdec_h264",
+)
+"""Elements of the pipelines that edgeseg writes (``csi:``) and that people write for RTSP."""
+
+
+@dataclass(frozen=True)
+class Driver:
+    """NVIDIA's driver, as far as the kernel and ``nvidia-smi`` tell."""
+
+    version: str
+    listed: tuple[str, ...]
+    failure: str
+    on_pci: bool
+    module: str
+
+
+def nvidia_driver(root: Path) -> Driver:
+    """The driver, loaded or not; the module is the host's, in a container too."""
+    listed = gpus()
+    failure = ""
+    if not listed and shutil.which("nvidia-smi"):
+        failure = " ".join(_output("nvidia-smi", "-L", failed=True).split())[:200]
+    return Driver(
+        version=next((gpu.driver for gpu in listed if gpu.driver), ""),
+        listed=tuple(gpu.name for gpu in listed),
+        failure=failure,
+        on_pci=any(
+            read_text(device / "vendor").strip() == "0x10de"
+            and read_text(device / "class").startswith("0x03")  # a display controller
+            for device in (root / "sys/bus/pci/devices").glob("*")
+        ),
+        module=read_text(root / "sys/module/nvidia/version").strip(),
+    )
+
+
+def jetson(root: Path) -> JetsonFacts | None:
+    """A Jetson by its release file, None elsewhere."""
+    release = read_text(root / "etc/nv_tegra_release").split("\n")[0]
+    if not release:
+        return None
+    config = read_text(root / "etc/nvpmodel.conf")
+    listed = re.findall(r"^\s*<\s*POWER_MODEL\s+ID=(\d+)\s+NAME=(\S+?)\s*>", config, re.MULTILINE)
+    return JetsonFacts(
+        board=read_text(root / "proc/device-tree/model").rstrip("\0\n"),
+        release=release,
+        power_modes=tuple(PowerMode(id=int(number), name=name) for number, name in listed),
+        power_mode=_power_mode(_output("nvpmodel", "-q")),
+        clocks_locked=_clocks_locked(root),
+        dla_cores=len([*(root / "dev").glob("nvhost-ctrl-nvdla[0-9]")]),
+    )
+
+
+def _power_mode(told: str) -> int | None:
+    """``NV Power Mode: MAXN`` and its number on the next line."""
+    match = re.search(r"NV Power Mode:[^\n]*\n\s*(\d+)", told)
+    return int(match[1]) if match else None
+
+
+def _clocks_locked(root: Path) -> bool | None:
+    """``jetson_clocks`` sets the lowest clock that the governor may choose to the highest."""
+    policy = root / "sys/devices/system/cpu/cpu0/cpufreq"
+    lowest, highest = (
+        read_text(policy / f"scaling_{name}_freq").strip() for name in ("min", "max")
+    )
+    return lowest == highest if lowest and highest else None
+
+
+def in_container(root: Path) -> bool:
+    """Docker and Podman leave a file, Kubernetes a variable."""
+    files = (root / ".dockerenv", root / "run/.containerenv")
+    return any(file.exists() for file in files) or "KUBERNETES_SERVICE_HOST" in os.environ
+
+
+def may_open_video() -> bool:
+    """Root, or a member of the group ``video`` in this session; True where there is none."""
+    try:
+        return os.geteuid() == 0 or grp.getgrnam("video").gr_gid in os.getgroups()
+    except KeyError:
+        return True
+
+
+def nvcc() -> str:
+    """Version of the CUDA compiler, empty for none."""
+    found = shutil.which("nvcc") or "/usr/local/cuda/bin/nvcc"
+    match = re.search(r"release ([\d.]+)", _output(found, "--version"))
+    return match[1] if match else ""
+
+
+def system_module(name: str, lib: Path = Path("/usr/lib")) -> str:
+    """Where Debian, Ubuntu and JetPack put a module for the system's Python, else empty."""
+    for pattern in (f"python3/dist-packages/{name}*", f"python3.*/dist-packages/{name}*"):
+        for found in sorted(lib.glob(pattern)):
+            if re.fullmatch(rf"{name}(\.cpython-\w+[\w.-]*\.so|\.so)?", found.name):
+                return str(found)
+    return ""
+
+
+def gstreamer_elements() -> dict[str, bool]:
+    """Whether each of :data:`ELEMENTS` is installed; empty without ``gst-inspect-1.0``."""
+    inspect = shutil.which("gst-inspect-1.0")
+    return {name: _succeeds(inspect, "--exists", name) for name in ELEMENTS} if inspect else {}
+
+
+def _succeeds(*command: str) -> bool:
+    try:
+        done = subprocess.run(command, capture_output=True, timeout=_SECONDS, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return done.returncode == 0
+
+
+def _output(*command: str, failed: bool = False) -> str:
+    """What a tool prints; of one that fails only where that is asked for, both its streams."""
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, errors="replace", timeout=_SECONDS, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    if done.returncode == 0:
+        return "" if failed else done.stdout
+    return f"{done.stdout} {done.stderr}" if failed else ""

@@ -1,0 +1,381 @@
+"""The decision table on recorded machines: which rules fire, the cause they name, the command."""
+
+from __future__ import annotations
+
+import functools
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+import typer
+from packaging.requirements import Requirement
+
+from edgeseg import doctor
+from edgeseg.cli import app
+from edgeseg.doctor.check import CAN, Check
+from edgeseg.doctor.rules import RULES, rule_name
+
+MACHINES = Path(__file__).parent / "machines"
+ALL_RULES = {rule_name(rule) for rules in RULES.values() for rule in rules}
+
+FIRES: dict[str, str] = {
+    "agx-orin-jetpack72-tensorrt10": "tensorrt-without-dla",
+    "agx-orin-jetpack72-tensorrt11": "",
+    "container-arm-no-opencv": "opencv-absent no-gpu no-camera",
+    "container-cpu": "no-gpu no-camera no-display",
+    "container-slim": "opencv-lacks-system-library no-gpu no-camera",
+    "container-without-gpus": "gpu-not-given-to-container no-camera no-display",
+    "debian-no-plugins": "no-gpu gstreamer-plugins-absent",
+    "debian-numpy2": "numpy-too-new-for-opencv no-gpu",
+    "debian-python3-opencv": "no-gpu",
+    "debian-venv-hides-opencv": "venv-hides-system-opencv no-gpu",
+    "desktop-camera-not-readable": "no-gpu camera-not-readable",
+    "desktop-cpu": "no-gpu",
+    "desktop-headless-opencv": "no-gpu opencv-without-window",
+    "desktop-no-onnxruntime": "onnxruntime-unusable no-gpu",
+    "desktop-numpy-broken": "numpy-unusable onnxruntime-unusable no-gpu",
+    "desktop-opencv-broken": "opencv-broken no-gpu",
+    "desktop-opencv-without-ffmpeg": "no-gpu no-video-decoder av-absent",
+    "desktop-python39": "python-too-old no-gpu",
+    "desktop-rtx-bare": (
+        "training-absent onnx-absent openvino-absent native-kernels-absent "
+        "tensorrt-absent av-absent web-absent metrics-absent report-absent"
+    ),
+    "desktop-rtx-cuda-fails": "cuda-does-not-start",
+    "desktop-rtx-cuda12": "cuda-binding-too-new",
+    "desktop-rtx-driver-mismatch": "driver-mismatch",
+    "desktop-rtx-no-binding": "cuda-binding-absent",
+    "desktop-rtx-no-driver": "driver-absent",
+    "desktop-rtx-no-kernels": "kernels-absent",
+    "desktop-rtx-old-driver": "driver-too-old",
+    "desktop-rtx-onnxruntime-gpu": "",
+    "desktop-rtx-onnxruntime-over-gpu": "cpu-onnxruntime-hides-gpus",
+    "desktop-rtx": "",
+    "desktop-two-opencvs": "several-opencvs no-gpu",
+    "orin-jetpack5": (
+        "python-too-old training-absent onnx-absent onnxruntime-unusable "
+        "native-kernels-absent av-absent web-absent metrics-absent report-absent"
+    ),
+    "orin-jetpack6-binding13": "cuda-binding-too-new",
+    "orin-jetpack6-flashed-bare": (
+        "opencv-absent onnxruntime-unusable jetpack-tensorrt-absent gstreamer-tools-absent"
+    ),
+    "orin-jetpack6-low-power": "low-power-mode clocks-not-locked",
+    "orin-jetpack6-no-binding": "cuda-binding-absent",
+    "orin-jetpack6-no-plugins": "gstreamer-plugins-absent camera-plugin-absent",
+    "orin-jetpack6-not-in-video": "user-not-in-video-group camera-not-readable",
+    "orin-jetpack6-numpy2": "numpy-too-new-for-opencv",
+    "orin-jetpack6-only-pip-opencv": "opencv-without-gstreamer",
+    "orin-jetpack6-onnxruntime-over-gpu": "cpu-onnxruntime-hides-gpus",
+    "orin-jetpack6-pip-opencv": "pip-opencv-hides-jetpacks",
+    "orin-jetpack6-pip-tensorrt": "tensorrt-is-not-jetpacks tensorrt-without-dla",
+    "orin-jetpack6-python312": "python-is-not-jetpacks csi-needs-jetpacks-python",
+    "orin-jetpack6-venv": "venv-hides-system-opencv venv-hides-tensorrt",
+    "orin-jetpack6": "",
+    "orin-nano-jetpack6": "little-memory no-dla raw-sensor low-power-mode clocks-not-locked",
+    "server-h100-bare": "tensorrt-absent no-camera no-display",
+    "server-h100-rtx": "rtx-does-not-know-gpu no-camera no-display",
+    "server-h100": "no-camera no-display",
+    "thor-jetpack7-low-power": "no-dla low-power-mode clocks-not-locked",
+    "thor-jetpack7-no-binding": "cuda-binding-absent no-dla",
+    "thor-jetpack7-no-plugins": "no-dla gstreamer-plugins-absent camera-plugin-absent",
+    "thor-jetpack7-not-in-video": "user-not-in-video-group no-dla camera-not-readable",
+    "thor-jetpack7-numpy2": "numpy-too-new-for-opencv no-dla",
+    "thor-jetpack7-onnxruntime-over-gpu": "cpu-onnxruntime-hides-gpus no-dla",
+    "thor-jetpack7-pip-opencv": "no-dla pip-opencv-hides-jetpacks",
+    "thor-jetpack7-pip-tensorrt": "tensorrt-is-not-jetpacks no-dla",
+    "thor-jetpack7-venv": "venv-hides-system-opencv venv-hides-tensorrt no-dla",
+    "thor-jetpack7": "no-dla",
+    "wsl2-no-driver": "wsl-without-driver no-camera",
+    "wsl2": "no-camera",
+    "xavier-jetpack5-python312": "python-is-not-jetpacks csi-needs-jetpacks-python",
+}
+"""Machine → all rules that fire on it; on each it is as important that the others do not."""
+
+VENV = "/usr/bin/python3 -m venv --system-site-packages VENV   # edgeseg goes into it"
+JETPACK = f"sudo apt-get install nvidia-jetpack\n{VENV}"
+UV = """\
+python3 -m pip install uv
+uv venv --python 3.12 VENV
+uv pip install --python VENV 'edgeseg[cpu]'"""
+VIDEO = "sudo usermod -aG video $USER   # then log out and in again"
+CUDA_12 = "pip install 'cuda-python>=12.6.1,<13'"
+
+SAYS: tuple[tuple[str, str, str, str | None], ...] = (
+    ("python-too-old", "desktop-python39", "Python 3.9.2, edgeseg needs 3.10", UV),
+    ("numpy-unusable", "desktop-numpy-broken", "NumPy 2.4.6 is installed but does not import",
+     "pip install --force-reinstall numpy"),
+    ("numpy-too-new-for-opencv", "orin-jetpack6-numpy2", "compiled for NumPy 1 and does not import",
+     "pip install 'numpy<2'"),
+    ("opencv-lacks-system-library", "container-slim", "opencv-python is installed but libGL.so.1",
+     "sudo apt-get install libgl1 libglib2.0-0"),
+    ("opencv-absent", "container-arm-no-opencv", "No module named 'cv2'",
+     "pip install 'edgeseg[cpu]'"),
+    ("opencv-absent", "orin-jetpack6-flashed-bare", "No module named 'cv2'", JETPACK),
+    ("opencv-broken", "desktop-opencv-broken", "opencv-python is installed but does not import",
+     "pip install --force-reinstall opencv-python"),
+    ("several-opencvs", "desktop-two-opencvs", "write the same folder",
+     "pip uninstall -y opencv-python opencv-python-headless && pip install opencv-python"),
+    ("venv-hides-system-opencv", "thor-jetpack7-venv", "JetPack's OpenCV", VENV),
+    ("venv-hides-system-opencv", "debian-venv-hides-opencv", "the system's OpenCV", VENV),
+    ("training-absent", "desktop-rtx-bare", "torch, kornia", "pip install 'edgeseg[train]'"),
+    ("onnx-absent", "desktop-rtx-bare", "onnx is not installed", "pip install 'edgeseg[build]'"),
+    ("little-memory", "orin-nano-jetpack6", "7.4 GiB of memory and 3.7 GiB of swap",
+     "sudo systemctl disable nvzramconfig\n"
+     "sudo fallocate -l 8G /var/swapfile && sudo chmod 600 /var/swapfile\n"
+     "sudo mkswap /var/swapfile && sudo swapon /var/swapfile"),
+    ("onnxruntime-unusable", "desktop-no-onnxruntime", "No module named 'onnxruntime'",
+     "pip install 'edgeseg[cpu]'"),
+    # Not edgeseg[cpu]: that brings an OpenCV that hides JetPack's.
+    ("onnxruntime-unusable", "orin-jetpack6-flashed-bare", "No module named 'onnxruntime'",
+     "pip install onnxruntime 'numpy<2'"),
+    ("openvino-absent", "desktop-rtx-bare", "OpenVINO", "pip install 'edgeseg[openvino]'"),
+    ("native-kernels-absent", "desktop-rtx-bare", "native kernels are not in use",
+     "sudo apt-get install g++\npip install --force-reinstall --no-deps .   # in the sources"),
+    ("driver-mismatch", "desktop-rtx-driver-mismatch", "module 570.133.07 is of another driver",
+     "sudo reboot"),
+    ("gpu-not-given-to-container", "container-without-gpus", "started without it",
+     "docker run --gpus all IMAGE   # with nvidia-container-toolkit on the host; Jetson: "
+     "--runtime nvidia"),
+    ("wsl-without-driver", "wsl2-no-driver", "its driver is that of Windows",
+     "# on Windows: install the NVIDIA driver, then in PowerShell: wsl --update; wsl --shutdown"),
+    ("user-not-in-video-group", "orin-jetpack6-not-in-video", "not in the group video", VIDEO),
+    ("driver-absent", "desktop-rtx-no-driver", "its driver is not loaded",
+     "sudo ubuntu-drivers install\nsudo reboot"),
+    ("cuda-does-not-start", "desktop-rtx-cuda-fails", "CUDA does not start: cuInit gave 999",
+     "sudo dmesg | grep -iE 'nvrm|nvidia|nvgpu'   # the driver's own words\nsudo reboot"),
+    ("no-gpu", "desktop-cpu", "no NVIDIA GPU", None),
+    ("driver-too-old", "desktop-rtx-old-driver", "470.256.02 speaks CUDA 11.4, and 12.0 is needed",
+     "sudo ubuntu-drivers install\nsudo reboot"),
+    ("python-is-not-jetpacks", "orin-jetpack6-python312", "Python 3.12.3, and JetPack's", VENV),
+    ("python-is-not-jetpacks", "xavier-jetpack5-python312", "for Python 3.8 alone",
+     "# Orin: flash JetPack 6 or 7; Xavier: engines run on the processor"),
+    ("venv-hides-tensorrt", "orin-jetpack6-venv", "JetPack's TensorRT (/usr/lib/python3.10/", VENV),
+    ("jetpack-tensorrt-absent", "orin-jetpack6-flashed-bare", "TensorRT is not installed", JETPACK),
+    ("tensorrt-is-not-jetpacks", "orin-jetpack6-pip-tensorrt", "hides the 10.3 of JetPack 6.2",
+     "pip uninstall -y tensorrt tensorrt-cu12 tensorrt-cu13"),
+    ("tensorrt-is-not-jetpacks", "thor-jetpack7-pip-tensorrt", "hides the 10.13 of JetPack 7.0",
+     "pip uninstall -y tensorrt tensorrt-cu12 tensorrt-cu13"),
+    ("tensorrt-absent", "desktop-rtx-bare", "neither TensorRT nor TensorRT-RTX",
+     "pip install 'edgeseg[tensorrt-rtx]'\npip install 'edgeseg[cuda]'"),
+    ("tensorrt-absent", "server-h100-bare", "H100", f"pip install tensorrt-cu12\n{CUDA_12}"),
+    ("rtx-does-not-know-gpu", "server-h100-rtx", "has compute capability 9.0",
+     "pip install tensorrt"),
+    ("cuda-binding-absent", "desktop-rtx-no-binding", "neither cuda-python nor pycuda",
+     "pip install 'edgeseg[cuda]'"),
+    ("cuda-binding-absent", "orin-jetpack6-no-binding", "neither cuda-python", CUDA_12),
+    ("cuda-binding-too-new", "orin-jetpack6-binding13", "this one speaks CUDA 12.6", CUDA_12),
+    ("kernels-absent", "desktop-rtx-no-kernels", "NVRTC is not here",
+     "pip install nvidia-cuda-nvrtc"),
+    ("cpu-onnxruntime-hides-gpus", "desktop-rtx-onnxruntime-over-gpu", "over onnxruntime-gpu",
+     "pip install --force-reinstall --no-deps onnxruntime-gpu==1.32.0"),
+    ("cpu-onnxruntime-hides-gpus", "orin-jetpack6-onnxruntime-over-gpu", "over onnxruntime-gpu",
+     "pip install --force-reinstall --no-deps onnxruntime-gpu==1.23.0 "
+     "--index-url https://pypi.jetson-ai-lab.io/jp6/cu126"),
+    ("no-dla", "thor-jetpack7", "no deep-learning accelerator", None),
+    ("tensorrt-without-dla", "agx-orin-jetpack72-tensorrt10", "10.16.0 does not drive the DLA",
+     "edgeseg build --fp16 --runtime tensorrt   # on the GPU"),
+    ("no-video-decoder", "desktop-opencv-without-ffmpeg", "neither FFmpeg nor GStreamer",
+     "pip install 'edgeseg[av]'"),
+    ("av-absent", "desktop-rtx-bare", "changes its frame size", "pip install 'edgeseg[av]'"),
+    ("gstreamer-plugins-absent", "debian-no-plugins", "no rtspsrc, h264parse, avdec_h264",
+     "sudo apt-get install gstreamer1.0-plugins-good gstreamer1.0-plugins-bad gstreamer1.0-libav"),
+    ("gstreamer-plugins-absent", "orin-jetpack6-no-plugins", "no nvv4l2decoder, rtspsrc",
+     "sudo apt-get install nvidia-l4t-gstreamer gstreamer1.0-plugins-good"),
+    ("no-camera", "server-h100", "no /dev/video*", None),
+    ("no-camera", "container-cpu", "this container has no /dev/video*",
+     "docker run --device /dev/video0 IMAGE"),
+    ("no-camera", "wsl2", "stay with Windows",
+     "# in an administrator's PowerShell, with usbipd-win: usbipd list; usbipd bind --busid ID; "
+     "usbipd attach --wsl --busid ID"),
+    ("camera-not-readable", "desktop-camera-not-readable", "may not open /dev/video0", VIDEO),
+    ("raw-sensor", "orin-nano-jetpack6", "imx219 9-0010) is a bare sensor",
+     "edgeseg stream --source csi:0"),
+    ("csi-needs-jetpacks-python", "orin-jetpack6-python312", "this is Python 3.12.3", VENV),
+    ("pip-opencv-hides-jetpacks", "thor-jetpack7-pip-opencv", "opencv-python hides JetPack's",
+     "pip uninstall -y opencv-python"),
+    ("opencv-without-gstreamer", "orin-jetpack6-only-pip-opencv", "JetPack's is not in sight",
+     JETPACK),
+    ("camera-plugin-absent", "orin-jetpack6-no-plugins", "no nvarguscamerasrc and no nvvidconv",
+     "sudo apt-get install --reinstall nvidia-l4t-gstreamer nvidia-l4t-camera\n"
+     "rm -rf ~/.cache/gstreamer-1.0"),
+    ("gstreamer-tools-absent", "orin-jetpack6-flashed-bare", "gst-inspect-1.0 is not installed",
+     "sudo apt-get install gstreamer1.0-tools"),
+    ("opencv-without-window", "desktop-headless-opencv", "built without windows",
+     "pip uninstall -y opencv-python-headless && pip install opencv-python"),
+    ("no-display", "container-cpu", "no display",
+     "edgeseg stream --camera 0 --no-window --web 8080"),
+    ("web-absent", "desktop-rtx-bare", "starlette, uvicorn, h11", "pip install 'edgeseg[web]'"),
+    ("metrics-absent", "desktop-rtx-bare", "--metrics", "pip install 'edgeseg[metrics]'"),
+    ("report-absent", "desktop-rtx-bare", "matplotlib, jinja2", "pip install 'edgeseg[report]'"),
+    ("low-power-mode", "orin-jetpack6-low-power", "10W limits the clocks; MAXN_SUPER",
+     "sudo nvpmodel -m 0"),
+    ("low-power-mode", "orin-nano-jetpack6", "25W limits the clocks; MAXN_SUPER",
+     "sudo nvpmodel -m 2"),
+    ("clocks-not-locked", "thor-jetpack7-low-power", "follow the load", "sudo jetson_clocks"),
+)  # fmt: skip
+"""Rule, machine, words of the cause, all of the mend."""
+
+BUILDS = {
+    "desktop-cpu": "build --int8 --runtime openvino",
+    "desktop-rtx": "build --fp16 --runtime tensorrt-rtx",
+    "desktop-rtx-bare": "build --int8 --runtime onnxruntime",
+    "desktop-rtx-no-binding": "build --int8 --runtime openvino",
+    "desktop-rtx-cuda12": "build --int8 --runtime openvino",
+    "server-h100": "build --fp16 --runtime tensorrt",
+    "server-h100-rtx": "build --int8 --runtime openvino",
+    "wsl2": "build --fp16 --runtime tensorrt-rtx",
+    "orin-jetpack6": "build --fp16 --runtime tensorrt",
+    "orin-jetpack6-pip-tensorrt": "build --int8 --runtime onnxruntime",
+    "orin-jetpack6-venv": None,
+    "thor-jetpack7": "build --fp16 --runtime tensorrt",
+    "orin-jetpack5": None,
+    "xavier-jetpack5-python312": "build --int8 --runtime onnxruntime",
+}
+
+
+@functools.cache
+def judged(machine: str) -> doctor.Findings:
+    return doctor.examine(doctor.read(MACHINES / f"{machine}.json"))
+
+
+def fired(findings: doctor.Findings) -> dict[str, Check]:
+    return {check.rule: check for check in findings.checks if check.rule}
+
+
+def test_each_recorded_machine_is_judged_here() -> None:
+    assert {path.stem for path in MACHINES.glob("*.json")} == set(FIRES)
+
+
+@pytest.mark.parametrize("machine", FIRES)
+def test_on_a_machine_its_rules_fire_and_no_others(machine: str) -> None:
+    assert set(fired(judged(machine))) == set(FIRES[machine].split())
+
+
+def test_each_rule_fires_somewhere_and_somewhere_does_not_and_is_worded_here() -> None:
+    sets = [set(rules.split()) for rules in FIRES.values()]
+    assert set.union(*sets) == ALL_RULES
+    assert not set.intersection(*sets)
+    assert {rule for rule, *_ in SAYS} == ALL_RULES
+
+
+def test_a_machine_set_up_well_has_nothing_to_mend() -> None:
+    for machine in ("desktop-rtx", "orin-jetpack6", "agx-orin-jetpack72-tensorrt11"):
+        findings = judged(machine)
+        assert findings.healthy
+        assert not fired(findings)
+    assert all(command.usable for command in judged("desktop-rtx").commands if "tensorrt" not in
+               command.name)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("rule", "machine", "cause", "mend"), SAYS, ids=[f"{rule}-{on}" for rule, on, *_ in SAYS]
+)
+def test_rule_names_the_cause_and_the_command(
+    rule: str, machine: str, cause: str, mend: str | None
+) -> None:
+    check = fired(judged(machine))[rule]
+    assert cause in check.found
+    assert check.mend == mend
+
+
+@pytest.mark.parametrize(("machine", "build"), BUILDS.items())
+def test_one_build_is_recommended(machine: str, build: str | None) -> None:
+    best = judged(machine).recommended
+    assert (best.name if best else None) == build
+
+
+def test_what_blocks_decides_on_the_verdict() -> None:
+    hidden = judged("orin-jetpack6-pip-opencv")
+    assert [check.rule for check in hidden.obstacles("csi")] == ["pip-opencv-hides-jetpacks"]
+    assert not hidden.obstacles("gpu")
+    closed = judged("thor-jetpack7-venv")
+    assert all(closed.obstacles(purpose) for purpose in CAN)
+    assert not closed.healthy
+    assert judged("desktop-rtx-no-binding").healthy
+    assert not judged("desktop-no-onnxruntime").healthy
+
+
+def test_commands_say_what_they_lack() -> None:
+    lacks = {command.name: command.lacks for command in judged("desktop-rtx-bare").commands}
+    assert lacks["stream"] == lacks["bench"] == ()
+    assert lacks["train"] == ("torch", "kornia", "safetensors", "matplotlib")
+    assert lacks["stream --web"] == ("starlette", "uvicorn", "h11")
+    assert lacks["build --int8 --runtime onnxruntime"] == ("onnx",)
+
+
+# What is offered has to be real: extras, options, packages, and the shell's grammar.
+
+MENDS = sorted(
+    {
+        line
+        for machine in FIRES
+        for check in judged(machine).checks
+        for line in (check.mend or "").splitlines()
+    }
+)
+PYPROJECT = (Path(__file__).parents[2] / "pyproject.toml").read_text()
+_LISTED = PYPROJECT.partition("[project.optional-dependencies]")[2].partition("\n[")[0]
+EXTRAS = set(re.findall(r"^([\w-]+) = \[", _LISTED, re.MULTILINE))
+
+
+def accepted(command: str) -> None:
+    """Parse an edgeseg command without running it; raises for what the command line refuses."""
+    name, *arguments = command.partition("#")[0].split()[1:]
+    group = typer.main.get_command(app)
+    with group.make_context("edgeseg", [name, *arguments], resilient_parsing=False) as context:
+        sub = group.commands[name]  # type: ignore[attr-defined]
+        sub.make_context(name, arguments, parent=context).close()
+
+
+@pytest.mark.parametrize("line", [line for line in MENDS if line.startswith("edgeseg ")])
+def test_offered_commands_of_edgeseg_parse(line: str) -> None:
+    accepted(line)
+
+
+@pytest.mark.parametrize("machine", FIRES)
+def test_recommended_builds_parse(machine: str) -> None:
+    best = judged(machine).recommended
+    if best is not None:
+        accepted(f"edgeseg {best.name}")
+
+
+def test_a_command_with_an_unknown_option_would_be_noticed() -> None:
+    with pytest.raises(Exception, match="fp15"):
+        accepted("edgeseg build --fp15 --runtime tensorrt")
+
+
+@pytest.mark.parametrize("line", [line for line in MENDS if "pip install" in line])
+def test_offered_packages_are_requirements_and_extras_exist(line: str) -> None:
+    words = line.partition("   #")[0].partition("pip install")[2].split("&&")[0]
+    words = re.sub(r"--(?:index-url|python) \S+|--[\w-]+", "", words)
+    for word in words.replace("'", "").split():
+        if word != ".":
+            wanted = Requirement(word)
+            assert wanted.name != "edgeseg" or wanted.extras <= EXTRAS, line
+
+
+@pytest.mark.parametrize("line", MENDS)
+def test_offered_lines_are_shell(line: str) -> None:
+    done = subprocess.run(["bash", "-n"], input=line, text=True, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_offered_debian_packages_exist() -> None:
+    offered = {
+        name
+        for line in MENDS
+        if "apt-get install" in line
+        for name in line.partition("apt-get install")[2].split()
+        if not name.startswith(("-", "nvidia-"))  # NVIDIA's are in its own archives
+    }
+    assert {"libgl1", "gstreamer1.0-tools"} <= offered
+    if shutil.which("apt-cache") is None:
+        pytest.skip("no apt-cache")
+    known = subprocess.run(["apt-cache", "pkgnames"], capture_output=True, text=True, check=True)
+    names = set(known.stdout.split())
+    if "gstreamer1.0-libav" not in names:
+        pytest.skip("apt-get update was never run here")
+    assert offered <= names
