@@ -116,6 +116,12 @@ def read_text(path: Path) -> str:
         return ""
 
 
+def read_number(path: Path) -> int | None:
+    """The one whole number that a kernel's file holds, None where it holds none."""
+    text = read_text(path).strip()
+    return int(text) if re.fullmatch(r"-?\d+", text, re.ASCII) else None
+
+
 def versions(names: tuple[str, ...]) -> dict[str, str]:
     """Versions of those distributions that are installed, by metadata alone."""
     found = {}
@@ -161,12 +167,8 @@ def os_name(os_release: str) -> str | None:
 
 def temperature_c(thermal: Path) -> float | None:
     """The hottest thermal zone in °C, None where the machine shows none."""
-    degrees = []
-    for zone in sorted(thermal.glob("thermal_zone*/temp")):
-        text = read_text(zone).strip()
-        if re.fullmatch(r"-?\d+", text):
-            degrees.append(int(text) / 1000)
-    return max(degrees, default=None)
+    found = [read_number(zone) for zone in thermal.glob("thermal_zone*/temp")]
+    return max((degrees / 1000 for degrees in found if degrees is not None), default=None)
 
 
 def gpus() -> tuple[Gpu, ...]:

@@ -14,9 +14,12 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from edgeseg.bench import coldstart, timing
-from edgeseg.bench import measure as subject
+from edgeseg.bench.cases import Case, Unavailable
 from edgeseg.bench.document import BenchConfig, BenchReport, read_bench
-from edgeseg.bench.measure import Unavailable, bench
+from edgeseg.bench.doubts import disturbances, shortcomings
+from edgeseg.bench.load import OtherLoad, busy_seconds
+from edgeseg.bench.measure import bench
+from edgeseg.bench.rows import Measured, row
 from edgeseg.card import CARD_KEY, ClassMap, InputSpec, ModelCard, Precision
 from edgeseg.data.folders import Split, read_split
 from edgeseg.engines.base import Engine
@@ -202,12 +205,12 @@ def test_each_round_gives_every_engine_one_block_in_an_order_the_seed_fixes(
 ) -> None:
     def blocks(seed: int) -> list[str]:
         diary: list[str] = []
-        engines = [Counting(name, diary) for name in "abc"]
+        cases = [Case.of(Counting(name, diary)) for name in "abc"]
         config = replace(QUICK, rounds=8, seed=seed, min_block_seconds=1e-6, seconds=1e-6)
-        for engine in engines:
-            timing.warm_up(engine, pictures, config)
+        for case in cases:
+            timing.warm_up(case, pictures, config)
         diary.clear()
-        timings = [timing.Timing(engine, stable=True) for engine in engines]
+        timings = [timing.Timing(case, stable=True) for case in cases]
         timing.interleave(timings, pictures, config)
         assert all(len(entry.blocks) == 8 for entry in timings)
         # A block of this length is one uncounted call and three counted ones.
@@ -241,7 +244,7 @@ def test_without_fp32_there_is_no_drop_and_a_note_says_so(
     report = bench([engine], images=pictures, config=QUICK)
     assert report.reference is None
     assert report.runs[0].drop is report.runs[0].speedup is report.runs[0].pixel_agreement is None
-    assert "No FP32 engine" in report.notes[0]
+    assert any("No FP32 engine" in note for note in report.notes)
 
 
 def test_nothing_to_measure_or_to_measure_with_is_said(
@@ -276,9 +279,11 @@ def test_notes_name_what_makes_a_run_doubtful() -> None:
     config = replace(QUICK, max_spread=0.1)
 
     def notes(blocks: list[timing.Block], *, stable: bool, start: str | None = None) -> str:
-        entry = timing.Timing(engine, stable, blocks)
-        run = subject.summary_row(entry, subject.Accuracy(), start, config)
-        return "\n".join(subject.doubts([entry], [run], [start], engine, config))
+        measured = [Measured(timing.Timing(Case.of(engine), stable, blocks), start=start)]
+        runs = [row(measured[0], config)]
+        sentences = [*disturbances(measured, runs, config)]
+        sentences += shortcomings(measured, runs, config, reference=True)
+        return "\n".join(sentences)
 
     still = [block(10)] * 20
     assert notes(still, stable=True) == ""
@@ -295,24 +300,24 @@ def test_notes_name_what_makes_a_run_doubtful() -> None:
 def test_warm_up_gives_up_on_an_engine_that_never_settles(
     pictures: list[NDArray[np.uint8]],
 ) -> None:
-    engine = Counting("restless", [])
+    case = Case.of(Counting("restless", []))
     never = replace(QUICK, stable_within=-1, warm_up_seconds=0.05)
-    assert timing.warm_up(engine, pictures, never) is False
-    assert timing.warm_up(engine, pictures, replace(QUICK, stable_within=1e9)) is True
+    assert timing.warm_up(case, pictures, never) is False
+    assert timing.warm_up(case, pictures, replace(QUICK, stable_within=1e9)) is True
 
 
 def test_load_of_others_is_read_from_the_kernels_counters(tmp_path: Path) -> None:
     # proc(5): user nice system idle iowait irq softirq steal, in ticks of 1/100 s.
     text = "cpu  100 10 50 9000 700 5 5 30 0 0\ncpu0 1 2 3 4 5 6 7 8\n"
-    assert timing.busy_seconds(text) == pytest.approx(2.0)
-    assert timing.busy_seconds("") == timing.busy_seconds("cpu 1 2\n") == 0
+    assert busy_seconds(text) == pytest.approx(2.0)
+    assert busy_seconds("") == busy_seconds("cpu 1 2\n") == 0
 
     stat = tmp_path / "stat"
     stat.write_text("cpu  0 0 0 0 0 0 0 0 0 0\n")
-    meter = timing.OtherLoad(stat)
+    meter = OtherLoad(stat)
     stat.write_text("cpu  1000000 0 0 0 0 0 0 0 0 0\n")
     assert meter.cores() > 1
-    assert timing.OtherLoad(tmp_path / "absent").cores() == 0
+    assert OtherLoad(tmp_path / "absent").cores() == 0
 
 
 def test_peak_memory_of_a_fresh_process_is_its_own(tmp_path: Path) -> None:

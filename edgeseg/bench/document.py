@@ -46,6 +46,7 @@ class BenchConfig:
         seed: Fixes the order of the engines and the bootstrap.
         confidence: Of the intervals, a fraction of 1.
         resamples: Of the bootstrap; 0 leaves the intervals out.
+        idle_seconds: How long energy sensors are read at rest, where there are any.
     """
 
     seconds: float = 4.0
@@ -60,7 +61,8 @@ class BenchConfig:
     threads: int | None = None
     seed: int = 0
     confidence: float = 0.95
-    resamples: int = 2000
+    resamples: int = 1000
+    idle_seconds: float = 1.0
 
     def __post_init__(self) -> None:
         if not (self.seconds > 0 and self.rounds >= 1 and self.pictures >= 1):

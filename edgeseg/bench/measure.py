@@ -1,68 +1,65 @@
-"""Latency and accuracy of engines, side by side on one machine.
+"""Latency, accuracy and energy of engines, side by side on one machine.
 
 Method: every engine is warmed up until its median stands still; then rounds, in each of which
 every engine has one block of calls, in a random order that the seed fixes. So drift of clock
 speed and temperature hits all engines alike. A block in which other processes used the
 processor is dropped. A call is preprocess → infer → restore to the picture's own size, timed
-at each boundary, so the stages add up to the whole. Start-up and memory are measured in fresh
-processes.
+at each boundary, so the stages add up to the whole. Intervals come from a bootstrap over the
+blocks. Start-up and memory are measured in fresh processes. The machine is described before
+and after, and what disturbed it is said.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeseg import machine, sidecar
+from edgeseg import machine
 from edgeseg.bench import coldstart
-from edgeseg.bench.document import BenchConfig, BenchReport, Run
-from edgeseg.bench.timing import (
-    STAGES,
-    Images,
-    Timing,
-    quiet_blocks,
-    spread_of,
-    time_engines,
-)
+from edgeseg.bench.accuracy import Accuracy, agreements, compare, score_pictures, summarise_data
+from edgeseg.bench.bootstrap import Bootstrap
+from edgeseg.bench.cases import Case, Unavailable, first_of_each_path
+from edgeseg.bench.coldstart import ColdStart
+from edgeseg.bench.conditions import Conditions, During, Watch, read_conditions
+from edgeseg.bench.document import BenchConfig, BenchReport, EngineAccuracy, Run
+from edgeseg.bench.doubts import disturbances, disturbed_machine, shortcomings
+from edgeseg.bench.energy import EnergyMeter, Sensors
+from edgeseg.bench.rows import Measured, row, unavailable_row, with_speedups
+from edgeseg.bench.timing import Images, Timing, interleave, warm_up
 from edgeseg.console import Track, silent
 from edgeseg.data.folders import Split, load_image
 from edgeseg.engines.base import Engine
 from edgeseg.errors import UsageError
-from edgeseg.evaluation import agreement, evaluate
-from edgeseg.latency import percentiles
 
-POINTS = (50, 90, 95, 99)
-
-
-@dataclass(frozen=True)
-class Unavailable:
-    """An artefact that is listed though it cannot run on this machine, and why not."""
-
-    path: Path
-    reason: str
+__all__ = ["Case", "Unavailable", "bench", "noise_frames"]
 
 
 def bench(
-    engines: Sequence[Engine],
+    engines: Sequence[Engine | Case],
     *,
     data: Split | None = None,
     images: Images = (),
     unavailable: Sequence[Unavailable] = (),
     config: BenchConfig | None = None,
+    notes: Sequence[str] = (),
     track: Track = silent,
 ) -> BenchReport:
     """Measure ``engines`` against each other.
 
+    A keyboard interrupt ends the measuring, not the report: what is whole by then is in it,
+    ``cut_short`` is true, and engines without a block of calls are listed as not measured.
+
     Args:
-        engines: Open engines; the first of precision FP32 is the reference for the others.
+        engines: Open engines, or cases of one with several batches or threads; the first of
+            precision FP32 is the reference for the others.
         data: Labelled pictures, for mean IoU; also the pictures timed where ``images`` is empty.
         images: uint8 (H, W, 3) BGR or (H, W) grey, to time with.
         unavailable: Artefacts to list that cannot run here.
         config: How long and how strictly.
+        notes: To put before those of the run.
         track: Shows progress.
 
     Raises:
@@ -75,79 +72,142 @@ def bench(
     images = list(images[: config.pictures]) or _pictures_of(data, config.pictures)
     if engines and not images:
         raise UsageError("no picture to time with", mend="give labelled data or pictures")
-    described = machine.describe()
-    timings = time_engines(engines, images, config, track)
-    reference = next((engine for engine in engines if engine.card.precision == "fp32"), None)
-    accuracy = _accuracy(engines, reference, data, images, track)
-    starts = _cold_starts(engines, config, track)
-    runs = [
-        summary_row(timing, measured, start, config)
-        for timing, measured, start in zip(timings, accuracy, starts, strict=True)
-    ]
-    return BenchReport(
-        machine=described,
-        config=config,
-        runs=(*_with_speedup(runs, engines, reference), *map(_listed, unavailable)),
-        notes=tuple(doubts(timings, runs, starts, reference, config)),
-        reference=None if reference is None else str(reference.path),
-        pictures=len(images),
-        labelled=0 if data is None else len(data),
-    )
+    cases = [e if isinstance(e, Case) else Case.of(e, config.threads) for e in engines]
+    measurement = Measurement(cases, data, images, config, track)
+    measurement.run()
+    return measurement.report(unavailable, notes)
 
 
-@dataclass(frozen=True)
-class Accuracy:
-    """Fractions of 1, None where there is nothing to compare with."""
+class Measurement:
+    """What was found out so far; an interruption loses only what was under way."""
 
-    mean_iou: float | None = None
-    drop: float | None = None
-    pixel_agreement: float | None = None
+    def __init__(
+        self,
+        cases: Sequence[Case],
+        data: Split | None,
+        images: Images,
+        config: BenchConfig,
+        track: Track,
+    ) -> None:
+        self.cases = cases
+        self.data = data if data is not None and len(data) else None
+        self.images = images
+        self.config = config
+        self.track = track
+        self.reference = next(
+            (case.engine for case in cases if case.engine.card.precision == "fp32"), None
+        )
+        self.machine = machine.describe()
+        self.cut_short = False
+        self.timings: list[Timing] = []
+        self.before: Conditions | None = None
+        self.during: During | None = None
+        self.after: Conditions | None = None
+        self.energy = EnergyMeter()
+        self.idle_w: float | None = None
+        self.scores: dict[Path, EngineAccuracy] = {}
+        self.alike: dict[Path, float] = {}
+        self.starts: dict[tuple[Path, int | None], list[ColdStart | str]] = {}
+
+    def run(self) -> None:
+        """Time, score, start afresh; a keyboard interrupt ends it early."""
+        steps: tuple[Callable[[], None], ...] = (self.time, self.score, self.start_afresh)
+        try:
+            for step in steps:
+                step()
+        except KeyboardInterrupt:
+            self.cut_short = True
+
+    def time(self) -> None:
+        """Warm up, then interleave blocks of all cases, and watch the machine meanwhile."""
+        with Sensors() as sensors:
+            self.energy = sensors.meter()
+            sensors.watch_idle(self.config.idle_seconds)
+            self.energy, self.idle_w = sensors.meter(), sensors.idle_w
+            for case in self.track(self.cases, "Warming up", len(self.cases)):
+                stable = warm_up(case, self.images, self.config)
+                self.timings.append(Timing(case, stable))
+            self.before, watch = read_conditions(), Watch()
+            try:
+                interleave(self.timings, self.images, self.config, self.track, sensors.joules)
+            finally:
+                self.during, self.after = watch.during(), read_conditions()
+
+    def score(self) -> None:
+        """Accuracy of each artefact, however many cases it has."""
+        engines = [case.engine for case in first_of_each_path(self.cases)]
+        if self.data is not None:
+            for engine in engines:
+                self.scores[engine.path] = score_pictures(engine, self.data, self.track)
+        if self.reference is not None:
+            others = [engine for engine in engines if engine is not self.reference]
+            self.alike = agreements(self.reference, others, self.images, self.track)
+            self.alike[self.reference.path] = 1.0
+
+    def start_afresh(self) -> None:
+        """Fresh processes, the cases in turn."""
+        keys = dict.fromkeys((case.engine.path, case.threads) for case in self.cases)
+        self.starts = {key: [] for key in keys}
+        rounds = self.config.cold_starts
+        for _ in self.track(range(rounds), "Starting afresh", rounds):
+            for (path, threads), found in self.starts.items():
+                found.append(coldstart.measure(path, threads=threads))
+
+    def report(self, unavailable: Sequence[Unavailable], notes: Sequence[str] = ()) -> BenchReport:
+        """The document of what was found out."""
+        timed = [timing for timing in self.timings if timing.blocks]
+        measured = [self._measured(timing) for timing in timed]
+        runs = [row(entry, self.config) for entry in measured]
+        why = list(disturbances(measured, runs, self.config))
+        if self.before and self.during and self.after:
+            why += disturbed_machine(self.before, self.during, self.after)
+        base = None if self.reference is None else self.reference.path
+        absent = [*unavailable, *self._not_reached(timed)]
+        return BenchReport(
+            machine=self.machine,
+            before=self.before,
+            during=self.during,
+            after=self.after,
+            config=self.config,
+            reference=None if base is None else str(base),
+            pictures=len(self.images),
+            labelled=0 if self.data is None else len(self.data),
+            data=None if self.data is None else summarise_data(self.data),
+            energy=self.energy,
+            noisy=bool(why),
+            why=tuple(why),
+            cut_short=self.cut_short,
+            notes=(*notes, *self._notes(measured, runs, why)),
+            runs=(*with_speedups(runs, base), *map(unavailable_row, absent)),
+            accuracy=tuple(self.scores.values()),
+        )
+
+    def _measured(self, timing: Timing) -> Measured:
+        path, threads = timing.case.engine.path, timing.case.threads
+        base = None if self.reference is None else self.scores.get(self.reference.path)
+        accuracy: Accuracy = compare(
+            self.scores.get(path), base, self.alike.get(path), Bootstrap.of(self.config)
+        )
+        start = _median_or_reason(self.starts.get((path, threads), []))
+        return Measured(timing, accuracy, start, self.idle_w)
+
+    def _not_reached(self, timed: Sequence[Timing]) -> list[Unavailable]:
+        done = {timing.case.engine.path for timing in timed}
+        paths = dict.fromkeys(case.engine.path for case in self.cases)
+        return [Unavailable(path, "interrupted before it") for path in paths if path not in done]
+
+    def _notes(
+        self, measured: Sequence[Measured], runs: Sequence[Run], why: Sequence[str]
+    ) -> list[str]:
+        cut = (
+            ["The run was interrupted: what is missing was not measured."] if self.cut_short else []
+        )
+        lacking = shortcomings(measured, runs, self.config, reference=self.reference is not None)
+        return [*cut, *(f"Noisy: {sentence}" for sentence in why), *lacking]
 
 
-def _accuracy(
-    engines: Sequence[Engine],
-    reference: Engine | None,
-    data: Split | None,
-    images: Images,
-    track: Track,
-) -> list[Accuracy]:
-    """Mean IoU where there are labels, and likeness to the FP32 engine where there is one.
-
-    The reference itself has drop 0 and agreement 1 by definition.
-    """
-    scores: dict[int, float] = {}
-    if data is not None and len(data):
-        scores = {id(engine): evaluate(engine, data, track).mean_iou for engine in engines}
-    found = []
-    for engine in engines:
-        score = scores.get(id(engine))
-        drop = alike = None
-        if reference is not None:
-            if score is not None:
-                drop = scores[id(reference)] - score
-            if engine is reference:
-                alike = 1.0
-            elif engine.card.input == reference.card.input:
-                alike = agreement(reference, engine, images)
-        found.append(Accuracy(score, drop, alike))
-    return found
-
-
-def _cold_starts(
-    engines: Sequence[Engine], config: BenchConfig, track: Track
-) -> list[coldstart.ColdStart | str | None]:
-    """Medians of fresh processes, taken in turns; the reason where one failed."""
-    starts: list[list[coldstart.ColdStart | str]] = [[] for _ in engines]
-    for _ in track(range(config.cold_starts), "Starting afresh", config.cold_starts):
-        for engine, found in zip(engines, starts, strict=True):
-            found.append(coldstart.measure(engine.path, threads=config.threads))
-    return [_median_or_reason(found) for found in starts]
-
-
-def _median_or_reason(
-    found: list[coldstart.ColdStart | str],
-) -> coldstart.ColdStart | str | None:
-    good = [start for start in found if isinstance(start, coldstart.ColdStart)]
+def _median_or_reason(found: list[ColdStart | str]) -> ColdStart | str | None:
+    good = [start for start in found if isinstance(start, ColdStart)]
     if len(good) == len(found):
         return coldstart.medians(good) if good else None
     return next(start for start in found if isinstance(start, str))
@@ -161,129 +221,3 @@ def noise_frames(count: int = 4) -> list[NDArray[np.uint8]]:
 
 def _pictures_of(data: Split | None, count: int) -> list[NDArray[np.uint8]]:
     return [load_image(sample.image) for sample in data.samples[:count]] if data else []
-
-
-def summary_row(
-    timing: Timing,
-    accuracy: Accuracy,
-    start: coldstart.ColdStart | str | None,
-    config: BenchConfig,
-) -> Run:
-    """The row of an engine that ran."""
-    engine, blocks = timing.engine, quiet_blocks(timing.blocks, config.max_other_load)
-    stages = np.concatenate([block.stages_ms for block in blocks])
-    calls = stages.sum(axis=1)
-    batch = engine.batch or 1
-    origin = sidecar.read(engine.path)
-    precise = origin.precision if origin else None
-    started = start if isinstance(start, coldstart.ColdStart) else None
-    return Run(
-        engine=str(engine.path),
-        name=engine.card.name,
-        runtime=engine.runtime,
-        runtime_version=machine.versions((engine.runtime,)).get(engine.runtime),
-        precision=engine.card.precision,
-        computes_in=engine.computes_in,
-        bytes=engine.path.stat().st_size if engine.path.is_file() else 0,
-        batch=batch,
-        low_precision_share=precise.low_precision_share if precise else None,
-        gate=origin.gate if origin else None,
-        latency_ms=summarise(calls),
-        stages_ms={name: summarise(stages[:, place]) for place, name in enumerate(STAGES)},
-        throughput_fps=round(batch * len(calls) / (float(calls.sum()) / 1e3), 2),
-        mean_iou=accuracy.mean_iou,
-        drop=accuracy.drop,
-        pixel_agreement=accuracy.pixel_agreement,
-        cold_start_ms=started.milliseconds() if started else None,
-        peak_rss_mib=started.peak_rss_mib if started else None,
-        calls=len(calls),
-        blocks=len(blocks),
-        blocks_dropped=len(timing.blocks) - len(blocks),
-        spread=round(spread_of(blocks), 4),
-        latency_quantiles_ms=tuple(round(float(q), 4) for q in np.percentile(calls, range(101))),
-    )
-
-
-def summarise(samples_ms: NDArray[np.float64]) -> dict[str, float]:
-    """p50, p90, p95, p99, mean and max in ms, to a tenth of a microsecond."""
-    points = percentiles(samples_ms, POINTS)
-    whole = points | {"mean": float(samples_ms.mean()), "max": float(samples_ms.max())}
-    return {key: round(float(value), 4) for key, value in whole.items()}
-
-
-def _with_speedup(
-    runs: Sequence[Run], engines: Sequence[Engine], reference: Engine | None
-) -> list[Run]:
-    if reference is None:
-        return list(runs)
-    base = runs[engines.index(reference)].latency_ms or {}
-    return [
-        run.model_copy(update={"speedup": round(base["p50"] / run.latency_ms["p50"], 3)})
-        if run.latency_ms
-        else run
-        for run in runs
-    ]
-
-
-def _listed(entry: Unavailable) -> Run:
-    """The row of an artefact that cannot run here, from its side-car."""
-    origin = sidecar.read(entry.path)
-    precise = origin.precision if origin else None
-    return Run(
-        engine=str(entry.path),
-        name=origin.card.name if origin else entry.path.name,
-        runtime=origin.runtime if origin else "unknown",
-        runtime_version=origin.runtime_version if origin else None,
-        precision=origin.card.precision if origin else "unknown",
-        bytes=entry.path.stat().st_size if entry.path.is_file() else 0,
-        runs_here=False,
-        reason=entry.reason,
-        low_precision_share=precise.low_precision_share if precise else None,
-        gate=origin.gate if origin else None,
-    )
-
-
-def doubts(
-    timings: Sequence[Timing],
-    runs: Sequence[Run],
-    starts: Sequence[coldstart.ColdStart | str | None],
-    reference: Engine | None,
-    config: BenchConfig,
-) -> Iterator[str]:
-    """What a reader must know before trusting the figures: a sentence a kind, engines named."""
-    if timings and reference is None:
-        yield "No FP32 engine was measured, so there is no drop, agreement or speed-up to state."
-    rows = [(Path(run.engine).name, timing, run) for timing, run in zip(timings, runs, strict=True)]
-    kept = [(name, _loud(t, config), r) for name, t, r in rows if not r.blocks_dropped]
-    findings = {
-        f"No stable median within {config.warm_up_seconds:g} s of warm-up": [
-            name for name, timing, _ in rows if not timing.stable
-        ],
-        f"Blocks dropped, others used more than {config.max_other_load:.0%} of a core": [
-            f"{name} ({run.blocks_dropped} of {run.blocks + run.blocks_dropped})"
-            for name, _, run in rows
-            if run.blocks_dropped
-        ],
-        f"Noisy: other processes used more than {config.max_other_load:.0%} of a core in most "
-        "blocks, which were all kept": [
-            f"{name} ({loud} of {run.blocks})" for name, loud, run in kept if loud
-        ],
-        f"Noisy: the block medians spread over more than {config.max_spread:.0%}": [
-            f"{name} ({run.spread:.0%})"
-            for name, _, run in rows
-            if run.spread is not None and run.spread > config.max_spread
-        ],
-        "Fewer than 100 calls, too few for a 99th percentile": [
-            f"{name} ({run.calls})" for name, _, run in rows if run.calls < 100
-        ],
-        "Start-up and memory not measured": [
-            f"{name} ({start})"
-            for (name, _, _), start in zip(rows, starts, strict=True)
-            if isinstance(start, str)
-        ],
-    }
-    yield from (f"{finding}: {', '.join(names)}." for finding, names in findings.items() if names)
-
-
-def _loud(timing: Timing, config: BenchConfig) -> int:
-    return sum(block.other_cores > config.max_other_load for block in timing.blocks)

@@ -8,21 +8,20 @@ block during which other processes used the processor can then be told and left 
 from __future__ import annotations
 
 import itertools
-import os
 import random
 import statistics
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeseg import machine
+from edgeseg.bench.cases import Case
 from edgeseg.bench.document import BenchConfig
+from edgeseg.bench.energy import Meter, no_meter
+from edgeseg.bench.load import OtherLoad
 from edgeseg.console import Track, silent
-from edgeseg.engines.base import Engine
 from edgeseg.ops.preprocess import preprocess, restore_labels
 
 STAGES = ("preprocess", "infer", "restore")
@@ -32,52 +31,63 @@ Images = Sequence[NDArray[np.uint8]]
 
 @dataclass(frozen=True)
 class Block:
-    """Consecutive calls of one engine: float64 (calls, stages) ms, and the load beside them."""
+    """Consecutive calls of one engine, and what went on beside them.
+
+    Attributes:
+        stages_ms: float64 (calls, stages).
+        other_cores: Mean cores that others kept busy.
+        joules: Of each sensor of the meter.
+        seconds: From before the first call to after the last.
+    """
 
     stages_ms: NDArray[np.float64]
     other_cores: float
+    joules: tuple[float, ...] = ()
+    seconds: float = 0.0
+
+    @property
+    def calls_ms(self) -> NDArray[np.float64]:
+        """(calls,): end to end."""
+        calls: NDArray[np.float64] = self.stages_ms.sum(axis=1)
+        return calls
 
     @property
     def median_ms(self) -> float:
         """Median of a call, end to end."""
-        return float(np.median(self.stages_ms.sum(axis=1)))
+        return float(np.median(self.calls_ms))
 
 
 @dataclass
 class Timing:
-    """What was measured of one engine so far."""
+    """What was measured of one case so far."""
 
-    engine: Engine
+    case: Case
     stable: bool
     blocks: list[Block] = field(default_factory=list)
 
 
-def time_engines(
-    engines: Sequence[Engine], images: Images, config: BenchConfig, track: Track = silent
-) -> list[Timing]:
-    """Warm up, then interleave blocks of all engines in random order, round by round."""
-    timings = [
-        Timing(engine, warm_up(engine, images, config))
-        for engine in track(engines, "Warming up", len(engines))
-    ]
-    interleave(timings, images, config, track)
-    return timings
-
-
 def interleave(
-    timings: Sequence[Timing], images: Images, config: BenchConfig, track: Track = silent
+    timings: Sequence[Timing],
+    images: Images,
+    config: BenchConfig,
+    track: Track = silent,
+    meter: Meter = no_meter,
 ) -> None:
-    """Add to each of ``timings`` one block a round, in an order that the seed fixes."""
+    """Add to each of ``timings`` one block a round, in an order that the seed fixes.
+
+    What an interruption leaves are whole blocks; the one it fell into is lost.
+    """
     order = random.Random(config.seed)
     for _ in track(range(config.rounds), "Measuring", config.rounds):
         for timing in order.sample(timings, len(timings)):
-            timing.blocks.append(measure_block(timing.engine, images, config.block_seconds))
+            block = measure_block(timing.case, images, config.block_seconds, meter)
+            timing.blocks.append(block)
 
 
-def warm_up(engine: Engine, images: Images, config: BenchConfig, window: int = 5) -> bool:
+def warm_up(case: Case, images: Images, config: BenchConfig, window: int = 5) -> bool:
     """Run until the median of a window of calls stands still; False where it never did."""
     deadline = time.perf_counter() + config.warm_up_seconds
-    calls = timed_calls(engine, images)
+    calls = timed_calls(case, images)
     before = 0.0
     while time.perf_counter() < deadline:
         now = statistics.median(sum(next(calls)) for _ in range(window))
@@ -87,24 +97,28 @@ def warm_up(engine: Engine, images: Images, config: BenchConfig, window: int = 5
     return False
 
 
-def measure_block(engine: Engine, images: Images, seconds: float) -> Block:
+def measure_block(case: Case, images: Images, seconds: float, meter: Meter = no_meter) -> Block:
     """Calls of one engine for ``seconds``, three at least.
 
     The first call after another engine ran pays for cold caches and is not counted.
     """
-    calls = timed_calls(engine, images)
+    calls = timed_calls(case, images)
     next(calls)
-    meter = OtherLoad()
-    deadline = time.perf_counter() + seconds
+    load = OtherLoad()
+    energy = meter()
+    began = time.perf_counter()
     samples = list(itertools.islice(calls, 3))
-    while time.perf_counter() < deadline:
+    while time.perf_counter() < began + seconds:
         samples.append(next(calls))
-    return Block(np.array(samples, np.float64), meter.cores())
+    elapsed = time.perf_counter() - began
+    joules = tuple(after - before for before, after in zip(energy, meter(), strict=True))
+    return Block(np.array(samples, np.float64), load.cores(), joules, elapsed)
 
 
-def timed_calls(engine: Engine, images: Images) -> Iterator[tuple[float, ...]]:
+def timed_calls(case: Case, images: Images) -> Iterator[tuple[float, ...]]:
     """For ever: ms of each stage of one call, the pictures in turn."""
-    spec, batch = engine.card.input, engine.batch or 1
+    engine, batch = case.engine, case.batch
+    spec = engine.card.input
     tensor = np.empty((batch, *spec.shape), np.float32)
     turn = itertools.cycle(images)
     while True:
@@ -119,36 +133,6 @@ def timed_calls(engine: Engine, images: Images) -> Iterator[tuple[float, ...]]:
             restore_labels(label_map, picture.shape[:2], spec)
         restored = time.perf_counter_ns()
         yield (prepared - began) / 1e6, (inferred - prepared) / 1e6, (restored - inferred) / 1e6
-
-
-class OtherLoad:
-    """How much of the processor others used since this was made (``/proc/stat``)."""
-
-    def __init__(self, stat: Path = Path("/proc/stat")) -> None:
-        self._stat = stat
-        self._busy = busy_seconds(machine.read_text(stat))
-        self._own = time.process_time()
-        self._began = time.perf_counter()
-
-    def cores(self) -> float:
-        """Mean number of cores that other processes, or other guests of the host, kept busy."""
-        busy = busy_seconds(machine.read_text(self._stat)) - self._busy
-        own = time.process_time() - self._own
-        elapsed = time.perf_counter() - self._began
-        return max(0.0, (busy - own) / elapsed) if elapsed > 0 else 0.0
-
-
-def busy_seconds(stat: str) -> float:
-    """Seconds all cores together were busy since the machine started, stolen time included.
-
-    Args:
-        stat: The text of ``/proc/stat`` (proc(5)); 0 where it is empty.
-    """
-    fields = [int(value) for value in (stat.splitlines() or [""])[0].split()[1:]]
-    if len(fields) < 8:
-        return 0.0
-    user, nice, system, _idle, _iowait, irq, softirq, steal = fields[:8]
-    return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
 
 
 def quiet_blocks(blocks: Sequence[Block], limit: float) -> list[Block]:

@@ -13,7 +13,16 @@ from typing import NoReturn
 
 import typer
 
-from edgeseg.cli import building, data, inspecting, learning, measuring, running, streaming
+from edgeseg.cli import (
+    benching,
+    building,
+    data,
+    inspecting,
+    learning,
+    measuring,
+    running,
+    streaming,
+)
 from edgeseg.console import log_to_stderr
 from edgeseg.errors import EdgesegError, RuntimeMissing
 from edgeseg.output import fail
@@ -80,7 +89,7 @@ app.command("sensitivity")(measuring.sensitivity)
 app.command("infer")(running.infer)
 app.command("stream")(streaming.stream)
 app.command("inspect")(inspecting.inspect)
-app.command("bench")(measuring.bench)
 app.command("doctor")(measuring.doctor)
 app.command("demo")(measuring.demo)
+app.add_typer(benching.app, name="bench")
 app.add_typer(data.app, name="data")

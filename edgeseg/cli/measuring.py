@@ -1,4 +1,4 @@
-"""``bench``, ``sensitivity``, ``doctor`` and ``demo``: what there is and how good it is."""
+"""``sensitivity``, ``doctor`` and ``demo``: what there is and how good it is."""
 
 from __future__ import annotations
 
@@ -16,62 +16,11 @@ from edgeseg.cli.options import (
     Threads,
     one_of,
 )
-from edgeseg.console import progress_bar, stderr_console, stdout_console
-from edgeseg.errors import RuntimeMissing, UsageError
+from edgeseg.console import progress_bar, stdout_console
+from edgeseg.errors import UsageError
 from edgeseg.output import finish
 
 log = logging.getLogger(__name__)
-
-
-def bench(
-    engines: Annotated[
-        list[Path] | None,
-        typer.Argument(help="Engines or run folders; default: all of the newest run."),
-    ] = None,
-    data: OptionalData = None,
-    split: SplitName = "val",
-    report: Annotated[Path | None, typer.Option(help="Write this .html (or .md) file.")] = None,
-    seconds: Annotated[float, typer.Option(min=0.1, help="Measuring time an engine.")] = 5.0,
-    threads: Threads = None,
-    as_json: Json = False,
-) -> None:
-    """Measure latency and accuracy of engines, interleaved in one run."""
-    from contextlib import ExitStack
-
-    from edgeseg.bench.document import BenchConfig
-    from edgeseg.bench.measure import Unavailable, noise_frames
-    from edgeseg.bench.measure import bench as measure
-    from edgeseg.data.folders import read_split
-    from edgeseg.loading import load
-    from edgeseg.report import write_report
-    from edgeseg.report.tables import bench_table, render_rich
-    from edgeseg.runs import engines_of
-
-    labelled = None if data is None else read_split(data, split)
-    opened, unavailable = [], []
-    with ExitStack() as stack:
-        for path in engines_of(engines or []):
-            try:
-                opened.append(stack.enter_context(load(path, threads=threads)))
-            except RuntimeMissing as error:
-                unavailable.append(Unavailable(path, error.message))
-        result = measure(
-            opened,
-            data=labelled,
-            images=() if labelled else noise_frames(),
-            unavailable=unavailable,
-            config=BenchConfig(seconds=seconds, threads=threads),
-            track=progress_bar,
-        )
-    document = result.to_dict()
-    if report is not None:
-        write_report(report, title="Latency and accuracy", bench=document)
-    console = stderr_console() if as_json else stdout_console()
-    console.print(render_rich(bench_table(result)))
-    for note in result.notes:
-        log.warning("%s", note)
-    if as_json:
-        finish(as_json, {**document, "report": None if report is None else str(report)})
 
 
 def sensitivity(

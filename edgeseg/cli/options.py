@@ -60,6 +60,16 @@ def size_profile(option: str, text: str | None) -> tuple[Size, Size, Size] | Non
     return smallest, typical, largest
 
 
+def counts(option: str, text: str | None) -> tuple[int, ...]:
+    """``1,2,4`` → whole numbers from 1 on, in order and once each; none of None."""
+    if text is None:
+        return ()
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdecimal() and int(part) >= 1 for part in parts):
+        raise UsageError(f"{option} takes whole numbers from 1 on, e.g. 1,2,4, not {text!r}")
+    return tuple(sorted({int(part) for part in parts}))
+
+
 def one_of(option: str, value: str, allowed: tuple[str, ...]) -> Any:
     """The value if it is one of those allowed; raises UsageError."""
     if value not in allowed:
