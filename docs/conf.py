@@ -15,13 +15,24 @@ project = "edgeseg"
 version = release = edgeseg.__version__
 copyright = "edgeseg contributors, Apache-2.0"
 
-extensions = ["myst_parser", "commands"]
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "commands",
+    "sources",
+]
 root_doc = "docs/index"
 include_patterns = ["*.md", "docs/**", "bench/**", "edgeseg/data/nuclei/*.md"]
 exclude_patterns = [".*", "**/.*", "**/*venv*", "**/runs", "build", "dist"]
 suppress_warnings = ["toc.no_title"]  # a table that a script writes is linked from its README
 
 myst_heading_anchors = 3
+
+autodoc_typehints_format = "short"
+python_display_short_literal_types = True
+# Types of other libraries: nobody has their inventories where there is no network.
+nitpick_ignore_regex = [("py:.*", r"(?!edgeseg).*")]
 
 html_theme = "furo"
 html_extra_path = ["site"]

@@ -65,7 +65,7 @@ def evaluate(engine: Engine, split: Split, track: Track = silent) -> Evaluation:
 
     Raises:
         DatasetError: The data set names other classes than the network has, a file is bad
-            (see :func:`edgeseg.data.folders.load_sample`), or no pixel carries a label.
+            (see :func:`edgeseg.data.sample.load_sample`), or no pixel carries a label.
         InferenceError: The engine failed.
     """
     check_classes(engine, split)

@@ -67,3 +67,13 @@ def links(page: Path) -> Iterator[str]:
             target = child.attrGet({"link_open": "href", "image": "src"}.get(child.type, ""))
             if target is not None:
                 yield str(target)
+
+
+def inline_code(page: Path) -> Iterator[str]:
+    """What stands between single backquotes, roles left out."""
+    for token in tokens(page):
+        before = ""
+        for child in token.children or ():
+            if child.type == "code_inline" and not before.endswith("}"):
+                yield child.content
+            before = child.content

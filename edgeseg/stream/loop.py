@@ -121,6 +121,11 @@ class Stream:
             own in the mode ``throughput``. The stream neither opens nor closes them.
         options: How it runs.
 
+    Attributes:
+        mode: In which it runs.
+        frames: Results so far.
+        clock: Times of the stages.
+
     Raises:
         UsageError: A source cannot be parsed, or there is no source or no engine.
     """

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import doctest
 import json
 from pathlib import Path
 
 import cv2
 import pytest
-from pages import DOCS
+from pages import DOCS, PAGES, blocks, name
 from walking import Walk, unquoted, walk
 
 QUICKSTART = DOCS / "quickstart.md"
@@ -41,6 +42,31 @@ def test_int8_is_about_a_third_of_fp32_as_the_page_says(walked: Walk) -> None:
     run = walked.folder / "runs/nuclei"
     share = (run / "model.int8.onnx").stat().st_size / (run / "model.onnx").stat().st_size
     assert 0.25 < share < 0.4
+
+
+@pytest.mark.parametrize("page", [p for p in PAGES if any(blocks(p, "pycon"))], ids=name)
+def test_the_examples_of_a_page_hold(
+    page: Path, walked: Walk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In one interpreter a page, in the folder that the quick start left."""
+    monkeypatch.chdir(walked.folder)
+    assert faults_of(page) == ""
+
+
+def faults_of(page: Path) -> str:
+    """What doctest says of the ``pycon`` blocks of a page, run one after another."""
+    parser, told, names = doctest.DocTestParser(), [], {"__name__": "example"}
+    for block in blocks(page, "pycon"):
+        example = parser.get_doctest(block.text, names, str(block), name(page), block.line)
+        doctest.DocTestRunner(verbose=False).run(example, out=told.append, clear_globs=False)
+        names = example.globs
+    return "".join(told)
+
+
+def test_an_example_that_does_not_hold_is_found(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("```pycon\n>>> x = 1\n```\n```pycon\n>>> x\n2\n>>> x\n1\n```\n")
+    assert faults_of(page).count("Expected:\n    2\nGot:\n    1") == 1
 
 
 PRINTED = "epoch 1/6  loss 0.93  6.7 s\nepoch 2/6  loss 0.50  6.4 s\nrecordings: a.mkv\n"

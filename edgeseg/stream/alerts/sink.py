@@ -61,24 +61,24 @@ class Alerts(Sink):
 
     An event is a JSON document:
 
-    ============== ====================================================================
-    ``event``      ``raised``, ``cleared``, or ``unknown``: the source is lost, the zone covers
-                   no pixel of its frames, or the stream ended while the alert was raised
-    ``id``         another for each event, the same when it is delivered twice
-    ``time``       of the frame, or when the loss was noticed: ISO 8601, UTC
+    =============== ====================================================================
+    ``event``       ``raised``, ``cleared``, or ``unknown``: the source is lost, the zone covers
+                    no pixel of its frames, or the stream ended while the alert was raised
+    ``id``          another for each event, the same when it is delivered twice
+    ``time``        of the frame, or when the loss was noticed: ISO 8601, UTC
     ``captured_at`` the same in seconds of the monotonic clock
-    ``rule``       its text
-    ``class``      its class
-    ``value``      of the frame, in ``unit``; null where nothing is known
-    ``comparison`` ``>``, ``>=``, ``<`` or ``<=``
-    ``threshold``  what it was compared with
-    ``unit``       ``%``, ``px`` or ``regions``
-    ``camera``     number of the source in the stream, from 0
-    ``source``     its label, passwords masked
-    ``state``      where it stands
-    ``frame``      number of the frame, null where there is none
-    ``snapshot``   path of the picture, where one was written
-    ============== ====================================================================
+    ``rule``        its text
+    ``class``       its class
+    ``value``       of the frame, in ``unit``; null where nothing is known
+    ``comparison``  ``>``, ``>=``, ``<`` or ``<=``
+    ``threshold``   what it was compared with
+    ``unit``        ``%``, ``px`` or ``regions``
+    ``camera``      number of the source in the stream, from 0
+    ``source``      its label, passwords masked
+    ``state``       where it stands
+    ``frame``       number of the frame, null where there is none
+    ``snapshot``    path of the picture, where one was written
+    =============== ====================================================================
 
     Durations are those of the scene: a file read faster than it was filmed is not in a hurry.
 

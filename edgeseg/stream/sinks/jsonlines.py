@@ -22,24 +22,24 @@ class JsonLines(Sink):
 
     Of a frame:
 
-    ============== ====================================================================
-    ``frame``      number in the source, from 0; gaps are frames that were dropped
-    ``source``     label of the source, passwords masked
-    ``camera``     its number in the stream, from 0
-    ``state``      where the source stood when the line was written
-    ``name``       of the picture file; not there for video
-    ``time``       when the frame came: ISO 8601, UTC; compare it with other logs
+    =============== ====================================================================
+    ``frame``       number in the source, from 0; gaps are frames that were dropped
+    ``source``      label of the source, passwords masked
+    ``camera``      its number in the stream, from 0
+    ``state``       where the source stood when the line was written
+    ``name``        of the picture file; not there for video
+    ``time``        when the frame came: ISO 8601, UTC; compare it with other logs
     ``captured_at`` the same in seconds of the monotonic clock; take durations from it
-    ``age_ms``     from then until its labels were there
-    ``width``      of the frame, pixels
-    ``height``     of the frame, pixels
-    ``areas_px``   pixels of each class by its name
-    ``share``      the same as fractions of the frame
-    ``regions``    connected parts of a class, the largest first, the background left out:
-                   ``class``, ``area_px``, ``share`` of the frame, ``box`` [x, y, width,
-                   height] and ``centroid`` [x, y] in pixels of the frame
-    ``stages_ms``  ``capture``, ``preprocess``, ``infer``
-    ============== ====================================================================
+    ``age_ms``      from then until its labels were there
+    ``width``       of the frame, pixels
+    ``height``      of the frame, pixels
+    ``areas_px``    pixels of each class by its name
+    ``share``       the same as fractions of the frame
+    ``regions``     connected parts of a class, the largest first, the background left out:
+                    ``class``, ``area_px``, ``share`` of the frame, ``box`` [x, y, width,
+                    height] and ``centroid`` [x, y] in pixels of the frame
+    ``stages_ms``   ``capture``, ``preprocess``, ``infer``
+    =============== ====================================================================
 
     Of a change: ``event`` (``"state"``), ``time``, ``captured_at`` (when it was noticed),
     ``camera``, ``source``, ``before`` and ``state``, ``reconnects`` so far.
