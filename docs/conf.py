@@ -28,6 +28,7 @@ exclude_patterns = [".*", "**/.*", "**/*venv*", "**/runs", "build", "dist"]
 suppress_warnings = ["toc.no_title"]  # a table that a script writes is linked from its README
 
 myst_heading_anchors = 3
+smartquotes = False  # options have two hyphens
 
 autodoc_typehints_format = "short"
 python_display_short_literal_types = True

@@ -13,6 +13,9 @@ from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.errors import ExtensionError
 from sphinx.util.docutils import SphinxDirective
+from typer.main import get_command
+
+from edgeseg.cli import app
 
 
 class Commands(SphinxDirective):
@@ -29,10 +32,14 @@ def markdown() -> str:
     ran = subprocess.run(typer, capture_output=True, text=True, check=False)
     if ran.returncode:
         raise ExtensionError(f"typer could not describe edgeseg.cli: {ran.stderr}")
-    return ran.stdout.partition("\n")[2]
+    text = ran.stdout.partition("\n")[2]
+    for name, command in get_command(app).commands.items():
+        cut, whole = command.get_short_help_str(), command.get_short_help_str(limit=200)
+        text = text.replace(f"* `{name}`: {cut}\n", f"* `{name}`: {whole}\n")
+    return text
 
 
-def setup(app: Sphinx) -> dict[str, Any]:
+def setup(sphinx: Sphinx) -> dict[str, Any]:
     """Called by Sphinx."""
-    app.add_directive("commands", Commands)
+    sphinx.add_directive("commands", Commands)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
