@@ -237,6 +237,8 @@ def stream(
         return
     from edgeseg.runs import RUNNABLE, resolve
     from edgeseg.stream import JsonLines, Scoring, Stream, StreamOptions, Window, parse_source, run
+    from edgeseg.stream.notify import Notifier
+    from edgeseg.stream.sinks.watchdog import Watchdog
     from edgeseg.stream.source import with_format
 
     if (record_minutes or record_keep) and not (record or record_raw):
@@ -286,6 +288,7 @@ def stream(
             sinks.append(_alerts(rules, classes, alert_lines, alert_webhook, alert_snapshots))
         scoring = None if ground_truth is None else Scoring(ground_truth, classes)
         sinks += [scoring] if scoring else []
+        sinks += [Watchdog(manager)] if (manager := Notifier.of_environment()) else []
         report = run(Stream(specs, engines, options), sinks)
     finish(
         as_json,

@@ -181,7 +181,7 @@ class Stream:
 
     @property
     def seconds(self) -> float:
-        """Time since the stream was ready for its first frame; 0 before."""
+        """Time since the stream was ready for its first frame or began to wait for it; 0 before."""
         return 0.0 if self._started_at is None else time.monotonic() - self._started_at
 
     def stop(self) -> None:
@@ -195,7 +195,8 @@ class Stream:
         """Open the sources and warm the engines up, all at once.
 
         It goes on as soon as one source gives frames; cameras that cannot be opened while
-        others can are tried again.
+        others can are tried again. With ``persistent`` it goes on, too, once a camera could not
+        be opened: those who look on, and a service manager, learn that it is waited for.
 
         Raises:
             OpenFailed: No camera can be opened, or one of the other sources cannot.
@@ -297,6 +298,8 @@ class Stream:
         """Whether frames come, or will never come."""
         self._raise_failures()
         if any(reader.started for reader in self._readers):
+            return True
+        if self.options.persistent and any(r.state == "reconnecting" for r in self._readers):
             return True
         errors = [reader.error for reader in self._readers]
         if not self.options.persistent and all(errors):

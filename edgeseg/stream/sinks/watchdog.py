@@ -1,0 +1,88 @@
+"""Telling the service manager that frames leave the loop, and only while they do."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from edgeseg.stream.notify import Notifier
+from edgeseg.stream.result import StreamResult
+from edgeseg.stream.sinks.base import Sink, Source
+
+_STATUS_S = 1.0
+"""Between two messages, at most a quarter of the manager's patience."""
+
+
+class Watchdog(Sink):
+    """The last sink of a service: what it says is true of all before it.
+
+    ============== ==========================================================================
+    ``READY=1``    when the first result has passed the sinks, or when the stream waits for
+                   cameras that are off, so that a boot does not wait for them
+    ``WATCHDOG=1`` while results pass, and while no source sends frames and one is waited for
+    ``STATUS=``    frames a second, their age, and the sources that do not send
+    ``STOPPING=1`` at the end
+    ============== ==========================================================================
+
+    A camera that is off is the camera's fault, which no restart mends: the stream connects again
+    by itself. A source that sends while no result comes out is ours, an engine or a sink that
+    hangs: then nothing is said, and the manager kills and restarts. The same holds where all
+    sources have ended and the stream does not.
+
+    Args:
+        notifier: To whom, and how patient it is.
+    """
+
+    def __init__(self, notifier: Notifier) -> None:
+        self._notifier = notifier
+        self._interval = min(_STATUS_S, (notifier.watchdog_s or 4 * _STATUS_S) / 4)
+        self._sources: Sequence[Source] = ()
+        self._ready = False
+        self._passed = 0
+        self._told_at = time.monotonic()
+
+    def __str__(self) -> str:
+        return "the service manager's watchdog"
+
+    def open(self, sources: Sequence[Source]) -> None:
+        """Say that frames are waited for.
+
+        Raises:
+            OSError: Nobody listens.
+        """
+        self._sources = sources
+        self._notifier.send("STATUS=waiting for the first frame")
+
+    def write(self, result: StreamResult) -> None:
+        """Tell that a result has passed."""
+        self._passed += 1
+        if self._due():
+            self._tell(f", {(time.monotonic() - result.captured_at) * 1000:.0f} ms old")
+
+    def idle(self) -> None:
+        """Tell that the sources, not we, keep everyone waiting."""
+        if self._waits() and self._due():
+            self._tell("")
+
+    def close(self) -> None:
+        """Say that the end is near."""
+        self._notifier.send("STOPPING=1")
+
+    def _waits(self) -> bool:
+        states = {source.state for source in self._sources}
+        return "ok" not in states and not states.isdisjoint({"starting", "stalled", "reconnecting"})
+
+    def _due(self) -> bool:
+        return not self._ready or time.monotonic() - self._told_at >= self._interval
+
+    def _tell(self, age: str) -> None:
+        now = time.monotonic()
+        rate = self._passed / max(now - self._told_at, 1e-3)
+        quiet = [f"; {each.label}: {each.state}" for each in self._sources if each.state != "ok"]
+        messages = [f"STATUS={rate:.1f} frames/s{age}{''.join(quiet)}"]
+        if self._notifier.watchdog_s is not None:
+            messages.append("WATCHDOG=1")
+        if not self._ready:
+            messages.append("READY=1")
+        self._notifier.send(*messages)
+        self._ready, self._passed, self._told_at = True, 0, now
