@@ -23,6 +23,7 @@ from edgeseg.cli import (
     running,
     streaming,
 )
+from edgeseg.cli.completing import VALUES, offering
 from edgeseg.console import log_to_stderr
 from edgeseg.errors import EdgesegError, RuntimeMissing
 from edgeseg.output import fail
@@ -80,14 +81,14 @@ def _before_every_command() -> None:
     log_to_stderr()
 
 
-app.command("train")(learning.train)
+app.command("train")(offering(learning.train, VALUES["train"]))
 app.command("eval")(learning.evaluate)
 app.command("export")(building.export)
-app.command("calibrate")(building.calibrate)
-app.command("build")(building.build)
-app.command("sensitivity")(measuring.sensitivity)
+app.command("calibrate")(offering(building.calibrate, VALUES["calibrate"]))
+app.command("build")(offering(building.build, VALUES["build"]))
+app.command("sensitivity")(offering(measuring.sensitivity, VALUES["sensitivity"]))
 app.command("infer")(running.infer)
-app.command("stream")(streaming.stream)
+app.command("stream")(offering(streaming.stream, VALUES["stream"]))
 app.command("inspect")(inspecting.inspect)
 app.command("doctor")(measuring.doctor)
 app.command("demo")(measuring.demo)

@@ -1,0 +1,75 @@
+"""What a shell offers for the values of options; names, files and commands it knows by itself.
+
+Completing runs the command line once a key, so nothing is imported to know the words: they stand
+here, and a test holds them against the code that takes them.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, get_type_hints
+
+from typer.models import OptionInfo
+
+Words = Mapping[str, tuple[str, ...]]
+
+_PRECISIONS = ("int8", "fp16")
+
+VALUES: Mapping[str, Words] = {
+    "train": {
+        "arch": ("unet-lite", "unet", "fcn32s", "fcn16s", "fcn8s"),
+        "pretrained": ("imagenet",),
+        "augment": ("upright", "any", "none"),
+        "schedule": ("one-cycle", "poly", "cosine"),
+        "autocast": ("auto", "off", "bf16", "fp16"),
+        "class_weights": ("none", "median-frequency"),
+        "touching": ("merged", "gap", "boundary"),
+        "color": ("rgb", "bgr", "gray"),
+        "resize": ("stretch", "letterbox"),
+    },
+    "calibrate": {
+        "select": ("k-centre", "random", "first", "spread"),
+        "method": ("minmax", "percentile", "entropy", "mse"),
+    },
+    "build": {
+        "runtime": ("auto", "onnxruntime", "openvino", "tensorrt", "tensorrt-rtx"),
+        "target": ("sm_75", "sm_80", "sm_86", "sm_89", "sm_120", "sm_121"),
+        "hardware_compatibility": ("none", "ampere+", "same"),
+        "timing_cache": ("auto", "none"),
+    },
+    "sensitivity": {
+        "precision": _PRECISIONS,
+        "runtime": ("onnxruntime", "openvino", "tensorrt-rtx"),
+    },
+    "stream": {"mode": ("latency", "throughput")},
+}
+"""Command → parameter → its words."""
+
+
+def offering(command: Callable[..., Any], words: Words) -> Callable[..., Any]:
+    """The command, with the words offered where a shell asks for a value of these parameters.
+
+    Raises:
+        KeyError: The command has no such parameter.
+    """
+    hints = get_type_hints(command, include_extras=True)
+    for parameter, values in words.items():
+        hint = hints[parameter]
+        infos = (_offering(info, values) for info in hint.__metadata__)
+        hints[parameter] = Annotated[(hint.__origin__, *infos)]
+    command.__annotations__ = hints
+    return command
+
+
+def _offering(info: Any, words: tuple[str, ...]) -> Any:
+    """A copy of an option that offers the words; what is no option stays as it is."""
+    if not isinstance(info, OptionInfo):
+        return info
+
+    def complete(incomplete: str) -> list[str]:
+        return [word for word in words if word.startswith(incomplete)]
+
+    offered = copy.copy(info)
+    offered.autocompletion = complete
+    return offered
