@@ -73,7 +73,10 @@ def score_pictures(engine: Engine, data: Split, track: Track = silent) -> Engine
         pictures.append(_picture_score(picture_name(sample, data), alone))
     scores.evaluation()  # Refuses a split without a single labelled pixel.
     return EngineAccuracy(
-        engine=str(engine.path), classes=scores.classes.names, pictures=tuple(pictures)
+        engine=str(engine.path),
+        classes=scores.classes.names,
+        pictures=tuple(pictures),
+        confusion=tuple(tuple(map(int, row)) for row in scores.confusion.matrix),
     )
 
 

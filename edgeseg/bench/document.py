@@ -7,12 +7,15 @@ they do. ``docs/benchmarks.md`` explains each key.
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import ConfigDict, Field, ValidationError
 
+from edgeseg.artifacts import read_capped
 from edgeseg.bench.conditions import Conditions, During
 from edgeseg.bench.energy import EnergyMeter
 from edgeseg.documents import Document, first_problem
@@ -123,12 +126,17 @@ class PictureScore(Document):
 class EngineAccuracy(Document):
     """Each labelled picture as one engine segments it, in the order of the data.
 
-    ``engine`` is as in the rows, of which several may be of one engine.
+    Attributes:
+        engine: As in the rows, of which several may be of one engine.
+        classes: Their names.
+        pictures: One entry each.
+        confusion: Pixels by true class (rows) and predicted class, all pictures together.
     """
 
     engine: str
     classes: tuple[str, ...]
     pictures: tuple[PictureScore, ...]
+    confusion: tuple[tuple[int, ...], ...] = ()
 
     def worst(self, count: int) -> tuple[PictureScore, ...]:
         """The pictures of lowest IoU, the lowest first; those without labels left out."""
@@ -144,6 +152,14 @@ class DataSummary(Document):
     sha256: str
 
 
+class Network(Document):
+    """What an engine was made of: architecture, its options, and the input's width and height."""
+
+    arch: str
+    options: dict[str, bool | int | float | str] = Field(default_factory=dict)
+    size: tuple[int, int]
+
+
 class Run(Document):
     """One row: an engine with a number of pictures a call and of threads.
 
@@ -152,6 +168,7 @@ class Run(Document):
 
     Attributes:
         engine: The artefact's path as it was given.
+        network: By its card; None where there is none to read.
         computes_in: What floating layers really compute in, where the runtime chooses that.
         runs_here: Whether this machine can run it; ``reason`` says why not.
         low_precision_share: Share of multiply-accumulates in the reduced precision.
@@ -187,6 +204,7 @@ class Run(Document):
     runtime: str
     runtime_version: str | None = None
     precision: str
+    network: Network | None = None
     computes_in: ComputesIn | None = None
     bytes: int
     runs_here: bool = True
@@ -273,6 +291,24 @@ class BenchReport(Document):
     def to_json(self, indent: int | None = None) -> str:
         """The JSON document as text."""
         return self.model_dump_json(by_alias=True, indent=indent)
+
+
+def load_bench(path: Path) -> BenchReport:
+    """Read a document that ``edgeseg bench --out FILE`` wrote, or ``--json`` printed.
+
+    Raises:
+        UsageError: There is no such file.
+        MismatchedArtifact: It is a benchmark of another schema.
+        CorruptArtifact: It is none.
+    """
+    try:
+        document = json.loads(read_capped(path))
+    except (ValueError, RecursionError) as error:
+        raise CorruptArtifact(
+            f"{path}: expected the JSON document of a benchmark, found other text ({error})",
+            mend="write one with `edgeseg bench ENGINE… --out FILE.json`",
+        ) from error
+    return read_bench(document, str(path))
 
 
 def read_bench(document: object, origin: str) -> BenchReport:

@@ -123,7 +123,7 @@ def _named(measured: Sequence[Measured], runs: Sequence[Run]) -> list[tuple[str,
 
 
 def row_names(runs: Sequence[Run]) -> list[str]:
-    """The file's name, with batch or threads where an engine has rows of several."""
+    """The file's name, with its folder, batch or threads where rows would read alike without."""
     return [_name(run, runs) for run in runs]
 
 
@@ -133,7 +133,9 @@ def _name(run: Run, runs: Sequence[Run]) -> str:
     def differs(of: Callable[[Run], int | None]) -> bool:
         return len({of(other) for other in same}) > 1
 
-    parts = [Path(run.engine).name]
+    path = Path(run.engine)
+    namesakes = {o.engine for o in runs if Path(o.engine).name == path.name}
+    parts = [path.name if len(namesakes) == 1 else f"{path.parent.name}/{path.name}"]
     if differs(lambda other: other.batch):
         parts.append(f"batch {run.batch}")
     if differs(lambda other: other.threads):

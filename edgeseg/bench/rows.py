@@ -14,8 +14,9 @@ from edgeseg.bench.accuracy import Accuracy
 from edgeseg.bench.bootstrap import Bootstrap, latency_intervals
 from edgeseg.bench.cases import Unavailable
 from edgeseg.bench.coldstart import ColdStart
-from edgeseg.bench.document import BenchConfig, BlockSeries, Interval, Run
+from edgeseg.bench.document import BenchConfig, BlockSeries, Interval, Network, Run
 from edgeseg.bench.timing import STAGES, Block, Timing, quiet_blocks, spread_of
+from edgeseg.card import ModelCard
 from edgeseg.latency import percentiles
 
 POINTS = (50, 90, 95, 99)
@@ -52,6 +53,7 @@ def row(measured: Measured, config: BenchConfig) -> Run:
         runtime=engine.runtime,
         runtime_version=machine.versions((engine.runtime,)).get(engine.runtime),
         precision=engine.card.precision,
+        network=network_of(engine.card),
         computes_in=engine.computes_in,
         bytes=engine.path.stat().st_size if engine.path.is_file() else 0,
         low_precision_share=precise.low_precision_share if precise else None,
@@ -70,6 +72,12 @@ def row(measured: Measured, config: BenchConfig) -> Run:
         | _energy(blocks, case.batch, measured.idle_w)
         | _series(measured.timing.blocks, blocks)
     )
+
+
+def network_of(card: ModelCard) -> Network:
+    """Architecture, options and input size."""
+    size = card.input.width, card.input.height
+    return Network(arch=card.arch, options=card.options, size=size)
 
 
 def _latency(blocks: Sequence[Block], batch: int, plan: Bootstrap) -> dict[str, object]:
@@ -173,6 +181,7 @@ def unavailable_row(entry: Unavailable) -> Run:
         runtime=origin.runtime if origin else "unknown",
         runtime_version=origin.runtime_version if origin else None,
         precision=origin.card.precision if origin else "unknown",
+        network=network_of(origin.card) if origin else None,
         bytes=entry.path.stat().st_size if entry.path.is_file() else 0,
         runs_here=False,
         reason=entry.reason,
