@@ -17,7 +17,8 @@
     ├─ InferenceError            exit 6
     │  ├─ NonFiniteOutput
     │  └─ DeviceError
-    └─ AccuracyGateError         exit 7   the reduced precision lost too much
+    ├─ AccuracyGateError         exit 7   the reduced precision lost too much
+    └─ RegressionError           exit 8   a benchmark is worse than the one before
 
 The message names the file, what was expected and what was found; ``mend`` is the
 command or the act that puts it right. The command line prints both and exits with
@@ -40,6 +41,7 @@ __all__ = [
     "MismatchedArtifact",
     "NonFiniteOutput",
     "OpenFailed",
+    "RegressionError",
     "RuntimeMissing",
     "SourceError",
     "SourceLost",
@@ -147,3 +149,9 @@ class AccuracyGateError(EdgesegError):
     ) -> None:
         super().__init__(message, mend=mend)
         self.layers = list(layers)
+
+
+class RegressionError(EdgesegError):
+    """A benchmark is worse than the one it is held against, by more than chance."""
+
+    exit_code = 8
