@@ -15,6 +15,7 @@ import pytest
 from rich.console import Console
 
 from edgeseg.bench.document import BenchConfig, BenchReport, Run
+from edgeseg.card import ClassMap
 from edgeseg.errors import (
     CorruptArtifact,
     MismatchedArtifact,
@@ -22,11 +23,12 @@ from edgeseg.errors import (
     UsageError,
 )
 from edgeseg.machine import Gpu, Machine
-from edgeseg.report import Picture, write_report
+from edgeseg.report import Picture, WorstPictures, write_report
 from edgeseg.report import pictures as fitting
-from edgeseg.report.contents import label
-from edgeseg.report.figures import latency_figure
+from edgeseg.report.contents import TrainingSummary, label
+from edgeseg.report.curves import training_figures
 from edgeseg.report.tables import Table, bench_table, escape_markdown, render_markdown, render_rich
+from edgeseg.report.worst import draw_panels
 
 HOSTILE = "<script>alert('x')</script> & \"q\" | $\\frac{1}{2$ {{ 7*7 }} [red]"
 VOID = {"meta", "img", "br", "link", "input", "hr"}
@@ -150,6 +152,15 @@ def picture(kind: str = ".png", size: int = 40, **more: Any) -> Picture:
     return Picture(**{"title": "a title", "caption": "a caption", "data": data.tobytes()} | more)
 
 
+def worst_of(engine: str, name: str = "val/images/a.png") -> WorstPictures:
+    noise = np.random.default_rng(0)
+    truth, labels = noise.integers(0, 2, (2, 30, 40)).astype(np.uint8)
+    classes = ClassMap(names=("background", "nucleus"))
+    shot = noise.integers(0, 256, (30, 40, 3), np.uint8)
+    drawn = draw_panels(name, shot, truth, labels, classes)
+    return WorstPictures(engine, classes, (drawn,))
+
+
 def page(folder: Path, **parts: Any) -> str:
     path = folder / "report.html"
     write_report(path, **{"title": "Nuclei"} | parts)
@@ -204,7 +215,8 @@ def full(tmp_path_factory: pytest.TempPathFactory) -> str:
         bench=full_bench().to_dict(),
         stream=STREAM,
         training=TRAINING,
-        pictures=[picture(), picture(".jpg", section="worst")],
+        pictures=[picture()],
+        worst=worst_of("runs/n/model.int8.onnx"),
         commands=["edgeseg train --data nuclei"],
     )
 
@@ -214,16 +226,17 @@ def test_a_full_page_has_all_sections_and_is_well_formed(full: str) -> None:
     sections = ["Engines", "Stream", "Training", "Predictions", "Method", "Machine", "Commands"]
     assert set(sections) < set(reader.headings)
     assert "Worst pictures" in reader.headings
-    # Latency, trade-off, loss, score.
-    assert reader.tags["svg"] == 4
-    assert reader.tags["img"] == 2
+    # Trade-off, histogram, latency, loss, score.
+    assert reader.tags["svg"] == 5
+    assert reader.tags["img"] == 1 + 4
     assert max(reader.ids.values()) == 1
 
 
 def test_the_page_needs_nothing_but_itself(full: str) -> None:
     reader = Reader(full)
     assert reader.tags["script"] == reader.tags["link"] == 0
-    assert "http" not in full
+    assert not re.search(r"https?:", full)
+    assert "default-src 'none'" in full
     assert not re.search(r"url\((?!#)|@import", full)
     assert all(link.startswith(("data:image/", "#")) for link in reader.links)
     assert "prefers-color-scheme: dark" in full
@@ -306,11 +319,10 @@ def test_hostile_names_stay_text(tmp_path: Path) -> None:
 
 
 def test_a_figure_takes_dollars_and_long_names_as_they_are() -> None:
-    bench = report_of(timed("a.onnx", "$\\frac{1}{2$", 10.0), timed("b.onnx", "x" * 500, 20.0))
-    drawn = latency_figure(bench)
-    assert drawn is not None
-    assert "$\\FRAC{1}{2$" in drawn
-    assert "X" * 40 not in drawn
+    names = ("$\\frac{1}{2$ loss", "loss" + "x" * 500)
+    (drawn,) = training_figures(TrainingSummary(history=(dict.fromkeys(names, 1.0),)))
+    assert "$\\frac{1}{2$ loss" in drawn
+    assert "x" * 40 not in drawn
 
 
 def test_markdown_keeps_hostile_names_in_their_cell(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeseg.artifacts import write_atomic
+from edgeseg.bench.budget import Recommendation
 from edgeseg.errors import UsageError
 from edgeseg.machine import Machine
 from edgeseg.report.contents import (
@@ -24,8 +25,9 @@ from edgeseg.report.contents import (
     read_bench_part,
     read_part,
 )
+from edgeseg.report.worst import WorstPictures
 
-__all__ = ["Picture", "write_report"]
+__all__ = ["Picture", "WorstPictures", "check_report", "write_report"]
 
 
 def write_report(  # noqa: PLR0913 - each argument is a section of the page
@@ -36,6 +38,7 @@ def write_report(  # noqa: PLR0913 - each argument is a section of the page
     training: Mapping[str, Any] | None = None,
     stream: Mapping[str, Any] | None = None,
     pictures: Sequence[Picture] = (),
+    worst: WorstPictures | None = None,
     machine: Mapping[str, Any] | None = None,
     commands: Sequence[str] = (),
 ) -> None:
@@ -44,10 +47,12 @@ def write_report(  # noqa: PLR0913 - each argument is a section of the page
     Args:
         path: ``*.html`` for the page with plots and pictures, ``*.md`` for its figures alone.
         title: Heading.
-        bench: As :meth:`edgeseg.bench.document.BenchReport.to_dict` gives it.
+        bench: As :meth:`edgeseg.bench.document.BenchReport.to_dict` gives it; where it has a
+            ``recommendation``, that is shown.
         training: As :class:`edgeseg.report.contents.TrainingSummary` describes it.
         stream: As ``edgeseg stream --json`` prints it.
         pictures: PNG or JPEG files; made smaller where the page would pass 3 MB.
+        worst: The worst pictures of one engine; their scores are the benchmark's.
         machine: As :meth:`edgeseg.machine.Machine.to_dict` gives it; default: the benchmark's.
         commands: Command lines that led here.
 
@@ -56,17 +61,31 @@ def write_report(  # noqa: PLR0913 - each argument is a section of the page
         ArtifactError: A part is not what it should be, or a picture is none.
         RuntimeMissing: Matplotlib or Jinja are not installed (HTML only).
     """
-    path = Path(path)
+    path = check_report(path)
     contents = Contents(
         title=title,
         bench=read_bench_part(bench),
         training=read_part(TrainingSummary, training, "the training summary"),
         stream=read_part(StreamSummary, stream, "the stream summary"),
         pictures=tuple(pictures),
+        worst=worst,
+        recommendation=read_part(
+            Recommendation, (bench or {}).get("recommendation"), "the recommendation"
+        ),
         machine=read_part(Machine, machine, "the machine"),
         commands=tuple(commands),
     )
     write_atomic(path, _render(contents, path))
+
+
+def check_report(path: Path) -> Path:
+    """The path; raises UsageError where it is no .html or .md: before the work, not after."""
+    path = Path(path)
+    if path.suffix not in (".html", ".md"):
+        raise UsageError(
+            f"{path}: a report is .html or .md, not {path.suffix or 'without suffix'!r}"
+        )
+    return path
 
 
 def _render(contents: Contents, path: Path) -> str:
@@ -74,8 +93,6 @@ def _render(contents: Contents, path: Path) -> str:
         from edgeseg.report.page import render_html
 
         return render_html(contents)
-    if path.suffix == ".md":
-        from edgeseg.report.markdown import render_markdown_report
+    from edgeseg.report.markdown import render_markdown_report
 
-        return render_markdown_report(contents)
-    raise UsageError(f"{path}: a report is .html or .md, not {path.suffix or 'without suffix'!r}")
+    return render_markdown_report(contents)

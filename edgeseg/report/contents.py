@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
+from edgeseg.bench.budget import Recommendation
 from edgeseg.bench.document import BenchReport, Run, read_bench
 from edgeseg.documents import first_problem
 from edgeseg.errors import CorruptArtifact
 from edgeseg.machine import Machine
+from edgeseg.report.worst import WorstPictures
 
 Percentiles = dict[str, float | None]
 Part = TypeVar("Part")
@@ -34,13 +36,11 @@ class Picture:
         title: One line below the picture, before the caption.
         caption: What to see in it.
         data: The bytes of a PNG or JPEG file.
-        section: ``predictions`` shows it as a wide strip, ``worst`` among the failures.
     """
 
     title: str
     caption: str
     data: bytes
-    section: Literal["predictions", "worst"] = "predictions"
 
 
 class Source(BaseModel):
@@ -98,6 +98,8 @@ class Contents:
     training: TrainingSummary | None = None
     stream: StreamSummary | None = None
     pictures: tuple[Picture, ...] = ()
+    worst: WorstPictures | None = None
+    recommendation: Recommendation | None = None
     machine: Machine | None = None
     commands: tuple[str, ...] = ()
 
@@ -145,12 +147,37 @@ def label(run: Run) -> str:
 
 
 def labels(runs: tuple[Run, ...]) -> list[str]:
-    """A label an engine, with its file's name where two would read the same."""
-    plain = [label(run) for run in runs]
-    return [
-        text if plain.count(text) == 1 else f"{text} · {Path(run.engine).name}"
-        for text, run in zip(plain, runs, strict=True)
+    """A label a row: what sets it apart from the others, and no more.
+
+    Precision and runtime; the network where there are several; the file where two would still
+    read the same; pictures a call and threads where they vary.
+    """
+    several = len({run.name for run in runs}) > 1
+    plain = [f"{run.name} · {label(run)}" if several else label(run) for run in runs]
+    engines = [
+        {run.engine for run, other in zip(runs, plain, strict=True) if other == text}
+        for text in plain
     ]
+    named = [
+        text if len(same) == 1 else f"{text} · {Path(run.engine).name}"
+        for text, same, run in zip(plain, engines, runs, strict=True)
+    ]
+    return [f"{text}{_settings(run, runs)}" for text, run in zip(named, runs, strict=True)]
+
+
+def _settings(run: Run, runs: tuple[Run, ...]) -> str:
+    """`` · batch 4 · 2 threads`` of a row whose engine has others of other numbers."""
+    same = [other for other in runs if other.engine == run.engine]
+    batch = f" · batch {run.batch}" if len({other.batch for other in same}) > 1 else ""
+    threads = f" · {threads_of(run)}" if len({other.threads for other in same}) > 1 else ""
+    return batch + threads
+
+
+def threads_of(run: Run) -> str:
+    """``2 threads``, ``threads of its own choice``."""
+    if run.threads is None:
+        return "threads of its own choice"
+    return f"{run.threads} thread{'' if run.threads == 1 else 's'}"
 
 
 def fastest(bench: BenchReport) -> Run | None:
@@ -163,7 +190,7 @@ def headlines(contents: Contents) -> list[Headline]:
     """The figures to put on top, most important first."""
     found: list[Headline] = []
     if contents.bench:
-        found += _bench_headlines(contents.bench)
+        found += _bench_headlines(contents.bench, focus(contents.bench, contents.recommendation))
     if contents.training and contents.training.val_mean_iou is not None and not found:
         found.append(
             Headline("Validation mean IoU", f"{100 * contents.training.val_mean_iou:.1f}", "%", "")
@@ -173,15 +200,40 @@ def headlines(contents: Contents) -> list[Headline]:
     return found
 
 
-def _bench_headlines(bench: BenchReport) -> list[Headline]:
-    best = fastest(bench)
+def standing_out(bench: BenchReport) -> list[tuple[str, tuple[str, ...]]]:
+    """What nobody may miss: that a run was noisy or cut short, and why."""
+    found: list[tuple[str, tuple[str, ...]]] = []
+    if bench.noisy:
+        found.append(("This run was noisy: its differences may be chance.", bench.why))
+    if bench.cut_short:
+        found.append(("This run was interrupted: what was measured until then is shown.", ()))
+    return found
+
+
+def other_notes(bench: BenchReport) -> list[str]:
+    """The notes that the banner does not say already."""
+    said = {text for why in bench.why for text in (why, f"Noisy: {why}")}
+    return [note for note in bench.notes if note not in said]
+
+
+def focus(bench: BenchReport, advice: Recommendation | None = None) -> Run | None:
+    """The engine that is looked at closely: the recommended one, else the fastest."""
+    if advice is not None and advice.chosen is not None:
+        chosen = advice.chosen.engine, advice.chosen.threads
+        named = [r for r in bench.runs if (r.engine, r.threads) == chosen and (r.batch or 1) == 1]
+        if named:
+            return named[0]
+    return fastest(bench)
+
+
+def _bench_headlines(bench: BenchReport, best: Run | None) -> list[Headline]:
     if best is None or best.latency_ms is None:
         return []
     base = next((run for run in bench.runs if run.engine == bench.reference), None)
     speed = "" if best is base or not best.speedup else f", {best.speedup:.2g}× FP32"
-    found = [
-        Headline("Latency, median", f"{best.latency_ms['p50']:.3g}", "ms", label(best) + speed)
-    ]
+    several = len({run.name for run in bench.runs}) > 1
+    name = f"{best.name} · {label(best)}" if several else label(best)
+    found = [Headline("Latency, median", f"{best.latency_ms['p50']:.3g}", "ms", name + speed)]
     if best.mean_iou is not None:
         lost = "" if best is base or best.drop is None else _against(best.drop)
         found.append(Headline("Mean IoU", f"{100 * best.mean_iou:.1f}", "%", lost))

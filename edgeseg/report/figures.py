@@ -1,228 +1,202 @@
-"""Plots as inline SVG that follows the page's colours, light or dark.
+"""The benchmark as pictures: how latency is distributed, and what accuracy it buys.
 
-Matplotlib draws with three stand-in colours, which become CSS variables; text stays text, in
-the page's font. Figures are drawn small, so that their text is readable at a phone's width.
+Marks carry the number of their engine, which the page's key explains once for all figures.
 """
 
 from __future__ import annotations
 
-import io
-import re
-from collections.abc import Callable
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from edgeseg.bench.document import BenchReport, Run
-from edgeseg.errors import RuntimeMissing
-from edgeseg.report.contents import TrainingSummary, labels
+from edgeseg.bench.document import Run
+from edgeseg.report.entries import Entry
+from edgeseg.report.svg import FAINT, INK, milliseconds_axis, svg
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-INK, FAINT, RULE = "#0a0b0c", "#0a0b0d", "#0a0b0e"
-_STAND_INS = {INK: "currentColor", FAINT: "var(--faint)", RULE: "var(--rule)"}
-
-# Mid-tones that stand out on white and on near-black, told apart with any colour vision.
-COLOURS = ("#3b82c4", "#d9822b", "#2a9d78", "#c8553d", "#9b6fc9", "#7d8590")
-MARKERS = ("o", "s", "^", "D", "v", "P")
-
-# Any: the names that Matplotlib's stubs allow here differ from version to version.
-_STYLE: Any = {
-    "svg.fonttype": "none",
-    "text.parse_math": False,
-    "font.size": 9.5,
-    "axes.edgecolor": RULE,
-    "axes.labelcolor": FAINT,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": RULE,
-    "grid.linewidth": 0.6,
-    "xtick.color": FAINT,
-    "ytick.color": FAINT,
-    "xtick.major.size": 0,
-    "ytick.major.size": 0,
-    "xtick.minor.size": 0,
-    "text.color": INK,
-    "legend.frameon": False,
-    "legend.fontsize": 9,
-    "lines.linewidth": 1.8,
-}
-
-Draw = Callable[["Axes"], None]
+Floats = NDArray[np.float64]
 
 
-def latency_figure(bench: BenchReport) -> str | None:
-    """Empirical distribution of the latency of each engine; None where nothing was timed."""
-    timed = _timed(bench)
-    if not timed:
+def histogram_figure(shown: Sequence[Entry]) -> str | None:
+    """How often each latency came, an engine a row, on one axis; None where nothing was timed.
+
+    Drawn from the hundred quantiles of the document: between two of them lies one call in a
+    hundred, evenly. Each row is as high as its own peak.
+    """
+    if not shown:
         return None
 
     def draw(axes: Axes) -> None:
-        for text, run, colour, _ in timed:
-            axes.plot(run.latency_quantiles_ms, np.arange(101), color=colour, label=text)
-        # The slowest call of thousands would squeeze all else to the left edge.
-        ends = [(run.latency_ms or {})["p99"] for _, run, _, _ in timed]
-        starts = [run.latency_quantiles_ms[0] for _, run, _, _ in timed]
-        _milliseconds(axes, min(starts), max(ends))
+        low, high = _reach(shown)
+        milliseconds_axis(axes, low, high)
+        logarithmic = axes.get_xscale() == "log"
+        edges = (
+            np.geomspace(low * 0.9, high * 1.1, 90)
+            if logarithmic
+            else (np.linspace(0, high * 1.06, 90))
+        )
+        for place, entry in enumerate(shown):
+            share = shares_between(np.asarray(entry.run.latency_quantiles_ms), edges)
+            base, top = -float(place), 0.82 * share / max(float(share.max()), 1e-12)
+            axes.stairs(base + top, edges, baseline=base, fill=True, color=entry.colour, alpha=0.55)
+            axes.stairs(base + top, edges, baseline=base, color=entry.colour, linewidth=1.2)
+            middle = (entry.run.latency_ms or {})["p50"]
+            axes.plot([middle, middle], [base, base + 0.82], color=INK, linewidth=1)
+        axes.set_yticks([-place for place in range(len(shown))], [str(e.number) for e in shown])
+        for tick, entry in zip(axes.get_yticklabels(), shown, strict=True):
+            tick.set(color=entry.colour, fontweight="bold", verticalalignment="bottom")
+        axes.set_ylim(-len(shown) + 0.85, 1.0)
+        axes.grid(visible=False, axis="y")
+        axes.spines["left"].set_visible(False)
+        axes.set_xlabel("latency of a call, ms")
+
+    return svg("histogram", "Histogram of the latency of each engine", draw, _rows_high(shown))
+
+
+def shares_between(quantiles: Floats, edges: Floats) -> Floats:
+    """Share of the calls between neighbouring ``edges``, by linear interpolation.
+
+    Args:
+        quantiles: (n,) rising, the first the least and the last the greatest value.
+        edges: (m + 1,) rising.
+
+    Returns:
+        (m,) that add up to 1 where the edges hold all quantiles.
+    """
+    # A step of no width is a jump: np.interp takes its upper end, and so misses nothing.
+    levels = np.linspace(0, 1, len(quantiles))
+    below = np.interp(edges, quantiles, levels, left=0.0, right=1.0)
+    return np.asarray(np.diff(below), np.float64)
+
+
+def latency_figure(shown: Sequence[Entry]) -> str | None:
+    """Empirical distribution of the latency of each engine; None where nothing was timed."""
+    if not shown:
+        return None
+
+    def draw(axes: Axes) -> None:
+        for entry in shown:
+            values = np.asarray(entry.run.latency_quantiles_ms)
+            axes.plot(values, np.linspace(0, 100, len(values)), color=entry.colour)
+            level = 30 + 40 * (entry.number - 1) / max(len(shown) - 1, 1)
+            _number(
+                axes,
+                entry,
+                float(np.interp(level, np.linspace(0, 100, len(values)), values)),
+                level,
+            )
+        milliseconds_axis(axes, *_reach(shown))
         axes.set_ylim(0, 102)
         axes.set_xlabel("latency of a call, ms")
         axes.set_ylabel("calls at most as slow, %")
-        _legend(axes)
 
-    return _svg("latency", "Distribution of the latency of each engine", draw)
+    return svg("latency", "Distribution of the latency of each engine", draw, _rows_high(shown))
 
 
-def trade_figure(bench: BenchReport) -> str | None:
-    """Accuracy against median latency, the bar reaching to p95; None without accuracy."""
-    timed = _timed(bench)
-    scored = all(run.mean_iou is not None for _, run, _, _ in timed)
-    values = [run.mean_iou if scored else run.pixel_agreement for _, run, _, _ in timed]
-    if len(timed) < 2 or any(value is None for value in values):
+def trade_figure(shown: Sequence[Entry]) -> str | None:
+    """Accuracy against median latency with the Pareto front; None without accuracy.
+
+    Bars are the intervals of both, where the document has them.
+    """
+    scored = all(entry.run.mean_iou is not None for entry in shown)
+    points = [(entry, _accuracy(entry, scored=scored)) for entry in shown]
+    if len(shown) < 2 or any(value is None for _, value in points):
         return None
-    heights = [100 * value for value in values if value is not None]
+    heights = [100 * (value or 0.0) for _, value in points]
+    middles = [(entry.run.latency_ms or {})["p50"] for entry in shown]
 
     def draw(axes: Axes) -> None:
         from matplotlib.ticker import MaxNLocator
 
-        for (text, run, colour, marker), height in zip(timed, heights, strict=True):
-            latency = run.latency_ms or {}
-            middle, tail = latency["p50"], latency["p95"]
-            axes.plot([middle, tail], [height, height], color=colour, linewidth=1.2, alpha=0.7)
-            axes.plot(middle, height, marker, color=colour, markersize=7, label=text, linestyle="")
+        best = pareto_front(middles, heights)
+        steps = sorted((middles[place], heights[place]) for place in best)
+        axes.step(*zip(*steps, strict=True), where="post", color=FAINT, linewidth=1, zorder=1)
+        across, up = list(middles), list(heights)
+        for place, (entry, _) in enumerate(points):
+            x, y = _bars(axes, entry, middles[place], heights[place], scored=scored)
+            across, up = [*across, *x], [*up, *y]
+            face = entry.colour if place in best else "none"
+            axes.plot(middles[place], heights[place], "o", color=entry.colour, mfc=face, ms=7)
+            _number(axes, entry, middles[place], heights[place], offset=(7, 6))
+        milliseconds_axis(axes, min(across), 1.03 * max(across))
         # Room of at least two points, so that a difference of nothing does not look like one.
-        centre, room = (max(heights) + min(heights)) / 2, max(2.0, 1.5 * float(np.ptp(heights)))
+        centre, room = (max(up) + min(up)) / 2, max(2.0, 1.25 * float(np.ptp(up)))
         axes.set_ylim(centre - room / 2, centre + room / 2)
-        ends = [(run.latency_ms or {})["p95"] for _, run, _, _ in timed]
-        _milliseconds(axes, min((run.latency_ms or {})["p50"] for _, run, _, _ in timed), max(ends))
         axes.yaxis.set_major_locator(MaxNLocator(6))
-        axes.set_xlabel("latency of a call, ms (mark: p50, line: to p95)")
+        axes.set_xlabel("median latency of a call, ms")
         axes.set_ylabel("mean IoU, %" if scored else "pixels as FP32, %")
-        _legend(axes)
 
-    return _svg("trade", "Accuracy against latency", draw)
+    return svg("trade", "Accuracy against latency", draw)
 
 
-def training_figures(training: TrainingSummary) -> list[str]:
-    """Loss, and accuracy, over the epochs, of the numbers in the history."""
-    series = {
-        key: [_number(row.get(key)) for row in training.history]
-        for row in training.history[:1]
-        for key in row
+def pareto_front(costs: Sequence[float], values: Sequence[float]) -> set[int]:
+    """Places of the points that none beats: no other costs at most as much and is worth more.
+
+    Of points that are alike in both, all are in front.
+    """
+    points = list(zip(costs, values, strict=True))
+    return {
+        place
+        for place, (cost, value) in enumerate(points)
+        if not any(
+            other_cost <= cost and other >= value and (other_cost, other) != (cost, value)
+            for other_cost, other in points
+        )
     }
-    groups = (
-        ("loss", "loss", 1.0, [key for key in series if "loss" in key]),
-        ("score", "%", 100.0, [key for key in series if "iou" in key or "accuracy" in key]),
-    )
-    return [
-        _svg(f"training-{name}", f"Training: {name}", _curves(series, keys, unit, scale))
-        for name, unit, scale, keys in groups
-        if any(np.isfinite(series[key]).any() for key in keys)
-    ]
 
 
-def _curves(series: dict[str, list[float]], keys: list[str], unit: str, scale: float) -> Draw:
-    def draw(axes: Axes) -> None:
-        from matplotlib.ticker import MaxNLocator
-
-        for place, key in enumerate(keys):
-            values = scale * np.array(series[key], np.float64)
-            colour = COLOURS[place % len(COLOURS)]
-            name = _short(key.replace("_", " ").replace("iou", "IoU"))
-            alone = "o" if len(values) == 1 else None
-            axes.plot(np.arange(1, len(values) + 1), values, color=colour, label=name, marker=alone)
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.set_xlabel("epoch")
-        axes.set_ylabel(unit)
-        if unit == "loss":
-            axes.set_ylim(bottom=0)
-        _legend(axes)
-
-    return draw
+def _accuracy(entry: Entry, *, scored: bool) -> float | None:
+    return entry.run.mean_iou if scored else entry.run.pixel_agreement
 
 
-def _timed(bench: BenchReport) -> list[tuple[str, Run, str, str]]:
-    """Label, run, colour and marker of the engines that ran, the same in every figure."""
-    return [
-        (_short(text), run, COLOURS[place % len(COLOURS)], MARKERS[place % len(MARKERS)])
-        for place, (text, run) in enumerate(zip(labels(bench.runs), bench.runs, strict=True))
-        if run.latency_ms and run.latency_quantiles_ms
-    ]
+def _bars(
+    axes: Axes, entry: Entry, middle: float, height: float, *, scored: bool
+) -> tuple[Sequence[float], Sequence[float]]:
+    """Draw what is known of the intervals; returns their ends, across and up."""
+    style: Any = {"color": entry.colour, "linewidth": 1.2, "alpha": 0.7, "zorder": 1}
+    across = (entry.run.latency_interval_ms or {}).get("p50", ())
+    up = _heights(entry.run, height) if scored else []
+    if across:
+        axes.plot(across, [height, height], **style)
+    if up:
+        axes.plot([middle, middle], up, **style)
+    return across, up
 
 
-def _short(text: str, limit: int = 34) -> str:
-    """A label that leaves room for the plot."""
-    return text if len(text) <= limit else f"{text[: limit - 1]}…"
+def _heights(run: Run, height: float) -> list[float]:
+    """Ends of the mean IoU in per cent: what a drop leaves of the reference, which stands still."""
+    if run.drop_interval and run.drop is not None:
+        return [height + 100 * (run.drop - end) for end in run.drop_interval]
+    return [100 * end for end in run.mean_iou_interval or ()]
 
 
-def _number(value: object) -> float:
-    """NaN for what is no number: a gap in the curve."""
-    usable = isinstance(value, int | float) and not isinstance(value, bool)
-    return float(value) if usable else float("nan")  # type: ignore[arg-type]  # just checked
-
-
-def _milliseconds(axes: Axes, low: float, high: float) -> None:
-    """A time axis from zero, logarithmic where the engines lie too far apart for that."""
-    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
-
-    if high <= 10 * low or low <= 0:
-        axes.set_xlim(0, high * 1.08)
-        return
-    axes.set_xscale("log")
-    axes.set_xlim(low * 0.85, high * 1.15)
-    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
-    axes.xaxis.set_minor_formatter(NullFormatter())
-
-
-def _legend(axes: Axes) -> None:
-    """Above the plot, where it covers no curve."""
-    handles, _ = axes.get_legend_handles_labels()
-    columns = 1 if len(handles) > 4 else 2
-    axes.legend(
-        loc="lower left",
-        bbox_to_anchor=(-0.02, 1.0),
-        ncols=columns,
-        handlelength=1.4,
-        borderaxespad=0.2,
-        columnspacing=1.4,
+def _number(
+    axes: Axes, entry: Entry, x: float, y: float, offset: tuple[int, int] = (4, -3)
+) -> None:
+    axes.annotate(
+        str(entry.number),
+        (x, y),
+        xytext=offset,
+        textcoords="offset points",
+        color=entry.colour,
+        fontweight="bold",
+        annotation_clip=True,
     )
 
 
-def _svg(name: str, title: str, draw: Draw) -> str:
-    """Draw one figure and make it part of a page: no size, no links, no names that clash."""
-    try:
-        import matplotlib as mpl
-        from matplotlib.backends.backend_svg import FigureCanvasSVG
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise RuntimeMissing(
-            f"reports need Matplotlib: {error}", mend="pip install 'edgeseg[report]'"
-        ) from error
-    with mpl.rc_context(_STYLE | {"svg.hashsalt": name}):
-        figure = Figure(figsize=(4.9, 3.2), layout="constrained")
-        figure.patch.set_alpha(0)
-        axes = figure.add_subplot()
-        axes.patch.set_alpha(0)
-        draw(axes)
-        buffer = io.StringIO()
-        FigureCanvasSVG(figure)
-        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
-    return _embed(buffer.getvalue(), name, title)
+def _reach(shown: Sequence[Entry]) -> tuple[float, float]:
+    """The least latency, and the greatest 99th percentile.
+
+    The slowest call of thousands would squeeze all else to the left edge.
+    """
+    starts = [entry.run.latency_quantiles_ms[0] for entry in shown]
+    return min(starts), max((entry.run.latency_ms or {})["p99"] for entry in shown)
 
 
-def _embed(svg: str, name: str, title: str) -> str:
-    svg = svg[svg.index("<svg") :]
-    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
-    # In HTML the namespaces are implied, and a page without URLs is easily seen to load nothing.
-    svg = re.sub(r' xmlns(:\w+)?="[^"]*"', "", svg).replace("xlink:href", "href")
-    svg = re.sub(r' (width|height)="[\d.]+pt"', "", svg, count=2)
-    svg = re.sub(r'\bid="', f'id="{name}-', svg)
-    svg = re.sub(r'href="#', f'href="#{name}-', svg)
-    svg = re.sub(r"url\(#", f"url(#{name}-", svg)
-    svg = re.sub(r"font: ([\d.]+px) [^;\"]*", r"font-size: \1", svg)
-    for stand_in, variable in _STAND_INS.items():
-        svg = svg.replace(stand_in, variable)
-    return svg.replace("<svg", f'<svg role="img" aria-label="{title}"', 1)
+def _rows_high(shown: Sequence[Entry]) -> float:
+    """Inches for a figure with a line an engine."""
+    return max(2.6, 0.9 + 0.42 * len(shown))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgeseg.bench.document import BenchReport, Run
+from edgeseg.bench.document import BenchReport, Interval, Run
 from edgeseg.report.contents import RUNTIMES, StreamSummary, label, labels
 
 if TYPE_CHECKING:
@@ -42,9 +42,6 @@ class Table:
 Cell = Callable[[Run], str | None]
 
 _WIDE: tuple[tuple[Column, Cell], ...] = (
-    (Column("Engine", number=False), lambda run: Path(run.engine).name),
-    (Column("Precision", number=False), lambda run: run.precision.upper()),
-    (Column("Runtime", number=False), lambda run: RUNTIMES.get(run.runtime, run.runtime)),
     (Column("Size", "MiB"), lambda run: f"{run.bytes / 2**20:.2f}"),
     (Column("p50", "ms"), lambda run: _latency(run, "p50")),
     (Column("p95", "ms"), lambda run: _latency(run, "p95")),
@@ -55,21 +52,28 @@ _WIDE: tuple[tuple[Column, Cell], ...] = (
     (Column("Agreement", "%"), lambda run: _percent(run.pixel_agreement, 2)),
 )
 
+
+def _blocks(run: Run) -> str | None:
+    """``11 of 12`` where some were dropped."""
+    whole = run.blocks + run.blocks_dropped
+    return None if not whole else f"{run.blocks} of {whole}" if run.blocks_dropped else str(whole)
+
+
 _DETAIL: tuple[tuple[Column, Cell], ...] = (
-    (Column("Engine", number=False), lambda run: Path(run.engine).name),
-    (Column("Preprocess", "ms"), lambda run: _stage(run, "preprocess")),
-    (Column("Infer", "ms"), lambda run: _stage(run, "infer")),
-    (Column("Restore", "ms"), lambda run: _stage(run, "restore")),
-    (Column("p90", "ms"), lambda run: _latency(run, "p90")),
-    (Column("p99", "ms"), lambda run: _latency(run, "p99")),
-    (Column("Slowest", "ms"), lambda run: _latency(run, "max")),
-    (Column("Start", "ms"), lambda run: _fixed((run.cold_start_ms or {}).get("total"), 0)),
+    (Column("Open", "ms"), lambda run: _start(run, "open")),
+    (Column("First picture", "ms"), lambda run: _start(run, "first_inference")),
+    (Column("Start", "ms"), lambda run: _start(run, "total")),
     (Column("Memory", "MiB"), lambda run: _fixed(run.peak_rss_mib, 0)),
+    (Column("Energy", "mJ a picture"), lambda run: _fixed(run.energy_mj_per_frame, 1)),
+    (Column("Above rest", "mJ"), lambda run: _fixed(run.energy_above_idle_mj_per_frame, 1)),
+    (Column("Power", "W"), lambda run: _fixed(run.power_w, 1)),
     (Column("Low precision", "% of MACs"), lambda run: _percent(run.low_precision_share, 1)),
     (Column("Calls"), lambda run: str(run.calls) if run.calls else None),
+    (Column("Blocks"), _blocks),
     (Column("Spread", "%"), lambda run: _percent(run.spread, 1)),
 )
 
+_POINTS = ("p50", "p90", "p95", "p99", "mean", "max")
 
 _TERMINAL: tuple[tuple[Column, Cell], ...] = (
     (Column("Engine", number=False), label),
@@ -83,6 +87,8 @@ _TERMINAL: tuple[tuple[Column, Cell], ...] = (
     (Column("Agree", "%"), lambda run: _percent(run.pixel_agreement, 1)),
 )
 
+_NARROW = tuple(cell for cell in _TERMINAL if cell[0].name not in ("Size", "Rate", "Agree"))
+
 
 def bench_table(bench: BenchReport, *, wide: bool = False) -> Table:
     """The comparison: precision, runtime, size, latency, accuracy; a row an engine.
@@ -92,15 +98,80 @@ def bench_table(bench: BenchReport, *, wide: bool = False) -> Table:
     timed = {place: run.latency_ms["p50"] for place, run in enumerate(bench.runs) if run.latency_ms}
     best = min(timed, key=lambda place: timed[place]) if len(timed) > 1 else None
     if wide:
-        return _table(_WIDE, bench.runs, best)
-    table = _table(_TERMINAL, bench.runs, best)
-    named = zip(labels(bench.runs), table.rows, strict=True)
+        return _table((*_identity(bench), *_WIDE), bench.runs, best)
+    names = labels(bench.runs)
+    # A long name takes the room of what is the least missed.
+    room = _TERMINAL if max(map(len, names), default=0) <= 26 else _NARROW
+    table = _table(room, bench.runs, best)
+    named = zip(names, table.rows, strict=True)
     return Table(table.columns, tuple((text, *row[1:]) for text, row in named), best)
 
 
+def _identity(bench: BenchReport) -> tuple[tuple[Column, Cell], ...]:
+    """What names a row: the columns in which no two rows differ are empty, and so left out."""
+
+    def varies(of: Callable[[Run], object]) -> bool:
+        return len({of(run) for run in bench.runs if run.runs_here}) > 1
+
+    sizes = varies(lambda run: run.network and run.network.size)
+    several = sizes or varies(lambda run: run.name)
+    batches, threads = varies(lambda run: run.batch), varies(lambda run: run.threads)
+    return (
+        (Column("Engine", number=False), lambda run: Path(run.engine).name),
+        (
+            Column("Network", number=False),
+            lambda run: _network(run, size=sizes) if several else None,
+        ),
+        (Column("Precision", number=False), lambda run: run.precision.upper()),
+        (Column("Runtime", number=False), lambda run: RUNTIMES.get(run.runtime, run.runtime)),
+        (Column("Batch"), lambda run: str(run.batch) if batches and run.batch else None),
+        (Column("Threads"), lambda run: str(run.threads) if threads and run.threads else None),
+    )
+
+
+def _network(run: Run, *, size: bool) -> str:
+    """Its name, and where sizes differ that of its input."""
+    if not size or run.network is None:
+        return run.name
+    width, height = run.network.size
+    return f"{run.name} {width}×{height}"
+
+
+def latency_table(bench: BenchReport) -> Table:
+    """Percentiles of a call, end to end, with their intervals."""
+
+    def cell(point: str) -> Cell:
+        return lambda run: _interval(run.latency_ms, run.latency_interval_ms, point)
+
+    return _with_labels(bench, [(Column(point, "ms"), cell(point)) for point in _POINTS])
+
+
+def stages_table(bench: BenchReport) -> Table:
+    """Median with its interval, and 95th percentile, of each stage."""
+
+    def cell(stage: str, point: str) -> Cell:
+        return lambda run: _interval(
+            (run.stages_ms or {}).get(stage),
+            (run.stages_interval_ms or {}).get(stage) if point == "p50" else None,
+            point,
+        )
+
+    stages = dict.fromkeys(stage for run in bench.runs for stage in run.stages_ms or ())
+    pairs = [(stage, point) for stage in stages for point in ("p50", "p95")]
+    return _with_labels(bench, [(Column(f"{s} {p}", "ms"), cell(s, p)) for s, p in pairs])
+
+
 def detail_table(bench: BenchReport) -> Table:
-    """Medians of the stages, the tail, start-up and memory of the engines that ran here."""
-    return _table(_DETAIL, [run for run in bench.runs if run.runs_here], None)
+    """Start-up, memory, energy, and how much was measured, of the engines that ran here."""
+    return _with_labels(bench, _DETAIL)
+
+
+def _with_labels(bench: BenchReport, cells: Sequence[tuple[Column, Cell]]) -> Table:
+    """A table of the rows that ran, named as in the figures."""
+    ran = [run for run in bench.runs if run.runs_here]
+    names = {id(run): text for run, text in zip(ran, labels(tuple(ran)), strict=True)}
+    engine: tuple[Column, Cell] = (Column("Engine", number=False), lambda run: names[id(run)])
+    return _table((engine, *cells), ran, None)
 
 
 def stage_table(stream: StreamSummary) -> Table:
@@ -198,8 +269,19 @@ def _latency(run: Run, key: str) -> str | None:
     return milliseconds((run.latency_ms or {}).get(key))
 
 
-def _stage(run: Run, name: str) -> str | None:
-    return milliseconds((run.stages_ms or {}).get(name, {}).get("p50"))
+def _start(run: Run, key: str) -> str | None:
+    return _fixed((run.cold_start_ms or {}).get(key), 0)
+
+
+def _interval(
+    values: Mapping[str, float] | None, intervals: Mapping[str, Interval] | None, key: str
+) -> str | None:
+    """``25.02 [24.90–25.31]``, as far as it is known; pages set the interval below."""
+    value, ends = (values or {}).get(key), (intervals or {}).get(key)
+    text = milliseconds(value)
+    if text is None or ends is None:
+        return text
+    return f"{text} [{milliseconds(ends[0])}–{milliseconds(ends[1])}]"
 
 
 def milliseconds(value: float | None) -> str | None:

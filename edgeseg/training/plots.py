@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -16,6 +15,7 @@ from edgeseg.engines.base import Engine
 from edgeseg.errors import RuntimeMissing
 from edgeseg.evaluation import Labelled, score
 from edgeseg.ops.overlay import colourise
+from edgeseg.report.worst import brightened
 
 try:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -90,18 +90,12 @@ def panels(engine: Engine, pair: Labelled) -> list[NDArray[np.uint8]]:
 
 def _panels(row: _Row, classes: ClassMap) -> list[NDArray[np.uint8]]:
     labels = (colourise(each, classes.palette) for each in (row.truth, row.prediction))
-    return [_brightened(row.picture), *labels]
+    return [brightened(row.picture), *labels]
 
 
 def _row(engine: Engine, pair: Labelled) -> _Row:
     image, mask = pair
     return _Row(score(engine, [pair]).mean_iou, image, mask, engine.segment(image))
-
-
-def _brightened(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Dark pictures stretched to be seen: microscopes deliver 10 of 255 levels."""
-    top = max(float(np.percentile(image, 99.5)), 1.0)
-    return cv2.convertScaleAbs(image, alpha=max(1.0, 255 / top))  # type: ignore[return-value]
 
 
 def _save(figure: Figure, path: Path) -> None:

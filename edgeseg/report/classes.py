@@ -1,0 +1,87 @@
+"""What one engine takes for what: its confusion as a heat map, class by class."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from edgeseg.bench.document import EngineAccuracy
+from edgeseg.metrics import ConfusionMatrix
+
+MOST = 24
+"""Classes of a matrix that is shown whole; of more, the worst confusions alone."""
+
+
+@dataclass(frozen=True)
+class HeatCell:
+    """Per cent of the row as text, empty where it rounds to nothing, and the shade, 0…100."""
+
+    text: str
+    shade: int
+
+
+@dataclass(frozen=True)
+class HeatRow:
+    """A true class: its share of all labelled pixels, its IoU, and what it was taken for."""
+
+    name: str
+    pixels: str
+    iou: str
+    cells: tuple[HeatCell, ...]
+
+
+def heat_map(entry: EngineAccuracy | None) -> list[HeatRow]:
+    """The rows of the matrix; empty where there is none, or it is too large to be read."""
+    confusion = confusion_of(entry)
+    if entry is None or confusion is None or len(entry.classes) > MOST:
+        return []
+    totals = confusion.matrix.sum(axis=1)
+    rows = []
+    for place, name in enumerate(entry.classes):
+        shares = confusion.matrix[place] / max(int(totals[place]), 1)
+        rows.append(
+            HeatRow(
+                name,
+                f"{100 * totals[place] / max(int(totals.sum()), 1):.1f}",
+                _percent(float(confusion.per_class_iou[place])),
+                tuple(_cell(float(share), known=bool(totals[place])) for share in shares),
+            )
+        )
+    return rows
+
+
+def confusions(entry: EngineAccuracy | None, count: int = 5) -> list[str]:
+    """``12.3 % of all mistakes: car taken for bus`` for the most frequent ones."""
+    confusion = confusion_of(entry)
+    if entry is None or confusion is None:
+        return []
+    wrong = confusion.matrix.copy()
+    np.fill_diagonal(wrong, 0)
+    total = int(wrong.sum())
+    most = np.argsort(wrong, axis=None, kind="stable")[::-1][:count]
+    pairs = [divmod(int(place), confusion.num_classes) for place in most]
+    return [
+        f"{100 * wrong[true, taken] / total:.1f} % of all mistakes: "
+        f"{entry.classes[true]} taken for {entry.classes[taken]}"
+        for true, taken in pairs
+        if wrong[true, taken]
+    ]
+
+
+def confusion_of(entry: EngineAccuracy | None) -> ConfusionMatrix | None:
+    """The counts, None where the document has none."""
+    if entry is None or not entry.confusion:
+        return None
+    confusion = ConfusionMatrix(len(entry.classes))
+    confusion.matrix += np.array(entry.confusion, np.int64)
+    return confusion
+
+
+def _cell(share: float, *, known: bool) -> HeatCell:
+    text = f"{100 * share:.0f}" if share >= 0.0995 else f"{100 * share:.1f}"
+    return HeatCell(text if known and share >= 0.005 else "", round(100 * share))
+
+
+def _percent(value: float) -> str:
+    return "–" if np.isnan(value) else f"{100 * value:.1f}"

@@ -1,0 +1,47 @@
+"""The engines of a benchmark as figures show them: numbered, coloured, one row an engine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from edgeseg.bench.document import BenchReport, Run
+from edgeseg.report.contents import labels
+from edgeseg.report.svg import COLOURS
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One engine in the figures.
+
+    Attributes:
+        number: From 1, beside its marks and in the key.
+        label: For the key.
+        run: Its row.
+        colour: Repeats past six engines; the number does not.
+    """
+
+    number: int
+    label: str
+    run: Run
+    colour: str
+
+
+def entries(bench: BenchReport) -> list[Entry]:
+    """A row of each engine that ran: one picture a call where it takes that, threads at best."""
+    timed = [run for run in bench.runs if run.latency_ms and run.latency_quantiles_ms]
+    rows: dict[str, Run] = {}
+    for run in sorted(timed, key=_plainness):
+        rows.setdefault(run.engine, run)
+    shown = [run for run in timed if rows[run.engine] is run]
+    return [
+        Entry(place + 1, _short(label), run, COLOURS[place % len(COLOURS)])
+        for place, (label, run) in enumerate(zip(labels(tuple(shown)), shown, strict=True))
+    ]
+
+
+def _plainness(run: Run) -> tuple[int, float]:
+    return run.batch or 1, (run.latency_ms or {})["p50"]
+
+
+def _short(text: str, limit: int = 60) -> str:
+    return text if len(text) <= limit else f"{text[: limit - 1]}…"
