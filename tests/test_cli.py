@@ -217,18 +217,6 @@ def test_the_gate_ends_with_7_and_leaves_no_engine(
     assert sorted(run_copy.iterdir()) == before
 
 
-def test_bench_writes_the_report_it_names(
-    edgeseg: Any, run_copy: Path, small_data: Path, tmp_path: Path
-) -> None:
-    report = tmp_path / "report.html"
-    outcome = edgeseg("bench", "--data", small_data, "--seconds", "0.1", "--report", report)
-    assert outcome.code == 0, outcome.err
-    page = report.read_text()
-    assert "INT8" in outcome.out
-    assert "INT8" in page
-    assert "<script" not in page
-
-
 def test_the_module_runs_as_the_command_does() -> None:
     child = subprocess.run(
         [sys.executable, "-m", "edgeseg", "build", "--json"], capture_output=True, check=False
