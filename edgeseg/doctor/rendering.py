@@ -76,10 +76,9 @@ def _own(findings: Findings, purpose: Purpose) -> tuple[Check, ...]:
 
 
 def _applies(findings: Findings, purpose: Purpose) -> bool:
-    """The DLA and CSI cameras belong to Jetsons; the cluster is listed where it is installed."""
-    if purpose in _JETSON_ONLY:
-        return any(check.name == "Jetson" for check in findings.checks)
-    return purpose != "scale" or any(check.purpose == "scale" for check in findings.checks)
+    """The DLA and CSI cameras belong to Jetsons."""
+    jetson = any(check.name == "Jetson" for check in findings.checks)
+    return jetson or purpose not in _JETSON_ONLY
 
 
 def _notes(findings: Findings) -> Iterator[Line]:
