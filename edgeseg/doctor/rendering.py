@@ -43,7 +43,7 @@ def lines(findings: Findings) -> Iterator[Line]:
     if best := findings.recommended:
         yield Line("")
         lacks = f" (once {' and '.join(best.lacks)} is there)" if best.lacks else ""
-        yield Line(f"Build here, for {best.why}{lacks}:")
+        yield Line(f"Best here: {best.why}{lacks}")
         if "--int8" in best.name:
             yield Line("      edgeseg calibrate --from PICTURES", "cyan")
         yield Line(f"      edgeseg {best.name}", "cyan")

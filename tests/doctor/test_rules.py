@@ -308,6 +308,30 @@ def test_commands_say_what_they_lack() -> None:
     assert lacks["build --int8 --runtime onnxruntime"] == ("onnx",)
 
 
+def test_what_is_there_is_listed_with_its_use() -> None:
+    def seen(machine: str) -> dict[str, str]:
+        return {check.name: check.found for check in judged(machine).checks if not check.rule}
+
+    orin, nano, desktop = map(seen, ("orin-jetpack6", "orin-nano-jetpack6", "desktop-rtx"))
+    assert orin["NVIDIA GPU"] == "Orin (sm_87, CUDA 12.6)"
+    assert orin["DLA"] == "2 cores: --dla 0 or --dla 1"
+    assert orin["Frame kernels"] == "came with this installation"
+    assert orin["OpenCV"].endswith("; GStreamer 1.20.3, FFmpeg yes, window GTK3")
+    assert orin["Camera"] == (
+        "/dev/video0 HD Pro Webcam C920: YUYV 640x480@30; "
+        "MJPG 1920x1080@30, 1280x720@30, 640x480@30"
+    )
+    assert "DLA" not in nano
+    assert "Camera" not in nano
+    assert nano["CSI sensor"].endswith(
+        "imx219 9-0010: RG10 3280x2464@21, 1920x1080@30; usually --source csi:0"
+    )
+    assert desktop["NVIDIA GPU"] == (
+        "NVIDIA GeForce RTX 4070 (sm_89, 12 GiB, driver 580.95.05, CUDA 13.0)"
+    )
+    assert desktop["Native kernels"] == "level avx512"
+
+
 # What is offered has to be real: extras, options, packages, and the shell's grammar.
 
 MENDS = sorted(
