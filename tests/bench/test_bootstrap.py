@@ -73,6 +73,16 @@ def test_calls_taken_for_independent_would_promise_too_much() -> None:
     assert coverage(60, by_block=False) < 0.75
 
 
+@pytest.mark.parametrize("units", [2, 4, 12, 100])
+def test_few_units_widen_the_interval_as_students_t_does(units: int) -> None:
+    values = np.linspace(0, 1, 10_001)  # so that a quantile is its own probability
+    low, high = PLAN.interval(values, units)
+    # Hesterberg 2015, section 5.3: alpha' / 2 = Phi(-sqrt(n / (n - 1)) t(alpha / 2, n - 1)).
+    tail = stats.norm.cdf(-math.sqrt(units / (units - 1)) * stats.t.ppf(0.975, units - 1))
+    assert (low, high) == pytest.approx((tail, 1 - tail), abs=1e-6)
+    assert low < 0.025
+
+
 @pytest.mark.parametrize("freedom", [1, 2, 3, 4, 11, 12, 100, 733])
 def test_student_t(freedom: int) -> None:
     for probability in (0.5001, 0.9, 0.975, 0.9995):
