@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from edgeseg.bench.budget import Candidate, Recommendation
+from edgeseg.bench.comparison import Change, CompareConfig, ComparedRow, Comparison, Side
 from edgeseg.bench.conditions import Conditions, During, Temperature
 from edgeseg.bench.document import (
     BenchConfig,
@@ -15,6 +17,7 @@ from edgeseg.bench.document import (
     BlockSeries,
     DataSummary,
     EngineAccuracy,
+    Network,
     PictureScore,
     Run,
 )
@@ -27,6 +30,7 @@ PAGE = (Path(__file__).parents[2] / "docs" / "benchmarks.md").read_text("utf-8")
 MODELS = {
     "Document": BenchReport,
     "Run": Run,
+    "Network": Network,
     "Block": BlockSeries,
     "Gate": GateResult,
     "Accuracy": EngineAccuracy,
@@ -41,6 +45,13 @@ MODELS = {
     "Energy": EnergyMeter,
     "Sensor": Sensor,
     "Config": BenchConfig,
+    "Recommendation": Recommendation,
+    "Candidate": Candidate,
+    "Comparison": Comparison,
+    "Thresholds": CompareConfig,
+    "Side": Side,
+    "Compared row": ComparedRow,
+    "Change": Change,
 }
 
 
