@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import typer
 
-from edgeseg import errors
+from edgeseg import doctor, errors
 from edgeseg.cli import app
 
 ROOT = Path(__file__).parents[1]
@@ -130,6 +130,14 @@ def test_a_command_that_is_none_would_be_noticed() -> None:
     assert refused("edgeseg buidl --fp16")
     assert refused("edgeseg build --fp17")
     assert not refused("edgeseg infer")
+
+
+def test_the_doctor_says_what_the_page_shows() -> None:
+    machine = ROOT / "tests/doctor/machines/orin-jetpack6-pip-opencv.json"
+    said = doctor.render(doctor.examine(doctor.read(machine)))
+    shown = PAGE.partition("$ edgeseg doctor\n")[2].partition("```")[0]
+    assert shown.count("\n") > 9
+    assert matches(shown.rstrip(), said)
 
 
 def test_links_and_extras_exist() -> None:

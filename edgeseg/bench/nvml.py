@@ -28,6 +28,8 @@ THROTTLE_REASONS = {
     0x0040: "HwThermalSlowdown",
     0x0080: "HwPowerBrakeSlowdown",
     0x0100: "DisplayClockSetting",
+    0x0200: "BoardLimit",
+    0x0400: "Reliability",
 }
 """``nvmlClocksThrottleReason*`` by bit; 0x1, an idle GPU, is none."""
 

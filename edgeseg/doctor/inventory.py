@@ -26,7 +26,6 @@ NAMES: dict[str, tuple[str, Purpose]] = {
     "prometheus-client": ("Prometheus client", "web"),
     "matplotlib": ("Matplotlib", "report"),
     "jinja2": ("Jinja", "report"),
-    "ray": ("Ray", "scale"),
 }
 """Distribution → its name, and what it is for."""
 
@@ -61,9 +60,7 @@ def inventory(facts: SystemFacts) -> Iterator[Check]:
     if facts.jetson:
         yield _ok("Jetson", jetson_name(facts.jetson))
         yield from _dla(facts)
-    for camera in facts.cameras:
-        if camera.readable and not is_raw(camera):
-            yield _ok("Camera", _camera(camera), "usb")
+    yield from _cameras(facts)
 
 
 def _ok(name: str, found: str, purpose: Purpose = "base") -> Check:
@@ -122,6 +119,17 @@ def _dla(facts: SystemFacts) -> Iterator[Check]:
     if cores and facts.tensorrt and dla_in(facts.tensorrt):
         options = " or ".join(f"--dla {core}" for core in range(cores))
         yield _ok("DLA", f"{cores} core{'s' if cores > 1 else ''}: {options}", "dla")
+
+
+def _cameras(facts: SystemFacts) -> Iterator[Check]:
+    """Bare sensors of a Jetson with the number that they usually have for ``nvarguscamerasrc``."""
+    readable = [camera for camera in facts.cameras if camera.readable]
+    for camera in readable:
+        if not is_raw(camera):
+            yield _ok("Camera", _camera(camera), "usb")
+    sensors = filter(is_raw, readable) if facts.jetson else ()
+    for number, sensor in enumerate(sensors):
+        yield _ok("CSI sensor", f"{_camera(sensor)}; usually --source csi:{number}", "csi")
 
 
 def _camera(camera: CameraFacts) -> str:

@@ -62,7 +62,6 @@ PACKAGES = (
     "uvicorn",
     "h11",
     "prometheus-client",
-    "ray",
 )
 
 # Each prints one JSON object; what it cannot learn it leaves out.

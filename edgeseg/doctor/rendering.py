@@ -43,7 +43,7 @@ def lines(findings: Findings) -> Iterator[Line]:
     if best := findings.recommended:
         yield Line("")
         lacks = f" (once {' and '.join(best.lacks)} is there)" if best.lacks else ""
-        yield Line(f"Build here, for {best.why}{lacks}:")
+        yield Line(f"Best here: {best.why}{lacks}")
         if "--int8" in best.name:
             yield Line("      edgeseg calibrate --from PICTURES", "cyan")
         yield Line(f"      edgeseg {best.name}", "cyan")
@@ -76,10 +76,9 @@ def _own(findings: Findings, purpose: Purpose) -> tuple[Check, ...]:
 
 
 def _applies(findings: Findings, purpose: Purpose) -> bool:
-    """The DLA and CSI cameras belong to Jetsons; the cluster is listed where it is installed."""
-    if purpose in _JETSON_ONLY:
-        return any(check.name == "Jetson" for check in findings.checks)
-    return purpose != "scale" or any(check.purpose == "scale" for check in findings.checks)
+    """The DLA and CSI cameras belong to Jetsons."""
+    jetson = any(check.name == "Jetson" for check in findings.checks)
+    return jetson or purpose not in _JETSON_ONLY
 
 
 def _notes(findings: Findings) -> Iterator[Line]:

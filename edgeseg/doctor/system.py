@@ -7,6 +7,7 @@ Power and Performance") and from listings of ``/dev`` in public reports; none wa
 
 from __future__ import annotations
 
+import contextlib
 import grp
 import os
 import re
@@ -126,17 +127,19 @@ def system_module(name: str, lib: Path = Path("/usr/lib")) -> str:
 
 
 def gstreamer_elements() -> dict[str, bool]:
-    """Whether each of :data:`ELEMENTS` is installed; empty without ``gst-inspect-1.0``."""
+    """Whether each of :data:`ELEMENTS` is installed; empty without ``gst-inspect-1.0``.
+
+    The first call after an update scans all plugins and may take too long: what it was asked
+    is left out then, which is not the same as missing.
+    """
     inspect = shutil.which("gst-inspect-1.0")
-    return {name: _succeeds(inspect, "--exists", name) for name in ELEMENTS} if inspect else {}
-
-
-def _succeeds(*command: str) -> bool:
-    try:
-        done = subprocess.run(command, capture_output=True, timeout=_SECONDS, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return False
-    return done.returncode == 0
+    found = {}
+    for name in ELEMENTS if inspect else ():
+        with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+            command = [str(inspect), "--exists", name]
+            done = subprocess.run(command, capture_output=True, timeout=_SECONDS, check=False)
+            found[name] = done.returncode == 0
+    return found
 
 
 def _output(*command: str, failed: bool = False) -> str:

@@ -20,6 +20,9 @@ logger = logging.getLogger(__name__)
 GPU_FILES = ("nvidiactl", "nvhost-gpu", "nvgpu")
 """Below ``/dev``: NVIDIA's driver on PCs and servers, and of Jetsons old and new."""
 
+WSL_DRIVER = Path("/usr/lib/wsl/lib/libcuda.so.1")
+"""Windows' NVIDIA driver inside WSL 2, which has ``/dev/dxg`` alone: CUDA on WSL User Guide."""
+
 CUDA_MODULES = ("cuda.bindings", "pycuda")
 MODULES = ("tensorrt", "tensorrt_rtx", *CUDA_MODULES, "openvino", "onnxruntime")
 
@@ -42,11 +45,12 @@ class Candidate:
     reason: str
 
 
-def look(devices: Path = Path("/dev")) -> Here:
-    """Look at this machine; another folder of device files in tests."""
+def look(devices: Path = Path("/dev"), wsl_driver: Path = WSL_DRIVER) -> Here:
+    """Look at this machine; another folder of device files, and another driver, in tests."""
+    in_wsl = (devices / "dxg").exists() and wsl_driver.exists()
     return Here(
         modules=frozenset(filter(_is_installed, MODULES)),
-        gpu=any((devices / name).exists() for name in GPU_FILES),
+        gpu=in_wsl or any((devices / name).exists() for name in GPU_FILES),
         x86=platform.machine().lower() in {"x86_64", "amd64"},
     )
 

@@ -191,6 +191,19 @@ def test_the_driver_is_seen_on_the_bus_and_in_the_kernel(
     assert not system.nvidia_driver(tmp_path).on_pci
 
 
+def test_elements_are_asked_of_gstreamer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert system.gstreamer_elements() == {}
+    tool = tmp_path / "gst-inspect-1.0"
+    tool.write_text("#!/bin/sh\ncase $2 in nv*) exit 1;; rtspsrc) read _ < /dev/zero;; esac\n")
+    tool.chmod(0o755)
+    monkeypatch.setattr(system, "_SECONDS", 1.0)
+    found = system.gstreamer_elements()
+    assert found["appsink"] is True
+    assert found["nvarguscamerasrc"] is False
+    assert "rtspsrc" not in found  # it did not answer
+
+
 def test_modules_of_the_system_are_found_for_its_python(tmp_path: Path) -> None:
     assert system.system_module("cv2", tmp_path) == ""
     folder = tmp_path / "python3.10/dist-packages"

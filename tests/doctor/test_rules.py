@@ -25,10 +25,12 @@ FIRES: dict[str, str] = {
     "agx-orin-jetpack72-tensorrt11": "",
     "container-arm-no-opencv": "opencv-absent no-gpu no-camera",
     "container-cpu": "no-gpu no-camera no-display",
+    "container-cuda-fails": "cuda-does-not-start no-camera no-display",
     "container-slim": "opencv-lacks-system-library no-gpu no-camera",
     "container-without-gpus": "gpu-not-given-to-container no-camera no-display",
     "debian-no-plugins": "no-gpu gstreamer-plugins-absent",
     "debian-numpy2": "numpy-too-new-for-opencv no-gpu",
+    "debian-other-python": "opencv-absent no-gpu",
     "debian-python3-opencv": "no-gpu",
     "debian-venv-hides-opencv": "venv-hides-system-opencv no-gpu",
     "desktop-camera-not-readable": "no-gpu camera-not-readable",
@@ -304,6 +306,30 @@ def test_commands_say_what_they_lack() -> None:
     assert lacks["train"] == ("torch", "kornia", "safetensors", "matplotlib")
     assert lacks["stream --web"] == ("starlette", "uvicorn", "h11")
     assert lacks["build --int8 --runtime onnxruntime"] == ("onnx",)
+
+
+def test_what_is_there_is_listed_with_its_use() -> None:
+    def seen(machine: str) -> dict[str, str]:
+        return {check.name: check.found for check in judged(machine).checks if not check.rule}
+
+    orin, nano, desktop = map(seen, ("orin-jetpack6", "orin-nano-jetpack6", "desktop-rtx"))
+    assert orin["NVIDIA GPU"] == "Orin (sm_87, CUDA 12.6)"
+    assert orin["DLA"] == "2 cores: --dla 0 or --dla 1"
+    assert orin["Frame kernels"] == "came with this installation"
+    assert orin["OpenCV"].endswith("; GStreamer 1.20.3, FFmpeg yes, window GTK3")
+    assert orin["Camera"] == (
+        "/dev/video0 HD Pro Webcam C920: YUYV 640x480@30; "
+        "MJPG 1920x1080@30, 1280x720@30, 640x480@30"
+    )
+    assert "DLA" not in nano
+    assert "Camera" not in nano
+    assert nano["CSI sensor"].endswith(
+        "imx219 9-0010: RG10 3280x2464@21, 1920x1080@30; usually --source csi:0"
+    )
+    assert desktop["NVIDIA GPU"] == (
+        "NVIDIA GeForce RTX 4070 (sm_89, 12 GiB, driver 580.95.05, CUDA 13.0)"
+    )
+    assert desktop["Native kernels"] == "level avx512"
 
 
 # What is offered has to be real: extras, options, packages, and the shell's grammar.

@@ -55,6 +55,16 @@ def test_a_gpu_is_known_by_the_drivers_file(tmp_path: Path, name: str) -> None:
     assert look(tmp_path).gpu
 
 
+def test_inside_wsl_a_gpu_is_known_by_windows_driver(tmp_path: Path) -> None:
+    driver = tmp_path / "libcuda.so.1"
+    (tmp_path / "dxg").touch()  # any GPU, Intel's too
+    assert not look(tmp_path, driver).gpu
+    driver.touch()
+    assert look(tmp_path, driver).gpu
+    (tmp_path / "dxg").unlink()
+    assert not look(tmp_path, driver).gpu
+
+
 def test_deciding_imports_no_runtime() -> None:
     code = (
         "import sys; from edgeseg.engines import runtimes_here; "

@@ -72,4 +72,4 @@ RULES: dict[Purpose, tuple[Rule, ...]] = {
 
 def rule_name(rule: Rule) -> str:
     """``pip_opencv_hides_jetpacks`` → ``pip-opencv-hides-jetpacks``."""
-    return str(getattr(rule, "__name__")).replace("_", "-")  # noqa: B009
+    return rule.__name__.replace("_", "-")
