@@ -1,10 +1,21 @@
-"""Which engine to build on a machine: one line, and why."""
+"""Which engine to build on a machine: one line, and why.
+
+:mod:`edgeseg.engines.choice` decides what ``--runtime auto`` takes, and importing it imports NumPy
+and OpenCV, which may be what is broken. So the order stands here again; a test holds the two
+against each other.
+"""
 
 from __future__ import annotations
 
 from edgeseg.doctor.check import Check, Command
 from edgeseg.doctor.facts import SystemFacts
-from edgeseg.engines.choice import Here, candidates
+
+WHY = {
+    "tensorrt": "runs on the GPU",
+    "tensorrt-rtx": "runs on the GPU, compiling at first run",
+    "openvino": "the fastest on x86-64 processors",
+    "onnxruntime": "runs on every processor",
+}
 
 
 def recommended(
@@ -21,33 +32,28 @@ def recommended(
         checks: What was found on it.
         lacks: What ``build`` needs and this machine has not.
     """
-    best = next((c for c in candidates(_here(facts, checks)) if c.runs), None)
-    if best is None or any(check.blocks and check.purpose == "base" for check in checks):
+    blocked = {check.purpose for check in checks if check.blocks}
+    runtime = best_runtime(facts, gpu="gpu" not in blocked)
+    if runtime is None or "base" in blocked:
         return None
-    precision = "fp16" if best.runtime.startswith("tensorrt") else "int8"
+    precision = "fp16" if runtime.startswith("tensorrt") else "int8"
     return Command(
-        f"build --{precision} --runtime {best.runtime}",
+        f"build --{precision} --runtime {runtime}",
         usable=not lacks,
         lacks=lacks,
-        why=f"{best.runtime}, {best.reason}",
+        why=f"{runtime}, {WHY[runtime]}",
     )
 
 
-def _here(facts: SystemFacts, checks: tuple[Check, ...]) -> Here:
-    """What the doctor found, as the choice of a runtime wants it."""
-    names = {"tensorrt-rtx": "tensorrt_rtx", "openvino": "openvino"}
-    modules = {module for name, module in names.items() if facts.has(name)}
-    if facts.tensorrt:
-        modules.add("tensorrt")
-    if not facts.library("onnxruntime").error:
-        modules.add("onnxruntime")
-    if facts.has("cuda-bindings") or facts.has("cuda-python"):
-        modules.add("cuda.bindings")
-    if facts.has("pycuda"):
-        modules.add("pycuda")
-    obstacles = any(check.blocks and check.purpose == "gpu" for check in checks)
-    return Here(
-        modules=frozenset(modules),
-        gpu=bool(facts.gpus) and not obstacles,
-        x86=facts.architecture == "x86_64",
-    )
+def best_runtime(facts: SystemFacts, *, gpu: bool) -> str | None:
+    """The first that is installed: a GPU's before a processor's; None for none."""
+    x86 = facts.architecture == "x86_64"
+    cuda = facts.has("cuda-bindings") or facts.has("cuda-python") or facts.has("pycuda")
+    usable = {
+        "tensorrt": bool(gpu and facts.gpus and cuda and facts.tensorrt),
+        "tensorrt-rtx": bool(gpu and facts.gpus and cuda and facts.has("tensorrt-rtx")),
+        "openvino": facts.has("openvino"),
+        "onnxruntime": not facts.library("onnxruntime").error,
+    }
+    processor = ("openvino", "onnxruntime") if x86 else ("onnxruntime", "openvino")
+    return next((name for name in ("tensorrt", "tensorrt-rtx", *processor) if usable[name]), None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -53,6 +54,19 @@ def test_broken_libraries_on_the_path_do_not_stop_the_doctor(
     assert "libGL.so.1 is not" in fired["opencv-lacks-system-library"]
     assert "signal 6" in fired["onnxruntime-unusable"]
     assert not findings.healthy
+
+
+@pytest.mark.parametrize("module", ["edgeseg.doctor", "edgeseg"])
+def test_it_speaks_where_nothing_else_imports(module: str, tmp_path: Path) -> None:
+    for name in ("numpy", "cv2", "onnxruntime"):
+        (tmp_path / f"{name}.py").write_text(f"raise ImportError('no {name} here')\n")
+    command = [sys.executable, "-m", module, *(["doctor"] if module == "edgeseg" else [])]
+    environment = os.environ | {"PYTHONPATH": f"{tmp_path}:{SOURCE}"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "It cannot run edgeseg yet, because:" in done.stdout
+    assert "no numpy here" in done.stdout
+    assert "no cv2 here" in done.stdout
 
 
 def test_this_machine_is_probed(monkeypatch: pytest.MonkeyPatch) -> None:

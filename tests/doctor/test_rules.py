@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import re
 import shutil
 import subprocess
@@ -14,8 +15,11 @@ from packaging.requirements import Requirement
 
 from edgeseg import doctor
 from edgeseg.cli import app
+from edgeseg.doctor.advice import best_runtime
 from edgeseg.doctor.check import CAN, Check
+from edgeseg.doctor.facts import GpuFacts, Probed, SystemFacts
 from edgeseg.doctor.rules import RULES, rule_name
+from edgeseg.engines.choice import Here, candidates
 
 MACHINES = Path(__file__).parent / "machines"
 ALL_RULES = {rule_name(rule) for rules in RULES.values() for rule in rules}
@@ -29,10 +33,23 @@ FIRES: dict[str, str] = {
     "container-slim": "opencv-lacks-system-library no-gpu no-camera",
     "container-without-gpus": "gpu-not-given-to-container no-camera no-display",
     "debian-no-plugins": "no-gpu gstreamer-plugins-absent",
-    "debian-numpy2": "numpy-too-new-for-opencv no-gpu",
+    "debian-numpy2": (
+        "numpy-too-new-for-opencv training-absent onnx-absent openvino-absent no-gpu "
+        "av-absent no-camera web-absent metrics-absent report-absent"
+    ),
     "debian-other-python": "opencv-absent no-gpu",
-    "debian-python3-opencv": "no-gpu",
-    "debian-venv-hides-opencv": "venv-hides-system-opencv no-gpu",
+    "debian-python3-opencv": (
+        "training-absent onnx-absent openvino-absent no-gpu av-absent no-camera "
+        "no-display web-absent metrics-absent report-absent"
+    ),
+    "debian-two-opencvs": (
+        "several-opencvs training-absent onnx-absent openvino-absent no-gpu av-absent "
+        "no-camera no-display web-absent metrics-absent report-absent"
+    ),
+    "debian-venv-hides-opencv": (
+        "venv-hides-system-opencv training-absent onnx-absent openvino-absent no-gpu "
+        "av-absent no-camera web-absent metrics-absent report-absent"
+    ),
     "desktop-camera-not-readable": "no-gpu camera-not-readable",
     "desktop-cpu": "no-gpu",
     "desktop-headless-opencv": "no-gpu opencv-without-window",
@@ -121,7 +138,8 @@ SAYS: tuple[tuple[str, str, str, str | None], ...] = (
     ("several-opencvs", "desktop-two-opencvs", "write the same folder",
      "pip uninstall -y opencv-python opencv-python-headless && pip install opencv-python"),
     ("venv-hides-system-opencv", "thor-jetpack7-venv", "JetPack's OpenCV", VENV),
-    ("venv-hides-system-opencv", "debian-venv-hides-opencv", "the system's OpenCV", VENV),
+    ("venv-hides-system-opencv", "debian-venv-hides-opencv", "the system's OpenCV",
+     f"pip install 'edgeseg[cpu]'\n# or, with GStreamer: {VENV}"),
     ("training-absent", "desktop-rtx-bare", "torch, kornia", "pip install 'edgeseg[train]'"),
     ("onnx-absent", "desktop-rtx-bare", "onnx is not installed", "pip install 'edgeseg[build]'"),
     ("little-memory", "orin-nano-jetpack6", "7.4 GiB of memory and 3.7 GiB of swap",
@@ -287,6 +305,31 @@ def test_rule_names_the_cause_and_the_command(
 def test_one_build_is_recommended(machine: str, build: str | None) -> None:
     best = judged(machine).recommended
     assert (best.name if best else None) == build
+
+
+@pytest.mark.parametrize("x86", [True, False])
+@pytest.mark.parametrize("gpu", [True, False])
+def test_recommended_is_what_auto_takes(x86: bool, gpu: bool) -> None:
+    modules = {
+        "tensorrt": "tensorrt",
+        "tensorrt-rtx": "tensorrt_rtx",
+        "cuda-bindings": "cuda.bindings",
+        "pycuda": "pycuda",
+        "openvino": "openvino",
+        "onnxruntime": "onnxruntime",
+    }
+    for chosen in itertools.product([True, False], repeat=len(modules)):
+        there = {name for name, present in zip(modules, chosen, strict=True) if present}
+        facts = SystemFacts(
+            python="3.12.3",
+            architecture="x86_64" if x86 else "aarch64",
+            distributions=dict.fromkeys(there, "1"),
+            libraries={"onnxruntime": Probed(error="" if "onnxruntime" in there else "none")},
+            gpus=(GpuFacts(name="GPU"),) if gpu else (),
+        )
+        here = Here(frozenset(modules[name] for name in there), gpu, x86)
+        expected = next((c.runtime for c in candidates(here) if c.runs), None)
+        assert best_runtime(facts, gpu=True) == expected, there
 
 
 def test_what_blocks_decides_on_the_verdict() -> None:

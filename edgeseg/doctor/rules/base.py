@@ -66,7 +66,8 @@ def _unusable(
 def native_kernels_absent(facts: SystemFacts) -> Trouble | None:
     """NumPy and OpenCV compute the same values in their place, several times slower."""
     probed = facts.library("native")
-    if probed.told.get("available"):
+    unasked = facts.library("numpy").error or facts.library("opencv").error
+    if probed.told.get("available") or unasked:  # They are imported with these.
         return None
     why = f" ({probed.error})" if probed.error else ""
     return Trouble(

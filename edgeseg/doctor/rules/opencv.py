@@ -42,9 +42,10 @@ def numpy_too_new_for_opencv(facts: SystemFacts) -> Trouble | None:
     if _cause(facts) != "numpy":
         return None
     numpy = facts.distributions["numpy"]
-    origin = " and ".join(facts.opencv_wheels) or f"the system's ({facts.system_opencv})"
+    wheels = " and ".join(facts.opencv_wheels)
+    which = f"OpenCV of {wheels}" if wheels else f"the system's OpenCV ({facts.system_opencv})"
     return Trouble(
-        f"OpenCV of {origin} was compiled for NumPy 1 and does not import beside NumPy {numpy}",
+        f"{which} was compiled for NumPy 1 and does not import beside NumPy {numpy}",
         "pip install 'numpy<2'",
         blocks=True,
     )
@@ -71,7 +72,7 @@ def venv_hides_system_opencv(facts: SystemFacts) -> Trouble | None:
     whose = "JetPack's" if facts.jetson else "the system's"
     return Trouble(
         f"{whose} OpenCV ({facts.system_opencv}) is not visible to this virtual environment",
-        SYSTEM_VENV,
+        SYSTEM_VENV if facts.jetson else f"{INSTALL_CPU}\n# or, with GStreamer: {SYSTEM_VENV}",
         blocks=True,
     )
 
