@@ -24,7 +24,7 @@ extensions = [
 ]
 root_doc = "docs/index"
 include_patterns = ["*.md", "docs/**", "bench/**", "edgeseg/data/nuclei/*.md"]
-exclude_patterns = [".*", "**/.*", "**/*venv*", "**/runs", "build", "dist"]
+exclude_patterns = [".*", "**/.*", "**/*venv*", "**/runs", "**/_build", "build", "dist"]
 suppress_warnings = ["toc.no_title"]  # a table that a script writes is linked from its README
 
 myst_heading_anchors = 3

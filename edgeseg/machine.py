@@ -45,6 +45,7 @@ PACKAGES = (
     "torch",
     "tensorrt-rtx",
     "tensorrt",
+    "cuda-python",
 )
 """Distributions whose version belongs to a figure."""
 
@@ -104,7 +105,7 @@ def describe(root: Path = Path("/")) -> Machine:
         or None,
         temperature_c=temperature_c(root / "sys/class/thermal"),
         gpus=gpus(),
-        versions={"python": platform.python_version()} | versions(PACKAGES),
+        versions={"python": platform.python_version()} | l4t_version(root) | versions(PACKAGES),
     )
 
 
@@ -131,6 +132,13 @@ def versions(names: tuple[str, ...]) -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             continue
     return found
+
+
+def l4t_version(root: Path = Path("/")) -> dict[str, str]:
+    """``{"l4t": "36.4.3"}`` on a Jetson, whose drivers come with it and not as packages."""
+    release = read_text(root / "etc/nv_tegra_release")
+    match = re.search(r"# R(\d+) \(release\), REVISION: ([\d.]+)", release)
+    return {"l4t": f"{match[1]}.{match[2]}"} if match else {}
 
 
 def cpu_model(cpuinfo: str) -> str | None:

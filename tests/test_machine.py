@@ -48,6 +48,7 @@ def test_a_jetson_is_named_by_its_board(tmp_path: Path) -> None:
             "proc/meminfo": "MemTotal:        7802672 kB\nMemFree: 1 kB\n",
             "proc/device-tree/model": "NVIDIA Jetson Orin Nano Developer Kit\0",
             "etc/os-release": 'NAME="Ubuntu"\nPRETTY_NAME="Ubuntu 22.04.5 LTS"\n',
+            "etc/nv_tegra_release": "# R36 (release), REVISION: 4.3, GCID: 38968081, BOARD: g\n",
             "sys/class/thermal/thermal_zone0/temp": "48125\n",
             "sys/class/thermal/thermal_zone1/temp": "51500\n",
             "sys/class/thermal/thermal_zone2/temp": "not available\n",
@@ -60,6 +61,7 @@ def test_a_jetson_is_named_by_its_board(tmp_path: Path) -> None:
     assert found.os == "Ubuntu 22.04.5 LTS"
     assert found.temperature_c == 51.5
     assert found.governor == "schedutil"
+    assert found.versions["l4t"] == "36.4.3"
 
 
 def test_a_machine_that_tells_nothing_is_described_all_the_same(tmp_path: Path) -> None:
@@ -67,6 +69,7 @@ def test_a_machine_that_tells_nothing_is_described_all_the_same(tmp_path: Path) 
     assert found.cpu
     assert (found.memory_mib, found.governor, found.temperature_c) == (None, None, None)
     assert found.cpu_flags == ()
+    assert "l4t" not in found.versions
 
 
 def test_a_container_quota_limits_the_cores(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ NOT_WALKED = "not walked"
 INSTALLS = re.compile(r"^(pip |python3 -m venv |sudo |apt )", re.MULTILINE)
 """Blocks with such a line are left out: CI installs the same in a fresh environment."""
 
-_NUMBER = re.compile(r"\d+(?:\.\d+)?(?:e-?\d+)?")
+_NUMBER = re.compile(r"-?\d+(?:\.\d+)?(?:e-?\d+)?")
 
 
 @dataclass
@@ -40,7 +40,7 @@ def walk(page: Path, folder: Path) -> Walk:
     number stands for any number, ``…`` for any text. What is not walked must not be quoted.
     """
     done = Walk(folder)
-    environment = _environment(folder.parent / "bin")
+    inherited = environment(folder.parent / "bin")
     printed: str | None = None
     for block in blocks(page, "sh", "text"):
         if block.language == "text":
@@ -54,7 +54,7 @@ def walk(page: Path, folder: Path) -> Walk:
             ran = subprocess.run(
                 ["bash", "-euo", "pipefail", "-c", block.text],
                 cwd=folder,
-                env=environment,
+                env=inherited,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 stdin=subprocess.DEVNULL,
@@ -85,13 +85,17 @@ def pattern(line: str) -> re.Pattern[str]:
     return re.compile(r"\s*" + _NUMBER.pattern.join(parts).replace("…", ".*") + r"\s*")
 
 
-def _environment(programs: Path) -> dict[str, str]:
+def environment(programs: Path) -> dict[str, str]:
     """This environment, with ``edgeseg`` and ``python`` those of this process and checkout."""
     programs.mkdir()
-    for name, module in (("edgeseg", "-m edgeseg "), ("python", "")):
-        program = programs / name
-        program.write_text(f'#!/bin/sh\nexec "{sys.executable}" {module}"$@"\n')
-        program.chmod(0o755)
+    scripts = {
+        # As pip writes it.
+        "edgeseg": f"#!{sys.executable}\nfrom edgeseg.cli import main\nmain()\n",
+        "python": f'#!/bin/sh\nexec "{sys.executable}" "$@"\n',
+    }
+    for name, text in scripts.items():
+        (programs / name).write_text(text)
+        (programs / name).chmod(0o755)
     return os.environ | {
         "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}",
         "PYTHONPATH": str(ROOT),

@@ -78,6 +78,7 @@ PRINTED = "epoch 1/6  loss 0.93  6.7 s\nepoch 2/6  loss 0.50  6.4 s\nrecordings:
         (PRINTED, 0),
         ("epoch 1/99  loss 0.0001  12 s", 0),
         ("epoch 1/6 …", 0),
+        ("epoch 1/6  loss -0.93  6.7 s", 0),  # a figure may be below zero elsewhere
         ("epoch 2/6  loss 0.50  6.4 s\n  recordings: a.mkv", 0),
         ("recordings: a.mkv\nepoch 2/6  loss 0.50  6.4 s", 1),  # in another order
         ("epoch 3/6  loss 0.50  6.4 s\n" * 3, 1),  # more often than printed
