@@ -3,11 +3,13 @@
 
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
+#include <nanobind/stl/optional.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/tuple.h>
 #include <nanobind/stl/vector.h>
 
 #include <algorithm>
+#include <optional>
 #include <string>
 #include <tuple>
 #include <vector>
@@ -25,6 +27,7 @@ template <class Value>  // (channels, height, width), of any strides
 using Tensor = nb::ndarray<Value, nb::ndim<3>, nb::device::cpu>;
 template <class Value>
 using Table = nb::ndarray<const Value, nb::shape<-1, 256>, nb::c_contig, nb::device::cpu>;
+using Lines = nb::ndarray<const float, nb::shape<-1, 4>, nb::c_contig, nb::device::cpu>;
 using Frame = nb::ndarray<const std::uint8_t, nb::shape<-1, -1, 3>, nb::device::cpu>;
 using Canvas = nb::ndarray<std::uint8_t, nb::shape<-1, -1, 3>, nb::c_contig, nb::device::cpu>;
 using LabelMap = nb::ndarray<const std::uint8_t, nb::ndim<2>, nb::device::cpu>;
@@ -42,7 +45,8 @@ using Region = std::tuple<int, int, int, int>;
 
 template <class Value>
 static void preprocess(const Pixels &pixels, const Tensor<Value> &out, const Table<Value> &table,
-                       const Region &region, bool rgb, int threads) {
+                       const Region &region, bool rgb, int threads,
+                       const std::optional<Lines> &lines) {
     const auto [top, left, height, width] = region;
     const edgeseg::Picture picture{pixels.data(), static_cast<std::ptrdiff_t>(pixels.stride(0)),
                                    static_cast<int>(pixels.shape(0)),
@@ -56,6 +60,8 @@ static void preprocess(const Pixels &pixels, const Tensor<Value> &out, const Tab
     const int channels = static_cast<int>(out.shape(0));
     if ((channels != 1 && channels != 3) || table.shape(0) != out.shape(0))
         throw nb::value_error("out must have 1 or 3 channels, table as many rows");
+    if (lines && lines->shape(0) != out.shape(0))
+        throw nb::value_error("lines must have a row a channel");
     if (picture.height < 1 || picture.width < 1 || top < 0 || left < 0 || height < 1 ||
         width < 1 || top > static_cast<int>(out.shape(1)) - height ||
         left > static_cast<int>(out.shape(2)) - width)
@@ -67,8 +73,11 @@ static void preprocess(const Pixels &pixels, const Tensor<Value> &out, const Tab
         static_cast<std::ptrdiff_t>(out.stride(1)),
         static_cast<std::ptrdiff_t>(out.stride(2)),
         channels, height, width};
+    const edgeseg::Levels<Value> levels{
+        table.data(), lines ? reinterpret_cast<const edgeseg::Line *>(lines->data()) : nullptr};
+    static_assert(sizeof(edgeseg::Line) == 4 * sizeof(float));
     nb::gil_scoped_release release;
-    edgeseg::preprocess(picture, target, table.data(), rgb, threads);
+    edgeseg::preprocess(picture, target, levels, rgb, threads);
 }
 
 static bool ascend_within(const Indices &indices, std::size_t size) {
@@ -173,14 +182,14 @@ static void use(const std::string &level) {
 
 NB_MODULE(_native, module) {
     module.doc() = "C++ twins of the kernels in edgeseg.ops.";
-    module.attr("REVISION") = 3;  // as edgeseg/ops/native.py expects
+    module.attr("REVISION") = 4;  // as edgeseg/ops/native.py expects
     module.def("levels", &levels, "Levels of instructions that this CPU has, the best first.");
     module.def("level", [] { return edgeseg::rows().level; }, "The one in use.");
     module.def("use", &use, nb::arg("level"), "Choose another, for the whole process.");
     const auto def_preprocess = [&](const char *name, auto *function) {
         module.def(name, function, nb::arg("pixels"), nb::arg("out").noconvert(),
                    nb::arg("table").noconvert(), nb::arg("region"), nb::arg("rgb"),
-                   nb::arg("threads") = 1,
+                   nb::arg("threads") = 1, nb::arg("lines").none() = nb::none(),
                    "Fused resize, colour order and normalisation into (C, H, W), without the GIL.");
     };
     def_preprocess("preprocess_float", &preprocess<float>);

@@ -19,29 +19,19 @@ namespace {
 
 constexpr int kPixels = 5;  // whole ones in a Piece
 
-// Every other value of sixteen bytes of pixels.
-using Run = std::array<std::uint16_t, 8>;
+using Run = std::array<std::uint8_t, 16>;
 
-// A stretch of a Veil, of the even and of the odd bytes.
+// What a label lays over pixels.
 struct Piece {
-    Run keep[2], shade[2];
+    Run colours, mask;
 };
 
-// What each label lays over pixels, the first of which begins with an even [0] or odd [1] byte.
-using Pieces = std::array<std::array<Piece, 256>, 2>;
-
-Pieces pieces(const Look &look) {
-    Pieces result{};
-    for (int start : {0, 1})
-        for (int odd : {0, 1}) {
-            result[start][0].keep[odd].fill(256);
-            for (int label = 1; label < 256; ++label) {
-                result[start][label].keep[odd].fill(static_cast<std::uint16_t>(256 - look.weight));
-                for (int i = 0; i < 8; ++i)
-                    result[start][label].shade[odd][i] = static_cast<std::uint16_t>(
-                        look.colours[3 * label + ((start ^ odd) + 2 * i) % 3] * look.weight + 128);
-            }
-        }
+std::array<Piece, 256> pieces(const Look &look) {
+    std::array<Piece, 256> result{};
+    for (int label = 1; label < 256; ++label) {
+        result[label].mask.fill(255);
+        for (int i = 0; i < 16; ++i) result[label].colours[i] = look.colours[3 * label + i % 3];
+    }
     return result;
 }
 
@@ -53,15 +43,15 @@ std::vector<int> starts(const std::int32_t *indices, int count, int source) {
     return result;
 }
 
-// The Veil of a row of labels.
+// A row of labels as what it lays over a row of the frame.
 class Spread {
 public:
-    Spread(const std::vector<int> &starts, const Pieces &pieces)
+    Spread(const std::vector<int> &starts, const std::array<Piece, 256> &pieces)
         : starts_(starts.data()),
           count_(static_cast<int>(starts.size()) - 1),
           pieces_(pieces),
-          part_((3 * static_cast<std::size_t>(starts.back()) + 1) / 2 + std::tuple_size_v<Run>),
-          values_(4 * part_) {}
+          part_((3 * static_cast<std::size_t>(starts.back()) + sizeof(Run) - 1) / sizeof(Line) + 1),
+          lines_(2 * part_) {}
 
     // The row must outlive the next call.
     void follow(const std::uint8_t *labels) {
@@ -78,47 +68,37 @@ public:
         last_ = labels;
     }
 
-    Veil veil() const {
-        const std::uint16_t *keep = values_.data(), *shade = keep + 2 * part_;
-        return {{keep, keep + part_}, {shade, shade + part_}};
-    }
+    const std::uint8_t *colours() const { return lines_[0].bytes; }
+    const std::uint8_t *mask() const { return lines_[part_].bytes; }
 
 private:
     // Writes whole pieces: what is too much the next label covers, or is put back at the end.
     void renew(const std::uint8_t *labels, int first, int end) {
-        const int *starts = starts_;  // which no write to values_ can change
-        const Piece after = read(starts[end]);
+        const int *starts = starts_;  // which no write to lines_ can change
+        std::uint8_t *colours = lines_[0].bytes, *mask = lines_[part_].bytes;
+        const auto write = [=](int x, const Piece &piece) {
+            std::memcpy(colours + 3 * x, &piece.colours, sizeof(Run));
+            std::memcpy(mask + 3 * x, &piece.mask, sizeof(Run));
+        };
+        Piece after;
+        std::memcpy(&after.colours, colours + 3 * starts[end], sizeof(Run));
+        std::memcpy(&after.mask, mask + 3 * starts[end], sizeof(Run));
         for (int i = first, x = starts[first]; i < end; ++i, x = starts[i])
             for (const int stop = starts[i + 1]; x < stop; x += kPixels)
-                write(x, pieces_[x & 1][labels[i]]);
+                write(x, pieces_[labels[i]]);
         write(starts[end], after);
     }
 
-    Piece read(std::size_t x) const {
-        const std::uint16_t *even = values_.data() + (3 * x + 1) / 2;
-        const std::uint16_t *odd = values_.data() + part_ + 3 * x / 2;
-        Piece piece;
-        std::memcpy(&piece.keep[0], even, sizeof(Run));
-        std::memcpy(&piece.keep[1], odd, sizeof(Run));
-        std::memcpy(&piece.shade[0], even + 2 * part_, sizeof(Run));
-        std::memcpy(&piece.shade[1], odd + 2 * part_, sizeof(Run));
-        return piece;
-    }
-
-    void write(std::size_t x, const Piece &piece) {
-        std::uint16_t *even = values_.data() + (3 * x + 1) / 2;
-        std::uint16_t *odd = values_.data() + part_ + 3 * x / 2;
-        std::memcpy(even, &piece.keep[0], sizeof(Run));
-        std::memcpy(odd, &piece.keep[1], sizeof(Run));
-        std::memcpy(even + 2 * part_, &piece.shade[0], sizeof(Run));
-        std::memcpy(odd + 2 * part_, &piece.shade[1], sizeof(Run));
-    }
+    // Loads that straddle lines of the cache take half as long again.
+    struct alignas(64) Line {
+        std::uint8_t bytes[64];
+    };
 
     const int *starts_;
     int count_;
-    const Pieces &pieces_;
-    std::size_t part_;
-    std::vector<std::uint16_t> values_;  // keep of even and of odd bytes, shade of both
+    const std::array<Piece, 256> &pieces_;
+    std::size_t part_;         // lines
+    std::vector<Line> lines_;  // colours and mask
     const std::uint8_t *last_ = nullptr;
 };
 
@@ -171,7 +151,7 @@ void draw_rims(const Canvas &canvas, const Labels &labels, const std::vector<int
 
 void overlay(const Canvas &canvas, const Labels &labels, const Look &look, int threads) {
     const Rows &simd = rows();
-    const Pieces table = pieces(look);
+    const std::array<Piece, 256> table = pieces(look);
     const std::size_t bytes = static_cast<std::size_t>(canvas.width) * 3;
     const std::vector<int> columns = starts(labels.columns, canvas.width, labels.width);
 
@@ -180,8 +160,8 @@ void overlay(const Canvas &canvas, const Labels &labels, const Look &look, int t
         for (int y = begin; y < end; ++y) {
             if (y == begin || labels.rows[y] != labels.rows[y - 1])
                 spread.follow(labels.data + labels.rows[y] * labels.stride);
-            simd.lay_over(canvas.frame + y * canvas.stride, spread.veil(), bytes,
-                          canvas.out + y * bytes);
+            simd.lay_over(canvas.frame + y * canvas.stride, spread.colours(), spread.mask(),
+                          look.weight, bytes, canvas.out + y * bytes);
         }
     });
     if (look.outline) draw_rims(canvas, labels, columns, look, threads);

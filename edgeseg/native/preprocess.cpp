@@ -6,6 +6,7 @@
 
 #include <array>
 #include <cmath>
+#include <type_traits>
 #include <vector>
 
 #include "dispatch.hpp"
@@ -35,36 +36,37 @@ std::vector<Position> positions(int source, int target) {
     return result;
 }
 
+// Columns in whole steps of blend_columns.
+int whole(int columns) { return (columns + kColumns - 1) / kColumns * kColumns; }
+
 std::vector<Tap> taps(int source, int target, int channels) {
     std::vector<Tap> result;
-    result.reserve(target);
+    result.reserve(whole(target));
     for (const auto &[first, weight] : positions(source, target))
         result.push_back({first * channels, static_cast<std::uint32_t>(weight << 16 | (256 - weight))});
+    result.resize(whole(target), Tap{0, 256});
     return result;
 }
 
-// Outside the levels: instructions that gather are no faster than loads one by one.
-template <int Channels, class Value>
-void look_up(const std::uint32_t *pixels, std::array<int, 3> order, const Value *table,
-             const Target<Value> &target, Value *out) {
-    // Copies: bytes that are written might be anything, for all that the compiler knows.
-    const std::ptrdiff_t channel_step = target.channel_step, column_step = target.column_step;
-    const int width = target.width;
-    if (column_step == 1) {  // planes one by one: narrow stores to three by turns are slow
-        for (int c = 0; c < Channels; ++c, table += 256, out += channel_step)
-            for (int x = 0; x < width; ++x) out[x] = table[pixels[4 * x + order[c]]];
-        return;
-    }
-    for (int x = 0; x < width; ++x, pixels += 4, out += column_step)
-        for (int c = 0; c < Channels; ++c)
-            out[c * channel_step] = table[256 * c + pixels[order[c]]];
+// A channel of a row of the tensor. Outside the levels: instructions that gather are no faster
+// than loads one by one.
+template <class Value>
+void fill(const std::uint8_t *pixels, const Levels<Value> &levels, int channel, int width,
+          std::ptrdiff_t step, Value *out) {
+    if constexpr (std::is_same_v<Value, float>)
+        if (levels.lines != nullptr && step == 1) {
+            rows().scale(pixels, levels.lines[channel], width, out);
+            return;
+        }
+    const Value *table = levels.table + 256 * channel;
+    for (int x = 0; x < width; ++x) out[x * step] = table[pixels[x]];
 }
 
 }  // namespace
 
 template <class Value>
-void preprocess(const Picture &picture, const Target<Value> &target, const Value *table, bool rgb,
-                int threads) {
+void preprocess(const Picture &picture, const Target<Value> &target, const Levels<Value> &levels,
+                bool rgb, int threads) {
     const Rows &simd = rows();
     const std::vector<Position> down = positions(picture.height, target.height);
     const std::vector<Tap> across = taps(picture.width, target.width, picture.channels);
@@ -76,28 +78,28 @@ void preprocess(const Picture &picture, const Target<Value> &target, const Value
 
     share_out(target.height, threads, [&](int begin, int end) {
         std::vector<std::int16_t> row(elements + kRowSlack);
-        std::vector<std::uint32_t> pixels(4 * static_cast<std::size_t>(target.width));
+        const int plane = whole(target.width);
+        std::vector<std::uint8_t> planes(3 * static_cast<std::size_t>(plane));
         for (int y = begin; y < end; ++y) {
             const auto [first, weight] = down[y];
             const std::uint8_t *above = picture.data + first * picture.stride;
             simd.blend_rows(above, weight == 0 ? above : above + picture.stride, weight, row.data(),
                             elements);
             simd.blend_columns(row.data(), across.data(), picture.channels, target.width,
-                               pixels.data());
-            if (grey && picture.channels > 1) simd.to_grey(pixels.data(), target.width);
+                               planes.data(), plane);
+            if (grey && picture.channels > 1) simd.to_grey(planes.data(), plane, target.width);
             Value *out = target.data + y * target.row_step;
-            if (grey)
-                look_up<1>(pixels.data(), order, table, target, out);
-            else
-                look_up<3>(pixels.data(), order, table, target, out);
+            for (int c = 0; c < target.channels; ++c, out += target.channel_step)
+                fill(&planes[order[c] * static_cast<std::size_t>(plane)], levels, c, target.width,
+                     target.column_step, out);
         }
     });
 }
 
-template void preprocess(const Picture &, const Target<float> &, const float *, bool, int);
-template void preprocess(const Picture &, const Target<std::uint16_t> &, const std::uint16_t *,
-                         bool, int);
-template void preprocess(const Picture &, const Target<std::uint8_t> &, const std::uint8_t *, bool,
-                         int);
+template void preprocess(const Picture &, const Target<float> &, const Levels<float> &, bool, int);
+template void preprocess(const Picture &, const Target<std::uint16_t> &,
+                         const Levels<std::uint16_t> &, bool, int);
+template void preprocess(const Picture &, const Target<std::uint8_t> &,
+                         const Levels<std::uint8_t> &, bool, int);
 
 }  // namespace edgeseg

@@ -4,6 +4,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "rows.hpp"
+
 namespace edgeseg {
 
 // A uint8 picture: `channels` interleaved bytes a pixel, rows `stride` bytes apart (any sign).
@@ -21,11 +23,19 @@ struct Target {
     int channels, height, width;
 };
 
-// Resizes `picture` to the target and writes table[channel][level] there, 256 levels a channel.
-// Three channels are BGR in the picture and, where `rgb`, RGB in the tensor. std::uint16_t stands
-// for binary16.
+// What a grey level becomes in a channel of the tensor: table[channel][level], 256 levels a channel.
+// Where `lines` are not null, they give the same floats, a Line a channel, in less time than looking
+// them up takes.
 template <class Value>
-void preprocess(const Picture &picture, const Target<Value> &target, const Value *table, bool rgb,
-                int threads);
+struct Levels {
+    const Value *table;
+    const Line *lines = nullptr;
+};
+
+// Resizes `picture` to the target and writes there what its levels become. Three channels are BGR
+// in the picture and, where `rgb`, RGB in the tensor. std::uint16_t stands for binary16.
+template <class Value>
+void preprocess(const Picture &picture, const Target<Value> &target, const Levels<Value> &levels,
+                bool rgb, int threads);
 
 }  // namespace edgeseg

@@ -18,6 +18,7 @@ namespace {
 static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "pixels are packed from the lowest byte");
 
 using Words4 = std::uint32_t __attribute__((vector_size(16)));
+using Words8 = std::uint32_t __attribute__((vector_size(32)));
 using Ints4 = std::int32_t __attribute__((vector_size(16)));
 using Shorts4 = std::int16_t __attribute__((vector_size(8)));
 
@@ -38,58 +39,154 @@ void store(void *to, Value value) {
     __builtin_memcpy(to, &value, sizeof value);
 }
 
+#if defined(__AVX2__)
+// The elements of `blend_rows` in whole vectors; returns how many.
+std::size_t blend_vectors(const std::uint8_t *__restrict above, const std::uint8_t *__restrict below,
+                          int weight, std::int16_t *__restrict out, std::size_t count) {
+    // Weights of one byte each.
+    if (weight == 0) below = above, weight = 128;
+    if (weight == 256) above = below, weight = 128;
+    const __m256i weights = _mm256_set1_epi16((short)(weight << 8 | (256 - weight)));
+    const __m256i middle = _mm256_set1_epi8((char)128);
+    std::size_t i = 0;
+    for (; i + 32 <= count; i += 32) {
+        // Less 128 each, so that sums less 32768 come out by themselves.
+        const __m256i first = _mm256_xor_si256(load<__m256i>(above + i), middle);
+        const __m256i second = _mm256_xor_si256(load<__m256i>(below + i), middle);
+        const __m256i low = _mm256_maddubs_epi16(weights, _mm256_unpacklo_epi8(first, second));
+        const __m256i high = _mm256_maddubs_epi16(weights, _mm256_unpackhi_epi8(first, second));
+        store(out + i, _mm256_permute2x128_si256(low, high, 0x20));
+        store(out + i + 16, _mm256_permute2x128_si256(low, high, 0x31));
+    }
+    return i;
+}
+#else
+std::size_t blend_vectors(const std::uint8_t *, const std::uint8_t *, int, std::int16_t *,
+                          std::size_t) {
+    return 0;  // the compiler finds them
+}
+#endif
+
 void blend_rows(const std::uint8_t *__restrict above, const std::uint8_t *__restrict below,
                 int weight, std::int16_t *__restrict out, std::size_t count) {
     const auto upper = static_cast<std::uint16_t>(256 - weight);
     const auto lower = static_cast<std::uint16_t>(weight);
-    for (std::size_t i = 0; i < count; ++i)
+    for (std::size_t i = blend_vectors(above, below, weight, out, count); i < count; ++i)
         out[i] = static_cast<std::int16_t>((above[i] * upper + below[i] * lower) ^ 0x8000);
 }
 
-// Four sums of two products: left * (256 - weight) + right * weight, lane by lane.
-inline Words4 blend_pixel(Shorts4 left, Shorts4 right, const Tap &tap) {
-#if defined(__SSE2__)
-    const __m128i pairs = _mm_unpacklo_epi16(_mm_set_epi64x(0, (long long)left),
-                                             _mm_set_epi64x(0, (long long)right));
-    return (Words4)_mm_madd_epi16(pairs, _mm_set1_epi32(tap.weights));
+// Sums of two products, left * (256 - weight) + right * weight, and what the row lacks: a word a
+// channel, of which the upper half is the rounded value.
+constexpr std::uint32_t kBias = 32768 * 256 + 32768;
+
+#if defined(__AVX2__)
+using Pixels = Words8;
+
+class Blend {
+public:
+    explicit Blend(int channels) {
+        for (int i = 0; i < 32; ++i)
+            pairs_[i] = static_cast<char>(i % 2 + 2 * (i % 16 / 4 + i / 2 % 2 * channels));
+    }
+
+    // The pixels of the first and the fifth tap.
+    Pixels operator()(const std::int16_t *row, const Tap *taps) const {
+        const __m256i both = _mm256_set_m128i(load<__m128i>(row + taps[4].first),
+                                              load<__m128i>(row + taps[0].first));
+        const __m256i weights = _mm256_blend_epi32(_mm256_set1_epi32((int)taps[0].weights),
+                                                   _mm256_set1_epi32((int)taps[4].weights), 0xf0);
+        const __m256i pairs = _mm256_shuffle_epi8(both, load<__m256i>(pairs_));
+        return (Pixels)_mm256_madd_epi16(pairs, weights) + kBias;
+    }
+
+private:
+    char pairs_[32];
+};
 #else
-    const auto weight = static_cast<std::int32_t>(tap.weights >> 16);
-    return (Words4)(__builtin_convertvector(left, Ints4) * (256 - weight) +
-                    __builtin_convertvector(right, Ints4) * weight);
+using Pixels = Words4;
+
+class Blend {
+public:
+    explicit Blend(int channels) : channels_(channels) {}
+
+    Pixels operator()(const std::int16_t *row, const Tap *taps) const {
+        const std::int16_t *left = row + taps[0].first;
+        const auto first = load<Shorts4>(left), second = load<Shorts4>(left + channels_);
+#if defined(__SSE2__)
+        const __m128i pairs = _mm_unpacklo_epi16(_mm_set_epi64x(0, (long long)first),
+                                                 _mm_set_epi64x(0, (long long)second));
+        return (Pixels)_mm_madd_epi16(pairs, _mm_set1_epi32((int)taps[0].weights)) + kBias;
+#else
+        const auto weight = static_cast<std::int32_t>(taps[0].weights >> 16);
+        return (Pixels)(__builtin_convertvector(first, Ints4) * (256 - weight) +
+                        __builtin_convertvector(second, Ints4) * weight) + kBias;
 #endif
-}
+    }
+
+private:
+    int channels_;
+};
+#endif
 
 void blend_columns(const std::int16_t *__restrict row, const Tap *__restrict taps, int channels,
-                   int count, std::uint32_t *__restrict pixels) {
-    constexpr std::uint32_t bias = 32768 * 256 + 32768;  // of the row, and to round
-    for (int x = 0; x < count; ++x) {
-        const std::int16_t *left = row + taps[x].first;
-        const Words4 sum = blend_pixel(load<Shorts4>(left), load<Shorts4>(left + channels), taps[x]);
-        store(pixels + 4 * x, (sum + bias) >> 16);
+                   int count, std::uint8_t *__restrict planes, std::ptrdiff_t plane) {
+    const Blend blend(channels);
+    constexpr std::uint32_t upper = 0xffff0000;
+    for (int x = 0; x < count; x += sizeof(Pixels) / 4) {
+        const Tap *four = taps + x;
+        const Pixels even = blend(row, four) >> 16 | (blend(row, four + 2) & upper);
+        const Pixels odd = blend(row, four + 1) >> 16 | (blend(row, four + 3) & upper);
+        const Pixels bytes = even | odd << 8;  // a word a channel, in it a byte a pixel
+        for (int c = 0; c < 3; ++c)
+            for (unsigned i = 0; i < sizeof(Pixels) / 16; ++i)
+                store(planes + c * plane + x + 4 * i, bytes[4 * i + c]);
     }
 }
 
-void to_grey(std::uint32_t *pixels, int count) {
+void to_grey(std::uint8_t *planes, std::ptrdiff_t plane, int count) {
+    for (int x = 0; x < count; ++x)
+        planes[x] = static_cast<std::uint8_t>(
+            (planes[x] * 3735 + planes[plane + x] * 19235 + planes[2 * plane + x] * 9798 + 16384) >>
+            15);
+}
+
+void scale(const std::uint8_t *__restrict levels, Line line, int count, float *__restrict out) {
     for (int x = 0; x < count; ++x) {
-        std::uint32_t *bgr = pixels + 4 * x;
-        bgr[0] = (bgr[0] * 3735 + bgr[1] * 19235 + bgr[2] * 9798 + 16384) >> 15;
+        const float level = levels[x];
+        out[x] = (level * line.slope + line.offset) + (level * line.slope_rest + line.offset_rest);
     }
 }
 
-void lay_over(const std::uint8_t *frame, Veil veil, std::size_t count, std::uint8_t *out) {
+// Where it shows: the colour, else the frame, which blends with itself to itself.
+template <class Value>
+Value masked(Value frame, Value colour, Value mask) {
+    return static_cast<Value>(frame ^ ((frame ^ colour) & mask));
+}
+
+// Half and half, for which CPUs have an instruction that the compiler finds.
+void lay_half(const std::uint8_t *frame, const std::uint8_t *colours, const std::uint8_t *mask,
+              std::size_t count, std::uint8_t *out) {
+#pragma GCC ivdep
+    for (std::size_t i = 0; i < count; ++i)
+        out[i] = static_cast<std::uint8_t>((frame[i] + masked(frame[i], colours[i], mask[i]) + 1) >> 1);
+}
+
+void lay_over(const std::uint8_t *frame, const std::uint8_t *colours, const std::uint8_t *mask,
+              int weight, std::size_t count, std::uint8_t *out) {
+    if (weight == 128) return lay_half(frame, colours, mask, count, out);
     using Words = Vector<std::uint16_t>::type;
+    const auto over = static_cast<std::uint16_t>(weight), under = static_cast<std::uint16_t>(256 - weight);
     std::size_t i = 0;
     for (; i + sizeof(Words) <= count; i += sizeof(Words)) {
         const auto bytes = load<Words>(frame + i);
-        const auto lay = [&](Words values, int odd) {
-            return values * load<Words>(veil.keep[odd] + i / 2) +
-                   load<Words>(veil.shade[odd] + i / 2);
-        };
-        store(out + i, (lay(bytes & 0xff, 0) >> 8) | (lay(bytes >> 8, 1) & 0xff00));
+        const Words shown = masked(bytes, load<Words>(colours + i), load<Words>(mask + i));
+        const Words even = (bytes & 0xff) * under + (shown & 0xff) * over + 128;
+        const Words odd = (bytes >> 8) * under + (shown >> 8) * over + 128;
+        store(out + i, (even >> 8) | (odd & 0xff00));
     }
     for (; i < count; ++i)
         out[i] = static_cast<std::uint8_t>(
-            (frame[i] * veil.keep[i % 2][i / 2] + veil.shade[i % 2][i / 2]) >> 8);
+            (frame[i] * under + masked(frame[i], colours[i], mask[i]) * over + 128) >> 8);
 }
 
 void find_rim(const std::uint8_t *__restrict above, const std::uint8_t *__restrict row,
@@ -252,6 +349,7 @@ const Rows rows{
     .blend_rows = blend_rows,
     .blend_columns = blend_columns,
     .to_grey = to_grey,
+    .scale = scale,
     .lay_over = lay_over,
     .find_rim = find_rim,
     .argmax_float = argmax_float,

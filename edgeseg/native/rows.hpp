@@ -13,14 +13,16 @@ struct Tap {
     std::uint32_t weights;  // weight << 16 | (256 - weight)
 };
 
+// What a grey level becomes, near enough to its exact value that one rounding gives the same
+// float: the first two are coarse, so that level * slope + offset is exact, and the others the rest.
+struct Line {
+    float slope, offset, slope_rest, offset_rest;
+};
+
 // Elements that blend_columns may read past the last one of `row`; they weigh nothing.
 inline constexpr int kRowSlack = 8;
-
-// What lay_over does to a row of bytes. Those at even and at odd places lie apart, the [0] and [1]
-// here, so that words of two bytes need only be masked and shifted.
-struct Veil {
-    const std::uint16_t *keep[2], *shade[2];
-};
+// Pixels that blend_columns takes at once: taps and planes have whole ones of these.
+inline constexpr int kColumns = 8;
 
 struct Rows {
     const char *level;
@@ -28,15 +30,19 @@ struct Rows {
     // out = above * (256 - weight) + below * weight - 32768, byte by byte.
     void (*blend_rows)(const std::uint8_t *above, const std::uint8_t *below, int weight,
                        std::int16_t *out, std::size_t count);
-    // Pixels of a row of `blend_rows`, `channels` elements apart, as four words of 0…255 each; the
-    // words past the picture's channels mean nothing.
+    // Pixels of a row of `blend_rows`, `channels` elements apart, as three planes of 0…255 that are
+    // `plane` apart; those past the picture's channels mean nothing.
     void (*blend_columns)(const std::int16_t *row, const Tap *taps, int channels, int count,
-                          std::uint32_t *pixels);
-    // First word of each pixel: grey of its BGR, ITU-R BT.601 in 15 bits as OpenCV's BGR2GRAY.
-    void (*to_grey)(std::uint32_t *pixels, int count);
+                          std::uint8_t *planes, std::ptrdiff_t plane);
+    // First plane: grey of the three, which are BGR; ITU-R BT.601 in 15 bits as OpenCV's BGR2GRAY.
+    void (*to_grey)(std::uint8_t *planes, std::ptrdiff_t plane, int count);
+    // out = (level * line.slope + line.offset) + (level * line.slope_rest + line.offset_rest).
+    void (*scale)(const std::uint8_t *levels, Line line, int count, float *out);
 
-    // out = (frame * keep + shade) / 256, byte by byte; below 2^16 before the division.
-    void (*lay_over)(const std::uint8_t *frame, Veil veil, std::size_t count, std::uint8_t *out);
+    // out = (frame * (256 - weight) + colours * weight + 128) / 256 where the mask is 255, frame where
+    // it is 0, byte by byte; weight 0…256. `out` may be `frame`.
+    void (*lay_over)(const std::uint8_t *frame, const std::uint8_t *colours,
+                     const std::uint8_t *mask, int weight, std::size_t count, std::uint8_t *out);
     // rim[x] = row[x] where one of the eight neighbours has another label, else 0.
     void (*find_rim)(const std::uint8_t *above, const std::uint8_t *row,
                      const std::uint8_t *below, int width, std::uint8_t *rim);

@@ -15,7 +15,7 @@ from edgeseg.errors import UsageError
 
 _log = logging.getLogger(__name__)
 
-REVISION = 3
+REVISION = 4
 """Of the functions' signatures, as in ``native/module.cpp``: an editable install may lag behind."""
 
 

@@ -235,7 +235,7 @@ def fill_native(
     table = normalisation(spec, planes.dtype.name)
     rgb = spec.color == "rgb"
     if planes.dtype == np.float32:
-        kernels.preprocess_float(pixels, planes, table, region, rgb, threads)
+        kernels.preprocess_float(pixels, planes, table, region, rgb, threads, lines(spec))
     elif planes.dtype == np.float16:
         halves, table = planes.view(np.uint16), table.view(np.uint16)
         kernels.preprocess_half(pixels, halves, table, region, rgb, threads)
@@ -258,6 +258,30 @@ def normalisation(spec: InputSpec, dtype: str = "float32") -> Tensor:
             table = ((levels * spec.scale - mean) / std).astype(dtype)
     table.flags.writeable = False
     return table
+
+
+@functools.lru_cache(maxsize=16)
+def lines(spec: InputSpec) -> NDArray[np.float32] | None:
+    """What :func:`normalisation` has in float32, bit by bit, as arithmetic: (C, 4), or None.
+
+    A level becomes ``(level * slope + offset) + (level * slope_rest + offset_rest)``. Slope and
+    offset are so coarse that the first bracket is exact, and the second holds what they lack, so
+    that nearly always one rounding gives the table's value. None where any of the 256 differs.
+    """
+    slopes, offsets = spec.scale / np.array(spec.std), -np.array(spec.mean) / np.array(spec.std)
+    with np.errstate(over="ignore", invalid="ignore"):
+        most = np.maximum(255 * np.abs(slopes), np.abs(offsets))
+        step = np.exp2(np.ceil(np.log2(most)) - 24)  # of the 24 bits of a float's fraction
+        coarse = [np.round(part / step) * step for part in (slopes, offsets)]
+        rests = [part - near for part, near in zip((slopes, offsets), coarse, strict=True)]
+        result = np.stack([*coarse, *rests], axis=1).astype(np.float32)
+        slope, offset, slope_rest, offset_rest = (part[:, None] for part in result.T)
+        levels = np.arange(256, dtype=np.float32)
+        values = (levels * slope + offset) + (levels * slope_rest + offset_rest)
+    if values.tobytes() != normalisation(spec).tobytes():
+        return None
+    result.flags.writeable = False
+    return result
 
 
 def border(spec: InputSpec, dtype: str) -> Tensor:

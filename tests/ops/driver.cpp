@@ -35,30 +35,36 @@ int main() {
         const auto above = noise<std::uint8_t>(n), below = noise<std::uint8_t>(n),
                    frame = noise<std::uint8_t>(n);
         std::vector<std::int16_t> row(n + edgeseg::kRowSlack);
-        rows.blend_rows(above.data(), below.data(), 77, row.data(), n);
-        print("blend_rows", n, row);
-        std::vector<edgeseg::Tap> taps(n);
+        for (int weight : {0, 1, 77, 255, 256}) {
+            rows.blend_rows(above.data(), (weight ? below : above).data(), weight, row.data(), n);
+            print("blend_rows", n, row);
+        }
+        const std::size_t whole = (n + edgeseg::kColumns - 1) / edgeseg::kColumns * edgeseg::kColumns;
+        std::vector<edgeseg::Tap> taps(whole);
         for (auto &tap : taps) {
-            const unsigned weight = next() % 256;
+            const unsigned weight = next() % 257;
             tap = {static_cast<int>(next() % n), weight << 16 | (256 - weight)};
         }
-        std::vector<std::uint32_t> pixels(4 * n);
-        rows.blend_columns(row.data(), taps.data(), 3, count, pixels.data());
-        print("blend_columns", n, pixels);
-        rows.to_grey(pixels.data(), count);
-        print("to_grey", n, pixels);
+        std::vector<std::uint8_t> planes(3 * whole);
+        const auto apart = static_cast<std::ptrdiff_t>(whole);
+        rows.blend_columns(row.data(), taps.data(), 3, count, planes.data(), apart);
+        for (std::size_t i = 0; i < planes.size(); ++i)
+            if (i % whole >= n) planes[i] = 0;  // of the last step, however much that is
+        print("blend_columns", n, planes);
+        rows.to_grey(planes.data(), apart, count);
+        print("to_grey", n, planes);
+        std::vector<float> scaled(n);
+        rows.scale(planes.data(), {1.25f / 64, -2.5f, 3e-8f, -1e-7f}, count, scaled.data());
+        print("scale", n, scaled);
 
-        const std::size_t half = (n + 1) / 2;
-        std::vector<std::uint16_t> keep[2], shade[2];
-        for (int odd : {0, 1}) {
-            keep[odd] = noise<std::uint16_t>(half), shade[odd] = noise<std::uint16_t>(half);
-            for (auto &value : keep[odd]) value %= 257;
-            for (std::size_t i = 0; i < half; ++i) shade[odd][i] %= 1 + 255 * (256 - keep[odd][i]);
-        }
+        const auto colours = noise<std::uint8_t>(n);
+        auto mask = noise<std::uint8_t>(n);
+        for (auto &value : mask) value = value % 2 ? 255 : 0;
         std::vector<std::uint8_t> out(n);
-        const edgeseg::Veil veil{{keep[0].data(), keep[1].data()}, {shade[0].data(), shade[1].data()}};
-        rows.lay_over(frame.data(), veil, n, out.data());
-        print("lay_over", n, out);
+        for (int weight : {0, 1, 77, 128, 255, 256}) {
+            rows.lay_over(frame.data(), colours.data(), mask.data(), weight, n, out.data());
+            print("lay_over", n, out);
+        }
         auto labels = noise<std::uint8_t>(3 * n);
         for (auto &label : labels) label = label % 16 == 0;
         rows.find_rim(&labels[0], &labels[n], &labels[2 * n], count, out.data());

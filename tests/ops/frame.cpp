@@ -3,6 +3,7 @@
 
 #include <cstdio>
 #include <numeric>
+#include <type_traits>
 #include <vector>
 
 #include "../../edgeseg/native/argmax.hpp"
@@ -39,11 +40,15 @@ static void preprocess(const edgeseg::Picture &picture, int channels, int height
                        bool planes) {
     std::vector<T> out(static_cast<std::size_t>(channels) * height * width);
     const auto table = noise<T>(256 * static_cast<std::size_t>(channels));
+    const std::vector<edgeseg::Line> lines(channels, {1.25f / 64, -2.5f, 3e-8f, -1e-7f});
     const edgeseg::Target<T> target{out.data(), planes ? height * width : 1,
                                     planes ? width : width * channels, planes ? 1 : channels,
                                     channels, height, width};
-    edgeseg::preprocess(picture, target, table.data(), true, 2);
+    edgeseg::preprocess(picture, target, {table.data(), nullptr}, true, 2);
     print("preprocess", out);
+    if (!std::is_same_v<T, float>) return;
+    edgeseg::preprocess(picture, target, {table.data(), lines.data()}, true, 2);
+    print("preprocess with lines", out);
 }
 
 static std::vector<std::int32_t> nearest(int source, int target) {
@@ -85,9 +90,11 @@ static void one_frame(int height, int width, int small_height, int small_width) 
                               columns.data()};
     const auto colours = noise<std::uint8_t>(256 * 3), frame = noise<std::uint8_t>(pixels * 3);
     std::vector<std::uint8_t> painted(pixels * 3);
-    edgeseg::overlay({frame.data(), width * 3, painted.data(), height, width}, map,
-                     {colours.data(), 100, true}, 2);
-    print("overlay", painted);
+    for (int weight : {100, 128}) {
+        edgeseg::overlay({frame.data(), width * 3, painted.data(), height, width}, map,
+                         {colours.data(), weight, true}, 2);
+        print("overlay", painted);
+    }
     std::vector<std::int64_t> areas(256);
     edgeseg::count_areas(map, height, width, areas.data());
     print("count_areas", areas);

@@ -22,6 +22,7 @@ from edgeseg.ops.preprocess import (
     fill_native,
     fill_reference,
     fit_mask,
+    lines,
     normalisation,
     place,
     preprocess,
@@ -189,6 +190,30 @@ def test_normalisation_table_cannot_be_altered() -> None:
         normalisation(InputSpec(height=16, width=16))[0, 0] = 1
 
 
+@settings(deadline=None, max_examples=200)
+@given(
+    scale=st.sampled_from([1 / 255, 1.0, 1 / 127.5]) | st.floats(1e-6, 1e6),
+    mean=st.floats(-300, 300),
+    std=st.floats(1e-3, 1e3),
+)
+def test_normalisation_as_arithmetic_has_the_bits_of_the_table(scale, mean, std) -> None:
+    values = {"color": "gray", "scale": scale, "mean": (mean,), "std": (std,)}
+    spec = InputSpec(height=8, width=256, **values)
+    ramp = np.tile(np.arange(256, dtype=np.uint8), (8, 1))
+    tensor = preprocess(ramp, spec)
+    assert tensor[0, 0].tobytes() == normalisation(spec)[0].tobytes()
+
+
+def test_normalisations_that_people_use_are_arithmetic() -> None:
+    for values in ({}, PLAIN, {"mean": (0.5,) * 3, "std": (0.5,) * 3}):
+        assert lines(InputSpec(height=8, width=8, **values)) is not None
+
+
+def test_normalisation_that_arithmetic_misses_is_looked_up() -> None:
+    spec = InputSpec(height=8, width=8, **PLAIN | {"scale": 1e30, "std": (1e-30,) * 3})
+    assert lines(spec) is None  # past the largest float
+
+
 @pytest.mark.parametrize("twin", TWINS)
 def test_grey_alpha_and_single_channel_pictures(twin) -> None:
     grey = picture(4, 20, 30)
@@ -350,6 +375,9 @@ def test_extension_refuses_what_lies_outside_memory(region) -> None:
         kernels.preprocess_float(pixels, out, table[:1], (0, 0, 8, 8), True)
     with pytest.raises(TypeError):
         kernels.preprocess_float(pixels, out.astype(np.float64), table, (0, 0, 8, 8), True)
+    with pytest.raises(ValueError, match="row a channel"):
+        few = np.zeros((1, 4), np.float32)
+        kernels.preprocess_float(pixels, out, table, (0, 0, 8, 8), True, 1, few)
 
 
 @needs_native
