@@ -1,4 +1,4 @@
-"""From captured frames to results: one engine, or several side by side.
+"""Engines side by side: lanes in threads of their own, whose results come in the frames' order.
 
 One lane in the caller's thread costs a frame no waiting: the mode for a live camera. Lanes in
 threads of their own run while the caller draws and writes the results before: more frames a
@@ -8,74 +8,15 @@ second, and older ones.
 from __future__ import annotations
 
 import threading
-import time
+from collections import deque
 from collections.abc import Callable, Sequence
 
-import numpy as np
-
-from edgeseg.engines.base import Engine
-from edgeseg.ops.preprocess import preprocess
+from edgeseg.stream.lane import Lane
 from edgeseg.stream.result import StreamResult
 from edgeseg.stream.slots import Captured, Intake
-from edgeseg.stream.view import View
 
 _TICK_S = 0.1
 """How long an end may go unnoticed while no frame comes."""
-
-
-class Lane:
-    """An engine and the buffer that its pictures are written to.
-
-    Args:
-        engine: Used by one thread at a time.
-        labels: Of the sources, by their number.
-        view: How overlays look.
-        most: Pictures that go through in one batch at most. An engine of fixed batches takes
-            its own number, the rest of which is left as it was before.
-    """
-
-    def __init__(self, engine: Engine, labels: Sequence[str], view: View, most: int) -> None:
-        self._engine = engine
-        self._labels = labels
-        self._view = view
-        self._tensor = np.zeros((engine.batch or most, *engine.card.input.shape), np.float32)
-
-    def warm_up(self) -> None:
-        """Let the engine run before its first frame."""
-        self._engine.warm_up()
-
-    def segment(self, frames: Sequence[Captured]) -> list[StreamResult]:
-        """The results of one batch, at most ``most`` frames.
-
-        Raises:
-            InferenceError: The engine failed.
-        """
-        start = time.perf_counter()
-        for place, captured in enumerate(frames):
-            preprocess(captured.frame, self._engine.card.input, self._tensor[place])
-        ready = time.perf_counter()
-        used = self._tensor if self._engine.batch else self._tensor[: len(frames)]
-        maps = self._engine.infer(used)
-        end = time.perf_counter()
-        took = {"preprocess": (ready - start) * 1000, "infer": (end - ready) * 1000}
-        now = time.monotonic()
-        return [
-            StreamResult(
-                index=captured.index,
-                source=self._labels[captured.camera],
-                frame=captured.frame,
-                labels=maps[place].copy(),  # the buffer is the engine's again at the next call
-                captured_at=captured.captured_at,
-                age_ms=(now - captured.captured_at) * 1000,
-                stages_ms={"capture": captured.capture_ms, **took},
-                classes=self._engine.card.classes,
-                input=self._engine.card.input,
-                view=self._view,
-                camera=captured.camera,
-                name=captured.name,
-            )
-            for place, captured in enumerate(frames)
-        ]
 
 
 class Lanes:
@@ -86,8 +27,8 @@ class Lanes:
         intake: Where they take frames.
         over: Whether no frame will ever come again.
         most: Frames a batch.
-        ahead: Batches that may be under way or wait for the caller. More of them make results
-            older, not more.
+        ahead: Batches that may be under way or wait for the caller, besides those that keep a
+            GPU busy. More of them make results older, not more.
     """
 
     def __init__(
@@ -98,7 +39,7 @@ class Lanes:
         most: int,
         ahead: int,
     ) -> None:
-        self._intake, self._over = intake, over
+        self._lanes, self._intake, self._over = lanes, intake, over
         self._most, self._ahead = most, ahead
         self._taking = threading.Lock()
         self._changed = threading.Condition()
@@ -151,31 +92,66 @@ class Lanes:
                 thread.join()
 
     def _run(self, lane: Lane) -> None:
-        while (batch := self._next()) is not None:
-            number, frames = batch
+        under_way: deque[int] = deque()
+        more = True
+        while more or under_way:
+            batch = self._next(wait=not under_way) if more else None
+            more = batch is not None
+            number, frames = batch or (0, [])
+            if frames:
+                try:
+                    lane.submit(frames)
+                except Exception as error:
+                    self._give(lane, under_way)
+                    self._hand(number, error)
+                else:
+                    under_way.append(number)
+            # A GPU is given another batch before it is asked for the first, if there is one.
+            if not frames or len(under_way) >= lane.depth:
+                self._give(lane, under_way, most=1)
+
+    def _give(self, lane: Lane, under_way: deque[int], most: int | None = None) -> None:
+        """Hand out the results of the oldest batches under way, all of them or ``most``."""
+        for _ in range(len(under_way) if most is None else min(most, len(under_way))):
             try:
-                results: list[StreamResult] | Exception = lane.segment(frames)
+                results: list[StreamResult] | Exception = lane.collect()
             except Exception as error:
                 results = error
-            with self._changed:
-                self._ready[number] = results
-                self._changed.notify_all()
+            self._hand(under_way.popleft(), results)
 
-    def _next(self) -> tuple[int, list[Captured]] | None:
-        """The number of a batch and its frames; None when there are no more."""
-        with self._taking:  # numbers are given in the order in which frames are taken
+    def _hand(self, number: int, results: list[StreamResult] | Exception) -> None:
+        with self._changed:
+            self._ready[number] = results
+            self._changed.notify_all()
+
+    def _next(self, *, wait: bool) -> tuple[int, list[Captured]] | None:
+        """The number of a batch and its frames; None when there are no more.
+
+        Without ``wait`` also no frames, where none may be taken yet.
+        """
+        # Numbers are given in the order in which frames are taken.
+        if not self._taking.acquire(blocking=wait):
+            return 0, []
+        try:
             while True:
                 with self._changed:
-                    self._changed.wait_for(self._may_take)
+                    self._changed.wait_for(self._may_take, None if wait else 0)
                     if self._closed:
                         return None
+                    if not self._may_take():
+                        return 0, []
                 over = self._over()  # asked before, so that no frame can come in between
-                frames = self._intake.take(self._most, 0 if over else _TICK_S)
+                frames = self._intake.take(self._most, _TICK_S if wait and not over else 0)
                 if frames:
                     self._taken += 1
                     return self._taken - 1, frames
                 if over:
                     return None
+                if not wait:
+                    return 0, []
+        finally:
+            self._taking.release()
 
     def _may_take(self) -> bool:
-        return self._closed or self._taken - self._handed < self._ahead
+        busy = sum(lane.depth - 1 for lane in self._lanes)
+        return self._closed or self._taken - self._handed < self._ahead + busy

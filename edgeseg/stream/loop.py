@@ -28,7 +28,8 @@ from edgeseg.engines.base import Engine
 from edgeseg.errors import UsageError
 from edgeseg.latency import StageClock
 from edgeseg.stream.credentials import with_credentials
-from edgeseg.stream.lanes import Lane, Lanes
+from edgeseg.stream.lane import Lane
+from edgeseg.stream.lanes import Lanes
 from edgeseg.stream.reader import Reader
 from edgeseg.stream.result import StreamResult
 from edgeseg.stream.slots import Intake
@@ -184,6 +185,19 @@ class Stream:
         """Time since the stream was ready for its first frame or began to wait for it; 0 before."""
         return 0.0 if self._started_at is None else time.monotonic() - self._started_at
 
+    @property
+    def on_gpu(self) -> bool:
+        """Whether an engine keeps whole frames on its GPU; known from the first frame on."""
+        return any(lane.on_gpu for lane in self._lanes)
+
+    def want_overlays(self, wanted: bool) -> None:
+        """Say whether overlays are wanted of the frames that come, which a GPU then draws.
+
+        Results have their overlay in any case; drawn for nothing it would cost a download.
+        """
+        for lane in self._lanes:
+            lane.overlays = wanted
+
     def stop(self) -> None:
         """End the iteration, within a tenth of a second and the inference that runs.
 
@@ -242,6 +256,8 @@ class Stream:
         with contextlib.ExitStack() as stack:
             if self._started_at is None:
                 stack.enter_context(self)
+            for lane in self._lanes:
+                stack.callback(lane.close)
             latency = self.mode == "latency"
             batches = self._in_turn() if latency else self._side_by_side(stack)
             for results in batches:

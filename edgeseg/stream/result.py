@@ -28,12 +28,15 @@ class StreamResult:
         captured_at: Seconds of the monotonic clock when the frame came.
         age_ms: From then until its labels were there.
         stages_ms: ``capture`` (waiting for the camera included), ``preprocess``, ``infer``;
-            the last two are those of the batch in which the frame went.
+            the last two are those of the batch in which the frame went. Where a GPU keeps whole
+            frames, there is no ``preprocess``: it is in ``infer``, and so is what ``shown`` took.
         classes: Names and colours of the ids.
         input: The network's input, which says how ``labels`` lie on the frame.
         view: How the overlay looks.
         camera: Number of the source in the stream, from 0.
         name: Of the picture file that the frame is, without folder; None for video.
+        shown: The classes laid over the frame as ``view`` says, where the GPU drew that together
+            with the labels; :meth:`overlay` adds the writing to it.
     """
 
     index: int
@@ -48,6 +51,7 @@ class StreamResult:
     view: View = field(default=View(), repr=False)
     camera: int = 0
     name: str | None = None
+    shown: NDArray[np.uint8] | None = field(default=None, repr=False)
 
     def mask(self) -> NDArray[np.uint8]:
         """The label map at the frame's size, uint8 (H, W); worked out once."""
@@ -80,4 +84,6 @@ class StreamResult:
 
     @functools.cached_property
     def _overlay(self) -> NDArray[np.uint8]:
-        return self.draw(self.view)
+        if self.shown is None:
+            return self.draw(self.view)
+        return self.view.write(self.shown, self.labels, self.classes, self.input)

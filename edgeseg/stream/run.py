@@ -59,10 +59,14 @@ class StreamReport:
         inference_fps: 1000 / median of the ``infer`` stage: what the engine alone would do.
         frame_age_ms: From capture until the sinks are handed the result; p50, p95, p99.
         stages_ms: p50 and p99 of each stage. ``capture`` holds the wait for the camera,
-            ``postprocess`` the overlay if a sink wants it, else the label map at frame size.
+            ``postprocess`` the overlay if a sink wants it, else the label map at frame size;
+            without sinks there is none. Where ``frames_on_gpu``, ``preprocess`` has no values:
+            upload, preprocessing and laying the classes over the frame are in ``infer``, and
+            ``postprocess`` is the writing on the overlay.
         peak_rss_mib: Most memory the process ever held.
         sources: The sources.
         mode: ``latency`` or ``throughput``.
+        frames_on_gpu: Whether whole frames stayed on a GPU from upload to download.
     """
 
     frames: int
@@ -75,6 +79,7 @@ class StreamReport:
     peak_rss_mib: float
     sources: tuple[SourceReport, ...]
     mode: Mode
+    frames_on_gpu: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON takes it, under the same names."""
@@ -139,16 +144,17 @@ class _SinkStage:
             for sink in sinks:
                 sink.open(stream.sources)
                 self._sinks.append(sink)
+            stream.want_overlays(any(sink.shows_overlay for sink in self._sinks))
         except BaseException:
             self.close()
             raise
 
     def take(self, result: StreamResult) -> None:
-        with self._clock.measure("postprocess"):
-            if any(sink.shows_overlay for sink in self._sinks):
-                result.overlay()
-            else:
-                result.mask()
+        overlays = any(sink.shows_overlay for sink in self._sinks)
+        self._stream.want_overlays(overlays)  # a window may change its mind
+        if self._sinks:
+            with self._clock.measure("postprocess"):
+                _ = result.overlay() if overlays else result.mask()
         age = (time.monotonic() - result.captured_at) * 1000
         self._clock.add("age", age)
         self._clock.add(_age_of(self._stream.sources[result.camera]), age)
@@ -201,6 +207,7 @@ def _report(stream: Stream) -> StreamReport:
         peak_rss_mib=round(peak_rss_mib(), 1),
         sources=tuple(_source_report(stream.clock, source) for source in stream.sources),
         mode=stream.mode,
+        frames_on_gpu=stream.on_gpu,
     )
 
 

@@ -67,10 +67,25 @@ class View:
         if self.hidden:
             labels = np.asarray(cv2.LUT(labels, _table(self.hidden)), np.uint8)
         look = Look(classes.palette, self.opacity, self.outline)
-        picture = overlay_restored(frame, labels, spec, look)
+        return self.write(overlay_restored(frame, labels, spec, look), labels, classes, spec)
+
+    def look(self, classes: ClassMap) -> Look | None:
+        """How all classes are laid over a frame; None where some or all are not."""
+        if self.bare or self.hidden:
+            return None
+        return Look(classes.palette, self.opacity, self.outline)
+
+    def write(
+        self,
+        picture: NDArray[np.uint8],
+        labels: NDArray[np.uint8],
+        classes: ClassMap,
+        spec: InputSpec,
+    ) -> NDArray[np.uint8]:
+        """Legend and names on a picture (H, W, 3) that has the classes on it already; in place."""
         taken = draw_legend(picture, classes, self.hidden) if self.legend else (0, 0)
         if self.names and len(classes) > 2:
-            height, width = frame.shape[:2]
+            height, width = picture.shape[:2]
             draw_names(picture, inside(labels, (height, width), spec), classes.names, taken)
         return picture
 

@@ -1,0 +1,225 @@
+"""An engine's way from captured frames to results: stage by stage, or whole frames on its GPU.
+
+Where :meth:`Engine.open_frames` keeps frames on a GPU, a batch of one size is handed over as a
+whole, and preprocessing and the overlay are part of ``infer``. Everything else, and every engine of
+the processor, is preprocessed into one tensor here. Both give the same bits.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeseg.engines.base import Engine
+from edgeseg.engines.frames import IN_FLIGHT, FrameJob, FrameRunner
+from edgeseg.errors import DeviceError
+from edgeseg.ops.preprocess import preprocess
+from edgeseg.stream.result import StreamResult
+from edgeseg.stream.slots import Captured
+from edgeseg.stream.view import View
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    """What came of a batch; arrays are the receivers' own.
+
+    Attributes:
+        labels: uint8 (height, width) of the network, one a frame.
+        shown: Frames with the classes laid over them, where the GPU drew those.
+        took: Milliseconds of the stages.
+        at: Seconds of the monotonic clock when all of it was there.
+    """
+
+    labels: Sequence[NDArray[np.uint8]]
+    shown: Sequence[NDArray[np.uint8]] | None
+    took: Mapping[str, float]
+    at: float = field(default_factory=time.monotonic)
+
+
+@dataclass(eq=False)
+class _Batch:
+    """Frames that were handed over, since ``began`` seconds; without an outcome, to the GPU."""
+
+    frames: Sequence[Captured]
+    began: float
+    outcome: _Outcome | Exception | None = None
+
+
+class Lane:
+    """An engine and the buffers that its pictures go through; used by one thread at a time.
+
+    Args:
+        engine: The lane does not close it.
+        labels: Of the sources, by their number.
+        view: How overlays look.
+        most: Pictures that go through in one batch at most. An engine of fixed batches takes
+            its own number, the rest of which is left as it was before.
+
+    Attributes:
+        overlays: Whether overlays are wanted; on a GPU they are drawn together with the labels.
+    """
+
+    def __init__(self, engine: Engine, labels: Sequence[str], view: View, most: int) -> None:
+        self._engine = engine
+        self._labels = labels
+        self._view = view
+        self._look = view.look(engine.card.classes)
+        self._tensor = np.zeros((engine.batch or most, *engine.card.input.shape), np.float32)
+        self._under_way: deque[_Batch] = deque()
+        self._runner: FrameRunner | None = None
+        self._on_gpu: bool | None = None  # until the first frame tells
+        self._said = False
+        self._last_at = 0.0
+        self.overlays = False
+
+    def warm_up(self) -> None:
+        """Let the engine run before its first frame."""
+        self._engine.warm_up()
+
+    @property
+    def on_gpu(self) -> bool:
+        """Whether whole frames stay on a GPU, as far as is known."""
+        return bool(self._on_gpu)
+
+    @property
+    def depth(self) -> int:
+        """Batches to hand over before the first is collected: a GPU works on one meanwhile."""
+        return IN_FLIGHT if self._on_gpu else 1
+
+    def segment(self, frames: Sequence[Captured]) -> list[StreamResult]:
+        """The results of one batch, at most ``most`` frames, while none is under way.
+
+        Raises:
+            InferenceError: The engine failed.
+        """
+        self.submit(frames)
+        return self.collect()
+
+    def submit(self, frames: Sequence[Captured]) -> None:
+        """Hand a batch over, where fewer than ``depth`` are under way.
+
+        Raises:
+            InferenceError: The engine failed.
+        """
+        runner = self._runner_for(frames)
+        if runner is None:
+            self._finish()  # the engine is the GPU's until then
+            outcome = self._in_stages(frames)
+            self._under_way.append(_Batch(frames, 0.0, outcome))
+            return
+        pictures = [captured.frame for captured in frames]
+        pictures += pictures[-1:] * (runner.job.batch - len(pictures))
+        began = time.perf_counter()
+        runner.submit(pictures)
+        self._under_way.append(_Batch(frames, began))
+
+    def collect(self) -> list[StreamResult]:
+        """The results of the oldest batch under way; waits for it.
+
+        Raises:
+            InferenceError: The engine failed.
+        """
+        batch = self._under_way.popleft()
+        outcome = batch.outcome or self._fetch(batch)
+        if isinstance(outcome, Exception):
+            raise outcome
+        return [self._result(outcome, place, each) for place, each in enumerate(batch.frames)]
+
+    def close(self) -> None:
+        """Give back what it has on a GPU; batches under way are forgotten."""
+        self._under_way.clear()
+        runner, self._runner = self._runner, None
+        if runner is not None:
+            try:
+                runner.close()
+            except DeviceError as error:  # which must not hide why the stream ends
+                _log.warning("the GPU does not take its memory back: %s", error)
+
+    def _runner_for(self, frames: Sequence[Captured]) -> FrameRunner | None:
+        """What keeps these frames on the GPU; None where the processor has to do it."""
+        if self._on_gpu is False:
+            return None
+        sizes = [captured.frame.shape[:2] for captured in frames]
+        if self._on_gpu and len(set(sizes)) > 1:
+            self._say_once("frames of different sizes in one batch")
+            return None
+        look = self._look if self.overlays else None
+        job = FrameJob(sizes[0], self._engine.batch or len(frames), look=look)
+        if self._runner is None or self._runner.job != job:
+            self._finish()
+            if self._runner is not None:
+                self._runner.close()
+            self._runner = self._engine.open_frames(job)
+        if self._on_gpu is None:
+            self._on_gpu = self._runner.on_gpu
+            if not self._on_gpu:
+                self.close()
+            return self._runner_for(frames)
+        return self._runner
+
+    def _say_once(self, reason: str) -> None:
+        if not self._said:
+            self._said = True
+            _log.warning(
+                "%s are preprocessed and drawn on the processor, not on the GPU; "
+                "a batch of one takes each as it is",
+                reason,
+            )
+
+    def _in_stages(self, frames: Sequence[Captured]) -> _Outcome:
+        start = time.perf_counter()
+        for place, captured in enumerate(frames):
+            preprocess(captured.frame, self._engine.card.input, self._tensor[place])
+        ready = time.perf_counter()
+        used = self._tensor if self._engine.batch else self._tensor[: len(frames)]
+        maps = self._engine.infer(used)
+        end = time.perf_counter()
+        took = {"preprocess": (ready - start) * 1000, "infer": (end - ready) * 1000}
+        # The buffer is the engine's again at the next call.
+        return _Outcome([each.copy() for each in maps[: len(frames)]], None, took)
+
+    def _finish(self) -> None:
+        """Wait for all that is on the GPU."""
+        for batch in self._under_way:
+            if batch.outcome is None:
+                try:
+                    batch.outcome = self._fetch(batch)
+                except Exception as error:
+                    batch.outcome = error
+
+    def _fetch(self, batch: _Batch) -> _Outcome:
+        """What the GPU made of a batch; its buffers serve the next but one."""
+        assert self._runner is not None
+        result, count = self._runner.collect(), len(batch.frames)
+        labels = [each.copy() for each in result.labels[:count]]
+        shown = None if result.shown is None else [each.copy() for each in result.shown[:count]]
+        # Without the time in which the GPU was busy with the batch before.
+        now = time.perf_counter()
+        took = {"infer": (now - max(batch.began, self._last_at)) * 1000}
+        self._last_at = now
+        return _Outcome(labels, shown, took)
+
+    def _result(self, outcome: _Outcome, place: int, captured: Captured) -> StreamResult:
+        return StreamResult(
+            index=captured.index,
+            source=self._labels[captured.camera],
+            frame=captured.frame,
+            labels=outcome.labels[place],
+            captured_at=captured.captured_at,
+            age_ms=(outcome.at - captured.captured_at) * 1000,
+            stages_ms={"capture": captured.capture_ms, **outcome.took},
+            classes=self._engine.card.classes,
+            input=self._engine.card.input,
+            view=self._view,
+            camera=captured.camera,
+            name=captured.name,
+            shown=None if outcome.shown is None else outcome.shown[place],
+        )
