@@ -10,7 +10,7 @@ from __future__ import annotations
 from datetime import datetime, timezone
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from edgeseg.documents import Document
 
@@ -113,9 +113,11 @@ class OpenSize(Document):
 class InputSpec(Document):
     """How a picture becomes the network's input tensor.
 
-    A uint8 picture is resized to ``height`` × ``width`` (bilinear, half-pixel centres),
-    ordered as ``color`` says, and each channel becomes ``(value * scale - mean) / std`` in
-    float32, laid out (C, height, width). A network with an ``open_size`` takes tensors of other
+    A uint8 picture is resized to ``height`` × ``width``, ordered as ``color`` says, and each
+    channel becomes ``(value * scale - mean) / std`` in float32, laid out (C, height, width).
+    ``reduce`` says how: bilinear with half-pixel centres, or the mean of the area that a pixel
+    covers, which keeps what is thin where pictures shrink a lot (:mod:`edgeseg.ops.preprocess`
+    defines both). A network with an ``open_size`` takes tensors of other
     heights and widths as well; its own are those that it was trained and calibrated at.
     """
 
@@ -126,6 +128,7 @@ class InputSpec(Document):
     mean: tuple[Annotated[float, Field(allow_inf_nan=False)], ...] = (0.485, 0.456, 0.406)
     std: tuple[Annotated[float, Field(gt=0, allow_inf_nan=False)], ...] = (0.229, 0.224, 0.225)
     resize: Literal["stretch", "letterbox"] = "stretch"
+    reduce: Literal["bilinear", "area"] = "bilinear"
     open_size: OpenSize | None = None
 
     @model_validator(mode="after")
@@ -140,6 +143,14 @@ class InputSpec(Document):
                 f"{self.width}x{self.height} is not among its open sizes, {self.open_size}"
             )
         return self
+
+    @model_serializer(mode="wrap")
+    def _silent_if_bilinear(self, handler: SerializerFunctionWrapHandler) -> dict[str, object]:
+        """Cards of before know no ``reduce``, and who reads only those refuses the key."""
+        values: dict[str, object] = handler(self)
+        if self.reduce == "bilinear":
+            values.pop("reduce", None)
+        return values
 
     def takes(self, shape: tuple[int, ...]) -> bool:
         """Whether a tensor of ``shape`` (C, height, width) is one of the network's."""

@@ -6,9 +6,10 @@ import itertools
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import create_model
 
 from edgeseg.card import ClassMap, InputSpec, ModelCard, default_palette
-from edgeseg.documents import parse
+from edgeseg.documents import Document, parse
 from edgeseg.errors import ArtifactError, CorruptArtifact, MismatchedArtifact
 
 
@@ -94,3 +95,26 @@ def test_palette_colours_differ() -> None:
     assert colours[0] == (0, 0, 0)
     assert all(a != b for a, b in itertools.combinations(colours, 2))
     assert all(0 <= part <= 255 for colour in colours for part in colour)
+
+
+def test_a_bilinear_card_is_one_that_older_versions_read() -> None:
+    written = make_card().to_json()
+    assert "reduce" not in written
+    assert parse(ModelCard, written, "x").input.reduce == "bilinear"
+    assert "reduce" not in make_card().model_dump()["input"]
+
+
+def test_a_card_that_reduces_by_area_is_refused_where_that_is_unknown() -> None:
+    card = make_card(input={"height": 64, "width": 96, "reduce": "area"})
+    assert parse(ModelCard, card.to_json(), "x") == card
+    fields = {
+        name: (field.annotation, field)
+        for name, field in InputSpec.model_fields.items()
+        if name != "reduce"
+    }
+    before = create_model("Before", __base__=Document, **fields)
+    assert parse(before, make_card().input.to_json(), "x").model_dump()["width"] == 96
+    with pytest.raises(CorruptArtifact, match="reduce"):
+        parse(before, card.input.to_json(), "x")
+    with pytest.raises(CorruptArtifact, match="reduce"):
+        parse(ModelCard, card.to_json().replace('"area"', '"cubic"'), "x")

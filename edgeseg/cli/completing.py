@@ -27,6 +27,7 @@ VALUES: Mapping[str, Words] = {
         "touching": ("merged", "gap", "boundary"),
         "color": ("rgb", "bgr", "gray"),
         "resize": ("stretch", "letterbox"),
+        "reduce": ("bilinear", "area"),
     },
     "calibrate": {
         "select": ("k-centre", "random", "first", "spread"),

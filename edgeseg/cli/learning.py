@@ -35,6 +35,9 @@ def train(
     resize: Annotated[str, typer.Option(help="How pictures meet it: stretch, letterbox.")] = (
         "stretch"
     ),
+    reduce: Annotated[
+        str, typer.Option(help="How they shrink: bilinear; area keeps what is thin.")
+    ] = "bilinear",
     color: Annotated[str, typer.Option(help="What the network sees: rgb, bgr, gray.")] = "rgb",
     augment: Annotated[
         str, typer.Option(help="Vary pictures: upright (mirrored at most), any way round, none.")
@@ -140,6 +143,7 @@ def train(
         size=height_width("--size", size),
         color=one_of("--color", color, ("rgb", "bgr", "gray")),
         resize=one_of("--resize", resize, ("stretch", "letterbox")),
+        reduce=one_of("--reduce", reduce, ("bilinear", "area")),
         recipe=recipe,
         weights=weights,
         pretrained=None

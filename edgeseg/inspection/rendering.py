@@ -109,7 +109,7 @@ def _network(card: ModelCard) -> Iterator[Line]:
 
 def _input(card: ModelCard) -> Iterator[Line]:
     spec = card.input
-    yield "size", f"{spec.width}x{spec.height}, {spec.resize}"
+    yield "size", f"{spec.width}x{spec.height}, {spec.resize}, {spec.reduce}"
     yield "colour", f"{spec.color}, (value × {spec.scale:.6g} - mean) / std"
     yield "mean", ", ".join(f"{value:.6g}" for value in spec.mean)
     yield "std", ", ".join(f"{value:.6g}" for value in spec.std)

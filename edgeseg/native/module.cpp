@@ -46,7 +46,7 @@ using Region = std::tuple<int, int, int, int>;
 template <class Value>
 static void preprocess(const Pixels &pixels, const Tensor<Value> &out, const Table<Value> &table,
                        const Region &region, bool rgb, int threads,
-                       const std::optional<Lines> &lines) {
+                       const std::optional<Lines> &lines, bool area) {
     const auto [top, left, height, width] = region;
     const edgeseg::Picture picture{pixels.data(), static_cast<std::ptrdiff_t>(pixels.stride(0)),
                                    static_cast<int>(pixels.shape(0)),
@@ -77,7 +77,7 @@ static void preprocess(const Pixels &pixels, const Tensor<Value> &out, const Tab
         table.data(), lines ? reinterpret_cast<const edgeseg::Line *>(lines->data()) : nullptr};
     static_assert(sizeof(edgeseg::Line) == 4 * sizeof(float));
     nb::gil_scoped_release release;
-    edgeseg::preprocess(picture, target, levels, rgb, threads);
+    edgeseg::preprocess(picture, target, levels, {rgb, area}, threads);
 }
 
 static bool ascend_within(const Indices &indices, std::size_t size) {
@@ -190,6 +190,7 @@ NB_MODULE(_native, module) {
         module.def(name, function, nb::arg("pixels"), nb::arg("out").noconvert(),
                    nb::arg("table").noconvert(), nb::arg("region"), nb::arg("rgb"),
                    nb::arg("threads") = 1, nb::arg("lines").none() = nb::none(),
+                   nb::arg("area") = false,
                    "Fused resize, colour order and normalisation into (C, H, W), without the GIL.");
     };
     def_preprocess("preprocess_float", &preprocess<float>);

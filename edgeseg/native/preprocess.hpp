@@ -32,10 +32,15 @@ struct Levels {
     const Line *lines = nullptr;
 };
 
-// Resizes `picture` to the target and writes there what its levels become. Three channels are BGR
-// in the picture and, where `rgb`, RGB in the tensor. std::uint16_t stands for binary16.
+struct Manner {
+    bool rgb;   // three channels, which are BGR in the picture, are RGB in the tensor
+    bool area;  // resized to the mean of what a pixel covers, else bilinear
+};
+
+// Resizes `picture` to the target and writes there what its levels become. std::uint16_t stands for
+// binary16.
 template <class Value>
 void preprocess(const Picture &picture, const Target<Value> &target, const Levels<Value> &levels,
-                bool rgb, int threads);
+                Manner manner, int threads);
 
 }  // namespace edgeseg

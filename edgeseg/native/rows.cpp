@@ -143,6 +143,11 @@ void blend_columns(const std::int16_t *__restrict row, const Tap *__restrict tap
     }
 }
 
+void add_row(const std::uint8_t *__restrict row, std::uint32_t weight,
+             std::uint32_t *__restrict sums, std::size_t count) {
+    for (std::size_t i = 0; i < count; ++i) sums[i] += row[i] * weight;
+}
+
 void to_grey(std::uint8_t *planes, std::ptrdiff_t plane, int count) {
     for (int x = 0; x < count; ++x)
         planes[x] = static_cast<std::uint8_t>(
@@ -348,6 +353,7 @@ const Rows rows{
     .level = EDGESEG_LEVEL_NAME,
     .blend_rows = blend_rows,
     .blend_columns = blend_columns,
+    .add_row = add_row,
     .to_grey = to_grey,
     .scale = scale,
     .lay_over = lay_over,

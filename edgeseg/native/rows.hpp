@@ -34,6 +34,9 @@ struct Rows {
     // `plane` apart; those past the picture's channels mean nothing.
     void (*blend_columns)(const std::int16_t *row, const Tap *taps, int channels, int count,
                           std::uint8_t *planes, std::ptrdiff_t plane);
+    // sums += row * weight, byte by byte.
+    void (*add_row)(const std::uint8_t *row, std::uint32_t weight, std::uint32_t *sums,
+                    std::size_t count);
     // First plane: grey of the three, which are BGR; ITU-R BT.601 in 15 bits as OpenCV's BGR2GRAY.
     void (*to_grey)(std::uint8_t *planes, std::ptrdiff_t plane, int count);
     // out = (level * line.slope + line.offset) + (level * line.slope_rest + line.offset_rest).

@@ -5,6 +5,7 @@ stream cannot differ in how they resize or normalise.
 
 The bilinear resize is OpenCV's ``INTER_LINEAR_EXACT``: 8-bit weights, one rounding at the
 end, the same bits on every machine. Plain ``INTER_LINEAR`` takes another path for each CPU.
+A card may ask for :func:`average` instead.
 """
 
 from __future__ import annotations
@@ -205,7 +206,11 @@ def fill_reference(
 ) -> None:
     """Write the picture into its part of ``planes``; the definition that the C++ twin matches."""
     size = (placement.width, placement.height)
-    resized = cv2.resize(pixels[..., :3], size, interpolation=cv2.INTER_LINEAR_EXACT)
+    if spec.reduce == "area":
+        resized = average(pixels[..., :3], size[::-1])
+    else:
+        linear = cv2.resize(pixels[..., :3], size, interpolation=cv2.INTER_LINEAR_EXACT)
+        resized = np.asarray(linear, np.uint8)
     channels = list(cv2.split(resized))
     if spec.color == "gray" and len(channels) == 3:
         channels = [cv2.cvtColor(resized, cv2.COLOR_BGR2GRAY)]
@@ -218,6 +223,27 @@ def fill_reference(
         # Halves are looked up as the bits that they are.
         bits = table.view(np.uint16) if table.dtype == np.float16 else table
         target[placement.region] = cv2.LUT(channel, bits).view(table.dtype)
+
+
+def average(pixels: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+    """A picture (H, W, C) resized to ``size`` (h, w): the mean of what each pixel covers.
+
+    What OpenCV's ``INTER_AREA`` approximates in single precision; here sums are exact, and a half
+    is rounded up, on every machine. A pixel that is smaller than the picture's covers one or two.
+    """
+    total = pixels.shape[0] * pixels.shape[1]
+    sums = _covered(_covered(pixels.astype(np.int64), size[0], 0), size[1], 1)
+    return ((2 * sums + total) // (2 * total)).astype(np.uint8)
+
+
+def _covered(values: NDArray[np.int64], target: int, axis: int) -> NDArray[np.int64]:
+    """Sums of what each of ``target`` pixels covers, in parts of which a value has ``target``."""
+    source = values.shape[axis]
+    whole, part = np.divmod(np.arange(target + 1) * source, target)
+    shape = [-1 if each == axis else 1 for each in range(values.ndim)]
+    before = np.insert(np.cumsum(values, axis), 0, 0, axis).take(whole, axis)
+    begun = values.take(np.minimum(whole, source - 1), axis)
+    return np.diff(before * target + begun * part.reshape(shape), axis=axis)
 
 
 def fill_native(
@@ -233,14 +259,15 @@ def fill_native(
         pixels = np.ascontiguousarray(pixels)
     region = (placement.top, placement.left, placement.height, placement.width)
     table = normalisation(spec, planes.dtype.name)
-    rgb = spec.color == "rgb"
+    rgb, area = spec.color == "rgb", spec.reduce == "area"
     if planes.dtype == np.float32:
-        kernels.preprocess_float(pixels, planes, table, region, rgb, threads, lines(spec))
+        with_lines = lines(spec)
+        kernels.preprocess_float(pixels, planes, table, region, rgb, threads, with_lines, area)
     elif planes.dtype == np.float16:
         halves, table = planes.view(np.uint16), table.view(np.uint16)
-        kernels.preprocess_half(pixels, halves, table, region, rgb, threads)
+        kernels.preprocess_half(pixels, halves, table, region, rgb, threads, None, area)
     else:
-        kernels.preprocess_levels(pixels, planes, table, region, rgb, threads)
+        kernels.preprocess_levels(pixels, planes, table, region, rgb, threads, None, area)
 
 
 @functools.lru_cache(maxsize=16)

@@ -94,6 +94,7 @@ class TrainConfig:
         options: Options of the architecture.
         size: (height, width) of the network's input.
         resize: ``stretch`` or ``letterbox``.
+        reduce: ``bilinear`` or ``area``, as :class:`edgeseg.card.InputSpec` says.
         color: ``rgb``, ``bgr`` or ``gray``.
         recipe: How it learns.
         weights: File of VGG16 weights, or a checkpoint of another network of the family to go
@@ -112,6 +113,7 @@ class TrainConfig:
     options: dict[str, bool | int | float | str] = field(default_factory=dict)
     size: tuple[int, int] = (256, 256)
     resize: str = "stretch"
+    reduce: str = "bilinear"
     color: str = "rgb"
     recipe: Recipe = field(default_factory=Recipe)
     weights: Path | None = None

@@ -63,11 +63,17 @@ def make_card(config: TrainConfig, classes: ClassMap) -> ModelCard:
     height, width = config.size
     try:
         spec = InputSpec.model_validate(
-            {"height": height, "width": width, "color": config.color, "resize": config.resize}
+            {
+                "height": height,
+                "width": width,
+                "color": config.color,
+                "resize": config.resize,
+                "reduce": config.reduce,
+            }
             | statistics
         )
     except ValueError as error:
-        raise UsageError(f"size, color or resize is not valid: {error}") from error
+        raise UsageError(f"size, color, resize or reduce is not valid: {error}") from error
     with torch.device("meta"):
         build(config.arch, len(classes), spec.channels, **config.options)
     return ModelCard(

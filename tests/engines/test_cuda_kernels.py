@@ -84,6 +84,7 @@ def preprocessed(
         *spec.shape,
         *(where.top, where.left, where.height, where.width),
         spec.color == "rgb",
+        spec.reduce == "area",
     )
     run(f"preprocess_{SUFFIX[dtype]}", of, spec.width, spec.height, len(frames))
     return out
@@ -95,25 +96,28 @@ def preprocessed(
     network=st.tuples(st.integers(8, 60), st.integers(8, 60)),
     color=st.sampled_from(["rgb", "bgr", "gray"]),
     resize=st.sampled_from(["stretch", "letterbox"]),
+    reduce=st.sampled_from(["bilinear", "area"]),
     layout=st.sampled_from(["gray", "bgr", "bgra"]),
     dtype=st.sampled_from(["float32", "float16"]),
     batch=st.integers(1, 3),
     seed=seeds,
 )
 def test_preprocess_gives_the_bits_of_the_twin(
-    size, network, color, resize, layout, dtype, batch, seed
+    size, network, color, resize, reduce, layout, dtype, batch, seed
 ) -> None:
     values = {"mean": (0.4,), "std": (0.3,)} if color == "gray" else {}
-    spec = InputSpec(height=network[0], width=network[1], color=color, resize=resize, **values)
+    values |= {"color": color, "resize": resize, "reduce": reduce}
+    spec = InputSpec(height=network[0], width=network[1], **values)
     frames = noise(seed, (batch, *subject.frame_shape(size, layout)))
     found = preprocessed(frames, size, spec, dtype, layout)
     expected = np.stack([preprocess(frame, spec) for frame in frames])
     np.testing.assert_array_equal(found, expected.astype(dtype))
 
 
+@pytest.mark.parametrize("reduce", ["bilinear", "area"])
 @pytest.mark.parametrize("size", [(1, 1), (720, 1280), (333, 2000), (2000, 33)])
-def test_preprocess_of_large_frames(size: tuple[int, int]) -> None:
-    spec = InputSpec(height=64, width=128, resize="letterbox")
+def test_preprocess_of_large_frames(size: tuple[int, int], reduce: Any) -> None:
+    spec = InputSpec(height=64, width=128, resize="letterbox", reduce=reduce)
     frames = noise(0, (1, *size, 3))
     np.testing.assert_array_equal(preprocessed(frames, size, spec)[0], preprocess(frames[0], spec))
 

@@ -51,6 +51,9 @@ int main() {
         for (std::size_t i = 0; i < planes.size(); ++i)
             if (i % whole >= n) planes[i] = 0;  // of the last step, however much that is
         print("blend_columns", n, planes);
+        std::vector<std::uint32_t> sums(n, 7);
+        rows.add_row(above.data(), 1280, sums.data(), n);
+        print("add_row", n, sums);
         rows.to_grey(planes.data(), apart, count);
         print("to_grey", n, planes);
         std::vector<float> scaled(n);

@@ -44,10 +44,12 @@ static void preprocess(const edgeseg::Picture &picture, int channels, int height
     const edgeseg::Target<T> target{out.data(), planes ? height * width : 1,
                                     planes ? width : width * channels, planes ? 1 : channels,
                                     channels, height, width};
-    edgeseg::preprocess(picture, target, {table.data(), nullptr}, true, 2);
+    edgeseg::preprocess(picture, target, {table.data(), nullptr}, {true, false}, 2);
     print("preprocess", out);
+    edgeseg::preprocess(picture, target, {table.data(), nullptr}, {true, true}, 2);
+    print("preprocess by area", out);
     if (!std::is_same_v<T, float>) return;
-    edgeseg::preprocess(picture, target, {table.data(), lines.data()}, true, 2);
+    edgeseg::preprocess(picture, target, {table.data(), lines.data()}, {true, false}, 2);
     print("preprocess with lines", out);
 }
 

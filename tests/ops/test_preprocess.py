@@ -70,11 +70,12 @@ def bilinear(channel: NDArray[np.uint8], height: int, width: int) -> NDArray[np.
 
 sizes = st.integers(1, 600)
 specs = st.builds(
-    lambda height, width, color, resize: InputSpec(
+    lambda height, width, color, resize, reduce: InputSpec(
         height=height,
         width=width,
         color=color,
         resize=resize,
+        reduce=reduce,
         mean=(0.4, 0.5, 0.6)[: 1 if color == "gray" else 3],
         std=(0.1, 0.2, 0.3)[: 1 if color == "gray" else 3],
     ),
@@ -82,6 +83,7 @@ specs = st.builds(
     width=st.integers(8, 600),
     color=st.sampled_from(["rgb", "bgr", "gray"]),
     resize=st.sampled_from(["stretch", "letterbox"]),
+    reduce=st.sampled_from(["bilinear", "area"]),
 )
 
 
@@ -164,6 +166,90 @@ def test_opencv_is_the_oracle(twin, size: tuple[int, int]) -> None:
     np.testing.assert_array_equal(rgb, resized[..., ::-1].transpose(2, 0, 1))
     gray = fill(twin, image, InputSpec(height=64, width=96, **PLAIN_GRAY))
     np.testing.assert_array_equal(gray[0], cv2.cvtColor(resized, cv2.COLOR_BGR2GRAY))
+
+
+AREA = PLAIN_GRAY | {"reduce": "area"}
+
+
+def coverage(channel: NDArray[np.uint8], height: int, width: int) -> NDArray[np.float64]:
+    """Mean of what each pixel covers, from the definition: overlaps of intervals."""
+
+    def shares(source: int, target: int) -> NDArray[np.float64]:
+        scale, pixel = source / target, np.arange(source)
+        begin = np.arange(target)[:, np.newaxis] * scale
+        overlap = np.minimum(begin + scale, pixel + 1) - np.maximum(begin, pixel)
+        return np.maximum(overlap, 0) / scale
+
+    return shares(channel.shape[0], height) @ channel @ shares(channel.shape[1], width).T
+
+
+@pytest.mark.parametrize("twin", TWINS)
+@settings(deadline=None, max_examples=60)
+@given(
+    size=st.tuples(st.integers(1, 200), st.integers(1, 200)),
+    target=st.tuples(st.integers(8, 90), st.integers(8, 90)),
+)
+def test_area_is_the_mean_of_what_a_pixel_covers(twin, size, target) -> None:
+    image = picture(1, *size)
+    found = fill(twin, image, InputSpec(height=target[0], width=target[1], **AREA))[0]
+    exact = coverage(image, *target)
+    assert np.abs(found - exact).max() <= 0.5 + 1e-9
+    ties = np.abs(exact % 1 - 0.5) < 1e-9
+    assert (found[ties] == np.ceil(exact[ties] - 1e-6)).all(), "halves are rounded up"
+
+
+@pytest.mark.parametrize("twin", TWINS)
+@pytest.mark.parametrize(
+    ("size", "target"),
+    [
+        ((64, 96), (32, 48)),
+        ((90, 120), (30, 40)),
+        ((128, 256), (32, 32)),
+        ((720, 1280), (256, 512)),
+        ((37, 53), (16, 24)),
+        ((101, 67), (100, 66)),
+        ((33, 44), (33, 44)),
+        ((16, 24), (64, 96)),
+        ((11, 17), (64, 40)),
+    ],
+    ids=str,
+)
+def test_opencv_is_the_oracle_of_areas(twin, size, target) -> None:
+    image = picture(2, *size, 3)
+    wanted = cv2.resize(image, target[::-1], interpolation=cv2.INTER_AREA).transpose(2, 0, 1)
+    spec = InputSpec(height=target[0], width=target[1], color="bgr", reduce="area", **PLAIN)
+    found = fill(twin, image, spec)
+    # OpenCV sums in single precision, enlarges with weights of 11 bits, and rounds halves to even.
+    assert np.abs(found - wanted).max() <= 1
+    if target[0] <= size[0]:
+        exact = np.stack([coverage(channel, *target) for channel in image.transpose(2, 0, 1)])
+        clear = np.abs(exact % 1 - 0.5) > 1e-4
+        np.testing.assert_array_equal(found[clear], wanted[clear])
+        assert clear.mean() > 0.7
+
+
+def test_oracle_of_areas_sees_another_reduction() -> None:
+    image = picture(2, 128, 256)
+    by_area = cv2.resize(image, (32, 32), interpolation=cv2.INTER_AREA)
+    bilinear_too = fill(
+        fill_native if kernels else fill_reference,
+        image,
+        InputSpec(height=32, width=32, **PLAIN_GRAY),
+    )
+    assert np.abs(bilinear_too - by_area).max() > 20
+
+
+@pytest.mark.parametrize("twin", TWINS)
+def test_area_keeps_what_is_thin(twin) -> None:
+    """A wire of one pixel is lost between the taps of bilinear, and not by area."""
+    image = np.zeros((160, 160), np.uint8)
+    image[:, 47] = 255
+    found = {
+        reduce: fill(twin, image, InputSpec(height=16, width=16, **PLAIN_GRAY, reduce=reduce))
+        for reduce in ("bilinear", "area")
+    }
+    assert found["bilinear"].max() == 0
+    assert (found["area"][0, :, 4] == 26).all()
 
 
 @needs_native

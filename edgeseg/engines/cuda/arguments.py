@@ -58,7 +58,7 @@ class Preprocess(Structure):
         ("picture", Picture),
         *((name, c_uint64) for name in ("down", "across", "table", "out")),
         *((name, c_int32) for name in ("channels", "height", "width")),
-        *((name, c_int32) for name in ("top", "left", "rows", "columns", "rgb")),
+        *((name, c_int32) for name in ("top", "left", "rows", "columns", "rgb", "area")),
     ]
 
 

@@ -137,6 +137,7 @@ class Stages:
             *spec.shape,
             *(region.top, region.left, region.height, region.width),
             spec.color == "rgb",
+            spec.reduce == "area",
         )
         self._kernels.preprocess(of, self._network.input_dtype, self._job.batch, stream)
 

@@ -63,6 +63,7 @@ struct Preprocess {
     int channels, height, width;
     int top, left, rows, columns;  // the region that the picture fills
     int rgb;                       // else BGR; one channel is grey in any case
+    int area;                      // the mean of what a pixel covers, else bilinear by the taps
 };
 
 // INTER_LINEAR_EXACT of OpenCV: exact sums, one rounding at the end.
@@ -80,6 +81,50 @@ __device__ inline Bgr resized(const Picture &picture, const Byte *data, Tap down
             blend(a.red, b.red, c.red, d.red)};
 }
 
+// The pixels of an axis that pixel `place` of the target covers, in parts of which a pixel has
+// `target`: the first and the last may count in part.
+struct Cover {
+    int first, last, head, tail;
+
+    __device__ Cover(int source, int target, int place) {
+        const long long begin = static_cast<long long>(place) * source, end = begin + source;
+        first = static_cast<int>(begin / target);
+        last = static_cast<int>((end - 1) / target);
+        const long long next = static_cast<long long>(first + 1) * target;
+        head = static_cast<int>((next < end ? next : end) - begin);
+        tail = static_cast<int>(end - static_cast<long long>(last) * target);
+    }
+
+    __device__ int weight(int place, int target) const {
+        return place == first ? head : place == last ? tail : target;
+    }
+};
+
+// The mean of all that a pixel of the region covers: exact sums, halves rounded up.
+__device__ inline Bgr averaged(const Preprocess &to, const Byte *data, int row, int column) {
+    using Sum = unsigned long long;
+    const Picture &picture = to.picture;
+    const Cover down(picture.height, to.rows, row), across(picture.width, to.columns, column);
+    Sum blue = 0, green = 0, red = 0;
+    for (int y = down.first; y <= down.last; ++y) {
+        unsigned int line[3] = {0, 0, 0};
+        for (int x = across.first; x <= across.last; ++x) {
+            const Bgr bgr = pixel(picture, data, y, x);
+            const unsigned int weight = across.weight(x, to.columns);
+            line[0] += bgr.blue * weight;
+            line[1] += bgr.green * weight;
+            line[2] += bgr.red * weight;
+        }
+        const Sum weight = down.weight(y, to.rows);
+        blue += line[0] * weight;
+        green += line[1] * weight;
+        red += line[2] * weight;
+    }
+    const Sum total = static_cast<Sum>(picture.height) * picture.width;
+    const auto mean = [=](Sum sum) { return static_cast<int>((2 * sum + total) / (2 * total)); };
+    return {mean(blue), mean(green), mean(red)};
+}
+
 // A thread a pixel of the tensor. Element only holds bits: the table has the right ones.
 template <class Element>
 __device__ inline void preprocess(const Preprocess &to) {
@@ -89,7 +134,8 @@ __device__ inline void preprocess(const Preprocess &to) {
     int first = 256, second = 256, third = 256;
     if (row >= 0 && row < to.rows && column >= 0 && column < to.columns) {
         const Byte *data = to.picture.data + blockIdx.z * to.picture.next;
-        const Bgr bgr = resized(to.picture, data, to.down[row], to.across[column]);
+        const Bgr bgr = to.area ? averaged(to, data, row, column)
+                                : resized(to.picture, data, to.down[row], to.across[column]);
         const int grey = (bgr.blue * 3735 + bgr.green * 19235 + bgr.red * 9798 + 16384) >> 15;
         first = to.channels == 1 ? grey : to.rgb ? bgr.red : bgr.blue;
         second = bgr.green;
