@@ -1,6 +1,7 @@
 """The kernels around the network: as people write them, the best of OpenCV, ours, the floor.
 
     python bench/kernels.py --frame 1280x720 --threads 1
+    python bench/kernels.py --all bench/results/kernels     # 720p and 1080p, 1 and 2 threads
 
 One row a stage; a 512 × 256 network of 21 classes. The four columns are measured in blocks of
 calls, in turns and in random order; what counts are the medians. The floor is what moving the
@@ -9,6 +10,9 @@ memory costs: reading each input and writing each output once, as copies of that
 ``frame`` is the sum of the first three stages, of which a picture goes through each. The variants
 after it are the same stages with other arrays: logits and tensors of halves and bytes, an overlay
 drawn into the frame itself or with outlines, and the worst case of an overlay, labels of noise.
+
+``--all`` measures each level of instructions that the CPU has in the same turns, writes a document
+for each and one page, and takes about three minutes.
 """
 
 from __future__ import annotations
@@ -23,6 +27,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -30,6 +35,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeseg import machine
+from edgeseg.artifacts import write_atomic
 from edgeseg.card import InputSpec, default_palette
 from edgeseg.ops.argmax import argmax, upsampled_native
 from edgeseg.ops.components import components_native, components_reference
@@ -43,6 +49,9 @@ CLASSES = 21
 BLOCK_SECONDS = 0.15
 FRAME = ("preprocess", "argmax", "overlay")
 COLUMNS = ("naive_ms", "best_opencv_ms", "ours_ms", "floor_ms")
+OURS = COLUMNS.index("ours_ms")
+FRAMES = ((1280, 720), (1920, 1080))
+Function = Callable[[], object]
 
 
 @dataclass(frozen=True)
@@ -68,7 +77,7 @@ class Scene:
         )
 
 
-def stages(scene: Scene, threads: int) -> dict[str, tuple[Callable[[], object], ...]]:
+def stages(scene: Scene, threads: int) -> dict[str, tuple[Function, ...]]:
     """Stage → the functions of :data:`COLUMNS`."""
     height, width = scene.frame.shape[:2]
     tensor, painted = np.empty(SPEC.shape, np.float32), np.empty_like(scene.frame)
@@ -110,7 +119,7 @@ def stages(scene: Scene, threads: int) -> dict[str, tuple[Callable[[], object], 
     }
 
 
-def variants(scene: Scene, threads: int) -> dict[str, Callable[[], object]]:
+def variants(scene: Scene, threads: int) -> dict[str, Function]:
     """Stage and what is other about it → ours."""
     forms = [Form("float16"), Form("uint8"), Form("uint8", "hwc")]
     tensors = [np.empty(form.shape(SPEC), form.dtype) for form in forms]
@@ -119,9 +128,10 @@ def variants(scene: Scene, threads: int) -> dict[str, Callable[[], object]]:
     labels, painted, drawn = (np.empty_like(a) for a in (scene.labels, scene.frame, scene.frame))
     look = Look([tuple(colour) for colour in scene.palette.tolist()])
     outlined = Look(look.palette, outline=True)
+    by_area, tensor = SPEC.model_copy(update={"reduce": "area"}), np.empty(SPEC.shape, np.float32)
     noise = np.random.default_rng(1).integers(0, CLASSES, labels.shape, dtype=np.uint8)
 
-    def into(place: int) -> Callable[[], object]:
+    def into(place: int) -> Function:
         return lambda: preprocess_as(
             forms[place], scene.frame, SPEC, tensors[place], threads=threads
         )
@@ -130,6 +140,7 @@ def variants(scene: Scene, threads: int) -> dict[str, Callable[[], object]]:
         "preprocess float16": into(0),
         "preprocess uint8": into(1),
         "preprocess uint8 hwc": into(2),
+        "preprocess by area": lambda: preprocess(scene.frame, by_area, tensor, threads=threads),
         "argmax float16": lambda: argmax(halves, labels, threads=threads),
         "argmax int8": lambda: argmax(octets, labels, threads=threads),
         "overlay in place": lambda: lay_native(drawn, scene.labels, look, drawn, threads),
@@ -196,14 +207,14 @@ def resized(logits: NDArray[np.float32], width: int, height: int) -> NDArray[np.
     return np.stack([cv2.resize(plane, (width, height)) for plane in logits])
 
 
-def floor(read: int, written: int) -> Callable[[], object]:
+def floor(read: int, written: int) -> Function:
     """A copy moves each byte twice, so half of what is read and written is copied."""
     source = np.zeros((read + written) // 2, np.uint8)
     target = np.ones_like(source)
     return lambda: np.copyto(target, source)
 
 
-def measure(functions: Sequence[Callable[[], object]], rounds: int) -> list[float]:
+def measure(functions: Sequence[Function], rounds: int) -> list[float]:
     """Median milliseconds of each function: a block of calls each in turns, in random order.
 
     The first call of a block pays for the caches that the others left and is not counted.
@@ -221,6 +232,16 @@ def measure(functions: Sequence[Callable[[], object]], rounds: int) -> list[floa
     return [round(statistics.median(values), 3) for values in samples]
 
 
+def at(level: str, function: Function) -> Function:
+    """The function on the row kernels of a level; choosing them takes no time to speak of."""
+
+    def call() -> None:
+        kernels.use(level)
+        function()
+
+    return call
+
+
 def total(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """The row of what a frame goes through."""
     parts = [row for row in rows if row["stage"] in FRAME]
@@ -228,35 +249,102 @@ def total(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return {"stage": "frame", **sums}
 
 
+def documents(
+    frame: tuple[int, int], threads: int, levels: Sequence[str], rounds: int
+) -> list[dict[str, Any]]:
+    """A document a level; what does not depend on it is measured once."""
+    cv2.setNumThreads(threads)
+    width, height = frame
+    scene = Scene.make(width, height)
+    rows: dict[str, list[dict[str, Any]]] = {level: [] for level in levels}
+    for stage, functions in stages(scene, threads).items():
+        others = [each for place, each in enumerate(functions) if place != OURS]
+        ours = [at(level, functions[OURS]) for level in levels]
+        medians = measure([*others, *ours], rounds)
+        for level, median in zip(levels, medians[len(others) :], strict=True):
+            columns = [*medians[:OURS], median, *medians[OURS : len(others)]]
+            rows[level].append({"stage": stage, **dict(zip(COLUMNS, columns, strict=True))})
+    of_ours = variants(scene, threads)
+    medians = measure([at(level, f) for level in levels for f in of_ours.values()], rounds)
+    return [
+        {
+            "schema": "edgeseg.kernels/1",
+            "machine": machine.describe().to_dict(),
+            "measured": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            "frame": f"{width}x{height}",
+            "network": f"{SPEC.width}x{SPEC.height}, {CLASSES} classes",
+            "threads": threads,
+            "level": level,
+            "load_1min": os.getloadavg()[0],
+            "rows": [*rows[level], total(rows[level])],
+            "variants": [
+                {"stage": stage, "ours_ms": medians[place * len(of_ours) + number]}
+                for number, stage in enumerate(of_ours)
+            ],
+        }
+        for place, level in enumerate(levels)
+    ]
+
+
+def everything(folder: Path, rounds: int) -> None:
+    """All frames, threads and levels: a document each and one page."""
+    found = [
+        document
+        for frame in FRAMES
+        for threads in (1, 2)
+        for document in documents(frame, threads, kernels.levels(), rounds)
+    ]
+    for document in found:
+        name = f"{document['frame']}-{document['threads']}-{document['level']}.json"
+        write_atomic(folder / name, json.dumps(document, indent=2) + "\n")
+    write_atomic(folder / "kernels.md", page(found))
+
+
+def page(found: Sequence[dict[str, Any]]) -> str:
+    """A table for each frame and number of threads, a column of ours for each level."""
+    last = found[-1]
+    parts = [
+        "# The kernels around the network",
+        f"`python bench/kernels.py --all`: a network of {last['network']}. "
+        f"{last['machine']['cpu']}, {last['measured']}, load average {last['load_1min']:.1f}.",
+    ]
+    for key in dict.fromkeys((each["frame"], each["threads"]) for each in found):
+        here = [each for each in found if (each["frame"], each["threads"]) == key]
+        levels = [each["level"] for each in here]
+        heads = [Column("Stage", number=False)]
+        heads += [Column(name, "ms") for name in ("As people write it", "Best of OpenCV")]
+        heads += [Column(f"edgeseg, {level}", "ms") for level in levels]
+        heads.append(Column("Memory floor", "ms"))
+        lines = [
+            (
+                *(str(row[name]) for name in ("stage", "naive_ms", "best_opencv_ms")),
+                *(str(each["rows"][place]["ours_ms"]) for each in here),
+                str(row["floor_ms"]),
+            )
+            for place, row in enumerate(here[0]["rows"])
+        ]
+        lines += [
+            (
+                *(row["stage"], "–", "–"),
+                *(str(each["variants"][place]["ours_ms"]) for each in here),
+                "–",
+            )
+            for place, row in enumerate(here[0]["variants"])
+        ]
+        parts.append(f"## {key[0]}, {key[1]} thread{'s' if key[1] > 1 else ''}")
+        parts.append(render_markdown(Table(tuple(heads), tuple(lines))))
+    return "\n\n".join(parts) + "\n"
+
+
 def main() -> None:
     """Measure and print, as Markdown or JSON."""
     options = _options()
     if kernels is None:
         sys.exit("edgeseg._native is not installed or EDGESEG_NATIVE=0: nothing to measure")
-    cv2.setNumThreads(options.threads)
-    width, height = options.frame
-    scene = Scene.make(width, height)
-    rows = [
-        {"stage": stage, **dict(zip(COLUMNS, measure(functions, options.rounds), strict=True))}
-        for stage, functions in stages(scene, options.threads).items()
-    ]
-    others = variants(scene, options.threads)
-    medians = measure(list(others.values()), options.rounds)
-    document = {
-        "schema": "edgeseg.kernels/1",
-        "machine": machine.describe().to_dict(),
-        "measured": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "frame": f"{width}x{height}",
-        "network": f"{SPEC.width}x{SPEC.height}, {CLASSES} classes",
-        "threads": options.threads,
-        "level": kernels.level(),
-        "load_1min": os.getloadavg()[0],
-        "rows": [*rows, total(rows)],
-        "variants": [
-            {"stage": stage, "ours_ms": median}
-            for stage, median in zip(others, medians, strict=True)
-        ],
-    }
+    if options.all:
+        everything(options.all, options.rounds or 5)
+        return
+    (document,) = documents(options.frame, options.threads, [kernels.level()], options.rounds or 8)
     if options.json:
         print(json.dumps(document, indent=2))
         return
@@ -291,7 +379,8 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
     parser.add_argument("--frame", type=_size, default=(1280, 720), help="WIDTHxHEIGHT")
     parser.add_argument("--threads", type=int, default=1, help="of OpenCV and of the kernels")
-    parser.add_argument("--rounds", type=int, default=8, help="of blocks (default 8)")
+    parser.add_argument("--rounds", type=int, help="of blocks (default 8; 5 of --all)")
+    parser.add_argument("--all", type=Path, metavar="DIR", help="measure all, and write it here")
     parser.add_argument("--json", action="store_true", help="print JSON")
     return parser.parse_args()
 

@@ -215,6 +215,7 @@ def test_ranges(name: str, refuses: Any, trained: Path, small_data: Path) -> Non
         ("--mode takes latency, throughput", ("stream", "--source", "test:", "--mode", "fast")),
         ("--size takes", ("train", "--data", ".", "--size", "large")),
         ("--resize takes", ("train", "--data", ".", "--resize", "squash")),
+        ("--reduce takes", ("train", "--data", ".", "--reduce", "cubic")),
     ],
 )
 def test_command_lines(says: str, arguments: tuple[object, ...], refuses: Any) -> None:

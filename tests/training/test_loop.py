@@ -139,10 +139,12 @@ def test_crops_letterbox_grey_and_rereading(
     config: TrainConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(setup, "MEMORY_LIMIT", 0)
-    config = dataclasses.replace(config, size=(64, 96), resize="letterbox", color="gray")
+    config = dataclasses.replace(
+        config, size=(64, 96), resize="letterbox", reduce="area", color="gray"
+    )
     result = train(changed(config, epochs=1, augmentation=Augmentation(crop=(32, 32))))
     assert result.card.input.shape == (1, 64, 96)
-    assert result.card.input.resize == "letterbox"
+    assert (result.card.input.resize, result.card.input.reduce) == ("letterbox", "area")
 
 
 def test_ctrl_c_keeps_the_best_checkpoint(config: TrainConfig) -> None:
