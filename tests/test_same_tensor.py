@@ -17,6 +17,7 @@ SPECS = [
     InputSpec(height=64, width=96),
     InputSpec(height=200, width=120, resize="letterbox", color="bgr"),
     InputSpec(height=48, width=48, color="gray", mean=(0.4,), std=(0.2,)),
+    InputSpec(height=40, width=56, reduce="area"),
 ]
 
 
@@ -36,7 +37,7 @@ class Listening(Engine):
         pass
 
 
-@pytest.mark.parametrize("spec", SPECS, ids=["stretch", "letterbox", "gray"])
+@pytest.mark.parametrize("spec", SPECS, ids=["stretch", "letterbox", "gray", "area"])
 def test_bit_equal(spec: InputSpec, small_data: Path) -> None:
     from edgeseg.data.loader import training_tensor
     from edgeseg.evaluation import evaluate
