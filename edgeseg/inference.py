@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import TypeAlias
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from edgeseg.artifacts import write_atomic
-from edgeseg.card import InputSpec
+from edgeseg.card import ClassMap, InputSpec
 from edgeseg.console import Track, silent
 from edgeseg.data.folders import load_image
 from edgeseg.engines.base import Engine
@@ -23,41 +25,59 @@ from edgeseg.tiling import predict_tiled
 _GRID = 32  # The coarsest resolution of a network here, in pixels, with default options.
 
 
+Segment: TypeAlias = Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
+"""From a picture as OpenCV reads it to its label map, at its own size."""
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What is written of each picture: ``FOLDER/NAME.labels.png``, ``FOLDER/NAME.overlay.png``.
+
+    Attributes:
+        folder: Made where there is none.
+        opacity: Of the overlay.
+        overlays: Whether there are overlays.
+        coloured: Whether label maps carry the class colours as a palette; the values stay ids.
+    """
+
+    folder: Path
+    opacity: float = 0.5
+    overlays: bool = True
+    coloured: bool = False
+
+
 @dataclass(frozen=True)
 class Segmented:
     """One picture's result: where it lies, and the share of the picture each class covers."""
 
     picture: str
     labels: str
-    overlay: str
+    overlay: str | None
     class_shares: dict[str, float]
 
 
 def segment_files(
     engine: Engine,
     pictures: Iterable[Path],
-    out: Path,
+    outputs: Outputs,
     *,
-    segment: Callable[[NDArray[np.uint8]], NDArray[np.uint8]] | None = None,
-    opacity: float = 0.5,
+    segment: Segment | None = None,
     track: Track = silent,
 ) -> list[Segmented]:
-    """Segment each picture and write ``out/NAME.labels.png`` and ``out/NAME.overlay.png``.
+    """Segment each picture and write its label map and overlay, named as the picture is.
 
     The label map holds class ids, uint8 at the picture's own size.
 
     Args:
         engine: The network.
         pictures: Files.
-        out: Folder, made where there is none.
-        segment: From a picture as OpenCV reads it to its label map; None is ``engine.segment``,
-            and :func:`segment_tiled` is the other way.
-        opacity: Of the overlay.
+        outputs: What is written.
+        segment: Of :func:`segmenter`; None is ``engine.segment``.
         track: Progress, one item a picture.
 
     Raises:
         DatasetError: A picture cannot be read.
-        UsageError: Two pictures have the same name, or ``out`` cannot be written.
+        UsageError: Two pictures have the same name, or the folder cannot be written.
     """
     pictures = list(pictures)
     _refuse_equal_names(pictures)
@@ -67,8 +87,44 @@ def segment_files(
     for path in track(pictures, "segmenting", len(pictures)):
         image = load_image(path)
         labels = segment(image)
-        results.append(_write(engine, path, image, labels, out, opacity))
+        written = write_result(engine.card.classes, image, labels, path.stem, outputs)
+        results.append(_segmented(engine.card.classes, path, labels, *written))
     return results
+
+
+def segmenter(engine: Engine, *, tiles: bool = False, margin: int | None = None) -> Segment:
+    """``engine.segment``, or with ``tiles`` :func:`segment_tiled` with that margin."""
+    return partial(segment_tiled, engine, margin=margin) if tiles else engine.segment
+
+
+def write_result(
+    classes: ClassMap,
+    image: NDArray[np.uint8],
+    labels: NDArray[np.uint8],
+    name: str,
+    outputs: Outputs,
+) -> tuple[Path, Path | None]:
+    """Write one picture's files, each whole or not at all; where they lie.
+
+    Args:
+        classes: Names and colours.
+        image: uint8 (H, W, 3) BGR.
+        labels: uint8 (H, W), class ids.
+        name: Of the files, without suffix; may hold folders, which are made.
+        outputs: What is written.
+
+    Raises:
+        UsageError: A file cannot be written.
+    """
+    label_path = outputs.folder / f"{name}.labels.png"
+    write_atomic(label_path, _label_png(labels, classes if outputs.coloured else None))
+    if not outputs.overlays:
+        return label_path, None
+    painted = overlay(image, labels, classes.palette, outputs.opacity)
+    draw_legend(painted, classes)
+    overlay_path = outputs.folder / f"{name}.overlay.png"
+    write_atomic(overlay_path, _png(painted))
+    return label_path, overlay_path
 
 
 def segment_tiled(
@@ -120,30 +176,30 @@ def default_margin(spec: InputSpec) -> int:
     return min(spec.height, spec.width) // 8
 
 
-def _write(
-    engine: Engine,
+def _segmented(
+    classes: ClassMap,
     path: Path,
-    image: NDArray[np.uint8],
     labels: NDArray[np.uint8],
-    out: Path,
-    opacity: float,
+    at: Path,
+    overlaid: Path | None,
 ) -> Segmented:
-    classes = engine.card.classes
-    painted = overlay(image, labels, classes.palette, opacity)
-    draw_legend(painted, classes)
-    label_path = out / f"{path.stem}.labels.png"
-    overlay_path = out / f"{path.stem}.overlay.png"
-    write_atomic(label_path, _png(labels))
-    write_atomic(overlay_path, _png(painted))
     shares = class_areas(labels, len(classes)) / labels.size
     return Segmented(
         picture=str(path),
-        labels=str(label_path),
-        overlay=str(overlay_path),
+        labels=str(at),
+        overlay=str(overlaid) if overlaid else None,
         class_shares={
             name: round(float(s), 6) for name, s in zip(classes.names, shares, strict=True)
         },
     )
+
+
+def _label_png(labels: NDArray[np.uint8], coloured_as: ClassMap | None) -> bytes:
+    if coloured_as is None:
+        return _png(labels)
+    from edgeseg.stream.sinks.masks import with_palette
+
+    return with_palette(_png(labels), coloured_as.palette)
 
 
 def _png(image: NDArray[np.uint8]) -> bytes:

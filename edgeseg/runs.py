@@ -132,13 +132,23 @@ def engines_of(paths: Sequence[Path]) -> list[Path]:
 
 
 def engine_and_pictures(paths: Sequence[str]) -> tuple[Path, list[Path]]:
-    """Split ``[ENGINE] PICTURES…``: the first path is the engine if it is a network or a run.
+    """Split ``[ENGINE] PICTURES…`` as :func:`engine_and_paths`, and find the pictures.
 
     Raises:
         UsageError: There is no engine, or no picture.
     """
     from edgeseg.data.folders import list_images
 
+    engine, named = engine_and_paths(paths)
+    return engine, [image for path in named for image in list_images(Path(path))]
+
+
+def engine_and_paths(paths: Sequence[str]) -> tuple[Path, Sequence[str]]:
+    """Split ``[ENGINE] PATHS…``: the first path is the engine if it is a network or a run.
+
+    Raises:
+        UsageError: There is no engine, or no other path.
+    """
     first = Path(paths[0])
     is_engine = first.suffix in (".onnx", ".engine", ".safetensors") or any(
         (first / name).exists() for name in (*RUNNABLE, CHECKPOINT)
@@ -147,10 +157,9 @@ def engine_and_pictures(paths: Sequence[str]) -> tuple[Path, list[Path]]:
         first if is_engine else None, (*RUNNABLE, CHECKPOINT), "edgeseg train --data DIR"
     )
     named = paths[1:] if is_engine else paths
-    pictures = [image for path in named for image in list_images(Path(path))]
-    if not pictures:
+    if not named:
         raise UsageError("no pictures given", mend="edgeseg infer PICTURES…")
-    return engine, pictures
+    return engine, named
 
 
 def network_of(path: Path | None) -> Path:

@@ -1,0 +1,267 @@
+"""Ray Data: an actor pool, each actor with one open engine; the only module that imports Ray.
+
+Ray starts an actor that died again and gives it the units that it had not handed back. What
+kills its worker each time would go round for ever; :data:`edgeseg.archive.work.TRIES` ends that.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import logging
+import os
+import secrets
+import shutil
+import sys
+import tempfile
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from edgeseg.archive.journal import Pending
+from edgeseg.archive.work import Desk, Job, Outcome, failure_of
+from edgeseg.documents import parse
+from edgeseg.errors import EdgesegError, InferenceError, RuntimeMissing, UsageError
+
+OBJECT_STORE_BYTES = 200 * 1024 * 1024
+"""Of a local cluster. Only units and their records pass through it; pictures never do."""
+
+_MOST_A_TASK = 16
+"""Units of one task: the most that a death does again."""
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """Where the work is done.
+
+    Attributes:
+        address: ``local`` for workers on this machine alone, ``ray://HOST:10001``, or ``auto``
+            for the cluster that this machine belongs to.
+        workers: None takes as many as the processors (or GPUs) have room for.
+        threads: CPU threads of each worker's engine.
+        gpus: That each worker needs.
+    """
+
+    address: str = "local"
+    workers: int | None = None
+    threads: int = 1
+    gpus: int = 0
+
+    def __post_init__(self) -> None:
+        if self.address not in ("local", "auto") and not self.address.startswith("ray://"):
+            raise UsageError(
+                f"--cluster takes local, auto or ray://HOST:10001, not {self.address!r}"
+            )
+
+
+class Worker:
+    """One actor. It never raises: what is wrong with it or with a unit is its answer."""
+
+    desk: type[Desk] = Desk
+
+    def __init__(self, job: str) -> None:
+        self._refusal: EdgesegError | None = None
+        try:
+            self._desk = self.desk(parse(Job, job, "the job"))
+        except EdgesegError as error:
+            self._refusal = error
+        except ModuleNotFoundError as error:
+            self._refusal = RuntimeMissing(
+                f"a worker lacks {error.name}", mend="install the same edgeseg on all machines"
+            )
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, list[Any]]:
+        """Rows of one column ``pending`` → rows of one column ``outcome``, both JSON."""
+        units = (parse(Pending, row, "a unit") for row in batch["pending"])
+        return {"outcome": [self._do(unit).to_json() for unit in units]}
+
+    def _do(self, pending: Pending) -> Outcome:
+        if self._refusal is not None:
+            return Outcome(refusal=failure_of(self._refusal, pending.unit))
+        return self._desk.do(pending)
+
+
+@contextlib.contextmanager
+def connected(cluster: Cluster) -> Iterator[None]:
+    """A cluster to work on; one that this process is connected to already is taken and left.
+
+    A local one listens on loopback alone, to who knows its token, and is gone afterwards. Ray
+    reports to nobody, and what it prints goes to stderr.
+
+    Raises:
+        RuntimeMissing: Ray is not installed, or the cluster does not answer.
+    """
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(contextlib.redirect_stdout(sys.stderr))
+        stack.enter_context(_environment(_settings(cluster)))
+        ray = _ray()
+        if not ray.is_initialized():
+            options = _local(cluster, stack) if cluster.address == "local" else {}
+            try:
+                ray.init(cluster.address, log_to_driver=False, logging_level="ERROR", **options)
+            except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+                raise RuntimeMissing(
+                    f"no cluster at {cluster.address}: {_last_line(error)}",
+                    mend="look whether it runs (`ray status` on its head); versions of Ray and "
+                    "Python must be the same on all machines, and where it asks for a token, set "
+                    "RAY_AUTH_MODE=token and RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH",
+                ) from error
+            stack.callback(ray.shutdown)
+        yield
+
+
+def outcomes(
+    cluster: Cluster, job: Job, pending: Sequence[Pending], worker: type[Worker] = Worker
+) -> Generator[Outcome, None, None]:
+    """Do all units on the connected cluster; what became of them, as it is known.
+
+    Args:
+        cluster: Of :func:`connected`.
+        job: The same for all.
+        pending: The work.
+        worker: Class of the actors.
+
+    Raises:
+        UsageError: No machine has room for a worker.
+        InferenceError: The cluster as a whole failed.
+    """
+    ray = _ray()
+    least, most = _pool(cluster, ray.cluster_resources(), len(pending))
+    plan = _Plan(cluster, least, most, job.to_json(), worker)
+    units = [each.to_json() for each in pending]
+    run = _from_outside if ray.util.client.ray.is_connected() else _run
+    try:
+        for row in run(plan, units):
+            yield parse(Outcome, row, "a worker")
+    except ray.exceptions.RayError as error:
+        raise InferenceError(
+            f"the cluster failed: {_last_line(error)}",
+            mend="the same command goes on where it stopped; `ray status` and Ray's logs say more",
+        ) from error
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What to ask of Ray Data: so many actors of a class, made with this job."""
+
+    cluster: Cluster
+    least: int
+    most: int
+    job: str
+    worker: type[Worker]
+
+
+def _run(plan: _Plan, units: list[str]) -> Iterator[str]:
+    """Units through the actor pool; JSON in, JSON out."""
+    ray = _ray()
+    a_task = max(1, min(_MOST_A_TASK, len(units) // (plan.most * 4)), len(units) // 20_000)
+    rows = ray.data.from_items(
+        [{"pending": unit} for unit in units], override_num_blocks=-(-len(units) // a_task)
+    ).map_batches(
+        plan.worker,
+        fn_constructor_args=(plan.job,),
+        batch_size=a_task,
+        compute=ray.data.ActorPoolStrategy(min_size=plan.least, max_size=plan.most),
+        num_cpus=plan.cluster.threads,
+        num_gpus=plan.cluster.gpus,
+    )
+    for row in rows.iter_rows():
+        yield row["outcome"]
+
+
+class _Inside:
+    """:func:`_run` as an actor: Ray Data cannot be driven through Ray's client."""
+
+    def __init__(self, plan: _Plan, units: list[str]) -> None:
+        self._rows = _run(plan, units)
+
+    def some(self) -> list[str]:
+        """The next outcomes, none at the end."""
+        return list(itertools.islice(self._rows, _MOST_A_TASK))
+
+
+def _from_outside(plan: _Plan, units: list[str]) -> Iterator[str]:
+    ray = _ray()
+    inside = ray.remote(num_cpus=0)(_Inside).remote(plan, units)
+    while rows := ray.get(inside.some.remote()):
+        yield from rows
+
+
+def _pool(cluster: Cluster, has: dict[str, float], units: int) -> tuple[int, int]:
+    """Least and most actors: as many as were asked for, else as there is room for now."""
+    if cluster.workers is not None:
+        return min(cluster.workers, units), min(cluster.workers, units)
+    room = has.get("CPU", 0) // cluster.threads
+    if cluster.gpus:
+        room = min(room, has.get("GPU", 0) // cluster.gpus)
+    if room < 1:
+        raise UsageError(
+            f"a worker takes {cluster.threads} processors and {cluster.gpus} GPUs, and no machine "
+            f"has them ({has.get('CPU', 0):g} and {has.get('GPU', 0):g} in all)",
+            mend="fewer --threads; where machines are added on demand, say how many with --workers",
+        )
+    return 1, min(int(room), units)
+
+
+def _local(cluster: Cluster, stack: contextlib.ExitStack) -> dict[str, Any]:
+    """Options of ``ray.init`` for workers on this machine."""
+    # The paths of its sockets are longer than this by 82 characters, and end at 107.
+    short = tempfile.gettempdir() if len(tempfile.gettempdir()) <= 24 else "/tmp"
+    folder = tempfile.mkdtemp(prefix="edgeseg-", dir=short)
+    stack.callback(shutil.rmtree, folder, ignore_errors=True)
+    processors = len(os.sched_getaffinity(0))
+    return {
+        "num_cpus": (cluster.workers or max(processors // cluster.threads, 1)) * cluster.threads,
+        "include_dashboard": False,
+        "object_store_memory": OBJECT_STORE_BYTES,
+        "_temp_dir": folder,
+    }
+
+
+def _settings(cluster: Cluster) -> dict[str, str]:
+    """Variables that Ray and its processes read when they start."""
+    quiet = {
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
+        "RAY_BACKEND_LOG_LEVEL": "fatal",  # Its errors reach us as exceptions, too.
+    }
+    if cluster.address != "local":
+        return quiet
+    # Ray makes a token its servers' key by itself, and reads it once a process; without this
+    # one it would leave a file in the home folder.
+    os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+    # Where this is the default, as the name tells, Ray keeps to loopback.
+    return quiet | {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+
+
+@contextlib.contextmanager
+def _environment(changes: dict[str, str]) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in changes}
+    os.environ.update(changes)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+def _ray() -> Any:
+    try:
+        import ray
+        import ray.data
+    except ModuleNotFoundError as error:
+        raise RuntimeMissing(
+            f"--cluster needs Ray Data, and {error.name} is not installed",
+            mend="pip install 'edgeseg[cluster]'",
+        ) from None
+    for name in ("ray", "ray.data"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    return ray
+
+
+def _last_line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__

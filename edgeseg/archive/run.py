@@ -1,0 +1,169 @@
+"""An archive from paths to a summary."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import edgeseg
+from edgeseg import sidecar
+from edgeseg.archive.cluster import Cluster, Worker, connected, outcomes
+from edgeseg.archive.journal import Journal, Pending, Record, split, work_key
+from edgeseg.archive.summary import Summary, class_totals, write_tables
+from edgeseg.archive.units import find_units
+from edgeseg.archive.work import Failure, Job, raise_refusal
+from edgeseg.artifacts import require_file, sha256_file
+from edgeseg.card import ModelCard
+from edgeseg.console import Track, silent
+from edgeseg.inference import Outputs
+from edgeseg.loading import load
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ArchiveConfig:
+    """What to segment, how, and where.
+
+    Attributes:
+        engine: A checkpoint, network or engine, on a disk that all workers see.
+        paths: As :func:`edgeseg.archive.units.find_units` takes them.
+        outputs: What is written; the folder must be on a disk that all workers share.
+        cluster: Where the work is done; ``gpus`` is set by the engine.
+        tiles: Overlapping tiles at the pictures' own scale.
+        margin: Of a tile, pixels; None is the default one.
+        every: Of a video each such frame.
+    """
+
+    engine: Path
+    paths: Sequence[str]
+    outputs: Outputs
+    cluster: Cluster = Cluster()  # noqa: RUF009 - frozen
+    tiles: bool = False
+    margin: int | None = None
+    every: int = 1
+
+
+def segment_archive(
+    config: ArchiveConfig, track: Track = silent, worker: type[Worker] = Worker
+) -> Summary:
+    """Segment all that is not done yet, and write the tables of all that is.
+
+    A file that cannot be segmented is reported in ``failures.jsonl`` and counted, and tried
+    again by the next run. What holds from an earlier run into the same folder is kept: the same
+    engine and options, the file unchanged (size and time, else its sha256), its label maps there.
+
+    Args:
+        config: What, how and where.
+        track: Progress, one item a unit.
+        worker: Class of the actors.
+
+    Raises:
+        UsageError: There is nothing to segment, two files would be written to one place, another
+            run holds the output folder, or it cannot be written.
+        ArtifactError: The engine is damaged or not the one that a worker sees.
+        RuntimeMissing: Ray, PyAV or what the engine needs is not there; no cluster answers.
+        InferenceError: A GPU was lost, or the cluster as a whole.
+    """
+    started = time.monotonic()
+    card, cluster = _engine(config)
+    out = config.outputs.folder
+    units = find_units(config.paths, out, config.every)
+    journal = Journal(out)
+    with journal.held() as tries:
+        job = make_job(config, tries.absolute())
+        pending, kept, reasons = split(units, journal.read(), job.work, out)
+        _say(len(kept), reasons)
+        done, failures = _collect(cluster, job, pending, track, worker)
+        records = kept | done
+        write_tables(out, records, failures, card.classes.names)
+        summary = Summary(
+            engine=str(config.engine),
+            engine_sha256=job.engine_sha256,
+            out=str(out),
+            cluster=cluster.address,
+            units=len(units),
+            done=len(done),
+            kept=len(kept),
+            failed=len(failures),
+            retried=sum(record.tries > 1 for record in done.values()),
+            label_maps=sum(len(record.results) for record in records.values()),
+            seconds=round(time.monotonic() - started, 3),
+            classes=class_totals(records.values(), card.classes.names),
+        )
+        summary.save(out / "summary.json")
+    return summary
+
+
+def _collect(
+    cluster: Cluster,
+    job: Job,
+    pending: Sequence[Pending],
+    track: Track,
+    worker: type[Worker],
+) -> tuple[dict[str, Record], list[Failure]]:
+    done: dict[str, Record] = {}
+    failures: list[Failure] = []
+    if not pending:
+        return done, failures
+    # Closed while there is a cluster: what is under way is called off.
+    with connected(cluster), closing(outcomes(cluster, job, pending, worker)) as found:
+        for outcome in track(found, "segmenting", len(pending)):
+            if outcome.refusal is not None:
+                raise_refusal(outcome.refusal)
+            if outcome.record is not None:
+                done[outcome.record.unit] = outcome.record
+            if outcome.failure is not None:
+                failures.append(outcome.failure)
+    return done, failures
+
+
+def _engine(config: ArchiveConfig) -> tuple[ModelCard, Cluster]:
+    """The card, and the cluster with the GPUs that such an engine needs."""
+    made = sidecar.read(require_file(config.engine))
+    if made is None:
+        with load(config.engine, threads=1) as engine:
+            return engine.card, config.cluster
+    gpus = int(made.runtime in ("tensorrt", "tensorrt-rtx"))
+    cluster = config.cluster
+    return made.card, Cluster(cluster.address, cluster.workers, cluster.threads, gpus)
+
+
+def make_job(config: ArchiveConfig, tries: Path) -> Job:
+    """What every worker of a run gets; ``tries`` is the folder of :meth:`Journal.held`."""
+    outputs = config.outputs
+    digest = sha256_file(config.engine)
+    return Job(
+        version=edgeseg.__version__,
+        engine=str(config.engine.absolute()),
+        engine_sha256=digest,
+        threads=config.cluster.threads,
+        tiles=config.tiles,
+        margin=config.margin,
+        every=config.every,
+        outputs=Outputs(
+            outputs.folder.absolute(), outputs.opacity, outputs.overlays, outputs.coloured
+        ),
+        tries=str(tries),
+        work=work_key(
+            engine=digest,
+            tiles=config.tiles,
+            margin=config.margin,
+            every=config.every,
+            opacity=outputs.opacity,
+            overlays=outputs.overlays,
+            coloured=outputs.coloured,
+        ),
+    )
+
+
+def _say(kept: int, reasons: Counter[str]) -> None:
+    if kept:
+        log.info("keeping %d that an earlier run did", kept)
+    for reason, count in reasons.most_common():
+        log.info("doing %d again: %s", count, reason)
