@@ -61,6 +61,19 @@ class Processes:
                 mend=f"--batch-size {self.count} or more; it counts over all processes",
             )
 
+    def check_epochs(self, done: int) -> None:
+        """Raise UsageError where this process would go on after another epoch than the first.
+
+        On several machines without a shared disk the first alone finds what is to be resumed.
+        """
+        (first,) = self.share([done])
+        if done != first:
+            raise UsageError(
+                f"process {self.rank} of {self.count} finds {done} epochs of this training, the "
+                f"first process {first:.0f}",
+                mend="put --run on a disk that all machines share, or copy the run folder to all",
+            )
+
     def wrap(self, model: nn.Module) -> nn.Module:
         """The network with gradients that are means over all processes."""
         if self.count == 1:

@@ -130,6 +130,7 @@ def _train(
     training, validation = read_splits(config)
     card = make_card(config, training.classes)
     state = _begin_or_resume(config, training)
+    processes.check_epochs(len(state.history))
     if len(state.history) == recipe.epochs:
         log.info("%s had ended; nothing is left to do", config.run)
         return _finish(config, card, state, validation, started)

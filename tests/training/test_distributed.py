@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import psutil
@@ -137,6 +137,21 @@ def test_a_batch_must_have_a_picture_for_each() -> None:
     with pytest.raises(UsageError, match="a batch of 3 cannot be divided among 4") as caught:
         Processes(0, 4).check(batch_size=3)
     assert "--batch-size 4" in (caught.value.mend or "")
+
+
+class Second(Processes):
+    """The second of two, where the first has done three epochs."""
+
+    def share(self, values: Sequence[float]) -> list[float]:
+        return [3.0]
+
+
+def test_all_go_on_after_the_same_epoch() -> None:
+    Second(1, 2).check_epochs(3)
+    with pytest.raises(UsageError, match="process 1 of 2 finds 0 epochs") as caught:
+        Second(1, 2).check_epochs(0)
+    assert "share" in (caught.value.mend or "")
+    Processes().check_epochs(7)
 
 
 if __name__ == "__main__":
