@@ -20,8 +20,8 @@ from pathlib import Path
 
 import numpy as np
 import stream_peers as peers
+from frame_numbers import number_of
 from stream_page import LiveRow
-from stream_scene import number_of
 
 from edgeseg.engines import open_engine
 from edgeseg.engines.base import Engine

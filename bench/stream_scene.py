@@ -1,8 +1,4 @@
-"""What the benchmarks of the stream run on: a 720p clip with numbered frames, and engines.
-
-A frame carries its number as sixteen black or white fields in its upper rim, so that whoever
-shows it can be asked which frame it was.
-"""
+"""What the benchmarks of the stream run on: a 720p clip with numbered frames, and engines."""
 
 from __future__ import annotations
 
@@ -13,6 +9,7 @@ from pathlib import Path
 import av
 import cv2
 import numpy as np
+from frame_numbers import mark
 from numpy.typing import NDArray
 
 from edgeseg.building import BuildConfig, EngineRuntime, build
@@ -25,9 +22,6 @@ from edgeseg.training.checkpoint import load_checkpoint, save_checkpoint
 
 SAMPLE = Path(__file__).parents[1] / "edgeseg" / "data" / "nuclei"
 CLASSES = 11
-BITS = 16
-RIM = 24
-"""Height of the fields, pixels."""
 
 
 def make_clip(path: Path, frames: int, *, fps: int = 25, video: Path | None = None) -> Path:
@@ -53,21 +47,6 @@ def make_clip(path: Path, frames: int, *, fps: int = 25, video: Path | None = No
         for packet in stream.encode():
             container.mux(packet)
     return path
-
-
-def mark(frame: NDArray[np.uint8], number: int) -> NDArray[np.uint8]:
-    """Write ``number`` into the rim, in place."""
-    width = frame.shape[1] // BITS
-    for bit in range(BITS):
-        frame[:RIM, bit * width : (bit + 1) * width] = 255 * (number >> bit & 1)
-    return frame
-
-
-def number_of(frame: NDArray[np.uint8]) -> int:
-    """The number that :func:`mark` wrote, after any lossy codec."""
-    width = frame.shape[1] // BITS
-    fields = [frame[RIM // 4 : RIM // 2, (2 * bit + 1) * width // 2] for bit in range(BITS)]
-    return sum((field.mean() > 127) << bit for bit, field in enumerate(fields))
 
 
 def make_engines(
