@@ -1,0 +1,48 @@
+"""OpenVINO's benchmark_app: ``peer_benchmark_app.py MODEL [--hint throughput]``.
+
+Inference alone on random input, started anew for each block: the ceiling for a loop around it.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from worker import Answer, answer_to, option, versions
+
+
+def main() -> None:
+    """Answer with what the program prints."""
+    program = str(Path(sys.executable).with_name("benchmark_app"))
+    hint = option(sys.argv, "--hint", "throughput")
+    command = [program, "-m", sys.argv[1], "-d", "CPU", "-hint", hint, "-ip", "f32"]
+
+    def block(source: str, seconds: float) -> Answer:  # noqa: ARG001, it brings its own input
+        ran = subprocess.run(
+            [*command, "-t", str(max(1, round(seconds)))],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        return parse(ran.stdout)
+
+    answer_to({"block": block}, {"versions": versions("openvino", "numpy"), "threads": None})
+
+
+def parse(printed: str) -> Answer:
+    """Frames a second and the median latency, ms, from the program's last step.
+
+    Raises:
+        ValueError: They are not there.
+    """
+    rate = re.search(r"Throughput:\s+([\d.]+) FPS", printed)
+    median = re.search(r"Median:\s+([\d.]+) ms", printed)
+    if rate is None or median is None:
+        raise ValueError(f"benchmark_app printed no throughput: {printed[-500:]!r}")
+    return {"fps": float(rate[1]), "infer_ms": [float(median[1])]}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,75 @@
+"""PyTorch: ``peer_pytorch.py CHECKPOINT NETWORK.json [--compiled yes]``.
+
+Our network and weights as a module, in eager mode or through ``torch.compile``, with OpenCV
+around it. Of edgeseg only the reading of the checkpoint is used.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Generator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor, nn
+from worker import Drawn, network, option, serve, versions
+
+from edgeseg.training.checkpoint import load_checkpoint
+
+
+class Labels(nn.Module):
+    """The network with the argmax that the exported graph has too."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, batch: Tensor) -> Tensor:
+        """Float32 (N, 3, H, W) → uint8 (N, H, W)."""
+        return self.network(batch).argmax(1).to(torch.uint8)
+
+
+def main() -> None:
+    """Load the weights and answer."""
+    settings = network(sys.argv[2])
+    model = Labels(load_checkpoint(Path(sys.argv[1]))[0]).eval()
+    if option(sys.argv, "--compiled", "no") == "yes":
+        model.compile()
+    size = (settings["width"], settings["height"])
+    mean = torch.tensor(settings["mean"]).view(1, 3, 1, 1)
+    std = torch.tensor(settings["std"]).view(1, 3, 1, 1)
+    palette = np.array(settings["palette"], np.uint8)[:, ::-1]
+
+    @torch.inference_mode()
+    def frames(source: str) -> Generator[Drawn, None, None]:
+        capture = cv2.VideoCapture(source)
+        try:
+            while True:
+                found, frame = capture.read()
+                if not found:
+                    return
+                taken_at = time.monotonic()
+                rgb = cv2.resize(cv2.cvtColor(frame, cv2.COLOR_BGR2RGB), size)
+                tensor = torch.from_numpy(rgb).permute(2, 0, 1)[None].float() / 255
+                tensor = (tensor - mean) / std
+                ready = time.monotonic()
+                labels = model(tensor)[0].numpy()
+                inferred = time.monotonic()
+                shape = (frame.shape[1], frame.shape[0])
+                mask = cv2.resize(labels, shape, interpolation=cv2.INTER_NEAREST)
+                cv2.addWeighted(frame, 0.5, palette[mask], 0.5, 0)
+                drawn = time.monotonic()
+                outside = (drawn - inferred) + (ready - taken_at)
+                yield Drawn(frame, taken_at, (inferred - ready) * 1000, outside * 1000)
+        finally:
+            capture.release()
+
+    found = versions("numpy", "opencv-python", "torch")
+    serve(frames, {"versions": found, "threads": torch.get_num_threads()})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,339 @@
+"""bench/peers: the statistics, the pipe to a real process, what is parsed, and what is refused."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import statistics
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edgeseg.errors import InferenceError, UsageError
+
+BENCH = Path(__file__).parents[1] / "bench"
+PEERS = BENCH / "peers"
+
+Load = Callable[[str], ModuleType]
+
+
+@pytest.fixture(scope="module")
+def load() -> Iterator[Load]:
+    """Import a script of bench/peers as it sees itself: beside the others."""
+    before = set(sys.modules)
+    sys.path[:0] = [str(PEERS), str(BENCH)]
+    yield importlib.import_module
+    sys.path.remove(str(PEERS))
+    sys.path.remove(str(BENCH))
+    for name in set(sys.modules) - before:
+        if BENCH in Path(getattr(sys.modules[name], "__file__", None) or "/").parents:
+            del sys.modules[name]
+
+
+@pytest.fixture
+def samples(load: Load) -> Callable[..., Any]:
+    """Make the samples of a peer from ``(fps, other cores)`` of its rounds."""
+    figures = load("figures")
+
+    def make(*rounds: tuple[float, float], **others: Any) -> Any:
+        blocks = {
+            number: figures.Block(other_cores=other, fps=fps, infer_ms=[1000 / fps], **others)
+            for number, (fps, other) in enumerate(rounds)
+        }
+        return figures.Samples(blocks)
+
+    return make
+
+
+def test_blocks_beside_other_work_are_left_out(samples: Callable[..., Any]) -> None:
+    found = samples((10, 0.0), (11, 0.12), (2, 0.5), (12, 0.1))
+    assert found.median("fps") == 11
+    assert not found.noisy
+
+
+def test_a_quiet_minority_is_not_chosen(samples: Callable[..., Any]) -> None:
+    found = samples((10, 0.0), (5, 0.5), (6, 0.5))
+    assert found.median("fps") == 6
+    assert found.noisy
+
+
+def test_figures_that_a_peer_does_not_have_are_none(samples: Callable[..., Any]) -> None:
+    found = samples((10, 0.0))
+    assert found.median("outside_ms") is None
+    assert found.median("cpu_ms") is None
+    assert found.percentiles("work_ms") is None
+
+
+def test_percentiles_are_over_the_frames_of_all_blocks_kept(load: Load) -> None:
+    figures = load("figures")
+    chance = np.random.default_rng(0)
+    frames = [chance.uniform(5, 50, size).tolist() for size in (40, 60, 50)]
+    blocks = {
+        number: figures.Block(
+            other_cores=0.4 if number == 2 else 0.0, fps=1, infer_ms=[1], work_ms=f
+        )
+        for number, f in enumerate(frames)
+    }
+    found = figures.Samples(blocks).percentiles("work_ms")
+    kept = sorted(frames[0] + frames[1])
+    assert found["p50"] == pytest.approx(statistics.median(kept))
+    assert found["p99"] == pytest.approx(statistics.quantiles(kept, n=100, method="inclusive")[98])
+
+
+def test_ratios_are_taken_within_a_round(load: Load, samples: Callable[..., Any]) -> None:
+    # The machine halves its speed after two rounds: the medians of each would say 1.33.
+    mine, theirs = samples((20, 0), (20, 0), (10, 0)), samples((10, 0), (10, 0), (5, 0))
+    found = load("figures").ratio(mine, theirs, "fps")
+    assert (found.median, found.low, found.high, found.rounds) == (2, 2, 2, 3)
+
+
+def test_ratios_need_both_blocks_of_a_round(load: Load, samples: Callable[..., Any]) -> None:
+    mine, theirs = samples((20, 0), (90, 0.5), (20, 0)), samples((10, 0), (10, 0), (1, 0.5))
+    found = load("figures").ratio(mine, theirs, "fps")
+    assert (found.median, found.rounds) == (2, 1)
+    assert load("figures").ratio(mine, theirs, "cpu_ms") is None
+
+
+def camera(
+    frames: int, *, read_after: float, shown_after: Callable[[int], float]
+) -> dict[str, Any]:
+    """A camera of 25 frames a second that started at 100 s."""
+    numbers = list(range(frames))
+    left = [100 + number / 25 for number in numbers]
+    return {
+        "numbers": numbers,
+        "read": [at + read_after + (0.001 if n else 0) for n, at in enumerate(left)],
+        "shown": [at + shown_after(n) for n, at in enumerate(left)],
+    }
+
+
+def test_ages_count_from_the_earliest_read(load: Load) -> None:
+    found = load("figures").ages(camera(100, read_after=0.01, shown_after=lambda _: 0.05), 25)
+    assert found.p50 == pytest.approx(40)
+    assert found.p99 == pytest.approx(40)
+    assert (found.shown, found.sent) == (100, 100)
+
+
+def test_a_loop_that_falls_behind_is_told(load: Load) -> None:
+    late = camera(100, read_after=0, shown_after=lambda n: 0.05 + n * 0.01)
+    found = load("figures").ages(late, 25)
+    assert found.late_ms == pytest.approx(50 + 94.5 * 10)
+    assert found.late_ms > found.p50
+
+
+def test_too_few_frames_of_a_camera_are_an_error(load: Load) -> None:
+    with pytest.raises(InferenceError, match="3 frames"):
+        load("figures").ages(camera(3, read_after=0, shown_after=lambda _: 0.01), 25)
+
+
+@pytest.mark.parametrize("number", [0, 1, 624, 65535])
+def test_numbers_survive_a_lossy_picture(load: Load, number: int) -> None:
+    numbers = load("frame_numbers")
+    chance = np.random.default_rng(number)
+    frame = chance.integers(0, 256, (720, 1280, 3), np.uint8)
+    marked = numbers.mark(frame, number).astype(np.int16)
+    noisy = np.clip(marked + chance.integers(-60, 61, frame.shape), 0, 255).astype(np.uint8)
+    assert numbers.number_of(noisy) == number
+    json.dumps(numbers.number_of(noisy))
+
+
+def test_what_benchmark_app_prints_is_read(load: Load) -> None:
+    printed = """[ INFO ] Latency:
+[ INFO ]    Median:        163.73 ms
+[ INFO ]    Average:       169.74 ms
+[ INFO ] Throughput:   5.88 FPS
+"""
+    parse = load("peer_benchmark_app").parse
+    assert parse(printed) == {"fps": 5.88, "infer_ms": [163.73]}
+    with pytest.raises(ValueError, match="no throughput"):
+        parse("[ ERROR ] Exception from src/inference")
+
+
+def test_what_trtexec_prints_is_read(load: Load) -> None:
+    # The summary of TensorRT 8 and later, on one line each.
+    at = "[07/20/2026-12:17:47] [I]"
+    printed = f"""{at} === Performance summary ===
+{at} Throughput: 258.892 qps
+{at} End-to-End Host Latency: min = 2.1 ms, max = 6.8 ms, mean = 4.1 ms, median = 4.4 ms
+{at} Latency: min = 1.87549 ms, max = 6.78198 ms, mean = 4.0024 ms, median = 4.32526 ms
+{at} Enqueue Time: min = 0.23 ms, max = 0.65 ms, mean = 0.25 ms, median = 0.24 ms
+"""
+    parse = load("peer_trtexec").parse
+    assert parse(printed) == {"fps": 258.892, "infer_ms": [4.32526]}
+    with pytest.raises(ValueError, match="no throughput"):
+        parse("&&&& FAILED TensorRT.trtexec")
+
+
+LOOP = """
+import sys, time
+sys.path[:0] = [{peers!r}, {bench!r}]
+import numpy as np
+from frame_numbers import mark
+from worker import Drawn, serve
+
+def frames(source):
+    print("libraries print what they like")
+    if source == "broken":
+        raise OSError("no such clip")
+    for number in range(int(source)):
+        taken = time.monotonic()
+        frame = mark(np.zeros((48, 64, 3), np.uint8), number)
+        yield Drawn(frame, taken, 2.0, 1.0)
+
+serve(frames, {{"versions": {{"x": "1"}}, "threads": 3}})
+"""
+
+
+@pytest.fixture
+def start(load: Load, tmp_path: Path) -> Callable[[str], Any]:
+    """Start a peer of this source text."""
+    host = load("host")
+
+    def begin(text: str) -> Any:
+        script = tmp_path / "peer.py"
+        script.write_text(text)
+        command = [sys.executable, str(script)]
+        return host.Peer("the peer", command, load("setup").environment(), tmp_path / "peer.log")
+
+    return begin
+
+
+def test_a_peer_answers_blocks(start: Callable[[str], Any]) -> None:
+    with start(LOOP.format(peers=str(PEERS), bench=str(BENCH))) as peer:
+        assert peer.about == {"versions": {"x": "1"}, "threads": 3}
+        block = peer.block(Path("25"), 60)
+        assert list(block.work_ms) == [3.0] * 20  # the first five frames are not counted
+        assert all(each > 0 for each in block.loop_ms)
+        assert block.cpu_ms > 0
+        assert block.fps > 0
+        assert block.peak_mib > 1
+
+
+def test_a_peer_says_when_it_showed_which_frame(start: Callable[[str], Any]) -> None:
+    with start(LOOP.format(peers=str(PEERS), bench=str(BENCH))) as peer:
+        answer = peer.ask(do="live", source="300", seconds=60)
+    assert answer["numbers"] == list(range(300))
+    assert all(read <= shown for read, shown in zip(answer["read"], answer["shown"], strict=True))
+
+
+def test_a_peer_that_fails_is_named_and_goes_on(start: Callable[[str], Any]) -> None:
+    with start(LOOP.format(peers=str(PEERS), bench=str(BENCH))) as peer:
+        with pytest.raises(InferenceError, match="the peer: OSError: no such clip"):
+            peer.block(Path("broken"), 1)
+        with pytest.raises(InferenceError, match="within its first 5 frames"):
+            peer.block(Path("4"), 1)
+        assert len(peer.block(Path("6"), 1).work_ms) == 1
+
+
+def test_a_peer_that_dies_says_its_last_line(start: Callable[[str], Any]) -> None:
+    with pytest.raises(InferenceError, match=r"ended: .*No module named 'nowhere'"):
+        start("import nowhere")
+
+
+def test_every_peer_has_its_turn_each_round(load: Load) -> None:
+    class Counting:
+        def __init__(self) -> None:
+            self.asked: list[float] = []
+
+        def block(self, _source: Path, seconds: float) -> float:
+            self.asked.append(seconds)
+            return seconds
+
+    peers = [Counting() for _ in range(4)]
+    seen = list(load("host").interleave(peers, Path("clip"), 20, 2))
+    orders = [[peer for number, peer, _ in seen if number == n] for n in range(20)]
+    assert all(sorted(map(id, order)) == sorted(map(id, peers)) for order in orders)
+    assert len({tuple(map(id, order)) for order in orders}) > 5
+    assert all(peer.asked == [1.0] + [2] * 20 for peer in peers)  # one block to settle
+
+
+def test_a_peer_that_is_not_set_up_is_refused(load: Load, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="handwritten is not set up") as caught:
+        load("cases").present(tmp_path, tmp_path, ["handwritten"])
+    assert caught.value.mend == f"python bench/peers/setup.py --work {tmp_path} --only handwritten"
+
+
+def set_up(work: Path, peer: str, **notes: Any) -> None:
+    (work / peer).mkdir()
+    (work / peer / "setup.json").write_text(json.dumps({"notes": [], "tree": None} | notes))
+
+
+def test_an_environment_of_another_commit_is_refused(load: Load, tmp_path: Path) -> None:
+    set_up(tmp_path, "edgeseg", tree="0" * 40)
+    with pytest.raises(UsageError, match="another commit"):
+        load("cases").present(tmp_path, tmp_path, ["edgeseg"])
+
+
+def test_a_run_without_a_network_is_refused(load: Load, tmp_path: Path) -> None:
+    set_up(tmp_path, "openvino")
+    with pytest.raises(UsageError, match=r"model\.int8\.openvino\.onnx") as caught:
+        load("cases").present(tmp_path, tmp_path, ["openvino"])
+    assert caught.value.mend == f"edgeseg build {tmp_path} --int8 --runtime openvino"
+
+
+def test_notes_of_a_setup_become_remarks(load: Load, tmp_path: Path) -> None:
+    set_up(tmp_path, "ultralytics", notes=["a stand-in"])
+    chosen, remarks = load("cases").present(tmp_path, tmp_path, ["ultralytics"])
+    assert remarks == ["ultralytics: a stand-in."]
+    assert {case.peer for case in chosen} == {"ultralytics"}
+
+
+def test_trtexec_that_is_absent_is_said(
+    load: Load, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cases = load("cases")
+    monkeypatch.setattr(cases, "trtexec", lambda: None)
+    set_up(tmp_path, "ultralytics")
+    chosen, remarks = cases.present(tmp_path, tmp_path, ["ultralytics", "trtexec"])
+    assert {case.peer for case in chosen} == {"ultralytics"}
+    assert remarks == ["trtexec: not present on this machine."]
+    with pytest.raises(UsageError, match="nothing to measure"):
+        cases.present(tmp_path, tmp_path, ["trtexec"])
+
+
+def test_every_comparison_is_of_cases_that_exist(load: Load) -> None:
+    cases = load("cases")
+    keys = [case.key for case in cases.CASES]
+    assert len(set(keys)) == len(keys)
+    assert list(cases.compared(keys)) == list(cases.COMPARED)
+    assert list(cases.compared(keys[1:])) != list(cases.COMPARED)
+    for case in cases.CASES:
+        assert (PEERS / case.arguments[0]).is_file()
+
+
+def test_every_environment_has_its_versions_pinned(load: Load) -> None:
+    for name in load("setup").NAMES:
+        lines = (PEERS / "requirements" / f"{name}.txt").read_text().splitlines()
+        wanted = [line for line in lines if not line.startswith("#")]
+        assert wanted
+        assert all("==" in line for line in wanted)
+
+
+@pytest.mark.parametrize(
+    ("noisy", "quotient", "told"),
+    [(False, 0.1, "met"), (False, 0.2, "missed"), (True, 0.1, "not judged")],
+)
+def test_a_goal_is_judged_on_a_quiet_machine_alone(
+    load: Load, noisy: bool, quotient: float, told: str
+) -> None:
+    from edgeseg.documents import load as read
+
+    found = read(load("document").Measured, BENCH / "results" / "peers" / "peers.json")
+    rows = [row.model_copy(update={"noisy": noisy and row.peer == "edgeseg"}) for row in found.rows]
+    pairs = [pair for pair in found.comparisons if pair.at_most is not None]
+    pairs = [pair.model_copy(update={"median": quotient}) for pair in pairs]
+    made = found.model_copy(update={"rows": tuple(rows), "comparisons": tuple(pairs)})
+    assert load("page").page(made).count(f"at most 0.125: {told}") == len(pairs) > 0
+
+
+def test_the_committed_page_is_that_of_the_document(load: Load) -> None:
+    from edgeseg.documents import load as read
+
+    results = BENCH / "results" / "peers"
+    found = read(load("document").Measured, results / "peers.json")
+    assert load("page").page(found) == (results / "README.md").read_text()
