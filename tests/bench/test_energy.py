@@ -11,6 +11,7 @@ import pytest
 from edgeseg.bench.cases import Case
 from edgeseg.bench.document import BenchConfig
 from edgeseg.bench.energy import PowerSampler, Rail, Sensors
+from edgeseg.bench.measure import bench
 from edgeseg.bench.rows import Measured, row
 from edgeseg.bench.timing import Block, Timing
 
@@ -156,3 +157,21 @@ def test_millijoules_a_picture_are_those_of_the_blocks_that_count(counting: Case
     assert run.power_w == pytest.approx(18 / 4)
     silent = Timing(counting, stable=True, blocks=[Block(np.ones((3, 3)), 0.0)])
     assert row(Measured(silent), BenchConfig()).energy_mj_per_frame is None
+
+
+def test_a_benchmark_reads_the_sensors_around_its_blocks(
+    tmp_path: Path, counting: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plant(tmp_path, INA, ORIN_NX)
+    monkeypatch.setattr("edgeseg.bench.measure.Sensors", lambda: Sensors(tmp_path, no_nvml))
+    config = BenchConfig(
+        seconds=0.1, rounds=3, min_block_seconds=0.03, cold_starts=0, idle_seconds=0.05
+    )
+    report = bench([counting], images=[np.zeros((48, 64, 3), np.uint8)], config=config)
+    (run,) = report.runs
+    assert report.energy is not None
+    assert [sensor.name for sensor in report.energy.sensors] == ["ina3221 VDD_IN"]
+    # 6 W at rest and at work: all of it is the board's, nothing above idle is the engine's.
+    assert run.power_w == pytest.approx(6.0, rel=0.05)
+    assert run.energy_mj_per_frame is not None
+    assert run.energy_above_idle_mj_per_frame == pytest.approx(0, abs=0.1 * run.energy_mj_per_frame)
