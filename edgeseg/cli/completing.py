@@ -39,6 +39,7 @@ VALUES: Mapping[str, Words] = {
         "hardware_compatibility": ("none", "ampere+", "same"),
         "timing_cache": ("auto", "none"),
     },
+    "infer": {"cluster": ("local", "auto", "ray://")},
     "sensitivity": {
         "precision": _PRECISIONS,
         "runtime": ("onnxruntime", "openvino", "tensorrt-rtx"),

@@ -8,7 +8,7 @@ from typing import Any, Literal
 State = Literal["ok", "note", "missing"]
 Purpose = Literal[
     "base", "cpu", "gpu", "dla", "train", "build", "network", "usb", "csi", "show", "web",
-    "report", "speed",
+    "report", "scale", "speed",
 ]  # fmt: skip
 
 CAN: dict[Purpose, str] = {
@@ -24,6 +24,7 @@ CAN: dict[Purpose, str] = {
     "show": "show a window",
     "web": "serve the live page and metrics",
     "report": "draw curves and reports",
+    "scale": "segment archives on a cluster",
 }
 """Purpose → what a machine can then do; ``speed`` is none of these, it only makes them quicker."""
 

@@ -27,6 +27,7 @@ NEEDS: dict[str, tuple[str, ...]] = {
     "build --runtime tensorrt-rtx": (*RUN, "onnx", "tensorrt-rtx"),
     "eval": RUN,
     "infer": RUN,
+    "infer --cluster": (*RUN, "ray", "av"),
     "stream": RUN,
     "stream --web": (*RUN, "starlette", "uvicorn", "h11"),
     "stream --metrics": (*RUN, "prometheus-client"),

@@ -26,6 +26,7 @@ NAMES: dict[str, tuple[str, Purpose]] = {
     "prometheus-client": ("Prometheus client", "web"),
     "matplotlib": ("Matplotlib", "report"),
     "jinja2": ("Jinja", "report"),
+    "ray": ("Ray", "scale"),
 }
 """Distribution → its name, and what it is for."""
 

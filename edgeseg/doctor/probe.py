@@ -62,6 +62,7 @@ PACKAGES = (
     "uvicorn",
     "h11",
     "prometheus-client",
+    "ray",
 )
 
 # Each prints one JSON object; what it cannot learn it leaves out.

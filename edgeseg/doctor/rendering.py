@@ -76,9 +76,11 @@ def _own(findings: Findings, purpose: Purpose) -> tuple[Check, ...]:
 
 
 def _applies(findings: Findings, purpose: Purpose) -> bool:
-    """The DLA and CSI cameras belong to Jetsons."""
-    jetson = any(check.name == "Jetson" for check in findings.checks)
-    return jetson or purpose not in _JETSON_ONLY
+    """The DLA and CSI cameras belong to Jetsons; few want a cluster, who then installed Ray."""
+    there = {check.name for check in findings.checks}
+    if purpose in _JETSON_ONLY:
+        return "Jetson" in there
+    return purpose != "scale" or {"Ray", "PyAV"} <= there
 
 
 def _notes(findings: Findings) -> Iterator[Line]:

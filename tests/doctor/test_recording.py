@@ -94,6 +94,13 @@ def test_the_verdict_comes_first() -> None:
     assert lines[5] == "      pip uninstall -y opencv-python"
 
 
+def test_a_cluster_is_spoken_of_where_ray_is() -> None:
+    facts = doctor.read(next(path for path in MACHINES if path.stem == "desktop-cpu"))
+    assert "cluster" not in doctor.render(doctor.examine(facts))
+    with_ray = facts.model_copy(update={"distributions": facts.distributions | {"ray": "2.60.0"}})
+    assert "segment archives on a cluster" in doctor.render(doctor.examine(with_ray))
+
+
 def test_on_the_command_line_it_is_recorded_here_and_judged_there(
     edgeseg: Any, tmp_path: Path
 ) -> None:
