@@ -65,6 +65,11 @@ def test_report_has_the_documented_keys_and_survives_json(
     assert json.loads(json.dumps(report)) == report
 
 
+def test_what_no_sink_needs_is_not_made(make_video: Callable[..., Path], engine: Engine) -> None:
+    assert run(Stream(make_video(5), engine)).stages_ms["postprocess"]["p50"] is None
+    assert run(Stream(make_video(5), engine), [Listener()]).stages_ms["postprocess"]["p50"]
+
+
 def test_report_figures_agree_with_each_other(
     make_video: Callable[..., Path], engine: Engine
 ) -> None:
