@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterator
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,12 @@ FOREIGN = {"--system-site-packages"}
 PLACEHOLDER = re.compile(r"[A-Z]{3,}|…|\*")
 
 every_page = pytest.mark.parametrize("page", PAGES, ids=name)
+
+
+@cache
+def root() -> Any:
+    """The command line; making it anew for each word would take seconds."""
+    return get_command(app)
 
 
 def command_lines(block: Block) -> Iterator[list[str]]:
@@ -57,7 +64,7 @@ def refusal(arguments: list[str]) -> str | None:
     """Why the command line does not take the arguments, None where it does."""
     if ASIDE & set(arguments):
         return None
-    command: Any = get_command(app)
+    command: Any = root()
     # The file of a page is not here, and parsing the option reads it.
     here = [place for place, word in enumerate(arguments) if word == "--config"]
     left_out = {place for first in here for place in (first, first + 1)}
@@ -74,6 +81,7 @@ def refusal(arguments: list[str]) -> str | None:
         return f"{arguments}: {getattr(error, 'message', '') or type(error).__name__}"
 
 
+@cache
 def options(command: Any) -> set[str]:
     """All options of a command, and of the commands below it."""
     found = {each for option in command.params for each in (*option.opts, *option.secondary_opts)}
@@ -82,7 +90,7 @@ def options(command: Any) -> set[str]:
 
 def named(words: list[str]) -> Any:
     """The command that the first words name, as far as they do."""
-    command: Any = get_command(app)
+    command: Any = root()
     for word in words:
         command = getattr(command, "commands", {}).get(word, command)
     return command
@@ -101,7 +109,7 @@ def test_every_option_in_the_text_exists(page: Path) -> None:
         if code.startswith("edgeseg "):
             command = named(code.split()[1:3])
         elif code.startswith("--"):
-            command = get_command(app)
+            command = root()
         else:
             continue
         known = options(command) | FOREIGN
