@@ -164,6 +164,6 @@ def _require(providers: Sequence[str]) -> None:
         raise RuntimeMissing(
             f"ONNX Runtime {onnxruntime.__version__} has no {_PROVIDER} here, only "
             f"{', '.join(providers)}",
-            mend="pip uninstall onnxruntime, then pip install onnxruntime-gpu; where that is "
-            "installed, look whether its CUDA and cuDNN are",
+            mend="pip install --force-reinstall --no-deps onnxruntime-gpu, which the package "
+            "onnxruntime hides; where that is in use, look whether its CUDA and cuDNN are there",
         )
