@@ -233,7 +233,7 @@ def average(pixels: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint
     """
     total = pixels.shape[0] * pixels.shape[1]
     sums = _covered(_covered(pixels.astype(np.int64), size[0], 0), size[1], 1)
-    return ((2 * sums + total) // (2 * total)).astype(np.uint8)
+    return np.asarray((2 * sums + total) // (2 * total), np.uint8)
 
 
 def _covered(values: NDArray[np.int64], target: int, axis: int) -> NDArray[np.int64]:
@@ -243,7 +243,8 @@ def _covered(values: NDArray[np.int64], target: int, axis: int) -> NDArray[np.in
     shape = [-1 if each == axis else 1 for each in range(values.ndim)]
     before = np.insert(np.cumsum(values, axis), 0, 0, axis).take(whole, axis)
     begun = values.take(np.minimum(whole, source - 1), axis)
-    return np.diff(before * target + begun * part.reshape(shape), axis=axis)
+    upto = before * target + begun * part.reshape(shape)
+    return np.asarray(np.diff(upto, axis=axis), np.int64)
 
 
 def fill_native(
