@@ -23,7 +23,7 @@ SHELL = ("sh", "bash", "shell", "console")
 ENDS = {"&&", "||", "|", ";", "&", ">", ">>", "<", ")"}
 ASIDE = {"--help", "-h", "--install-completion", "--show-completion"}
 FOREIGN = {"--system-site-packages"}
-"""Options of other programs that a page names by themselves."""
+"""Options of other programs that a page names by themselves, besides torchrun's."""
 PLACEHOLDER = re.compile(r"[A-Z]{3,}|…|\*")
 
 every_page = pytest.mark.parametrize("page", PAGES, ids=name)
@@ -88,6 +88,13 @@ def options(command: Any) -> set[str]:
     return found.union(*map(options, getattr(command, "commands", {}).values()), ASIDE)
 
 
+@cache
+def torchrun_options() -> set[str]:
+    from torch.distributed.run import get_args_parser
+
+    return {each for action in get_args_parser()._actions for each in action.option_strings}
+
+
 def named(words: list[str]) -> Any:
     """The command that the first words name, as far as they do."""
     command: Any = root()
@@ -112,7 +119,7 @@ def test_every_option_in_the_text_exists(page: Path) -> None:
             command = root()
         else:
             continue
-        known = options(command) | FOREIGN
+        known = options(command) | FOREIGN | torchrun_options()
         found = re.findall(r"(?<![\w-])--[a-z][a-z0-9-]*", code)
         wrong += [f"{code}: {each}" for each in found if each not in known]
     assert wrong == []
