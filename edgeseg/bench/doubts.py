@@ -144,4 +144,10 @@ def _name(run: Run, runs: Sequence[Run]) -> str:
 
 
 def _sentences(findings: dict[str, list[str]]) -> Iterator[str]:
-    yield from (f"{finding}: {'; '.join(names)}." for finding, names in findings.items() if names)
+    yield from (f"{finding}: {_some(names)}." for finding, names in findings.items() if names)
+
+
+def _some(names: Sequence[str]) -> str:
+    """The first four: a sentence about thirty rows is read by nobody."""
+    more = [f"and {len(names) - 4} more"] if len(names) > 5 else []
+    return "; ".join([*names[: 4 if more else 5], *more])
