@@ -42,7 +42,7 @@ def test_one_run_writes_json_markdown_a_page_and_a_recommendation(
     assert f"<h3>{worst[2]['name']} " not in page
     assert page.count("data:image/jpeg") == 8
     assert str(tmp_path) not in page
-    assert "## For 10s a frame" in Path("r.md").read_text()
+    assert "## For a budget of 10s" in Path("r.md").read_text()
     # The confusion is that of the counts by picture.
     hits = [sum(picture["hits"][place] for picture in scores["pictures"]) for place in range(2)]
     assert [scores["confusion"][place][place] for place in range(2)] == hits

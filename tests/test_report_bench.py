@@ -368,7 +368,7 @@ def test_what_is_looked_at_closely_is_what_was_recommended(bench: BenchReport) -
 
 def test_the_recommendation_is_shown_with_what_was_refused(page: str, tmp_path: Path) -> None:
     text = visible(page)
-    assert "For 15ms a frame: model.int8.onnx" in text
+    assert "For a budget of 15ms: model.int8.onnx" in text
     assert "small at 256×128, FP32 in onnxruntime, 2 threads: p95 is at most" in text
     with pytest.raises(CorruptArtifact, match="the recommendation"):
         write_report(

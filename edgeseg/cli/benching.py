@@ -146,7 +146,7 @@ def _tell(result: BenchReport, advice: Recommendation | None, *, as_json: bool) 
     for note in result.notes:
         log.warning("%s", note)
     if advice is not None:
-        for line in (f"For {advice.budget}: {advice.why}", *advice.advice):
+        for line in (f"For a budget of {advice.budget}: {advice.why}", *advice.advice):
             console.print(line, markup=False)
 
 

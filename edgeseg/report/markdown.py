@@ -110,7 +110,7 @@ def _measured(contents: Contents, bench: BenchReport) -> Iterator[str]:
 
 
 def _recommended(found: Recommendation) -> Iterator[str]:
-    yield f"\n## For {escape(found.budget)} a frame\n"
+    yield f"\n## For a budget of {escape(found.budget)}\n"
     yield escape(found.why)
     rows = [*found.advice]
     rows += [f"Also within the budget: {one.name}, {_engine(one)}" for one in found.runners_up]
