@@ -220,8 +220,12 @@ def render_rich(table: Table, title: str | None = None) -> RichTable:
     for column in table.columns:
         heading = Text(f"{column.name}\n{column.unit}" if column.unit else column.name)
         # Where the terminal is narrow, names are folded and no number is cut.
-        side = "right" if column.number else "left"
-        drawn.add_column(heading, justify=side, no_wrap=column.number, overflow="fold")
+        drawn.add_column(
+            heading,
+            justify="right" if column.number else "left",
+            no_wrap=column.number,
+            overflow="fold",
+        )
     for place, row in enumerate(table.rows):
         # Text, not str: a file may be called "[red]".
         drawn.add_row(*map(Text, row), style="bold" if place == table.emphasis else None)
