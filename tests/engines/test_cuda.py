@@ -307,6 +307,19 @@ def test_the_real_driver_bindings_take_these_arguments() -> None:
         assert int(handle(4096)) == 4096
 
 
+def test_a_driver_that_does_not_load_is_told_as_missing() -> None:
+    """The runtime's library may be there without libcuda: frames then stay on the processor."""
+    real = pytest.importorskip("cuda.bindings.driver", reason="cuda-python is not installed")
+    try:
+        real.cuInit(0)
+    except RuntimeError:
+        pass
+    else:
+        pytest.skip("this machine has a CUDA driver")
+    with pytest.raises(RuntimeMissing, match="CUDA driver does not load"):
+        CudaPython(Runtime(Device()), real).load_module(b"")
+
+
 def test_the_stand_in_refuses_what_is_not_its_own() -> None:
     device = Device()
     with pytest.raises(Fault, match="InvalidResourceHandle"):

@@ -167,7 +167,13 @@ class CudaPython:
     def _drive(self, name: str, *arguments: Any) -> Any:
         """:meth:`_call` of the driver API, which alone has modules, in the runtime's context."""
         with self.current():
-            status, *values = getattr(self._driver, name)(*arguments)
+            try:
+                status, *values = getattr(self._driver, name)(*arguments)
+            except RuntimeError as error:  # DynamicLibNotFoundError is one: libcuda.
+                raise RuntimeMissing(
+                    f"the CUDA driver does not load: {' '.join(str(error).split())[:200]}",
+                    mend="install the NVIDIA driver, then run `edgeseg doctor`",
+                ) from error
         if int(status) != 0:
             _, word = self._driver.cuGetErrorName(status)
             _, text = self._driver.cuGetErrorString(status)
