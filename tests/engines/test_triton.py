@@ -12,9 +12,11 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -247,8 +249,8 @@ def tritonserver(repository: Path) -> Iterator[Any]:
         port = free.getsockname()[1]
     home = SERVER.parents[1]
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
-    backends = repository.with_name("backends")
-    (backends / "python").mkdir(parents=True)
+    backends = Path(tempfile.mkdtemp(dir=repository.parent))
+    (backends / "python").mkdir()
     for path in (home / "backends" / "python").iterdir():
         (backends / "python" / path.name).symlink_to(path)
     stub = home / "python_backend_stubs" / version / "triton_python_backend_stub"
@@ -307,27 +309,32 @@ def test_triton_serves_it(brightest: Maker, tmp_path: Path, nuclei: Path) -> Non
         BACK_END.replace("{path!r}", repr(sys.path))  # its interpreter is not of this environment
     )
     pictures = sorted((nuclei / "val" / "images").iterdir())[:4]
-    with tritonserver(repository) as client, OnnxRuntimeEngine(path) as engine:
-        told = client.get_model_config("eye", as_json=True)["config"]
-        spec = InputSpec.model_validate_json(told["parameters"]["edgeseg.input"]["string_value"])
-        names = json.loads(told["parameters"]["edgeseg.classes"]["string_value"])["names"]
-        assert names == list(engine.card.classes.names)
-        batch = np.stack([preprocess(load_image(picture), spec) for picture in pictures])
+    with OnnxRuntimeEngine(path) as engine:
+        batch = np.stack([preprocess(load_image(file), card.input) for file in pictures])
         expected = engine.infer(batch).copy()
-        assert len(np.unique(expected)) > 1
+    assert len(np.unique(expected)) > 1
+    # Once in some thirty starts the Python back end of 2.51 gave an answer without its bytes, which
+    # no configuration can do: what is tried here is the repository, so another server is asked.
+    for _ in range(3):
+        with tritonserver(repository) as client:
+            told = client.get_model_config("eye", as_json=True)["config"]["parameters"]
+            with ThreadPoolExecutor(4) as pool:  # each waits for its answer: one batch or none
+                answers = list(pool.map(partial(_ask, client), batch))
+            (statistics,) = client.get_inference_statistics("eye", as_json=True)["model_stats"]
+        if all(any(answer.get_response().raw_output_contents) for answer in answers):
+            break
+    assert InputSpec.model_validate_json(told["edgeseg.input"]["string_value"]) == card.input
+    assert json.loads(told["edgeseg.classes"]["string_value"])["names"] == list(card.classes.names)
+    for answer, labels in zip(answers, expected, strict=True):
+        np.testing.assert_array_equal(answer.as_numpy("labels")[0], labels)
+    # The zeros of the warm-up by themselves, the four pictures together.
+    assert (statistics["inference_count"], statistics["execution_count"]) == ("5", "2")
 
-        def ask(image: np.ndarray, **options: Any) -> Any:
-            source = grpcclient.InferInput("image", [1, *image.shape], "FP32")
-            source.set_data_from_numpy(image[np.newaxis])
-            return client.infer("eye", [source], **options)
 
-        with ThreadPoolExecutor(4) as pool:  # each waits for its answer: one batch or none
-            answers = list(pool.map(ask, batch))
-        for answer, labels in zip(answers, expected, strict=True):
-            np.testing.assert_array_equal(answer.as_numpy("labels")[0], labels)
-        statistics = client.get_inference_statistics("eye", as_json=True)["model_stats"][0]
-        # The zeros of the warm-up by themselves, the four pictures together.
-        assert (statistics["inference_count"], statistics["execution_count"]) == ("5", "2")
+def _ask(client: Any, image: np.ndarray) -> Any:
+    source = grpcclient.InferInput("image", [1, *image.shape], "FP32")
+    source.set_data_from_numpy(image[np.newaxis])
+    return client.infer("eye", [source])
 
 
 @pytest.mark.skipif(not SERVER.is_file(), reason="EDGESEG_TRITON names no folder of a Triton")
