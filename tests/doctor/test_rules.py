@@ -193,7 +193,7 @@ SAYS: tuple[tuple[str, str, str, str | None], ...] = (
      "pip install --force-reinstall --no-deps onnxruntime-gpu==1.32.0"),
     ("cpu-onnxruntime-hides-gpus", "orin-jetpack6-onnxruntime-over-gpu", "over onnxruntime-gpu",
      "pip install --force-reinstall --no-deps onnxruntime-gpu==1.23.0 "
-     "--index-url https://pypi.jetson-ai-lab.io/jp6/cu126"),
+     "  # add the --index-url that it came from"),
     ("no-dla", "thor-jetpack7", "no deep-learning accelerator", None),
     ("tensorrt-without-dla", "agx-orin-jetpack72-tensorrt10", "10.16.0 does not drive the DLA",
      "edgeseg build --fp16 --runtime tensorrt   # on the GPU"),

@@ -225,11 +225,8 @@ def cpu_onnxruntime_hides_gpus(facts: SystemFacts) -> Trouble | None:
     if "CUDAExecutionProvider" in providers:
         return None
     version = facts.distributions["onnxruntime-gpu"]
-    origin = ""  # The package index has none for aarch64; this one is NVIDIA's community's.
-    if facts.jetson:
-        origin = "   # add the --index-url that it came from"
-        if facts.cuda_version == (12, 6):
-            origin = " --index-url https://pypi.jetson-ai-lab.io/jp6/cu126"
+    # The package index has none for aarch64.
+    origin = "   # add the --index-url that it came from" if facts.jetson else ""
     return Trouble(
         "onnxruntime was installed over onnxruntime-gpu: ONNX Runtime has no CUDA here",
         f"pip install --force-reinstall --no-deps onnxruntime-gpu=={version}{origin}",
