@@ -111,6 +111,32 @@ def write_atomic(path: Path, data: bytes | str) -> None:
         partial.write_bytes(data.encode() if isinstance(data, str) else data)
 
 
+def refuse_to_replace(*outputs: Path, overwrite: bool) -> None:
+    """Refuse to write over what is there; every command asks this before it starts to work.
+
+    A link counts as something there, wherever it leads. A folder counts where it holds anything.
+
+    Args:
+        outputs: Files or folders that a command is going to write.
+        overwrite: Whether the user asked for replacement, with ``--overwrite``.
+
+    Raises:
+        UsageError: One of them exists, and ``overwrite`` is False.
+    """
+    if overwrite:
+        return
+    for path in outputs:
+        if path.is_dir() and not path.is_symlink():
+            taken = any(path.iterdir())
+        else:
+            taken = os.path.lexists(path)
+        if taken:
+            raise UsageError(
+                f"{path} already exists and would be replaced",
+                mend="choose another path, or add --overwrite",
+            )
+
+
 def read_capped(path: Path, limit: int = MAX_JSON_BYTES, *, follow: bool = True) -> bytes:
     """Read a small file, through a symbolic link only if ``follow``.
 
