@@ -28,6 +28,7 @@ exclude_patterns = [".*", "**/.*", "**/*venv*", "**/runs", "**/_build", "build",
 suppress_warnings = ["toc.no_title"]  # a table that a script writes is linked from its README
 
 myst_heading_anchors = 3
+myst_enable_extensions = ["deflist"]
 smartquotes = False  # options have two hyphens
 
 autodoc_typehints_format = "short"

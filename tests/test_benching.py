@@ -91,8 +91,8 @@ def test_compare_says_what_is_worse_and_fails_only_where_asked(
     failed = edgeseg("bench", "compare", before, after, "--fail-on-regression", "--json")
     assert failed.code == 8
     assert failed.document["schema"] == "edgeseg.bench-compare/1"
-    readme = Path(__file__).parents[1].joinpath("README.md").read_text("utf-8")
-    (keys,) = re.findall(r"^\| `bench compare` \| `([a-z_ ]+)` \|$", readme, re.MULTILINE)
+    page = Path(__file__).parents[1].joinpath("docs/json.md").read_text("utf-8")
+    (keys,) = re.findall(r"^\| `bench compare` \| `([a-z_ ]+)` \|$", page, re.MULTILINE)
     assert set(failed.document) == set(keys.split())
     assert len(failed.document["regressions"]) == 1
     assert "error: b.json is worse than a.json: nuclei: model.onnx, FP32" in failed.err

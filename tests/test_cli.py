@@ -1,4 +1,4 @@
-"""The commands as users run them, on one small real run, against what the README promises."""
+"""The commands as users run them, on one small real run, against what docs/json.md promises."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ import cv2
 import numpy as np
 import pytest
 
-README = Path(__file__).parents[1] / "README.md"
+JSON_PAGE = Path(__file__).parents[1] / "docs" / "json.md"
 
 
 def documented_keys() -> dict[str, set[str]]:
-    """Command → keys of its JSON document, from the README's table."""
-    rows = re.findall(r"^\| `([a-z ]+)` \| `([a-z0-9_ ]+)` \|$", README.read_text(), re.MULTILINE)
+    """Command → keys of its JSON document, from the table in docs/json.md."""
+    page = JSON_PAGE.read_text("utf-8")
+    rows = re.findall(r"^\| `([a-z ]+)` \| `([a-z0-9_ ]+)` \|$", page, re.MULTILINE)
     return {command: set(keys.split()) for command, keys in rows}
 
 
