@@ -18,7 +18,8 @@
     │  ├─ NonFiniteOutput
     │  └─ DeviceError
     ├─ AccuracyGateError         exit 7   the reduced precision lost too much
-    └─ RegressionError           exit 8   a benchmark is worse than the one before
+    ├─ RegressionError           exit 8   a benchmark is worse than the one before
+    └─ OutputError               exit 9   an output cannot be written or served now
 
 The message names the file, what was expected and what was found; ``mend`` is the
 command or the act that puts it right. The command line prints both and exits with
@@ -41,6 +42,7 @@ __all__ = [
     "MismatchedArtifact",
     "NonFiniteOutput",
     "OpenFailed",
+    "OutputError",
     "RegressionError",
     "RuntimeMissing",
     "SourceError",
@@ -155,3 +157,9 @@ class RegressionError(EdgesegError):
     """A benchmark is worse than the one it is held against, by more than chance."""
 
     exit_code = 8
+
+
+class OutputError(EdgesegError):
+    """An output cannot be written or served now, and may be later: a full disk, a port in use."""
+
+    exit_code = 9

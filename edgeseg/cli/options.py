@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -34,6 +35,30 @@ def height_width(option: str, text: str) -> tuple[int, int]:
     if not (cross and width.isdecimal() and height.isdecimal()):
         raise UsageError(f"{option} takes WIDTHxHEIGHT, e.g. 512x256, not {text!r}")
     return int(height), int(width)
+
+
+_BYTES = {
+    "": 1,
+    "b": 1,
+    "kb": 10**3,
+    "mb": 10**6,
+    "gb": 10**9,
+    "tb": 10**12,
+    "kib": 2**10,
+    "mib": 2**20,
+    "gib": 2**30,
+    "tib": 2**40,
+}
+
+
+def byte_size(option: str, text: str) -> int:
+    """``500MB``, ``1.5 GiB`` or a plain number → bytes; raises UsageError."""
+    match = re.fullmatch(r"(\d{1,15}(?:\.\d{1,9})?)\s*([a-zA-Z]*)", text.strip())
+    unit = _BYTES.get(match[2].lower()) if match else None
+    size = int(float(match[1]) * unit) if match and unit else 0
+    if size < 1:
+        raise UsageError(f"{option} takes a size, e.g. 500MB or 2GiB, not {text!r}")
+    return size
 
 
 def batch_profile(option: str, text: str | None) -> tuple[int, int, int] | None:

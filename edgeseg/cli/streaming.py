@@ -3,29 +3,37 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from edgeseg.cli.options import Json, Threads, height_width, one_of
-from edgeseg.errors import UsageError
+from edgeseg.cli.options import Json, Threads, byte_size, height_width, one_of
+from edgeseg.documents import printable
+from edgeseg.errors import OutputError, UsageError
 from edgeseg.output import finish
 
 if TYPE_CHECKING:
     from edgeseg.card import ClassMap
     from edgeseg.cli.configuration import Meaning
     from edgeseg.engines.base import Engine
-    from edgeseg.stream import Sink, Source
-    from edgeseg.stream.alerts import Rule
+    from edgeseg.stream import Recording, Sink, Source, SourceSpec, StreamReport
+    from edgeseg.stream.alerts import AlertOutputs, Rule
+    from edgeseg.stream.sinks.retention import Budget, Rotation
     from edgeseg.stream.web.address import Address
+
+_log = logging.getLogger(__name__)
 
 ONE_SOURCE = "edgeseg stream --camera 0, or edgeseg stream --source test:"
 MODES = ("latency", "throughput")
+
+_PARTS = 20
+"""Parts in which a budget is used up where nobody says how large a part is."""
 
 
 def _checked(check: Callable[[str], object]) -> Callable[[Any], Any]:
@@ -115,13 +123,37 @@ def stream(
         typer.Option(help="Begin a new file NAME-0001.mkv, … every so many minutes."),
     ] = None,
     record_keep: Annotated[
-        int | None, typer.Option(min=1, help="Keep only so many of these files, the newest.")
+        int | None,
+        typer.Option(min=1, help="Keep only so many of these files, the newest of all runs."),
     ] = None,
+    rotate: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SIZE",
+            help="Begin a new part of recordings and line files at this size, e.g. 100MB.",
+            callback=_checked(partial(byte_size, "--rotate")),
+        ),
+    ] = None,
+    rotate_minutes: Annotated[
+        float | None, typer.Option(help="Begin a new part of line files every so many minutes.")
+    ] = None,
+    keep_bytes: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SIZE",
+            help="Delete the oldest parts, numbered masks and alert snapshots of all runs beyond "
+            "this size in all, e.g. 2GB.",
+            callback=_checked(partial(byte_size, "--keep-bytes")),
+        ),
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace recordings, masks and lines of before.")
+    ] = False,
     save_masks: Annotated[
         Path | None, typer.Option(help="Write label maps here; of several sources into N/.")
     ] = None,
     json_lines: Annotated[
-        Path | None, typer.Option(help="Write one JSON line a frame to this file.")
+        Path | None, typer.Option(help="Append one JSON line a frame to this file.")
     ] = None,
     coloured_masks: Annotated[
         bool, typer.Option(help="Masks with the classes' colours as palette; values stay ids.")
@@ -137,7 +169,7 @@ def stream(
             callback=_checked(_check_rule),
         ),
     ] = None,
-    alert_lines: Annotated[Path | None, typer.Option(help="Write a JSON line an alert.")] = None,
+    alert_lines: Annotated[Path | None, typer.Option(help="Append a JSON line an alert.")] = None,
     alert_webhook: Annotated[
         str | None,
         typer.Option(
@@ -207,13 +239,19 @@ def stream(
         int | None, typer.Option(min=1, help="Frames at once, at most; default: one a source.")
     ] = None,
     keep_trying: Annotated[
-        bool, typer.Option("--keep-trying", help="Wait for cameras that cannot be opened yet.")
+        bool,
+        typer.Option(
+            "--keep-trying", help="Wait for cameras, disks and ports that are not there yet."
+        ),
     ] = False,
     max_frames: Annotated[int | None, typer.Option(min=1, help="Of all sources together.")] = None,
     duration: Annotated[float | None, typer.Option(min=0, help="Seconds.")] = None,
-    strict: Annotated[bool, typer.Option(help="A damaged file ends with exit 5.")] = False,
+    strict: Annotated[
+        bool,
+        typer.Option(help="A damaged file ends with exit 5, an output that lacks results with 9."),
+    ] = False,
     threads: Threads = None,
-    config: Annotated[  # noqa: ARG001 - read before the others are
+    config: Annotated[
         Path | None,
         typer.Option(
             metavar="FILE.toml",
@@ -241,6 +279,7 @@ def stream(
     from edgeseg.stream.sinks.watchdog import Watchdog
     from edgeseg.stream.source import with_format
 
+    keeping = _keeping(rotate, rotate_minutes, keep_bytes, overwrite)
     if (record_minutes or record_keep) and not (record or record_raw):
         raise UsageError("parts are of a recording", mend="add --record NAME.mkv")
     if (alert_lines or alert_snapshots) and not alert:
@@ -269,12 +308,23 @@ def stream(
     rules = _rules(alert or ())
     page, counters = _address("--web", web), _address("--metrics", metrics)
     path = resolve(engine, RUNNABLE, "edgeseg build --fp16")
-    recordings = _Recordings(len(specs), record, record_raw, record_minutes, record_keep)
+    recordings = _Recordings(
+        len(specs), record, record_raw, record_minutes, record_keep, keeping=keeping
+    )
+    _check_apart(
+        [*recordings.names(), json_lines, alert_lines],
+        [path, config, credentials, *(rule.zone for rule in rules)],
+        specs,
+    )
+    if save_masks is not None and ground_truth is not None:
+        _check_apart([save_masks], [ground_truth], ())
     sinks = recordings.sinks()
     if save_masks is not None:
-        sinks.append(_masks(len(specs), save_masks, coloured_masks))
+        sinks.append(_masks(specs, save_masks, coloured_masks, keeping))
     if json_lines is not None:
-        sinks.append(JsonLines(json_lines, min_region))
+        sinks.append(
+            JsonLines(json_lines, min_region, keeping.rotation, keeping.budget, overwrite=overwrite)
+        )
     if window:
         sinks.append(Window())
     with contextlib.ExitStack() as stack:
@@ -285,7 +335,8 @@ def stream(
             sinks.append(_counters(engines[0], counters))
         classes = engines[0].card.classes
         if rules:
-            sinks.append(_alerts(rules, classes, alert_lines, alert_webhook, alert_snapshots))
+            outputs = _alert_outputs(alert_lines, alert_webhook, alert_snapshots, keeping)
+            sinks.append(_alerts(rules, classes, outputs))
         scoring = None if ground_truth is None else Scoring(ground_truth, classes)
         sinks += [scoring] if scoring else []
         sinks += [Watchdog(manager)] if (manager := Notifier.of_environment()) else []
@@ -295,10 +346,11 @@ def stream(
         {
             "engine": str(path),
             **report.to_dict(),
-            "recordings": [str(each) for each in recordings.names()],
+            "recordings": [printable(str(each)) for each in recordings.files()],
             "ground_truth": scoring.to_dict() if scoring else None,
         },
     )
+    _end(report, strict=strict)
 
 
 def _sources(cameras: Sequence[int], sources: Sequence[str]) -> list[str]:
@@ -345,30 +397,118 @@ def _rules(texts: Sequence[str]) -> list[Rule]:
     return [parse_rule(text) for text in texts]
 
 
-def _alerts(
-    rules: Sequence[Rule],
-    classes: ClassMap,
-    lines: Path | None,
-    webhook: str | None,
-    snapshots: Path | None,
-) -> Sink:
-    from edgeseg.stream.alerts import SECRET_VARIABLE, AlertOutputs, Alerts, Webhook
+@dataclass(frozen=True)
+class _Keeping:
+    """What becomes of files that are there.
+
+    Attributes:
+        rotation: When a line file is followed by its next part.
+        size: Bytes after which a recording is.
+        budget: Of all outputs together.
+        overwrite: Replace what is there.
+    """
+
+    rotation: Rotation
+    size: int | None
+    budget: Budget | None
+    overwrite: bool
+
+
+def _keeping(
+    rotate: str | None, minutes: float | None, keep_bytes: str | None, overwrite: bool
+) -> _Keeping:
+    from edgeseg.stream.sinks.retention import Budget, Rotation
+
+    size = None if rotate is None else byte_size("--rotate", rotate)
+    limit = None if keep_bytes is None else byte_size("--keep-bytes", keep_bytes)
+    if limit is not None:
+        size = size or max(1, limit // _PARTS)
+        if 2 * size > limit:
+            raise UsageError(
+                f"parts of {rotate} leave no room for a second one in {keep_bytes}",
+                mend="give --keep-bytes several times the size of --rotate",
+            )
+    budget = None if limit is None else Budget(limit)
+    return _Keeping(Rotation(size, minutes), size, budget, overwrite)
+
+
+def _check_apart(
+    outputs: Sequence[Path | None], inputs: Sequence[Path | None], specs: Sequence[SourceSpec]
+) -> None:
+    """Raises UsageError where two outputs are one file, or one is what the stream reads."""
+    read = [each for each in inputs if each is not None]
+    read += [Path(spec.target) for spec in specs if spec.kind == "file"]
+    seen: set[Path] = set()
+    for output in (each for each in outputs if each is not None):
+        name = printable(str(output))
+        if output.absolute() in seen:
+            raise UsageError(f"{name} is the path of two outputs", mend="choose another for one")
+        seen.add(output.absolute())
+        if any(output.exists() and each.exists() and output.samefile(each) for each in read):
+            raise UsageError(
+                f"{name} is read by the stream and would be written to",
+                mend="choose another path for the output",
+            )
+
+
+def _end(report: StreamReport, *, strict: bool) -> None:
+    """Exit with the code of OutputError where an output lacks results, as the options say."""
+    for each in report.incomplete if strict else report.failed:
+        _log.error(
+            "%s lacks %d of %d results: %s",
+            *(each.name, each.lost, each.written + each.lost, each.error),
+        )
+    if report.incomplete if strict else report.failed:
+        raise typer.Exit(OutputError.exit_code)
+
+
+def _alert_outputs(
+    lines: Path | None, webhook: str | None, snapshots: Path | None, keeping: _Keeping
+) -> AlertOutputs:
+    from edgeseg.stream.alerts import SECRET_VARIABLE, AlertOutputs, Webhook
 
     hook = Webhook(webhook, os.environ.get(SECRET_VARIABLE)) if webhook else None
-    return Alerts(rules, classes, AlertOutputs(lines, hook, snapshots))
+    return AlertOutputs(lines, hook, snapshots, keeping.rotation, keeping.budget, keeping.overwrite)
 
 
-def _masks(sources: int, folder: Path, coloured: bool) -> Sink:
+def _alerts(rules: Sequence[Rule], classes: ClassMap, outputs: AlertOutputs) -> Sink:
+    from edgeseg.stream.alerts import Alerts
+
+    return Alerts(rules, classes, outputs)
+
+
+def _masks(specs: Sequence[SourceSpec], folder: Path, coloured: bool, keeping: _Keeping) -> Sink:
     """Written beside the stream, into a folder a source where there are several."""
     from edgeseg.stream import Background, Each, Masks
 
-    if sources == 1:
-        return Background(Masks(folder, coloured=coloured))
+    def make(number: int, where: Path) -> Sink:
+        return Masks(
+            where,
+            coloured=coloured,
+            pictures=_pictures(specs[number]),
+            budget=keeping.budget,
+            overwrite=keeping.overwrite,
+        )
 
-    def make(source: Source) -> Sink:
-        return Masks(folder / str(source.index), coloured=coloured)
+    if len(specs) == 1:
+        return Background(make(0, folder))
 
-    return Background(Each(make, f"the mask folders in {folder}"))
+    def make_of(source: Source) -> Sink:
+        return make(source.index, folder / str(source.index))
+
+    return Background(Each(make_of, f"the mask folders in {folder}"))
+
+
+def _pictures(spec: SourceSpec) -> list[Path]:
+    """The files that a source of pictures reads; none where they are not there."""
+    from edgeseg.data.folders import list_images
+
+    if spec.kind != "pictures":
+        return []
+    try:
+        return list_images(Path(spec.target))
+    except UsageError:  # which opening the source says
+        return []
 
 
 @dataclass(frozen=True)
@@ -380,11 +520,17 @@ class _Recordings:
     raw: Path | None
     minutes: float | None
     keep: int | None
+    keeping: _Keeping
+    made: list[Recording] = field(default_factory=list)
 
     def names(self) -> list[Path]:
         """One a source, of overlays and of the cameras' own pictures."""
         given = [path for path in (self.overlay, self.raw) if path is not None]
         return [self._of(path, number) for path in given for number in range(self.sources)]
+
+    def files(self) -> list[Path]:
+        """Those that were recorded and are on the disk."""
+        return [path for recording in self.made for path in recording.files()]
 
     def sinks(self) -> list[Sink]:
         """One for overlays, one for the cameras' own pictures, as far as they are wanted."""
@@ -392,20 +538,30 @@ class _Recordings:
         return [self._sink(path, overlay) for path, overlay in both if path is not None]
 
     def _sink(self, path: Path, overlay: bool) -> Sink:
-        from edgeseg.stream import Background, Each, Recording
+        from edgeseg.stream import Background, Each
 
-        def make(name: Path) -> Recording:
-            return Recording(name, overlay=overlay, minutes=self.minutes, keep=self.keep)
-
-        alone = make(path)  # which checks what was asked for
+        # Made here, where a name that is none is said at once.
+        made = [self._make(self._of(path, number), overlay) for number in range(self.sources)]
+        self.made.extend(made)
         if self.sources == 1:
-            return Background(alone)
+            return Background(made[0])
         several = Each(
-            lambda source: make(self._of(path, source.index)),
-            f"the recordings {path}",
-            shows_overlay=overlay,
+            lambda source: made[source.index], f"the recordings {path}", shows_overlay=overlay
         )
         return Background(several)
+
+    def _make(self, name: Path, overlay: bool) -> Recording:
+        from edgeseg.stream import Recording
+
+        return Recording(
+            name,
+            overlay=overlay,
+            minutes=self.minutes,
+            keep=self.keep,
+            size=self.keeping.size,
+            budget=self.keeping.budget,
+            overwrite=self.keeping.overwrite,
+        )
 
     def _of(self, path: Path, number: int) -> Path:
         return path if self.sources == 1 else path.with_stem(f"{path.stem}-{number}")

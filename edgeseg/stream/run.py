@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from types import FrameType
 from typing import Any
 
@@ -17,9 +16,9 @@ from edgeseg.machine import peak_rss_mib
 from edgeseg.stream.loop import Mode, Stream
 from edgeseg.stream.reader import State
 from edgeseg.stream.result import StreamResult
-from edgeseg.stream.sinks.base import Sink, Source, StopStream
-
-_log = logging.getLogger(__name__)
+from edgeseg.stream.sinks.base import Company, Sink, Source, StopStream
+from edgeseg.stream.sinks.health import SinkReport
+from edgeseg.stream.sinks.supervised import Supervised
 
 STAGES = ("capture", "preprocess", "infer", "postprocess", "sink")
 
@@ -67,6 +66,7 @@ class StreamReport:
         sources: The sources.
         mode: ``latency`` or ``throughput``.
         frames_on_gpu: Whether whole frames stayed on a GPU from upload to download.
+        sinks: The outputs, as they stood when all were closed.
     """
 
     frames: int
@@ -80,17 +80,30 @@ class StreamReport:
     sources: tuple[SourceReport, ...]
     mode: Mode
     frames_on_gpu: bool = False
+    sinks: tuple[SinkReport, ...] = ()
+
+    @property
+    def failed(self) -> list[SinkReport]:
+        """Outputs that did not work at the end."""
+        return [sink for sink in self.sinks if sink.state == "failed"]
+
+    @property
+    def incomplete(self) -> list[SinkReport]:
+        """Outputs that lack a result or more, whether or not they worked again."""
+        return [sink for sink in self.sinks if sink.lost or sink.state == "failed"]
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON takes it, under the same names."""
-        return asdict(self) | {"sources": [asdict(source) for source in self.sources]}
+        sources = [asdict(source) for source in self.sources]
+        return asdict(self) | {"sources": sources, "sinks": [asdict(sink) for sink in self.sinks]}
 
 
 def run(stream: Stream, sinks: Sequence[Sink] = ()) -> StreamReport:
     """Open ``stream``, hand each result to the sinks in order, and report.
 
-    SIGINT and SIGTERM end it cleanly when it is called in the main thread. A sink that raises
-    is switched off with one error in the log, and the others go on, unless it is ``essential``.
+    SIGINT, SIGTERM and SIGHUP end it cleanly when it is called in the main thread. A sink that
+    raises is tried again or switched off, as its ``retry`` says, with one line in the log, and
+    the others go on, unless it is ``essential``.
 
     Raises:
         EdgesegError: As opening and iterating ``stream`` and opening the sinks do. Sinks that
@@ -105,19 +118,24 @@ def run(stream: Stream, sinks: Sequence[Sink] = ()) -> StreamReport:
                 stage.idle()
             else:
                 stage.take(result)
-        return _report(stream)
+        report = _report(stream)
+    return replace(report, sinks=tuple(stage.reports()))
 
 
 @contextlib.contextmanager
 def stop_on_signals(stop: Callable[[], None]) -> Iterator[None]:
-    """Call ``stop`` on SIGINT and SIGTERM instead of dying; a second signal is not caught.
+    """Call ``stop`` on SIGINT, SIGTERM and SIGHUP instead of dying; a second one is not caught.
 
-    Does nothing outside the main thread, where Python allows no signal handlers.
+    A SIGHUP that is ignored, as below ``nohup``, stays so. Does nothing outside the main thread,
+    where Python allows no signal handlers.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        numbers.append(signal.SIGHUP)
+    before = {number: signal.getsignal(number) for number in numbers}
 
     def handle(_number: int, _frame: FrameType | None) -> None:
         stop()
@@ -134,16 +152,19 @@ def stop_on_signals(stop: Callable[[], None]) -> Iterator[None]:
 
 
 class _SinkStage:
-    """The sinks that still work."""
+    """The sinks, each of which looks after its own errors."""
 
     def __init__(self, stream: Stream, sinks: Sequence[Sink]) -> None:
         self._stream = stream
         self._clock: StageClock = stream.clock
         self._sinks: list[Sink] = []
+        company = Company(stream.options.persistent, self.reports)
         try:
             for sink in sinks:
-                sink.open(stream.sources)
-                self._sinks.append(sink)
+                each = sink if sink.supervised else Supervised(sink)
+                each.prepare(company)
+                each.open(stream.sources)
+                self._sinks.append(each)
             stream.want_overlays(any(sink.shows_overlay for sink in self._sinks))
         except BaseException:
             self.close()
@@ -164,32 +185,19 @@ class _SinkStage:
     def idle(self) -> None:
         self._tell(lambda sink: sink.idle())
 
-    def _tell(self, what: Callable[[Sink], None]) -> None:
-        for sink in tuple(self._sinks):
-            self._try(sink, what)
+    def reports(self) -> list[SinkReport]:
+        return [report for sink in tuple(self._sinks) for report in sink.reports()]
 
-    def _try(self, sink: Sink, what: Callable[[Sink], None]) -> None:
-        try:
-            what(sink)
-        except StopStream:
-            self._stream.stop()
-        except Exception as error:
-            if sink.essential:
-                raise
-            _log.error("%s failed and is off: %s", sink, error)
-            self._sinks.remove(sink)
-            _close(sink)
+    def _tell(self, what: Callable[[Sink], None]) -> None:
+        for sink in self._sinks:
+            try:
+                what(sink)
+            except StopStream:
+                self._stream.stop()
 
     def close(self) -> None:
         for sink in self._sinks:
-            _close(sink)
-
-
-def _close(sink: Sink) -> None:
-    try:
-        sink.close()
-    except Exception as error:
-        _log.error("%s could not be closed: %s", sink, error)
+            sink.close()
 
 
 def _report(stream: Stream) -> StreamReport:

@@ -103,10 +103,11 @@ def test_where_the_newest_counts_a_full_queue_is_passed_by_and_said(
     assert "the slow one was too slow for 10 frames" in caplog.text
 
 
-def test_what_the_thread_raised_comes_to_the_caller_and_closing_ends(
+def test_what_an_essential_sink_raised_comes_to_the_caller_and_closing_ends(
     results: list[StreamResult],
 ) -> None:
     slow = Slow(at=0)
+    slow.essential = True
     sink = Background(slow)
     sink.open([FILE])
     slow.let.release(12)
@@ -127,6 +128,7 @@ def test_a_run_switches_off_what_failed_in_the_background(
     assert report.frames == 60
     assert slow.taken == [0]
     assert "the slow one failed and is off: no more" in caplog.text
+    assert [(it.state, it.written, it.lost) for it in report.sinks] == [("failed", 1, 59)]
 
 
 def test_a_sink_that_is_stuck_does_not_hold_the_end(

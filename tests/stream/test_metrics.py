@@ -12,7 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from streaming import StillSource
 
 from edgeseg.engines.base import Engine
-from edgeseg.errors import RuntimeMissing, UsageError
+from edgeseg.errors import OutputError, RuntimeMissing, UsageError
 from edgeseg.stream import Stream, StreamOptions
 from edgeseg.stream.sinks.metrics import Metrics
 
@@ -105,7 +105,7 @@ def test_results_fill_the_histograms(metrics: Metrics, engine: Engine) -> None:
 def test_a_port_that_is_taken_is_said() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        with pytest.raises(UsageError, match=f"cannot serve metrics at 127.0.0.1:{port}"):
+        with pytest.raises(OutputError, match=f"cannot serve metrics at 127.0.0.1:{port}"):
             Metrics("127.0.0.1", port).open([StillSource()])
 
 

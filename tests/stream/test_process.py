@@ -125,7 +125,7 @@ def test_a_killed_process_leaves_a_readable_recording(
     assert len(play(tmp_path / "a.mkv")) >= 0.95 * (written - 50)
 
 
-def test_a_full_disk_ends_the_recording_alone(
+def test_a_full_disk_stops_the_recording_alone(
     start: Start, tmp_path: Path, play: Callable[..., list[object]]
 ) -> None:
     limit = 600_000
@@ -139,7 +139,8 @@ def test_a_full_disk_ends_the_recording_alone(
     assert process.returncode == 0, err
     assert json.loads(out)["frames"] == lines(tmp_path / "a.jsonl") == 200
     assert [line for line in err.splitlines() if "disk full" in line] == [
-        f"the recording {tmp_path / 'a.mkv'} failed and is off: cannot write on (is the disk full?)"
+        f"the recording {tmp_path / 'a.mkv'} failed and will be tried again: "
+        "cannot write on (is the disk full?)"
     ]
     assert (tmp_path / "a.mkv").stat().st_size <= limit
     assert len(play(tmp_path / "a.mkv")) >= 5

@@ -128,7 +128,7 @@ def test_recording_wants_matroska(tmp_path: Path) -> None:
 def test_recording_overwrites_nothing(tmp_path: Path) -> None:
     path = tmp_path / "a.mkv"
     path.write_bytes(b"precious")
-    with pytest.raises(UsageError, match="exists already"):
+    with pytest.raises(UsageError, match="already exists"):
         Recording(path).open([FILE])
     assert path.read_bytes() == b"precious"
 
@@ -258,16 +258,18 @@ def test_recording_in_parts_loses_no_frame(
         assert np.abs(frame.astype(int) - result.overlay()).mean() < 4
 
 
-def test_recording_deletes_its_own_oldest_parts_alone(
+def test_recording_deletes_the_oldest_parts_of_all_runs_and_nothing_else(
     tmp_path: Path, result_at: Callable[..., StreamResult]
 ) -> None:
-    for name in ("a-0004.mkv", "a-notes.mkv", "b-0009.mkv"):
+    others = ["a-0004.avi", "a-12.mkv", "a-notes.mkv", "b-0009.mkv"]
+    for name in ("a-0004.mkv", *others):
         (tmp_path / name).write_bytes(b"precious")
-    parts_of(tmp_path, [result_at(0)] * 10, 2)
-    assert sorted(path.name for path in tmp_path.iterdir()) == [
-        *("a-0004.mkv", "a-0007.mkv", "a-0008.mkv", "a-notes.mkv", "b-0009.mkv"),
-    ]
-    assert (tmp_path / "a-0004.mkv").read_bytes() == b"precious"
+    sink = parts_of(tmp_path, [result_at(0)] * 10, 2)
+    parts = [tmp_path / "a-0007.mkv", tmp_path / "a-0008.mkv"]
+    assert sorted(tmp_path.iterdir()) == sorted([*parts, *(tmp_path / name for name in others)])
+    assert sink.files() == parts
+    assert parts_of(tmp_path, [result_at(0)], 2).files() == [tmp_path / "a-0009.mkv"]
+    assert sorted(tmp_path.glob("a-0*.mkv")) == [parts[1], tmp_path / "a-0009.mkv"]
 
 
 def test_a_part_of_a_live_source_begins_at_its_own_time(

@@ -6,6 +6,7 @@ import logging
 import math
 import secrets
 import time
+from collections import deque
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from edgeseg.card import ClassMap
-from edgeseg.errors import UsageError
+from edgeseg.errors import EdgesegError, UsageError
 from edgeseg.stream.alerts.measure import Measure
 from edgeseg.stream.alerts.rule import Rule
 from edgeseg.stream.alerts.watch import Outcome, Watch
@@ -21,14 +22,19 @@ from edgeseg.stream.alerts.webhook import Webhook
 from edgeseg.stream.alerts.zone import load_zone
 from edgeseg.stream.result import StreamResult
 from edgeseg.stream.sinks.base import Sink, Source, StopStream
+from edgeseg.stream.sinks.health import Health, SinkReport
 from edgeseg.stream.sinks.jsonlines import check_min_region
 from edgeseg.stream.sinks.lines import Lines, time_stamp
-from edgeseg.stream.sinks.snapshots import save_snapshot
+from edgeseg.stream.sinks.retention import Budget, Rotation, Shelf
+from edgeseg.stream.sinks.snapshots import SNAPSHOT, save_snapshot
 from edgeseg.stream.sinks.states import StateChanges
 
 _log = logging.getLogger(__name__)
 
 _LOST = ("stalled", "reconnecting", "failed")
+
+_WAITING = 1000
+"""Events that wait for their file at most."""
 
 
 @dataclass(frozen=True)
@@ -36,14 +42,20 @@ class AlertOutputs:
     """Where events go beside the log.
 
     Attributes:
-        lines: A path, which is overwritten, or an open text stream: a line of JSON an event.
+        lines: A path, which is gone on with, or an open text stream: a line of JSON an event.
         webhook: Gets each event.
         snapshots: Folder for a picture and a mask of each frame that raised an alert.
+        rotation: When the lines' file is followed by its next part.
+        budget: In which parts of lines and snapshots of all runs count.
+        overwrite: Begin a file of lines that is there anew.
     """
 
     lines: Path | TextIO | None = None
     webhook: Webhook | None = None
     snapshots: Path | None = None
+    rotation: Rotation | None = None
+    budget: Budget | None = None
+    overwrite: bool = False
 
 
 @dataclass(frozen=True)
@@ -82,6 +94,8 @@ class Alerts(Sink):
 
     Durations are those of the scene: a file read faster than it was filmed is not in a hurry.
 
+    While the file of lines cannot be written, the newest thousand events wait for it.
+
     Args:
         rules: As :func:`edgeseg.stream.alerts.parse_rule` gives them.
         classes: Of the network.
@@ -93,6 +107,8 @@ class Alerts(Sink):
         CorruptArtifact: A zone's file holds no zone.
     """
 
+    retry = "next"
+
     def __init__(
         self,
         rules: Sequence[Rule],
@@ -103,8 +119,9 @@ class Alerts(Sink):
         check_min_region(min_region)
         outputs = outputs or AlertOutputs()
         self._rules = [(rule, _measure(rule, classes, min_region)) for rule in rules]
-        self._lines = None if outputs.lines is None else Lines(outputs.lines)
-        self._webhook, self._snapshots = outputs.webhook, outputs.snapshots
+        self._lines = None if outputs.lines is None else _AlertLines(outputs)
+        self._webhook = outputs.webhook
+        self._snapshots = None if outputs.snapshots is None else _Snapshots(outputs)
         self._guards: list[_Guard] = []
         self._changes = StateChanges(())
 
@@ -112,7 +129,7 @@ class Alerts(Sink):
         return "the alerts"
 
     def open(self, sources: Sequence[Source]) -> None:
-        """Raises UsageError if a rule is on no source that is there, or a file cannot be made."""
+        """Raises UsageError if a rule is on no source that is there; as the lines' file does."""
         numbers = [source.index for source in sources]
         for rule, _ in self._rules:
             if rule.source is not None and rule.source not in numbers:
@@ -130,6 +147,8 @@ class Alerts(Sink):
         ]
         if self._lines is not None:
             self._lines.open()
+        if self._snapshots is not None:
+            self._snapshots.open()
         if self._webhook is not None:
             self._webhook.open()
 
@@ -142,6 +161,8 @@ class Alerts(Sink):
 
     def idle(self) -> None:
         """Tell of sources that were lost; raises as :meth:`write`."""
+        if self._lines is not None:
+            self._lines.catch_up()
         for change in self._changes.look():
             for guard in self._guards:
                 if guard.source is change.source and change.now in _LOST:
@@ -199,31 +220,103 @@ class Alerts(Sink):
         }
         _log_event(event)
         if outcome == "raised" and result is not None and self._snapshots is not None:
-            event |= self._snapshot(self._snapshots, result)
+            event |= self._snapshots.keep(result)
         if self._webhook is not None:
             self._webhook.send(event)
-        self._write(event)
-
-    def _snapshot(self, folder: Path, result: StreamResult) -> dict[str, str]:
-        try:
-            return {"snapshot": str(save_snapshot(folder, result.overlay(), result.mask())[0])}
-        except OSError as error:
-            _log.error("no snapshot in %s: %s", folder, error.strerror or error)
-            return {}
-
-    def _write(self, event: dict[str, Any]) -> None:
-        """A full disk ends the file, not the alerts."""
-        if self._lines is None:
-            return
-        try:
+        if self._lines is not None:
             self._lines.write(event)
+
+    def reports(self) -> Sequence[SinkReport]:
+        """Of the lines, the snapshots and the webhook, as far as there are any."""
+        reports = [each.health.report() for each in (self._lines, self._snapshots) if each]
+        if self._webhook is not None:
+            reports.append(self._webhook.report())
+        return reports
+
+
+class _AlertLines:
+    """The file of events, and those that wait until it can be written again."""
+
+    def __init__(self, outputs: AlertOutputs) -> None:
+        assert outputs.lines is not None
+        self._lines = Lines(
+            outputs.lines, outputs.rotation, outputs.budget, overwrite=outputs.overwrite
+        )
+        self._waiting: deque[dict[str, Any]] = deque()
+        self._open = False
+        self.health = Health(f"the alert lines to {self._lines}", "AlertLines")
+
+    def open(self) -> None:
+        self._lines.open()
+        self._open = True
+
+    def write(self, event: dict[str, Any]) -> None:
+        """Raises StopStream when nobody reads the pipe any more."""
+        self._waiting.append(event)
+        if len(self._waiting) > _WAITING:
+            self._waiting.popleft()
+            self.health.loses()
+        self.catch_up()
+
+    def catch_up(self) -> None:
+        """Write what waits, where it is time; raises as :meth:`write`."""
+        if self._waiting and self.health.due:
+            self._flush()
+
+    def close(self) -> None:
+        """Try once more; events that wait still are lost."""
+        with suppress(StopStream):
+            self._flush()
+        for _ in self._waiting:
+            self.health.loses()
+        self._shut()
+
+    def _flush(self) -> None:
+        try:
+            if not self._open:
+                self.open()
+            while self._waiting:
+                self._lines.write(self._waiting[0])
+                self._waiting.popleft()
+                self.health.works()
         except BrokenPipeError as error:
             raise StopStream from error
+        except (OSError, EdgesegError) as error:
+            self.health.fails(error, lost=0)
+            self._shut()
+
+    def _shut(self) -> None:
+        self._open = False
+        with suppress(OSError):
+            self._lines.close()
+
+
+class _Snapshots:
+    """The folder of pictures that raised an alert."""
+
+    def __init__(self, outputs: AlertOutputs) -> None:
+        assert outputs.snapshots is not None
+        self._folder = outputs.snapshots
+        self._shelf = Shelf(self._folder, SNAPSHOT, outputs.budget)
+        self.health = Health(f"the snapshots in {self._folder}", "Snapshots", patient=False)
+
+    def open(self) -> None:
+        """Count what is there."""
+        with suppress(OSError):  # said when there is something to write
+            self._folder.mkdir(parents=True, exist_ok=True)
+            self._shelf.scan()
+
+    def keep(self, result: StreamResult) -> dict[str, str]:
+        """The part of an event that names the picture; empty where it cannot be written."""
+        try:
+            paths = save_snapshot(self._folder, result.overlay(), result.mask())
+            for path in paths:
+                self._shelf.put(path, path.stat().st_size)
         except OSError as error:
-            _log.error("no more alerts to %s: %s", self._lines, error.strerror or error)
-            broken, self._lines = self._lines, None
-            with suppress(OSError):
-                broken.close()
+            self.health.fails(error)
+            return {}
+        self.health.works()
+        return {"snapshot": str(paths[0])}
 
 
 def _measure(rule: Rule, classes: ClassMap, min_region: float) -> Measure:

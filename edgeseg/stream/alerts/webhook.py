@@ -20,6 +20,7 @@ from urllib.parse import SplitResult, unquote, urlsplit
 
 from edgeseg import __version__
 from edgeseg.errors import UsageError
+from edgeseg.stream.sinks.health import SinkReport
 
 _log = logging.getLogger(__name__)
 
@@ -86,6 +87,9 @@ class Webhook:
         self._waiting: deque[bytes] = deque()
         self._changed = threading.Condition()
         self._closing = False
+        self._why: str | None = None
+        self._last: str | None = None
+        self._errors = 0
         self._thread = threading.Thread(target=self._run, name="edgeseg webhook", daemon=True)
 
     def open(self) -> None:
@@ -101,6 +105,19 @@ class Webhook:
                 self.lost += 1
             self._waiting.append(body)
             self._changed.notify_all()
+
+    def report(self) -> SinkReport:
+        """How it stands; may be called from any thread."""
+        return SinkReport(
+            name=self.label,
+            kind="Webhook",
+            state="ok" if self._why is None else "failed",
+            written=self.delivered,
+            lost=self.lost,
+            skipped=0,
+            errors=self._errors,
+            error=self._last,
+        )
 
     def close(self) -> None:
         """Deliver what can be delivered at once; what cannot is counted and said."""
@@ -120,6 +137,8 @@ class Webhook:
         failures = 0
         while (body := self._first()) is not None:
             why, again = self._attempt(opener, body)
+            self._why, self._last = why, why or self._last
+            self._errors += why is not None
             if why is not None and again:
                 if not failures:
                     _log.warning("%s: %s; it is tried again", self.label, why)

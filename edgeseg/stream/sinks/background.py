@@ -8,9 +8,12 @@ import queue
 import threading
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 
 from edgeseg.stream.result import StreamResult
-from edgeseg.stream.sinks.base import Sink, Source
+from edgeseg.stream.sinks.base import Company, Sink, Source
+from edgeseg.stream.sinks.health import SinkReport
+from edgeseg.stream.sinks.supervised import Supervised
 
 _log = logging.getLogger(__name__)
 
@@ -25,20 +28,23 @@ class Background(Sink):
     """Hands results to ``sink`` in another thread, a few at most waiting.
 
     Where every frame counts, ``write`` waits for room. Where the newest counts, a result that
-    finds none is left out for this sink, which is counted and said once at the end. What the
-    sink raises is raised at the next ``write`` or ``idle``.
+    finds none is left out for this sink, which is counted and said once at the end. A sink that
+    fails is tried again in its thread; what ends the stream is raised at the next ``write`` or
+    ``idle``.
 
     Args:
-        sink: Its methods are called in the other thread, except ``open`` and ``close``.
+        sink: Its methods are called in the other thread, except the first ``open`` and ``close``.
         places: Results that may wait; each holds its frame.
     """
 
+    supervised = True
+
     def __init__(self, sink: Sink, places: int = 4) -> None:
-        self.shows_overlay = sink.shows_overlay
         self.essential = sink.essential
         self.skipped = 0
         self._written = 0
-        self._sink = sink
+        self._sink = sink if sink.supervised else Supervised(sink)
+        self._busy_since: float | None = None
         self._waiting: queue.Queue[StreamResult | None] = queue.Queue(places)
         self._thread = threading.Thread(target=self._run, name=f"{sink}", daemon=True)
         self._error: Exception | None = None
@@ -47,6 +53,15 @@ class Background(Sink):
     def __str__(self) -> str:
         return str(self._sink)
 
+    @property
+    def shows_overlay(self) -> bool:  # type: ignore[override]  # as the sink stands now
+        """As the sink's."""
+        return self._sink.shows_overlay
+
+    def prepare(self, company: Company) -> None:
+        """Pass it on."""
+        self._sink.prepare(company)
+
     def open(self, sources: Sequence[Source]) -> None:
         """As the sink's, in the caller's thread."""
         self._may_skip = [source.realtime for source in sources]
@@ -54,7 +69,7 @@ class Background(Sink):
         self._thread.start()
 
     def write(self, result: StreamResult) -> None:
-        """Leave a result for the thread; raises what the sink raised before."""
+        """Leave a result for the thread; raises what shall end the stream."""
         while True:
             self.idle()
             try:
@@ -66,7 +81,7 @@ class Background(Sink):
                     return
 
     def idle(self) -> None:
-        """Raises what the sink raised."""
+        """Raises what shall end the stream."""
         if self._error is not None:
             raise self._error
 
@@ -80,10 +95,19 @@ class Background(Sink):
             _log.error(
                 "%s is stuck and is left as it is: it took no frame for %g s", self, _CLOSE_S
             )
-            return
+            return  # _busy_since says in the report that it failed
         self._sink.close()
         if self.skipped:
             _log.warning("%s was too slow for %d frames, which it left out", self, self.skipped)
+
+    def reports(self) -> Sequence[SinkReport]:
+        """As the sink's; one that sits in a single result for five seconds has failed."""
+        reports = [replace(each, skipped=self.skipped) for each in self._sink.reports()]
+        since = self._busy_since
+        if since is not None and time.monotonic() - since > _CLOSE_S:
+            stuck = f"it took no frame for {time.monotonic() - since:.0f} s"
+            return [replace(each, state="failed", error=stuck) for each in reports]
+        return reports
 
     def _finish(self) -> bool:
         """Whether the thread ended; it may take as long as it likes while it gets on."""
@@ -100,10 +124,18 @@ class Background(Sink):
         return not self._thread.is_alive()
 
     def _run(self) -> None:
-        while (result := self._waiting.get()) is not None:
-            try:
+        try:
+            while True:
+                try:
+                    result = self._waiting.get(timeout=_TICK_S)
+                except queue.Empty:
+                    self._sink.idle()
+                    continue
+                if result is None:
+                    return
+                self._busy_since = time.monotonic()
                 self._sink.write(result)
+                self._busy_since = None
                 self._written += 1
-            except Exception as error:
-                self._error = error
-                return
+        except Exception as error:
+            self._error = error

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
 
 from edgeseg.stream.reader import State
 from edgeseg.stream.result import StreamResult
+from edgeseg.stream.sinks.health import SinkReport
 
 
 class StopStream(Exception):
@@ -49,8 +51,21 @@ class Source(Protocol):
     def dropped(self) -> int: ...  # noqa: D102 - the class says it
 
 
+@dataclass(frozen=True)
+class Company:
+    """What a sink may know of the stream that it is in.
+
+    Attributes:
+        patient: What cannot be opened yet is waited for.
+        reports: How all outputs stand; may be called from any thread.
+    """
+
+    patient: bool = False
+    reports: Callable[[], Sequence[SinkReport]] = tuple
+
+
 class Sink(ABC):
-    """Takes results. What ``open`` raises ends the run; what ``write`` raises, the sink.
+    """Takes results. What ``open`` raises ends the run; after an error of ``write`` see ``retry``.
 
     All methods are called in the thread that runs the stream. ``str(sink)`` names it in logs.
 
@@ -58,10 +73,18 @@ class Sink(ABC):
         shows_overlay: It asks results for their overlay, which is then drawn before ``write``
             and timed as ``postprocess``.
         essential: Without it the run is of no use: what its ``write`` raises ends the run too.
+        retry: After ``write`` or ``idle`` raised: ``never`` closes the sink for good, ``later``
+            closes it and opens it again after a while, ``next`` hands it the next result.
+        supervised: It looks after that by itself, and tells by :meth:`reports`.
     """
 
     shows_overlay: bool = False
     essential: bool = False
+    retry: Literal["never", "later", "next"] = "never"
+    supervised: bool = False
+
+    def prepare(self, company: Company) -> None:  # noqa: B027 - may be left out
+        """Called once before ``open``."""
 
     def open(self, sources: Sequence[Source]) -> None:  # noqa: B027 - may be left out
         """Called once before the first result."""
@@ -72,7 +95,7 @@ class Sink(ABC):
 
         Raises:
             StopStream: The stream shall end.
-            Exception: The sink is off from here on; the stream and the others go on.
+            Exception: As ``retry`` says; the stream and the others go on.
         """
 
     def idle(self) -> None:  # noqa: B027 - may be left out
@@ -80,3 +103,7 @@ class Sink(ABC):
 
     def close(self) -> None:  # noqa: B027 - may be left out
         """Called once at the end, or after ``write`` raised."""
+
+    def reports(self) -> Sequence[SinkReport]:
+        """How the outputs within it stand, where it knows; may be called from any thread."""
+        return ()

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Sequence
 
 from edgeseg.stream.result import StreamResult
-from edgeseg.stream.sinks.base import Sink, Source
+from edgeseg.stream.sinks.base import Company, Sink, Source
+from edgeseg.stream.sinks.health import SinkReport
+from edgeseg.stream.sinks.supervised import Supervised
 
 
 class Each(Sink):
     """Hands the results of each source to a sink of its own, such as a recording a camera.
+
+    One that fails is tried again by itself; the others go on.
 
     Args:
         make: Called with each source when the stream opens.
@@ -18,22 +21,30 @@ class Each(Sink):
         shows_overlay: As the sinks that ``make`` makes.
     """
 
+    supervised = True
+
     def __init__(
         self, make: Callable[[Source], Sink], name: str, *, shows_overlay: bool = False
     ) -> None:
         self.shows_overlay = shows_overlay
         self._make = make
         self._name = name
-        self._sinks: dict[int, Sink] = {}
+        self._company = Company()
+        self._sinks: dict[int, Supervised] = {}
 
     def __str__(self) -> str:
         return self._name
+
+    def prepare(self, company: Company) -> None:
+        """Keep it for the sinks that are made."""
+        self._company = company
 
     def open(self, sources: Sequence[Source]) -> None:
         """Make and open all; those opened are closed where one raises."""
         try:
             for source in sources:
-                sink = self._make(source)
+                sink = Supervised(self._make(source))
+                sink.prepare(self._company)
                 sink.open((source,))
                 self._sinks[source.index] = sink
         except BaseException:
@@ -41,7 +52,7 @@ class Each(Sink):
             raise
 
     def write(self, result: StreamResult) -> None:
-        """Raises what the source's sink raises, which ends them all."""
+        """Raises StopStream."""
         self._sinks[result.camera].write(result)
 
     def idle(self) -> None:
@@ -50,8 +61,10 @@ class Each(Sink):
             sink.idle()
 
     def close(self) -> None:
-        """Close all, though one raises."""
-        with contextlib.ExitStack() as stack:
-            for sink in self._sinks.values():
-                stack.callback(sink.close)
-            self._sinks = {}
+        """Close all."""
+        for sink in self._sinks.values():
+            sink.close()
+
+    def reports(self) -> Sequence[SinkReport]:
+        """One a source."""
+        return [report for sink in tuple(self._sinks.values()) for report in sink.reports()]

@@ -14,6 +14,7 @@ from edgeseg.ops.regions import Region
 from edgeseg.stream.result import StreamResult
 from edgeseg.stream.sinks.base import Sink, Source, StopStream
 from edgeseg.stream.sinks.lines import Lines, time_stamp
+from edgeseg.stream.sinks.retention import Budget, Rotation
 from edgeseg.stream.sinks.states import Change, StateChanges
 
 
@@ -45,28 +46,43 @@ class JsonLines(Sink):
     ``camera``, ``source``, ``before`` and ``state``, ``reconnects`` so far.
 
     Args:
-        target: A path, which is overwritten, or an open text stream, which stays open.
+        target: A path, which is gone on with, or an open text stream, which stays open.
         min_region: Share of the frame, 0…1, below which a region is left out; 1 leaves
             out all that do not fill the frame.
+        rotation: When ``NAME.jsonl`` becomes ``NAME-0001.jsonl`` and is begun anew.
+        budget: In which the parts of all runs count.
+        overwrite: Begin a file that is there anew.
 
     Raises:
         UsageError: ``min_region`` is out of its range.
     """
 
-    def __init__(self, target: Path | TextIO, min_region: float = 0.001) -> None:
+    retry = "later"
+
+    def __init__(
+        self,
+        target: Path | TextIO,
+        min_region: float = 0.001,
+        rotation: Rotation | None = None,
+        budget: Budget | None = None,
+        *,
+        overwrite: bool = False,
+    ) -> None:
         check_min_region(min_region)
-        self._lines = Lines(target)
+        self._lines = Lines(target, rotation, budget, overwrite=overwrite)
         self._min_region = min_region
+        self._sources: dict[int, Source] = {}
         self._changes = StateChanges(())
 
     def __str__(self) -> str:
         return f"the JSON lines to {self._lines}"
 
     def open(self, sources: Sequence[Source]) -> None:
-        """Raises UsageError if the file cannot be made."""
+        """Raises UsageError or OutputError if the file cannot be written."""
         self._lines.open()
+        if not self._sources:  # opened again it goes on with the states that it told
+            self._changes = StateChanges(sources)
         self._sources = {source.index: source for source in sources}
-        self._changes = StateChanges(sources)
 
     def write(self, result: StreamResult) -> None:
         """Raises StopStream when nobody reads the pipe any more, OSError on a full disk."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import struct
 import zlib
 from collections.abc import Sequence
@@ -9,11 +11,18 @@ from pathlib import Path
 
 import cv2
 
+from edgeseg.artifacts import refuse_to_replace
 from edgeseg.card import Rgb
+from edgeseg.documents import printable
 from edgeseg.errors import UsageError
 from edgeseg.ops.overlay import UNNAMED_COLOUR
 from edgeseg.stream.result import StreamResult
 from edgeseg.stream.sinks.base import Sink, Source
+from edgeseg.stream.sinks.files import cannot_write, lock, make_folder, write_new, write_over
+from edgeseg.stream.sinks.retention import Budget, Shelf
+
+_NUMBERED = re.compile(r"(\d{6,})\.png")
+"""Masks of frames that have no name."""
 
 _INDEXED = 3
 """Colour type of a PNG with a palette."""
@@ -23,44 +32,113 @@ class Masks(Sink):
     """Label maps at frame size as PNG files whose values are class ids.
 
     A frame of a video becomes ``FOLDER/000042.png`` by its number, a picture keeps its name.
+    Frames of a camera go on behind the highest number that is there. Otherwise a file that is
+    there is never replaced: it is an earlier result, or the picture itself.
 
     Args:
-        folder: Made if it is not there.
+        folder: Made if it is not there; of one stream at a time.
         coloured: Add the class colours as a palette, so that viewers show them; the values
             stay the ids. OpenCV's own reader gives colours for such a file;
             :func:`edgeseg.data.decode.load_ids` and Pillow give ids.
+        pictures: Files that the source reads; none for a video or camera.
+        budget: In which numbered masks of all runs count.
+        overwrite: Replace files that are there, but none of ``pictures``.
     """
 
-    def __init__(self, folder: Path, *, coloured: bool = False) -> None:
+    retry = "next"
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        coloured: bool = False,
+        pictures: Sequence[Path] = (),
+        budget: Budget | None = None,
+        overwrite: bool = False,
+    ) -> None:
         self.folder = folder
         self.coloured = coloured
+        self._pictures = pictures
+        self._overwrite = overwrite
+        self._budget = budget
+        self._shelf: Shelf | None = None
+        self._first = 0
+        self._handle: int | None = None
 
     def __str__(self) -> str:
-        return f"the mask folder {self.folder}"
+        return f"the mask folder {printable(str(self.folder))}"
 
-    def open(self, sources: Sequence[Source]) -> None:  # noqa: ARG002 - the sink protocol's
-        """Raises UsageError if the folder cannot be made."""
+    def open(self, sources: Sequence[Source]) -> None:
+        """Look that nothing will be replaced.
+
+        Raises:
+            UsageError: The folder cannot be made, two pictures would share a mask, or a file is
+                there that would be replaced.
+            OutputError: The disk is full or gone, or another process writes into the folder.
+        """
+        make_folder(self.folder)
+        self._check_pictures()
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
+            self._handle = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            lock(self._handle, self.folder)
+            self._shelf = Shelf(self.folder, _NUMBERED, self._budget)
+            there = self._shelf.names(0)
+            if there and not (self._overwrite or self._pictures):
+                if not all(_is_endless(source) for source in sources):
+                    refuse_to_replace(self.folder / there[0], overwrite=False)
+                self._first = int(Path(there[-1]).stem) + 1
+            self._shelf.scan()
         except OSError as error:
-            raise UsageError(
-                f"cannot make {self.folder}: {error.strerror}", mend="choose another folder"
-            ) from error
+            self.close()
+            raise cannot_write(self.folder, error) from error
+        except BaseException:
+            self.close()
+            raise
 
     def write(self, result: StreamResult) -> None:
-        """Raises OSError when the disk is full; no half file stays."""
-        stem = f"{result.index:06d}" if result.name is None else Path(result.name).stem
+        """Raises OSError when the disk is full or the file exists; no half file stays."""
+        numbered = result.name is None
+        stem = f"{self._first + result.index:06d}" if numbered else Path(result.name or "").stem
         path = self.folder / f"{stem}.png"
         # OpenCV's own file writing does not say that the disk is full.
         encoded = cv2.imencode(".png", result.mask(), (cv2.IMWRITE_PNG_COMPRESSION, 1))[1]
-        try:
-            path.write_bytes(self._finished(encoded.tobytes(), result))
-        except OSError:
-            path.unlink(missing_ok=True)
-            raise
+        data = self._finished(encoded.tobytes(), result)
+        (write_over if self._overwrite else write_new)(path, data)
+        if numbered and self._shelf is not None:
+            self._shelf.put(path, len(data))
+
+    def close(self) -> None:
+        """Let others have the folder."""
+        if self._handle is not None:
+            os.close(self._handle)
+            self._handle = None
+
+    def _check_pictures(self) -> None:
+        """Raises UsageError where a mask would replace something."""
+        seen: dict[str, Path] = {}
+        for picture in self._pictures:
+            other = seen.setdefault(picture.stem, picture)
+            if other is not picture:
+                raise UsageError(
+                    f"{printable(str(other))} and {printable(str(picture))} would have the same "
+                    f"mask, {printable(picture.stem)}.png",
+                    mend="rename one of them",
+                )
+            mask = self.folder / f"{picture.stem}.png"
+            if mask.exists() and mask.samefile(picture):
+                raise UsageError(
+                    f"the mask of {printable(str(picture))} would replace the picture",
+                    mend="choose another folder for the masks",
+                )
+            refuse_to_replace(mask, overwrite=self._overwrite)
 
     def _finished(self, grey: bytes, result: StreamResult) -> bytes:
         return with_palette(grey, result.classes.palette) if self.coloured else grey
+
+
+def _is_endless(source: Source) -> bool:
+    """Whether the numbers of its frames count no more than the order in which they came."""
+    return source.live or (source.realtime and source.declared is None)
 
 
 def with_palette(grey: bytes, palette: Sequence[Rgb]) -> bytes:

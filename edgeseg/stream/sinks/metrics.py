@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, get_args
 from wsgiref.simple_server import WSGIServer
 
 from edgeseg import __version__
-from edgeseg.errors import RuntimeMissing, UsageError
+from edgeseg.errors import OutputError, RuntimeMissing, UsageError
 from edgeseg.stream.reader import State
 from edgeseg.stream.result import StreamResult
-from edgeseg.stream.sinks.base import Sink, Source
+from edgeseg.stream.sinks.base import Company, Sink, Source
 
 if TYPE_CHECKING:
     from prometheus_client.core import Metric
@@ -34,12 +35,17 @@ class Metrics(Sink):
     ``edgeseg_stage_seconds``          histogram ``capture``, ``preprocess``, ``infer``
     ``edgeseg_class_share``            gauge     of the last frame, by source and class;
                                                  not there while the source is not ``ok``
+    ``edgeseg_sink_up``                gauge     1 while an output works, 0 while it has failed
+    ``edgeseg_sink_written_total``     counter   results that an output took
+    ``edgeseg_sink_lost_total``        counter   results that it could not take
+    ``edgeseg_sink_errors_total``      counter   how often it failed
     ``edgeseg_engine_info``            gauge     1, with the engine's name and runtime
     ``edgeseg_build_info``             gauge     1, with the ``version`` of edgeseg
     ================================== ========= ==========================================
 
     A source is told by ``camera``, its number in the stream from 0, and ``source``, its label
-    with passwords masked: two sources may have one label. Besides come the process's own
+    with passwords masked: two sources may have one label. An output is told by ``sink``, what
+    logs call it. Besides come the process's own
     figures: memory, descriptors, CPU time.
 
     Args:
@@ -48,6 +54,8 @@ class Metrics(Sink):
         engine: What is said of the engine: ``name``, ``runtime``, ``precision``.
         classes: Names of the classes; their shares are given where there are any.
     """
+
+    retry = "later"
 
     def __init__(
         self,
@@ -60,18 +68,24 @@ class Metrics(Sink):
         self._engine = engine or {}
         self._classes = classes
         self._shares: dict[int, dict[str, float]] = {}
+        self._company = Company()
         self._server: WSGIServer | None = None
         self._thread: threading.Thread | None = None
 
     def __str__(self) -> str:
         return f"the metrics at {self.host}:{self.port}"
 
+    def prepare(self, company: Company) -> None:
+        """Learn of the other outputs."""
+        self._company = company
+
     def open(self, sources: Sequence[Source]) -> None:
         """Listen.
 
         Raises:
             RuntimeMissing: prometheus-client is not installed.
-            UsageError: The port is taken, or not ours to take.
+            OutputError: The port is taken.
+            UsageError: The port is not ours to take.
         """
         try:
             import prometheus_client as prometheus
@@ -83,6 +97,7 @@ class Metrics(Sink):
         registry = prometheus.CollectorRegistry()
         prometheus.ProcessCollector(registry=registry)
         registry.register(_Sources(sources, self._shares))
+        registry.register(_Sinks(self._company))
         ages = ("edgeseg_frame_age_seconds", "From capture to the result.", _BY_SOURCE)
         self._age: Any = prometheus.Histogram(*ages, buckets=_SECONDS, registry=registry)
         stages = ("edgeseg_stage_seconds", "Time of one stage of a frame.", ["stage"])
@@ -93,7 +108,8 @@ class Metrics(Sink):
         try:
             served = prometheus.start_http_server(self.port, self.host, registry)
         except OSError as error:
-            raise UsageError(
+            kind = UsageError if error.errno in (errno.EACCES, errno.EPERM) else OutputError
+            raise kind(
                 f"cannot serve metrics at {self.host}:{self.port}: {error.strerror}",
                 mend="choose another port with --metrics [HOST:]PORT",
             ) from error
@@ -157,6 +173,32 @@ class _Sources:
                 share.add_metric([*_labels(source), name], value)
         yield state
         yield share
+
+
+class _Sinks:
+    """How outputs stand, read when it is asked for."""
+
+    def __init__(self, company: Company) -> None:
+        self._company = company
+
+    def collect(self) -> Iterator[Metric]:
+        """One family a figure."""
+        from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+
+        reports = self._company.reports()
+        up = GaugeMetricFamily("edgeseg_sink_up", "1 while an output works.", labels=["sink"])
+        for report in reports:
+            up.add_metric([report.name], float(report.state == "ok"))
+        yield up
+        for figure, text in (
+            ("written", "Results that an output took."),
+            ("lost", "Results that an output could not take."),
+            ("errors", "How often an output failed."),
+        ):
+            counter = CounterMetricFamily(f"edgeseg_sink_{figure}", text, labels=["sink"])
+            for report in reports:
+                counter.add_metric([report.name], getattr(report, figure))
+            yield counter
 
 
 def _labels(source: Source) -> list[str]:

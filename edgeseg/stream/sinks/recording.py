@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-import glob
+import contextlib
+import errno
 import logging
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,15 +13,21 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeseg.documents import printable
 from edgeseg.errors import UsageError
 from edgeseg.stream.capture import quieten_opencv
 from edgeseg.stream.result import StreamResult
 from edgeseg.stream.sinks.base import Sink, Source
+from edgeseg.stream.sinks.files import Claim, cannot_write, make_folder
+from edgeseg.stream.sinks.retention import Budget, Rotation, Shelf, part_of, parts_of
 
 _log = logging.getLogger(__name__)
 
 _WRITE_BUFFER = 256 * 1024
 """FFmpeg writes a file in pieces of this size."""
+
+_ROOM = 8 << 20
+"""Bytes that must be free on a disk that was full before another part is begun."""
 
 
 class Recording(Sink):
@@ -34,15 +42,20 @@ class Recording(Sink):
     Frames of another size than the first are scaled to it.
 
     Args:
-        path: ``NAME.mkv``; must not exist. With ``minutes``, parts are ``NAME-0001.mkv`` and so
-            on, after the highest number that is there.
+        path: ``NAME.mkv``, which must not exist. In parts it is ``NAME-0001.mkv`` and so on, after
+            the highest number that is there. After an error, too, it goes on in such a part.
         overlay: Record overlays; otherwise the frames as they came.
         minutes: Begin a new part after so many minutes of video.
-        keep: Parts that stay; older ones are deleted, though none that another run made.
+        keep: Parts that stay, those of earlier runs included; older ones are deleted.
+        size: Begin a new part after so many bytes.
+        budget: In which the parts of all runs count.
+        overwrite: Replace ``NAME.mkv``.
 
     Raises:
         UsageError: Another suffix, or a number that is not positive.
     """
+
+    retry = "later"
 
     def __init__(
         self,
@@ -51,15 +64,18 @@ class Recording(Sink):
         overlay: bool = True,
         minutes: float | None = None,
         keep: int | None = None,
+        size: int | None = None,
+        budget: Budget | None = None,
+        overwrite: bool = False,
     ) -> None:
         if path.suffix.lower() != ".mkv":
             raise UsageError(
-                f"{path}: recordings are Matroska, which survives a crash",
-                mend=f"name it {path.with_suffix('.mkv')}",
+                f"{printable(str(path))}: recordings are Matroska, which survives a crash",
+                mend=f"name it {printable(str(path.with_suffix('.mkv')))}",
             )
-        if minutes is not None and not minutes > 0:
-            raise UsageError(f"{path}: parts last a positive number of minutes, not {minutes}")
-        if keep is not None and (keep < 1 or minutes is None):
+        self._parts = Rotation(size, minutes)
+        self._in_parts = self._parts != Rotation()
+        if keep is not None and (keep < 1 or not self._in_parts):
             raise UsageError(
                 f"{path}: keep is a positive number of parts, not {keep}"
                 if keep < 1
@@ -70,9 +86,11 @@ class Recording(Sink):
         self.path = path
         self.frames = 0
         self._name = path
-        self._minutes = minutes
-        self._keep = keep
-        self._parts: list[Path] = []
+        self._overwrite = overwrite
+        self._shelf = Shelf(path.parent, parts_of(path), budget, keep)
+        self._first: int | None = None
+        self._single = False
+        self._claimed: Claim | None = None
         self._part_frames = 0
         self._writer: cv2.VideoWriter | None = None
         self._size = (0, 0)
@@ -83,24 +101,39 @@ class Recording(Sink):
         self._seen_size = 0
         self._unconfirmed = 0
         self._resized = False
+        self._again = False
 
     def __str__(self) -> str:
-        return f"the recording {self.path}"
+        return f"the recording {printable(str(self.path))}"
+
+    def files(self) -> list[Path]:
+        """What this run recorded, as far as it is on the disk."""
+        single = [self._name] if self._single and self._name.exists() else []
+        if self._first is None:
+            return single
+        return single + [self._name.with_name(name) for name in self._shelf.names(self._first)]
 
     def open(self, sources: Sequence[Source]) -> None:
-        """Raises UsageError if the file exists or cannot be made, or for several sources."""
+        """Make the file, or after an error the next part.
+
+        Raises:
+            UsageError: The file exists or cannot be made, or there are several sources.
+            OutputError: The disk is full or gone, or another process records there.
+        """
         if len(sources) != 1:
             raise UsageError(f"{self.path}: a recording is of one source, not {len(sources)}")
         quieten_opencv()
+        folder = self._name.parent
+        if not self._again:  # a folder that went away with its disk is not made anew
+            make_folder(folder)
         try:
-            self._name.parent.mkdir(parents=True, exist_ok=True)
+            if self._again and _free(folder) < _ROOM:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            self._shelf.scan()
             self._claim()
-        except FileExistsError as error:
-            raise UsageError(f"{self.path} exists already", mend=f"rm {self.path}") from error
         except OSError as error:
-            raise UsageError(
-                f"cannot write {self._name}: {error.strerror}", mend="choose another folder"
-            ) from error
+            raise cannot_write(self._name, error) from error
+        self._again = True
         self._fps = sources[0].fps or 25.0
         self._realtime = sources[0].realtime
 
@@ -123,42 +156,55 @@ class Recording(Sink):
         if self._writer is not None:
             self._writer.release()
             self._writer = None
-        elif self.path.is_file() and self.path.stat().st_size == 0:
-            self.path.unlink()
+        if self._claimed is not None:
+            size = self._claimed.size
+            self._claimed.close()
+            self._claimed = None
+            if size and self.path != self._name:
+                self._shelf.put(self.path, size)
 
     def _claim(self) -> None:
         """Make the next file, empty, where none was; raises OSError."""
-        if self._minutes is not None:
-            stem, suffix = self._name.stem, self._name.suffix
-            there = self._name.parent.glob(f"{glob.escape(stem)}-*{suffix}")
-            numbers = [path.stem[len(stem) + 1 :] for path in there]
-            last = max((int(number) for number in numbers if number.isdecimal()), default=0)
-            self.path = self._name.with_name(f"{stem}-{last + 1:04d}{suffix}")
-        self.path.open("xb").close()
-        self._parts.append(self.path)
+        self._part_frames = self._seen_size = self._unconfirmed = 0
+        if not (self._in_parts or self._again):
+            self._claimed = Claim(self._name, overwrite=self._overwrite)
+            self._single = True
+            return
+        last = part_of(self._name, self._shelf.last)
+        if last.exists():  # held by another process it is being written
+            Claim(last, overwrite=True).close()
+        while self._claimed is None:
+            self._shelf.room()
+            self._shelf.last += 1
+            self.path = part_of(self._name, self._shelf.last)
+            with contextlib.suppress(FileExistsError):
+                self._claimed = Claim(self.path)
+        self._first = self._first or self._shelf.last
 
     def _is_full(self) -> bool:
-        return (
-            self._minutes is not None
-            and self._writer is not None
-            and self._part_frames >= self._minutes * 60 * self._fps
+        if self._writer is None or self._claimed is None:
+            return False
+        if self._claimed.removed:
+            return True
+        size, minutes = self._parts.size, self._parts.minutes
+        return (minutes is not None and self._part_frames >= minutes * 60 * self._fps) or (
+            size is not None and self._claimed.size >= size
         )
 
     def _next_part(self) -> None:
-        """End the part, delete the oldest if there are too many, and make the next."""
+        """End the part and make the next."""
         self.close()
-        while self._keep is not None and len(self._parts) >= self._keep:
-            self._parts.pop(0).unlink(missing_ok=True)
         self._claim()
-        self._part_frames = self._seen_size = self._unconfirmed = 0
 
     def _begin(self, picture: NDArray[np.uint8], captured_at: float) -> None:
         self._size = (picture.shape[1], picture.shape[0])
         self._began = captured_at
         writer = cv2.VideoWriter()
         codec = cv2.VideoWriter.fourcc(*"MJPG")
-        if not writer.open(str(self.path), cv2.CAP_FFMPEG, codec, self._fps, self._size):
-            raise OSError("this OpenCV cannot write JPEG video into Matroska")
+        assert self._claimed is not None
+        with self._claimed.plain_name() as name:
+            if not writer.open(name, cv2.CAP_FFMPEG, codec, self._fps, self._size):
+                raise OSError("this OpenCV cannot write JPEG video into Matroska")
         self._writer = writer
         self._last = picture
 
@@ -183,20 +229,28 @@ class Recording(Sink):
 
     def _append(self, picture: NDArray[np.uint8]) -> None:
         assert self._writer is not None
+        assert self._claimed is not None
         written: bool | None = self._writer.write(picture)
-        if written is False or (written is None and not self._grows(picture)):
+        size = self._claimed.size
+        if written is False or (written is None and not self._grows(picture, size)):
             raise OSError("cannot write on (is the disk full?)")
+        self._shelf.grow(size)
         self.frames += 1
         self._part_frames += 1
 
-    def _grows(self, picture: NDArray[np.uint8]) -> bool:
+    def _grows(self, picture: NDArray[np.uint8], size: int) -> bool:
         """Stands in for the return value that OpenCV 4 lacks."""
         # A JPEG needs 12 bits for 16 × 16 black pixels; twice the buffer of those must show.
         least = 100 + picture.shape[0] * picture.shape[1] // 256
         self._unconfirmed += least
         if self._unconfirmed < 2 * _WRITE_BUFFER:
             return True
-        size = self.path.stat().st_size
         grown = size > self._seen_size
         self._seen_size, self._unconfirmed = size, 0
         return grown
+
+
+def _free(folder: Path) -> int:
+    """Bytes that may be written to the disk on which a folder lies; raises OSError."""
+    disk = os.statvfs(folder)
+    return disk.f_bavail * disk.f_frsize

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
@@ -9,6 +10,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+
+from edgeseg.stream.sinks.files import write_new
+
+SNAPSHOT = re.compile(r"(\d{8}-\d{6})(?:-\d+)?(?:-mask)?\.png")
+"""Names of the pictures and masks."""
 
 
 def save_snapshot(
@@ -39,18 +45,8 @@ def save_snapshot(
         paths = folder / f"{name}.png", folder / f"{name}-mask.png"
         try:
             for path, picture in zip(paths, (overlay, mask), strict=True):
-                _write(path, picture)
+                write_new(path, cv2.imencode(".png", picture)[1].tobytes())
         except FileExistsError:
             number += 1
         else:
             return paths
-
-
-def _write(path: Path, picture: NDArray[np.uint8]) -> None:
-    encoded = cv2.imencode(".png", picture)[1].tobytes()
-    with path.open("xb") as file:
-        try:
-            file.write(encoded)
-        except OSError:
-            path.unlink(missing_ok=True)
-            raise

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from edgeseg.stream.notify import Notifier
 from edgeseg.stream.result import StreamResult
-from edgeseg.stream.sinks.base import Sink, Source
+from edgeseg.stream.sinks.base import Company, Sink, Source
 
 _STATUS_S = 1.0
 """Between two messages, at most a quarter of the manager's patience."""
@@ -20,7 +20,8 @@ class Watchdog(Sink):
     ``READY=1``    when the first result has passed the sinks, or when the stream waits for
                    cameras that are off, so that a boot does not wait for them
     ``WATCHDOG=1`` while results pass, and while no source sends frames and one is waited for
-    ``STATUS=``    frames a second, their age, and the sources that do not send
+    ``STATUS=``    frames a second, their age, the sources that do not send, and the outputs
+                   that failed
     ``STOPPING=1`` at the end
     ============== ==========================================================================
 
@@ -33,8 +34,11 @@ class Watchdog(Sink):
         notifier: To whom, and how patient it is.
     """
 
+    retry = "next"
+
     def __init__(self, notifier: Notifier) -> None:
         self._notifier = notifier
+        self._company = Company()
         self._interval = min(_STATUS_S, (notifier.watchdog_s or 4 * _STATUS_S) / 4)
         self._sources: Sequence[Source] = ()
         self._ready = False
@@ -43,6 +47,10 @@ class Watchdog(Sink):
 
     def __str__(self) -> str:
         return "the service manager's watchdog"
+
+    def prepare(self, company: Company) -> None:
+        """Learn of the other outputs."""
+        self._company = company
 
     def open(self, sources: Sequence[Source]) -> None:
         """Say that frames are waited for.
@@ -79,6 +87,7 @@ class Watchdog(Sink):
         now = time.monotonic()
         rate = self._passed / max(now - self._told_at, 1e-3)
         quiet = [f"; {each.label}: {each.state}" for each in self._sources if each.state != "ok"]
+        quiet += [f"; {it.name} failed" for it in self._company.reports() if it.state == "failed"]
         messages = [f"STATUS={rate:.1f} frames/s{age}{''.join(quiet)}"]
         if self._notifier.watchdog_s is not None:
             messages.append("WATCHDOG=1")

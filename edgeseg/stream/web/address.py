@@ -9,7 +9,7 @@ import re
 import socket
 from dataclasses import dataclass
 
-from edgeseg.errors import UsageError
+from edgeseg.errors import EdgesegError, OutputError, UsageError
 
 _BACKLOG = 64
 _SEND_BUFFER = 256 * 1024
@@ -72,7 +72,8 @@ def listen(address: Address, unread_s: float) -> socket.socket:
         unread_s: The kernel cuts a connection whose other end takes nothing for so long.
 
     Raises:
-        UsageError: The port is in use or not allowed, or the host is not of this machine.
+        OutputError: The port is in use, or the host is not of this machine.
+        UsageError: The port is not allowed.
     """
     try:
         family, *_, where = socket.getaddrinfo(
@@ -96,9 +97,9 @@ def listen(address: Address, unread_s: float) -> socket.socket:
     return listening
 
 
-def _cannot_listen(address: Address, error: OSError) -> UsageError:
+def _cannot_listen(address: Address, error: OSError) -> EdgesegError:
     if error.errno == errno.EADDRINUSE:
-        return UsageError(
+        return OutputError(
             f"{address} is in use already",
             mend=f"choose another port, such as --web {_other_port(address)}, or any that is "
             f"free: --web {Address(address.host, 0)}",
@@ -109,12 +110,12 @@ def _cannot_listen(address: Address, error: OSError) -> UsageError:
             mend=f"--web {Address(address.host, 8080)}",
         )
     if isinstance(error, socket.gaierror) or error.errno in _NOT_HERE:
-        return UsageError(
+        return OutputError(
             f"{address}: this machine has no such address",
             mend=f"--web {address.port} for this machine alone, or "
             f"--web 0.0.0.0:{address.port} for all that can reach it",
         )
-    return UsageError(f"cannot listen at {address}: {error.strerror}", mend="choose another port")
+    return OutputError(f"cannot listen at {address}: {error.strerror}", mend="choose another port")
 
 
 def _other_port(address: Address) -> Address:

@@ -6,7 +6,8 @@
                               as there is one; 204 after two seconds without
 ``/status``                   the sources and totals, JSON
 ``/history?after=SECOND``     figures second by second, JSON
-``/healthz``                  200 while frames come from a source at least, else 503
+``/healthz``                  200 while frames come from a source at least and no output has
+                              failed, else 503; names the kinds of those that have
 ============================= ===========================================================
 """
 
@@ -70,7 +71,9 @@ def build_app(hub: Hub, status: Status, rules: Rules) -> ASGIApp:
         return JSONResponse(status.chronicle(int(text)))
 
     async def health(_: Request) -> Response:
-        return JSONResponse({"ok": status.delivering}, 200 if status.delivering else 503)
+        failed = status.failed
+        ok = status.delivering and not failed
+        return JSONResponse({"ok": ok} | ({"failed": failed} if failed else {}), 200 if ok else 503)
 
     routes = [
         Route("/frames", frames),

@@ -12,7 +12,7 @@ from edgeseg.card import ClassMap
 from edgeseg.engines.base import Engine
 from edgeseg.machine import peak_rss_mib
 from edgeseg.stream.result import StreamResult
-from edgeseg.stream.sinks.base import Source
+from edgeseg.stream.sinks.base import Company, Source
 from edgeseg.stream.web.history import KEPT_S, PARTS, History
 
 SCHEMA_VERSION = 1
@@ -33,9 +33,16 @@ class About:
 
 
 class Status:
-    """Sources, their histories, and what is said of them."""
+    """Sources, their histories, outputs, and what is said of them."""
 
-    def __init__(self, sources: Sequence[Source], classes: ClassMap, about: About | None) -> None:
+    def __init__(
+        self,
+        sources: Sequence[Source],
+        classes: ClassMap,
+        about: About | None,
+        company: Company | None = None,
+    ) -> None:
+        self._company = company or Company()
         self._sources = sources
         self._histories = {source.index: History() for source in sources}
         self._classes = classes
@@ -63,6 +70,11 @@ class Status:
         """Whether frames come from a source at least."""
         return any(source.state == "ok" for source in self._sources)
 
+    @property
+    def failed(self) -> list[str]:
+        """Kinds of the outputs that have failed, without the names of their files."""
+        return sorted({it.kind for it in self._company.reports() if it.state == "failed"})
+
     def describe(self) -> dict[str, Any]:
         """What ``/status`` answers.
 
@@ -70,7 +82,7 @@ class Status:
         ``precision``} or null, ``classes`` [{``name``, ``color`` ``#rrggbb``}], ``seconds`` since
         the view opened, ``frames``, ``dropped``, ``bad_frames``, ``reconnects`` (of all sources),
         ``fps`` (of the last five seconds), ``peak_rss_mib``, ``sources``
-        [:meth:`_describe_source`].
+        [:meth:`_describe_source`], ``sinks`` [:class:`~edgeseg.stream.sinks.health.SinkReport`].
         """
         now = time.monotonic() - self._began
         sources = [self._describe_source(source, now) for source in self._sources]
@@ -88,6 +100,7 @@ class Status:
             "fps": round(sum(source["fps"] for source in sources), 2),
             "peak_rss_mib": round(peak_rss_mib(), 1),
             "sources": sources,
+            "sinks": [asdict(report) for report in self._company.reports()],
         }
 
     def _describe_source(self, source: Source, now: float) -> dict[str, Any]:

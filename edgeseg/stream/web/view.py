@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from edgeseg.card import ClassMap
 from edgeseg.errors import RuntimeMissing, UsageError
 from edgeseg.stream.result import StreamResult
-from edgeseg.stream.sinks.base import Sink, Source
+from edgeseg.stream.sinks.base import Company, Sink, Source
 from edgeseg.stream.web.address import Address, browse_to, listen, parse_address
 from edgeseg.stream.web.guard import Rules
 from edgeseg.stream.web.hub import Hub
@@ -75,6 +75,8 @@ class WebView(Sink):
         RuntimeMissing: Starlette or uvicorn is not installed.
     """
 
+    retry = "later"
+
     def __init__(
         self,
         classes: ClassMap,
@@ -98,6 +100,7 @@ class WebView(Sink):
         self._hosts = [host.lower().rstrip(".") for host in hosts]
         self._classes, self._about = classes, about
         self._limits = limits or WebLimits()
+        self._company = Company()
         self._hub: Hub | None = None
         self._status: Status | None = None
         self._server: ServerThread | None = None
@@ -106,11 +109,16 @@ class WebView(Sink):
     def __str__(self) -> str:
         return f"the web view at {self._address}"
 
+    def prepare(self, company: Company) -> None:
+        """Learn of the other outputs."""
+        self._company = company
+
     def open(self, sources: Sequence[Source]) -> None:
         """Listen and serve; the log says where.
 
         Raises:
-            UsageError: It cannot listen there.
+            OutputError: The port is in use, or the address is not there yet.
+            UsageError: The port is not ours to take.
         """
         from edgeseg.stream.web.app import build_app
         from edgeseg.stream.web.server import ServerThread
@@ -118,7 +126,7 @@ class WebView(Sink):
         limits = self._limits
         listening = listen(self._address, limits.unread_s)
         self._address = Address(self._address.host, listening.getsockname()[1])
-        self._status = Status(sources, self._classes, self._about)
+        self._status = Status(sources, self._classes, self._about, self._company)
         self._hub = Hub(self._status.cameras, functools.partial(encode, largest=limits.largest))
         app = build_app(self._hub, self._status, self._rules())
         self._server = ServerThread(

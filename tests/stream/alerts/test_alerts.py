@@ -171,7 +171,9 @@ def test_a_bad_zone_is_refused_before_the_stream(tmp_path: Path) -> None:
         Alerts([parse_rule(f"road > 2% in {tmp_path / 'z.json'}")], CLASSES)
 
 
-def test_a_full_disk_ends_the_file_and_not_the_alerts(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_full_disk_stops_neither_the_alerts_nor_the_stream(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     if not Path("/dev/full").exists():
         pytest.skip("no /dev/full")
     sink = Alerts([parse_rule("road > 20%")], CLASSES, AlertOutputs(lines=Path("/dev/full")))
@@ -181,7 +183,10 @@ def test_a_full_disk_ends_the_file_and_not_the_alerts(caplog: pytest.LogCaptureF
     sink.close()
     errors = [record for record in caplog.records if record.levelname == "ERROR"]
     assert [error.getMessage() for error in errors] == [
-        "no more alerts to /dev/full: No space left on device"
+        "the alert lines to /dev/full failed and will be tried again: No space left on device"
+    ]
+    assert [(it.kind, it.state, it.written, it.lost) for it in sink.reports()] == [
+        ("AlertLines", "failed", 0, 4)  # the last says that the stream ended
     ]
     assert caplog.text.count("alert raised") == 2
 
@@ -193,7 +198,10 @@ def test_snapshots_that_cannot_be_written_are_said(
     told = Told("road > 20%", snapshots=tmp_path / "file")
     told.sink.write(frame(30))
     assert told.short == [("raised", 30)]
-    assert "no snapshot in" in caplog.text
+    assert "the snapshots in" in caplog.text
+    assert [(it.kind, it.state, it.lost) for it in told.sink.reports()] == [
+        ("AlertLines", "ok", 0), ("Snapshots", "failed", 1),
+    ]  # fmt: skip
 
 
 def test_a_pipe_that_nobody_reads_stops_the_stream() -> None:

@@ -6,7 +6,7 @@ import socket
 
 import pytest
 
-from edgeseg.errors import UsageError
+from edgeseg.errors import OutputError, UsageError
 from edgeseg.stream.web.address import Address, browse_to, listen, parse_address
 
 
@@ -43,7 +43,7 @@ def test_any_free_port_and_a_port_in_use() -> None:
     with listen(parse_address("0"), 1) as first:
         port = first.getsockname()[1]
         assert port
-        with pytest.raises(UsageError, match=f"127.0.0.1:{port} is in use") as failed:
+        with pytest.raises(OutputError, match=f"127.0.0.1:{port} is in use") as failed:
             listen(Address("127.0.0.1", port), 1)
     assert f"--web 127.0.0.1:{port + 1}" in str(failed.value.mend)
     listen(Address("127.0.0.1", port), 1).close()  # free again
@@ -51,7 +51,7 @@ def test_any_free_port_and_a_port_in_use() -> None:
 
 @pytest.mark.parametrize("host", ["192.0.2.1", "no-such-host.invalid"])
 def test_an_address_of_another_machine(host: str) -> None:
-    with pytest.raises(UsageError, match="no such address") as failed:
+    with pytest.raises(OutputError, match="no such address") as failed:
         listen(Address(host, 0), 1)
     assert "0.0.0.0" in str(failed.value.mend)
 

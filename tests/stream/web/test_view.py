@@ -18,7 +18,7 @@ import pytest
 from numpy.typing import NDArray
 from streaming import StillSource
 
-from edgeseg.errors import RuntimeMissing, UsageError
+from edgeseg.errors import OutputError, RuntimeMissing, UsageError
 from edgeseg.stream.result import StreamResult
 from edgeseg.stream.web import WebLimits, WebView
 
@@ -130,7 +130,7 @@ def test_tokens_that_are_none(classes: Any, token: str) -> None:
 
 def test_a_port_in_use(open_view: Open, classes: Any, sources: list[StillSource]) -> None:
     view = open_view()
-    with pytest.raises(UsageError, match="in use"):
+    with pytest.raises(OutputError, match="in use"):
         WebView(classes, str(port_of(view))).open(sources)
 
 

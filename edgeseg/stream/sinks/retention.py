@@ -1,0 +1,220 @@
+"""How long the files of a stream stay: found by their names, of all runs, the oldest go first."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import threading
+from collections import deque
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgeseg.errors import UsageError
+
+_log = logging.getLogger(__name__)
+
+_BLOCK = 4096
+"""Bytes; a file takes whole blocks of a disk."""
+
+
+@dataclass(frozen=True)
+class Rotation:
+    """When a file is followed by its next part.
+
+    Attributes:
+        size: Bytes, None for any.
+        minutes: Of a part, None for any.
+
+    Raises:
+        UsageError: A limit is not positive.
+    """
+
+    size: int | None = None
+    minutes: float | None = None
+
+    def __post_init__(self) -> None:
+        for limit in (self.size, self.minutes):
+            if limit is not None and not limit > 0:
+                raise UsageError(f"parts have a positive size and length, not {limit}")
+
+
+class Budget:
+    """Bytes that the files on its shelves, together with those being written, may take.
+
+    Files count as whole blocks of 4 KiB, as disks store them. May be used by several threads.
+
+    Args:
+        limit: Bytes.
+
+    Raises:
+        UsageError: It is not positive.
+    """
+
+    def __init__(self, limit: int) -> None:
+        if limit <= 0:
+            raise UsageError(f"a budget is a positive number of bytes, not {limit}")
+        self.limit = limit
+        self.used = 0
+        self._shelves: list[Shelf] = []
+        self.lock = threading.RLock()
+
+    def join(self, shelf: Shelf) -> None:
+        """Count the files of ``shelf``, too."""
+        with self.lock:
+            self._shelves.append(shelf)
+
+    def add(self, count: int) -> None:
+        """Count bytes that were written, and delete the oldest files that are too many."""
+        with self.lock:
+            self.used += count
+            while self.used > self.limit:
+                full = [shelf for shelf in self._shelves if shelf.oldest_at is not None]
+                if not full:
+                    return
+                min(full, key=lambda shelf: shelf.oldest_at or 0).drop()
+
+    def remove(self, count: int) -> None:
+        """Count bytes that are gone."""
+        with self.lock:
+            self.used -= count
+
+
+class Shelf:
+    """The finished files of one output, in the order of their numbers.
+
+    Without ``budget`` and ``keep`` it remembers nothing but the highest number.
+
+    Args:
+        folder: Where they lie.
+        name: Of a file; its first group is a number that grows, dashes in it are left out.
+        budget: In which they count.
+        keep: How many stay.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        name: re.Pattern[str],
+        budget: Budget | None = None,
+        keep: int | None = None,
+    ) -> None:
+        self.last = 0
+        self._folder, self._name = folder, name
+        self._budget, self._keep = budget, keep
+        self._files: deque[str] = deque()
+        self._bytes = 0
+        self._current = 0
+        self._head: os.stat_result | None = None
+        self._joined = False
+        self._lock = threading.RLock() if budget is None else budget.lock
+
+    def scan(self) -> None:
+        """Look which files are there; raises OSError where the folder cannot be read."""
+        found = []
+        total = 0
+        with os.scandir(self._folder) as entries:
+            for entry in entries:
+                match = self._name.fullmatch(entry.name)
+                if match and entry.is_file(follow_symlinks=False):
+                    found.append((_number(match), entry.name))
+                    total += _occupied(entry.stat(follow_symlinks=False).st_size)
+        found.sort()
+        self.last = max(self.last, found[-1][0] if found else 0)
+        if self._budget is None and self._keep is None:
+            return
+        with self._lock:
+            self._files = deque(name for _, name in found)
+            self._head = None
+            self._count(total)
+            if self._budget is not None and not self._joined:
+                self._joined = True
+                self._budget.join(self)
+                self._budget.add(0)
+
+    def names(self, first: int) -> list[str]:
+        """Those on the disk whose number is ``first`` or more."""
+        found = []
+        for path in self._folder.iterdir():
+            match = self._name.fullmatch(path.name)
+            if match and _number(match) >= first:
+                found.append((_number(match), path.name))
+        return [name for _, name in sorted(found)]
+
+    def grow(self, size: int) -> None:
+        """The file being written has so many bytes; it is never deleted."""
+        by = _occupied(size) - self._current
+        if by and self._budget is not None:
+            with self._lock:
+                self._current += by
+                self._budget.add(by)
+
+    def put(self, path: Path, size: int) -> None:
+        """A file is finished, and may be deleted when its turn comes."""
+        if self._budget is None and self._keep is None:
+            return
+        self.grow(size)
+        with self._lock:
+            self._bytes += self._current
+            self._current = 0
+            self._files.append(path.name)
+
+    def room(self) -> None:
+        """Delete what is too many beside one that is about to be written."""
+        while self._keep is not None and len(self._files) >= self._keep:
+            self.drop()
+
+    @property
+    def oldest_at(self) -> int | None:
+        """When its oldest file was written last, nanoseconds; None where there is none."""
+        while self._files and self._head is None:
+            try:
+                self._head = (self._folder / self._files[0]).stat(follow_symlinks=False)
+            except FileNotFoundError:  # someone tidied up
+                self._rescan()
+            except OSError:
+                self._files.popleft()
+        return self._head.st_mtime_ns if self._head is not None else None
+
+    def drop(self) -> None:
+        """Delete the oldest file."""
+        if self.oldest_at is None or self._head is None:
+            return
+        size = _occupied(self._head.st_size)
+        path = self._folder / self._files.popleft()
+        self._head = None
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            _log.error("cannot delete %s: %s", path, error.strerror or error)
+        self._count(self._bytes - size)
+
+    def _rescan(self) -> None:
+        try:
+            self.scan()
+        except OSError:
+            self._files.clear()
+            self._count(0)
+
+    def _count(self, total: int) -> None:
+        if self._budget is not None:
+            self._budget.remove(self._bytes - total)
+        self._bytes = total
+
+
+def part_of(path: Path, number: int) -> Path:
+    """``drive.mkv`` → ``drive-0007.mkv``."""
+    return path.with_name(f"{path.stem}-{number:04d}{path.suffix}")
+
+
+def parts_of(path: Path) -> re.Pattern[str]:
+    """The names that :func:`part_of` gives to the parts of ``path``."""
+    return re.compile(rf"{re.escape(path.stem)}-(\d{{4,}}){re.escape(path.suffix)}")
+
+
+def _occupied(size: int) -> int:
+    return -(-size // _BLOCK) * _BLOCK
+
+
+def _number(match: re.Match[str]) -> int:
+    return int(match[1].replace("-", ""))
