@@ -12,7 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from streaming import StillSource
 
 from edgeseg.engines.base import Engine
-from edgeseg.errors import OutputError, RuntimeMissing, UsageError
+from edgeseg.errors import OutputError, RuntimeMissing
 from edgeseg.stream import Stream, StreamOptions
 from edgeseg.stream.sinks.metrics import Metrics
 

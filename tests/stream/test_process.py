@@ -87,7 +87,7 @@ def report_of(process: subprocess.Popen[str]) -> dict[str, Any]:
     return report
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_ends_a_running_stream_and_its_recording_plays(
     number: int, start: Start, tmp_path: Path, play: Callable[..., list[object]]
 ) -> None:
@@ -97,6 +97,20 @@ def test_a_signal_ends_a_running_stream_and_its_recording_plays(
     report = report_of(process)
     assert report["frames"] == lines(tmp_path / "a.jsonl") >= 5
     assert len(play(tmp_path / "a.mkv")) >= report["frames"]
+
+
+def test_a_hang_up_that_is_ignored_ends_nothing(start: Start, tmp_path: Path) -> None:
+    """As below ``nohup``: SIGHUP is followed by frames, and by the end that SIGTERM asks for."""
+    process = start(
+        *("test:64x48@50", tmp_path / "a.jsonl"),
+        before="import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN)",
+    )
+    until(process, lambda: lines(tmp_path / "a.jsonl") >= 5)
+    process.send_signal(signal.SIGHUP)
+    before = lines(tmp_path / "a.jsonl")
+    until(process, lambda: lines(tmp_path / "a.jsonl") >= before + 5)
+    process.send_signal(signal.SIGTERM)
+    assert report_of(process)["frames"] >= before + 5
 
 
 def test_a_signal_ends_the_opening_of_a_silent_camera(start: Start) -> None:

@@ -180,16 +180,17 @@ def test_a_sink_that_raises_on_closing_is_said(
 
 
 def test_signals_stop_and_the_handlers_come_back() -> None:
-    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = [signal.getsignal(number) for number in numbers]
     stopped: list[int] = []
     with stop_on_signals(lambda: stopped.append(1)):
         signal.raise_signal(signal.SIGTERM)
         assert stopped == [1]
-        assert [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)] == before
+        assert [signal.getsignal(number) for number in numbers] == before
     with stop_on_signals(lambda: stopped.append(2)):
-        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGHUP)
     assert stopped == [1, 2]
-    assert [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)] == before
+    assert [signal.getsignal(number) for number in numbers] == before
 
 
 def test_a_run_outside_the_main_thread_leaves_signals_alone(engine: Engine) -> None:

@@ -137,7 +137,7 @@ class Lines:
         if self._shelf is None:
             self._shelf = Shelf(path.parent, parts_of(path), self._budget)
         self._shelf.scan()
-        self._shelf.grow(self._size)
+        self._shelf.grow(path, self._size)
 
     def _make_ready(self, more: int) -> None:
         """Begin the next part where this one is full, or anew where the file was moved away."""
@@ -178,8 +178,8 @@ class Lines:
                     os.ftruncate(self._handle, self._size)
             raise
         self._size += len(data)
-        if self._shelf is not None:
-            self._shelf.grow(self._size)
+        if self._shelf is not None and isinstance(self._target, Path):
+            self._shelf.grow(self._target, self._size)
 
 
 def _mended(handle: int, name: str) -> int:

@@ -173,12 +173,14 @@ class Recording(Sink):
         last = part_of(self._name, self._shelf.last)
         if last.exists():  # held by another process it is being written
             Claim(last, overwrite=True).close()
+        number = self._shelf.last + 1
         while self._claimed is None:
             self._shelf.room()
-            self._shelf.last += 1
-            self.path = part_of(self._name, self._shelf.last)
+            self.path = part_of(self._name, number)
             with contextlib.suppress(FileExistsError):
                 self._claimed = Claim(self.path)
+            self._shelf.last, number = number, number + 1
+        self._shelf.grow(self.path, 0)
         self._first = self._first or self._shelf.last
 
     def _is_full(self) -> bool:
@@ -234,7 +236,7 @@ class Recording(Sink):
         size = self._claimed.size
         if written is False or (written is None and not self._grows(picture, size)):
             raise OSError("cannot write on (is the disk full?)")
-        self._shelf.grow(size)
+        self._shelf.grow(self.path, size)
         self.frames += 1
         self._part_frames += 1
 

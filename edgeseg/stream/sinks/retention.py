@@ -72,7 +72,8 @@ class Budget:
                 full = [shelf for shelf in self._shelves if shelf.oldest_at is not None]
                 if not full:
                     return
-                min(full, key=lambda shelf: shelf.oldest_at or 0).drop()
+                if self.used > self.limit:  # looking may have shown that files are gone
+                    min(full, key=lambda shelf: shelf.oldest_at or 0).drop()
 
     def remove(self, count: int) -> None:
         """Count bytes that are gone."""
@@ -105,6 +106,7 @@ class Shelf:
         self._files: deque[str] = deque()
         self._bytes = 0
         self._current = 0
+        self._active: str | None = None
         self._head: os.stat_result | None = None
         self._joined = False
         self._lock = threading.RLock() if budget is None else budget.lock
@@ -116,7 +118,7 @@ class Shelf:
         with os.scandir(self._folder) as entries:
             for entry in entries:
                 match = self._name.fullmatch(entry.name)
-                if match and entry.is_file(follow_symlinks=False):
+                if match and entry.is_file(follow_symlinks=False) and entry.name != self._active:
                     found.append((_number(match), entry.name))
                     total += _occupied(entry.stat(follow_symlinks=False).st_size)
         found.sort()
@@ -141,23 +143,26 @@ class Shelf:
                 found.append((_number(match), path.name))
         return [name for _, name in sorted(found)]
 
-    def grow(self, size: int) -> None:
+    def grow(self, path: Path, size: int) -> None:
         """The file being written has so many bytes; it is never deleted."""
-        by = _occupied(size) - self._current
-        if by and self._budget is not None:
-            with self._lock:
-                self._current += by
+        with self._lock:
+            self._active = path.name
+            by = _occupied(size) - self._current
+            self._current += by
+            if by and self._budget is not None:
                 self._budget.add(by)
 
     def put(self, path: Path, size: int) -> None:
         """A file is finished, and may be deleted when its turn comes."""
-        if self._budget is None and self._keep is None:
-            return
-        self.grow(size)
         with self._lock:
-            self._bytes += self._current
-            self._current = 0
+            self._active = None
+            by, self._current = _occupied(size) - self._current, 0
+            if self._budget is None and self._keep is None:
+                return
             self._files.append(path.name)
+            self._bytes += _occupied(size)
+            if self._budget is not None:
+                self._budget.add(by)
 
     def room(self) -> None:
         """Delete what is too many beside one that is about to be written."""
