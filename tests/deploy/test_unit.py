@@ -21,7 +21,8 @@ import pytest
 from cameras import MjpegCamera
 from onnx import TensorProto, helper, numpy_helper
 
-from edgeseg.errors import ArtifactError, RuntimeMissing, UsageError
+from edgeseg.cli.options import byte_size
+from edgeseg.errors import ArtifactError, OutputError, RuntimeMissing, UsageError
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "docs" / "deploy"
@@ -114,6 +115,24 @@ def test_what_no_restart_mends_is_not_restarted() -> None:
     (codes,) = settings("RestartPreventExitStatus")
     kinds = (UsageError, ArtifactError, RuntimeMissing)
     assert set(map(int, codes.split())) == {kind.exit_code for kind in kinds}
+    assert OutputError.exit_code not in map(int, codes.split()), "a port is free again some time"
+    # A stream that a SIGHUP ended cleanly would else stay down.
+    assert settings("Restart") == ["always"]
+
+
+def test_a_leak_ends_the_stream_and_not_the_machine() -> None:
+    assert [settings(name) for name in ("LimitNOFILE", "MemoryMax")] == [["4096"], ["75%"]]
+
+
+def test_the_shipped_stream_keeps_to_a_card_of_four_gigabytes(edgeseg: Any, tmp_path: Path) -> None:
+    outcome = edgeseg(
+        "stream", "--config", DEPLOY / "front.toml", "--write-config", tmp_path / "all.toml"
+    )
+    assert outcome.code == 0, outcome.err
+    given = re.findall(r'^(keep-bytes|rotate) = "(.*)"$', (tmp_path / "all.toml").read_text(), re.M)
+    sizes = {name: byte_size(name, text) for name, text in given}
+    assert sizes["keep-bytes"] + sizes["rotate"] < 4e9 * 0.75
+    assert sizes["rotate"] * 4 < sizes["keep-bytes"]
 
 
 def test_without_passwords_the_credential_is_an_empty_netrc(tmp_path: Path) -> None:
