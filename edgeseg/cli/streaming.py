@@ -102,11 +102,13 @@ def stream(
         str | None,
         typer.Option(
             metavar="WIDTHxHEIGHT",
-            help="That the camera shall send.",
+            help="Picture size to ask the camera for.",
             callback=_checked(partial(height_width, "--size")),
         ),
     ] = None,
-    fps: Annotated[float | None, typer.Option(help="The same of frames a second.")] = None,
+    fps: Annotated[
+        float | None, typer.Option(help="Frames a second to ask the camera for.")
+    ] = None,
     credentials: Annotated[
         Path | None,
         typer.Option(help="netrc file (chmod 600) for cameras whose URL names no user."),
@@ -116,7 +118,8 @@ def stream(
         typer.Option(help="Write the overlay to this .mkv file; of several sources NAME-N.mkv."),
     ] = None,
     record_raw: Annotated[
-        Path | None, typer.Option(help="The same without the overlay: the camera's pictures.")
+        Path | None,
+        typer.Option(help="Write the camera's own pictures, without overlay, to this .mkv file."),
     ] = None,
     record_minutes: Annotated[
         float | None,
@@ -194,7 +197,7 @@ def stream(
         str | None,
         typer.Option(
             envvar="EDGESEG_WEB_TOKEN",
-            help="That viewers must show; made and printed where others can reach the page.",
+            help="Token that viewers must show; made and printed where others can reach the page.",
         ),
     ] = None,
     web_host: Annotated[
@@ -213,7 +216,7 @@ def stream(
         Path | None,
         typer.Option(help="Folder of masks: score the stream, by picture name or frame number."),
     ] = None,
-    opacity: Annotated[float, typer.Option(min=0, max=1, help="Of the overlay.")] = 0.5,
+    opacity: Annotated[float, typer.Option(min=0, max=1, help="Opacity of the overlay.")] = 0.5,
     outline: Annotated[bool, typer.Option(help="Draw the rim of each region.")] = False,
     names: Annotated[bool, typer.Option(help="Write class names on regions.")] = True,
     legend: Annotated[bool, typer.Option(help="Names beside colours in the corner.")] = True,
@@ -244,8 +247,12 @@ def stream(
             "--keep-trying", help="Wait for cameras, disks and ports that are not there yet."
         ),
     ] = False,
-    max_frames: Annotated[int | None, typer.Option(min=1, help="Of all sources together.")] = None,
-    duration: Annotated[float | None, typer.Option(min=0, help="Seconds.")] = None,
+    max_frames: Annotated[
+        int | None, typer.Option(min=1, help="Stop after so many frames of all sources together.")
+    ] = None,
+    duration: Annotated[
+        float | None, typer.Option(min=0, help="Stop after so many seconds.")
+    ] = None,
     strict: Annotated[
         bool,
         typer.Option(help="A damaged file ends with exit 5, an output that lacks results with 9."),

@@ -26,7 +26,7 @@ _log = logging.getLogger(__name__)
 _WRITE_BUFFER = 256 * 1024
 """FFmpeg writes a file in pieces of this size."""
 
-_ROOM = 8 << 20
+_ROOM = 1 << 20
 """Bytes that must be free on a disk that was full before another part is begun."""
 
 
