@@ -153,15 +153,17 @@ class Recording(Sink):
 
     def close(self) -> None:
         """Write the index; without a frame no file stays."""
-        if self._writer is not None:
-            self._writer.release()
+        try:
+            if self._writer is not None:
+                self._writer.release()
+        finally:
             self._writer = None
-        if self._claimed is not None:
-            size = self._claimed.size
-            self._claimed.close()
-            self._claimed = None
-            if size and self.path != self._name:
-                self._shelf.put(self.path, size)
+            if self._claimed is not None:
+                size = self._claimed.size
+                self._claimed.close()
+                self._claimed = None
+                if size and self.path != self._name:
+                    self._shelf.put(self.path, size)
 
     def _claim(self) -> None:
         """Make the next file, empty, where none was; raises OSError."""
