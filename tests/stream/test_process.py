@@ -152,10 +152,11 @@ def test_a_full_disk_stops_the_recording_alone(
     out, err = process.communicate(timeout=ALIVE_S)
     assert process.returncode == 0, err
     assert json.loads(out)["frames"] == lines(tmp_path / "a.jsonl") == 200
-    assert [line for line in err.splitlines() if "disk full" in line] == [
+    # Each part that is begun later, on a machine that is slow, meets the same limit.
+    assert next(line for line in err.splitlines() if "disk full" in line) == (
         f"the recording {tmp_path / 'a.mkv'} failed and will be tried again: "
         "cannot write on (is the disk full?)"
-    ]
+    )
     assert (tmp_path / "a.mkv").stat().st_size <= limit
     assert len(play(tmp_path / "a.mkv")) >= 5
 
