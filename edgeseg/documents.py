@@ -43,6 +43,8 @@ def parse(model: type[Model], text: str | bytes, origin: str) -> Model:
         CorruptArtifact: It is no JSON, or not a document of this kind.
     """
     try:
+        # Editors on Windows put a byte order mark before the text.
+        text = text.decode("utf-8-sig") if isinstance(text, bytes) else text.removeprefix("\ufeff")
         value = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise CorruptArtifact(f"{origin}: not valid JSON ({error})", mend=_AGAIN) from error

@@ -12,12 +12,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeseg.artifacts import write_atomic
+from edgeseg.artifacts import refuse_to_replace, write_atomic
 from edgeseg.card import ClassMap, InputSpec
 from edgeseg.console import Track, silent
 from edgeseg.data.folders import load_image
 from edgeseg.engines.base import Engine
-from edgeseg.errors import UsageError
+from edgeseg.errors import DatasetError, UsageError
 from edgeseg.ops.overlay import class_areas, draw_legend, overlay
 from edgeseg.ops.preprocess import preprocess
 from edgeseg.tiling import predict_tiled
@@ -35,7 +35,7 @@ class Outputs:
 
     Attributes:
         folder: Made where there is none.
-        opacity: Of the overlay.
+        opacity: How strong the colours of the overlay are, 0 to 1.
         overlays: Whether there are overlays.
         coloured: Whether label maps carry the class colours as a palette; the values stay ids.
     """
@@ -44,6 +44,11 @@ class Outputs:
     opacity: float = 0.5
     overlays: bool = True
     coloured: bool = False
+
+    def paths(self, name: str) -> tuple[Path, Path | None]:
+        """Where the label map and the overlay of a picture lie."""
+        overlay_path = self.folder / f"{name}.overlay.png" if self.overlays else None
+        return self.folder / f"{name}.labels.png", overlay_path
 
 
 @dataclass(frozen=True)
@@ -56,12 +61,23 @@ class Segmented:
     class_shares: dict[str, float]
 
 
+@dataclass(frozen=True)
+class Failed:
+    """A picture that could not be read: why, and how to put it right."""
+
+    picture: str
+    message: str
+    mend: str | None
+
+
 def segment_files(
     engine: Engine,
     pictures: Iterable[Path],
     outputs: Outputs,
     *,
     segment: Segment | None = None,
+    overwrite: bool = False,
+    failed: list[Failed] | None = None,
     track: Track = silent,
 ) -> list[Segmented]:
     """Segment each picture and write its label map and overlay, named as the picture is.
@@ -70,22 +86,32 @@ def segment_files(
 
     Args:
         engine: The network.
-        pictures: Files.
+        pictures: Files; one that is named twice counts once.
         outputs: What is written.
-        segment: Of :func:`segmenter`; None is ``engine.segment``.
+        segment: How to segment a picture, see :func:`segmenter`; None is ``engine.segment``.
+        overwrite: Whether results of an earlier run may be replaced; pictures never are.
+        failed: Takes the pictures that cannot be read, and the others are done; None raises for
+            the first.
         track: Progress, one item a picture.
 
     Raises:
-        DatasetError: A picture cannot be read.
-        UsageError: Two pictures have the same name, or the folder cannot be written.
+        DatasetError: A picture cannot be read, and ``failed`` is None.
+        UsageError: Two pictures have the same name, a result would replace a file that is there,
+            or the folder cannot be written. All but the last is found before any work.
     """
-    pictures = list(pictures)
-    _refuse_equal_names(pictures)
+    pictures = list(dict.fromkeys(pictures))
+    refuse_conflicts(pictures, outputs, overwrite=overwrite)
     segment = segment or engine.segment
     engine.warm_up()
     results = []
     for path in track(pictures, "segmenting", len(pictures)):
-        image = load_image(path)
+        try:
+            image = load_image(path)
+        except DatasetError as error:
+            if failed is None:
+                raise
+            failed.append(Failed(str(path), error.message, error.mend))
+            continue
         labels = segment(image)
         written = write_result(engine.card.classes, image, labels, path.stem, outputs)
         results.append(_segmented(engine.card.classes, path, labels, *written))
@@ -116,13 +142,12 @@ def write_result(
     Raises:
         UsageError: A file cannot be written.
     """
-    label_path = outputs.folder / f"{name}.labels.png"
+    label_path, overlay_path = outputs.paths(name)
     write_atomic(label_path, _label_png(labels, classes if outputs.coloured else None))
-    if not outputs.overlays:
+    if overlay_path is None:
         return label_path, None
     painted = overlay(image, labels, classes.palette, outputs.opacity)
     draw_legend(painted, classes)
-    overlay_path = outputs.folder / f"{name}.overlay.png"
     write_atomic(overlay_path, _png(painted))
     return label_path, overlay_path
 
@@ -207,12 +232,26 @@ def _png(image: NDArray[np.uint8]) -> bytes:
     return data.tobytes()
 
 
-def _refuse_equal_names(pictures: list[Path]) -> None:
-    seen: dict[str, Path] = {}
+def refuse_conflicts(pictures: Iterable[Path], outputs: Outputs, *, overwrite: bool) -> None:
+    """Refuse pictures whose results would replace each other, a picture, or what is there.
+
+    Raises:
+        UsageError: They would; ``overwrite`` lets results of an earlier run be replaced alone.
+    """
+    made: dict[Path, Path] = {}
     for path in pictures:
-        other = seen.setdefault(path.stem, path)
-        if other is not path:
+        for result in filter(None, outputs.paths(path.stem)):
+            other = made.setdefault(result, path)
+            if other is not path:
+                raise UsageError(
+                    f"{other} and {path} would be written to the same file",
+                    mend="segment them in two calls with different --out folders",
+                )
+    read = {path.resolve() for path in made.values()}
+    for result, path in made.items():
+        if result.resolve() in read:
             raise UsageError(
-                f"{other} and {path} would be written to the same file",
-                mend="segment them in two calls with different --out folders",
+                f"the result of {path} would replace {result}, which is one of the pictures",
+                mend="choose another --out folder",
             )
+    refuse_to_replace(*made, overwrite=overwrite)

@@ -131,18 +131,6 @@ def engines_of(paths: Sequence[Path]) -> list[Path]:
     return found
 
 
-def engine_and_pictures(paths: Sequence[str]) -> tuple[Path, list[Path]]:
-    """Split ``[ENGINE] PICTURES…`` as :func:`engine_and_paths`, and find the pictures.
-
-    Raises:
-        UsageError: There is no engine, or no picture.
-    """
-    from edgeseg.data.folders import list_images
-
-    engine, named = engine_and_paths(paths)
-    return engine, [image for path in named for image in list_images(Path(path))]
-
-
 def engine_and_paths(paths: Sequence[str]) -> tuple[Path, Sequence[str]]:
     """Split ``[ENGINE] PATHS…``: the first path is the engine if it is a network or a run.
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,11 +16,12 @@ from edgeseg import sidecar
 from edgeseg.archive.cluster import Cluster, Worker, connected, outcomes
 from edgeseg.archive.journal import Journal, Pending, Record, split, work_key
 from edgeseg.archive.summary import Summary, class_totals, write_tables
-from edgeseg.archive.units import find_units
+from edgeseg.archive.units import Unit, find_units
 from edgeseg.archive.work import Failure, Job, raise_refusal
 from edgeseg.artifacts import require_file, sha256_file
 from edgeseg.card import ModelCard
 from edgeseg.console import Track, silent
+from edgeseg.errors import UsageError
 from edgeseg.inference import Outputs
 from edgeseg.loading import load
 
@@ -75,6 +77,8 @@ def segment_archive(
     out = config.outputs.folder
     units = find_units(config.paths, out, config.every)
     journal = Journal(out)
+    if not journal.folder.is_dir():
+        _refuse_to_replace(units, config.outputs)
     with journal.held() as tries:
         job = make_job(config, tries.absolute())
         pending, kept, reasons = split(units, journal.read(), job.work, out)
@@ -132,6 +136,19 @@ def _engine(config: ArchiveConfig) -> tuple[ModelCard, Cluster]:
     gpus = int(made.runtime in ("tensorrt", "tensorrt-rtx"))
     cluster = config.cluster
     return made.card, Cluster(cluster.address, cluster.workers, cluster.threads, gpus)
+
+
+def _refuse_to_replace(units: Iterable[Unit], outputs: Outputs) -> None:
+    """Refuse an output folder that holds results, and no journal that tells of them."""
+    for unit in units:
+        picture = unit.first is None
+        paths = outputs.paths(unit.name) if picture else (outputs.folder / unit.name,)
+        for path in filter(None, paths):
+            if os.path.lexists(path):
+                raise UsageError(
+                    f"{path} already exists, is of no run on an archive, and would be replaced",
+                    mend="choose another --out folder",
+                )
 
 
 def make_job(config: ArchiveConfig, tries: Path) -> Job:

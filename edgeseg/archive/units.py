@@ -116,7 +116,7 @@ def _of(text: str) -> Iterator[tuple[str, Path]]:
 
 def _listed(path: Path) -> Iterator[tuple[str, Path]]:
     """A list's entries keep the path that stands there, relative to the current folder."""
-    for number, line in enumerate(path.read_text("utf-8").splitlines(), 1):
+    for number, line in enumerate(path.read_text("utf-8-sig").splitlines(), 1):
         entry = Path(line.strip())
         if not line.strip():
             continue

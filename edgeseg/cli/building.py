@@ -11,9 +11,11 @@ import typer
 
 from edgeseg.cli.options import (
     Json,
+    MaxPixels,
     Network,
     OptionalData,
     SplitName,
+    allow_pixels,
     batch_profile,
     one_of,
     size_profile,
@@ -137,9 +139,12 @@ def calibrate(
         Path | None, typer.Option(help="Manifest; default calib/RUN/manifest.json.")
     ] = None,
     seed: int = 0,
+    max_pixels: MaxPixels = None,
     as_json: Json = False,
 ) -> None:
     """Pick calibration pictures and measure the range of every tensor, for INT8."""
+    allow_pixels(max_pixels)  # before the imports, which bring OpenCV
+
     from edgeseg.precision.calibration import collect, sheet_path
     from edgeseg.precision.ranges import check_measurable, measure_ranges
     from edgeseg.precision.selection import SELECTS

@@ -195,7 +195,7 @@ def _text(path: Path) -> str:
     if len(data) > _LIMIT:
         raise UsageError(f"{path}: expected at most {_LIMIT} bytes of TOML, found more")
     try:
-        return data.decode()
+        return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise UsageError(f"{path}: expected TOML, found what is no UTF-8 text") from error
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from edgeseg.cli.options import Json
+from edgeseg.cli.options import Json, MaxPixels, allow_pixels
 from edgeseg.console import progress_bar
 from edgeseg.errors import DatasetError
 from edgeseg.output import finish
@@ -26,15 +26,21 @@ def check(
     sheet: Annotated[
         Path | None, typer.Option(help="Draw pictures with their labels over them, .png.")
     ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the sheet.")] = False,
+    max_pixels: MaxPixels = None,
     as_json: Json = False,
 ) -> None:
     """Find everything that is wrong with a data set; exit code 3 where there are faults."""
+    allow_pixels(max_pixels)  # before the imports, which bring OpenCV
+
+    from edgeseg.artifacts import refuse_to_replace
     from edgeseg.data.check import check as look_over
     from edgeseg.data.findings import render
     from edgeseg.data.sheet import check_suffix, save_sheet
 
     if sheet:
         check_suffix(sheet)
+        refuse_to_replace(sheet, overwrite=overwrite)
     findings = look_over(data, track=progress_bar)
     if sheet:
         save_sheet(sheet, findings.samples, findings.classes)

@@ -11,8 +11,10 @@ import typer
 from edgeseg.cli.options import (
     Data,
     Json,
+    MaxPixels,
     SplitName,
     Threads,
+    allow_pixels,
     height_width,
     one_of,
 )
@@ -95,12 +97,15 @@ def train(
         bool, typer.Option("--resume", help="Go on with the training in --run.")
     ] = False,
     overwrite: Annotated[bool, typer.Option(help="Replace a run that is there.")] = False,
+    max_pixels: MaxPixels = None,
     as_json: Json = False,
 ) -> None:
     """Train a network on labelled pictures.
 
     Several processes: torchrun --nproc-per-node 2 -m -- edgeseg train …
     """
+    allow_pixels(max_pixels)  # before the imports, which bring OpenCV
+
     from edgeseg.data.augment import Augmentation
     from edgeseg.runs import RUNS, prepare_run
     from edgeseg.training import distributed
@@ -210,6 +215,7 @@ def evaluate(
     confusion: Annotated[
         Path | None, typer.Option(help="Draw which class is taken for which, .png.")
     ] = None,
+    max_pixels: MaxPixels = None,
     threads: Threads = None,
     as_json: Json = False,
 ) -> None:
@@ -217,6 +223,8 @@ def evaluate(
 
     Where the pictures have maps of objects, single objects are counted and matched too.
     """
+    allow_pixels(max_pixels)  # before the imports, which bring OpenCV
+
     from edgeseg.data.folders import read_split
     from edgeseg.evaluation import evaluate as measure
     from edgeseg.loading import load

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import Annotated, Any
@@ -26,7 +27,30 @@ OptionalData = Annotated[
 Network = Annotated[
     Path | None, typer.Argument(help="model.onnx or run folder; default: newest run.")
 ]
+MaxPixels = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        envvar="EDGESEG_MAX_PIXELS",
+        show_envvar=False,
+        help="Pixels of a picture at most, for its memory's sake; default: 268435456 "
+        "(16384x16384), or EDGESEG_MAX_PIXELS.",
+    ),
+]
 SplitName = Annotated[str, typer.Option(help="Which part of --data.")]
+
+
+def allow_pixels(count: int | None) -> None:
+    """Set the limit of a picture's pixels for this process and those that it starts.
+
+    To be called before OpenCV is imported, which asks for its own limit (2³⁰) then and never again.
+    None leaves :func:`edgeseg.data.headers.pixel_limit` as it is.
+    """
+    if count is None:
+        return
+    os.environ["EDGESEG_MAX_PIXELS"] = str(count)
+    if count > 1 << 30:
+        os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(count))
 
 
 def height_width(option: str, text: str) -> tuple[int, int]:

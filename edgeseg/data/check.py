@@ -1,15 +1,18 @@
 """Looking a data set over before training: everything that is wrong, not the first thing only.
 
-Each file is read once, strictly (:mod:`edgeseg.data.decode`). A fault is what ``read_split``,
-``load_sample`` or the evaluation would refuse, or the same picture in two splits: what is
-measured on it then is memory. All else is a warning.
+Each file is read strictly (:mod:`edgeseg.data.decode`). A fault is what ``read_split``,
+``load_sample`` or the evaluation would refuse, labels that mean something else than they say
+(:mod:`edgeseg.data.conventions`), or the same picture in two splits: what is measured on it then
+is memory. All else is a warning.
 """
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import combinations
 from pathlib import Path
 from typing import TypeVar
@@ -17,9 +20,10 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeseg.card import ClassMap
+from edgeseg.card import ClassMap, Rgb
 from edgeseg.console import Track, silent
-from edgeseg.data.decode import load_ids, load_image
+from edgeseg.data.conventions import Turn, check_ignored, check_palettes, check_turns
+from edgeseg.data.decode import load_header, load_ids, load_image, load_palette
 from edgeseg.data.duplicates import digest, fingerprint, most_similar
 from edgeseg.data.findings import ClassCount, Finding, Findings, SplitSummary
 from edgeseg.data.folders import (
@@ -30,9 +34,11 @@ from edgeseg.data.folders import (
     numbered_classes,
     undeclared_classes,
 )
+from edgeseg.data.headers import Header
 from edgeseg.data.instances import class_mask
 from edgeseg.data.layout import Layout
 from edgeseg.data.sample import Sample, load_mask
+from edgeseg.data.turns import borders_of_stored, follows_stored
 from edgeseg.errors import ArtifactError, DatasetError
 
 NEEDED = ("train", "val")
@@ -49,8 +55,8 @@ class _Notes:
     faults: list[Finding] = field(default_factory=list)
     warnings: list[Finding] = field(default_factory=list)
 
-    def fault(self, kind: str, message: str) -> None:
-        self.faults.append(Finding(kind, message))
+    def fault(self, kind: str, message: str, mend: str | None = None) -> None:
+        self.faults.append(Finding(kind, message, mend))
 
     def warn(self, kind: str, message: str) -> None:
         self.warnings.append(Finding(kind, message))
@@ -66,10 +72,38 @@ class _Picture:
     fingerprint: NDArray[np.float32] | None = None
     values: Mapping[int, int] = field(default_factory=dict)
     objects: int | None = None
+    palette: Mapping[int, Rgb] = field(default_factory=dict)
+    turn: Turn | None = None
 
 
-def check(root: Path, track: Track = silent) -> Findings:
+def refuse_faults(root: Path, track: Track = silent) -> None:
+    """Refuse a data set on which training would learn something else than its labels mean.
+
+    This is what ``edgeseg train`` asks before it starts. It is cheap: masks are decoded, of
+    pictures only the header is read unless their EXIF turn has to be judged. So a picture that is
+    damaged further behind is found when it is loaded, and pictures that are in two splits
+    (``duplicate``) are no obstacle to training.
+
+    Raises:
+        UsageError: As :func:`check`.
+        DatasetError: There are faults; the message is the first and says how many more.
+    """
+    faults = check(root, track, decode=False).faults
+    if faults:
+        more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
+        every = f"edgeseg data check {shlex.quote(str(root))} lists all"
+        mend = faults[0].mend
+        raise DatasetError(faults[0].message + more, mend=f"{mend}; {every}" if mend else every)
+
+
+def check(root: Path, track: Track = silent, *, decode: bool = True) -> Findings:
     """Read every picture and every mask of a data set and collect what is wrong.
+
+    Args:
+        root: The data set.
+        track: Shows progress, a step a picture.
+        decode: Whether to decode the pictures. Without, damage behind their header and pictures
+            that repeat stay unseen.
 
     Raises:
         UsageError: ``root`` is no folder.
@@ -77,11 +111,15 @@ def check(root: Path, track: Track = silent) -> Findings:
     """
     layout, notes = find_layout(root), _Notes()
     declared = _declared(root, layout, notes)
-    splits = _examine_splits(layout, declared or undeclared_classes(), notes, track)
+    examine = partial(
+        _examine, of_objects=declared or undeclared_classes(), notes=notes, decode=decode
+    )
+    splits = _examine_splits(layout, examine, notes, track)
     everything = [picture for pictures in splits.values() for picture in pictures]
     classes = declared or _inferred(root, everything, notes)
     for name, pictures in splits.items():
         _check_values(name, pictures, classes, notes)
+    _check_conventions(root, everything, declared, notes)
     summaries = tuple(_summarise(name, found, classes) for name, found in splits.items())
     _check_presence(summaries, notes)
     _find_duplicates(splits, notes)
@@ -103,16 +141,16 @@ def splits_to_check(layout: Layout) -> tuple[str, ...]:
 
 
 def _examine_splits(
-    layout: Layout, of_objects: ClassMap, notes: _Notes, track: Track
+    layout: Layout, examine: Callable[[Sample], _Picture], notes: _Notes, track: Track
 ) -> dict[str, list[_Picture]]:
-    """Read all splits; ``of_objects`` are the classes that maps of objects stand for."""
+    """Read all splits, a picture at a time."""
     names = splits_to_check(layout)
     if "" in names:
         notes.warn("split", "the pictures are not divided into train/ and val/")
     else:
         for name in NEEDED:
             if name not in names:
-                there = ", ".join(names) or "none"
+                there = ", ".join(layout.splits) or "none"
                 notes.fault("split", f"expected the split {name!r}, found {there}")
     found = {}
     for name in names:
@@ -123,45 +161,109 @@ def _examine_splits(
             continue
         for fault in pairing.faults:
             notes.fault("pair", fault.message)
+        for path in pairing.passed_over:
+            notes.warn("skipped", f"{path}: passed over, no picture by its name")
         samples = track(pairing.samples, f"read {name}".rstrip(), len(pairing.samples))
-        found[name] = [_examine(sample, of_objects, notes) for sample in samples]
+        found[name] = [examine(sample) for sample in samples]
     return found
 
 
-def _examine(sample: Sample, of_objects: ClassMap, notes: _Notes) -> _Picture:
-    """Read the files of one picture; each that is bad is a fault of its own."""
+def _examine(sample: Sample, of_objects: ClassMap, notes: _Notes, decode: bool) -> _Picture:
+    """Read the files of one picture; each that is bad is a fault of its own.
+
+    ``of_objects`` are the classes that maps of objects stand for.
+    """
     picture = _Picture(sample)
-    image = _read(load_image, sample.image, notes)
+    faults = len(notes.faults)
+    header = _read(load_header, sample.image, notes)
+    whole = len(notes.faults) == faults
+    turned = header is not None and header.orientation > 1
+    needed = decode or turned or header is None
+    image = _read(load_image, sample.image, notes) if whole and needed else None
     if image is not None:
         picture.size = image.shape[0], image.shape[1]
-        picture.digest, picture.fingerprint = digest(image), fingerprint(image)
+        if decode:
+            picture.digest, picture.fingerprint = digest(image), fingerprint(image)
+    elif header and not decode:
+        picture.size = header.shown
+    labels = None
     if sample.mask is not None:
-        mask = _read(load_mask, sample, notes)
-        if mask is not None:
-            _check_size(mask.shape, picture.size, sample.mask, notes)
-            picture.values = _histogram(mask)
+        labels = _read(load_mask, sample, notes)
+        if labels is not None:
+            _check_size(labels.shape, picture.size, sample.mask, header, notes)
+            picture.values = _histogram(labels)
+            picture.palette = _palette(sample, picture.values)
     if sample.instances is not None:
         instances = _read(load_ids, sample.instances, notes)
         if instances is not None:
-            _check_size(instances.shape, picture.size, sample.instances, notes)
+            _check_size(instances.shape, picture.size, sample.instances, header, notes)
             picture.objects = len(np.unique(instances[instances != 0]))
             if sample.mask is None:
                 picture.values = _histogram(class_mask(instances, of_objects))
+                labels = instances
+    if image is not None and header is not None and labels is not None and turned:
+        picture.turn = _turn(sample, image, header, labels)
     return picture
+
+
+def _turn(
+    sample: Sample, image: NDArray[np.uint8], header: Header, labels: NDArray[np.integer]
+) -> Turn | None:
+    path = sample.mask or sample.instances
+    assert path is not None
+    if follows_stored(labels.shape, header):
+        follows: bool | None = False
+    elif labels.shape != image.shape[:2]:
+        return None  # of another size, a fault of its own
+    else:
+        follows = None if header.shown == (header.height, header.width) else True
+    ratio = borders_of_stored(image, labels, header.orientation) if follows is None else None
+    return Turn(sample.image, path, header.orientation, follows, ratio)
+
+
+def _palette(sample: Sample, values: Mapping[int, int]) -> dict[int, Rgb]:
+    """The colours of the ids that a mask holds, of a palette PNG whose ids are the classes."""
+    if sample.mask is None or sample.relabel is not None:
+        return {}
+    colours = load_palette(sample.mask) or ()
+    return {value: colours[value] for value in values if value < len(colours)}
+
+
+def _check_conventions(
+    root: Path, pictures: list[_Picture], declared: ClassMap | None, notes: _Notes
+) -> None:
+    """What several files have to agree on."""
+    for is_fault, finding in check_turns([p.turn for p in pictures if p.turn]):
+        (notes.faults if is_fault else notes.warnings).append(finding)
+    masked = {p.sample.mask: p for p in pictures if p.sample.mask is not None}
+    ignore = declared.ignore if declared else IGNORE
+    palettes = {
+        path: {value: colour for value, colour in picture.palette.items() if value != ignore}
+        for path, picture in masked.items()
+    }
+    notes.faults += check_palettes(palettes, declared)
+    if declared:
+        values = {path: picture.values for path, picture in masked.items()}
+        notes.faults += check_ignored(root, values, declared)
 
 
 def _read(load: Callable[[_What], _Array], what: _What, notes: _Notes) -> _Array | None:
     try:
         return load(what)
     except DatasetError as error:
-        notes.fault("file", error.message)
+        notes.fault("file", error.message, error.mend)
         return None
 
 
 def _check_size(
-    found: tuple[int, ...], expected: tuple[int, int] | None, path: Path, notes: _Notes
+    found: tuple[int, ...],
+    expected: tuple[int, int] | None,
+    path: Path,
+    header: Header | None,
+    notes: _Notes,
 ) -> None:
-    if expected is not None and found != expected:
+    turned_away = header is not None and follows_stored(found, header)  # told of as a turn
+    if expected is not None and found != expected and not turned_away:
         notes.fault(
             "size",
             f"{path}: expected the size of its picture {_size(expected)}, found {_size(found)}",
@@ -177,7 +279,7 @@ def _declared(root: Path, layout: Layout, notes: _Notes) -> ClassMap | None:
     try:
         return declared_classes(root, layout)
     except ArtifactError as error:
-        notes.fault("classes", error.message)
+        notes.fault("classes", error.message, error.mend)
         return None
 
 
@@ -192,7 +294,7 @@ def _inferred(root: Path, pictures: Iterable[_Picture], notes: _Notes) -> ClassM
     try:
         return numbered_classes(root, largest)
     except DatasetError as error:
-        notes.fault("classes", error.message)
+        notes.fault("classes", error.message, error.mend)
         return None
 
 

@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 
 from edgeseg.card import ClassMap, Rgb
-from edgeseg.data.layout import Layout, Pairing
+from edgeseg.data.layout import Layout, Pairing, same_name
 from edgeseg.data.sample import Sample
 from edgeseg.errors import DatasetError
 
@@ -99,4 +99,6 @@ def _pair(pictures: Path, labels: Path, split: str) -> Pairing:
 def _by_frame(folder: Path, ending: str) -> dict[str, Path]:
     """``CITY/NAME`` → file, for files of that ending."""
     found = folder.glob(f"*/*{ending}")
-    return {f"{path.parent.name}/{path.name.removesuffix(ending)}": path for path in found}
+    return {
+        same_name(f"{path.parent.name}/{path.name.removesuffix(ending)}"): path for path in found
+    }

@@ -13,37 +13,57 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeseg.card import Rgb
+from edgeseg.data.headers import Header, check_pixels, jpeg_segments, read_header
 from edgeseg.errors import DatasetError
 
-PICTURE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff"})
-"""What is taken for a picture, in lower case."""
+__all__ = [
+    "PICTURE_SUFFIXES",
+    "check_pixels",
+    "load_header",
+    "load_ids",
+    "load_image",
+    "load_palette",
+    "upright",
+]
+
+PICTURE_SUFFIXES = frozenset(
+    {
+        *(".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".tif", ".tiff", ".bmp", ".gif"),
+        *(".jp2", ".ppm", ".pgm", ".pbm", ".pnm"),
+    }
+)
+"""What is taken for a picture, in lower case: what OpenCV reads as 8 bits a channel."""
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 _JPEG = b"\xff\xd8\xff"
 _GREY, _PALETTE = 0, 3
 _COLOUR_TYPES = {2: "RGB colour", 4: "grey with alpha", 6: "RGB colour with alpha"}
+_Pixel = TypeVar("_Pixel", np.uint8, np.uint16)
 _COPY_AGAIN = "copy the file again from where it came from, or take it out of the data set"
 
 
 def load_image(path: Path) -> NDArray[np.uint8]:
     """Read one picture.
 
-    EXIF orientation is applied, alpha dropped, grey repeated.
+    EXIF orientation is applied, alpha dropped, grey repeated; of several pictures in one file
+    (GIF, TIFF) the first is read.
 
     Returns:
         uint8 (H, W, 3) BGR.
 
     Raises:
-        DatasetError: Missing, empty, truncated, altered, undecodable, or not 8 bits a channel.
+        DatasetError: Missing, empty, truncated, altered, undecodable, not 8 bits a channel, or
+            of more pixels than :func:`edgeseg.data.headers.pixel_limit`.
     """
     data = _read_whole(path)
-    pixels = _decode(data, path, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
+    pixels = _upright(_decode(data, path, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH), data)
     if pixels.dtype != np.uint8:
         raise DatasetError(
             f"{path}: expected 8 bits a channel, found {pixels.dtype}",
@@ -52,10 +72,53 @@ def load_image(path: Path) -> NDArray[np.uint8]:
     return np.asarray(pixels, np.uint8)
 
 
+def load_header(path: Path) -> Header | None:
+    """Size and EXIF orientation of a picture, without decoding it.
+
+    Returns:
+        None where the file does not state them in a way that is known here.
+
+    Raises:
+        DatasetError: Missing, empty, cut short or too large, as :func:`load_image`.
+    """
+    return read_header(_read_whole(path))
+
+
+def load_palette(path: Path) -> tuple[Rgb, ...] | None:
+    """The colours of a palette PNG, in the order of their indices; None of any other file.
+
+    Raises:
+        DatasetError: Missing, empty, truncated, altered or too large.
+    """
+    data = _read_whole(path)
+    if not data.startswith(_PNG) or _PngHeader.of(data).colour_type != _PALETTE:
+        return None
+    bodies = (data[start + 8 : end - 4] for kind, start, end in _chunks(data) if kind == b"PLTE")
+    colours = next(bodies, b"")
+    return tuple(
+        (colours[at], colours[at + 1], colours[at + 2]) for at in range(0, len(colours), 3)
+    )
+
+
+def upright(pixels: NDArray[_Pixel], orientation: int) -> NDArray[_Pixel]:
+    """Stored pixels (H, W) or (H, W, C) as EXIF says that they are to be seen.
+
+    CIPA DC-008 (EXIF 3.0), 4.6.5.1, tag 274: the orientation says on which sides of the picture
+    the first row and the first column are. A view for orientation 1, else a copy.
+    """
+    if orientation >= 5:
+        pixels = pixels.swapaxes(0, 1)
+    turned = {2: 1, 3: -1, 4: 0, 6: 1, 7: -1, 8: 0}.get(orientation)
+    if turned is not None:
+        return np.ascontiguousarray(np.flip(pixels, (0, 1) if turned < 0 else turned))
+    return np.ascontiguousarray(pixels)
+
+
 def load_ids(path: Path) -> NDArray[np.uint8] | NDArray[np.uint16]:
     """Read a PNG of ids exactly as stored: class ids or instance ids.
 
     Grey of 1 to 16 bits gives its raw values, a palette PNG its indices, whatever its colours.
+    EXIF orientation is applied, as to the picture.
 
     Returns:
         uint8 (H, W), uint16 where the file has 16 bits.
@@ -77,11 +140,9 @@ def load_ids(path: Path) -> NDArray[np.uint8] | NDArray[np.uint16]:
             mend="replace each colour by the id of its class and save as grey PNG",
         )
     if header.colour_type == _PALETTE or header.depth < 8:
-        channels = np.asarray(
-            _decode(_with_identity_palette(data), path, cv2.IMREAD_COLOR), np.uint8
-        )
-        return channels[..., 0].copy()
-    return _decode(data, path, cv2.IMREAD_UNCHANGED)
+        colours = _decode(_with_identity_palette(data), path, cv2.IMREAD_COLOR)
+        return _upright(np.asarray(colours, np.uint8)[..., 0].copy(), data)
+    return _upright(_decode(data, path, cv2.IMREAD_UNCHANGED), data)
 
 
 def _read_whole(path: Path) -> bytes:
@@ -92,6 +153,7 @@ def _read_whole(path: Path) -> bytes:
         raise DatasetError(f"{path}: cannot be read: {error.strerror or error}") from error
     if not data:
         raise DatasetError(f"{path} is empty", mend=_COPY_AGAIN)
+    check_pixels(data, path)
     if data.startswith(_PNG):
         _check_png(data, path)
     elif data.startswith(_JPEG):
@@ -100,8 +162,11 @@ def _read_whole(path: Path) -> bytes:
 
 
 def _decode(data: bytes, path: Path, flags: int) -> NDArray[np.uint8] | NDArray[np.uint16]:
+    """As stored: OpenCV knows EXIF in more or fewer formats, depending on its version."""
     try:
-        pixels: Any = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+        pixels: Any = cv2.imdecode(
+            np.frombuffer(data, np.uint8), flags | cv2.IMREAD_IGNORE_ORIENTATION
+        )
     except cv2.error as error:
         raise DatasetError(f"{path}: cannot be decoded: {error.err}") from error
     if pixels is None:
@@ -111,6 +176,13 @@ def _decode(data: bytes, path: Path, flags: int) -> NDArray[np.uint8] | NDArray[
         )
     decoded: NDArray[np.uint8] | NDArray[np.uint16] = pixels
     return decoded
+
+
+def _upright(pixels: NDArray[_Pixel], data: bytes) -> NDArray[_Pixel]:
+    header = read_header(data)
+    if header is None or data[:2] in (b"II", b"MM"):
+        return pixels  # TIFF comes from its decoder upright, whatever the flags say
+    return upright(pixels, header.orientation)
 
 
 @dataclass(frozen=True)
@@ -126,7 +198,10 @@ class _PngHeader:
 
 
 def _chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
-    """(kind, start, end) of each PNG chunk that is whole and whose checksum is right."""
+    """(kind, start, end) of each PNG chunk that is whole and whose checksum is right.
+
+    Ancillary chunks (a small first letter) may have a wrong one: decoders pass them over.
+    """
     start = len(_PNG)
     while start + 12 <= len(data):
         (length,) = struct.unpack_from(">I", data, start)
@@ -134,7 +209,8 @@ def _chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
         if end > len(data):
             return
         kind, body = data[start + 4 : start + 8], data[start + 4 : end - 4]
-        if zlib.crc32(body) != struct.unpack_from(">I", data, end - 4)[0]:
+        ancillary = kind[0] & 0x20
+        if not ancillary and zlib.crc32(body) != struct.unpack_from(">I", data, end - 4)[0]:
             return
         yield kind, start, end
         start = end
@@ -152,16 +228,9 @@ def _check_png(data: bytes, path: Path) -> None:
 
 def _check_jpeg(data: bytes, path: Path) -> None:
     """Look for the end mark after the first scan; one in an EXIF thumbnail does not count."""
-    position = 2
-    while position + 4 <= len(data) and data[position] == 0xFF:
-        marker, length = (
-            data[position + 1],
-            int.from_bytes(data[position + 2 : position + 4], "big"),
-        )
-        position += 2 + length
-        if marker == 0xDA:
-            break
-    # Within a scan each 0xFF is followed by 0x00 or a restart mark, so this is the end mark.
+    position = max((end for _, _, end in jpeg_segments(data)), default=len(data))
+    # Within a scan each 0xFF is followed by 0x00, a restart mark or, before a mark, by more of
+    # them, so this is the end mark; what lies behind it belongs to no picture.
     if data.find(b"\xff\xd9", position) < 0:
         raise DatasetError(
             f"{path}: the JPEG is truncated: no end mark in its {len(data)} bytes",

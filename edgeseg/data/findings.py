@@ -8,6 +8,7 @@ from pathlib import Path
 
 from edgeseg.card import ClassMap
 from edgeseg.data.sample import Sample
+from edgeseg.documents import printable
 
 LISTED = 20
 """Findings of a kind that people are shown; JSON has all."""
@@ -19,12 +20,14 @@ class Finding:
 
     Attributes:
         kind: ``pair``, ``file``, ``size``, ``value``, ``classes``, ``split``, ``unlabelled``,
-            ``duplicate`` or ``similar``.
+            ``duplicate``, ``similar``, ``turn`` (EXIF), ``palette`` or ``skipped``.
         message: One sentence that names the file.
+        mend: How to put it right, where there is one way; None where the message says it all.
     """
 
     kind: str
     message: str
+    mend: str | None = None
 
 
 @dataclass(frozen=True)
@@ -105,7 +108,7 @@ def plural(count: int, noun: str) -> str:
 
 
 def _lines(findings: Findings) -> Iterator[str]:
-    yield f"{findings.root}: layout {findings.layout}"
+    yield f"{printable(str(findings.root))}: layout {findings.layout}"
     for split in findings.splits:
         yield ""
         objects = "" if split.objects is None else f", {plural(split.objects, 'object')}"
@@ -114,15 +117,20 @@ def _lines(findings: Findings) -> Iterator[str]:
         more = len(split.sizes) - len(shown)
         if shown:
             yield "  sizes: " + ", ".join(shown) + (f" and {more} more" if more > 0 else "")
-        width = max((len(count.name) for count in split.classes), default=0)
+        width = max((len(printable(count.name)) for count in split.classes), default=0)
         for count in split.classes:
-            share = f"{count.share:8.2%} of pixels"
-            yield f"  {count.name:<{width}} {share}, in {count.pictures} of {split.pictures}"
+            share = f"{count.share:8.2%} of pixels, in {count.pictures} of {split.pictures}"
+            yield f"  {printable(count.name):<{width}} {share}"
         if split.ignored_share:
             yield f"  {'(ignored)':<{width}} {split.ignored_share:8.2%} of all pixels"
     for title, found in (("faults", findings.faults), ("warnings", findings.warnings)):
         yield ""
         yield f"{title}: {len(found) or 'none'}"
-        yield from (f"  {finding.message}" for finding in found[:LISTED])
+        shown_mend = None
+        for finding in found[:LISTED]:
+            yield f"  {printable(finding.message, 1000)}"
+            if finding.mend and finding.mend != shown_mend:
+                yield f"    mend: {printable(finding.mend, 1000)}"
+            shown_mend = finding.mend
         if len(found) > LISTED:
             yield f"  … and {len(found) - LISTED} more; --json lists them all"

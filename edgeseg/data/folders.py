@@ -17,16 +17,17 @@ they were published, and recognised by the names of their folders.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import logging
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from edgeseg.card import ClassMap
 from edgeseg.data import cityscapes, voc
 from edgeseg.data.decode import PICTURE_SUFFIXES, load_image
-from edgeseg.data.layout import Layout, Pairing
+from edgeseg.data.layout import Layout, Pairing, same_name
 from edgeseg.data.sample import Sample, load_instances, load_mask, load_sample
-from edgeseg.documents import load
+from edgeseg.documents import load, printable
 from edgeseg.errors import DatasetError, UsageError
 
 __all__ = [
@@ -40,8 +41,11 @@ __all__ = [
     "read_split",
 ]
 
+_log = logging.getLogger(__name__)
+
 SPLITS = ("train", "val", "test")
 IGNORE = 255
+NUMBERED = "number the classes 0, 1, 2, …; in masks of 0 and 255 write 1 for 255"
 _LAYOUT = "lay it out as DIR/{train,val}/{images,masks} with one PNG mask a picture"
 
 
@@ -87,7 +91,10 @@ def read_split(root: Path, split: str) -> Split:
     layout = find_layout(root)
     if split not in layout.splits and "" not in layout.splits:
         found = ", ".join(layout.splits) or "none at all"
-        raise DatasetError(f"{root}: expected the split {split!r}, found {found}", mend=_LAYOUT)
+        raise DatasetError(
+            f"{root}: expected the split {split!r}, found {found}",
+            mend=f"rename the one that is meant to {split!r}" if layout.splits else _LAYOUT,
+        )
     name = split if split in layout.splits else ""
     samples = _whole(layout, name)
     classes = declared_classes(root, layout)
@@ -114,7 +121,9 @@ def find_layout(root: Path) -> Layout:
         return Layout("folders", tuple(folders), lambda name: _pair(folders[name]))
     layout = voc.find(root) or cityscapes.find(root)
     if layout is None:
-        raise DatasetError(f"{root}: expected folders of pictures, found none", mend=_LAYOUT)
+        there = sorted(entry.name for entry in root.iterdir() if entry.is_dir())
+        near = f" among its folders {_few(there)}" if there else ""
+        raise DatasetError(f"{root}: expected folders of pictures, found none{near}", mend=_LAYOUT)
     return layout
 
 
@@ -127,25 +136,67 @@ def declared_classes(root: Path, layout: Layout) -> ClassMap | None:
 def list_images(path: Path) -> list[Path]:
     """The pictures that a path means, sorted by name.
 
+    Files of a folder or glob that are no pictures are named in the log: see :func:`passed_over`.
+
     Args:
         path: A folder, a glob such as ``frames/*.png``, or one file.
 
     Raises:
         UsageError: It means no picture.
     """
-    path = Path(path)
-    if path.is_dir():
-        found = _pictures(path)
-    elif path.is_file():
-        found = [path]
-    else:
-        found = [match for match in _matches(path) if _is_picture(match)]
+    found, others = _sorted_out(Path(path))
     if not found:
+        seen = f", among {_few([other.name for other, _ in others])}" if others else ""
         raise UsageError(
-            f"{path}: no picture there ({' '.join(sorted(PICTURE_SUFFIXES))})",
+            f"{path}: no picture there{seen} ({' '.join(sorted(PICTURE_SUFFIXES))})",
             mend="name a folder of pictures, a glob in quotes, or one file",
         )
-    return sorted(found)
+    if others:
+        names = _few([f"{other.name} ({why})" for other, why in others])
+        _log.warning("%s: passed over %d: %s", path, len(others), names)
+    return found
+
+
+def passed_over(path: Path) -> list[tuple[Path, str]]:
+    """What a folder or glob holds that :func:`list_images` does not take, and why; no hidden files.
+
+    Raises:
+        UsageError: The folder cannot be read.
+    """
+    return _sorted_out(Path(path))[1]
+
+
+def _sorted_out(path: Path) -> tuple[list[Path], list[tuple[Path, str]]]:
+    if path.is_file():
+        return [path], []
+    try:
+        entries = path.iterdir() if path.is_dir() else _matches(path)
+        shown = sorted(entry for entry in entries if not entry.name.startswith("."))
+    except OSError as error:
+        raise UsageError(
+            f"{path}: cannot be read: {error.strerror}", mend="check the path"
+        ) from error
+    reasons = {entry: _why_not(entry) for entry in shown}
+    found = [entry for entry, why in reasons.items() if not why]
+    return found, [(entry, why) for entry, why in reasons.items() if why]
+
+
+def _why_not(path: Path) -> str:
+    """Why a path is not taken for a picture; empty where it is."""
+    if path.is_dir():
+        return "a folder"
+    if not path.is_file():
+        return "a link that leads nowhere" if path.is_symlink() else "no file"
+    if path.suffix.lower() not in PICTURE_SUFFIXES:
+        return f"no picture by its suffix {path.suffix}" if path.suffix else "no suffix"
+    return ""
+
+
+def _few(names: Iterable[str], most: int = 8) -> str:
+    """The first names in one line that no terminal takes for anything else."""
+    listed = [printable(name, 80) for name in names]
+    more = f" and {len(listed) - most} more" if len(listed) > most else ""
+    return ", ".join(listed[:most]) + more
 
 
 def _matches(pattern: Path) -> Iterator[Path]:
@@ -172,8 +223,13 @@ def _pair(folder: Path) -> Pairing:
     pictures = folder / "images"
     faults: list[DatasetError] = []
     images = _by_stem(pictures, faults)
+    others = [other for path in (pictures, *labels) for other, _ in passed_over(path)]
     if not images:
-        faults.append(DatasetError(f"{pictures}: expected pictures, found none", mend=_LAYOUT))
+        beside = [other.name for other in others if other.parent == pictures]
+        near = f" beside {_few(beside)}" if beside else ""
+        faults.append(
+            DatasetError(f"{pictures}: expected pictures, found none{near}", mend=_LAYOUT)
+        )
     found = {path.name: _by_stem(path, faults) for path in labels}
     whole = set(images)
     for path in labels:
@@ -191,28 +247,20 @@ def _pair(folder: Path) -> Pairing:
         Sample(images[stem], mask=masks.get(stem), instances=instances.get(stem))
         for stem in sorted(whole)
     )
-    return Pairing(tuple(samples), tuple(faults))
+    return Pairing(tuple(samples), tuple(faults), tuple(others))
 
 
 def _by_stem(folder: Path, faults: list[DatasetError]) -> dict[str, Path]:
     """Stem → the first picture of that name; each further one is a fault."""
     found: dict[str, Path] = {}
-    for path in _pictures(folder):
-        first = found.setdefault(path.stem, path)
+    for path in _sorted_out(folder)[0]:
+        stem = same_name(path.stem)
+        first = found.setdefault(stem, path)
         if first is not path:
             faults.append(
-                DatasetError(f"{path}: expected one file named {path.stem}, found {first.name} too")
+                DatasetError(f"{path}: expected one file named {stem}, found {first.name} too")
             )
     return found
-
-
-def _pictures(folder: Path) -> list[Path]:
-    return [path for path in sorted(folder.iterdir()) if _is_picture(path)]
-
-
-def _is_picture(path: Path) -> bool:
-    hidden = path.name.startswith(".")
-    return not hidden and path.suffix.lower() in PICTURE_SUFFIXES and path.is_file()
 
 
 def undeclared_classes() -> ClassMap:
@@ -230,7 +278,7 @@ def numbered_classes(root: Path, largest: int) -> ClassMap:
         raise DatasetError(
             f"{root}: expected masks of class ids 0…254 with {IGNORE} for pixels to ignore, found "
             + (f"the id {largest}" if largest else f"only 0 and perhaps {IGNORE}"),
-            mend="number the classes 0, 1, 2, …; in masks of 0 and 255 write 1 for 255",
+            mend=NUMBERED,
         )
     names = tuple(f"class_{number}" for number in range(largest + 1))
     return ClassMap.model_validate({"names": names})

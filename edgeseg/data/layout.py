@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from edgeseg.card import ClassMap
 from edgeseg.data.sample import Sample
@@ -12,10 +14,17 @@ from edgeseg.errors import DatasetError
 
 @dataclass(frozen=True)
 class Pairing:
-    """The pictures of a split that have labels, sorted, and what does not fit together."""
+    """The files of a split.
+
+    Attributes:
+        samples: The pictures that have labels, sorted.
+        faults: What does not fit together.
+        passed_over: Files beside them that are not read, sorted.
+    """
 
     samples: tuple[Sample, ...]
     faults: tuple[DatasetError, ...] = ()
+    passed_over: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -34,3 +43,11 @@ class Layout:
     splits: tuple[str, ...]
     pair: Callable[[str], Pairing]
     classes: ClassMap | None = None
+
+
+def same_name(name: str) -> str:
+    """``name`` in the one Unicode form in which names are compared (NFC).
+
+    macOS and some archives spell ``é`` as ``e`` and an accent; the two look the same to anybody.
+    """
+    return unicodedata.normalize("NFC", name)

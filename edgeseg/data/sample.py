@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeseg.card import ClassMap
-from edgeseg.data.decode import load_ids, load_image
+from edgeseg.data.decode import load_header, load_ids, load_image
 from edgeseg.data.instances import class_mask
+from edgeseg.data.turns import REMOVE_TURN, follows_stored, turned_away
 from edgeseg.errors import DatasetError
 
 
@@ -52,10 +53,10 @@ def load_sample(sample: Sample, classes: ClassMap) -> tuple[NDArray[np.uint8], N
     image = load_image(sample.image)
     if sample.mask is None:
         instances = load_instances(sample)
-        _check_size(instances, image, sample.instances, "picture")
+        _check_size(instances, image, sample.instances, sample.image)
         return image, class_mask(instances, classes)
     mask = load_mask(sample)
-    _check_size(mask, image, sample.mask, "picture")
+    _check_size(mask, image, sample.mask, sample.image)
     stray = mask[(mask >= len(classes)) & (mask != classes.ignore)]
     if stray.size:
         raise DatasetError(
@@ -106,16 +107,24 @@ def load_instances(sample: Sample) -> NDArray[np.int32]:
         )
     instances = load_ids(sample.instances).astype(np.int32)
     if sample.mask is not None:
-        _check_size(instances, load_ids(sample.mask), sample.instances, "mask")
+        _check_size(instances, load_ids(sample.mask), sample.instances)
     return instances
 
 
 def _check_size(
-    labels: NDArray[np.integer], other: NDArray[np.integer], path: Path | None, what: str
+    labels: NDArray[np.integer],
+    other: NDArray[np.integer],
+    path: Path | None,
+    picture: Path | None = None,
 ) -> None:
-    if labels.shape[:2] != other.shape[:2]:
-        expected, found = (f"{array.shape[1]}×{array.shape[0]}" for array in (other, labels))
-        raise DatasetError(
-            f"{path}: expected the size of its {what} {expected}, found {found}",
-            mend="make the labels again from the picture",
-        )
+    if labels.shape[:2] == other.shape[:2]:
+        return
+    header = load_header(picture) if picture else None
+    if picture and header and follows_stored(labels.shape[:2], header):
+        raise DatasetError(turned_away(picture, path, header.orientation), mend=REMOVE_TURN)
+    expected, found = (f"{array.shape[1]}×{array.shape[0]}" for array in (other, labels))
+    raise DatasetError(
+        f"{path}: expected the size of its {'picture' if picture else 'mask'} {expected}, "
+        f"found {found}",
+        mend="make the labels again from the picture",
+    )

@@ -6,18 +6,24 @@
     ROOT/SegmentationClass/2007_000032.png      palette PNG, index = class, 255 = void
     ROOT/ImageSets/Segmentation/train.txt       one name a line; val.txt, trainval.txt
 
+Sets that people lay out in this way differ in details, which are taken as they are: pictures of
+any kind, lists of other names, lists in ``ImageSets/Main`` or in ``ImageSets`` itself.
+
 Everingham et al., "The PASCAL Visual Object Classes Challenge" (2010) and the development kit of
-2012, from which names, numbers and colours are taken. The pictures of ``test`` come without masks.
+2012, from which names, numbers and colours are taken. The pictures of ``test`` come without masks,
+and a list without any mask is no split here.
 ``SegmentationObject`` is not read: its objects are of twenty classes, not of one.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from functools import partial
 from pathlib import Path
 
 from edgeseg.card import ClassMap, Rgb
-from edgeseg.data.layout import Layout, Pairing
+from edgeseg.data.decode import PICTURE_SUFFIXES
+from edgeseg.data.layout import Layout, Pairing, same_name
 from edgeseg.data.sample import Sample
 from edgeseg.errors import DatasetError
 
@@ -29,7 +35,8 @@ _NAMES = (
     *("diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa"),
     *("train", "tvmonitor"),
 )
-_LISTS = Path("ImageSets", "Segmentation")
+_PICTURES, _MASKS = "JPEGImages", "SegmentationClass"
+_LISTS = ("ImageSets/Segmentation", "ImageSets/Main", "ImageSets")
 
 
 def colour(index: int) -> Rgb:
@@ -48,29 +55,81 @@ CLASSES = ClassMap(names=_NAMES, palette=tuple(map(colour, range(len(_NAMES)))),
 
 
 def find(root: Path) -> Layout | None:
-    """The layout of ``root`` if its folders are named as VOC's."""
-    if not all((root / part).is_dir() for part in ("JPEGImages", "SegmentationClass", _LISTS)):
+    """The layout of ``root`` if its folders are named as VOC's.
+
+    Raises:
+        DatasetError: They are, but one is missing, or there is no list.
+    """
+    parts = (_PICTURES, _MASKS, "ImageSets")
+    missing = [part for part in parts if not (root / part).is_dir()]
+    if len(missing) == len(parts):
         return None
-    splits = tuple(name for name in SPLITS if (root / _LISTS / f"{name}.txt").is_file())
-    return Layout("PASCAL VOC", splits, partial(_pair, root), CLASSES)
+    lists = {} if missing else _lists(root)
+    if not lists:
+        what = f"the folder {missing[0]}" if missing else f"lists of names in {_LISTS[0]}"
+        found = ", ".join(part for part in parts if part not in missing)
+        raise DatasetError(
+            f"{root}: expected folders of pictures, found none that is whole: {found} "
+            f"as in PASCAL VOC, without {what}",
+            mend=f"add it, with {_LISTS[0]}/train.txt and val.txt, one name a line",
+        )
+    masks = _by_stem(root / _MASKS, (".png",))
+    others = lists.keys() - set(SPLITS)
+    labelled = {name for name in others if not masks.keys().isdisjoint(_names(lists[name]))}
+    splits = tuple(sorted((lists.keys() & set(SPLITS)) | labelled, key=_rank))
+    return Layout("PASCAL VOC", splits, partial(_pair, root, lists), CLASSES)
 
 
-def _pair(root: Path, split: str) -> Pairing:
-    listed = root / _LISTS / f"{split}.txt"
+def _rank(split: str) -> tuple[int, str]:
+    return SPLITS.index(split) if split in SPLITS else len(SPLITS), split
+
+
+def _lists(root: Path) -> dict[str, Path]:
+    """Name → list of names, of the first folder that has any."""
+    for folder in _LISTS:
+        if found := {path.stem: path for path in sorted((root / folder).glob("*.txt"))}:
+            return found
+    return {}
+
+
+def _by_stem(folder: Path, suffixes: Iterable[str]) -> dict[str, Path]:
+    return {
+        same_name(path.stem): path
+        for path in sorted(folder.iterdir(), reverse=True)
+        if path.suffix.lower() in suffixes and path.is_file()
+    }
+
+
+def _names(listed: Path) -> list[str]:
+    """The names in a list; raises DatasetError."""
     try:
-        lines = listed.read_text("utf-8").splitlines()
+        lines = listed.read_text("utf-8-sig").splitlines()
     except (OSError, ValueError) as error:
         raise DatasetError(f"{listed}: expected a list of names, one a line: {error}") from error
-    names = sorted({line.split()[0] for line in lines if line.strip()})
+    return sorted({same_name(line.strip()) for line in lines if line.strip()})
+
+
+def _entry(line: str, files: Mapping[str, Path]) -> str:
+    """The name that a line means: all of it, without a suffix, or before a label of an object."""
+    for name in (line, line.rsplit(".", 1)[0], line.split(maxsplit=1)[0]):
+        if name in files:
+            return name
+    return line.split(maxsplit=1)[0]
+
+
+def _pair(root: Path, lists: Mapping[str, Path], split: str) -> Pairing:
+    listed = lists[split]
+    images = _by_stem(root / _PICTURES, PICTURE_SUFFIXES)
+    masks = _by_stem(root / _MASKS, (".png",))
+    names = sorted({_entry(line, images) for line in _names(listed)})
     samples, faults = [], []
     for name in names:
-        image = root / "JPEGImages" / f"{name}.jpg"
-        mask = root / "SegmentationClass" / f"{name}.png"
-        missing = [path for path in (image, mask) if not path.is_file()]
-        if missing:
-            faults.append(DatasetError(f"{listed}: {name} is listed, and {missing[0]} is missing"))
-        else:
-            samples.append(Sample(image, mask=mask))
+        if name in images and name in masks:
+            samples.append(Sample(images[name], mask=masks[name]))
+            continue
+        folder, suffix = (_MASKS, ".png") if name in images else (_PICTURES, ".jpg")
+        missing = root / folder / f"{name}{suffix}"
+        faults.append(DatasetError(f"{listed}: {name} is listed, and {missing} is missing"))
     if not names:
         faults.append(DatasetError(f"{listed}: expected names of pictures, found none"))
     return Pairing(tuple(samples), tuple(faults))

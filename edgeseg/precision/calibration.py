@@ -135,7 +135,7 @@ def collect(
 
     Raises:
         UsageError: ``count`` is below 1, ``out`` is no ``.json``, or the source holds no picture.
-        DatasetError: A picture cannot be read.
+        DatasetError: No picture can be read; single ones are left out and named in the log.
         SourceError: The video, camera or stream cannot be opened, gives no frame, or no frame
             that is of use.
     """

@@ -7,6 +7,7 @@ number is bounded, are saved, since they never come again.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -17,10 +18,13 @@ from numpy.typing import NDArray
 
 from edgeseg.artifacts import write_atomic
 from edgeseg.data.folders import list_images, load_image
-from edgeseg.errors import SourceError
+from edgeseg.documents import printable
+from edgeseg.errors import DatasetError, SourceError
 from edgeseg.precision.selection import Select, spread
 from edgeseg.stream.capture import open_frames
 from edgeseg.stream.source import SourceSpec
+
+_log = logging.getLogger(__name__)
 
 CANDIDATES = 4
 """Pictures looked at for each one wanted."""
@@ -83,20 +87,33 @@ def _places(total: int, count: int, select: Select, seed: int) -> Sequence[int]:
 
 
 class _Files:
-    """Pictures in files of their own."""
+    """Pictures in files of their own; those that cannot be read are named and left out."""
 
     def __init__(self, paths: Sequence[Path]) -> None:
         self._paths = paths
+        self._read: list[Path] = []
 
     def __len__(self) -> int:
         return len(self._paths)
 
     def __iter__(self) -> Iterator[Picture]:
+        self._read = []
         for path in self._paths:
-            yield path.name, load_image(path)
+            try:
+                image = load_image(path)
+            except DatasetError as error:
+                _log.warning("%s; it is left out", printable(error.message, 1000))
+                continue
+            self._read.append(path)
+            yield path.name, image
+        if not self._read:
+            raise DatasetError(
+                f"{self._paths[0].parent}: none of {len(self._paths)} pictures can be read",
+                mend="look at one of them: edgeseg infer ENGINE PICTURE",
+            )
 
     def keep(self, numbers: Sequence[int]) -> list[Path]:
-        return [self._paths[number] for number in numbers]
+        return [self._read[number] for number in numbers]
 
 
 class _Video:

@@ -238,7 +238,8 @@ def _check_format(size: tuple[int, int] | None, fps: float | None) -> None:
 def _path(text: str) -> SourceSpec:
     path = Path(text).expanduser()
     missing_pattern = glob.has_magic(text) and not path.exists()
-    if path.is_dir() or missing_pattern or path.suffix.lower() in PICTURE_SUFFIXES:
+    picture = path.suffix.lower() in PICTURE_SUFFIXES - {".gif"}  # which may move, as a video does
+    if path.is_dir() or missing_pattern or picture:
         return SourceSpec("pictures", str(path), text)
     return SourceSpec("file", str(path), text)
 

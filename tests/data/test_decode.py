@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -76,7 +77,9 @@ def test_grey_ids_are_kept(tmp_path: Path, dtype: type[np.uint8] | type[np.uint1
     assert np.array_equal(found, ids)
 
 
-@pytest.mark.parametrize("suffix", [".png", ".jpg", ".bmp", ".webp", ".tif"])
+@pytest.mark.parametrize(
+    "suffix", [".png", ".jpg", ".bmp", ".webp", ".tif", ".gif", ".jp2", ".ppm"]
+)
 @pytest.mark.parametrize("share", [0.3, 0.6, 0.98])
 def test_a_truncated_picture_is_refused(tmp_path: Path, suffix: str, share: float) -> None:
     data, path = encoded(suffix), tmp_path / f"cut{suffix}"
@@ -135,3 +138,73 @@ def test_masks_in_colour_or_lossy_are_refused(tmp_path: Path) -> None:
         load_ids(tmp_path / "colour.png")
     with pytest.raises(DatasetError, match="no PNG"):
         load_ids(tmp_path / "lossy.jpg")
+
+
+def segments(data: bytes) -> list[int]:
+    """Where the markers of a JPEG stand, up to its scan: as the standard says."""
+    found, at = [], 2
+    while data[at + 1] != 0xDA:
+        found.append(at)
+        at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+    return [*found, at]
+
+
+def test_fill_bytes_may_stand_before_any_marker(tmp_path: Path) -> None:
+    """ITU-T T.81, B.1.1.2: any marker may optionally be preceded by any number of fill bytes."""
+    data, path = encoded(".jpg"), tmp_path / "a.jpg"
+    path.write_bytes(data)
+    expected = load_image(path)
+    filled = bytearray(data[:-2] + b"\xff\xff" + data[-2:])
+    for at in reversed(segments(data)):
+        filled[at:at] = b"\xff" * (1 + at % 3)
+    path.write_bytes(bytes(filled))
+    assert np.array_equal(load_image(path), expected)
+    path.write_bytes(bytes(filled[:-60]))
+    with pytest.raises(DatasetError, match="no end mark"):
+        load_image(path)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".bmp", ".webp", ".gif"])
+def test_bytes_behind_the_end_belong_to_no_picture(tmp_path: Path, suffix: str) -> None:
+    data, path = encoded(suffix), tmp_path / f"a{suffix}"
+    path.write_bytes(data)
+    expected = load_image(path)
+    path.write_bytes(data + b"\xff\xd8 of a maker" + bytes(100))
+    assert np.array_equal(load_image(path), expected)
+
+
+@pytest.mark.parametrize("options", [{"restart_marker_blocks": 2}, {"progressive": True}])
+def test_restart_markers_and_several_scans(tmp_path: Path, options: dict[str, Any]) -> None:
+    path = tmp_path / "a.jpg"
+    Image.fromarray(picture()).save(path, quality=95, **options)
+    load_image(path)
+    path.write_bytes(path.read_bytes()[:-80])
+    with pytest.raises(DatasetError, match="no end mark"):
+        load_image(path)
+
+
+def test_chunks_that_decoders_pass_over_are_passed_over(tmp_path: Path) -> None:
+    """PNG, 5.4: an ancillary chunk that is unknown, or whose checksum is wrong, is ignored."""
+    data, path = encoded(".png"), tmp_path / "a.png"
+    path.write_bytes(data)
+    expected = load_image(path)
+    odd = (3).to_bytes(4, "big") + b"maKe" + b"abc" + b"wrng"
+    at = 8 + 25  # behind the signature and IHDR
+    path.write_bytes(data[:at] + odd + data[at:])
+    assert np.array_equal(load_image(path), expected)
+
+
+@pytest.mark.parametrize("mode", ["CMYK", "LA", "RGBA", "1", "P"])
+def test_every_kind_of_eight_bits_is_read(tmp_path: Path, mode: str) -> None:
+    converted = Image.fromarray(picture()).convert(mode)
+    path = tmp_path / ("a.jpg" if mode == "CMYK" else "a.png")
+    converted.save(path, **({"quality": 95} if mode == "CMYK" else {}))
+    expected = np.asarray(converted.convert("RGB"))[..., ::-1]
+    assert np.abs(load_image(path).astype(int) - expected).mean() < 3
+
+
+def test_transparency_changes_no_id(tmp_path: Path) -> None:
+    ids = RNG.integers(0, 3, (9, 7), dtype=np.uint8)
+    for mode in ("L", "P"):
+        Image.fromarray(ids).convert(mode).save(tmp_path / "m.png", transparency=1)
+        assert np.array_equal(load_ids(tmp_path / "m.png"), ids)

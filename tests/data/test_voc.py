@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from edgeseg.data import voc
+from edgeseg.data.check import check
 from edgeseg.data.folders import load_sample, read_split
 from edgeseg.errors import DatasetError
 
@@ -111,5 +113,52 @@ def test_a_list_that_is_none(root: Path, content: bytes) -> None:
 
 def test_other_folders_are_not_taken_for_voc(root: Path) -> None:
     (root / "SegmentationClass").rename(root / "Segmentation")
-    with pytest.raises(DatasetError, match="expected folders of pictures, found none"):
+    with pytest.raises(DatasetError, match="without the folder SegmentationClass"):
+        read_split(root, "train")
+
+
+def test_pictures_of_any_kind_and_lists_of_other_names(root: Path) -> None:
+    for path in list((root / "JPEGImages").iterdir()):
+        Image.open(path).save(path.with_suffix(".PNG"), "PNG")
+        path.unlink()
+    lists = root / "ImageSets/Segmentation"
+    (lists / "val.txt").rename(lists / "validation.txt")
+    assert len(read_split(root, "train")) == 2
+    assert len(read_split(root, "validation")) == 1
+    with pytest.raises(DatasetError, match="found train, trainval, validation") as caught:
+        read_split(root, "val")
+    assert "rename" in str(caught.value.mend)
+    messages = [fault.message for fault in check(root).faults if fault.kind == "split"]
+    assert messages == ["expected the split 'val', found train, trainval, validation"]
+
+
+@pytest.mark.parametrize("folder", ["Main", "."])
+def test_lists_in_other_folders(root: Path, folder: str) -> None:
+    lists = root / "ImageSets"
+    (lists / folder).mkdir(exist_ok=True)
+    for path in list((lists / "Segmentation").iterdir()):
+        path.rename(lists / folder / path.name)
+    assert len(read_split(root, "trainval")) == 3
+
+
+def test_a_list_without_masks_is_no_split(root: Path) -> None:
+    """As ``test`` was published."""
+    (root / "ImageSets/Segmentation/test.txt").write_text("2012_999999\n")
+    with pytest.raises(DatasetError, match="expected the split 'test', found train, val, trainval"):
+        read_split(root, "test")
+
+
+def test_entries_with_mark_suffix_label_or_accent(root: Path) -> None:
+    for folder, suffix in (("JPEGImages", ".jpg"), ("SegmentationClass", ".png")):
+        file = root / folder / f"2007_000039{suffix}"
+        file.rename(file.with_name(f"cafe\u0301 au lait{suffix}"))
+    lines = "2007_000032.jpg\ncaf\u00e9 au lait\n2008_000001  1\n"
+    (root / "ImageSets/Segmentation/train.txt").write_text(lines, "utf-8-sig")
+    names = [sample.image.stem for sample in read_split(root, "train")]
+    assert names == ["2007_000032", "2008_000001", "cafe\u0301 au lait"]
+
+
+def test_what_is_missing_is_said(root: Path) -> None:
+    shutil.rmtree(root / "ImageSets/Segmentation")
+    with pytest.raises(DatasetError, match="without lists of names in ImageSets/Segmentation"):
         read_split(root, "train")

@@ -316,12 +316,26 @@ def test_sources_that_give_nothing(
     (tmp_path / "no-video.mp4").write_bytes(b"nothing of the kind")
     with pytest.raises(OpenFailed, match="no-video.mp4"):
         collect(tmp_path / "no-video.mp4", out)
-    victim = next(iter(sorted(pictures.iterdir())))
-    victim.write_bytes(victim.read_bytes()[:200])
-    with pytest.raises(DatasetError, match=victim.name):
+    for victim in pictures.iterdir():
+        victim.write_bytes(victim.read_bytes()[:200])
+    with pytest.raises(DatasetError, match="none of .* pictures can be read"):
         collect(pictures, out)
     assert not out.exists()
     assert capfd.readouterr().out == ""
+
+
+def test_a_picture_that_cannot_be_read_is_left_out_and_named(
+    pictures: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The others keep their own files: names and hashes of the manifest are checked on reading."""
+    victim = sorted(pictures.iterdir())[1]
+    victim.write_bytes(victim.read_bytes()[:200])
+    out = tmp_path / "manifest.json"
+    collect(pictures, out, count=len(list(pictures.iterdir())))
+    _, paths = load_set(out)
+    assert victim.name in caplog.text
+    assert paths
+    assert victim.name not in {path.name for path in paths}
 
 
 def test_passwords_are_masked_everywhere(

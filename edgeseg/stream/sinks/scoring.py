@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from edgeseg.card import ClassMap
 from edgeseg.data.decode import load_ids
+from edgeseg.data.layout import same_name
 from edgeseg.errors import DatasetError, UsageError
 from edgeseg.evaluation import Scores
 from edgeseg.ops.preprocess import restore_labels
@@ -72,7 +73,7 @@ class Scoring(Sink):
                 f"{self.folder}: no *.png masks for --ground-truth",
                 mend="give the folder of masks whose values are class ids, e.g. data/val/masks",
             )
-        self._by_name = {path.stem: path for path in self._masks}
+        self._by_name = {same_name(path.stem): path for path in self._masks}
         for path in self._masks:
             self._read(path)
         self._said_at = time.monotonic()
@@ -119,7 +120,7 @@ class Scoring(Sink):
 
     def _mask_of(self, result: StreamResult) -> Path | None:
         if result.name is not None:
-            return self._by_name.get(Path(result.name).stem)
+            return self._by_name.get(same_name(Path(result.name).stem))
         if self._is_unsure(result.camera):
             return None
         return self._masks[result.index % len(self._masks)]

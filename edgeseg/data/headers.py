@@ -1,0 +1,230 @@
+"""What a picture file states before anything is decoded: its size and its EXIF orientation.
+
+A few bytes tell how much memory a picture takes, so a small file that unpacks to gigabytes is
+refused before it does. :func:`check_pixels` takes the first bytes of a file, or a whole file or
+frame, and is cheap enough for each frame of a camera.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from edgeseg.errors import DatasetError, UsageError
+
+MAX_PIXELS = 1 << 28
+"""Pixels of a picture or frame, unless the user allows more: 16384×16384, 0.8 GB as BGR."""
+
+_VARIABLE = "EDGESEG_MAX_PIXELS"
+_BYTES = 10  # of memory a pixel, about: picture, label map, overlay and one of them encoded
+
+_PNG = b"\x89PNG\r\n\x1a\n"
+_EXIF = b"Exif\0\0"
+_WIDTH, _HEIGHT, _ORIENTATION = 256, 257, 274  # TIFF 6.0; EXIF is a TIFF without pixels
+_STANDALONE = frozenset([0x01, *range(0xD0, 0xD9)])  # JPEG markers without a length: B.1.1.3
+_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # SOF0 … SOF15
+_PNM = re.compile(rb"P[1-6](?:\s|#[^\n]*\n)+(\d+)(?:\s|#[^\n]*\n)+(\d+)")
+
+
+@dataclass(frozen=True)
+class Header:
+    """Width and height as stored, in pixels, and the orientation of EXIF, 1 (upright) to 8.
+
+    Orientations from 5 on exchange width and height when the picture is shown.
+    """
+
+    width: int
+    height: int
+    orientation: int = 1
+
+    @property
+    def shown(self) -> tuple[int, int]:
+        """(height, width) of the picture as it is meant to be seen."""
+        upright = self.orientation < 5
+        return (self.height, self.width) if upright else (self.width, self.height)
+
+
+def read_header(data: bytes) -> Header | None:
+    """Size and orientation of an encoded picture.
+
+    Args:
+        data: PNG, JPEG, WebP, GIF, BMP, TIFF, PNM or JPEG 2000, whole or from its beginning.
+
+    Returns:
+        None where the bytes are of none of these formats, or do not reach to the size.
+    """
+    try:
+        return _parse(data)
+    except (struct.error, ValueError, IndexError):
+        return None
+
+
+def check_pixels(data: bytes, name: object, limit: int | None = None) -> None:
+    """Refuse an encoded picture with more pixels than are allowed, before it is decoded.
+
+    Bytes that state no size pass: the decoder judges them.
+
+    Args:
+        data: As :func:`read_header` takes it.
+        name: The file or camera, for the message.
+        limit: Pixels; None is :func:`pixel_limit`.
+
+    Raises:
+        DatasetError: It has more.
+    """
+    header = read_header(data)
+    pixels = header.width * header.height if header else 0
+    limit = pixel_limit() if limit is None else limit
+    if header and pixels > limit:
+        raise DatasetError(
+            f"{name}: {header.width}×{header.height} are {pixels} pixels, "
+            f"more than the limit of {limit}",
+            mend=f"cut it into smaller pictures, or allow it with --max-pixels {pixels} "
+            f"({_VARIABLE}={pixels} where a command has no such option); "
+            f"it takes about {pixels * _BYTES / 2**30:.1f} GiB of memory",
+        )
+
+
+def pixel_limit() -> int:
+    """How many pixels a picture may have: ``EDGESEG_MAX_PIXELS``, else :data:`MAX_PIXELS`.
+
+    Raises:
+        UsageError: The variable is no whole number from 1 on.
+    """
+    text = os.environ.get(_VARIABLE, "")
+    if text and (not text.isascii() or not text.isdecimal() or int(text) < 1):
+        raise UsageError(
+            f"{_VARIABLE} is a whole number of pixels from 1 on, not {text!r}",
+            mend=f"unset {_VARIABLE}, or set it to {MAX_PIXELS}",
+        )
+    return int(text) if text else MAX_PIXELS
+
+
+def jpeg_segments(data: bytes) -> Iterator[tuple[int, int, int]]:
+    """(marker, start, end) of the body of each JPEG segment up to the first scan's header.
+
+    Any marker may follow fill bytes 0xFF (ITU-T T.81, B.1.1.2). Bytes between segments that
+    belong to none are passed over, as decoders do.
+    """
+    position = 2
+    while (position := data.find(b"\xff", position)) >= 0:
+        while data[position : position + 1] == b"\xff":
+            position += 1
+        if position >= len(data):
+            return
+        marker = data[position]
+        position += 1
+        if marker == 0 or marker in _STANDALONE:
+            continue
+        if marker == 0xD9 or position + 2 > len(data):
+            return
+        end = position + max(2, int.from_bytes(data[position : position + 2], "big"))
+        yield marker, position + 2, end
+        if marker == 0xDA:
+            return
+        position = end
+
+
+def _parse(data: bytes) -> Header | None:
+    if data.startswith(_PNG):
+        width, height = struct.unpack_from(">II", data, 16)
+        return Header(width, height, _of_exif(_chunk(data, len(_PNG), b"eXIf", ">")))
+    if data.startswith(b"\xff\xd8"):
+        return _jpeg(data)
+    if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
+        return _webp(data)
+    if data[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
+        tags = _tags(data)
+        if _WIDTH in tags and _HEIGHT in tags:
+            return Header(tags[_WIDTH], tags[_HEIGHT], _orientation(tags))
+        return None
+    return _simple(data)
+
+
+def _simple(data: bytes) -> Header | None:
+    """Formats that state a size at a fixed place, and no orientation."""
+    if data.startswith(b"GIF8"):
+        return Header(*struct.unpack_from("<HH", data, 6))
+    if data.startswith(b"BM"):
+        (size,) = struct.unpack_from("<I", data, 14)
+        width, height = struct.unpack_from("<HH" if size == 12 else "<ii", data, 18)
+        return Header(abs(width), abs(height))
+    if match := _PNM.match(data[:4096]):
+        return Header(int(match[1]), int(match[2]))
+    if data[4:8] == b"jP  ":
+        height, width = struct.unpack_from(">II", data, data.index(b"ihdr", 0, 4096) + 4)
+        return Header(width, height)
+    if data.startswith(b"\xff\x4f\xff\x51"):  # JPEG 2000 without a file around it
+        right, bottom, left, top = struct.unpack_from(">IIII", data, 8)
+        return Header(right - left, bottom - top)
+    return None
+
+
+def _jpeg(data: bytes) -> Header | None:
+    size, orientation = None, 1
+    for marker, start, end in jpeg_segments(data):
+        if marker == 0xE1 and data.startswith(_EXIF, start):
+            orientation = _of_exif(data[start:end])
+        elif marker in _FRAMES:
+            height, width = struct.unpack_from(">HH", data, start + 1)
+            size = width, height
+    return Header(*size, orientation) if size else None
+
+
+def _webp(data: bytes) -> Header | None:
+    kind = data[12:16]
+    if kind == b"VP8X":
+        width, height = (1 + int.from_bytes(data[at : at + 3], "little") for at in (24, 27))
+    elif kind == b"VP8L":
+        (bits,) = struct.unpack_from("<I", data, 21)
+        width, height = 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
+    elif kind == b"VP8 ":
+        width, height = (side & 0x3FFF for side in struct.unpack_from("<HH", data, 26))
+    else:
+        return None
+    return Header(width, height, _of_exif(_chunk(data, 12, b"EXIF", "<")))
+
+
+def _chunk(data: bytes, start: int, wanted: bytes, order: str) -> bytes:
+    """The first chunk of that kind of a PNG (``>``) or RIFF (``<``) file; empty if none."""
+    while start + 8 <= len(data):
+        first, second = data[start : start + 4], data[start + 4 : start + 8]
+        kind, number = (second, first) if order == ">" else (first, second)
+        (length,) = struct.unpack(f"{order}I", number)
+        if kind == wanted:
+            return data[start + 8 : start + 8 + length]
+        start += length + (12 if order == ">" else 8 + length % 2)
+    return b""
+
+
+def _of_exif(block: bytes) -> int:
+    try:
+        return _orientation(_tags(block.removeprefix(_EXIF)))
+    except (struct.error, IndexError):
+        return 1
+
+
+def _orientation(tags: dict[int, int]) -> int:
+    found = tags.get(_ORIENTATION, 1)
+    return found if 1 <= found <= 8 else 1
+
+
+def _tags(data: bytes) -> dict[int, int]:
+    """Whole numbers of the first directory of a TIFF or BigTIFF file, by the number of the tag."""
+    if data[:2] not in (b"II", b"MM"):
+        return {}
+    order = "<" if data[:2] == b"II" else ">"
+    big = data[2:4] in (b"+\0", b"\0+")
+    (at,) = struct.unpack_from(order + ("Q" if big else "I"), data, 8 if big else 4)
+    (count,) = struct.unpack_from(order + ("Q" if big else "H"), data, at)
+    at, step = (at + 8, 20) if big else (at + 2, 12)
+    found = {}
+    for entry in range(at, at + step * min(count, 4096), step):
+        tag, kind = struct.unpack_from(f"{order}HH", data, entry)
+        form = {1: "B", 3: "H", 4: "I", 16: "Q"}.get(kind)
+        if form and (form != "Q" or big):
+            (found[tag],) = struct.unpack_from(order + form, data, entry + (12 if big else 8))
+    return found
