@@ -13,7 +13,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import cv2
 import numpy as np
@@ -45,7 +45,6 @@ _PNG = b"\x89PNG\r\n\x1a\n"
 _JPEG = b"\xff\xd8\xff"
 _GREY, _PALETTE = 0, 3
 _COLOUR_TYPES = {2: "RGB colour", 4: "grey with alpha", 6: "RGB colour with alpha"}
-_Pixel = TypeVar("_Pixel", np.uint8, np.uint16)
 _COPY_AGAIN = "copy the file again from where it came from, or take it out of the data set"
 
 
@@ -100,7 +99,7 @@ def load_palette(path: Path) -> tuple[Rgb, ...] | None:
     )
 
 
-def upright(pixels: NDArray[_Pixel], orientation: int) -> NDArray[_Pixel]:
+def upright(pixels: NDArray[Any], orientation: int) -> NDArray[Any]:
     """Stored pixels (H, W) or (H, W, C) as EXIF says that they are to be seen.
 
     CIPA DC-008 (EXIF 3.0), 4.6.5.1, tag 274: the orientation says on which sides of the picture
@@ -178,7 +177,7 @@ def _decode(data: bytes, path: Path, flags: int) -> NDArray[np.uint8] | NDArray[
     return decoded
 
 
-def _upright(pixels: NDArray[_Pixel], data: bytes) -> NDArray[_Pixel]:
+def _upright(pixels: NDArray[Any], data: bytes) -> NDArray[Any]:
     header = read_header(data)
     if header is None or data[:2] in (b"II", b"MM"):
         return pixels  # TIFF comes from its decoder upright, whatever the flags say

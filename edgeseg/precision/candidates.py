@@ -98,19 +98,19 @@ class _Files:
 
     def __iter__(self) -> Iterator[Picture]:
         self._read = []
+        first: DatasetError | None = None
         for path in self._paths:
             try:
                 image = load_image(path)
             except DatasetError as error:
                 _log.warning("%s; it is left out", printable(error.message, 1000))
+                first = first or error
                 continue
             self._read.append(path)
             yield path.name, image
-        if not self._read:
-            raise DatasetError(
-                f"{self._paths[0].parent}: none of {len(self._paths)} pictures can be read",
-                mend="look at one of them: edgeseg infer ENGINE PICTURE",
-            )
+        if first and not self._read:
+            more = f" (and {len(self._paths) - 1} more)" if len(self._paths) > 1 else ""
+            raise DatasetError(first.message + more, mend=first.mend)
 
     def keep(self, numbers: Sequence[int]) -> list[Path]:
         return [self._read[number] for number in numbers]
