@@ -161,8 +161,8 @@ def _examine_splits(
             continue
         for fault in pairing.faults:
             notes.fault("pair", fault.message)
-        for path in pairing.passed_over:
-            notes.warn("skipped", f"{path}: passed over, no picture by its name")
+        for path, why in pairing.passed_over:
+            notes.warn("skipped", f"{path}: passed over: {why}")
         samples = track(pairing.samples, f"read {name}".rstrip(), len(pairing.samples))
         found[name] = [examine(sample) for sample in samples]
     return found

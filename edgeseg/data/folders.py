@@ -223,9 +223,9 @@ def _pair(folder: Path) -> Pairing:
     pictures = folder / "images"
     faults: list[DatasetError] = []
     images = _by_stem(pictures, faults)
-    others = [other for path in (pictures, *labels) for other, _ in passed_over(path)]
+    others = [other for path in (pictures, *labels) for other in passed_over(path)]
     if not images:
-        beside = [other.name for other in others if other.parent == pictures]
+        beside = [other.name for other, _ in others if other.parent == pictures]
         near = f" beside {_few(beside)}" if beside else ""
         faults.append(
             DatasetError(f"{pictures}: expected pictures, found none{near}", mend=_LAYOUT)

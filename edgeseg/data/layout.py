@@ -19,12 +19,12 @@ class Pairing:
     Attributes:
         samples: The pictures that have labels, sorted.
         faults: What does not fit together.
-        passed_over: Files beside them that are not read, sorted.
+        passed_over: What lies beside them and is not read, and why.
     """
 
     samples: tuple[Sample, ...]
     faults: tuple[DatasetError, ...] = ()
-    passed_over: tuple[Path, ...] = ()
+    passed_over: tuple[tuple[Path, str], ...] = ()
 
 
 @dataclass(frozen=True)

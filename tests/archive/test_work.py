@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from archive_cases import make_video
 
-from edgeseg.archive import ArchiveConfig
+from edgeseg.archive import ArchiveConfig, segment_archive
 from edgeseg.archive.journal import Journal, Pending
 from edgeseg.archive.run import make_job
 from edgeseg.archive.units import Unit, find_units
@@ -48,6 +48,20 @@ def test_files_are_those_of_one_process(
         for part in ("labels", "overlay"):
             name = f"{path.stem}.{part}.png"
             assert (tmp_path / "out" / name).read_bytes() == (outputs.folder / name).read_bytes()
+
+
+def test_results_of_another_kind_of_run_are_not_replaced(
+    config: Callable[..., ArchiveConfig], pictures: Path, tmp_path: Path
+) -> None:
+    """Without a journal nothing says that they may be; with one a run goes on."""
+    kept = tmp_path / "out" / min(pictures.rglob("*.png")).relative_to(pictures)
+    kept = kept.with_suffix(".labels.png")
+    kept.parent.mkdir(parents=True)
+    kept.write_bytes(b"mine")
+    with pytest.raises(UsageError, match="already exists"):
+        segment_archive(config(pictures))
+    assert kept.read_bytes() == b"mine"
+    assert not (tmp_path / "out/journal").exists()
 
 
 def test_facts_are_those_of_the_label_map(job: Job, pictures: Path, tmp_path: Path) -> None:
