@@ -10,6 +10,7 @@ from ``onnx.proto``).
 from __future__ import annotations
 
 import mmap
+import stat
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
@@ -26,8 +27,9 @@ _SPARSE: _Message = {1: _TENSOR, 2: _TENSOR}
 _ATTRIBUTE: _Message = {5: _TENSOR, 10: _TENSOR, 22: _SPARSE, 23: _SPARSE}
 _NODE: _Message = {5: _ATTRIBUTE}
 _GRAPH: _Message = {1: _NODE, 5: _TENSOR, 15: _SPARSE}
-_FUNCTION: _Message = {7: _NODE}
-_MODEL: _Message = {7: _GRAPH, 25: _FUNCTION}
+_FUNCTION: _Message = {7: _NODE, 11: _ATTRIBUTE}  # Field 11: defaults of its attributes.
+_TRAINING: _Message = {1: _GRAPH, 2: _GRAPH}
+_MODEL: _Message = {7: _GRAPH, 20: _TRAINING, 25: _FUNCTION}
 _METADATA: _Message = {14: _ENTRY}
 # An If or Loop holds graphs, whose nodes may hold further ones.
 _ATTRIBUTE[6] = _ATTRIBUTE[11] = _GRAPH
@@ -40,21 +42,39 @@ _MAX_ENTRY = 1024**2
 def require_local_weights(path: Path) -> None:
     """Refuse a network whose weights lie outside of its own folder.
 
+    They must be whole files of that folder. A link, symbolic or hard, may have been planted to
+    another's file, and a name without a file may be an address in memory for ONNX Runtime.
+
     Raises:
-        CorruptArtifact: It names such a file, or is no protobuf message at all.
+        CorruptArtifact: It names another file, or is no protobuf message at all.
     """
     for location in external_locations(path):
-        relative = PurePosixPath(location.replace("\\", "/"))
-        folder = path.parent.resolve()
-        if (
-            relative.is_absolute()
-            or ".." in relative.parts
-            or not (folder / relative).resolve().is_relative_to(folder)
-        ):
+        if fault := _fault(path.parent, location):
             raise CorruptArtifact(
-                f"{path}: its external data {location!r} lies outside of its folder",
+                f"{path}: its external data {location!r} {fault}",
                 mend="export it again with `edgeseg export`, which keeps weights in the file",
             )
+
+
+def _fault(folder: Path, location: str) -> str:
+    """What is wrong with a file of external data; empty where nothing is."""
+    relative = PurePosixPath(location.replace("\\", "/"))
+    if relative.is_absolute() or ".." in relative.parts:
+        return "lies outside of its folder"
+    place = folder
+    try:
+        for part in relative.parts:
+            place = place / part
+            status = place.lstat()
+            if stat.S_ISLNK(status.st_mode):
+                return f"is reached by a symbolic link ({place})"
+    except (OSError, ValueError):
+        return "is not there"
+    if place == folder or not stat.S_ISREG(status.st_mode):
+        return "is no file"
+    if status.st_nlink > 1:
+        return f"is a hard link: the file has {status.st_nlink} names (`cp` makes one of its own)"
+    return ""
 
 
 def external_locations(path: Path) -> list[str]:

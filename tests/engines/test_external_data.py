@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
+from google.protobuf.descriptor import Descriptor
 from hypothesis import given
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
-from edgeseg.engines.external_data import external_locations, require_local_weights
+from edgeseg.engines.external_data import _MODEL, _TENSOR, external_locations, require_local_weights
 from edgeseg.errors import CorruptArtifact
 
 Hide = Callable[[onnx.ModelProto, TensorProto], None]
@@ -56,8 +58,27 @@ def in_function(network: onnx.ModelProto, tensor: TensorProto) -> None:
     network.functions.append(helper.make_function("d", "f", [], ["c"], [node], []))
 
 
+def in_default_of_function(network: onnx.ModelProto, tensor: TensorProto) -> None:
+    """Read by ONNX Runtime 1.23 where a node does not give the attribute."""
+    function = network.functions.add(name="f", domain="d")
+    function.attribute_proto.append(helper.make_attribute("value", tensor))
+
+
+def in_training(network: onnx.ModelProto, tensor: TensorProto) -> None:
+    network.training_info.add().initialization.initializer.append(tensor)
+
+
 @pytest.mark.parametrize(
-    "hide", [in_initializer, in_constant, in_branch_of_branch, in_sparse, in_function]
+    "hide",
+    [
+        in_initializer,
+        in_constant,
+        in_branch_of_branch,
+        in_sparse,
+        in_function,
+        in_default_of_function,
+        in_training,
+    ],
 )
 def test_found_wherever_it_hides(hide: Hide, tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
@@ -71,24 +92,77 @@ def test_found_wherever_it_hides(hide: Hide, tmp_path: Path) -> None:
         require_local_weights(path)
 
 
-@pytest.mark.parametrize("location", ["/etc/hostname", "a/../../b", "..\\b", "link/b"])
+def ways_to_tensors(message: Descriptor, seen: tuple[str, ...] = ()) -> Iterator[tuple[int, ...]]:
+    """Field numbers from a message down to each ``TensorProto`` in it, no message entered twice."""
+    for field in message.fields:
+        inner = field.message_type
+        if inner is None or inner.name in seen:
+            continue
+        if inner.name == "TensorProto":
+            yield (field.number,)
+        else:
+            for way in ways_to_tensors(inner, (*seen, message.name)):
+                yield (field.number, *way)
+
+
+def test_every_way_to_a_tensor_in_the_format_itself_is_walked() -> None:
+    ways = list(ways_to_tensors(onnx.ModelProto.DESCRIPTOR))
+    assert (25, 11, 5) in ways  # a function's default attribute
+    for way in ways:
+        table: object = _MODEL
+        for number in way:
+            assert isinstance(table, dict)
+            assert number in table, way
+            table = table[number]
+        assert table is _TENSOR, way
+
+
+@pytest.mark.parametrize("location", ["/etc/hostname", "a/../../b", "..\\b", "link/hostname"])
 def test_ways_out(location: str, tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "link").symlink_to("/etc")
     path = tmp_path / "run" / "model.onnx"
+    path.write_bytes(naming(location))
+    with pytest.raises(CorruptArtifact, match="lies outside|symbolic link"):
+        require_local_weights(path)
+
+
+def naming(location: str) -> bytes:
     network = model()
     in_initializer(network, outside(location))
-    path.write_bytes(network.SerializeToString())
-    with pytest.raises(CorruptArtifact, match="lies outside"):
-        require_local_weights(path)
+    return network.SerializeToString()
 
 
 def test_a_file_beside_the_network_is_its_own(tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
-    network = model()
-    in_initializer(network, outside("weights/model.data"))
-    path.write_bytes(network.SerializeToString())
+    path.write_bytes(naming("weights/model.data"))
+    with pytest.raises(CorruptArtifact, match="is not there"):
+        require_local_weights(path)
+    weights = tmp_path / "weights" / "model.data"
+    weights.parent.mkdir()
+    weights.write_bytes(bytes(8))
     require_local_weights(path)
+
+
+@pytest.mark.parametrize("plant", [os.link, os.symlink])
+def test_a_link_to_the_file_of_another_is_refused(
+    plant: Callable[[Path, Path], None], tmp_path: Path
+) -> None:
+    path, secret = tmp_path / "run" / "model.onnx", tmp_path / "secret"
+    path.parent.mkdir()
+    secret.write_bytes(bytes(8))
+    path.write_bytes(naming("model.data"))
+    plant(secret, path.with_name("model.data"))
+    with pytest.raises(CorruptArtifact, match="link"):
+        require_local_weights(path)
+
+
+@pytest.mark.parametrize("location", ["*/_ORT_MEM_ADDR_/*", ".", "", "model.onnx\0"])
+def test_a_location_that_is_no_file_is_refused(location: str, tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    path.write_bytes(naming(location))
+    with pytest.raises(CorruptArtifact, match="is not there|is no file"):
+        require_local_weights(path)
 
 
 @given(st.binary(min_size=1, max_size=300))
