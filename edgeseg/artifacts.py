@@ -11,13 +11,13 @@ import contextlib
 import errno
 import hashlib
 import os
-import secrets
 import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
 from edgeseg.errors import CorruptArtifact, EdgesegError, UntrustedArtifact, UsageError
+from edgeseg.partials import partial_file
 
 MAX_JSON_BYTES = 16 * 1024 * 1024
 """Cap for cards, side-cars, manifests and range files; a larger one is not ours."""
@@ -80,29 +80,18 @@ def atomic_path(path: Path) -> Iterator[Path]:
     kept, since OpenCV and others choose the format by it.
 
     Raises:
-        UsageError: The folder cannot be made or written.
+        UsageError: The folder cannot be made or written, or the disk is full.
     """
     path = Path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.parent / f".{path.stem}.{secrets.token_hex(6)}.partial{path.suffix}"
-        partial.open("xb").close()
+        _refuse_special(path)
+        with partial_file(path) as partial:
+            yield partial
+            _flush_to_disk(partial)
+            partial.replace(path)
     except OSError as error:
-        raise UsageError(
-            f"cannot write {path}: {error.strerror or error}",
-            mend="choose an output folder that you can write",
-        ) from error
-    try:
-        yield partial
-        _flush_to_disk(partial)
-        partial.replace(path)
-    except OSError as error:
-        raise UsageError(
-            f"cannot write {path}: {error.strerror or error}",
-            mend="choose an output path that you can write, with room on the disk",
-        ) from error
-    finally:
-        partial.unlink(missing_ok=True)
+        raise cannot_write(path, error) from error
 
 
 def write_atomic(path: Path, data: bytes | str) -> None:
@@ -111,7 +100,7 @@ def write_atomic(path: Path, data: bytes | str) -> None:
         partial.write_bytes(data.encode() if isinstance(data, str) else data)
 
 
-def refuse_to_replace(*outputs: Path, overwrite: bool) -> None:
+def refuse_to_replace(*outputs: Path, overwrite: bool, inputs: Iterable[Path] = ()) -> None:
     """Refuse to write over what is there; every command asks this before it starts to work.
 
     A link counts as something there, wherever it leads. A folder counts where it holds anything.
@@ -119,22 +108,48 @@ def refuse_to_replace(*outputs: Path, overwrite: bool) -> None:
     Args:
         outputs: Files or folders that a command is going to write.
         overwrite: Whether the user asked for replacement, with ``--overwrite``.
+        inputs: What the command reads, which no output may be, whatever was asked for.
 
     Raises:
-        UsageError: One of them exists, and ``overwrite`` is False.
+        UsageError: One of them exists and ``overwrite`` is False, is an input, is named twice,
+            or lies where nothing can be written.
     """
-    if overwrite:
-        return
-    for path in outputs:
-        if path.is_dir() and not path.is_symlink():
-            taken = any(path.iterdir())
-        else:
-            taken = os.path.lexists(path)
+    read = {place: path for path in inputs for place in _places(Path(path))}
+    written: dict[object, Path] = {}
+    for path in map(Path, outputs):
+        places = _places(path)
+        if any(place in read for place in places):
+            raise UsageError(
+                f"{path} is an input of this command and would be replaced by its output",
+                mend="choose another path for the output",
+            )
+        if any(place in written for place in places):
+            raise UsageError(
+                f"two outputs would be written to {path}", mend="give each a path of its own"
+            )
+        written |= dict.fromkeys(places, path)
+        try:
+            _refuse_special(path)
+            taken = not overwrite and _is_taken(path)
+            _require_room(path)
+        except OSError as error:
+            raise cannot_write(path, error) from error
         if taken:
             raise UsageError(
                 f"{path} already exists and would be replaced",
                 mend="choose another path, or add --overwrite",
             )
+
+
+def cannot_write(path: Path, error: OSError) -> UsageError:
+    """What is said of an output that the system refuses."""
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return UsageError(
+        f"cannot write {path}: {error.strerror or error}",
+        mend="make room on that disk, or choose an output path on another"
+        if full
+        else "choose an output path that you can write",
+    )
 
 
 def read_capped(path: Path, limit: int = MAX_JSON_BYTES, *, follow: bool = True) -> bytes:
@@ -197,14 +212,55 @@ def newest(root: Path, patterns: Iterable[str]) -> Path | None:
     return max(found, key=lambda path: path.stat().st_mtime_ns, default=None)
 
 
+def _places(path: Path) -> set[object]:
+    """What tells whether two paths are one file: where it lies, and which file lies there."""
+    places: set[object] = {os.path.realpath(path)}
+    with contextlib.suppress(OSError, ValueError):
+        status = path.stat()
+        if stat.S_ISREG(status.st_mode):  # A folder may hold both an input and an output.
+            places.add((status.st_dev, status.st_ino))
+    return places
+
+
+def _refuse_special(path: Path) -> None:
+    """A rename would put a file in the place of ``/dev/null``, where root may do that."""
+    with contextlib.suppress(FileNotFoundError):
+        mode = path.stat().st_mode
+        if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+            raise UsageError(
+                f"cannot write {path}: it is {_kind(mode)}", mend="name a file on a disk"
+            )
+
+
+def _kind(mode: int) -> str:
+    known = {stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
+    return known.get(stat.S_IFMT(mode), "a device")
+
+
+def _is_taken(path: Path) -> bool:
+    if path.is_dir() and not path.is_symlink():
+        return any(path.iterdir())
+    return os.path.lexists(path)
+
+
+def _require_room(path: Path) -> None:
+    """Raise OSError where the folder of an output cannot be made or written."""
+    folder = path.parent
+    while not os.path.lexists(folder) and folder != folder.parent:
+        folder = folder.parent
+    if not folder.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+
 def _require_regular(path: Path, mode: int) -> None:
     if stat.S_ISDIR(mode):
         raise UsageError(
             f"{path} is a folder; a file was expected", mend=f"name a file in it: `ls {path}`"
         )
     if not stat.S_ISREG(mode):
-        found = {stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}.get(stat.S_IFMT(mode))
-        raise _no_file(path, found or "a device")
+        raise _no_file(path, _kind(mode))
 
 
 def _no_file(path: Path, found: str) -> CorruptArtifact:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import tempfile
+import errno
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from edgeseg.errors import UsageError
+from edgeseg.artifacts import cannot_write
+from edgeseg.partials import partial_folder
 from edgeseg.sidecar import sidecar_path
 
 
@@ -16,18 +17,20 @@ def workshop(folder: Path) -> Iterator[Path]:
     """A temporary folder in ``folder``, on the same disk, gone when the block ends.
 
     Raises:
-        UsageError: ``folder`` cannot be made or written.
+        UsageError: ``folder`` cannot be made or written, or its disk is full.
     """
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        shop = tempfile.TemporaryDirectory(prefix=".build-", dir=folder)
+        with ExitStack() as stack:
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+                shop = stack.enter_context(partial_folder(folder))
+            except OSError as error:
+                raise cannot_write(folder, error) from error
+            yield shop
     except OSError as error:
-        raise UsageError(
-            f"cannot write to {folder}: {error.strerror or error}",
-            mend="choose a folder that you can write",
-        ) from error
-    with shop as path:
-        yield Path(path)
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise cannot_write(folder, error) from error
 
 
 def install(artifact: Path, folder: Path) -> Path:

@@ -8,8 +8,9 @@ or with ``--json`` one JSON document. Errors end with the exit code of their cla
 
 from __future__ import annotations
 
+import io
 import sys
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import typer
 
@@ -24,9 +25,10 @@ from edgeseg.cli import (
     streaming,
 )
 from edgeseg.cli.completing import VALUES, offering
-from edgeseg.console import log_to_stderr
+from edgeseg.cli.system import of_system
+from edgeseg.console import log_to_stderr, visible
 from edgeseg.errors import EdgesegError, RuntimeMissing
-from edgeseg.output import fail
+from edgeseg.output import fail, leave, prepare_streams
 
 __all__ = ["app", "main"]
 
@@ -48,6 +50,12 @@ EXTRAS = {
     "tensorrt_rtx": "tensorrt-rtx",
 }
 
+INTERRUPTED, BROKEN_PIPE = 130, 141
+"""What shells give a process that SIGINT or SIGPIPE ended."""
+
+# Typer brings click along since 0.25 and depends on it before: one class of two homes.
+_CLICK: Any = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
+
 app = typer.Typer(
     name="edgeseg",
     help="From a folder of labelled pictures to a segmented camera stream.",
@@ -60,10 +68,34 @@ app = typer.Typer(
 
 def main() -> NoReturn:
     """Run the command line and exit; entry point of ``edgeseg`` and ``python -m edgeseg``."""
+    prepare_streams()
     try:
-        app()
+        status = _run()
+    except SystemExit as ended:
+        # Click exits with 1 where nobody reads its output any more.
+        broken = isinstance(ended.__context__, BrokenPipeError)
+        status = BROKEN_PIPE if broken else ended.code
+    leave(status if isinstance(status, int) else 0)
+
+
+def _run() -> object:
+    """Run the command; its exit code, or None."""
+    as_json = "--json" in sys.argv[1:]
+    try:
+        status = app(standalone_mode=False)
+        sys.stdout.flush()
+        return status
+    except _CLICK as error:
+        told = io.StringIO()
+        error.show(told)
+        sys.stderr.write(visible(told.getvalue(), lines=True))
+        return error.exit_code
+    except (KeyboardInterrupt, typer.Abort):
+        return INTERRUPTED
+    except BrokenPipeError:
+        return BROKEN_PIPE
     except EdgesegError as error:
-        fail(error, as_json="--json" in sys.argv[1:])
+        fail(error, as_json=as_json)
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]
         if package not in EXTRAS:
@@ -72,8 +104,12 @@ def main() -> NoReturn:
             f"this command needs {package}, which is not installed",
             mend=f"pip install 'edgeseg[{EXTRAS[package]}]'",
         )
-        fail(missing, as_json="--json" in sys.argv[1:])
-    sys.exit(0)
+        fail(missing, as_json=as_json)
+    except Exception as error:
+        told_as = of_system(error)
+        if told_as is None:
+            raise
+        fail(told_as, as_json=as_json)
 
 
 @app.callback()

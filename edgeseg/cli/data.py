@@ -10,7 +10,7 @@ import typer
 from edgeseg.cli.options import Json, MaxPixels, allow_pixels
 from edgeseg.console import progress_bar
 from edgeseg.errors import DatasetError
-from edgeseg.output import finish
+from edgeseg.output import finish, show
 
 app = typer.Typer(help="Look labelled pictures over.", no_args_is_help=True)
 
@@ -47,8 +47,8 @@ def check(
     if as_json:
         finish(as_json, {**findings.to_dict(), "sheet": str(sheet) if sheet else None})
     else:
-        print(render(findings), end="")
+        show(render(findings))
         if sheet:
-            print(f"\nsheet: {sheet}")
+            show(f"\nsheet: {sheet}\n")
     if findings.faults:
         raise typer.Exit(DatasetError.exit_code)

@@ -1,0 +1,74 @@
+"""What the operating system refuses wherever it may happen, as one sentence."""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from edgeseg.console import visible
+from edgeseg.errors import EdgesegError, UsageError
+
+_MENDS = {
+    errno.ENOSPC: "make room on that disk, or write to another",
+    errno.EDQUOT: "make room in your quota, or write to another disk",
+    errno.EROFS: "choose an output path on a disk that can be written",
+    errno.EACCES: "give yourself the right to it: `ls -ld` shows who has it",
+    errno.EPERM: "give yourself the right to it: `ls -ld` shows who has it",
+    errno.EMFILE: "allow more open files: `ulimit -n 4096`",
+    errno.ENFILE: "allow more open files on this machine: `sysctl fs.file-max`",
+    errno.EIO: "look at the disk and its cable: `dmesg` says what failed",
+}
+
+# How libraries without an exception of their own for it say that memory ran out.
+_SIGNS_OF_NO_MEMORY = (
+    "out of memory",
+    "allocate memory",
+    "not enough memory",
+    "insufficient memory",
+    "failed to allocate",
+    "bad_alloc",
+    "bad allocation",
+)
+
+
+def of_system(error: Exception) -> EdgesegError | None:
+    """The error to show for one that the system caused, or None where it is a fault of ours."""
+    if _is_out_of_memory(error):
+        return EdgesegError(
+            f"the memory of this machine is used up ({_one_line(error)})",
+            mend="close other programs, or ask for less at once: smaller pictures, batches, "
+            "--threads or --workers",
+        )
+    if isinstance(error, UnicodeEncodeError) and _has_bytes(error.object):
+        return UsageError(
+            f"{error.object[:200]!r}: this name is no UTF-8, and it is passed on as text",
+            mend="rename the file or folder",
+        )
+    if isinstance(error, OSError) and error.errno is not None:
+        names = [os.fsdecode(name) for name in (error.filename, error.filename2) if _is_name(name)]
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        where = " and ".join(names) or ("the result cannot be written" if full else "the system")
+        return UsageError(
+            f"{where}: {error.strerror or os.strerror(error.errno)}", mend=_MENDS.get(error.errno)
+        )
+    return None
+
+
+def _is_name(name: object) -> bool:
+    return isinstance(name, str | bytes)
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    if isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM:
+        return True
+    # OpenCV, PyTorch and ONNX Runtime raise classes of their own, which are not imported for this.
+    return any(sign in str(error).lower() for sign in _SIGNS_OF_NO_MEMORY)
+
+
+def _has_bytes(text: str) -> bool:
+    return any("\udc80" <= character <= "\udcff" for character in text)
+
+
+def _one_line(error: Exception) -> str:
+    first = str(error).strip().partition("\n")[0]
+    return visible(first[:200]) or type(error).__name__

@@ -1,0 +1,179 @@
+"""Temporary files and folders that do not outlive their writer, and locks between processes.
+
+A writer holds a lock on what it has not finished. The kernel gives that back when the process
+ends, however it ends; so a temporary file whose lock can be taken was left by one that is gone,
+and the next writer into the folder removes it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import functools
+import hashlib
+import itertools
+import os
+import re
+import secrets
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from edgeseg.errors import UsageError
+
+_NAME = re.compile(r"\..+\.([0-9a-f]{4})[0-9a-f]{8}\.partial(\.[^.]*)?", re.DOTALL)
+_LOOKED_AT = 1000
+"""Entries of a folder that each write looks at; the first one of a process looks at all."""
+
+_FORGOTTEN = 24 * 3600.0
+"""Seconds after which the file of another machine counts as left: not all locks reach so far."""
+
+
+@contextlib.contextmanager
+def partial_file(path: Path) -> Iterator[Path]:
+    """An empty file beside ``path``, of its suffix; removed at the end unless it was renamed.
+
+    Raises:
+        OSError: The folder cannot be written.
+    """
+    _sweep(path.parent)
+    while True:
+        partial = _name_in(path.parent, path.stem, path.suffix)
+        handle = os.open(partial, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        _lock(handle)
+        if os.fstat(handle).st_nlink:
+            break
+        os.close(handle)  # Another process took it for left before the lock was ours.
+    try:
+        yield partial
+    finally:
+        partial.unlink(missing_ok=True)
+        os.close(handle)
+
+
+@contextlib.contextmanager
+def partial_folder(folder: Path) -> Iterator[Path]:
+    """A new folder in ``folder``, removed at the end with all that is in it then.
+
+    Raises:
+        OSError: ``folder`` cannot be written.
+    """
+    _sweep(folder)
+    while True:
+        partial = _name_in(folder, "build", "")
+        partial.mkdir(mode=0o700)
+        with contextlib.suppress(FileNotFoundError):  # Taken for left before it was locked.
+            handle = os.open(partial, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            _lock(handle)
+            if partial.exists():
+                break
+            os.close(handle)
+    try:
+        yield partial
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+        os.close(handle)
+
+
+@contextlib.contextmanager
+def alone(path: Path, *, doing: str) -> Iterator[None]:
+    """Keep other processes from making ``path`` at the same time.
+
+    The lock is a file ``.NAME.lock`` beside it, which is removed at the end. Processes that this
+    one forks do not inherit the lock, so a worker that outlives it blocks nobody.
+
+    Args:
+        path: What is made; its folder is made if need be.
+        doing: What the other process does, for the message: ``trains``.
+
+    Raises:
+        UsageError: Another process holds the lock, or the folder cannot be written.
+    """
+    lock = path.with_name(f".{path.name}.lock")
+    try:
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        handle = _taken(lock)
+    except BlockingIOError as error:
+        raise UsageError(
+            f"another process {doing} {path} right now",
+            mend="wait until it has ended, or choose another path",
+        ) from error
+    except OSError as error:
+        raise UsageError(
+            f"cannot write {path}: {error.strerror or error}",
+            mend="choose a folder that you can write",
+        ) from error
+    try:
+        yield
+    finally:
+        lock.unlink(missing_ok=True)
+        os.close(handle)
+
+
+def _taken(lock: Path) -> int:
+    """The descriptor of the locked file; raises BlockingIOError where another process has it."""
+    while True:
+        handle = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
+        try:
+            fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError) as error:  # POSIX allows either.
+            os.close(handle)
+            raise BlockingIOError(*error.args) from error
+        except OSError:
+            return handle  # A file system without locks.
+        if os.fstat(handle).st_nlink:
+            return handle
+        os.close(handle)  # Removed by the one that had it.
+
+
+def _name_in(folder: Path, stem: str, suffix: str) -> Path:
+    # The stem is cut short, so that a name which is just possible is not made impossible.
+    return folder / f".{stem[:40]}.{_machine()}{secrets.token_hex(4)}.partial{suffix}"
+
+
+@functools.cache
+def _machine() -> str:
+    return hashlib.sha256(os.uname().nodename.encode(errors="replace")).hexdigest()[:4]
+
+
+def _lock(handle: int) -> None:
+    with contextlib.suppress(OSError):  # A file system without locks, where nothing is swept.
+        fcntl.flock(handle, fcntl.LOCK_EX)
+
+
+def _sweep(folder: Path) -> None:
+    _sweep_all(str(folder.absolute()))
+    _remove_left(folder, _LOOKED_AT)
+
+
+@functools.lru_cache(maxsize=64)
+def _sweep_all(folder: str) -> None:
+    _remove_left(Path(folder), None)
+
+
+def _remove_left(folder: Path, limit: int | None) -> None:
+    """Remove what killed writers left among the first ``limit`` entries of the folder."""
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        for entry in itertools.islice(entries, limit):
+            if ".partial" in entry.name and (match := _NAME.fullmatch(entry.name)):
+                with contextlib.suppress(OSError):
+                    _remove_if_left(entry, of_here=match[1] == _machine())
+
+
+def _remove_if_left(entry: os.DirEntry[str], *, of_here: bool) -> None:
+    if not of_here and time.time() - entry.stat(follow_symlinks=False).st_mtime < _FORGOTTEN:
+        return
+    is_folder = entry.is_dir(follow_symlinks=False)
+    if not is_folder and not entry.is_file(follow_symlinks=False):
+        return
+    how = os.O_RDONLY | os.O_DIRECTORY if is_folder else os.O_RDWR | os.O_NONBLOCK
+    handle = os.open(entry.path, how | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if is_folder:
+            shutil.rmtree(entry.path, ignore_errors=True)
+        else:
+            Path(entry.path).unlink()
+    finally:
+        os.close(handle)
