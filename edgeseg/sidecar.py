@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import shlex
-import stat
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Annotated, Literal
@@ -20,6 +19,7 @@ from edgeseg.artifacts import open_file, read_capped, require_file, sha256_bytes
 from edgeseg.card import ModelCard, Sha256
 from edgeseg.documents import Document, parse
 from edgeseg.errors import CorruptArtifact, UntrustedArtifact
+from edgeseg.ownership import stranger
 
 Runtime = Literal["torch", "onnxruntime", "openvino", "tensorrt", "tensorrt-rtx"]
 ComputesIn = Literal["fp32", "fp16", "bf16"]
@@ -146,9 +146,8 @@ def verified_bytes(artifact: Path) -> tuple[bytes, SideCar]:
 
     An engine is native code: whoever can alter it runs code as the user. So what the runtime
     gets are the very bytes that were hashed, and not a path whose file may be another by then;
-    neither engine nor side-car may be a symbolic link, nor be writable by everyone, nor lie in
-    a folder in which everyone may replace files (one with the sticky bit, as ``/tmp`` has it,
-    is none of those).
+    neither engine nor side-car may be a symbolic link, and nobody but the user and root may be
+    able to alter them or to replace them in their folder (:mod:`edgeseg.ownership`).
 
     Raises:
         UsageError: There is no such file.
@@ -165,26 +164,25 @@ def verified_bytes(artifact: Path) -> tuple[bytes, SideCar]:
         sidecar = read(artifact, follow=False)
         if sidecar is None:
             raise _nothing_vouches(artifact)
-        for path, mode in (
-            (artifact.parent, artifact.parent.stat().st_mode),
-            (artifact, status.st_mode),
-            (sidecar_path(artifact), sidecar_path(artifact).lstat().st_mode),
+        for path, facts in (
+            (artifact.parent, artifact.parent.stat()),
+            (artifact, status),
+            (sidecar_path(artifact), sidecar_path(artifact).lstat()),
         ):
-            _refuse_writable_by_all(artifact, path, mode)
+            _refuse_strangers(artifact, path, facts)
         _require_size(artifact, status.st_size, sidecar)
         data = stream.read(status.st_size + 1)
     _require_hash(artifact, sha256_bytes(data), sidecar)
     return data, sidecar
 
 
-def _refuse_writable_by_all(artifact: Path, path: Path, mode: int) -> None:
+def _refuse_strangers(artifact: Path, path: Path, status: os.stat_result) -> None:
     """Look at the engine itself, at its side-car or at their folder."""
-    if mode & stat.S_IWOTH and not (stat.S_ISDIR(mode) and mode & stat.S_ISVTX):
+    if found := stranger(status):
         what = "it" if path == artifact else path
         raise UntrustedArtifact(
-            f"{artifact} is native code, and {what} is writable by every user of this machine "
-            f"(mode {stat.S_IMODE(mode):03o})",
-            mend=f"chmod o-w {shlex.quote(str(path))}, then build the engine again "
+            f"{artifact} is native code, and {what} {found.fault}",
+            mend=f"{found.mend} {shlex.quote(str(path))}, then build the engine again "
             "unless you know who wrote it",
         )
 

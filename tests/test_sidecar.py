@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import grp
 import os
+import pwd
 from collections.abc import Callable
 from pathlib import Path
 
@@ -112,19 +114,67 @@ def test_native_code_is_not_reached_through_links(artifact: Path, linked: str) -
         sidecar.verified_bytes(artifact)
 
 
-@pytest.mark.parametrize("who", ["artifact", "side-car", "folder"])
-def test_native_code_that_everyone_may_write_is_refused(artifact: Path, who: str) -> None:
-    path = {
+def part_of(artifact: Path, who: str) -> Path:
+    """What native code is altered by."""
+    return {
         "artifact": artifact,
         "side-car": sidecar.sidecar_path(artifact),
         "folder": artifact.parent,
     }[who]
+
+
+@pytest.mark.parametrize("who", ["artifact", "side-car", "folder"])
+def test_native_code_that_everyone_may_write_is_refused(artifact: Path, who: str) -> None:
+    path = part_of(artifact, who)
     path.chmod(path.stat().st_mode | 0o002)
     with pytest.raises(UntrustedArtifact, match="writable by every user") as caught:
         sidecar.verified_bytes(artifact)
     assert f"chmod o-w {path}" in (caught.value.mend or "")
     path.chmod(path.stat().st_mode & ~0o002)
     sidecar.verified_bytes(artifact)
+
+
+@pytest.mark.parametrize("who", ["artifact", "side-car", "folder"])
+def test_native_code_of_another_user_is_refused(artifact: Path, who: str) -> None:
+    path = part_of(artifact, who)
+    if os.geteuid() != 0:
+        pytest.skip("only root gives files away")
+    os.chown(path, 65534, -1)
+    with pytest.raises(UntrustedArtifact, match="belongs to the user") as caught:
+        sidecar.verified_bytes(artifact)
+    assert f"chown {os.geteuid()} {path}" in (caught.value.mend or "")
+
+
+@pytest.mark.parametrize("who", ["artifact", "side-car", "folder"])
+def test_native_code_that_a_group_of_several_may_write_is_refused(
+    artifact: Path, who: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = part_of(artifact, who)
+    path.chmod(path.stat().st_mode | 0o020)
+    group = grp.getgrgid(path.stat().st_gid)
+    # One member is the user; the machine's own list of members is all that is replaced here.
+    several = grp.struct_group((group.gr_name, "x", group.gr_gid, ["somebody-else"]))
+    monkeypatch.setattr(grp, "getgrgid", lambda _number: several)
+    with pytest.raises(UntrustedArtifact, match=f"writable by the group {group.gr_name}") as caught:
+        sidecar.verified_bytes(artifact)
+    assert f"chmod g-w {path}" in (caught.value.mend or "")
+    path.chmod(path.stat().st_mode & ~0o020)
+    sidecar.verified_bytes(artifact)
+
+
+def test_a_group_of_one_is_that_user(artifact: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a umask of 002 gives where each user has a group of their own."""
+    artifact.chmod(0o664)
+    me = pwd.getpwuid(os.geteuid())
+    alone = grp.struct_group((me.pw_name, "x", artifact.stat().st_gid, []))
+    monkeypatch.setattr(grp, "getgrgid", lambda _number: alone)
+    mine = pwd.struct_passwd((*me[:3], artifact.stat().st_gid, *me[4:]))
+    monkeypatch.setattr(pwd, "getpwall", lambda: [mine])
+    sidecar.verified_bytes(artifact)
+    other = pwd.struct_passwd(("other", *mine[1:]))
+    monkeypatch.setattr(pwd, "getpwall", lambda: [mine, other])
+    with pytest.raises(UntrustedArtifact, match="writable by the group"):
+        sidecar.verified_bytes(artifact)
 
 
 def test_a_folder_with_the_sticky_bit_is_no_danger(artifact: Path) -> None:

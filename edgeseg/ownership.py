@@ -1,0 +1,63 @@
+"""Who may alter a file or folder: native code is run only where that is nobody but the user.
+
+The rule is that of OpenSSH in Debian for its own files: the owner is the user or root, and
+nobody else may write. A group with one member is that member, so that a umask of 002 on a system
+where each user has a group of their own is no danger.
+"""
+
+from __future__ import annotations
+
+import grp
+import os
+import pwd
+import stat
+from typing import NamedTuple
+
+
+class Stranger(NamedTuple):
+    """What is wrong with a file, for a message, and the command that mends it, less the path."""
+
+    fault: str
+    mend: str
+
+
+def stranger(status: os.stat_result) -> Stranger | None:
+    """Who else may alter what ``status`` describes; None where nobody may.
+
+    In a folder with the sticky bit, as ``/tmp`` has it, others add files and replace none.
+    """
+    if status.st_uid not in (os.geteuid(), 0):
+        return Stranger(f"belongs to {_user(status.st_uid)}", f"chown {os.geteuid()}")
+    mode = status.st_mode
+    if stat.S_ISDIR(mode) and mode & stat.S_ISVTX:
+        return None
+    shown = f"(mode {stat.S_IMODE(mode):03o})"
+    if mode & stat.S_IWOTH:
+        return Stranger(f"is writable by every user of this machine {shown}", "chmod o-w")
+    if mode & stat.S_IWGRP and not _is_private(status.st_gid, status.st_uid):
+        return Stranger(f"is writable by {_group(status.st_gid)} {shown}", "chmod g-w")
+    return None
+
+
+def _is_private(group: int, user: int) -> bool:
+    """Whether the group is the user's own, with no other member, as far as this machine knows."""
+    try:
+        name = pwd.getpwuid(user).pw_name
+        members = set(grp.getgrgid(group).gr_mem)
+    except KeyError:
+        return False
+    return members <= {name} and {p.pw_name for p in pwd.getpwall() if p.pw_gid == group} == {name}
+
+
+def _user(number: int) -> str:
+    try:
+        return f"the user {pwd.getpwuid(number).pw_name}"
+    except KeyError:
+        return f"the user {number}"
+
+
+def _group(number: int) -> str:
+    try:
+        return f"the group {grp.getgrgid(number).gr_name}"
+    except KeyError:
+        return f"the group {number}"
