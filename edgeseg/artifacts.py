@@ -12,7 +12,7 @@ import errno
 import hashlib
 import os
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -100,7 +100,7 @@ def write_atomic(path: Path, data: bytes | str) -> None:
         partial.write_bytes(data.encode() if isinstance(data, str) else data)
 
 
-def refuse_to_replace(*outputs: Path, overwrite: bool, inputs: Iterable[Path] = ()) -> None:
+def refuse_to_replace(*outputs: Path, overwrite: bool, inputs: Collection[Path] = ()) -> None:
     """Refuse to write over what is there; every command asks this before it starts to work.
 
     A link counts as something there, wherever it leads. A folder counts where it holds anything.
@@ -108,26 +108,28 @@ def refuse_to_replace(*outputs: Path, overwrite: bool, inputs: Iterable[Path] = 
     Args:
         outputs: Files or folders that a command is going to write.
         overwrite: Whether the user asked for replacement, with ``--overwrite``.
-        inputs: What the command reads, which no output may be, whatever was asked for.
+        inputs: What the command reads, which no output may be, whatever was asked for. Of a
+            folder, as of a data set, that is every file in the folders below it.
 
     Raises:
         UsageError: One of them exists and ``overwrite`` is False, is an input, is named twice,
             or lies where nothing can be written.
     """
-    read = {place: path for path in inputs for place in _places(Path(path))}
-    written: dict[object, Path] = {}
+    read = {place for path in inputs for place in _places(Path(path))}
+    folders = [Path(path).resolve() for path in inputs if Path(path).is_dir()]
+    written: set[object] = set()
     for path in map(Path, outputs):
         places = _places(path)
-        if any(place in read for place in places):
+        if not read.isdisjoint(places) or _is_there_below(path, folders):
             raise UsageError(
                 f"{path} is an input of this command and would be replaced by its output",
                 mend="choose another path for the output",
             )
-        if any(place in written for place in places):
+        if not written.isdisjoint(places):
             raise UsageError(
                 f"two outputs would be written to {path}", mend="give each a path of its own"
             )
-        written |= dict.fromkeys(places, path)
+        written |= places
         try:
             _refuse_special(path)
             taken = not overwrite and _is_taken(path)
@@ -220,6 +222,11 @@ def _places(path: Path) -> set[object]:
         if stat.S_ISREG(status.st_mode):  # A folder may hold both an input and an output.
             places.add((status.st_dev, status.st_ino))
     return places
+
+
+def _is_there_below(path: Path, folders: Iterable[Path]) -> bool:
+    """Whether the file exists and lies in a folder within one of ``folders``."""
+    return path.is_file() and any(folder in path.resolve().parent.parents for folder in folders)
 
 
 def _refuse_special(path: Path) -> None:

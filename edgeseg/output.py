@@ -13,6 +13,9 @@ from typing import Any, NoReturn
 from edgeseg.console import visible
 from edgeseg.errors import AccuracyGateError, EdgesegError
 
+INTERRUPTED, BROKEN_PIPE = 130, 141
+"""The exit codes that shells give a process that SIGINT or SIGPIPE ended."""
+
 
 def finish(as_json: bool, result: Mapping[str, Any]) -> None:
     """Print the result of a command: one JSON document, or a line for each entry."""

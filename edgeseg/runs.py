@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
 from edgeseg.artifacts import newest, sha256_file
 from edgeseg.errors import UsageError
+from edgeseg.partials import alone
 
 log = logging.getLogger(__name__)
 
@@ -32,10 +35,13 @@ RUNNABLE = (
 ENGINES = (*RUNNABLE, "model.fp32.engine", "model.fp16.engine", "model.int8.engine")
 
 
+@contextmanager
 def prepare_run(
     run: Path | None, arch: str, *, overwrite: bool = False, resume: bool = False
-) -> Path:
+) -> Iterator[Path]:
     """The folder for a new training run, made and proved writable before any work is done.
+
+    Until the block ends, other processes that would train in it are refused.
 
     Args:
         run: The folder asked for; None names one ``runs/ARCH-YYYYMMDD-HHMMSS``.
@@ -44,7 +50,8 @@ def prepare_run(
         resume: Leave what is there, to go on from it; ``run`` must be named.
 
     Raises:
-        UsageError: A run is there already, or the folder cannot be written.
+        UsageError: A run is there already, another process trains there, or the folder cannot
+            be written.
     """
     if resume and (run is None or overwrite):
         raise UsageError(
@@ -52,15 +59,27 @@ def prepare_run(
             mend="name it with --run, and leave --overwrite out",
         )
     if run is None:
-        run = RUNS / f"{arch}-{datetime.now():%Y%m%d-%H%M%S}"
+        run = _unused(RUNS / f"{arch}-{datetime.now():%Y%m%d-%H%M%S}")
     try:
         run.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(f"cannot make the run folder {run}: {error.strerror}") from error
     if not os.access(run, os.W_OK | os.X_OK):
         raise UsageError(f"cannot write in the run folder {run}", mend="choose another --run")
-    if resume:
-        return run
+    with alone(run / CHECKPOINT, doing="trains"):
+        if not resume:
+            _clear(run, overwrite=overwrite)
+        yield run
+
+
+def _unused(run: Path) -> Path:
+    """The folder itself, or where another run began in this second one with a number behind."""
+    names = itertools.chain([run], (run.with_name(f"{run.name}-{n}") for n in itertools.count(2)))
+    return next(name for name in names if not name.exists())
+
+
+def _clear(run: Path, *, overwrite: bool) -> None:
+    """Remove what an earlier run left, where that was asked for; refuse it else."""
     earlier = sorted(path for pattern in OF_A_RUN for path in run.glob(pattern))
     if earlier and not overwrite:
         raise UsageError(
@@ -70,7 +89,6 @@ def prepare_run(
     for path in earlier:
         # An engine of the earlier network beside the new checkpoint would be taken for its own.
         path.unlink()
-    return run
 
 
 def newest_run(runs: Path = RUNS) -> Path:
@@ -148,6 +166,11 @@ def engine_and_paths(paths: Sequence[str]) -> tuple[Path, Sequence[str]]:
     if not named:
         raise UsageError("no pictures given", mend="edgeseg infer PICTURES…")
     return engine, named
+
+
+def network_place(path: Path) -> Path:
+    """Where the FP32 network of a run is, or will be when it is exported; a file is itself."""
+    return path / NETWORK if path.is_dir() else path
 
 
 def network_of(path: Path | None) -> Path:

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from edgeseg.artifacts import require_file, sha256_file, write_atomic
+from edgeseg.artifacts import refuse_to_replace, require_file, sha256_file, write_atomic
 from edgeseg.card import ModelCard
 from edgeseg.engines.external_data import external_locations
 from edgeseg.engines.network import Port
@@ -104,7 +104,13 @@ class _Model:
     verified: bytes | None = None
 
 
-def write_repository(artifact: Path, repository: Path, serving: Serving | None = None) -> Served:
+def write_repository(
+    artifact: Path,
+    repository: Path,
+    serving: Serving | None = None,
+    *,
+    overwrite: bool = True,
+) -> Served:
     """Put a network or an engine into a model repository, as its next version.
 
     Args:
@@ -113,6 +119,8 @@ def write_repository(artifact: Path, repository: Path, serving: Serving | None =
         repository: Folder that ``tritonserver --model-repository`` is given; made if need be.
             A running Triton finds whole models alone: folders are moved in when complete.
         serving: Name, batching and number of copies.
+        overwrite: Whether the model's ``config.pbtxt`` may be replaced where it is another, by
+            these settings or by hand.
 
     Raises:
         UsageError: No such file, an engine of TensorRT-RTX, a batch that the network does not
@@ -127,6 +135,9 @@ def write_repository(artifact: Path, repository: Path, serving: Serving | None =
     config = _config(model, name, largest, serving)
     folder = Path(repository) / name
     version = _next_version(folder, config)
+    there = folder / CONFIG
+    if there.exists() and there.read_text("utf-8") != config:
+        refuse_to_replace(there, overwrite=overwrite)
     # Beside the repository, for a polling Triton takes every folder in it for a model.
     with workshop(Path(repository).absolute().parent) as shop:
         made = shop / str(version)

@@ -45,7 +45,7 @@ def test_every_command_documents_its_json() -> None:
          "--depth", "1", "--run", "runs/new"),
         ("eval", "--data", "{data}"),
         ("export", "--out", "copy.onnx"),
-        ("calibrate", "--from", "{data}/train/images", "--count", "4"),
+        ("calibrate", "--from", "{data}/train/images", "--count", "4", "--overwrite"),
         ("build", "--fp16"),
         ("build", "--fp32"),
         ("build", "--int8", "--data", "{data}", "--max-drop", "50"),
@@ -66,7 +66,7 @@ def test_json_is_one_document_with_the_documented_keys(
 
 
 def test_without_json_stdout_is_for_people(edgeseg: Any, run_copy: Path) -> None:
-    outcome = edgeseg("build", "--fp16", "--runtime", "onnxruntime")
+    outcome = edgeseg("build", "--fp16", "--runtime", "onnxruntime", "--overwrite")
     assert outcome.code == 0, outcome.err
     with pytest.raises(json.JSONDecodeError):
         json.loads(outcome.out)

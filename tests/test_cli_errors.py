@@ -149,7 +149,8 @@ def test_a_mask_value_out_of_the_named_classes_stops_training(refuses: Any, tmp_
 def test_pictures(name: str, refuses: Any, trained: Path, tmp_path: Path) -> None:
     path = BAD / "pictures" / name
     refuses(3, name, "infer", trained / "model.onnx", path, "--out", tmp_path / "out")
-    refuses(3, name, "calibrate", trained / "model.onnx", "--from", path, "--out", "m.json")
+    taken = ("--from", path, "--out", "m.json", "--overwrite")
+    refuses(3, name, "calibrate", trained / "model.onnx", *taken)
 
 
 @pytest.mark.parametrize(
@@ -241,14 +242,15 @@ def test_options_that_no_command_has(option: str, edgeseg: Any) -> None:
     "arguments",
     [
         ("export", "{run}/model.safetensors", "--out", "/proc/x/model.onnx"),
-        ("calibrate", "{run}/model.onnx", "--from", "{pictures}", "--out", "/proc/x/m.json"),
+        ("calibrate", "{run}/model.onnx", "--from", "{pictures}", "--out", "/proc/x/m.json",
+         "--overwrite"),
         ("infer", "{run}/model.onnx", "{pictures}", "--out", "/proc/x"),
         ("stream", "{run}/model.onnx", "--source", "test:?frames=2", "--record", "/proc/x/a.mkv"),
         ("bench", "{run}/model.onnx", "--seconds", "0.1", "--report", "/proc/x/a.html"),
         ("train", "--data", "{data}", "--run", "/proc/x"),
         ("demo", "--out", "/proc/x"),
     ],
-)
+)  # fmt: skip
 def test_unwritable_outputs(
     arguments: tuple[str, ...], refuses: Any, trained: Path, small_data: Path
 ) -> None:

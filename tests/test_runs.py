@@ -48,21 +48,32 @@ def test_a_file_is_taken_as_given_and_a_folder_as_a_run(caplog: pytest.LogCaptur
 
 
 def test_a_run_is_not_replaced_by_accident() -> None:
-    run = runs.prepare_run(Path("runs/a"), "unet-lite")
+    run = Path("runs/a")
+    with runs.prepare_run(run, "unet-lite") as made:
+        assert made == run
     _touch("runs/a/model.safetensors", 1)
     _touch("runs/a/model.fp16.engine", 1)
     _touch("runs/a/notes.txt", 1)
-    with pytest.raises(UsageError, match="already holds a run") as caught:
-        runs.prepare_run(run, "unet-lite")
+    with (
+        pytest.raises(UsageError, match="already holds a run") as caught,
+        runs.prepare_run(run, "unet-lite"),
+    ):
+        pass
     assert "--overwrite" in (caught.value.mend or "")
-    runs.prepare_run(run, "unet-lite", overwrite=True)
+    with runs.prepare_run(run, "unet-lite", overwrite=True):
+        pass
     assert os.listdir(run) == ["notes.txt"]
 
 
 def test_default_name_says_architecture_and_time() -> None:
-    assert runs.prepare_run(None, "fcn8s").match("runs/fcn8s-????????-??????")
+    with runs.prepare_run(None, "fcn8s") as run, runs.prepare_run(None, "fcn8s") as other:
+        assert run.match("runs/fcn8s-????????-??????")
+        assert other != run
 
 
 def test_unwritable_folder() -> None:
-    with pytest.raises(UsageError, match="cannot make the run folder /proc/x"):
-        runs.prepare_run(Path("/proc/x"), "unet-lite")
+    with (
+        pytest.raises(UsageError, match="cannot make the run folder /proc/x"),
+        runs.prepare_run(Path("/proc/x"), "unet-lite"),
+    ):
+        pass

@@ -6,16 +6,20 @@ there: a build that fails or is refused leaves nothing behind.
 
 from __future__ import annotations
 
+import contextlib
+from dataclasses import replace
 from pathlib import Path
 
 from edgeseg.building.config import BuildConfig, BuildResult, EngineRuntime
 from edgeseg.building.network import build_network
 from edgeseg.building.openvino import build_openvino
 from edgeseg.building.plan import build_plan
+from edgeseg.building.recipe import graph_name
 from edgeseg.building.sensitivity import Sensitivity, measure_sensitivity
-from edgeseg.building.source import read_source
+from edgeseg.building.source import Source, named, read_source
 from edgeseg.console import Track, silent
 from edgeseg.engines.choice import best_here
+from edgeseg.partials import alone
 
 __all__ = [
     "BuildConfig",
@@ -24,6 +28,7 @@ __all__ = [
     "Sensitivity",
     "build",
     "measure_sensitivity",
+    "outputs_of",
 ]
 
 
@@ -46,7 +51,35 @@ def build(config: BuildConfig, track: Track = silent) -> BuildResult:
         AccuracyGateError: The result differs from FP32 by more than the limit.
     """
     runtime = best_here() if config.runtime == "auto" else config.runtime
-    source = read_source(Path(config.onnx))
+    config = replace(config, runtime=runtime)
+    with contextlib.ExitStack() as stack:
+        for output in outputs_of(config)[:1]:
+            stack.enter_context(alone(output, doing="builds"))
+        return _build(read_source(Path(config.onnx)), config, runtime, track)
+
+
+def outputs_of(config: BuildConfig) -> tuple[Path, ...]:
+    """What :func:`build` writes beside the network for a named runtime, the engine first.
+
+    ``model.onnx`` as an engine of ONNX Runtime is there already. The graph that an engine of
+    TensorRT is compiled from is left out: one with the same bytes may be there.
+    """
+    network, precision = Path(config.onnx), config.precision
+    if config.runtime in ("tensorrt", "tensorrt-rtx"):
+        engine = named(network, precision, "engine")
+    elif config.runtime == "openvino":
+        engine = graph_name(network, precision, "openvino")
+    elif precision == "fp32":
+        return ()
+    else:
+        engine = graph_name(network, precision, "onnxruntime")
+    plots = [named(network, precision, "mixed", "png")] if config.auto_mixed else []
+    return tuple(network.with_name(name) for name in (engine, f"{engine}.json", *plots))
+
+
+def _build(
+    source: Source, config: BuildConfig, runtime: EngineRuntime, track: Track
+) -> BuildResult:
     if runtime in ("tensorrt", "tensorrt-rtx"):
         return build_plan(source, config, runtime, track)
     if runtime == "openvino":

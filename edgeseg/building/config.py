@@ -38,6 +38,9 @@ class BuildConfig:
         max_drop: Mean IoU that may be lost on ``data``, a fraction of 1.
         min_agreement: Pixels that must keep their label without ``data``, a fraction of 1.
         threads: CPU threads of the gate.
+        overwrite: Whether the graph that TensorRT is fed may replace another of its name beside
+            the network, such as an engine of ONNX Runtime. The engine itself is always replaced:
+            the command line asks about that before.
     """
 
     onnx: Path
@@ -55,6 +58,7 @@ class BuildConfig:
     max_drop: float = 0.01
     min_agreement: float = 0.98
     threads: int | None = None
+    overwrite: bool = True
 
     def __post_init__(self) -> None:
         Limits(self.max_drop, self.min_agreement)  # refused now, not after the long part

@@ -84,7 +84,7 @@ def adopt(source: Source, path: Path, precision: Precision, form: Form) -> Candi
     options: Options = {"made_by": maker, "made_from_sha256": sha256_file(path)}
     if precision == "int8" and form != "tensorrt":
         options["reduce_range"] = _has_seven_bits(model)
-    return Candidate(model, precision, graph_name(source, precision, form), options, form)
+    return Candidate(model, precision, graph_name(source.path, precision, form), options, form)
 
 
 def _name_nodes(model: ModelProto) -> None:

@@ -47,13 +47,14 @@ def _fp32_in_place(source: Source, config: BuildConfig) -> BuildResult:
         engine.warm_up(1)
     made = sidecars.read(source.path)
     if made is None or made.precision is None:
-        made = SideCar(
+        report = precision_report(source.model, str(source.path))
+        made = (made and made.model_copy(update={"precision": report})) or SideCar(
             artifact_sha256=source.sha256,
             artifact_bytes=source.path.stat().st_size,
             card=source.card,
             runtime="onnxruntime",
             runtime_version=onnxruntime.__version__,
-            precision=precision_report(source.model, str(source.path)),
+            precision=report,
         )
         made.save(sidecar_path(source.path))
     return BuildResult(source.path, made)

@@ -6,11 +6,12 @@ import logging
 import platform
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 
 from onnx import ModelProto
 
 from edgeseg import sidecar as sidecars
-from edgeseg.artifacts import sha256_bytes, sha256_file, write_atomic
+from edgeseg.artifacts import refuse_to_replace, sha256_bytes, sha256_file, write_atomic
 from edgeseg.building.config import BuildConfig, BuildResult
 from edgeseg.building.placing import place
 from edgeseg.building.reduced import reduced_graph, require_precision
@@ -53,6 +54,7 @@ def build_plan(
         if config.precision != "fp32":
             graph = reduced_graph(source, config, "tensorrt", shop, track)
             model = load_model(graph)
+            _require_free(graph, source, config)
         # FP32 is fed as it lies there, so that its hash is that of model.onnx.
         data = source.path.read_bytes()
         if graph is not None and not implicit:
@@ -84,6 +86,13 @@ def build_plan(
         made.save(sidecar_path(engine))
         placed = place([engine, *([graph] if graph else [])], source.path.parent)
         return replace(placed, layers=plan.table)
+
+
+def _require_free(graph: Path, source: Source, config: BuildConfig) -> None:
+    """Refuse to replace another graph of that name, before the long part of the build."""
+    there = source.path.with_name(graph.name)
+    if there.exists() and sha256_file(there) != sha256_file(graph):
+        refuse_to_replace(there, overwrite=config.overwrite)
 
 
 def machine_of_engine(runtime: PlanRuntime) -> dict[str, str]:

@@ -19,7 +19,7 @@ from onnx import ModelProto
 from edgeseg.artifacts import sha256_bytes, write_atomic
 from edgeseg.building.config import BuildConfig
 from edgeseg.building.evidence import Evidence, extremes
-from edgeseg.building.source import Source
+from edgeseg.building.source import Source, named
 from edgeseg.card import Precision
 from edgeseg.console import Track
 from edgeseg.engines import openvino
@@ -133,7 +133,7 @@ class Recipe:
     @property
     def name(self) -> str:
         """The file: ``model.fp16.onnx``, ``model.int8.openvino.onnx``, and so on."""
-        return graph_name(self.source, self.precision, self.form)
+        return graph_name(self.source.path, self.precision, self.form)
 
     def layers(self) -> tuple[Work, ...]:
         """The layers that are reduced when none is kept besides, in the order of the graph."""
@@ -165,13 +165,13 @@ def read_recipe(
     return Recipe(source, config.precision, form, keep=config.keep, overflowing=found)
 
 
-def graph_name(source: Source, precision: Precision, form: Form) -> str:
+def graph_name(network: Path, precision: Precision, form: Form) -> str:
     """What the graph that is made of a network is called."""
     if form == "openvino":
-        return source.named(precision, "openvino", "onnx")
+        return named(network, precision, "openvino", "onnx")
     if precision == "int8" and form == "tensorrt":
-        return source.named("int8", "tensorrt", "onnx")
-    return source.named(precision, "onnx")
+        return named(network, "int8", "tensorrt", "onnx")
+    return named(network, precision, "onnx")
 
 
 def exactly(names: Collection[str]) -> list[str]:

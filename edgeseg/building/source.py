@@ -24,8 +24,13 @@ class Source:
     sha256: str
 
     def named(self, *parts: str) -> str:
-        """``model.int8.onnx`` of ``model.onnx``."""
-        return ".".join((self.path.stem, *parts))
+        """Call :func:`named` for it."""
+        return named(self.path, *parts)
+
+
+def named(network: Path, *parts: str) -> str:
+    """What is made of a network is called ``model.int8.onnx`` of ``model.onnx``."""
+    return ".".join((network.stem, *parts))
 
 
 def read_source(path: Path) -> Source:

@@ -28,7 +28,7 @@ from edgeseg.cli.completing import VALUES, offering
 from edgeseg.cli.system import of_system
 from edgeseg.console import log_to_stderr, visible
 from edgeseg.errors import EdgesegError, RuntimeMissing
-from edgeseg.output import fail, leave, prepare_streams
+from edgeseg.output import BROKEN_PIPE, INTERRUPTED, fail, leave, prepare_streams
 
 __all__ = ["app", "main"]
 
@@ -49,9 +49,6 @@ EXTRAS = {
     "h11": "web",
     "tensorrt_rtx": "tensorrt-rtx",
 }
-
-INTERRUPTED, BROKEN_PIPE = 130, 141
-"""What shells give a process that SIGINT or SIGPIPE ended."""
 
 # Typer brings click along since 0.25 and depends on it before: one class of two homes.
 _CLICK: Any = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")

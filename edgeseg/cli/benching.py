@@ -10,18 +10,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from edgeseg.cli.options import Json, OptionalData, SplitName, counts
+from edgeseg.cli.options import Json, OptionalData, Overwrite, SplitName, counts
 from edgeseg.console import progress_bar, stderr_console, stdout_console
-from edgeseg.output import fail, finish
+from edgeseg.output import INTERRUPTED, fail, finish
 
 if TYPE_CHECKING:
     from edgeseg.bench.budget import Recommendation
     from edgeseg.bench.document import BenchReport
 
 log = logging.getLogger(__name__)
-
-INTERRUPTED = 130
-"""The exit code that shells give a process that SIGINT ended."""
 
 
 class MeasureByDefault(TyperGroup):
@@ -87,6 +84,7 @@ def measure(
         str | None,
         typer.Option(help="CPU threads, e.g. 1,2: a row each; default: the runtime's choice."),
     ] = None,
+    overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
     """Measure latency and accuracy of engines, interleaved in one run.
@@ -95,7 +93,7 @@ def measure(
     """
     from contextlib import ExitStack
 
-    from edgeseg.artifacts import write_atomic
+    from edgeseg.artifacts import refuse_to_replace, write_atomic
     from edgeseg.bench.budget import check_budget, recommend
     from edgeseg.bench.cases import open_cases
     from edgeseg.bench.document import BenchConfig
@@ -108,9 +106,12 @@ def measure(
     batches, numbers = counts("--batch", batch), counts("--threads", threads)
     reports = [check_report(path) for path in report or ()]
     check_budget(budget, labelled=data is not None)
+    paths = engines_of(engines or [])
+    read = paths if data is None else [*paths, data]
+    refuse_to_replace(*reports, *([out] if out else []), overwrite=overwrite, inputs=read)
     labelled = None if data is None else read_split(data, split)
     with ExitStack() as stack:
-        opened = open_cases(engines_of(engines or []), stack, batches=batches, threads=numbers)
+        opened = open_cases(paths, stack, batches=batches, threads=numbers)
         result = bench(
             opened.cases,
             data=labelled,
@@ -170,12 +171,14 @@ def compare(
             help="Exit 8 where something is worse, 3 where the two are not like with like.",
         ),
     ] = False,
+    overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
     """Say what is slower, less accurate or larger in the second of two benchmarks.
 
     A difference is told where it is both sure and large enough to matter.
     """
+    from edgeseg.artifacts import refuse_to_replace
     from edgeseg.bench.compare import compare as compared
     from edgeseg.bench.compare import origins, regression
     from edgeseg.bench.comparison import CompareConfig
@@ -183,6 +186,7 @@ def compare(
     from edgeseg.report.differences import check_comparison, tell, write_comparison
 
     reports = [check_comparison(path) for path in report or ()]
+    refuse_to_replace(*reports, overwrite=overwrite, inputs=[before, after])
     found = compared(
         load_bench(before),
         load_bench(after),

@@ -14,6 +14,7 @@ from edgeseg.cli.options import (
     MaxPixels,
     Network,
     OptionalData,
+    Overwrite,
     SplitName,
     allow_pixels,
     batch_profile,
@@ -64,11 +65,14 @@ def export(
     instances: Annotated[
         int, typer.Option(min=1, help="--triton: copies that run side by side.")
     ] = 1,
+    overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
     """Write the checkpoint as ONNX, argmax included, and check it against PyTorch."""
+    from edgeseg.artifacts import refuse_to_replace
+    from edgeseg.partials import alone
     from edgeseg.runs import CHECKPOINT, NETWORK, resolve
-    from edgeseg.sidecar import verify
+    from edgeseg.sidecar import sidecar_path, verify
     from edgeseg.triton import Serving
 
     serving = Serving(name, max_batch, queue_delay, instances)
@@ -85,17 +89,15 @@ def export(
                 "are for a checkpoint",
                 mend="name model.safetensors, or leave them out",
             )
-        finish(as_json, _served(path, triton, serving))
+        finish(as_json, _served(path, triton, serving, overwrite=overwrite))
         return
+    target = out or path.with_name(NETWORK)
+    refuse_to_replace(target, sidecar_path(target), overwrite=overwrite, inputs=[path])
     verify(path, required=False)  # Before torch is imported, which takes seconds.
     from edgeseg.export import export_onnx
 
-    result = export_onnx(
-        path,
-        out or path.with_name(NETWORK),
-        dynamic_batch=dynamic_batch,
-        dynamic_size=dynamic_size,
-    )
+    with alone(target, doing="writes"):
+        result = export_onnx(path, target, dynamic_batch=dynamic_batch, dynamic_size=dynamic_size)
     sizes = result.card.input.open_size
     finish(
         as_json,
@@ -104,16 +106,18 @@ def export(
             "bytes": result.path.stat().st_size,
             **({"open_size": sizes.model_dump()} if sizes else {}),
             "parity": asdict(result.parity),
-            **(_served(result.path, triton, serving) if triton else {}),
+            **(_served(target, triton, serving, overwrite=overwrite) if triton else {}),
         },
     )
 
 
-def _served(artifact: Path, repository: Path, serving: Serving) -> dict[str, object]:
+def _served(
+    artifact: Path, repository: Path, serving: Serving, *, overwrite: bool
+) -> dict[str, object]:
     """Put it into the repository; what `export` says of that."""
     from edgeseg.triton import write_repository
 
-    made = write_repository(artifact, repository, serving)
+    made = write_repository(artifact, repository, serving, overwrite=overwrite)
     return {
         "model": made.model,
         "version": made.version,
@@ -139,27 +143,36 @@ def calibrate(
         Path | None, typer.Option(help="Manifest; default calib/RUN/manifest.json.")
     ] = None,
     seed: int = 0,
+    overwrite: Overwrite = False,
     max_pixels: MaxPixels = None,
     as_json: Json = False,
 ) -> None:
     """Pick calibration pictures and measure the range of every tensor, for INT8."""
     allow_pixels(max_pixels)  # before the imports, which bring OpenCV
 
-    from edgeseg.precision.calibration import collect, sheet_path
+    from edgeseg.artifacts import refuse_to_replace
+    from edgeseg.partials import alone
+    from edgeseg.precision.calibration import collect, outputs_of, sheet_path
     from edgeseg.precision.ranges import check_measurable, measure_ranges
     from edgeseg.precision.selection import SELECTS
     from edgeseg.precision.thresholds import METHODS
-    from edgeseg.runs import RANGES, network_of
+    from edgeseg.runs import RANGES, network_of, network_place, newest_run
 
     chosen = one_of("--method", method, METHODS)
     how = one_of("--select", select, SELECTS)
-    path = network_of(network)
-    check_measurable(path)  # a bad network is refused before frames are taken for it
+    network = network or newest_run()
+    path = network_place(network)
     manifest = out or Path("calib") / path.absolute().parent.name / "manifest.json"
-    pictures = collect(source, manifest, count=count, select=how, seed=seed, track=progress_bar)
-    ranges = measure_ranges(path, manifest, method=chosen, track=progress_bar)
     target = path.with_name(RANGES)
-    ranges.save(target)
+    made = (*outputs_of(source, manifest), target)
+    refuse_to_replace(*made, overwrite=overwrite, inputs=[path, Path(source)])
+    with alone(manifest, doing="collects"), alone(target, doing="measures"):
+        refuse_to_replace(*made, overwrite=overwrite)  # Another process may just have ended.
+        path = network_of(network)
+        check_measurable(path)  # a bad network is refused before frames are taken for it
+        pictures = collect(source, manifest, count=count, select=how, seed=seed, track=progress_bar)
+        ranges = measure_ranges(path, manifest, method=chosen, track=progress_bar)
+        ranges.save(target)
     finish(
         as_json,
         {
@@ -248,71 +261,79 @@ def build(
     min_agreement: Annotated[
         float, typer.Option(min=0, max=100, help="Per cent of equal pixels without --data.")
     ] = 98.0,
+    overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
     """Build an engine, compare it with FP32, and refuse it where it lost too much."""
-    from edgeseg.building import BuildConfig, EngineRuntime
+    from edgeseg.artifacts import refuse_to_replace
+    from edgeseg.building import BuildConfig, EngineRuntime, outputs_of
     from edgeseg.building import build as build_engine
+    from edgeseg.engines.choice import best_here
     from edgeseg.engines.tensorrt.options import HardwareCompatibility, PlanOptions
-    from edgeseg.runs import network_of
+    from edgeseg.runs import network_of, network_place, newest_run
 
     precision = _precision(fp32=fp32, fp16=fp16, int8=int8, onnx=onnx)
+    chosen = one_of("--runtime", runtime, get_args(EngineRuntime))
     if layers is not None and not runtime.startswith("tensorrt"):
         raise UsageError(
             "--layers lists those of a TensorRT engine",
             mend="add `--runtime tensorrt` or `--runtime tensorrt-rtx`",
         )
-    result = build_engine(
-        BuildConfig(
-            onnx=network_of(network or _beside(onnx)),
-            precision=precision,
-            foreign=onnx,
-            runtime=one_of("--runtime", runtime, get_args(EngineRuntime)),
-            plan=PlanOptions(
-                targets=tuple(target or ()),
-                batch=batch_profile("--batch", batch),
-                sizes=size_profile("--sizes", sizes),
-                workspace_mib=workspace,
-                optimisation_level=optimisation_level,
-                timing_cache=_timing_cache(timing_cache),
-                dla_core=dla,
-                gpu_fallback=gpu_fallback,
-                hardware_compatibility=one_of(
-                    "--hardware-compatibility",
-                    hardware_compatibility,
-                    get_args(HardwareCompatibility),
-                ),
-                tf32=tf32,
+    network = network or _beside(onnx) or newest_run()
+    config = BuildConfig(
+        onnx=network_place(network),
+        precision=precision,
+        foreign=onnx,
+        runtime=best_here() if chosen == "auto" else chosen,
+        plan=PlanOptions(
+            targets=tuple(target or ()),
+            batch=batch_profile("--batch", batch),
+            sizes=size_profile("--sizes", sizes),
+            workspace_mib=workspace,
+            optimisation_level=optimisation_level,
+            timing_cache=_timing_cache(timing_cache),
+            dla_core=dla,
+            gpu_fallback=gpu_fallback,
+            hardware_compatibility=one_of(
+                "--hardware-compatibility",
+                hardware_compatibility,
+                get_args(HardwareCompatibility),
             ),
-            ranges=ranges,
-            keep=tuple(keep or ()),
-            quantise=tuple(quantise or ()),
-            auto_mixed=auto_mixed,
-            data=data,
-            split=split,
-            max_drop=max_drop / 100,
-            min_agreement=min_agreement / 100,
+            tf32=tf32,
         ),
-        track=progress_bar,
+        ranges=ranges,
+        keep=tuple(keep or ()),
+        quantise=tuple(quantise or ()),
+        auto_mixed=auto_mixed,
+        data=data,
+        split=split,
+        max_drop=max_drop / 100,
+        min_agreement=min_agreement / 100,
+        overwrite=overwrite,
     )
-    made = result.sidecar
+    read = [config.onnx, *filter(None, [onnx, ranges, data])]
+    made = (*outputs_of(config), *filter(None, [layers]))
+    refuse_to_replace(*made, overwrite=overwrite, inputs=read)
+    network_of(network)
+    result = build_engine(config, track=progress_bar)
+    told = result.sidecar
     if result.layers is not None:
         _show_layers(result.layers, layers)
     finish(
         as_json,
         {
             "engine": str(result.engine),
-            "runtime": made.runtime,
-            "precision": made.card.precision,
-            "targets": list(made.targets),
+            "runtime": told.runtime,
+            "precision": told.card.precision,
+            "targets": list(told.targets),
             "bytes": result.engine.stat().st_size,
-            "low_precision_share": made.precision.low_precision_share if made.precision else None,
-            "low_precision_weights": made.precision.low_precision_weights
-            if made.precision
+            "low_precision_share": told.precision.low_precision_share if told.precision else None,
+            "low_precision_weights": told.precision.low_precision_weights
+            if told.precision
             else None,
-            "kept": list(made.precision.kept) if made.precision else [],
-            "computes_in": made.computes_in,
-            "gate": made.gate.model_dump() if made.gate else None,
+            "kept": list(told.precision.kept) if told.precision else [],
+            "computes_in": told.computes_in,
+            "gate": told.gate.model_dump() if told.gate else None,
             "plot": str(result.plot) if result.plot else None,
             **({"layers": result.layers.model_dump()} if as_json and result.layers else {}),
         },

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from edgeseg.cli.options import Json, MaxPixels, allow_pixels
+from edgeseg.cli.options import Json, MaxPixels, Overwrite, allow_pixels
 from edgeseg.console import progress_bar
 from edgeseg.errors import DatasetError
 from edgeseg.output import finish, show
@@ -26,7 +26,7 @@ def check(
     sheet: Annotated[
         Path | None, typer.Option(help="Draw pictures with their labels over them, .png.")
     ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the sheet.")] = False,
+    overwrite: Overwrite = False,
     max_pixels: MaxPixels = None,
     as_json: Json = False,
 ) -> None:
@@ -40,7 +40,7 @@ def check(
 
     if sheet:
         check_suffix(sheet)
-        refuse_to_replace(sheet, overwrite=overwrite)
+        refuse_to_replace(sheet, overwrite=overwrite, inputs=[data])
     findings = look_over(data, track=progress_bar)
     if sheet:
         save_sheet(sheet, findings.samples, findings.classes)

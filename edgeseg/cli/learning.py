@@ -12,6 +12,7 @@ from edgeseg.cli.options import (
     Data,
     Json,
     MaxPixels,
+    Overwrite,
     SplitName,
     Threads,
     allow_pixels,
@@ -26,6 +27,7 @@ log = logging.getLogger(__name__)
 
 
 def train(
+    context: typer.Context,
     data: Data,
     arch: Annotated[
         str, typer.Option(help="unet-lite, unet, fcn32s, fcn16s or fcn8s.")
@@ -137,7 +139,8 @@ def train(
     )
     first = distributed.rank() == 0
     if first:
-        run = prepare_run(run, arch, overwrite=overwrite, resume=resume)
+        prepared = prepare_run(run, arch, overwrite=overwrite, resume=resume)
+        run = context.with_resource(prepared)
     config = TrainConfig(
         data=data,
         # Other processes write nothing, and a second one would find the first one's folder.
@@ -217,6 +220,7 @@ def evaluate(
     ] = None,
     max_pixels: MaxPixels = None,
     threads: Threads = None,
+    overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
     """Measure accuracy on labelled pictures, the same way for every kind of artefact.
@@ -225,6 +229,7 @@ def evaluate(
     """
     allow_pixels(max_pixels)  # before the imports, which bring OpenCV
 
+    from edgeseg.artifacts import refuse_to_replace
     from edgeseg.data.folders import read_split
     from edgeseg.evaluation import evaluate as measure
     from edgeseg.loading import load
@@ -235,6 +240,8 @@ def evaluate(
 
         check_suffix(confusion)
     path = resolve(artifact, (*RUNNABLE, CHECKPOINT), "edgeseg train --data DIR")
+    if confusion:
+        refuse_to_replace(confusion, overwrite=overwrite, inputs=[path, data])
     labelled = read_split(data, split)
     with load(path, threads=threads) as engine:
         result = measure(engine, labelled, track=progress_bar)

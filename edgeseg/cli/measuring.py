@@ -12,6 +12,7 @@ from edgeseg.cli.options import (
     Json,
     Network,
     OptionalData,
+    Overwrite,
     SplitName,
     Threads,
     one_of,
@@ -46,16 +47,22 @@ def sensitivity(
     ] = False,
     plot: Annotated[Path | None, typer.Option(help="Draw it, .png.")] = None,
     threads: Threads = None,
+    overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
     """Rank the layers by the accuracy that reducing each of them alone costs."""
+    from edgeseg.artifacts import refuse_to_replace
     from edgeseg.building import BuildConfig, measure_sensitivity
-    from edgeseg.runs import network_of
+    from edgeseg.runs import network_of, network_place, newest_run
 
     if plot:
         from edgeseg.report.precision import check_suffix, save_sensitivity
 
         check_suffix(plot)
+    network = network or newest_run()
+    if plot:
+        read = [network_place(network), *filter(None, [ranges, data])]
+        refuse_to_replace(plot, overwrite=overwrite, inputs=read)
     config = BuildConfig(
         onnx=network_of(network),
         precision=one_of("--precision", precision, ("int8", "fp16")),
@@ -89,6 +96,7 @@ def doctor(
     machine: Annotated[
         Path | None, typer.Option(help="Judge the machine recorded in this file, not this one.")
     ] = None,
+    overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
     """Say what this machine can do, and the commands for what it cannot.
@@ -96,10 +104,13 @@ def doctor(
     Ends with 0 whatever it finds; `healthy` of --json says whether engines run.
     """
     from edgeseg import doctor as doctors
+    from edgeseg.artifacts import refuse_to_replace
     from edgeseg.doctor.probe import probe
 
     if record is not None and machine is not None:
         raise UsageError("--record describes this machine and --machine another: one of them")
+    if record is not None:
+        refuse_to_replace(record, overwrite=overwrite)
     facts = probe() if machine is None else doctors.read(machine)
     if record is not None:
         doctors.record(facts, record)

@@ -14,6 +14,9 @@ from edgeseg.errors import UsageError
 Size = tuple[int, int]
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="Replace outputs that are there already.")
+]
 Threads = Annotated[
     int | None, typer.Option(min=1, help="CPU threads of the runtime; default: its own choice.")
 ]

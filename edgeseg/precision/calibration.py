@@ -110,6 +110,12 @@ def sheet_path(manifest: Path) -> Path:
     return manifest.with_suffix(".png")
 
 
+def outputs_of(source: str | Path, out: Path) -> tuple[Path, ...]:
+    """What :func:`collect` writes: manifest, contact sheet, and the folder of frames if any."""
+    frames = () if parse_source(source).kind == "pictures" else (out.parent / out.stem,)
+    return (out, sheet_path(out), *frames)
+
+
 def collect(
     source: str | Path,
     out: Path,
