@@ -196,6 +196,21 @@ def require_file(path: Path) -> Path:
     return path
 
 
+def require_text(path: Path) -> None:
+    """Refuse a path that is to be passed on as text, to a library or into JSON, and is none.
+
+    Raises:
+        UsageError: It holds bytes that are no UTF-8.
+    """
+    try:
+        str(path).encode()
+    except UnicodeEncodeError as error:
+        raise UsageError(
+            f"{path}: its name is no UTF-8, and has to be written as text",
+            mend="rename the file, or the folder above it whose name is none",
+        ) from error
+
+
 def is_file(path: Path) -> bool:
     """Whether :func:`require_file` would pass; False for a path that no disk can hold."""
     try:

@@ -23,6 +23,7 @@ from pathlib import Path
 from edgeseg.errors import UsageError
 
 _NAME = re.compile(r"\..+\.([0-9a-f]{4})[0-9a-f]{8}\.partial(\.[^.]*)?", re.DOTALL)
+_LOCK = ".edgeseg-lock"
 _LOOKED_AT = 1000
 """Entries of a folder that each write looks at; the first one of a process looks at all."""
 
@@ -80,8 +81,9 @@ def partial_folder(folder: Path) -> Iterator[Path]:
 def alone(path: Path, *, doing: str) -> Iterator[None]:
     """Keep other processes from making ``path`` at the same time.
 
-    The lock is a file ``.NAME.lock`` beside it, which is removed at the end. Processes that this
-    one forks do not inherit the lock, so a worker that outlives it blocks nobody.
+    The lock is a file ``.NAME.edgeseg-lock`` beside it, which is removed at the end, or by the
+    next writer into that folder. Processes that this one forks do not inherit the lock, so a
+    worker that outlives it blocks nobody.
 
     Args:
         path: What is made; its folder is made if need be.
@@ -90,7 +92,7 @@ def alone(path: Path, *, doing: str) -> Iterator[None]:
     Raises:
         UsageError: Another process holds the lock, or the folder cannot be written.
     """
-    lock = path.with_name(f".{path.name}.lock")
+    lock = path.with_name(f".{path.name}{_LOCK}")
     try:
         lock.parent.mkdir(parents=True, exist_ok=True)
         handle = _taken(lock)
@@ -123,6 +125,8 @@ def _taken(lock: Path) -> int:
         except OSError:
             return handle  # A file system without locks.
         if os.fstat(handle).st_nlink:
+            # A sweep must know its own locks without opening them: closing would release them.
+            os.ftruncate(handle, os.getpid())
             return handle
         os.close(handle)  # Removed by the one that had it.
 
@@ -159,6 +163,9 @@ def _remove_left(folder: Path, limit: int | None) -> None:
             if ".partial" in entry.name and (match := _NAME.fullmatch(entry.name)):
                 with contextlib.suppress(OSError):
                     _remove_if_left(entry, of_here=match[1] == _machine())
+            elif entry.name.endswith(_LOCK):
+                with contextlib.suppress(OSError):
+                    _remove_lock_if_left(Path(entry.path))
 
 
 def _remove_if_left(entry: os.DirEntry[str], *, of_here: bool) -> None:
@@ -175,5 +182,16 @@ def _remove_if_left(entry: os.DirEntry[str], *, of_here: bool) -> None:
             shutil.rmtree(entry.path, ignore_errors=True)
         else:
             Path(entry.path).unlink()
+    finally:
+        os.close(handle)
+
+
+def _remove_lock_if_left(path: Path) -> None:
+    if path.lstat().st_size == os.getpid():
+        return
+    handle = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        path.unlink()
     finally:
         os.close(handle)

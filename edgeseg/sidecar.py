@@ -27,7 +27,7 @@ ComputesIn = Literal["fp32", "fp16", "bf16"]
 MAX_ARTIFACT_BYTES = 8 * 1024**3
 """No network of edgeseg is larger; it bounds what is hashed where the side-car states no size."""
 
-_AGAIN = "make it again with edgeseg build or export, or copy file and side-car again"
+_AGAIN = "make it again with edgeseg build or export (--overwrite), or copy both files again"
 
 
 class GateResult(Document):
@@ -159,7 +159,8 @@ def verified_bytes(artifact: Path) -> tuple[bytes, SideCar]:
         status = os.fstat(stream.fileno())
         if status.st_size == 0:
             raise CorruptArtifact(
-                f"{artifact} is empty", mend="build it again with `edgeseg build`, or copy it again"
+                f"{artifact} is empty",
+                mend="build it again with `edgeseg build --overwrite`, or copy it again",
             )
         sidecar = read(artifact, follow=False)
         if sidecar is None:

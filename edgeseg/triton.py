@@ -177,7 +177,7 @@ def _network(path: Path) -> _Model:
     if weights := external_locations(path):
         raise UsageError(
             f"{path}: its weights lie in {weights[0]!r}; expected one file that holds them",
-            mend="export it again with `edgeseg export`, which keeps weights in the file",
+            mend="export it again with `edgeseg export --overwrite`: that keeps weights inside",
         )
     made = verify(path, required=False)
     for_openvino = made is not None and made.runtime == "openvino"

@@ -150,7 +150,7 @@ def calibrate(
     """Pick calibration pictures and measure the range of every tensor, for INT8."""
     allow_pixels(max_pixels)  # before the imports, which bring OpenCV
 
-    from edgeseg.artifacts import refuse_to_replace
+    from edgeseg.artifacts import refuse_to_replace, require_text
     from edgeseg.partials import alone
     from edgeseg.precision.calibration import collect, outputs_of, sheet_path
     from edgeseg.precision.ranges import check_measurable, measure_ranges
@@ -165,6 +165,8 @@ def calibrate(
     manifest = out or Path("calib") / path.absolute().parent.name / "manifest.json"
     target = path.with_name(RANGES)
     made = (*outputs_of(source, manifest), target)
+    for named in (manifest, target, Path(source)):
+        require_text(named)  # The manifest and the ranges hold these.
     refuse_to_replace(*made, overwrite=overwrite, inputs=[path, Path(source)])
     with alone(manifest, doing="collects"), alone(target, doing="measures"):
         refuse_to_replace(*made, overwrite=overwrite)  # Another process may just have ended.

@@ -44,6 +44,13 @@ def of_system(error: Exception) -> EdgesegError | None:
             f"{error.object[:200]!r}: this name is no UTF-8, and it is passed on as text",
             mend="rename the file or folder",
         )
+    # Pydantic's, of a name that a document would hold; it is not imported for this.
+    if "surrogates not allowed" in str(error) or "type=string_unicode" in str(error):
+        return UsageError(
+            "a file or folder among the inputs has a name that is no UTF-8, and the result cannot "
+            "hold it",
+            mend="rename it: `find . -print0 | grep -zaxv '.*' | tr '\\0' '\\n'` lists such names",
+        )
     if isinstance(error, OSError) and error.errno is not None:
         names = [os.fsdecode(name) for name in (error.filename, error.filename2) if _is_name(name)]
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)

@@ -14,7 +14,7 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-from edgeseg.artifacts import open_file
+from edgeseg.artifacts import open_file, require_text
 from edgeseg.errors import CorruptArtifact
 from edgeseg.wire import WireReader
 
@@ -46,13 +46,15 @@ def require_local_weights(path: Path) -> None:
     another's file, and a name without a file may be an address in memory for ONNX Runtime.
 
     Raises:
+        UsageError: Its name is none that a runtime could be told.
         CorruptArtifact: It names another file, or is no protobuf message at all.
     """
+    require_text(path)
     for location in external_locations(path):
         if fault := _fault(path.parent, location):
             raise CorruptArtifact(
                 f"{path}: its external data {location!r} {fault}",
-                mend="export it again with `edgeseg export`, which keeps weights in the file",
+                mend="export it again with `edgeseg export --overwrite`: that keeps weights inside",
             )
 
 
@@ -101,7 +103,7 @@ def _read(path: Path, message: _Message) -> list[tuple[str, str]]:
         except ValueError as error:
             raise CorruptArtifact(
                 f"{path}: not an ONNX network ({error})",
-                mend="export it again with `edgeseg export`, or copy it again",
+                mend="export it again with `edgeseg export --overwrite`, or copy it again",
             ) from error
 
 

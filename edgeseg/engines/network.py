@@ -34,7 +34,7 @@ def require_network(path: Path) -> None:
     """Refuse what no runtime should be given.
 
     Raises:
-        UsageError: There is no such file.
+        UsageError: There is no such file, or a runtime could not be told its name.
         CorruptArtifact: It is empty, too large, no protobuf message, or names weights outside
             of its own folder.
     """
@@ -95,5 +95,5 @@ def _check_port(origin: str, role: str, port: Port, dtype: str, picture: Shape) 
         raise MismatchedArtifact(
             f"{origin}: its card says {role} {dtype} (N, {wanted}), "
             f"its graph says {port.name!r} {port.dtype} {port.shape}",
-            mend="export it again with `edgeseg export`",
+            mend="export it again with `edgeseg export --overwrite`",
         )

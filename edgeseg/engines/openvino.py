@@ -186,7 +186,7 @@ def _compile(openvino: Any, model: Any, path: Path, properties: dict[str, Any]) 
 def _unusable(path: Path, act: str, error: Exception) -> CorruptArtifact:
     return CorruptArtifact(
         f"{path}: OpenVINO {version()} cannot {act} it ({_reason(error)})",
-        mend="build it again with `edgeseg build --runtime openvino`, or copy it again",
+        mend="build it again with `edgeseg build --runtime openvino --overwrite`, or copy it again",
     )
 
 

@@ -167,7 +167,7 @@ class _Gathering:
                         MismatchedArtifact(
                             f"{self._path} was measured on another {link.role} (sha256 "
                             f"{link.sha256[:12]}…) than {link.path} now is",
-                            mend=f"edgeseg calibrate {self._path.parent} --from DIR",
+                            mend=f"edgeseg calibrate {self._path.parent} --from DIR --overwrite",
                         )
                     )
 
@@ -190,7 +190,8 @@ class _Gathering:
                     MismatchedArtifact(
                         f"{self._path}: of {len(made.files)} pictures {missing} are gone and "
                         f"{changed} changed since the set was made",
-                        mend=f"edgeseg calibrate --from {made.source} --out {self._path}",
+                        mend=f"edgeseg calibrate --from {made.source} --out {self._path} "
+                        "--overwrite",
                     )
                 )
 

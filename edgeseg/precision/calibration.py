@@ -190,7 +190,7 @@ def load_set(manifest: Path) -> tuple[CalibrationSet, list[Path]]:
     try:
         made = load(CalibrationSet, manifest)
     except MismatchedArtifact as error:
-        mend = f"collect the set again: `edgeseg calibrate --from DIR --out {manifest}`"
+        mend = f"collect the set again: `edgeseg calibrate --from DIR --out {manifest} --overwrite`"
         raise MismatchedArtifact(error.message, mend=mend) from error
     paths = []
     for file in made.files:

@@ -119,7 +119,8 @@ def to_int8(
         quantised: ModelProto = quantizer.quantize_model()
     except ValueError as error:
         raise MismatchedArtifact(
-            f"the ranges do not cover the network: {error}", mend="run `edgeseg calibrate` again"
+            f"the ranges do not cover the network: {error}",
+            mend="run `edgeseg calibrate --overwrite` again",
         ) from error
 
     def unrounded(reader: NodeProto, tensor: str) -> bool:

@@ -126,7 +126,7 @@ def require_measurable(graph: ModelProto, origin: Path) -> ModelCard:
         raise MismatchedArtifact(
             f"{origin}: its card says input (N, {', '.join(map(str, card.input.shape))}), its "
             f"graph says {found}",
-            mend="export it again with `edgeseg export`",
+            mend="export it again with `edgeseg export --overwrite`",
         )
     return card
 

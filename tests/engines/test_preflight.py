@@ -219,7 +219,7 @@ def test_one_sentence_and_the_command(tmp_path: Path) -> None:
     assert str(caught.value) == (f"{engine} was built for sm_89, and this is NVIDIA A10, sm_86")
     assert caught.value.mend == (
         f"edgeseg build {tmp_path}/model.onnx --int8 --runtime tensorrt-rtx "
-        "--target sm_89 --target sm_86"
+        "--target sm_89 --target sm_86 --overwrite"
     )
     check(EngineFile(engine, data, rtx(targets=("sm_86",))), host)
 
@@ -239,11 +239,12 @@ def test_the_command_has_the_options_of_the_engine() -> None:
     assert rebuild_command(Path("a run/model.int8.engine"), made(build_options=options)) == (
         "edgeseg build 'a run/model.onnx' --int8 --runtime tensorrt --batch 1:1:8 "
         "--sizes 256x128:512x256:1024x512 --workspace 512 --optimisation-level 5 "
-        "--hardware-compatibility ampere+ --dla 0 --no-tf32 --no-gpu-fallback"
+        "--hardware-compatibility ampere+ --dla 0 --no-tf32 --no-gpu-fallback "
+        "--overwrite"
     )
     fixed = made(build_options={"batch": 1, "tf32": True})
     assert rebuild_command(Path("r/model.int8.engine"), fixed) == (
-        "edgeseg build r/model.onnx --int8 --runtime tensorrt"
+        "edgeseg build r/model.onnx --int8 --runtime tensorrt --overwrite"
     )
 
 

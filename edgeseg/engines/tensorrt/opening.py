@@ -31,7 +31,7 @@ def open_plan(path: Path, *, cuda: Cuda | None = None, graph: bool = True) -> Te
     if sidecar.runtime not in ("tensorrt", "tensorrt-rtx"):
         raise CorruptArtifact(
             f"{path}: its side-car says {sidecar.runtime}, which has no .engine files",
-            mend="build it again with `edgeseg build`",
+            mend="build it again with `edgeseg build --overwrite`",
         )
     try:
         trt, cuda = library(sidecar.runtime), cuda or open_cuda()

@@ -123,7 +123,7 @@ def rebuild_command(engine: Path, sidecar: SideCar, targets: tuple[str, ...] | N
     for key in ("tf32", "gpu_fallback"):
         if sidecar.build_options.get(key) is False:
             words.append(f"--no-{key.replace('_', '-')}")
-    return shlex.join(words)
+    return shlex.join((*words, "--overwrite"))
 
 
 def warn_if_stale(engine: Path, sidecar: SideCar) -> None:
