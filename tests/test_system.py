@@ -59,13 +59,13 @@ def sh(line: str, *arguments: object, **variables: str) -> subprocess.CompletedP
     [
         ('"$@" > /dev/full', 2, "error: the result cannot be written: No space left on device"),
         ('"$@" --json > /dev/full', 2, "No space left on device"),
-        ('"$@" >&-', 0, ""),
+        ('"$@" >&-', 3, ""),
         ('set -o pipefail; "$@" | true', 141, ""),
         ('"$@" --nonsense 2> /dev/full', 2, ""),
     ],
 )
-def test_where_the_result_cannot_be_written(line: str, code: int, says: str, trained: Path) -> None:
-    done = sh(line, "inspect", trained / "model.onnx")
+def test_where_the_result_cannot_be_written(line: str, code: int, says: str, data: Path) -> None:
+    done = sh(line, "data", "check", data)
     assert done.returncode == code, done.stderr
     assert "Traceback" not in done.stderr
     assert "Exception ignored" not in done.stderr

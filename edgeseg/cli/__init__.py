@@ -8,6 +8,7 @@ or with ``--json`` one JSON document. Errors end with the exit code of their cla
 
 from __future__ import annotations
 
+import contextlib
 import io
 import sys
 from typing import Any, NoReturn
@@ -85,7 +86,8 @@ def _run() -> object:
     except _CLICK as error:
         told = io.StringIO()
         error.show(told)
-        sys.stderr.write(visible(told.getvalue(), lines=True))
+        with contextlib.suppress(OSError):  # The exit code says it.
+            sys.stderr.write(visible(told.getvalue(), lines=True))
         return error.exit_code
     except (KeyboardInterrupt, typer.Abort):
         return INTERRUPTED

@@ -201,7 +201,11 @@ def test_the_next_version_stands_beside_the_first(brightest: Maker, tmp_path: Pa
 
 
 def test_the_command(edgeseg: Any, run_copy: Path) -> None:
-    done = edgeseg("export", run_copy, "--dynamic-batch", "--triton", "served", "--json")
+    exported = ("export", run_copy, "--dynamic-batch", "--triton", "served", "--json")
+    refused = edgeseg(*exported)
+    assert refused.code == 2
+    assert "model.onnx already exists" in refused.document["error"]["message"]
+    done = edgeseg(*exported, "--overwrite")
     assert done.code == 0, done.err
     document = done.document
     assert (document["model"], document["version"], document["max_batch"]) == ("small-fp32", 1, 8)
