@@ -182,7 +182,8 @@ def test_the_command(edgeseg: Any, trained: Path, small_data: Path, tmp_path: Pa
         *("reference", "all_reduced", "layers", "plot"),
     }
     assert cv2.imread(str(plot)) is not None
-    shown = edgeseg(*command)
+    assert edgeseg(*command).code == 2  # the plot is there
+    shown = edgeseg(*command, "--overwrite")
     assert shown.code == 0, shown.err
     assert outcome.document["layers"][0]["layer"] in shown.out
     assert edgeseg(*command[:-1], tmp_path / "layers.pdf").code == 2
