@@ -22,6 +22,8 @@ from edgeseg.errors import CorruptArtifact, UntrustedArtifact
 from edgeseg.ownership import stranger
 
 Runtime = Literal["torch", "onnxruntime", "openvino", "tensorrt", "tensorrt-rtx"]
+BuildRuntime = Literal["onnxruntime", "openvino", "tensorrt", "tensorrt-rtx"]
+"""Those that engines are built for: all but PyTorch, which runs checkpoints."""
 ComputesIn = Literal["fp32", "fp16", "bf16"]
 
 MAX_ARTIFACT_BYTES = 8 * 1024**3

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgeseg.errors import RuntimeMissing
-from edgeseg.sidecar import Runtime
+from edgeseg.sidecar import BuildRuntime
 
 logger = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ class Here:
 class Candidate:
     """A runtime, whether it can run a network here, and why or why not, as one clause."""
 
-    runtime: Runtime
+    runtime: BuildRuntime
     runs: bool
     reason: str
 
@@ -71,12 +71,12 @@ def candidates(here: Here) -> tuple[Candidate, ...]:
     return (*found, *((openvino, onnxruntime) if here.x86 else (onnxruntime, openvino)))
 
 
-def runtimes_here(here: Here | None = None) -> tuple[Runtime, ...]:
+def runtimes_here(here: Here | None = None) -> tuple[BuildRuntime, ...]:
     """The runtimes that can run a network on this machine, the preferred one first."""
     return tuple(c.runtime for c in candidates(here or look()) if c.runs)
 
 
-def best_here(here: Here | None = None) -> Runtime:
+def best_here(here: Here | None = None) -> BuildRuntime:
     """The preferred runtime of this machine; says in the log which, and why not a better one.
 
     Raises:
@@ -103,7 +103,7 @@ def _is_installed(module: str) -> bool:
         return False
 
 
-def _on_gpu(runtime: Runtime, module: str, here: Here, praise: str) -> Candidate:
+def _on_gpu(runtime: BuildRuntime, module: str, here: Here, praise: str) -> Candidate:
     if not here.gpu:
         return Candidate(runtime, runs=False, reason="no NVIDIA GPU with a driver")
     if module not in here.modules:
@@ -113,6 +113,6 @@ def _on_gpu(runtime: Runtime, module: str, here: Here, praise: str) -> Candidate
     return Candidate(runtime, runs=True, reason=praise)
 
 
-def _on_cpu(runtime: Runtime, here: Here, praise: str) -> Candidate:
+def _on_cpu(runtime: BuildRuntime, here: Here, praise: str) -> Candidate:
     installed = runtime in here.modules
     return Candidate(runtime, installed, praise if installed else "not installed")
