@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Literal, get_args
 import typer
 
 from edgeseg.cli.options import (
+    Authority,
+    Credentials,
+    InsecureCameras,
     Json,
     MaxPixels,
     Network,
@@ -142,6 +145,9 @@ def calibrate(
     out: Annotated[
         Path | None, typer.Option(help="Manifest; default calib/RUN/manifest.json.")
     ] = None,
+    credentials: Credentials = None,
+    ca: Authority = None,
+    insecure_camera: InsecureCameras = None,
     seed: int = 0,
     overwrite: Overwrite = False,
     max_pixels: MaxPixels = None,
@@ -157,12 +163,17 @@ def calibrate(
     from edgeseg.precision.selection import SELECTS
     from edgeseg.precision.thresholds import METHODS
     from edgeseg.runs import RANGES, network_of, network_place, newest_run
+    from edgeseg.stream.credentials import with_credentials, with_trust
+    from edgeseg.stream.source import parse_source
 
     chosen = one_of("--method", method, METHODS)
     how = one_of("--select", select, SELECTS)
     network = network or newest_run()
     path = network_place(network)
     manifest = out or Path("calib") / path.absolute().parent.name / "manifest.json"
+    (spec,) = with_trust(
+        [with_credentials(parse_source(source), credentials)], ca, insecure_camera or ()
+    )
     target = path.with_name(RANGES)
     made = (*outputs_of(source, manifest), target)
     for named in (manifest, target, Path(source)):
@@ -172,7 +183,7 @@ def calibrate(
         refuse_to_replace(*made, overwrite=overwrite)  # Another process may just have ended.
         path = network_of(network)
         check_measurable(path)  # a bad network is refused before frames are taken for it
-        pictures = collect(source, manifest, count=count, select=how, seed=seed, track=progress_bar)
+        pictures = collect(spec, manifest, count=count, select=how, seed=seed, track=progress_bar)
         ranges = measure_ranges(path, manifest, method=chosen, track=progress_bar)
         ranges.save(target)
     finish(

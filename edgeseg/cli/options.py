@@ -41,6 +41,28 @@ MaxPixels = Annotated[
     ),
 ]
 SplitName = Annotated[str, typer.Option(help="Which part of --data.")]
+Credentials = Annotated[
+    Path | None,
+    typer.Option(help="netrc file (chmod 600) for cameras whose URL names no user."),
+]
+Authority = Annotated[
+    Path | None,
+    typer.Option(
+        "--ca", metavar="FILE", help="Trust these certificates (PEM) of cameras over TLS, too."
+    ),
+]
+InsecureCameras = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--insecure-camera",
+        metavar="HOST[:PORT]",
+        help="Accept any certificate from this camera; repeat for several.",
+    ),
+]
+MaxFramePixels = Annotated[
+    int | None,
+    typer.Option(min=1, help="Leave out frames with more pixels; default: 178,956,970."),
+]
 
 
 def allow_pixels(count: int | None) -> None:

@@ -13,7 +13,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from edgeseg.cli.options import Json, Threads, byte_size, height_width, one_of
+from edgeseg.cli.options import (
+    Authority,
+    Credentials,
+    InsecureCameras,
+    Json,
+    MaxFramePixels,
+    Threads,
+    byte_size,
+    height_width,
+    one_of,
+)
 from edgeseg.documents import printable
 from edgeseg.errors import OutputError, UsageError
 from edgeseg.output import finish
@@ -109,10 +119,10 @@ def stream(
     fps: Annotated[
         float | None, typer.Option(help="Frames a second to ask the camera for.")
     ] = None,
-    credentials: Annotated[
-        Path | None,
-        typer.Option(help="netrc file (chmod 600) for cameras whose URL names no user."),
-    ] = None,
+    credentials: Credentials = None,
+    ca: Authority = None,
+    insecure_camera: InsecureCameras = None,
+    max_pixels: MaxFramePixels = None,
     record: Annotated[
         Path | None,
         typer.Option(help="Write the overlay to this .mkv file; of several sources NAME-N.mkv."),
@@ -284,7 +294,7 @@ def stream(
     from edgeseg.stream import JsonLines, Scoring, Stream, StreamOptions, Window, parse_source, run
     from edgeseg.stream.notify import Notifier
     from edgeseg.stream.sinks.watchdog import Watchdog
-    from edgeseg.stream.source import with_format
+    from edgeseg.stream.source import MAX_PIXELS, with_format
 
     keeping = _keeping(rotate, rotate_minutes, keep_bytes, overwrite)
     if (record_minutes or record_keep) and not (record or record_raw):
@@ -311,6 +321,9 @@ def stream(
         names=names,
         legend=legend,
         credentials=credentials,
+        ca=ca,
+        insecure_cameras=tuple(insecure_camera or ()),
+        max_pixels=max_pixels or MAX_PIXELS,
     )
     rules = _rules(alert or ())
     page, counters = _address("--web", web), _address("--metrics", metrics)

@@ -36,7 +36,7 @@ from edgeseg.precision.selection import (
     sort_out,
 )
 from edgeseg.precision.shares import class_shares
-from edgeseg.stream.source import parse_source
+from edgeseg.stream.source import SourceSpec, parse_source
 from edgeseg.workshop import workshop
 
 logger = logging.getLogger(__name__)
@@ -117,7 +117,7 @@ def outputs_of(source: str | Path, out: Path) -> tuple[Path, ...]:
 
 
 def collect(
-    source: str | Path,
+    source: str | Path | SourceSpec,
     out: Path,
     *,
     count: int = 128,

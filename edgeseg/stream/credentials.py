@@ -1,4 +1,4 @@
-"""Users and passwords of network cameras from the environment or a file, shown nowhere.
+"""Users, passwords and certificates of network cameras; passwords are shown nowhere.
 
 What stands in a URL goes before the file, the file before the environment. A URL on a command
 line is seen by every user of the machine (``ps``); the other two are not.
@@ -9,14 +9,17 @@ from __future__ import annotations
 import netrc
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from urllib.parse import quote, urlsplit
 
+from edgeseg.documents import printable
 from edgeseg.errors import UsageError
 from edgeseg.stream.private import require_private
+from edgeseg.stream.server import Server
 from edgeseg.stream.source import SourceSpec
+from edgeseg.stream.trust import Trust
 
 USER = "EDGESEG_CAMERA_USER"
 PASSWORD = "EDGESEG_CAMERA_PASSWORD"
@@ -59,6 +62,38 @@ def with_credentials(
         return spec
     userinfo = f"{quote(found.user, safe='')}:{quote(found.password, safe='')}"
     return replace(spec, target=parts._replace(netloc=f"{userinfo}@{parts.netloc}").geturl())
+
+
+def with_trust(
+    specs: Sequence[SourceSpec], ca: Path | None, insecure: Sequence[str]
+) -> list[SourceSpec]:
+    """``specs`` with the certificates that count for them.
+
+    Args:
+        specs: Any sources.
+        ca: PEM file; its certificates count beside those of the system.
+        insecure: Names of cameras, ``HOST`` or ``HOST:PORT``, whose certificate is not looked at.
+
+    Raises:
+        UsageError: ``ca`` is no such file, or a name is that of no source over TLS.
+    """
+    if ca is not None:
+        Trust(ca).context()  # is said before a camera is asked
+    wanted = {name.lower() for name in insecure}
+    met: set[str] = set()
+    trusting = []
+    for spec in specs:
+        server = Server.of(spec.target) if spec.kind == "url" else None
+        names = wanted & set(server.names) if server is not None and server.secure else set()
+        met |= names
+        trusting.append(replace(spec, trust=Trust(ca, verify=not names)))
+    if unknown := sorted(wanted - met):
+        raise UsageError(
+            f"--insecure-camera {printable(unknown[0])}: no https:// or rtsps:// source has "
+            "this host",
+            mend="write the HOST or HOST:PORT of a source, as its URL has it",
+        )
+    return trusting
 
 
 def _of_environment(environ: Mapping[str, str]) -> Credentials | None:

@@ -1,9 +1,9 @@
 """Sources that may hang: read in a thread that can be left behind.
 
 FFmpeg keeps to its time-outs. GStreamer before OpenCV 4.7 knows none: an open or a read of a
-pipeline that delivers nothing never returns, and to release the capture meanwhile crashes.
-So one daemon thread opens, reads and closes; who waits for it gives up in time, and the
-thread closes what it has as soon as it gets control back.
+pipeline that delivers nothing never returns, and to release the capture meanwhile crashes. Nor
+can a look-up of a name be ended. So one daemon thread opens, reads and closes; who waits for it
+gives up in time, and the thread closes what it has as soon as it gets control back.
 """
 
 from __future__ import annotations
@@ -33,12 +33,38 @@ def open_in_time(spec: SourceSpec, open_it: Callable[[], Frames], hung: OpenFail
         OpenFailed: ``hung``, because of the time. And all that ``open_it`` raises.
     """
     deadline = time.monotonic() + spec.limits.open_s
+    if not _earlier_is_over(spec.target, deadline):
+        raise hung
+    return _InTime(spec, open_it, deadline, hung)
+
+
+def call_in_time(spec: SourceSpec, what: Callable[[], _T], deadline: float) -> _T:
+    """What ``what()`` gives, at the latest at ``deadline`` (monotonic seconds).
+
+    A result that comes later is closed. As for :func:`open_in_time` at most one call for a
+    source is left behind.
+
+    Raises:
+        TimeoutError: It took longer. And all that ``what`` raises.
+    """
+    if not _earlier_is_over(spec.target, deadline):
+        raise TimeoutError
+    worker = _Worker(spec)
+    result = worker.call(what, deadline - time.monotonic())
+    if result is None:
+        raise TimeoutError
+    worker.leave()
+    return result
+
+
+def _earlier_is_over(target: str, deadline: float) -> bool:
+    """Wait for threads that an earlier attempt left behind; whether they ended in time."""
     for thread in threading.enumerate():
-        if isinstance(thread, _Worker) and thread.left_behind and thread.target == spec.target:
+        if isinstance(thread, _Worker) and thread.left_behind and thread.target == target:
             thread.join(max(0.0, deadline - time.monotonic()))
             if thread.is_alive():
-                raise hung
-    return _InTime(spec, open_it, deadline, hung)
+                return False
+    return True
 
 
 class _InTime:

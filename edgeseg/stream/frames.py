@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeseg.errors import SourceError
-from edgeseg.stream.source import SourceSpec
+from edgeseg.stream.source import MIN_SIDE, SourceSpec
 
 _log = logging.getLogger(__name__)
 
@@ -87,6 +87,69 @@ class Video:
     def close(self) -> None:
         """Release the capture, in the thread that opened it."""
         self._capture.release()
+
+
+class Bounded:
+    """Frames of a size that can be worked with; all else of ``frames`` is as it was.
+
+    A camera's frames of another size are left out and count as unreadable, and so many of them
+    in a row end the connection.
+
+    Args:
+        frames: Opened from ``spec``.
+        spec: Its ``max_pixels`` hold, and :data:`~edgeseg.stream.source.MIN_SIDE` if it is live.
+    """
+
+    _MOST = 100
+
+    def __init__(self, frames: Frames, spec: SourceSpec) -> None:
+        self._frames = frames
+        self._spec = spec
+        self._left_out = 0
+        self._said = False
+
+    @property
+    def unreadable(self) -> int:
+        """How many could not be decoded or were left out."""
+        return self._frames.unreadable + self._left_out
+
+    def read(self) -> NDArray[np.uint8] | None:
+        """The next frame that fits, uint8 (H, W, 3) BGR; None at the end.
+
+        Raises:
+            SourceError: A frame of a file, where every one counts, has too many pixels.
+        """
+        for _ in range(self._MOST):
+            frame = self._frames.read()
+            why = None if frame is None else self._unfit(frame.shape[1], frame.shape[0])
+            if why is None:
+                self._said = False
+                return frame
+            if not self._spec.live:
+                raise SourceError(
+                    f"{self._spec.label}: {why}",
+                    mend="make a smaller video of it, or raise --max-pixels",
+                )
+            if not self._said:
+                _log.warning("%s: %s; such frames are left out", self._spec.label, why)
+            self._said = True
+            self._left_out += 1
+        return None
+
+    def close(self) -> None:
+        """Release it."""
+        self._frames.close()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._frames, name)
+
+    def _unfit(self, width: int, height: int) -> str | None:
+        limit = self._spec.max_pixels
+        if width * height > limit:
+            return f"a frame of {width}x{height} has more than {limit} pixels (--max-pixels)"
+        if self._spec.live and min(width, height) < MIN_SIDE:
+            return f"a frame of {width}x{height} is smaller than {MIN_SIDE} pixels a side"
+        return None
 
 
 class Standstill:

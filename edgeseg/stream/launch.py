@@ -9,6 +9,8 @@ import re
 from collections.abc import Iterator
 from fractions import Fraction
 
+from edgeseg.stream.masking import masked_tail
+
 LIVE_SINK = "appsink drop=true max-buffers=1 sync=false"
 """Newest frame wins already here: else a slow reader is handed what is old."""
 
@@ -20,11 +22,11 @@ _ATOM = re.compile(r"""(?:"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'|\\.|[^\s"'\\])+"""
 _ELEMENT = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 _LAST_SINK = re.compile(r"!(\s*appsink(?:\s+[^\s!]+)*\s*)$")
 _SECRET_NAME = re.compile(
-    r"(?i)(?:.*-)?(?:pw|pwd|pass[a-z]*|token|secret[a-z]*|key|auth[a-z]*|sig[a-z]*"
-    r"|extra-headers|cookies|credentials)"
+    r"(?i)(?:.*-)?(?:pw|pwd|pass[a-z]*|pin|token|jwt|secret[a-z]*|key|auth[a-z]*|sig[a-z]*"
+    r"|extra-headers|cookies?|credentials?|session[a-z]*)"
 )
 _USERINFO = re.compile(r"(?s)(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*://)(?P<userinfo>.*)@")
-_QUERY = re.compile(r"(?i)((?:pas|pwd|token|secret|key|auth|sig)[a-z]*=)[^&;#?/\"']+")
+_URL = re.compile(r"(?P<head>[A-Za-z][A-Za-z0-9+.-]*://[^/?#\"']*)(?P<tail>[^\"']*)")
 
 
 def atoms(pipeline: str) -> Iterator[str]:
@@ -106,7 +108,8 @@ def _masked(atom: str) -> str:
     if equals and _SECRET_NAME.fullmatch(name):
         return f"{name}=***"
     # Up to the last @, for a raw one may stand in a password.
-    return _QUERY.sub(r"\1***", _USERINFO.sub(_masked_userinfo, atom))
+    without_user = _USERINFO.sub(_masked_userinfo, atom)
+    return _URL.sub(lambda url: url["head"] + masked_tail(url["tail"]), without_user)
 
 
 def _masked_userinfo(match: re.Match[str]) -> str:

@@ -17,7 +17,7 @@ import logging
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Literal, TypeAlias
@@ -27,13 +27,13 @@ from typing_extensions import Self
 from edgeseg.engines.base import Engine
 from edgeseg.errors import UsageError
 from edgeseg.latency import StageClock
-from edgeseg.stream.credentials import with_credentials
+from edgeseg.stream.credentials import with_credentials, with_trust
 from edgeseg.stream.lane import Lane
 from edgeseg.stream.lanes import Lanes
 from edgeseg.stream.reader import Reader
 from edgeseg.stream.result import StreamResult
 from edgeseg.stream.slots import Intake
-from edgeseg.stream.source import SourceSpec, parse_source
+from edgeseg.stream.source import MAX_PIXELS, SourceSpec, parse_source
 from edgeseg.stream.view import View
 
 _log = logging.getLogger(__name__)
@@ -69,6 +69,11 @@ class StreamOptions:
         opacity: Of the classes in overlays, 0…1.
         credentials: File in netrc format with users and passwords of network cameras whose
             URL names none; see :mod:`edgeseg.stream.credentials`.
+        ca: PEM file with certificates that cameras over TLS may show, or that signed theirs,
+            beside the authorities of the system.
+        insecure_cameras: ``HOST`` or ``HOST:PORT`` of cameras over TLS whose certificate is
+            not verified.
+        max_pixels: Frames that have more are left out of live sources and end a file.
         outline: Overlays have the rim of each region in its full colour.
         names: Overlays have the class names on the regions that have room.
         legend: Overlays have a legend.
@@ -86,6 +91,9 @@ class StreamOptions:
     strict: bool = False
     opacity: float = 0.5
     credentials: Path | None = None
+    ca: Path | None = None
+    insecure_cameras: tuple[str, ...] = ()
+    max_pixels: int = MAX_PIXELS
     outline: bool = False
     names: bool = True
     legend: bool = True
@@ -95,6 +103,8 @@ class StreamOptions:
             raise UsageError(f"the mode is latency or throughput, not {self.mode!r}")
         if self.batch is not None and self.batch < 1:
             raise UsageError(f"batch is a positive number, not {self.batch}")
+        if self.max_pixels < 1:
+            raise UsageError(f"max_pixels is a positive number, not {self.max_pixels}")
         if self.max_frames is not None and self.max_frames < 1:
             raise UsageError(f"max_frames is a positive number, not {self.max_frames}")
         if self.duration is not None and not self.duration > 0:
@@ -139,9 +149,13 @@ class Stream:
     ) -> None:
         self.options = options = options or StreamOptions()
         specs = [
-            with_credentials(parse_source(source), options.credentials)
+            replace(
+                with_credentials(parse_source(source), options.credentials),
+                max_pixels=options.max_pixels,
+            )
             for source in _listed(sources)
         ]
+        specs = with_trust(specs, options.ca, options.insecure_cameras)
         several = [engines] if isinstance(engines, Engine) else list(engines)
         if not specs or not several:
             raise UsageError("a stream needs a source and an engine")

@@ -47,14 +47,20 @@ class NetworkVideo:
 
         av.logging.set_level(av.logging.PANIC)  # FFmpeg's words may hold the password
         self._label = spec.label
+        self._max_pixels = spec.max_pixels
         self._size: tuple[int, int] | None = None
         self.unreadable = 0
-        # Over UDP packets are lost, so it comes second; other schemes do not know the option.
-        options = {"rtsp_flags": "prefer_tcp"} if spec.target.startswith("rtsp") else {}
+        # TLS is the relay's: a playlist that names https:// would be read unverified.
+        options = {"protocol_blacklist": "tls,https"}
+        if spec.target.startswith("rtsp"):  # over UDP packets are lost, so it comes second
+            options["rtsp_flags"] = "prefer_tcp"
         limits = spec.limits
         try:
             self._container: Any = av.open(
-                spec.target, options=options, timeout=(limits.open_s, limits.read_s)
+                spec.target,
+                options=options,
+                timeout=(limits.open_s, limits.read_s),
+                metadata_errors="replace",  # names of sessions come in any encoding
             )
         except (av.FFmpegError, ValueError) as error:
             raise OSError(type(error).__name__) from None
@@ -64,6 +70,8 @@ class NetworkVideo:
             raise OSError("no video")
         stream = streams[0]
         stream.thread_type = "SLICE"
+        # What is larger is refused before it takes memory, and counts as unreadable.
+        stream.codec_context.options = {"max_pixels": str(spec.max_pixels)}
         rate = stream.average_rate or stream.guessed_rate
         self.fps: float | None = float(rate) if rate and 0 < rate <= 1000 else None
         self._frames: Iterator[Any] = self._decoded(stream, av.FFmpegError)
@@ -97,8 +105,12 @@ class NetworkVideo:
             try:
                 yield from packet.decode()
                 bad = 0
-            except failure as error:
-                _log.debug("decoding failed: %s", type(error).__name__)
+            except failure:
+                if not bad:
+                    _log.warning(
+                        "%s: a frame is damaged or has more than %d pixels; it is left out",
+                        *(self._label, self._max_pixels),
+                    )
                 bad += 1
                 self.unreadable += 1
                 if bad >= _BAD_PACKETS:

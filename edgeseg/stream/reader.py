@@ -199,7 +199,7 @@ class Reader:
         """Connect and read until nothing comes; why that ended."""
         self._waited = 0.0
         try:
-            self._session()
+            self._survive_session()
             if not self._count and not self._stopping.is_set():
                 raise OpenFailed(
                     f"{self.spec.label}: opened, but no frame came",
@@ -214,6 +214,22 @@ class Reader:
         if self._waited >= _TIMED_OUT * self._limits.read_s:
             return f"no frame for {self._waited:.1f} s"
         return "the connection ended"
+
+    def _survive_session(self) -> None:
+        """A session, after which a live source is connected again whatever went wrong in it.
+
+        Raises:
+            SourceError: It could not be opened, or failed in a way that nobody foresaw.
+        """
+        try:
+            self._session()
+        except SourceError:
+            raise
+        except Exception as error:  # MemoryError, too: the next frame may fit again
+            _log.debug("the reader failed", exc_info=True)
+            raise SourceError(
+                f"{self.spec.label}: the reader failed ({type(error).__name__})"
+            ) from error
 
     def _delay(self, failures: int) -> float:
         waits = self._limits.backoff_s

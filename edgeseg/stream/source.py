@@ -25,6 +25,8 @@ from urllib.parse import quote, unquote, urlsplit
 from edgeseg.data.decode import PICTURE_SUFFIXES
 from edgeseg.errors import UsageError
 from edgeseg.stream.launch import elements, masked
+from edgeseg.stream.masking import HIDDEN, masked_url
+from edgeseg.stream.trust import Trust
 
 Kind = Literal["camera", "csi", "gst", "url", "file", "pictures", "test"]
 
@@ -42,7 +44,12 @@ _SIZE = r"(?P<width>\d{1,5})x(?P<height>\d{1,5})"
 _FPS = r"@(?P<fps>\d{1,4}(?:\.\d{1,3})?)"
 _CAMERA = re.compile(rf"(?:(?:camera|csi):)?(?P<index>\d{{1,3}})(?::(?:{_SIZE})?(?:{_FPS})?)?")
 _TEST = re.compile(rf"test:(?:{_SIZE})?(?:{_FPS})?(?:\?frames=(?P<frames>\d{{1,9}}))?")
-_SECRET = re.compile(r"(?i)((?:pas|pwd|token|secret|key|auth|sig)[a-z]*=)[^&;#?/]+")
+
+MAX_PIXELS = 178_956_970
+"""Pixels of a frame, at most, unless told: more is what Pillow refuses as decompression bomb."""
+
+MIN_SIDE = 16
+"""Pixels of a side of a camera's frame, at least; what is smaller is no picture of anything."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +87,8 @@ class SourceSpec:
         fps: Frames a second that were asked for, None for the source's own.
         frames: Where a test pattern ends, None for never.
         limits: Time-outs.
+        trust: Which certificates count, of cameras over TLS.
+        max_pixels: Frames that have more are refused.
     """
 
     kind: Kind
@@ -90,6 +99,8 @@ class SourceSpec:
     fps: float | None = None
     frames: int | None = None
     limits: Limits = field(default=Limits(), repr=False)
+    trust: Trust = field(default=Trust(), repr=False)
+    max_pixels: int = field(default=MAX_PIXELS, repr=False)
 
     @property
     def realtime(self) -> bool:
@@ -132,7 +143,7 @@ def anchored(text: str, folder: Path) -> str:
 
 def has_secret(text: str) -> bool:
     """Whether a source that can be parsed holds something that its label masks."""
-    return "***" in _text(text.strip()).label
+    return HIDDEN in _text(text.strip()).label
 
 
 def with_format(
@@ -229,7 +240,7 @@ def _size_and_fps(match: re.Match[str]) -> tuple[tuple[int, int] | None, float |
 
 
 def _check_format(size: tuple[int, int] | None, fps: float | None) -> None:
-    if size and (min(size) < 16 or max(size) > 16_384):
+    if size and (min(size) < MIN_SIDE or max(size) > 16_384):
         raise UsageError(f"a frame of {size[0]}x{size[1]} pixels; 16 to 16384 a side are possible")
     if fps is not None and not 0 < fps <= 1000:
         raise UsageError(f"{fps:g} frames a second; more than 0 and at most 1000 are possible")
@@ -270,7 +281,7 @@ def _url(text: str) -> SourceSpec:
     suffix = PurePosixPath(urlsplit(text).path).suffix.lower()
     live = not (scheme in ("http", "https") and suffix in VIDEOS)
     target = f"{scheme}://{_encoded(authority)}{rest[len(authority) :]}"
-    return SourceSpec("url", target, _mask(scheme, authority, rest), live)
+    return SourceSpec("url", target, masked_url(scheme, authority, rest[len(authority) :]), live)
 
 
 def _encoded(authority: str) -> str:
@@ -289,11 +300,3 @@ def _host(url: str) -> tuple[str, bool]:
         return parts.hostname or "", parts.port != 0
     except ValueError:
         return "", False
-
-
-def _mask(scheme: str, authority: str, rest: str) -> str:
-    userinfo, at, host = authority.rpartition("@")
-    user, colon, _ = userinfo.partition(":")
-    masked = f"{user}:***" if colon else "***"  # a lone user name may be a token
-    tail = _SECRET.sub(r"\1***", rest[len(authority) :])
-    return f"{scheme}://{masked + at if at else ''}{host}{tail}"

@@ -277,10 +277,13 @@ def test_libraries_keep_the_password_off_stderr(
     assert "VIDEOIO" not in done.stderr, "OpenCV's own words"
 
 
-def test_whoever_asks_opencv_for_its_log_gets_it(through: str) -> None:
+def test_whoever_asks_opencv_for_its_log_gets_it(
+    through: str, responder: Callable[..., Any], answers: Any
+) -> None:
     if through == "pyav":
         pytest.skip("PyAV has no such variables")
-    url = URL.format(scheme="rtsp", port=1)
+    server = responder(lambda request: answers.status(request, 404))
+    url = URL.format(scheme="rtsp", port=server.port)
     loud = open_in_fresh_process(
         through, url, OPENCV_LOG_LEVEL="WARNING", OPENCV_FFMPEG_LOGLEVEL="16"
     )

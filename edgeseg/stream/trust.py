@@ -1,0 +1,53 @@
+"""Which certificate a camera over TLS must show."""
+
+from __future__ import annotations
+
+import ssl
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgeseg.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Trust:
+    """What is asked of the certificate of ``https://`` and ``rtsps://`` cameras.
+
+    Attributes:
+        ca: PEM file with certificates of authorities, or of cameras, that count beside those
+            of the system.
+        verify: Whether the certificate is verified at all: its chain, its dates, its name.
+    """
+
+    ca: Path | None = None
+    verify: bool = True
+
+    def context(self) -> ssl.SSLContext:
+        """What connections are made with.
+
+        Raises:
+            UsageError: ``ca`` cannot be read or holds no certificate.
+        """
+        context = ssl.create_default_context()
+        if not self.verify:
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
+        elif self.ca is not None:
+            _load(context, self.ca)
+        return context
+
+
+def _load(context: ssl.SSLContext, ca: Path) -> None:
+    try:
+        context.load_verify_locations(ca)
+    except ssl.SSLError as error:
+        raise UsageError(
+            f"{ca}: expected certificates in PEM format, found none",
+            mend=f"openssl x509 -inform der -in {ca} -out ca.pem converts one from DER",
+        ) from error
+    except OSError as error:
+        raise UsageError(f"{ca}: {(error.strerror or 'cannot be read').lower()}") from error
+    # The file may hold a camera's own certificate, and those that people make for their
+    # cameras seldom have all that RFC 5280 asks of an authority on the Internet.
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    context.verify_flags &= ~ssl.VERIFY_X509_STRICT
