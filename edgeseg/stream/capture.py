@@ -55,7 +55,9 @@ def _open_video(spec: SourceSpec) -> Frames:
         return open_camera(spec)
     if spec.kind in ("csi", "gst"):
         return open_gstreamer(spec)
-    return open_url(spec, _open_network) if spec.kind == "url" else _open_file(spec)
+    if spec.kind == "file":
+        return _open_file(spec)
+    return open_url(spec, _open_network)
 
 
 def quieten_opencv() -> None:

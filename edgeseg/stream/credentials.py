@@ -83,8 +83,8 @@ def with_trust(
     met: set[str] = set()
     trusting = []
     for spec in specs:
-        server = Server.of(spec.target) if spec.kind == "url" else None
-        names = wanted & set(server.names) if server is not None and server.secure else set()
+        secure = spec.kind == "url" and spec.target.startswith(("https://", "rtsps://"))
+        names = wanted & {*Server.of(spec.target).names} if secure else set()
         met |= names
         trusting.append(replace(spec, trust=Trust(ca, verify=not names)))
     if unknown := sorted(wanted - met):

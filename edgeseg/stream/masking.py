@@ -79,4 +79,4 @@ def looks_random(text: str) -> bool:
     if letters < _RANDOM_LENGTH:
         return False
     long_number = any(piece.isdecimal() and len(piece) > 8 for piece in pieces)
-    return long_number or letters < 3 * len(pieces) or bool(_UNSPEAKABLE.search(text))
+    return long_number or letters <= 3 * len(pieces) or bool(_UNSPEAKABLE.search(text))

@@ -39,6 +39,8 @@ def open_url(spec: SourceSpec, open_it: Callable[[SourceSpec], Frames | None]) -
         AuthFailed: It wants other credentials.
     """
     deadline = time.monotonic() + spec.limits.open_s
+    if "://" not in spec.target and (frames := open_it(spec)):  # a recording read like a camera
+        return frames
     at = spec
     for _ in range(_REDIRECTS + 1):
         try:

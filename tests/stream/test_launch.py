@@ -45,6 +45,10 @@ def test_elements(pipeline: str, found: str) -> None:
             "curlhttpsrc location=http://c/?token=QXZ&x=1",
             "curlhttpsrc location=http://c/?token=***&x=1",
         ),
+        (
+            "curlhttpsrc location=http://c/?sid=QXZ&x=1",
+            "curlhttpsrc location=http://c/?sid=***&x=1",
+        ),
         ('rtspsrc user-pw="QXZ ! x', "***"),
         ("rtspsrc user-pw=Q'XZ ! x", "***"),
     ],
