@@ -1,17 +1,18 @@
 """Exact ranges of the frames of a video file, by PyAV.
 
-A number of a frame is its place in the order of presentation, as a reader finds it that decodes
-the file from its start. A worker that begins in the middle goes to the key frame before it;
-which frame is which is told by their presentation times, which all packets state and which are
-gathered without decoding. Where they do not (missing, equal, or those of decoding), it decodes
-from the start.
+The number of a frame is its place in the order of presentation, as a stream finds it that reads
+the file from its start (:mod:`edgeseg.stream.places`). A worker that begins in the middle goes to
+the key frame before it; which frame is which is told by their presentation times, which all
+packets state and which are gathered without decoding. Where they do not (missing, equal, or those
+of decoding), it decodes from the start.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeseg.errors import DatasetError, RuntimeMissing
+from edgeseg.stream.places import Timeline
+from edgeseg.stream.recorded import Packets, frame_rate, lost_by_hole, open_video, turned
 
 VIDEO_SUFFIXES = frozenset(
     {".avi", ".flv", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm", ".wmv"}
@@ -33,13 +36,13 @@ def frame_count(path: Path) -> int:
     """
     av = _pyav()
     try:
-        with av.open(str(path)) as container:
-            stream = container.streams.video[0]
+        container, stream = open_video(path)
+        with container:
             if stream.frames:
                 return int(stream.frames)
             seconds = (container.duration or 0) / av.time_base
             return int(seconds * (stream.average_rate or 0))
-    except (av.FFmpegError, ValueError, IndexError):
+    except OSError:
         return 0  # Who reads it says why.
 
 
@@ -64,13 +67,16 @@ def read_frames(
     """
     av = _pyav()
     try:
-        times = _times(str(path), os.stat(path).st_mtime_ns)  # noqa: PTH116
-        wanted = dict.fromkeys(range(len(times))[first:last:every]) if times else None
-        with av.open(str(path)) as container:
-            if times is None:
-                yield from _counted(container, first, last, every)
+        numbers = _numbers(str(path), os.stat(path).st_mtime_ns)  # noqa: PTH116
+        container, stream = open_video(path)
+        with container:
+            stream.codec_context.thread_count = 1  # A worker has the cores of its engine.
+            if numbers is None:
+                yield from _counted(container, stream, first, last, every)
                 return
-            yield from _timed(container, times, list(wanted or ()), path)
+            end = max(numbers.values(), default=-1) + 1
+            wanted = range(end)[first:last:every]
+            yield from _timed(container, stream, numbers, wanted, path)
     except (av.FFmpegError, ValueError, IndexError, OSError) as error:
         raise DatasetError(
             f"{path}: no video that can be decoded ({type(error).__name__})",
@@ -79,42 +85,52 @@ def read_frames(
 
 
 def _timed(
-    container: Any, times: tuple[int, ...], wanted: list[int], path: Path
+    container: Any, stream: Any, numbers: Mapping[int, int], wanted: range, path: Path
 ) -> Iterator[tuple[int, NDArray[np.uint8]]]:
-    if not wanted:
+    times = {time: number for time, number in numbers.items() if number in wanted}
+    left = len(wanted)
+    if not left:
         return
-    numbers = {times[number]: number for number in wanted}
-    for frame in _from(container, times[wanted[0]]):
-        number = numbers.pop(frame.pts, None)
+    for frame in _from(container, stream, min(times)) if times else ():
+        number = times.pop(frame.pts, None)
         if number is not None:
+            left -= 1
             yield number, _picture(frame)
-        if not numbers:
-            return
-    raise DatasetError(
-        f"{path}: {len(numbers)} of the frames {wanted[0]} to {wanted[-1]} cannot be decoded",
-        mend="copy the file again from where it came from, or take it out of the archive",
-    )
+        if not times:
+            break
+    if left:
+        raise DatasetError(
+            f"{path}: {left} of the frames {wanted[0]} to {wanted[-1]} cannot be decoded",
+            mend="copy the file again from where it came from, or take it out of the archive",
+        )
 
 
-def _from(container: Any, time: int) -> Iterator[Any]:
+def _from(container: Any, stream: Any, time: int) -> Iterator[Any]:
     """Decoded frames from ``time`` on or from before it; from the start if seeking went past."""
-    stream = _video(container)
     if time > (stream.start_time or 0):
         container.seek(time, stream=stream)
-        frames = container.decode(stream)
+        frames = _decoded(container, stream)
         head = next(frames, None)
         if head is not None and head.pts is not None and head.pts <= time:
             yield head
             yield from frames
             return
         container.seek(0, stream=stream)
-    yield from container.decode(stream)
+    yield from _decoded(container, stream)
+
+
+def _decoded(container: Any, stream: Any) -> Iterator[Any]:
+    """The frames that can be decoded."""
+    failure = _pyav().FFmpegError
+    for packet in container.demux(stream):
+        with contextlib.suppress(failure):
+            yield from packet.decode()
 
 
 def _counted(
-    container: Any, first: int, last: int | None, every: int
+    container: Any, stream: Any, first: int, last: int | None, every: int
 ) -> Iterator[tuple[int, NDArray[np.uint8]]]:
-    for number, frame in enumerate(container.decode(_video(container))):
+    for number, frame in enumerate(_decoded(container, stream)):
         if last is not None and number >= last:
             return
         if number >= first and (number - first) % every == 0:
@@ -122,30 +138,31 @@ def _counted(
 
 
 @functools.lru_cache(maxsize=4)
-def _times(path: str, changed: int) -> tuple[int, ...] | None:  # noqa: ARG001 - part of the key
-    """Presentation times of all frames in order, None where they do not tell frames apart."""
-    with _pyav().open(path) as container:
-        stream = _video(container)
-        packets = (packet for packet in container.demux(stream) if packet.size)
-        times = [packet.pts for packet in packets if not packet.is_discard]
+def _numbers(path: str, changed: int) -> Mapping[int, int] | None:  # noqa: ARG001 - part of the key
+    """Presentation times of all frames with their numbers, None where times do not tell them apart.
+
+    What is lost in a damaged file has a number and no time.
+    """
+    container, stream = open_video(Path(path))
+    with container:
+        packets = Packets(container, stream)
+        found = [(packet.pts, mark) for packet, mark in packets if mark is not None]
         reorders = stream.codec_context.has_b_frames
+        rate = frame_rate(stream)
+        gone = None if packets.stamped or packets.indexed else lost_by_hole(packets, stream)
+    times = [time for time, _ in found]
     if None in times or len(set(times)) < len(times):
         return None
-    ordered = sorted(times)
     # AVI knows the order of decoding alone, and FFmpeg takes that for the times.
-    return None if reorders and ordered == times else tuple(ordered)
-
-
-def _video(container: Any) -> Any:
-    stream = container.streams.video[0]
-    stream.codec_context.thread_count = 1  # A worker has the cores that the engine was given.
-    return stream
+    if reorders and sorted(times) == times:
+        return None
+    timeline = Timeline(path, rate)
+    timeline.damage, timeline.gone = bool(packets.holes), gone
+    return {time: timeline.place(mark)[0] for time, mark in sorted(found)}
 
 
 def _picture(frame: Any) -> NDArray[np.uint8]:
-    picture: NDArray[np.uint8] = frame.to_ndarray(format="bgr24")
-    turns = round(frame.rotation / 90) % 4
-    return np.ascontiguousarray(np.rot90(picture, turns)) if turns else picture
+    return turned(frame.to_ndarray(format="bgr24"), frame.rotation)
 
 
 def _pyav() -> Any:

@@ -121,16 +121,19 @@ class _Video:
 
     def __init__(self, spec: SourceSpec, shop: Path, places: Sequence[int]) -> None:
         self._spec, self._shop, self._places = spec, shop, places
+        self._found: list[int] = []
 
     def __len__(self) -> int:
         return len(self._places)
 
     def __iter__(self) -> Iterator[Picture]:
-        for place, frame in _frames(self._spec, self._places):
+        self._found = []
+        for place, frame in _frames(self._spec, self._places, said=False):
+            self._found.append(place)
             yield f"{place:06d}", frame
 
     def keep(self, numbers: Sequence[int]) -> list[Path]:
-        places = [self._places[number] for number in numbers]
+        places = [self._found[number] for number in numbers]
         found = [_save(self._shop, place, frame) for place, frame in _frames(self._spec, places)]
         if len(found) < len(places):
             raise SourceError(
@@ -160,21 +163,36 @@ class _Live:
         return [self._saved[number] for number in numbers]
 
 
-def _frames(spec: SourceSpec, places: Sequence[int]) -> Iterator[tuple[int, NDArray[np.uint8]]]:
-    """The frames at ascending places, as many as there are."""
+def _frames(
+    spec: SourceSpec, places: Sequence[int], *, said: bool = True
+) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+    """The frames at ascending places, as many as there are.
+
+    The next frame stands in for one that cannot be read; how many those are is said at the end,
+    unless it was ``said``.
+    """
     frames = open_frames(spec)
     try:
-        following = 0
-        for place in places:
+        wanted = iter(places)
+        place, count = next(wanted, None), 0
+        while place is not None:
             frame = frames.read()
-            while frame is not None and following < place:
-                frame, following = frames.read(), following + 1
             if frame is None:
                 break
-            following += 1
-            yield place, frame
-        if not following:
+            number = count if frames.place is None else frames.place.index
+            count += 1
+            if number < place:
+                continue
+            while place is not None and place <= number:
+                place = next(wanted, None)
+            yield number, frame
+        if not count:
             raise SourceError(f"{spec.label} was opened but gave no frame")
+        if frames.unreadable and not said:
+            _log.warning(
+                "%s: %d of %d frames could not be read; pictures are chosen from the others",
+                *(spec.label, frames.unreadable, count + frames.unreadable),
+            )
     finally:
         frames.close()
 

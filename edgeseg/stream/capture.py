@@ -21,10 +21,12 @@ from numpy.typing import NDArray
 from edgeseg.data.decode import load_image
 from edgeseg.data.folders import list_images
 from edgeseg.errors import DatasetError, OpenFailed, UsageError
-from edgeseg.stream.frames import Bounded, Frames, Video
+from edgeseg.stream.frames import Bounded, Frames, Video, VideoFile
 from edgeseg.stream.gstreamer import open_gstreamer
 from edgeseg.stream.network import open_url
+from edgeseg.stream.places import Place
 from edgeseg.stream.pyav import NetworkVideo, have_pyav
+from edgeseg.stream.recorded import RecordedVideo
 from edgeseg.stream.source import EXAMPLES, Limits, SourceSpec
 from edgeseg.stream.webcam import open_camera
 
@@ -87,6 +89,7 @@ class _Pictures:
 
     fps: float | None = None
     name: str | None = None
+    place: Place | None = None
 
     def __init__(self, paths: Sequence[Path]) -> None:
         self._paths = iter(paths)
@@ -127,6 +130,8 @@ class TestPattern:
         self.fps: float | None = fps
         self.declared = frames
         self.unreadable = 0
+        self.place: Place | None = None
+        self._rate = fps
         self._next = 0
 
     def read(self) -> NDArray[np.uint8] | None:
@@ -141,6 +146,7 @@ class TestPattern:
             y = round(height * (0.5 + 0.4 * math.sin(turn * 1.3)))
             radius = max(2, min(width, height) * (disc + 3) // 60)
             cv2.circle(frame, (x, y), radius, (150 + 20 * disc, 230, 240), cv2.FILLED)
+        self.place = Place(self._next, self._next / self._rate)
         self._next += 1
         return frame
 
@@ -154,13 +160,24 @@ def _open_file(spec: SourceSpec) -> Frames:
         raise OpenFailed(f"{spec.label}: no such file", mend=f"check the path, or {EXAMPLES}")
     if not os.access(path, os.R_OK):
         raise OpenFailed(f"{spec.label}: permission denied", mend=f"chmod u+r {spec.label}")
-    capture = _open_capture(str(path.absolute()), spec.limits)
-    if capture is None:
+    frames = _open_recorded(spec) if have_pyav() else _open_opencv(spec)
+    if frames is None:
         raise OpenFailed(
-            f"{spec.label} ({path.stat().st_size} bytes): expected a video that OpenCV can decode",
+            f"{spec.label} ({path.stat().st_size} bytes): expected a video that can be decoded",
             mend="check that it plays elsewhere; copy it again, or convert it to Matroska",
         )
-    return Video(capture, spec)
+    return frames
+
+
+def _open_recorded(spec: SourceSpec) -> Frames | None:
+    with contextlib.suppress(OSError):
+        return RecordedVideo(spec)
+    return None
+
+
+def _open_opencv(spec: SourceSpec) -> Frames | None:
+    capture = _open_capture(str(Path(spec.target).absolute()), spec.limits)
+    return None if capture is None else VideoFile(capture, spec)
 
 
 def _open_network(spec: SourceSpec) -> Frames | None:

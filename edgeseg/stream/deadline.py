@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from edgeseg.errors import OpenFailed
 from edgeseg.stream.frames import Frames
+from edgeseg.stream.places import Place
 from edgeseg.stream.source import SourceSpec
 
 _T = TypeVar("_T")
@@ -71,6 +72,7 @@ class _InTime:
     """Frames of another thread; a read that takes too long is the end."""
 
     name: str | None = None
+    place: Place | None = None
 
     def __init__(
         self,

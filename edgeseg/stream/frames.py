@@ -1,4 +1,4 @@
-"""What an opened source is, and the one behind ``cv2.VideoCapture``."""
+"""What an opened source is, and those behind ``cv2.VideoCapture``."""
 
 from __future__ import annotations
 
@@ -12,9 +12,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeseg.errors import SourceError
+from edgeseg.stream.places import Clock, Losses, Place
 from edgeseg.stream.source import MIN_SIDE, SourceSpec
 
 _log = logging.getLogger(__name__)
+
+_FAILED_READS = 100
+"""Reads that fail in a row before a file is over, or as many as frames are missing."""
+
+_MOST_FAILED_READS = 100_000
+
+_UNEVEN = 0.25
+"""Share of an interval by which frames that come evenly may stray."""
+
+_EVEN_STEPS = 3
+"""Frames that come evenly before a gap is taken for a loss."""
+
+_SLACK = 0.01
+"""Share of the declared frames that may be missing at the end: the number is worked out from the
+length where a file states only that."""
 
 
 class Frames(Protocol):
@@ -23,14 +39,20 @@ class Frames(Protocol):
     Attributes:
         fps: Frames a second that it states, None where it states nothing sensible.
         declared: How many frames it states to hold, None where it does not.
-        unreadable: How many were met so far that could not be decoded.
-        name: Of the picture file last read, without folder; None for video.
+        unreadable: How many frames could not be read so far; after the end, those that are
+            missing there too.
+        name: Name of the picture file last read, without folder; None for video.
+        place: Where the frame last read stands in its video; None where frames are counted as
+            they come.
     """
 
     fps: float | None
     declared: int | None
-    unreadable: int
     name: str | None
+    place: Place | None
+
+    @property
+    def unreadable(self) -> int: ...  # noqa: D102 - the class says it
 
     def read(self) -> NDArray[np.uint8] | None:
         """The next frame, uint8 (H, W, 3) BGR and the caller's own; None at the end."""
@@ -40,9 +62,10 @@ class Frames(Protocol):
 
 
 class Video:
-    """A file, URL, camera or pipeline behind ``cv2.VideoCapture``."""
+    """A URL, camera or pipeline behind ``cv2.VideoCapture``."""
 
     name: str | None = None
+    place: Place | None = None
 
     def __init__(self, capture: cv2.VideoCapture, spec: SourceSpec) -> None:
         self._capture = capture
@@ -150,6 +173,112 @@ class Bounded:
         if self._spec.live and min(width, height) < MIN_SIDE:
             return f"a frame of {width}x{height} is smaller than {MIN_SIDE} pixels a side"
         return None
+
+class VideoFile:
+    """A video file behind ``cv2.VideoCapture``, which is read past what cannot be decoded.
+
+    OpenCV says neither which frames it left out nor where. A gap in the presentation times is
+    taken for lost frames where the times were even before and are even behind it, or where a
+    read failed; files without such times (AVI) are counted through.
+    """
+
+    name: str | None = None
+
+    def __init__(self, capture: cv2.VideoCapture, spec: SourceSpec) -> None:
+        self._video = Video(capture, spec)
+        self._capture = capture
+        self.fps, self.declared = self._video.fps, self._video.declared
+        self.place: Place | None = None
+        self._losses = Losses(spec.label)
+        self._clock = Clock(self.fps)
+        self._ahead: tuple[NDArray[np.uint8], float | None] | None = None
+        self._even: int | None = 0  # frames that came in time, None once others came
+        self._failed = 0
+        self._count = 0
+        self._raw: float | None = None
+
+    @property
+    def unreadable(self) -> int:
+        """Frames that could not be read so far."""
+        return self._losses.count
+
+    def read(self) -> NDArray[np.uint8] | None:
+        """The next frame; None at the end.
+
+        Raises:
+            SourceError: The frame is of a format that is not known.
+        """
+        found, self._ahead = self._ahead or self._next(), None
+        if found is None:
+            self._finish()
+            return None
+        frame, seconds = found
+        number = 0 if self.place is None else self.place.index + 1
+        lost = self._lost_before(seconds)
+        self._losses.add(number, lost)
+        self._count += 1
+        self._raw = seconds
+        self.place = Place(number + lost, self._clock.show(seconds))
+        return frame
+
+    def close(self) -> None:
+        """Release the capture, in the thread that opened it."""
+        self._video.close()
+
+    def _next(self) -> tuple[NDArray[np.uint8], float | None] | None:
+        """The next frame that can be read, with its presentation time in seconds."""
+        patience = max(_FAILED_READS, (self.declared or 0) - self._count)
+        for failed in range(min(patience, _MOST_FAILED_READS)):
+            frame = self._video.read()
+            if frame is not None:
+                self._failed += failed
+                seconds = self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
+                # OpenCV 4 says 0 of the last frames, which the decoder gives late.
+                known = math.isfinite(seconds) and (seconds > 0 or not self._count)
+                return frame, seconds if known else None
+        return None
+
+    def _lost_before(self, seconds: float | None) -> int:
+        """Frames that are missing between the last one and that of ``seconds``."""
+        if self.place is None or self._raw is None:
+            first = self._failed and self.fps and seconds
+            self._failed = 0 if first else self._failed
+            return round(seconds * self.fps) if first and seconds and self.fps else 0
+        if seconds is None or self.fps is None:
+            return 0
+        steps = (seconds - self._raw) * self.fps
+        even = self._even is not None
+        if abs(steps - 1) < _UNEVEN:
+            self._even = None if self._even is None else self._even + 1
+            return 0
+        lost, failed, self._failed = round(steps) - 1, self._failed, 0
+        on_time = even and lost > 0 and abs(steps - round(steps)) < _UNEVEN
+        seen = (self._even or 0) >= _EVEN_STEPS
+        if on_time and (failed or (seen and self._even_behind(seconds))):
+            return lost
+        self._even = None
+        return failed
+
+    def _even_behind(self, seconds: float) -> bool:
+        """Whether the next frame comes after one interval, if there is one."""
+        self._ahead = self._next()
+        if self._ahead is None or self._ahead[1] is None or self.fps is None:
+            return True
+        return abs((self._ahead[1] - seconds) * self.fps - 1) < _UNEVEN
+
+    def _finish(self) -> None:
+        found = self._count + self._losses.count
+        missing = (self.declared or 0) - found
+        if self._count and missing > _SLACK * (self.declared or 0) and self._ends_early():
+            self._losses.add(found, missing)
+            found += missing
+        self.declared = found
+
+    def _ends_early(self) -> bool:
+        """Whether the last frame is shown before the time at which the file states to end."""
+        if self.fps is None or self._clock.now is None or not self.declared:
+            return True
+        return self.declared / self.fps - self._clock.now > 2 * self._clock.interval
 
 
 class Standstill:

@@ -222,4 +222,6 @@ class Lane:
             camera=captured.camera,
             name=captured.name,
             shown=None if outcome.shown is None else outcome.shown[place],
+            media_time=captured.media_time,
+            damaged=captured.damaged,
         )

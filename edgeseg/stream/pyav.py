@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeseg.stream.places import Place
 from edgeseg.stream.source import SourceSpec
 
 _log = logging.getLogger(__name__)
@@ -40,6 +41,7 @@ class NetworkVideo:
 
     name: str | None = None
     declared: int | None = None
+    place: Place | None = None
 
     def __init__(self, spec: SourceSpec) -> None:
         import av

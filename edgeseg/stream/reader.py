@@ -19,17 +19,13 @@ from typing import Literal
 
 from edgeseg.errors import AuthFailed, EdgesegError, OpenFailed, SourceError, SourceLost
 from edgeseg.stream.capture import Frames, open_frames
+from edgeseg.stream.places import Place
 from edgeseg.stream.slots import Captured, Slot
 from edgeseg.stream.source import SourceSpec
 
 _log = logging.getLogger(__name__)
 
 State = Literal["starting", "ok", "stalled", "reconnecting", "ended", "failed"]
-
-_SLACK = 0.01
-"""Share of the declared frames that may be missing at a file's end before it counts as cut.
-
-Containers without an index state a duration, from which OpenCV works the number out."""
 
 _TIMED_OUT = 0.95
 """Share of the read time-out from which on a read counts as timed out."""
@@ -83,6 +79,8 @@ class Reader:
         self._moving = threading.Lock()
         self._stopping = threading.Event()
         self._count = 0
+        self._damaged = 0
+        self._first_damaged = 0
         self._waiting_since: float | None = None
         self._waited = 0.0
         self._thread = threading.Thread(
@@ -167,16 +165,22 @@ class Reader:
                 f"{self.spec.label}: no frame can be read",
                 mend="check that it plays elsewhere, or copy it again",
             )
-        self._compare_with_declared(frames)
+        self._tell_damage(frames)
         self._move("ended")
 
-    def _compare_with_declared(self, frames: Frames) -> None:
-        declared = frames.declared or 0
-        missing = max(0, declared - self._count)
-        if missing <= _SLACK * declared and not frames.unreadable:
+    def _tell_damage(self, frames: Frames) -> None:
+        """Say what of the file could not be read.
+
+        Raises:
+            SourceLost: ``strict``, and there is something.
+        """
+        self.declared = frames.declared
+        self.bad_frames = frames.unreadable
+        if not frames.unreadable and not self._damaged:
             return
-        self.bad_frames = missing
-        found = f"{self._count} of {declared} frames could be read"
+        found = f"{self._count} of {self._count + frames.unreadable} frames could be read"
+        if self._damaged:
+            found += f", {self._damaged} of them with errors (the first is {self._first_damaged})"
         if self._strict:
             raise SourceLost(
                 f"{self.spec.label}: {found}; it is truncated or corrupt",
@@ -260,15 +264,26 @@ class Reader:
             if frame is None or (self.spec.live and took >= _TIMED_OUT * self._limits.read_s):
                 self._waited = took
                 return
+            place = frames.place or Place(self._count)
             if pace is not None:
-                pace.wait(self._stopping)
+                pace.wait(place.media_time, self._stopping)
             captured = Captured(
-                self._count, frame, time.monotonic(), took * 1000, self.index, frames.name
+                place.index,
+                frame,
+                time.monotonic(),
+                took * 1000,
+                self.index,
+                frames.name,
+                place.media_time,
+                place.damaged,
             )
             self._deliver(captured)
 
     def _deliver(self, captured: Captured) -> None:
         self._count += 1
+        if captured.damaged:
+            self._first_damaged = self._first_damaged if self._damaged else captured.index
+            self._damaged += 1
         self.error = None
         if self._state != "ok":
             self._move("ok", f"{captured.frame.shape[1]}x{captured.frame.shape[0]}")
@@ -296,15 +311,20 @@ class Reader:
 
 
 class _Pace:
-    """Lets frames of a file pass at the rate at which they were filmed."""
+    """Lets frames of a file pass at the times at which they were filmed."""
 
     def __init__(self, fps: float) -> None:
         self._interval = 1 / fps
         self._due = time.monotonic()
+        self._shown: float | None = None
 
-    def wait(self, stopping: threading.Event) -> None:
+    def wait(self, media_time: float | None, stopping: threading.Event) -> None:
+        """Until the frame of ``media_time`` is due; None comes an interval after the one before."""
+        if self._shown is not None:
+            step = self._interval if media_time is None else media_time - self._shown
+            # After a hold-up the clock starts anew, else the backlog would pass in a burst.
+            self._due = max(self._due + step, time.monotonic())
+        self._shown = media_time if media_time is not None else self._shown or 0.0
         left = self._due - time.monotonic()
         if left > 0:
             stopping.wait(left)
-        # After a hold-up the clock starts anew, else the backlog would pass in a burst.
-        self._due = max(self._due, time.monotonic() - self._interval) + self._interval

@@ -21,7 +21,8 @@ class StreamResult:
     """One frame and its labels. All arrays are the receiver's own.
 
     Attributes:
-        index: Number of the frame in the source, from 0; gaps are frames that were dropped.
+        index: Number of the frame in the source, from 0, in a file its place; gaps are frames
+            that were dropped or could not be read.
         source: Label of the source, passwords masked.
         frame: uint8 (H, W, 3) BGR.
         labels: uint8 (height, width) of the network, class ids.
@@ -34,9 +35,12 @@ class StreamResult:
         input: The network's input, which says how ``labels`` lie on the frame.
         view: How the overlay looks.
         camera: Number of the source in the stream, from 0.
-        name: Of the picture file that the frame is, without folder; None for video.
+        name: Name of the picture file that the frame is, without folder; None for video.
         shown: The classes laid over the frame as ``view`` says, where the GPU drew that together
             with the labels; :meth:`overlay` adds the writing to it.
+        media_time: Seconds from the first frame of the video; None where nothing tells, as of
+            cameras and pictures.
+        damaged: The decoder met errors in the frame, of which parts may show something else.
     """
 
     index: int
@@ -52,6 +56,8 @@ class StreamResult:
     camera: int = 0
     name: str | None = None
     shown: NDArray[np.uint8] | None = field(default=None, repr=False)
+    media_time: float | None = None
+    damaged: bool = False
 
     def mask(self) -> NDArray[np.uint8]:
         """The label map at the frame's size, uint8 (H, W); worked out once."""

@@ -16,12 +16,16 @@ class Captured:
     """A frame as it left the source.
 
     Attributes:
-        index: Number of the frame in the source, from 0; gaps are frames that were dropped.
+        index: Number of the frame in the source, from 0; gaps are frames that were dropped or
+            could not be read.
         frame: uint8 (H, W, 3) BGR.
         captured_at: Seconds of the monotonic clock when the read returned.
         capture_ms: How long the read took; for a live source that is mostly waiting.
         camera: Number of the source in the stream, from 0.
-        name: Of the picture file that the frame is, without folder; None for video.
+        name: Name of the picture file that the frame is, without folder; None for video.
+        media_time: Seconds from the first frame of the video; None where nothing tells, as of
+            cameras and pictures.
+        damaged: The decoder met errors in the frame.
     """
 
     index: int
@@ -30,6 +34,8 @@ class Captured:
     capture_ms: float
     camera: int = 0
     name: str | None = None
+    media_time: float | None = None
+    damaged: bool = False
 
 
 class Slot:

@@ -222,7 +222,7 @@ def test_frames_that_come_once_are_saved_as_they_come(scene: Scene, tmp_path: Pa
 
 def collect_live(folder: Path, frames: list[np.ndarray], count: int) -> CalibrationSet:
     class Camera:
-        fps, declared, unreadable, opened = 25.0, None, 0, 0
+        fps, declared, unreadable, opened, place = 25.0, None, 0, 0, None
 
         def __init__(self, spec: object) -> None:
             Camera.opened += 1

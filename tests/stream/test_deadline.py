@@ -23,6 +23,7 @@ class Gated:
     fps: float | None = 25.0
     declared: int | None = None
     unreadable = 0
+    place = None
     name: str | None = None
 
     def __init__(self, gate: threading.Event) -> None:

@@ -146,6 +146,7 @@ class Script:
     fps: float | None = 25.0
     declared: int | None = None
     unreadable = 0
+    place = None
     name: str | None = None
 
     def __init__(self, steps: Sequence[Step], stopping: threading.Event) -> None:

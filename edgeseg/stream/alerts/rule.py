@@ -15,7 +15,8 @@
 ``in ZONE``     file of a zone (:mod:`edgeseg.stream.alerts.zone`); else the whole frame
 ``on SOURCE``   number of a source in the stream, from 0; else each by itself
 ``for``         how long it must hold before the alert is raised, and not hold before it
-                is cleared; else one frame is enough. ``ms``, ``s`` or ``min``
+                is cleared; else one frame is enough. ``ms``, ``s`` or ``min``; of a file, by the
+                times at which its frames are shown
 ``cooldown``    how long an alert that was raised is not raised again
 =============== ===================================================================
 

@@ -79,6 +79,7 @@ class Alerts(Sink):
     ``id``          another for each event, the same when it is delivered twice
     ``time``        of the frame, or when the loss was noticed: ISO 8601, UTC
     ``captured_at`` the same in seconds of the monotonic clock
+    ``media_time``  of a frame of a file: seconds from the first frame of the video
     ``rule``        its text
     ``class``       its class
     ``value``       of the frame, in ``unit``; null where nothing is known
@@ -92,7 +93,8 @@ class Alerts(Sink):
     ``snapshot``    path of the picture, where one was written
     =============== ====================================================================
 
-    Durations are those of the scene: a file read faster than it was filmed is not in a hurry.
+    Durations are those of the scene: of a file they follow the times at which its frames are
+    shown, however fast it is read.
 
     While the file of lines cannot be written, the newest thousand events wait for it.
 
@@ -207,6 +209,7 @@ class Alerts(Sink):
             "id": secrets.token_hex(8),
             "time": time_stamp(at),
             "captured_at": round(at, 6),
+            **_media_time(result),
             "rule": str(rule),
             "class": rule.label,
             "value": None if value is None else round(value, 6),
@@ -331,9 +334,17 @@ def _measure(rule: Rule, classes: ClassMap, min_region: float) -> Measure:
 
 def _moment(source: Source, result: StreamResult) -> float:
     """Seconds on the clock of the scene."""
+    if result.media_time is not None and not source.live:
+        return result.media_time
     if source.live or source.realtime or source.fps is None:
         return result.captured_at
     return result.index / source.fps
+
+
+def _media_time(result: StreamResult | None) -> dict[str, float]:
+    if result is None or result.media_time is None:
+        return {}
+    return {"media_time": round(result.media_time, 6)}
 
 
 def _log_event(event: dict[str, Any]) -> None:

@@ -53,7 +53,8 @@ class Watch:
 
         Args:
             value: In the rule's unit.
-            at: Seconds, never less than before.
+            at: Seconds on the clock of the scene, never less than before: the time in the video
+                of a file's frame, the monotonic clock of a camera's.
         """
         holds = self.rule.holds(value)
         if holds == self._known:

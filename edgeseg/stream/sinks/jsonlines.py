@@ -24,13 +24,17 @@ class JsonLines(Sink):
     Of a frame:
 
     =============== ====================================================================
-    ``frame``       number in the source, from 0; gaps are frames that were dropped
+    ``frame``       number in the source, from 0, in a file its place; gaps are frames that were
+                    dropped or could not be read
     ``source``      label of the source, passwords masked
     ``camera``      its number in the stream, from 0
     ``state``       where the source stood when the line was written
     ``name``        of the picture file; not there for video
     ``time``        when the frame came: ISO 8601, UTC; compare it with other logs
     ``captured_at`` the same in seconds of the monotonic clock; take durations from it
+    ``media_time``  seconds from the first frame of the video; of files, where durations are
+                    differences of this; not there for cameras and pictures
+    ``damaged``     true where the decoder met errors in the frame; else not there
     ``age_ms``      from then until its labels were there
     ``width``       of the frame, pixels
     ``height``      of the frame, pixels
@@ -120,6 +124,8 @@ def describe(result: StreamResult, state: str, min_region: float) -> dict[str, A
         **({} if result.name is None else {"name": result.name}),
         "time": time_stamp(result.captured_at),
         "captured_at": round(result.captured_at, 6),
+        **({} if result.media_time is None else {"media_time": round(result.media_time, 6)}),
+        **({"damaged": True} if result.damaged else {}),
         "age_ms": round(result.age_ms, 3),
         "width": width,
         "height": height,

@@ -19,6 +19,7 @@ from edgeseg.stream.capture import quieten_opencv
 from edgeseg.stream.result import StreamResult
 from edgeseg.stream.sinks.base import Sink, Source
 from edgeseg.stream.sinks.files import Claim, cannot_write, make_folder
+from edgeseg.stream.sinks.matroska import Writer, open_writer
 from edgeseg.stream.sinks.retention import Budget, Rotation, Shelf, part_of, parts_of
 
 _log = logging.getLogger(__name__)
@@ -37,8 +38,10 @@ class Recording(Sink):
     FFmpeg keeps up to 256 KiB back, which is a fraction of a second of a camera's pictures as
     JPEG, but minutes of a still scene as MPEG-4.
 
-    Frames of a realtime source are repeated where others were dropped, so that the recording
-    plays at the speed of the scene; a gap longer than a second is shortened to a second.
+    Frames of a file are shown at their times in that file: PyAV writes each with its time, and
+    without it frames are repeated and left out, which is said. Frames of a camera are repeated
+    where others were dropped, so that the recording plays at the speed of the scene; a gap longer
+    than a second is shortened to a second.
     Frames of another size than the first are scaled to it.
 
     Args:
@@ -92,10 +95,12 @@ class Recording(Sink):
         self._single = False
         self._claimed: Claim | None = None
         self._part_frames = 0
-        self._writer: cv2.VideoWriter | None = None
+        self._writer: Writer | None = None
         self._size = (0, 0)
         self._fps = 25.0
         self._realtime = False
+        self._live = True
+        self._at: float | None = None
         self._began = 0.0
         self._last = np.empty(0, np.uint8)
         self._seen_size = 0
@@ -136,17 +141,22 @@ class Recording(Sink):
         self._again = True
         self._fps = sources[0].fps or 25.0
         self._realtime = sources[0].realtime
+        self._live = sources[0].live
 
     def write(self, result: StreamResult) -> None:
         """Raises OSError when the disk is full."""
         picture = result.overlay() if self.shows_overlay else result.frame
         if self._is_full():
             self._next_part()
+        timed = not self._live and result.media_time is not None
+        moment = result.media_time if timed else None
+        moment = result.captured_at if moment is None else moment
         if self._writer is None:
-            self._begin(picture, result.captured_at)
+            self._begin(picture, moment, timed=timed)
         elif (picture.shape[1], picture.shape[0]) != self._size:
             picture = self._fitted(picture)
-        for _ in range(self._gap(result.captured_at)):
+        self._at = moment - self._began if timed else None
+        for _ in range(0 if timed else self._gap(moment)):
             self._append(self._last)
         self._append(picture)
         self._last = picture
@@ -200,16 +210,12 @@ class Recording(Sink):
         self.close()
         self._claim()
 
-    def _begin(self, picture: NDArray[np.uint8], captured_at: float) -> None:
+    def _begin(self, picture: NDArray[np.uint8], moment: float, *, timed: bool) -> None:
         self._size = (picture.shape[1], picture.shape[0])
-        self._began = captured_at
-        writer = cv2.VideoWriter()
-        codec = cv2.VideoWriter.fourcc(*"MJPG")
+        self._began = moment
         assert self._claimed is not None
         with self._claimed.plain_name() as name:
-            if not writer.open(name, cv2.CAP_FFMPEG, codec, self._fps, self._size):
-                raise OSError("this OpenCV cannot write JPEG video into Matroska")
-        self._writer = writer
+            self._writer = open_writer(name, self._size, self._fps, timed=timed)
         self._last = picture
 
     def _fitted(self, picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -234,13 +240,16 @@ class Recording(Sink):
     def _append(self, picture: NDArray[np.uint8]) -> None:
         assert self._writer is not None
         assert self._claimed is not None
-        written: bool | None = self._writer.write(picture)
+        when = () if self._at is None else (self._at,)
+        written = self._writer.write(picture, *when)
         size = self._claimed.size
         if written is False or (written is None and not self._grows(picture, size)):
             raise OSError("cannot write on (is the disk full?)")
         self._shelf.grow(self.path, size)
         self.frames += 1
         self._part_frames += 1
+        if self._at is not None:  # how long the part is, told in frames of the stated rate
+            self._part_frames = round(self._at * self._fps) + 1
 
     def _grows(self, picture: NDArray[np.uint8], size: int) -> bool:
         """Stands in for the return value that OpenCV 4 lacks."""
