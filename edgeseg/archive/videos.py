@@ -154,7 +154,7 @@ def _numbers(path: str, changed: int) -> Mapping[int, int] | None:  # noqa: ARG0
     if None in times or len(set(times)) < len(times):
         return None
     # AVI knows the order of decoding alone, and FFmpeg takes that for the times.
-    if reorders and sorted(times) == times:
+    if reorders and not packets.stamped:
         return None
     timeline = Timeline(path, rate)
     timeline.damage, timeline.gone = bool(packets.holes), gone

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeseg.errors import SourceError
-from edgeseg.stream.places import Clock, Losses, Place
+from edgeseg.stream.places import Clock, Losses, Place, slack
 from edgeseg.stream.source import MIN_SIDE, SourceSpec
 
 _log = logging.getLogger(__name__)
@@ -27,10 +27,6 @@ _UNEVEN = 0.25
 
 _EVEN_STEPS = 3
 """Frames that come evenly before a gap is taken for a loss."""
-
-_SLACK = 0.01
-"""Share of the declared frames that may be missing at the end: the number is worked out from the
-length where a file states only that."""
 
 
 class Frames(Protocol):
@@ -241,9 +237,11 @@ class VideoFile:
     def _lost_before(self, seconds: float | None) -> int:
         """Frames that are missing between the last one and that of ``seconds``."""
         if self.place is None or self._raw is None:
-            first = self._failed and self.fps and seconds
-            self._failed = 0 if first else self._failed
-            return round(seconds * self.fps) if first and seconds and self.fps else 0
+            if self._failed and self.fps and seconds:
+                self._failed = 0
+                return round(seconds * self.fps)
+            self._clock.start(seconds or 0.0)
+            return 0
         if seconds is None or self.fps is None:
             return 0
         steps = (seconds - self._raw) * self.fps
@@ -253,8 +251,8 @@ class VideoFile:
             return 0
         lost, failed, self._failed = round(steps) - 1, self._failed, 0
         on_time = even and lost > 0 and abs(steps - round(steps)) < _UNEVEN
-        seen = (self._even or 0) >= _EVEN_STEPS
-        if on_time and (failed or (seen and self._even_behind(seconds))):
+        gap = lost > 1 and (self._even or 0) >= _EVEN_STEPS  # a single step may be a slip
+        if on_time and (failed or (gap and self._even_behind(seconds))):
             return lost
         self._even = None
         return failed
@@ -269,16 +267,17 @@ class VideoFile:
     def _finish(self) -> None:
         found = self._count + self._losses.count
         missing = (self.declared or 0) - found
-        if self._count and missing > _SLACK * (self.declared or 0) and self._ends_early():
+        allowed = slack(self.declared or 0, exact=False)
+        if self._count and missing > allowed and self._ends_early():
             self._losses.add(found, missing)
             found += missing
         self.declared = found
 
     def _ends_early(self) -> bool:
         """Whether the last frame is shown before the time at which the file states to end."""
-        if self.fps is None or self._clock.now is None or not self.declared:
+        if self.fps is None or self._raw is None or not self.declared:
             return True
-        return self.declared / self.fps - self._clock.now > 2 * self._clock.interval
+        return self.declared / self.fps - self._raw > 2 * self._clock.interval
 
 
 class Standstill:

@@ -27,6 +27,22 @@ _SAID = 10
 """Gaps that are logged one by one."""
 
 
+_SLACK = 0.01
+_SLACK_FRAMES = 2
+"""Share and number of frames that may be missing at the end of a whole file: some count pictures
+that repeat the last, or state only a length, with the delay of the decoder in it."""
+
+
+def slack(stated: int, *, exact: bool) -> float:
+    """How many of the frames that a file states may be missing at its end.
+
+    Args:
+        stated: That number.
+        exact: It is stated itself; else it was worked out from a length.
+    """
+    return _SLACK * stated if exact else max(_SLACK * stated, _SLACK_FRAMES)
+
+
 @dataclass(frozen=True)
 class Place:
     """Where a frame stands in its video.
@@ -89,6 +105,10 @@ class Clock:
     def start(self, seconds: float) -> None:
         """The first frame of the video has this presentation time, whether it is read or not."""
         self._offset = -seconds
+
+    def left(self, seconds: float) -> float:
+        """Time from the last frame to the presentation time ``seconds``, in seconds."""
+        return seconds + self._offset - (self.now or 0.0)
 
     def skip(self, frames: int) -> None:
         """So many frames are lost, and the time stamps behind them do not know of it."""

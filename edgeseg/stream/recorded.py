@@ -14,16 +14,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeseg.stream.places import Mark, Place, Timeline
+from edgeseg.stream.places import Mark, Place, Timeline, slack
 from edgeseg.stream.source import SourceSpec
 
 _log = logging.getLogger(__name__)
 
 _FAILED_READS = 100
 """So many in a row, and the file is over."""
-
-_SLACK = 0.01
-"""Share of the frames that may be missing at the end where their number is worked out."""
 
 _DOUBTFUL = 5
 """Packets from a corrupt one on between which some may be missing: FFmpeg's MPEG-TS reader notices
@@ -62,7 +59,8 @@ class Packets:
         entries = [] if self.stamped else getattr(stream, "index_entries", ())
         self._index = {entry.pos + 8: (rank, entry.timestamp) for rank, entry in enumerate(entries)}
         # Without an index FFmpeg makes one of what it has read.
-        self.indexed = 0 < (1 - _SLACK) * stream.frames <= len(self._index)
+        least = stream.frames - slack(stream.frames, exact=True)
+        self.indexed = 0 < least <= len(self._index)
         self._end: int | None = None
         self._doubtful = 0
         self._epoch = 0
@@ -232,13 +230,14 @@ class RecordedVideo:
         found = timeline.following
         if stream.frames:
             missing = stream.frames - self._packets.discarded - found
-            stated = stream.frames
+            allowed = slack(stream.frames, exact=True)
         else:
-            length = _length(self._container, stream)
-            left = 0.0 if length is None else length - (timeline.clock.now or 0.0)
-            missing = round(left / timeline.clock.interval) - 1
-            stated = found + missing
-        if self._count and missing > _SLACK * stated:
+            end = _end(self._container, stream)
+            left = 0.0 if end is None else timeline.clock.left(end)
+            shown = 0 if self.place is None else self.place.index + 1
+            missing = shown + round(left / timeline.clock.interval) - 1 - found
+            allowed = slack(found + missing, exact=False)
+        if self._count and missing > allowed:
             timeline.losses.add(found, missing)
             found += missing
         self.declared = found
@@ -288,11 +287,14 @@ def declared_frames(container: Any, stream: Any) -> int | None:
     None where nothing is stated, or the length says nothing since frames come at odd times.
     """
     if stream.frames:
-        return int(stream.frames)
-    rate, length = frame_rate(stream), _length(container, stream)
-    if rate is None or length is None or stream.average_rate not in (None, stream.guessed_rate):
+        # An edit list leaves frames out that the file holds, to begin between two key frames.
+        cut = sum(bool(entry.is_discard) for entry in getattr(stream, "index_entries", ()))
+        return int(stream.frames) - cut
+    rate, end = frame_rate(stream), _end(container, stream)
+    if rate is None or end is None or stream.average_rate not in (None, stream.guessed_rate):
         return None
-    return round(length * rate) or None
+    start = 0.0 if stream.start_time is None else float(stream.start_time * stream.time_base)
+    return max(0, round((end - start) * rate)) or None
 
 
 def turned(picture: NDArray[np.uint8], degrees: float) -> NDArray[np.uint8]:
@@ -301,15 +303,15 @@ def turned(picture: NDArray[np.uint8], degrees: float) -> NDArray[np.uint8]:
     return np.ascontiguousarray(np.rot90(picture, turns)) if turns else picture
 
 
-def _length(container: Any, stream: Any) -> float | None:
-    """Seconds that the file states, from the first frame of the video on."""
+def _end(container: Any, stream: Any) -> float | None:
+    """Where the file states that its video ends, in seconds of its presentation times."""
     import av
 
     if stream.duration:
-        return float(stream.duration * stream.time_base)
-    if not container.duration:
+        return float((stream.duration + (stream.start_time or 0)) * stream.time_base)
+    if not container.duration or stream.start_time is None:
         return None
-    start = stream.start_time
-    late = 0.0 if start is None else float(start * stream.time_base)
-    end = container.duration + (container.start_time or 0)
-    return float(end / av.time_base) - late
+    # Matroska states the end, others the time from the first picture or sound to the end.
+    start = container.start_time or 0
+    start = min(start, 0) if container.format.name == "matroska,webm" else start
+    return float((container.duration + start) / av.time_base)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from contextlib import nullcontext
 from pathlib import Path
 
 import av
@@ -11,9 +12,12 @@ import cv2
 import numpy as np
 import pytest
 from archive_cases import make_video
+from numbered_videos import damage, make_numbered
 
 from edgeseg.archive.videos import frame_count, read_frames
 from edgeseg.errors import DatasetError
+from edgeseg.stream.capture import open_frames
+from edgeseg.stream.source import parse_source
 
 FRAMES = 100
 
@@ -62,6 +66,26 @@ def test_times_that_jump(tmp_path: Path) -> None:
     found = dict(read_frames(path, 15, 30, 1))
     assert list(found) == list(range(15, 30))
     assert all(np.array_equal(picture, whole[number]) for number, picture in found.items())
+
+
+@pytest.mark.parametrize(("name", "how"), [("h.mp4", "zero"), ("h.mkv", "cut"), ("m.avi", "cut")])
+@pytest.mark.parametrize(("first", "last", "every"), [(0, None, 1), (12, None, 5), (50, 60, 1)])
+def test_numbers_of_a_damaged_file_are_those_of_a_stream(
+    name: str, how: str, first: int, last: int | None, every: int, tmp_path: Path
+) -> None:
+    path = damage(make_numbered(tmp_path / name, name[0]), how)
+    stream, expected = open_frames(parse_source(path)), {}
+    while (frame := stream.read()) is not None:
+        assert stream.place is not None
+        expected[stream.place.index] = frame
+    found: dict[int, np.ndarray] = {}
+    lost = set(range(60)[first:last:every]) - set(expected)
+    with pytest.raises(DatasetError, match=f"{len(lost)} of") if lost else nullcontext():
+        found.update(read_frames(path, first, last, every))  # keeps what came before the error
+    assert sorted(found) == [n for n in range(60)[first:last:every] if n in expected]
+    for number, picture in found.items():  # those between refer to frames that were lost
+        if number < 20 or number >= 48:
+            assert np.array_equal(picture, expected[number])
 
 
 @pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="needs ffmpeg")

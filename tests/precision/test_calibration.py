@@ -9,6 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from numbered_videos import damage, make_numbered, number_of
 
 from edgeseg.artifacts import sha256_file
 from edgeseg.data.folders import load_image
@@ -203,6 +204,22 @@ def test_a_source_without_declared_end_gives_every_tenth_frame(
     made = collect("test:64x48@1000?frames=40", tmp_path / "calib" / "ended.json", count=50)
     assert "50 pictures wanted" in caplog.text
     assert made.selection.candidates == 40
+
+
+def test_frames_that_cannot_be_read_are_said_and_the_others_taken(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    video = damage(make_numbered(tmp_path / "clip.mp4", "j"), "zero")
+    made = collect(video, tmp_path / "calib" / "clip.json", count=60, select="first")
+    (said,) = (record for record in caplog.records if "are chosen" in record.getMessage())
+    lost = int(said.getMessage().split(": ")[1].split(" ")[0])
+    assert f"{lost} of 60 frames could not be read" in said.getMessage()
+    assert 0 < lost < 15
+    assert made.selection.candidates == 60 - lost
+    places = [int(Path(file.path).stem) for file in made.files]
+    assert max(places) > 50
+    for file, place in zip(made.files, places, strict=True):
+        assert number_of(cv2.imread(str(tmp_path / "calib" / file.path))) == place
 
 
 def test_frames_that_come_once_are_saved_as_they_come(scene: Scene, tmp_path: Path) -> None:
