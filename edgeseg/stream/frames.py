@@ -170,6 +170,7 @@ class Bounded:
             return f"a frame of {width}x{height} is smaller than {MIN_SIDE} pixels a side"
         return None
 
+
 class VideoFile:
     """A video file behind ``cv2.VideoCapture``, which is read past what cannot be decoded.
 

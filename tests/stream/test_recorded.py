@@ -224,10 +224,10 @@ def test_both_readers_give_the_same_bits(
     name: str, whole: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = whole(name) if "." in name else changed(whole("h.mp4"), name, tmp_path)
-    frames = open_frames(parse_source(path))
+    frames = capture._open_video(parse_source(path))
     assert type(frames).__name__ == "RecordedVideo"
     monkeypatch.setattr(capture, "have_pyav", lambda: False)
-    others = open_frames(parse_source(path))
+    others = capture._open_video(parse_source(path))
     assert type(others).__name__ == "VideoFile"
     for _ in range(10):
         one, other = frames.read(), others.read()
