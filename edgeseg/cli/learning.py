@@ -61,6 +61,9 @@ def train(
     schedule: Annotated[
         str, typer.Option(help="Of the learning rate: one-cycle, poly, cosine.")
     ] = "one-cycle",
+    clip_norm: Annotated[
+        float | None, typer.Option(help="Scale larger gradients down to this L2 norm.")
+    ] = None,
     autocast: Annotated[
         str, typer.Option(help="Type of the forward pass: auto, off, bf16, fp16.")
     ] = "auto",
@@ -136,6 +139,7 @@ def train(
         border_sigma=border_sigma,
         touching=one_of("--touching", touching, ("merged", "gap", "boundary")),
         augmentation=varied,
+        clip_norm=clip_norm,
     )
     first = distributed.rank() == 0
     if first:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import random
+import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple
 
 import cv2
@@ -13,7 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 
 from edgeseg.card import ClassMap, InputSpec
 from edgeseg.console import Track, silent
@@ -22,6 +25,13 @@ from edgeseg.data.folders import Split
 from edgeseg.data.instances import Touching, class_mask
 from edgeseg.data.sample import Sample, load_instances, load_sample
 from edgeseg.ops.preprocess import fit_mask, place, preprocess
+
+log = logging.getLogger(__name__)
+
+SHARED_MEMORY = Path("/dev/shm")
+"""Where processes hand tensors to each other."""
+
+_AHEAD = 2
 
 MEMORY_LIMIT = 1 << 30
 """Bytes of tensors up to which a split is prepared once and kept, 1 GiB."""
@@ -141,9 +151,9 @@ class LabelledTensors(Dataset[Example]):
         self._spec = spec
         self._objects = objects
         channels, height, width = spec.shape
-        picture_bytes = height * width * (4 * channels + (5 if objects.border_weight else 1))
+        self.picture_bytes = height * width * (4 * channels + (5 if objects.border_weight else 1))
         self._kept: list[Example] | None = None
-        if len(split) * picture_bytes <= memory_limit:
+        if len(split) * self.picture_bytes <= memory_limit:
             numbers = track(range(len(split)), "prepare pictures", len(split))
             self._kept = [self._make(number) for number in numbers]
 
@@ -218,6 +228,18 @@ class Order(Sampler[list[int]]):
         """Batches a step."""
         return -(-self._step // self._batch_size)
 
+    @property
+    def largest(self) -> int:
+        """Pictures of the largest batch, the largest part that a process takes of it."""
+        return -(-self._batch_size // self._share[1])
+
+    @property
+    def smallest(self) -> int:
+        """Pictures of the smallest batch, the part of this process."""
+        rank, processes = self._share
+        last = self._step - (self.passes - 1) * self._batch_size
+        return len(range(rank, last, processes))
+
     def __len__(self) -> int:
         return self.steps * self.passes
 
@@ -234,7 +256,7 @@ class Order(Sampler[list[int]]):
 
 def batches(tensors: LabelledTensors, order: Order) -> DataLoader[Batch]:
     """The batches of one epoch after the other; the same with worker processes or without."""
-    workers = 0 if tensors.in_memory else min(4, os.cpu_count() or 1)
+    workers = 0 if tensors.in_memory else _workers(tensors.picture_bytes * order.largest)
     return DataLoader(
         tensors,  # type: ignore[arg-type]  # what collate makes of the examples are batches
         batch_sampler=order,
@@ -248,10 +270,39 @@ def batches(tensors: LabelledTensors, order: Order) -> DataLoader[Batch]:
     )
 
 
+def _workers(batch_bytes: int) -> int:
+    """How many processes read pictures: as many as there are cores for, and shared memory.
+
+    Without the latter the main process reads them itself, which takes longer and ends.
+    """
+    wanted = min(4, os.cpu_count() or 1)
+    if not SHARED_MEMORY.is_dir():
+        return wanted
+    free = shutil.disk_usage(SHARED_MEMORY).free // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    # PyTorch has each of them make two batches ahead, and one more is in use.
+    fitting = (free // batch_bytes - 1) // _AHEAD
+    if fitting >= wanted:
+        return wanted
+    log.warning(
+        "%s has %d MiB free, and a batch takes %d MiB: %d of %d processes read pictures ahead, so "
+        "the training takes longer; give it more with `docker run --shm-size 1g`, or with `mount "
+        "-o remount,size=1G %s`",
+        *(SHARED_MEMORY, free >> 20, -(-batch_bytes >> 20), max(0, fitting), wanted, SHARED_MEMORY),
+    )
+    return max(0, fitting)
+
+
 def _collate(examples: Sequence[Example]) -> Batch:
     pictures, masks, borders = zip(*examples, strict=True)
     weighted = None if borders[0] is None else torch.stack(borders)
-    return Batch(torch.stack(pictures), torch.stack(masks), weighted)
+    batch = Batch(torch.stack(pictures), torch.stack(masks), weighted)
+    if get_worker_info() is not None:
+        # Here, where the main process hears of a lack of shared memory. The thread that sends
+        # the batch would move it there as well, and what fails in it keeps all waiting for ever.
+        for tensor in batch:
+            if tensor is not None:
+                tensor.share_memory_()
+    return batch
 
 
 def _fit_ids(ids: NDArray[np.int32], spec: InputSpec) -> NDArray[np.int32]:

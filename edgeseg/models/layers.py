@@ -2,9 +2,42 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 from edgeseg.errors import UsageError
+
+
+class PaddedConv2d(nn.Conv2d):
+    """A convolution whose gradients are right in reduced precision on maps of any size.
+
+    Under autocast on a CPU it is computed in float32 where some tap of the kernel lies on padding
+    wherever the kernel is put, so that no pixel of the map ever meets it.
+
+    oneDNN leaves the bfloat16 gradient of such a tap unwritten on CPUs, so it is what the memory
+    held before, NaN at times. Measured with PyTorch 2.13 on Sapphire Rapids, against float32 and
+    with ``MALLOC_PERTURB_=128``, on kernels of 2…7 pixels, maps of 1…12, 3…512 channels, with
+    AMX and capped to AVX512_CORE_BF16 (as AMD Zen 4). Wrong were 7×7 kernels of stride 1 on maps
+    of height 1 and 2 without AMX (256 and 512 channels in), and 2×2…7×7 of stride 2 on narrow maps
+    with both. Each of them has such a tap; of the cases without one none was wrong.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        autocast = input.is_cpu and torch.is_autocast_enabled("cpu")
+        if autocast and self._has_taps_on_padding_only(input):
+            with torch.autocast("cpu", enabled=False):
+                return super().forward(input.float())
+        return super().forward(input)
+
+    def _has_taps_on_padding_only(self, picture: Tensor) -> bool:
+        sides = zip(*(picture.shape[-2:], self.kernel_size, self.stride, self.padding), strict=True)
+        return any(_misses(size, kernel, stride, int(pad)) for size, kernel, stride, pad in sides)
+
+
+def _misses(size: int, kernel: int, stride: int, padding: int) -> bool:
+    """Whether the first or the last tap of a kernel meets no pixel of a row of ``size``."""
+    last_place = (size + 2 * padding - kernel) // stride * stride
+    return last_place < padding or kernel - 1 - padding >= size
 
 
 def double_conv(
@@ -22,7 +55,7 @@ def double_conv(
     layers: list[nn.Module] = []
     for source, step in ((inputs, stride), (outputs, 1)):
         layers.append(
-            nn.Conv2d(source, outputs, 3, stride=step, padding=padding, bias=not batch_norm)
+            PaddedConv2d(source, outputs, 3, stride=step, padding=padding, bias=not batch_norm)
         )
         if batch_norm:
             layers.append(nn.BatchNorm2d(outputs))

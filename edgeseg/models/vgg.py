@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from edgeseg.errors import UsageError
+from edgeseg.models.layers import PaddedConv2d
 
 _STAGES = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
 _WINDOW = 7  # Height and width of the map that the first dense layer sees.
@@ -46,12 +47,12 @@ class VGG16(nn.Module):
         self.pools: list[int] = []
         for stage in _STAGES:
             for channels in stage:
-                layers += [nn.Conv2d(in_channels, channels, 3, padding=1), nn.ReLU(inplace=True)]
+                layers += [PaddedConv2d(in_channels, channels, 3, padding=1), nn.ReLU(inplace=True)]
                 in_channels = channels
             self.pools.append(len(layers))
             layers.append(nn.MaxPool2d(2, ceil_mode=True))
         self.features = nn.Sequential(*layers)
-        self.fc6 = nn.Conv2d(in_channels, fc_width, _WINDOW, padding=_WINDOW // 2)
+        self.fc6 = PaddedConv2d(in_channels, fc_width, _WINDOW, padding=_WINDOW // 2)
         self.fc7 = nn.Conv2d(fc_width, fc_width, 1)
         self.dropout = nn.Dropout(dropout)
 

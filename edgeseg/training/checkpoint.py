@@ -23,6 +23,7 @@ from edgeseg.errors import (
 from edgeseg.inspection.headers import read_safetensors
 from edgeseg.models import build
 from edgeseg.sidecar import SideCar, sidecar_path, verify
+from edgeseg.training.finite import non_finite, refuse_non_finite
 
 try:
     from safetensors import SafetensorError, safe_open
@@ -47,7 +48,9 @@ def save_checkpoint(path: Path, model: nn.Module, card: ModelCard) -> None:
 
     Raises:
         UsageError: The place cannot be written.
+        NonFiniteOutput: A weight is NaN or infinite; nothing is written, and what is there stays.
     """
+    refuse_non_finite(path, _state(model).items())
     tensors = {name: value.detach().cpu().contiguous() for name, value in _state(model).items()}
     # Without its side-car a checkpoint still loads; with the one of other bytes it does not.
     sidecar_path(path).unlink(missing_ok=True)
@@ -151,7 +154,7 @@ def _check_values(expected: dict[str, Tensor], found: dict[str, Tensor], path: P
             raise CorruptArtifact(
                 f"{path}: expected {name} as {expected[name].dtype}, found {value.dtype}"
             )
-        if value.is_floating_point() and not bool(torch.isfinite(value).all()):
-            raise CorruptArtifact(
-                f"{path}: {name} holds NaN or infinity", mend="train again with `edgeseg train`"
-            )
+    for name in non_finite(found.items()):
+        raise CorruptArtifact(
+            f"{path}: {name} holds NaN or infinity", mend="train again with `edgeseg train`"
+        )

@@ -18,6 +18,7 @@ from edgeseg.data.loader import Batch
 from edgeseg.errors import NonFiniteOutput
 from edgeseg.models.mirror import same_size
 from edgeseg.training.distributed import Processes
+from edgeseg.training.finite import listed, non_finite
 from edgeseg.training.losses import SegmentationLoss
 from edgeseg.training.recipe import Autocast, Recipe
 from edgeseg.training.schedule import Course
@@ -41,6 +42,7 @@ class Learner:
         augment: How pictures vary, None shows them as they are.
         autocast: Type of the forward pass, None for float32.
         processes: All that train together.
+        clip_norm: Norm to which larger gradients are scaled down, None leaves them alone.
         step: Steps done so far.
     """
 
@@ -54,6 +56,7 @@ class Learner:
     augment: Augment | None
     autocast: torch.dtype | None
     processes: Processes
+    clip_norm: float | None = None
     step: int = 0
 
     @property
@@ -61,18 +64,26 @@ class Learner:
         """Where the weights are."""
         return next(self.model.parameters()).device
 
-    def run_epoch(self, loader: Iterable[Batch], passes: int, epoch: int) -> float:
-        """Learn from all batches, ``passes`` of them a step; returns the mean loss.
+    def run_epoch(
+        self, loader: Iterable[Batch], passes: int, epoch: int
+    ) -> tuple[float, float | None]:
+        """Learn from all batches, ``passes`` of them a step.
+
+        Returns:
+            The mean loss, and the mean norm of the gradients, None where every step was skipped.
 
         Raises:
-            NonFiniteOutput: The loss is no longer a number.
+            NonFiniteOutput: The loss or a gradient is no longer a number. The step is not done.
         """
         self.model.train()
-        losses = []
+        losses, norms = [], []
         batches = iter(loader)
         while step := [self._prepared(batch) for batch in itertools.islice(batches, passes)]:
-            losses.append(self._learn(step, epoch))
-        return sum(losses) / len(losses)
+            loss, norm = self._learn(step, epoch)
+            losses.append(loss)
+            if math.isfinite(norm):
+                norms.append(norm)
+        return sum(losses) / len(losses), sum(norms) / len(norms) if norms else None
 
     def diverged(self, epoch: int, step: Iterable[Batch] = ()) -> NonFiniteOutput:
         """What to say when a loss or a logit is no number."""
@@ -95,8 +106,8 @@ class Learner:
         pictures = batch.pictures.contiguous(memory_format=torch.channels_last)
         return batch._replace(pictures=pictures, masks=batch.masks.long())
 
-    def _learn(self, step: Sequence[Batch], epoch: int) -> float:
-        """One step of the optimiser on some batches; returns their loss."""
+    def _learn(self, step: Sequence[Batch], epoch: int) -> tuple[float, float]:
+        """One step of the optimiser on some batches; returns their loss and the gradient's norm."""
         self.course.apply(self.optimizer, self.step)
         self.optimizer.zero_grad(set_to_none=True)
         labelled = self.loss.labelled(batch.masks for batch in step)
@@ -109,11 +120,44 @@ class Learner:
                     raise self.diverged(epoch, step)
                 # Gradients are averaged over the processes, and the loss is their sum.
                 self.scaler.scale(loss * self.processes.count).backward()
+        norm = self._checked_norm(epoch)
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.average.update_parameters(self.model)
         self.step += 1
-        return total
+        return total, norm
+
+    def _checked_norm(self, epoch: int) -> float:
+        """The norm of the gradients, which are clipped; infinite where float16 skips the step.
+
+        Raises:
+            NonFiniteOutput: A gradient is NaN or infinite and no scale can mend that.
+        """
+        self.scaler.unscale_(self.optimizer)
+        named = [(n, p) for n, p in self.model.named_parameters() if p.grad is not None]
+        parameters = [parameter for _, parameter in named]
+        norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+        if bool(torch.isfinite(norm)):
+            if self.clip_norm is not None:
+                nn.utils.clip_grads_with_norm_(parameters, self.clip_norm, norm)
+            return float(norm)
+        # A scale of 1 and less enlarges no gradient, so what overflows then does so by itself.
+        if self.scaler.is_enabled() and self.scaler.get_scale() > 1:
+            return math.inf
+        names = non_finite((name, p.grad) for name, p in named if p.grad is not None)
+        raise self._bad_gradients(names, epoch)
+
+    def _bad_gradients(self, names: list[str], epoch: int) -> NonFiniteOutput:
+        kind = "float32" if self.autocast is None else str(self.autocast).removeprefix("torch.")
+        found = f"of {listed(names)} hold NaN or infinity" if names else "are too large to add up"
+        way = "a lower --learning-rate or --clip-norm 1"
+        if self.autocast is not None:
+            way = f"--autocast off, and if that ends so, too, with {way}"
+        return NonFiniteOutput(
+            f"the training diverged in epoch {epoch}, step {self.step + 1}: the gradients {found} "
+            f"after a forward pass in {kind} whose loss was finite",
+            mend=f"train again with {way}; the best checkpoint so far was kept",
+        )
 
     def _loss(self, batch: Batch, labelled: Tensor, passes: int) -> Tensor:
         with torch.autocast(self.device.type, self.autocast, enabled=self.autocast is not None):
@@ -169,6 +213,7 @@ def make_learner(
         augment=augment,
         autocast=autocast,
         processes=processes,
+        clip_norm=recipe.clip_norm,
     )
 
 

@@ -33,10 +33,18 @@ from edgeseg.training.checkpoint import save_checkpoint
 from edgeseg.training.distributed import Processes, joined, rank
 from edgeseg.training.learner import Learner, make_learner
 from edgeseg.training.losses import median_frequency
+from edgeseg.training.memory import memory_explained
 from edgeseg.training.plots import Curves, save_curves, save_predictions
 from edgeseg.training.predictor import TorchEngine, open_torch, place
 from edgeseg.training.recipe import TrainConfig
-from edgeseg.training.setup import fresh_network, held_out, make_card, read_splits
+from edgeseg.training.setup import (
+    check_batch_norm,
+    fresh_network,
+    held_out,
+    make_card,
+    read_splits,
+    refuse_faults,
+)
 from edgeseg.training.state import (
     EpochStats,
     TrainingState,
@@ -102,7 +110,8 @@ def train(
         ArtifactError: The data set or the weights are bad, or ``run`` holds the state of a
             training with another configuration.
         RuntimeMissing: TensorBoard or torchvision is asked for and not installed.
-        NonFiniteOutput: The loss is no longer a number.
+        NonFiniteOutput: The loss, a gradient or a weight is no longer a number.
+        DeviceError: Memory, or shared memory, does not suffice.
         KeyboardInterrupt: Ctrl-C before the first epoch ended; there is nothing to keep.
     """
     started = time.perf_counter()
@@ -113,7 +122,7 @@ def train(
             track, on_epoch = silent, None
         # Only this process's GPU is drawn from.
         devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
-        with torch.random.fork_rng(devices):
+        with torch.random.fork_rng(devices), memory_explained():
             torch.manual_seed(config.seed)
             return _train(config, processes, track, on_epoch or (lambda _: None), started)
 
@@ -134,17 +143,20 @@ def _train(
     if len(state.history) == recipe.epochs:
         log.info("%s had ended; nothing is left to do", config.run)
         return _finish(config, card, state, validation, started)
-    model = place(fresh_network(config, card))
-    tensors = LabelledTensors(
-        training, card.classes, card.input, objects=recipe.objects, track=track
-    )
+    if processes.first:
+        refuse_faults(config.data, track)
     order = Order(
-        len(tensors),
+        len(training),
         recipe.batch_size,
         accumulate=recipe.accumulate,
         parts=config.parts,
         seed=config.seed,
         share=(processes.rank, processes.count),
+    )
+    check_batch_norm(config, card, order.smallest)
+    model = place(fresh_network(config, card))
+    tensors = LabelledTensors(
+        training, card.classes, card.input, objects=recipe.objects, track=track
     )
     loader = batches(tensors, order)
     learner = make_learner(
@@ -166,9 +178,9 @@ def _train(
             begun = time.perf_counter()
             _seed(config.seed, epoch, processes.rank)
             order.epoch = epoch
-            loss = learner.run_epoch(loader, order.passes, epoch)
+            learnt = learner.run_epoch(loader, order.passes, epoch)
             evaluation = _validate(learner, engine, pictures, epoch) if processes.first else None
-            stats = _stats(epoch, loss, learner, evaluation, begun)
+            stats = _stats(epoch, learnt, learner, evaluation, begun)
             best = stats.mean_iou > state.best
             state = state.after(stats, learner)
             if evaluation is not None:
@@ -227,18 +239,23 @@ def _validate(
 
 
 def _stats(
-    epoch: int, loss: float, learner: Learner, evaluation: Evaluation | None, begun: float
+    epoch: int,
+    learnt: tuple[float, float | None],
+    learner: Learner,
+    evaluation: Evaluation | None,
+    begun: float,
 ) -> EpochStats:
     """The epoch's figures, on all processes those of the first."""
     found = (0.0, 0.0) if evaluation is None else (evaluation.mean_iou, evaluation.pixel_accuracy)
     mean_iou, pixel_accuracy = learner.processes.share(found)
     return EpochStats(
         epoch=epoch,
-        loss=loss,
+        loss=learnt[0],
         learning_rate=learner.course.learning_rate(learner.step),
         mean_iou=mean_iou,
         pixel_accuracy=pixel_accuracy,
         seconds=time.perf_counter() - begun,
+        gradient_norm=learnt[1],
     )
 
 

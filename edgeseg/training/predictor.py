@@ -14,6 +14,7 @@ from edgeseg.engines.base import Engine
 from edgeseg.errors import DeviceError, InferenceError, NonFiniteOutput
 from edgeseg.models.mirror import same_size_logits
 from edgeseg.training.checkpoint import load_checkpoint
+from edgeseg.training.memory import out_of_memory
 
 
 class TorchEngine(Engine):
@@ -46,6 +47,12 @@ class TorchEngine(Engine):
                 finite = bool(torch.isfinite(logits).all())
                 labels = logits.argmax(dim=1).to(torch.uint8).cpu().numpy()
         except RuntimeError as error:
+            if out_of_memory(error):
+                raise DeviceError(
+                    f"{self.path.name} on {device}: a picture of {batch.shape[3]}x{batch.shape[2]} "
+                    "needs more memory than is left",
+                    mend="train again with a smaller --size, or with a smaller network (--width)",
+                ) from error
             raise DeviceError(f"{self.path.name} on {device}: {error}") from error
         finally:
             self._model.train(training)

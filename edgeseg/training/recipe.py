@@ -48,6 +48,7 @@ class Recipe:
         touching: How objects that touch are learnt, see :mod:`edgeseg.data.instances`; all but
             ``merged`` need ``instances/``.
         augmentation: How pictures vary, None shows them as they are.
+        clip_norm: L2 norm to which larger gradients are scaled down, None leaves them alone.
     """
 
     epochs: int = 60
@@ -63,6 +64,7 @@ class Recipe:
     border_sigma: float = 5.0
     touching: Touching = "merged"
     augmentation: Augmentation | None = field(default_factory=Augmentation)
+    clip_norm: float | None = None
 
     def __post_init__(self) -> None:
         for name, choices in _CHOICES.items():
@@ -73,6 +75,8 @@ class Recipe:
         for name in ("learning_rate", "border_sigma"):
             value = getattr(self, name)
             _require(0 < value < math.inf, f"{name} is above 0, not {value}")
+        clip = self.clip_norm
+        _require(clip is None or 0 < clip < math.inf, f"clip_norm is above 0, not {clip}")
         for name in ("weight_decay", "dice", "border_weight"):
             value = getattr(self, name)
             _require(0 <= value < math.inf, f"{name} is 0 or more, not {value}")

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import logging
+import shlex
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import nn
 
 from edgeseg import __version__
 from edgeseg.card import ClassMap, InputSpec, ModelCard
+from edgeseg.console import Track
+from edgeseg.data.check import check
+from edgeseg.data.findings import plural
 from edgeseg.data.folders import Split, read_split
 from edgeseg.data.instances import with_boundary
 from edgeseg.data.loader import MEMORY_LIMIT
 from edgeseg.errors import DatasetError, UsageError
 from edgeseg.evaluation import Labelled, check_classes, read
 from edgeseg.models import build, default_options
+from edgeseg.models.mirror import same_size
 from edgeseg.models.pretrained import load_imagenet, load_pretrained
 from edgeseg.training.predictor import TorchEngine
 from edgeseg.training.recipe import TrainConfig
@@ -52,6 +58,39 @@ def read_splits(config: TrainConfig) -> tuple[Split, Split]:
             mend="take --touching gap, or leave masks/ away",
         )
     return training, validation
+
+
+def refuse_faults(data: Path, track: Track) -> None:
+    """Raise DatasetError where ``edgeseg data check`` finds faults: the first three of them."""
+    faults = [finding.message for finding in check(data, track).faults]
+    if faults:
+        more = f"; and {len(faults) - 3} more" if len(faults) > 3 else ""
+        raise DatasetError(
+            f"{data} has {plural(len(faults), 'fault')}: {'; '.join(faults[:3])}{more}",
+            mend=f"see them all with `edgeseg data check {shlex.quote(str(data))}`, and mend them",
+        )
+
+
+def check_batch_norm(config: TrainConfig, card: ModelCard, smallest: int) -> None:
+    """Raise UsageError where a batch of ``smallest`` pictures leaves BatchNorm a single value.
+
+    Its variance is 0 then, and PyTorch refuses it in the middle of the training.
+    """
+    with torch.device("meta"):
+        network = same_size(
+            build(card.arch, len(card.classes), card.input.channels, **card.options)
+        )
+        pictures = torch.empty(smallest, card.input.channels, *(config.crop or config.size))
+    try:
+        network.train()(pictures)
+    except ValueError as error:
+        raise UsageError(
+            f"--batch-size, --accumulate and the number of pictures leave a batch of "
+            f"{plural(smallest, 'picture')}, whose map is 1x1 at the deepest level: BatchNorm "
+            "needs more than one value a channel",
+            mend="take a larger --size (or --crop) or a smaller --depth; with more than one "
+            "picture, a --batch-size and --accumulate that leave no picture alone",
+        ) from error
 
 
 def make_card(config: TrainConfig, classes: ClassMap) -> ModelCard:

@@ -23,6 +23,7 @@ from edgeseg.artifacts import write_atomic
 from edgeseg.data.folders import Split
 from edgeseg.documents import Document, parse
 from edgeseg.errors import CorruptArtifact, MismatchedArtifact, RuntimeMissing
+from edgeseg.training.finite import refuse_non_finite
 from edgeseg.training.learner import Learner
 from edgeseg.training.recipe import TrainConfig
 
@@ -43,7 +44,18 @@ _OF_THE_MACHINE = ("data", "run", "resume", "tensorboard", "threads")
 
 @dataclass(frozen=True)
 class EpochStats:
-    """One epoch: mean training loss, learning rate at its end, metrics on ``val``, wall seconds."""
+    """One epoch.
+
+    Attributes:
+        epoch: Number from 1.
+        loss: Mean training loss.
+        learning_rate: Learning rate at its end.
+        mean_iou: Mean IoU on ``val``.
+        pixel_accuracy: Pixel accuracy on ``val``.
+        seconds: Wall time.
+        gradient_norm: Mean L2 norm of the gradient over the steps, before it is clipped; None
+            where float16 skipped all steps, and in trainings begun before it was kept.
+    """
 
     epoch: int
     loss: float
@@ -51,6 +63,7 @@ class EpochStats:
     mean_iou: float
     pixel_accuracy: float
     seconds: float
+    gradient_norm: float | None = None
 
 
 class TrainingState(Document):
@@ -98,8 +111,13 @@ def describe(config: TrainConfig, split: Split) -> dict[str, Any]:
 
 
 def save_state(run: Path, state: TrainingState, learner: Learner | None) -> None:
-    """Write where the training stands, whole or not at all; without a learner, that it ended."""
+    """Write where the training stands, whole or not at all; without a learner, that it ended.
+
+    Raises:
+        NonFiniteOutput: A tensor holds NaN or infinity; nothing is written.
+    """
     tensors = {} if learner is None else _tensors(learner)
+    refuse_non_finite(run / STATE, tensors.items())
     data = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
     write_atomic(run / STATE, serialize(data, metadata={STATE_KEY: state.to_json()}))
 

@@ -37,6 +37,8 @@ class Board:
             "val/mean_iou": stats.mean_iou,
             "val/pixel_accuracy": stats.pixel_accuracy,
         }
+        if stats.gradient_norm is not None:
+            scalars["train/gradient_norm"] = stats.gradient_norm
         for name, value in scalars.items():
             self._writer.add_scalar(name, value, stats.epoch)
         shown = np.hstack(panels(engine, pair))[..., ::-1]

@@ -13,7 +13,13 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from edgeseg.card import CARD_KEY, ClassMap, InputSpec, ModelCard
-from edgeseg.errors import CorruptArtifact, MismatchedArtifact, UntrustedArtifact, UsageError
+from edgeseg.errors import (
+    CorruptArtifact,
+    MismatchedArtifact,
+    NonFiniteOutput,
+    UntrustedArtifact,
+    UsageError,
+)
 from edgeseg.models import build
 from edgeseg.models.pretrained import load_pretrained
 from edgeseg.sidecar import read, sidecar_path
@@ -182,3 +188,18 @@ def test_others_may_read_a_checkpoint_as_the_umask_says(trained: Path) -> None:
     umask = os.umask(0o022)
     os.umask(umask)
     assert (trained / "model.safetensors").stat().st_mode & 0o777 == 0o666 & ~umask
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_what_is_no_number_becomes_no_checkpoint(
+    model: nn.Module, tmp_path: Path, value: float
+) -> None:
+    """The good one that is there stays as it is."""
+    target = tmp_path / "model.safetensors"
+    save_checkpoint(target, model, CARD)
+    before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
+    with torch.no_grad():
+        model.get_parameter("head.bias")[0] = value
+    with pytest.raises(NonFiniteOutput, match="not written, since NaN or infinity is in head"):
+        save_checkpoint(target, model, CARD)
+    assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before

@@ -23,6 +23,7 @@ OPTIONS = {
     "--border-weight": "8",
     "--border-sigma": "3",
     "--touching": "gap",
+    "--clip-norm": "2.5",
     "--seed": "7",
 }
 EXPECTED = {
@@ -43,6 +44,7 @@ EXPECTED = {
     "recipe.border_weight": 8.0,
     "recipe.border_sigma": 3.0,
     "recipe.touching": "gap",
+    "recipe.clip_norm": 2.5,
     "recipe.augmentation.orientation": "any",
     "recipe.augmentation.crop": [32, 32],
     "recipe.augmentation.elastic": True,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 
 from edgeseg.card import ClassMap, InputSpec, ModelCard
 from edgeseg.data.loader import Batch
+from edgeseg.errors import NonFiniteOutput
 from edgeseg.models import build
 from edgeseg.training.distributed import Processes
 from edgeseg.training.learner import Learner, autocast_type, make_learner
@@ -54,12 +56,14 @@ def difference(one: nn.Module, other: nn.Module) -> float:
 
 
 def test_passes_make_one_large_batch() -> None:
-    recipe = Recipe(augmentation=None, dice=0)
+    # In bfloat16 each pass rounds its gradients before they are added up.
+    recipe = Recipe(augmentation=None, dice=0, autocast="off")
     whole, parts, apart = (learner(recipe) for _ in range(3))
     batches = [pictures(6, seed) for seed in range(3)]
     for epoch, batch in enumerate(batches, 1):
         expected = whole.run_epoch([batch], 1, epoch)
-        assert parts.run_epoch(split(batch, 2), 3, epoch) == pytest.approx(expected, rel=1e-5)
+        found = parts.run_epoch(split(batch, 2), 3, epoch)
+        assert found == pytest.approx(expected, rel=1e-5)
     apart.run_epoch([part for batch in batches for part in split(batch, 2)], 1, 1)
     assert (whole.step, parts.step, apart.step) == (3, 3, 9)
     # AdamW divides by the size of the gradient, so roundings of tiny ones are seen.
@@ -72,7 +76,7 @@ def test_it_learns_in_every_type() -> None:
     for autocast in ("off", "bf16", "fp16"):
         recipe = Recipe(augmentation=None, autocast=autocast, learning_rate=1e-2, schedule="cosine")
         one = learner(recipe, steps=10)
-        losses = [one.run_epoch([batch], 1, epoch) for epoch in range(1, 11)]
+        losses = [one.run_epoch([batch], 1, epoch)[0] for epoch in range(1, 11)]
         assert losses[-1] < 0.8 * losses[0], (autocast, losses)
         assert all(parameter.dtype == torch.float32 for parameter in one.model.parameters())
 
@@ -94,6 +98,51 @@ def test_float16_that_overflows_costs_a_step_and_not_the_weights() -> None:
     one.run_epoch([pictures(2)], 1, 1)
     assert one.scaler.get_scale() == 2.0**59
     assert all(torch.equal(a, b) for a, b in zip(before, one.model.parameters(), strict=True))
+
+
+def spoil(one: Learner, value: float) -> None:
+    """Give the head's bias a gradient that is no number."""
+    one.model.get_parameter("head.bias").register_hook(lambda gradient: gradient * value)
+
+
+@pytest.mark.parametrize(
+    ("autocast", "way"), [("off", "--learning-rate"), ("bf16", "--autocast off")]
+)
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_gradient_that_is_no_number_ends_the_training(
+    autocast: Autocast, way: str, value: float
+) -> None:
+    one = learner(Recipe(augmentation=None, autocast=autocast))
+    before = [parameter.detach().clone() for parameter in one.model.parameters()]
+    spoil(one, value)
+    with pytest.raises(NonFiniteOutput, match=r"epoch 7, step 1: .*head\.bias") as caught:
+        one.run_epoch([pictures(2)], 1, 7)
+    assert way in (caught.value.mend or "")
+    assert all(torch.equal(a, b) for a, b in zip(before, one.model.parameters(), strict=True))
+
+
+def test_float16_skips_steps_until_the_scale_is_not_the_cause() -> None:
+    one = learner(Recipe(augmentation=None, autocast="fp16"))
+    spoil(one, math.nan)
+    one.scaler.load_state_dict(one.scaler.state_dict() | {"scale": 2.0})
+    assert one.run_epoch([pictures(2)], 1, 1)[1] is None
+    with pytest.raises(NonFiniteOutput, match=r"head\.bias"):
+        one.run_epoch([pictures(2)], 1, 2)
+
+
+def norm(one: Learner) -> float:
+    gradients = [p.grad for p in one.model.parameters() if p.grad is not None]
+    return math.sqrt(sum(float(gradient.double().square().sum()) for gradient in gradients))
+
+
+def test_the_norm_is_that_of_all_gradients_and_can_be_clipped() -> None:
+    free = learner(Recipe(augmentation=None, autocast="off"))
+    found = free.run_epoch([pictures(2)], 1, 1)[1]
+    assert found == pytest.approx(norm(free), rel=1e-4)
+    assert found is not None
+    clipped = learner(Recipe(augmentation=None, autocast="off", clip_norm=found / 2))
+    assert clipped.run_epoch([pictures(2)], 1, 1)[1] == pytest.approx(found, rel=1e-4)
+    assert norm(clipped) == pytest.approx(found / 2, rel=1e-3)
 
 
 def test_autocast_is_automatic_only_where_bfloat16_is_native(

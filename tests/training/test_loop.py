@@ -16,7 +16,13 @@ from safetensors.torch import load_file
 
 from edgeseg.data.augment import Augmentation
 from edgeseg.data.folders import bundled_sample, read_split
-from edgeseg.errors import DatasetError, MismatchedArtifact, NonFiniteOutput, UsageError
+from edgeseg.errors import (
+    DatasetError,
+    DeviceError,
+    MismatchedArtifact,
+    NonFiniteOutput,
+    UsageError,
+)
 from edgeseg.evaluation import evaluate
 from edgeseg.models import default_options
 from edgeseg.training import learner, setup
@@ -174,6 +180,42 @@ def test_divergence_says_why(config: TrainConfig) -> None:
     with pytest.raises(NonFiniteOutput, match=r"diverged in epoch \d+: .*learning rate") as caught:
         train(changed(config, learning_rate=1e30, epochs=20))
     assert "--learning-rate" in (caught.value.mend or "")
+
+
+def test_refuses_a_batch_that_leaves_batch_norm_one_value(config: TrainConfig) -> None:
+    """Five poolings leave a single pixel of 32×32, so a picture alone is one value a channel."""
+    small = dataclasses.replace(config, size=(32, 32), options={"width": 8, "depth": 5})
+    with pytest.raises(UsageError, match="BatchNorm needs more than one value") as caught:
+        train(changed(small, batch_size=1))
+    assert "--depth" in (caught.value.mend or "")
+    assert not config.run.exists()
+    assert train(changed(small, batch_size=2, epochs=1)).history
+
+
+def test_refuses_what_the_check_of_the_data_faults(
+    config: TrainConfig, data: Path, tmp_path: Path
+) -> None:
+    """A picture that is in both splits, which every step of a training would read."""
+    leaky = tmp_path / "leaky data"
+    shutil.copytree(data, leaky)
+    name = next((data / "train" / "images").iterdir()).name
+    for part in ("images", "instances"):
+        shutil.copy(data / "train" / part / name, leaky / "val" / part / name)
+    with pytest.raises(DatasetError, match=f"1 fault: .*{name}.*across splits") as caught:
+        train(dataclasses.replace(config, data=leaky))
+    assert f"edgeseg data check '{leaky}'" in (caught.value.mend or "")
+    assert not config.run.exists()
+
+
+def test_memory_that_is_exhausted_is_one_sentence(config: TrainConfig) -> None:
+    """PyTorch's own allocator refuses, without a byte being taken."""
+
+    def exhaust(_stats: EpochStats) -> None:
+        torch.empty(1 << 60, dtype=torch.uint8)
+
+    with pytest.raises(DeviceError, match="needs more memory than this machine") as caught:
+        train(changed(config, epochs=1), on_epoch=exhaust)
+    assert "--batch-size" in (caught.value.mend or "")
 
 
 @pytest.mark.parametrize(
