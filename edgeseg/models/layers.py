@@ -30,8 +30,10 @@ class PaddedConv2d(nn.Conv2d):
         return super().forward(input)
 
     def _has_taps_on_padding_only(self, picture: Tensor) -> bool:
+        if isinstance(self.padding, str):
+            return True
         sides = zip(*(picture.shape[-2:], self.kernel_size, self.stride, self.padding), strict=True)
-        return any(_misses(size, kernel, stride, int(pad)) for size, kernel, stride, pad in sides)
+        return any(_misses(*side) for side in sides)
 
 
 def _misses(size: int, kernel: int, stride: int, padding: int) -> bool:
