@@ -15,11 +15,11 @@ class PaddedConv2d(nn.Conv2d):
     wherever the kernel is put, so that no pixel of the map ever meets it.
 
     oneDNN leaves the bfloat16 gradient of such a tap unwritten on CPUs, so it is what the memory
-    held before, NaN at times. Measured with PyTorch 2.13 on Sapphire Rapids, against float32 and
-    with ``MALLOC_PERTURB_=128``, on kernels of 2…7 pixels, maps of 1…12, 3…512 channels, with
-    AMX and capped to AVX512_CORE_BF16 (as AMD Zen 4). Wrong were 7×7 kernels of stride 1 on maps
-    of height 1 and 2 without AMX (256 and 512 channels in), and 2×2…7×7 of stride 2 on narrow maps
-    with both. Each of them has such a tap; of the cases without one none was wrong.
+    held before, NaN at times. Measured with PyTorch 2.13 on Sapphire Rapids against float32, with
+    ``MALLOC_PERTURB_=128``: kernels of 2…9 pixels, maps of 1…12, 3…512 channels, with AMX and
+    capped to AVX512_CORE_BF16, which is what AMD Zen 4 has. Wrong were, among others, 7×7 kernels
+    of stride 1 on maps of height 1 and 2 without AMX, and 2×2…9×9 kernels of stride 2 on narrow
+    maps with or without it. All had such a tap; of the cases without one none was wrong.
     """
 
     def forward(self, input: Tensor) -> Tensor:
