@@ -25,7 +25,7 @@ from edgeseg.console import Track, silent
 from edgeseg.data.conventions import Turn, check_ignored, check_palettes, check_turns
 from edgeseg.data.decode import load_header, load_ids, load_image, load_palette
 from edgeseg.data.duplicates import digest, fingerprint, most_similar
-from edgeseg.data.findings import ClassCount, Finding, Findings, SplitSummary
+from edgeseg.data.findings import ClassCount, Finding, Findings, SplitSummary, plural
 from edgeseg.data.folders import (
     IGNORE,
     SPLITS,
@@ -77,33 +77,31 @@ class _Picture:
 
 
 def refuse_faults(root: Path, track: Track = silent) -> None:
-    """Refuse a data set on which training would learn something else than its labels mean.
-
-    This is what ``edgeseg train`` asks before it starts. It is cheap: masks are decoded, of
-    pictures only the header is read unless their EXIF turn has to be judged. So a picture that is
-    damaged further behind is found when it is loaded, and pictures that are in two splits
-    (``duplicate``) are no obstacle to training.
+    """Refuse a data set that has faults; ``edgeseg train`` asks this before it starts.
 
     Raises:
         UsageError: As :func:`check`.
-        DatasetError: There are faults; the message is the first and says how many more.
+        DatasetError: There are faults; the message names the first three.
     """
-    faults = check(root, track, decode=False).faults
-    if faults:
-        more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
-        every = f"edgeseg data check {shlex.quote(str(root))} lists all"
-        mend = faults[0].mend
-        raise DatasetError(faults[0].message + more, mend=f"{mend}; {every}" if mend else every)
+    faults = check(root, track).faults
+    if not faults:
+        return
+    messages = "; ".join(finding.message for finding in faults[:3])
+    more = f"; and {len(faults) - 3} more" if len(faults) > 3 else ""
+    every = f"`edgeseg data check {shlex.quote(str(root))}` lists all faults"
+    mend = faults[0].mend
+    raise DatasetError(
+        f"{root} has {plural(len(faults), 'fault')}: {messages}{more}",
+        mend=f"{mend}; {every}" if mend else every,
+    )
 
 
-def check(root: Path, track: Track = silent, *, decode: bool = True) -> Findings:
+def check(root: Path, track: Track = silent) -> Findings:
     """Read every picture and every mask of a data set and collect what is wrong.
 
     Args:
         root: The data set.
         track: Shows progress, a step a picture.
-        decode: Whether to decode the pictures. Without, damage behind their header and pictures
-            that repeat stay unseen.
 
     Raises:
         UsageError: ``root`` is no folder.
@@ -111,9 +109,7 @@ def check(root: Path, track: Track = silent, *, decode: bool = True) -> Findings
     """
     layout, notes = find_layout(root), _Notes()
     declared = _declared(root, layout, notes)
-    examine = partial(
-        _examine, of_objects=declared or undeclared_classes(), notes=notes, decode=decode
-    )
+    examine = partial(_examine, of_objects=declared or undeclared_classes(), notes=notes)
     splits = _examine_splits(layout, examine, notes, track)
     everything = [picture for pictures in splits.values() for picture in pictures]
     classes = declared or _inferred(root, everything, notes)
@@ -168,7 +164,7 @@ def _examine_splits(
     return found
 
 
-def _examine(sample: Sample, of_objects: ClassMap, notes: _Notes, decode: bool) -> _Picture:
+def _examine(sample: Sample, of_objects: ClassMap, notes: _Notes) -> _Picture:
     """Read the files of one picture; each that is bad is a fault of its own.
 
     ``of_objects`` are the classes that maps of objects stand for.
@@ -178,14 +174,10 @@ def _examine(sample: Sample, of_objects: ClassMap, notes: _Notes, decode: bool) 
     header = _read(load_header, sample.image, notes)
     whole = len(notes.faults) == faults
     turned = header is not None and header.orientation > 1
-    needed = decode or turned or header is None
-    image = _read(load_image, sample.image, notes) if whole and needed else None
+    image = _read(load_image, sample.image, notes) if whole else None
     if image is not None:
         picture.size = image.shape[0], image.shape[1]
-        if decode:
-            picture.digest, picture.fingerprint = digest(image), fingerprint(image)
-    elif header and not decode:
-        picture.size = header.shown
+        picture.digest, picture.fingerprint = digest(image), fingerprint(image)
     labels = None
     if sample.mask is not None:
         labels = _read(load_mask, sample, notes)

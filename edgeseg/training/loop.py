@@ -25,6 +25,7 @@ import torch
 from edgeseg.artifacts import write_atomic
 from edgeseg.card import ModelCard
 from edgeseg.console import Track, silent
+from edgeseg.data.check import refuse_faults
 from edgeseg.data.folders import Split
 from edgeseg.data.loader import LabelledTensors, Order, batches
 from edgeseg.errors import NonFiniteOutput
@@ -43,7 +44,6 @@ from edgeseg.training.setup import (
     held_out,
     make_card,
     read_splits,
-    refuse_faults,
 )
 from edgeseg.training.state import (
     EpochStats,

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import logging
-import shlex
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import nn
 
 from edgeseg import __version__
 from edgeseg.card import ClassMap, InputSpec, ModelCard
-from edgeseg.console import Track
-from edgeseg.data.check import check
 from edgeseg.data.findings import plural
 from edgeseg.data.folders import Split, read_split
 from edgeseg.data.instances import with_boundary
@@ -58,17 +54,6 @@ def read_splits(config: TrainConfig) -> tuple[Split, Split]:
             mend="take --touching gap, or leave masks/ away",
         )
     return training, validation
-
-
-def refuse_faults(data: Path, track: Track) -> None:
-    """Raise DatasetError where ``edgeseg data check`` finds faults: the first three of them."""
-    faults = [finding.message for finding in check(data, track).faults]
-    if faults:
-        more = f"; and {len(faults) - 3} more" if len(faults) > 3 else ""
-        raise DatasetError(
-            f"{data} has {plural(len(faults), 'fault')}: {'; '.join(faults[:3])}{more}",
-            mend=f"see them all with `edgeseg data check {shlex.quote(str(data))}`, and mend them",
-        )
 
 
 def check_batch_norm(config: TrainConfig, card: ModelCard, smallest: int) -> None:

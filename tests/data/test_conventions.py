@@ -80,7 +80,7 @@ def test_masks_that_do_not_follow_an_exif_turn(
     assert all("do not follow" in finding.message for finding in findings.faults)
     assert "exiftool -Orientation=1" in str(findings.faults[0].mend)
     assert "exiftool" in render(findings)
-    with pytest.raises(DatasetError, match=r"do not follow.*and 4 more") as caught:
+    with pytest.raises(DatasetError, match=r"do not follow.*and \d more") as caught:
         refuse_faults(tmp_path)
     assert "edgeseg data check" in str(caught.value.mend)
 
