@@ -1,6 +1,6 @@
 """The kernels built otherwise: sanitised, for another CPU, and each level apart.
 
-The row kernels are programs of their own here; the whole extension, sanitised, runs its tests.
+The row kernels, and the kernels on whole frames, are programs of their own here.
 """
 
 from __future__ import annotations
@@ -10,10 +10,7 @@ import platform
 import re
 import shutil
 import subprocess
-import sys
-import sysconfig
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -74,7 +71,7 @@ def expected(tmp_path_factory: pytest.TempPathFactory) -> str:
     return printed
 
 
-# Built with less optimisation, which takes a third of the time and inlines less.
+# Built with less optimisation, which takes a third of the time and inlines less; frames with none.
 SANITISE = ("-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-g")
 
 
@@ -109,151 +106,68 @@ def test_aarch64_computes_the_same(tmp_path: Path, expected: str) -> None:
     assert (done.returncode, done.stdout) == (0, expected)
 
 
-def frame_checksums(level: str, folder: Path, *emulator: str) -> str:
-    """What the kernels themselves, on the row kernels of ``level``, compute."""
-    names = ("argmax", "average", "components", "overlay", "preprocess", "upsample")
-    sources = [ROWS, *(ROWS.parent / f"{name}.cpp" for name in names), HERE / "frame.cpp"]
+KERNELS = ("argmax", "average", "components", "overlay", "preprocess", "upsample")
+FRAMES = (ROWS, *(ROWS.parent / f"{name}.cpp" for name in KERNELS), HERE / "frame.cpp")
+
+
+def compile_frames(
+    level: str, folder: Path, *options: str, sources: Iterable[Path] = FRAMES, compiler: str | None
+) -> Path:
+    """The kernels on the row kernels of ``level``, and a program that runs them on frames."""
     vector, flags = LEVELS[level]
     defined = (f"-DEDGESEG_LEVEL={level}", f'-DEDGESEG_LEVEL_NAME="{level}"')
-    compiler = (CROSS if emulator else COMPILER) or ""
-    built = run(
-        *(compiler, *OPTIONS, "-O1", "-static", "-pthread", *flags, *defined),
-        *(f"-DEDGESEG_VECTOR={vector}", *sources, "-o", folder / level),
+    for source in sources:
+        built = run(
+            *(compiler or "", *OPTIONS, "-O1", *options, *flags, *defined, f"-I{ROWS.parent}"),
+            *(f"-DEDGESEG_VECTOR={vector}", "-c", source, "-o", folder / f"{source.stem}.o"),
+        )
+        assert built.returncode == 0, built.stderr
+    linked = run(
+        *(compiler or "", "-pthread", *options, *sorted(folder.glob("*.o"))),
+        *("-o", folder / "frames"),
     )
-    assert built.returncode == 0, built.stderr
-    done = run(*emulator, folder / level)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    assert linked.returncode == 0, linked.stderr
+    return folder / "frames"
+
+
+@pytest.fixture(scope="module")
+def frames(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The program that runs the portable kernels on frames, sanitised, beside its objects."""
+    return compile_frames(
+        "portable", tmp_path_factory.mktemp("frames"), *SANITISE, "-O0", compiler=COMPILER
+    )
+
+
+def test_sanitisers_find_nothing_in_whole_frames(frames: Path) -> None:
+    done = run(frames)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert len(done.stdout.splitlines()) == 3 * (3 * 14 + 7)
+
+
+def test_sanitisers_find_a_write_past_the_end_in_a_frame(frames: Path, tmp_path: Path) -> None:
+    source = (ROWS.parent / "overlay.cpp").read_text()
+    slack = "lines_(2 * part_)"
+    assert slack in source
+    shutil.copytree(frames.parent, tmp_path, dirs_exist_ok=True)
+    (tmp_path / "overlay.cpp").write_text(source.replace(slack, "lines_(part_ + 1)"))
+    planted = compile_frames(
+        *("portable", tmp_path, *SANITISE, "-O0"),
+        sources=[tmp_path / "overlay.cpp"],
+        compiler=COMPILER,
+    )
+    done = run(planted)
+    assert done.returncode != 0
+    assert "ERROR: AddressSanitizer" in done.stderr
+    assert "overlay.cpp" in done.stderr
 
 
 @pytest.mark.skipif(
     CROSS is None or QEMU is None,
     reason="no aarch64 compiler or emulator here (apt install g++-aarch64-linux-gnu qemu-user)",
 )
-def test_aarch64_computes_whole_frames_the_same(tmp_path: Path) -> None:
-    expected = frame_checksums("portable", tmp_path)
-    assert len(expected.splitlines()) == 3 * (3 * 14 + 7)
-    assert frame_checksums("neon", tmp_path, QEMU or "") == expected
-
-
-EXTENSION = (*SANITISE, "-std=c++20", "-fPIC", "-fvisibility=hidden", "-Wno-psabi")
-PLUGIN = """
-import edgeseg
-edgeseg.__path__.insert(0, {folder!r})
-# Editable installs find the extension through a hook of their own, ahead of the path.
-import sys
-sys.meta_path[:] = [f for f in sys.meta_path if "scikit" not in repr(f).lower()]
-import edgeseg._native
-assert edgeseg._native.__file__.startswith({folder!r}), edgeseg._native.__file__
-"""
-
-
-def compile_sources(sources: Iterable[Path], folder: Path) -> None:
-    """Objects of the extension's sources, two at a time; rows.cpp once a level."""
-    nanobind = pytest.importorskip("nanobind", reason="nanobind is not installed here")
-    outside = Path(nanobind.source_dir())
-    headers = (nanobind.include_dir(), outside.parent / "ext" / "robin_map" / "include")
-    python = sysconfig.get_path("include")
-    includes = [f"-I{path}" for path in (python, *headers, ROWS.parent)]
-    jobs: list[tuple[str | Path, ...]] = []
-    for source in sources:
-        if source != ROWS:
-            target = folder / f"{source.stem}.o"
-            jobs.append((*EXTENSION, "-ffp-contract=off", "-c", source, "-o", target))
-    if ROWS in sources:
-        for level in ("avx512", "avx2", "portable"):
-            vector, flags = LEVELS[level]
-            names = (f"-DEDGESEG_LEVEL={level}", f'-DEDGESEG_LEVEL_NAME="{level}"')
-            options = (*OPTIONS, *EXTENSION, *flags, *names, f"-DEDGESEG_VECTOR={vector}")
-            jobs.append((*options, "-c", ROWS, "-o", folder / f"rows_{level}.o"))
-        binding = (*EXTENSION[-3:], "-O0", "-fno-strict-aliasing", "-DNDEBUG")
-        jobs.append((*binding, "-c", outside / "nb_combined.cpp", "-o", folder / "nanobind.o"))
-    with ThreadPoolExecutor(2) as pool:
-        for done in pool.map(lambda job: run(COMPILER or "", *includes, *job), jobs):
-            assert done.returncode == 0, done.stderr
-
-
-def link(folder: Path) -> Path:
-    """The folder of an extension made of the objects in ``folder``, and its plugin for pytest."""
-    package = folder / "package"
-    package.mkdir(exist_ok=True)
-    objects = sorted(folder.glob("*.o"))
-    built = run(
-        *(COMPILER or "", "-shared", "-pthread", "-fsanitize=address,undefined", *objects),
-        *("-o", package / "_native.so"),
-    )
-    assert built.returncode == 0, built.stderr
-    (folder / "sanitised.py").write_text(PLUGIN.format(folder=str(package)))
-    return folder
-
-
-def run_tests(folder: Path, *what: str) -> subprocess.CompletedProcess[str]:
-    """Pytest on files of this folder with the extension that was linked in ``folder``."""
-    libraries = [
-        run(COMPILER or "", f"-print-file-name={name}.so").stdout.strip()
-        for name in ("libasan", "libstdc++")
-    ]
-    path = os.pathsep.join([str(folder), str(HERE.parents[1])])
-    environment = {
-        **os.environ,
-        "LD_PRELOAD": " ".join(libraries),
-        "ASAN_OPTIONS": "detect_leaks=0",  # of the interpreter itself
-        "PYTHONPATH": path,
-    }
-    environment.pop("EDGESEG_NATIVE", None)
-    return subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "pytest",
-            "-n0",
-            "-q",
-            "-s",
-            "-p",
-            "sanitised",
-            "-p",
-            "no:cacheprovider",
-        ]
-        + [str(HERE / name) for name in what],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=240,
-        env=environment,
-        cwd=HERE.parents[1],
-    )
-
-
-@pytest.fixture(scope="module")
-def objects(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("objects")
-    compile_sources(sorted(ROWS.parent.glob("*.cpp")), folder)
-    return folder
-
-
-@pytest.mark.timeout(400)
-def test_sanitisers_find_nothing_in_the_whole_extension(objects: Path) -> None:
-    kernels_of = ("argmax", "components", "overlay", "preprocess")
-    done = run_tests(link(objects), *(f"test_{name}.py" for name in kernels_of))
-    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
-    assert " passed" in done.stdout
-    assert " skipped" not in done.stdout
-
-
-@pytest.mark.timeout(400)
-def test_sanitisers_find_a_write_past_the_end_in_the_extension(
-    objects: Path, tmp_path: Path
-) -> None:
-    source = (ROWS.parent / "overlay.cpp").read_text()
-    slack = "lines_(2 * part_)"
-    assert slack in source
-    shutil.copytree(objects, tmp_path, dirs_exist_ok=True)
-    (tmp_path / "overlay.cpp").write_text(source.replace(slack, "lines_(part_ + 1)"))
-    compile_sources([tmp_path / "overlay.cpp"], tmp_path)
-    done = run_tests(link(tmp_path), "test_overlay.py")
-    assert done.returncode != 0
-    assert "ERROR: AddressSanitizer" in done.stderr
-    assert "overlay.cpp" in done.stderr
+def test_aarch64_computes_whole_frames_the_same(frames: Path, tmp_path: Path) -> None:
+    done = run(QEMU or "", compile_frames("neon", tmp_path, "-static", compiler=CROSS))
+    assert (done.returncode, done.stdout) == (0, run(frames).stdout)
 
 
 def shared_symbols(path: Path) -> list[str]:
