@@ -39,6 +39,8 @@ NVCC = shutil.which("nvcc")
 OFFLINE = ("--no-isolation", "--skip-dependency-check") if shutil.which("cmake") else ()
 COMPILER = shutil.which("c++") or shutil.which("g++") or shutil.which("clang++")
 
+pytestmark = pytest.mark.timeout(400)  # compiles, on a machine that may be busy
+
 
 def run(*command: str | Path, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     inherited = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
@@ -49,7 +51,7 @@ def run(*command: str | Path, cwd: Path, **environment: str) -> subprocess.Compl
         capture_output=True,
         text=True,
         check=False,
-        timeout=110,
+        timeout=300,
     )
 
 
