@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
+import gc
 import json
 import logging
 import os
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,33 @@ import pytest
 
 from edgeseg.data.folders import bundled_sample
 
+HERE = Path(__file__).parent
+SLOW = (
+    "test_demo.py",
+    "docs/test_quickstart.py",
+    "archive/test_cluster.py",
+    "ops/test_native_builds.py",
+    "test_packaging.py",
+)
+"""Files of more than five seconds, the longest first.
+
+A run begins with them, so that none goes on alone at its end. All others are ``fast``.
+"""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    places = {HERE / name: place for place, name in enumerate(SLOW)}
+    items.sort(key=lambda item: places.get(item.path, len(places)))
+    for item in items:
+        if item.path not in places:
+            item.add_marker(pytest.mark.fast)
+
+
+def pytest_collection_finish() -> None:
+    """Leave what is imported by now out of the collections that tests of leaks ask for."""
+    gc.collect()
+    gc.freeze()
+
 
 @pytest.fixture(scope="session")
 def nuclei() -> Path:
@@ -26,10 +55,38 @@ def nuclei() -> Path:
     return bundled_sample()
 
 
+Once = Callable[[str, Callable[[Path], None]], Path]
+
+
 @pytest.fixture(scope="session")
-def small_data(tmp_path_factory: pytest.TempPathFactory, nuclei: Path) -> Path:
+def once(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Once:
+    """``once("name", make)``: a folder that ``make(folder)`` fills, in one of the workers.
+
+    The others wait for it. Nobody writes into it later.
+    """
+    base = tmp_path_factory.getbasetemp()
+    shared = base if worker_id == "master" else base.parent
+
+    def made(name: str, make: Callable[[Path], None]) -> Path:
+        folder, whole = shared / f"once-{name}", shared / f"once-{name}.whole"
+        with (shared / f"once-{name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not whole.exists():
+                folder.mkdir()
+                make(folder)
+                whole.touch()
+        return folder
+
+    return made
+
+
+@pytest.fixture(scope="session")
+def small_data(once: Once, nuclei: Path) -> Path:
     """Eight training and four validation pictures of the bundled sample."""
-    root = tmp_path_factory.mktemp("data") / "nuclei"
+    return once("data", lambda folder: _copy_some(nuclei, folder / "nuclei")) / "nuclei"
+
+
+def _copy_some(nuclei: Path, root: Path) -> None:
     root.mkdir()
     shutil.copy(nuclei / "classes.json", root)
     for split, count in (("train", 8), ("val", 4)):
@@ -38,16 +95,19 @@ def small_data(tmp_path_factory: pytest.TempPathFactory, nuclei: Path) -> Path:
             (root / split / part).mkdir(parents=True)
             for name in names:
                 shutil.copy(nuclei / split / part / name, root / split / part)
-    return root
 
 
 @pytest.fixture(scope="session")
-def trained(tmp_path_factory: pytest.TempPathFactory, small_data: Path) -> Path:
+def trained(once: Once, small_data: Path) -> Path:
     """A run folder with all that the CPU can make: checkpoint, ONNX, ranges, FP16, INT8.
 
     Trained for a few seconds: a real network, though not a good one. Never written to; tests
     that alter files take ``run_copy``.
     """
+    return once("trained", lambda home: _train(small_data, home)) / "runs" / "small"
+
+
+def _train(small_data: Path, home: Path) -> None:
     from edgeseg.building import BuildConfig, build
     from edgeseg.export import export_onnx
     from edgeseg.precision.calibration import collect
@@ -55,7 +115,6 @@ def trained(tmp_path_factory: pytest.TempPathFactory, small_data: Path) -> Path:
     from edgeseg.training.loop import train
     from edgeseg.training.recipe import Recipe, TrainConfig
 
-    home = tmp_path_factory.mktemp("trained")
     run = home / "runs" / "small"
     config = TrainConfig(
         data=small_data,
@@ -72,7 +131,6 @@ def trained(tmp_path_factory: pytest.TempPathFactory, small_data: Path) -> Path:
     measure_ranges(network, manifest).save(run / "model.ranges.json")
     for precision in ("fp16", "int8"):
         build(BuildConfig(network, precision, "onnxruntime", data=small_data, max_drop=0.5))
-    return run
 
 
 @pytest.fixture
