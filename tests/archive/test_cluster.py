@@ -110,13 +110,6 @@ def test_as_one_process_and_then_only_what_is_new(
     assert segment_archive(config(archive, every=4)).done == 0
 
 
-def test_another_option_does_all_again(config: Make, pictures: Path) -> None:
-    few = pictures / "a/b"
-    assert segment_archive(config(few)).done == 8
-    assert segment_archive(config(few, tiles=True)).done == 8
-    assert segment_archive(config(few, tiles=True)).kept == 8
-
-
 def test_a_killed_worker_loses_nothing(
     config: Make, pictures: Path, alone: dict[str, bytes], tmp_path: Path
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import av
@@ -75,6 +76,17 @@ def test_facts_are_those_of_the_label_map(job: Job, pictures: Path, tmp_path: Pa
     assert result.pixels == tuple(np.sum(labels == label) for label in (0, 1))
     assert result.regions == (0, nuclei - 1)
     assert Journal(tmp_path / "out").read() == {path.stem: record}
+
+
+def test_another_option_is_other_work(config: Callable[..., ArchiveConfig], tmp_path: Path) -> None:
+    changes = ({}, {"tiles": True}, {"tiles": True, "margin": 8}, {"every": 2})
+    works = [make_job(config(**change), tmp_path).work for change in changes]
+    outputs = Outputs(tmp_path / "out", overlays=False)
+    for change in ({"opacity": 0.25}, {"overlays": True}, {"coloured": True}):
+        changed = replace(config(), outputs=replace(outputs, **change))
+        works.append(make_job(changed, tmp_path).work)
+    assert len(set(works)) == 7
+    assert make_job(config(), tmp_path / "elsewhere").work == works[0]
 
 
 @pytest.mark.parametrize("every", [1, 7])
