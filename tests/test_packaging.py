@@ -8,7 +8,6 @@ import re
 import shutil
 import subprocess
 import sys
-import sysconfig
 import tarfile
 import zipfile
 from collections.abc import Sequence
@@ -100,8 +99,9 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     done = run(*pip, "install", "--no-deps", "--no-index", wheel, cwd=home)
     assert done.returncode == 0, done.stdout + done.stderr
     (site,) = home.glob("lib/python*/site-packages")
-    # A plain path line: the hooks of an editable install in there are not run.
-    (site / "borrowed.pth").write_text(sysconfig.get_paths()["purelib"] + "\n")
+    # Plain path lines: the hooks of an editable install in there are not run.
+    borrowed = [path for path in sys.path if path.endswith("-packages")]
+    (site / "borrowed.pth").write_text("\n".join(borrowed) + "\n")
     return home
 
 
