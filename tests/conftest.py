@@ -28,8 +28,31 @@ SLOW = (
     "archive/test_cluster.py",
     "ops/test_native_builds.py",
     "test_packaging.py",
+    "test_papers.py",
+    "training/test_resume.py",
+    "training/test_distributed.py",
+    "training/test_loop.py",
+    "engines/test_cuda_kernels.py",
+    "faults/test_signals.py",
+    "faults/test_leaks.py",
+    "faults/test_rtsp.py",
+    "faults/test_cameras.py",
+    "stream/test_scoring.py",
+    "stream/web/test_page.py",
+    "engines/test_engine_commands.py",
+    "engines/test_tensorrt_build_matrix.py",
+    "stream/test_gstreamer.py",
+    "stream/test_process.py",
+    "stream/test_configuration.py",
+    "engines/test_triton.py",
+    "test_building.py",
+    "test_sensitivity.py",
+    "test_foreign_graphs.py",
+    "test_export.py",
+    "test_export_fcn.py",
+    "test_exports.py",
 )
-"""Files of more than five seconds, the longest first.
+"""Files of more than five seconds of two processors, the longest first.
 
 A run begins with them, so that none goes on alone at its end. All others are ``fast``.
 """
@@ -37,6 +60,8 @@ A run begins with them, so that none goes on alone at its end. All others are ``
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     places = {HERE / name: place for place, name in enumerate(SLOW)}
+    if gone := [path for path in places if not path.exists()]:
+        raise pytest.UsageError(f"SLOW in {__file__} names what is not there: {gone[0]}")
     items.sort(key=lambda item: places.get(item.path, len(places)))
     for item in items:
         if item.path not in places:
