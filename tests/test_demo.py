@@ -1,10 +1,14 @@
-"""The whole road, for real: two to three minutes of training, building, measuring, streaming."""
+"""The whole road, for real: training, building, measuring, streaming.
+
+Shortened to a third of its epochs; ``-m soak`` takes it as users do.
+"""
 
 from __future__ import annotations
 
 import itertools
 import json
 import re
+import shutil
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -17,21 +21,31 @@ from edgeseg import demo
 from edgeseg.data.folders import list_images
 from edgeseg.errors import RuntimeMissing, UsageError
 
+pytestmark = pytest.mark.timeout(900)  # it trains and builds, on a machine that may be busy
+
 
 @pytest.fixture(scope="module")
 def road(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    epochs = demo.TRAINING.index("--epochs") + 1
     with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("OMP_NUM_THREADS", raising=False)
+        patch.setattr(
+            demo, "TRAINING", (*demo.TRAINING[:epochs], "5", *demo.TRAINING[epochs + 1 :])
+        )
         out = tmp_path_factory.mktemp("demo") / "out"
         return out, demo.run_demo(out)
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.soak
+def test_the_network_of_the_whole_demo_is_good(tmp_path: Path) -> None:
+    summary = demo.run_demo(tmp_path / "out")
+    assert summary["val_mean_iou"] >= 0.85
+
+
 def test_the_network_is_good_and_stays_so_in_every_precision(
     road: tuple[Path, dict[str, Any]],
 ) -> None:
     _, summary = road
-    assert summary["val_mean_iou"] >= 0.85
+    assert summary["val_mean_iou"] >= 0.8
     here = {run["precision"]: run for run in summary["engines"] if run["runtime"] == "onnxruntime"}
     assert here["fp32"]["mean_iou"] == pytest.approx(summary["val_mean_iou"], abs=1e-3)
     assert here["fp16"]["drop"] <= 0.002
@@ -93,14 +107,19 @@ def test_the_report_stands_alone_and_the_summary_is_on_disk(
 
 
 def test_the_commands_can_be_repeated_in_the_folder(
-    road: tuple[Path, dict[str, Any]], edgeseg: Any, monkeypatch: pytest.MonkeyPatch
+    road: tuple[Path, dict[str, Any]],
+    edgeseg: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     out, summary = road
-    monkeypatch.chdir(out)
-    export = next(command for command in summary["commands"] if " export " in command)
-    outcome = edgeseg(*export.split()[1:], "--json")
+    monkeypatch.chdir(shutil.copytree(out, tmp_path / "out"))
+    engine = Path("runs/nuclei/model.int8.onnx")
+    engine.unlink()
+    command = next(c for c in summary["commands"] if "--int8 --runtime onnxruntime" in c)
+    outcome = edgeseg(*command.split()[1:], "--json")
     assert outcome.code == 0, outcome.err
-    assert outcome.document["network"] == "runs/nuclei/model.onnx"
+    assert engine.read_bytes() == (out / engine).read_bytes()
 
 
 def test_a_failed_step_ends_the_demo_with_its_status(tmp_path: Path) -> None:
