@@ -58,6 +58,29 @@ A run begins with them, so that none goes on alone at its end. All others are ``
 """
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--native-bfloat16",
+        choices=("as-it-is", "yes", "no"),
+        default="as-it-is",
+        help="Whether trainings find a processor that computes in bfloat16; see .ci/processors.",
+    )
+
+
+@pytest.fixture(scope="session", autouse=True)
+def native_bfloat16(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Let ``--autocast auto`` choose as on another processor, where that is asked for."""
+    choice = request.config.getoption("--native-bfloat16")
+    if choice == "as-it-is":
+        yield
+        return
+    from edgeseg.training import learner
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(learner, "_native_bfloat16", lambda _device: choice == "yes")
+        yield
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     places = {HERE / name: place for place, name in enumerate(SLOW)}
     if gone := [path for path in places if not path.exists()]:
@@ -146,7 +169,7 @@ def _train(small_data: Path, home: Path) -> None:
         run=run,
         size=(64, 96),
         options={"width": 8, "depth": 2},
-        recipe=Recipe(epochs=6, batch_size=4),
+        recipe=Recipe(epochs=6, batch_size=4, autocast="off"),  # the same on every processor
     )
     train(config)
     network = run / "model.onnx"

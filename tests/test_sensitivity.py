@@ -21,6 +21,7 @@ from edgeseg.engines import open_engine
 from edgeseg.errors import AccuracyGateError, UsageError
 from edgeseg.evaluation import agreement
 from edgeseg.precision.ranges import measure_ranges
+from edgeseg.precision.sensitivity import LayerCost, most_harmful_first
 
 SCRIPT = Path(__file__).parents[1] / "bench" / "sensitivity.py"
 PLANTED = "stem.3/Conv"
@@ -108,15 +109,29 @@ def test_sensitivity_ranks_it_first(
     assert files(planted) == before
 
 
-def test_the_error_of_the_scores_orders_what_mean_iou_cannot_tell(
+def test_the_error_of_the_scores_orders_what_mean_iou_cannot_tell() -> None:
+    """Losses within 0.01 points are equal."""
+    costs = [
+        LayerCost("small error", 0.00001, 0.01, 0.1),
+        LayerCost("harmful", 0.02, 0.001, 0.1),
+        LayerCost("large error", -0.00002, 0.04, 0.1),
+        LayerCost("no scores", 0.0, None, 0.1),
+    ]
+    ordered = [cost.layer for cost in most_harmful_first(costs)]
+    assert ordered == ["harmful", "large error", "small error", "no scores"]
+
+
+def test_every_layer_has_its_error_and_the_most_harmful_comes_first(
     planted: Path, small_data: Path
 ) -> None:
+    """FP16 rounds to 11 bits, so errors are small; which pixels flip depends on the processor."""
     config = BuildConfig(planted / "model.onnx", "fp16", data=small_data)
     found = measure_sensitivity(config, pictures=2)
-    equal = [layer.score_error for layer in found.layers if abs(layer.loss) < 5e-5]
-    assert len(equal) > 1
-    assert all(error is not None and 0 < error < 0.05 for error in equal)
-    assert equal == sorted(equal, reverse=True)  # type: ignore[type-var]
+    errors = [layer.score_error for layer in found.layers]
+    assert len(errors) > 5
+    assert all(error is not None and 0 <= error < 0.05 for error in errors)
+    assert any(errors)
+    assert found.layers == most_harmful_first(found.layers)
 
 
 def test_auto_mixed_keeps_it_and_little_else(planted: Path, small_data: Path) -> None:
