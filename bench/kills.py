@@ -1,0 +1,104 @@
+"""Kill a training again and again, and see whether it still comes to the same weights.
+
+python bench/kills.py [--kills N] [--seed N] [--out FILE.json]
+
+Each start is ended by SIGKILL at a random moment; the last one runs to the end. Its checkpoints
+must be those of a training that was never interrupted, to the bit.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from safetensors.numpy import load_file
+
+from edgeseg import machine
+from edgeseg.artifacts import write_atomic
+from edgeseg.data.folders import bundled_sample
+
+COMMAND = (
+    *(sys.executable, "-m", "edgeseg", "train", "--data", str(bundled_sample())),
+    *("--width", "8", "--depth", "2", "--size", "64x64", "--epochs", "30", "--threads", "1"),
+)
+
+
+def main() -> None:
+    """Train once in one go and once with kills, compare, and write what was seen."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--kills", type=int, default=16, help="how often (default 16)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the moments (default 0)")
+    parser.add_argument("--out", type=Path, help="file for the result, .json")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        result = compare(Path(folder), options.kills, random.Random(options.seed))
+    document = {
+        "created": time.strftime("%Y-%m-%d"),
+        "machine": machine.describe().to_dict(),
+        "seed": options.seed,
+        **result,
+    }
+    print(json.dumps(result, indent=2))
+    if options.out:
+        write_atomic(options.out, json.dumps(document, indent=2) + "\n")
+    if result["different"] or result["kills"] < options.kills:
+        sys.exit(1)
+
+
+def compare(folder: Path, kills: int, moments: random.Random) -> dict[str, object]:
+    """Kills done, epochs kept after each of them, and the tensors that differ in the end."""
+    whole, killed = folder / "whole", folder / "killed"
+    began = time.monotonic()
+    subprocess.run([*COMMAND, "--run", str(whole)], check=True, capture_output=True)
+    seconds = time.monotonic() - began
+    done, kept = 0, []
+    while done < kills:
+        command = [*COMMAND, "--run", str(killed), "--resume"]
+        with subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as run:
+            try:
+                run.wait(moments.uniform(0.03, 0.14) * seconds)
+                break  # it came to its end
+            except subprocess.TimeoutExpired:
+                run.kill()
+        done += 1
+        kept.append(epochs(killed))
+    subprocess.run([*COMMAND, "--run", str(killed), "--resume"], check=True, capture_output=True)
+    return {"kills": done, "epochs_after_kills": kept, "different": differences(whole, killed)}
+
+
+def epochs(run: Path) -> int:
+    """How many epochs the state of a run holds, 0 where there is none."""
+    from safetensors import safe_open
+
+    state = run / "state.safetensors"
+    if not state.exists():
+        return 0
+    with safe_open(state, "numpy") as opened:
+        texts = (opened.metadata() or {}).values()
+        found = [json.loads(text).get("history", ()) for text in texts if text.startswith("{")]
+    return max(map(len, found), default=0)
+
+
+def differences(one: Path, other: Path) -> list[str]:
+    """Tensors of the checkpoints that are not equal to the bit."""
+    found = []
+    for name in ("model.safetensors", "last.safetensors"):
+        first, second = load_file(one / name), load_file(other / name)
+        found += [
+            f"{name}: {key}"
+            for key in sorted(first.keys() | second.keys())
+            if key not in first
+            or key not in second
+            or first[key].tobytes() != second[key].tobytes()
+        ]
+    return found
+
+
+if __name__ == "__main__":
+    main()
