@@ -85,7 +85,8 @@ def _meaning() -> Meaning:
     from edgeseg.stream.alerts import rule
 
     return Meaning(
-        apart=frozenset({"config", "write_config"}),
+        # A service that replaced its outputs at each start would keep no history.
+        apart=frozenset({"config", "write_config", "overwrite"}),
         anchor={"source": source.anchored, "alert": rule.anchored},
         # Whoever knows the address of a webhook may post to it.
         secret={"source": source.has_secret, "web_token": bool, "alert_webhook": bool},
@@ -285,8 +286,10 @@ def stream(
 ) -> None:
     """Run the camera loop: capture, segment, overlay, show or record."""
     if write_config is not None:
+        from edgeseg.artifacts import refuse_to_replace
         from edgeseg.cli import configuration
 
+        refuse_to_replace(write_config, overwrite=overwrite)
         configuration.write(write_config, context, _meaning())
         finish(as_json, {"config": str(write_config)})
         return

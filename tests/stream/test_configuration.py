@@ -27,7 +27,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-APART = {"help", "config", "write-config"}
+APART = {"help", "config", "write-config", "overwrite"}
 
 # An option → what the command line is given, and what a file then holds.
 GIVEN: dict[str, tuple[list[str], object]] = {
@@ -50,7 +50,6 @@ GIVEN: dict[str, tuple[list[str], object]] = {
     "rotate": (["--rotate", "100MB"], "100MB"),
     "rotate-minutes": (["--rotate-minutes", "60"], 60.0),
     "keep-bytes": (["--keep-bytes", "2GB"], "2GB"),
-    "overwrite": (["--overwrite"], True),
     "save-masks": (["--save-masks", "masks"], "{here}/masks"),
     "json-lines": (["--json-lines", "out/a.jsonl"], "{here}/out/a.jsonl"),
     "coloured-masks": (["--coloured-masks"], True),
@@ -99,7 +98,9 @@ def values(*arguments: str) -> dict[str, Any]:
     command = typer.main.get_command(app).commands["stream"]  # type: ignore[attr-defined]
     with command.make_context("stream", list(arguments)) as context:
         found = dict(context.params)
-    return {name: found[name] for name in found if name not in ("config", "write_config")}
+    return {
+        name: found[name] for name in found if name not in ("config", "write_config", "overwrite")
+    }
 
 
 def expected(value: object, here: Path) -> object:
@@ -342,3 +343,13 @@ def test_a_name_that_is_no_text_is_not_written(here: Path) -> None:
     assert child.returncode == 2
     assert b"no UTF-8" in child.stderr
     assert not Path("a.toml").exists()
+
+
+def test_a_file_that_is_there_is_replaced_only_on_request(edgeseg: Any, here: Path) -> None:
+    path = here / "a.toml"
+    path.write_text("# mine\n")
+    refused = edgeseg("stream", "--camera", "0", "--write-config", "a.toml")
+    assert refused.code == 2
+    assert path.read_text() == "# mine\n"
+    assert edgeseg("stream", "--camera", "0", "--write-config", "a.toml", "--overwrite").code == 0
+    assert tomllib.loads(path.read_text()) == {"camera": [0]}
