@@ -1,5 +1,5 @@
-# edgeseg on a desktop NVIDIA GPU, CUDA 13 (driver 580 or newer): TensorRT, kernels by nvcc.
-# Engines are built in it, on the GPU that will run them.
+# edgeseg on a desktop NVIDIA GPU with CUDA 13 (driver 580 or newer): TensorRT, kernels by nvcc.
+# Build engines in this image, on the GPU that will run them.
 #
 #   docker build -f docs/deploy/cuda.Dockerfile -t edgeseg:cuda .
 #   docker run --init --gpus all -v "$PWD/runs:/data/runs" edgeseg:cuda build runs/mine --fp16

@@ -1,7 +1,7 @@
-"""Whether frames leave a stream, by its ``--metrics``: exit 0 or 1, for ``HEALTHCHECK``.
+"""Container health check: read a stream's ``--metrics`` and exit with 0 (healthy) or 1.
 
-The rule is that of the service's watchdog: while a source sends frames, their number must grow;
-while all are waited for, nothing is wrong with the stream.
+The rule is that of the service's watchdog: while a source delivers frames, the number of segmented
+frames must grow; a stream that is waiting for all of its sources is healthy.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 
 def look(url: str) -> tuple[float, bool]:
-    """Frames segmented so far, and whether a source sends."""
+    """Return the number of segmented frames and whether any source delivers frames."""
     with urllib.request.urlopen(url, timeout=3) as page:
         families = {
             each.name: each for each in text_string_to_metric_families(page.read().decode())
@@ -27,7 +27,7 @@ def look(url: str) -> tuple[float, bool]:
 
 
 def main(url: str = "http://127.0.0.1:9100/metrics", seconds: str = "5") -> int:
-    """0: all is well."""
+    """Return 0 if the stream is healthy, otherwise 1."""
     before, sending = look(url)
     time.sleep(float(seconds))
     after, still = look(url)

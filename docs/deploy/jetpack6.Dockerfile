@@ -9,7 +9,7 @@ FROM nvcr.io/nvidia/l4t-jetpack:r36.4.0 AS build
 RUN apt-get update \
     && apt-get install -y --no-install-recommends g++ python3-dev python3-venv \
     && rm -rf /var/lib/apt/lists/*
-# The packages of JetPack are seen through it; a wheel of OpenCV or NumPy 2 would hide or break them.
+# Expose JetPack's packages; wheels of OpenCV or NumPy 2 would hide or break them.
 RUN python3 -m venv --system-site-packages /opt/edgeseg
 WORKDIR /src
 COPY CMakeLists.txt LICENSE README.md pyproject.toml ./
@@ -22,7 +22,7 @@ RUN useradd --uid 10001 --create-home --home-dir /data --groups video edgeseg
 COPY --from=build /opt/edgeseg /opt/edgeseg
 COPY docs/deploy/health.py /opt/edgeseg/
 ENV PATH=/opt/edgeseg/bin:$PATH PYTHONUNBUFFERED=1
-# An image that lacks what it is for is not made.
+# Fail the build if TensorRT or OpenCV with GStreamer is missing.
 RUN python3 -c "import cv2, tensorrt; assert 'GStreamer:                   YES' in cv2.getBuildInformation()"
 USER 10001
 WORKDIR /data
