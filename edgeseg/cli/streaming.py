@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import resource
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -41,6 +42,9 @@ _log = logging.getLogger(__name__)
 
 ONE_SOURCE = "edgeseg stream --camera 0, or edgeseg stream --source test:"
 MODES = ("latency", "throughput")
+
+_DESCRIPTORS = 65536
+"""Files and connections that cameras, outputs and viewers of a large stream may have open."""
 
 _PARTS = 20
 """Parts in which a budget is used up where nobody says how large a part is."""
@@ -208,12 +212,16 @@ def stream(
         str | None,
         typer.Option(
             envvar="EDGESEG_WEB_TOKEN",
-            help="Token that viewers must show; made and printed where others can reach the page.",
+            help="Token that viewers must show, never printed. Without one, where others can "
+            "reach the page, a token is made and printed.",
         ),
     ] = None,
     web_host: Annotated[
         list[str] | None,
-        typer.Option(help="Name by which browsers call the page, behind a proxy; several."),
+        typer.Option(
+            help="Name by which clients may call the page and the metrics, as behind a proxy; "
+            "repeat it for several."
+        ),
     ] = None,
     metrics: Annotated[
         str | None,
@@ -299,6 +307,7 @@ def stream(
     from edgeseg.stream.sinks.watchdog import Watchdog
     from edgeseg.stream.source import MAX_PIXELS, with_format
 
+    _raise_descriptors()
     keeping = _keeping(rotate, rotate_minutes, keep_bytes, overwrite)
     if (record_minutes or record_keep) and not (record or record_raw):
         raise UsageError("parts are of a recording", mend="add --record NAME.mkv")
@@ -355,7 +364,7 @@ def stream(
         if page is not None:
             sinks.append(_page(engines[0], str(page), web_token, web_host or ()))
         if counters is not None:
-            sinks.append(_counters(engines[0], counters))
+            sinks.append(_counters(engines[0], counters, web_host or ()))
         classes = engines[0].card.classes
         if rules:
             outputs = _alert_outputs(alert_lines, alert_webhook, alert_snapshots, keeping)
@@ -374,6 +383,17 @@ def stream(
         },
     )
     _end(report, strict=strict)
+
+
+def _raise_descriptors() -> None:
+    """Let this process have as many files open as the system allows.
+
+    Shells and services start with 1,024 for the sake of programs that call ``select``.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = _DESCRIPTORS if hard == resource.RLIM_INFINITY else min(_DESCRIPTORS, hard)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 def _sources(cameras: Sequence[int], sources: Sequence[str]) -> list[str]:
@@ -404,12 +424,12 @@ def _page(engine: Engine, address: str, token: str | None, hosts: Sequence[str])
     return WebView(engine.card.classes, address, token=token, hosts=hosts, about=about)
 
 
-def _counters(engine: Engine, address: Address) -> Sink:
+def _counters(engine: Engine, address: Address, hosts: Sequence[str]) -> Sink:
     from edgeseg.stream.sinks.metrics import Metrics
 
     card = engine.card
     said = {"name": engine.path.name, "runtime": engine.runtime, "precision": card.precision}
-    return Metrics(address.host, address.port, said, card.classes.names)
+    return Metrics(address.host, address.port, said, card.classes.names, hosts)
 
 
 def _rules(texts: Sequence[str]) -> list[Rule]:

@@ -30,7 +30,7 @@ NEEDS: dict[str, tuple[str, ...]] = {
     "infer --cluster": (*RUN, "ray", "av"),
     "stream": RUN,
     "stream --web": (*RUN, "starlette", "uvicorn", "h11"),
-    "stream --metrics": (*RUN, "prometheus-client"),
+    "stream --metrics": (*RUN, "prometheus-client", "starlette", "uvicorn", "h11"),
     "bench": RUN,
     "bench --report": (*RUN, "matplotlib", "jinja2"),
     "demo": (*RUN, *LEARN, "kornia", "matplotlib", "jinja2"),

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import socket
+import sys
 import threading
 import urllib.request
 from collections.abc import Iterator
 
+import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from streaming import StillSource
@@ -105,8 +107,44 @@ def test_results_fill_the_histograms(metrics: Metrics, engine: Engine) -> None:
 def test_a_port_that_is_taken_is_said() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        with pytest.raises(OutputError, match=f"cannot serve metrics at 127.0.0.1:{port}"):
+        with pytest.raises(OutputError, match=f"127.0.0.1:{port} is in use") as failed:
             Metrics("127.0.0.1", port).open([StillSource()])
+    assert f"--metrics 127.0.0.1:{port + 1}" in str(failed.value.mend)
+
+
+@pytest.mark.parametrize(
+    ("asked", "status"),
+    [
+        ({}, 200),
+        ({"Host": "edge.example.org"}, 200),
+        ({"Host": "evil.example"}, 421),
+        ({"Accept": "application/openmetrics-text; version=1.0.0"}, 200),
+        ({"Accept": "text/plain; version=x.y"}, 200),
+    ],
+)
+def test_who_may_scrape(asked: dict[str, str], status: int) -> None:
+    served = Metrics("127.0.0.1", 0, hosts=["Edge.example.org"])
+    served.open([StillSource()])
+    try:
+        url = f"http://127.0.0.1:{served.port}/metrics"
+        answer = httpx.get(url, headers=asked)
+        assert answer.status_code == status
+        assert ("edgeseg_frames_total" in answer.text) == (status == 200)
+        assert answer.headers["connection"] == "close"
+        assert httpx.post(url, content=b"x").status_code == 405
+        assert httpx.get(url.removesuffix("metrics")).status_code == 404
+    finally:
+        served.close()
+
+
+def test_idle_connections_start_no_threads_and_keep_no_probe_out(metrics: Metrics) -> None:
+    metrics.open([StillSource()])
+    before = threading.active_count()
+    idle = [socket.create_connection(("127.0.0.1", metrics.port)) for _ in range(100)]
+    assert scrape(metrics)
+    assert threading.active_count() == before
+    for each in idle:
+        each.close()
 
 
 def test_closing_frees_the_port_and_the_thread() -> None:
@@ -119,8 +157,12 @@ def test_closing_frees_the_port_and_the_thread() -> None:
     socket.create_server(("127.0.0.1", served.port)).close()
 
 
-def test_without_the_package_it_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "prometheus_client", None)
+@pytest.mark.parametrize("package", ["prometheus_client", "starlette", "uvicorn"])
+def test_without_the_packages_it_says_how_to_get_them(
+    package: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    monkeypatch.delitem(sys.modules, "edgeseg.stream.web.server", raising=False)
     with pytest.raises(RuntimeMissing) as missing:
         Metrics("127.0.0.1", 0).open([StillSource()])
     assert missing.value.mend == "pip install 'edgeseg[metrics]'"

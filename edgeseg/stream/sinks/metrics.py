@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
-import errno
-import threading
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, get_args
-from wsgiref.simple_server import WSGIServer
 
 from edgeseg import __version__
-from edgeseg.errors import OutputError, RuntimeMissing, UsageError
+from edgeseg.errors import RuntimeMissing
 from edgeseg.stream.reader import State
 from edgeseg.stream.result import StreamResult
 from edgeseg.stream.sinks.base import Company, Sink, Source
+from edgeseg.stream.web.address import Address, listen
+from edgeseg.stream.web.guard import Guard, Rules
 
 if TYPE_CHECKING:
+    from prometheus_client import CollectorRegistry
     from prometheus_client.core import Metric
+    from starlette.requests import Request
+    from starlette.responses import Response
+    from starlette.types import ASGIApp
+
+    from edgeseg.stream.web.server import ServerThread
 
 _SECONDS = (0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 5.0)
 
 _BY_SOURCE = ("camera", "source")
+
+_CONNECTIONS = 32
+_IDLE_S = 10.0
+_UNREAD_S = 20.0
 
 
 class Metrics(Sink):
@@ -53,6 +62,7 @@ class Metrics(Sink):
         port: 0 takes one that is free.
         engine: What is said of the engine: ``name``, ``runtime``, ``precision``.
         classes: Names of the classes; their shares are given where there are any.
+        hosts: Names by which clients may call it, besides those of this machine.
     """
 
     retry = "later"
@@ -63,14 +73,15 @@ class Metrics(Sink):
         port: int,
         engine: dict[str, str] | None = None,
         classes: Sequence[str] = (),
+        hosts: Sequence[str] = (),
     ) -> None:
         self.host, self.port = host, port
+        self._hosts = hosts
         self._engine = engine or {}
         self._classes = classes
         self._shares: dict[int, dict[str, float]] = {}
         self._company = Company()
-        self._server: WSGIServer | None = None
-        self._thread: threading.Thread | None = None
+        self._server: ServerThread | None = None
 
     def __str__(self) -> str:
         return f"the metrics at {self.host}:{self.port}"
@@ -83,15 +94,19 @@ class Metrics(Sink):
         """Listen.
 
         Raises:
-            RuntimeMissing: prometheus-client is not installed.
-            OutputError: The port is taken.
+            RuntimeMissing: The packages of ``edgeseg[metrics]`` are not installed.
+            OutputError: The port is taken, or the address is not there yet.
             UsageError: The port is not ours to take.
         """
         try:
             import prometheus_client as prometheus
+            import starlette  # noqa: F401 - looked for, used later
+
+            from edgeseg.stream.web.server import ServerThread
         except ModuleNotFoundError as error:
             raise RuntimeMissing(
-                "metrics need prometheus-client, which is not installed",
+                "metrics need prometheus-client, Starlette and uvicorn, which are not all "
+                f"installed ({error})",
                 mend="pip install 'edgeseg[metrics]'",
             ) from error
         registry = prometheus.CollectorRegistry()
@@ -105,19 +120,25 @@ class Metrics(Sink):
         prometheus.Info("edgeseg_engine", "The engine.", registry=registry).info(self._engine)
         build = prometheus.Info("edgeseg_build", "What runs.", registry=registry)
         build.info({"version": __version__})
+        listening = listen(Address(self.host, self.port), _UNREAD_S, "--metrics")
+        self.port = listening.getsockname()[1]
+        app = _app(registry, Rules.of(Address(self.host, self.port), self._hosts))
+        self._server = ServerThread(
+            "metrics", app, listening, connections=_CONNECTIONS, idle_s=_IDLE_S
+        )
         try:
-            served = prometheus.start_http_server(self.port, self.host, registry)
-        except OSError as error:
-            kind = UsageError if error.errno in (errno.EACCES, errno.EPERM) else OutputError
-            raise kind(
-                f"cannot serve metrics at {self.host}:{self.port}: {error.strerror}",
-                mend="choose another port with --metrics [HOST:]PORT",
-            ) from error
-        self._server, self._thread = served
-        self.port = self._server.server_port
+            self._server.start()
+        except BaseException:
+            self.close()
+            raise
 
     def write(self, result: StreamResult) -> None:
-        """Count a result."""
+        """Count a result.
+
+        Raises:
+            RuntimeError: The server has ended by itself.
+        """
+        self.idle()
         self._age.labels(str(result.camera), result.source).observe(result.age_ms / 1000)
         for stage, milliseconds in result.stages_ms.items():
             self._stage.labels(stage).observe(milliseconds / 1000)
@@ -127,13 +148,33 @@ class Metrics(Sink):
             # Replaced whole, never changed: scrapes read it in other threads.
             self._shares[result.camera] = {name: area / pixels for name, area in areas}
 
+    def idle(self) -> None:
+        """Raises RuntimeError where the server has ended by itself."""
+        assert self._server is not None
+        self._server.check()
+
     def close(self) -> None:
         """Stop serving."""
-        if self._server is not None and self._thread is not None:
-            self._server.shutdown()
-            self._server.server_close()
-            self._thread.join()
+        if self._server is not None:
+            self._server.close()
             self._server = None
+
+
+def _app(registry: CollectorRegistry, rules: Rules) -> ASGIApp:
+    """``/metrics`` in the format that the client asks for; a connection is for one answer."""
+    from prometheus_client.exposition import choose_encoder
+    from starlette.applications import Starlette
+    from starlette.responses import Response
+    from starlette.routing import Route
+
+    async def answer(request: Request) -> Response:
+        try:
+            encode, kind = choose_encoder(request.headers.get("accept", ""))
+        except (TypeError, ValueError):  # a version that is no number
+            encode, kind = choose_encoder("")
+        return Response(encode(registry), headers={"Content-Type": kind, "Connection": "close"})
+
+    return Guard(Starlette(routes=[Route("/metrics", answer)]), rules)
 
 
 class _Sources:

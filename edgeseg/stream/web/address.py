@@ -1,4 +1,4 @@
-"""Where the web view listens, and the address at which a browser finds it."""
+"""Where the page and the metrics listen, and the address at which a browser finds them."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def parse_address(text: str, option: str = "--web") -> Address:
 
     Args:
         text: What the user gave.
-        option: Where, for the error.
+        option: What the user gave it with, for the error.
 
     Raises:
         UsageError: It is none of those.
@@ -64,12 +64,13 @@ def ip_of(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
         return None
 
 
-def listen(address: Address, unread_s: float) -> socket.socket:
+def listen(address: Address, unread_s: float, option: str = "--web") -> socket.socket:
     """A socket that listens; connections made from here on wait until they are accepted.
 
     Args:
         address: Where.
         unread_s: The kernel cuts a connection whose other end takes nothing for so long.
+        option: What the user gave the address with, for the error.
 
     Raises:
         OutputError: The port is in use, or the host is not of this machine.
@@ -87,7 +88,7 @@ def listen(address: Address, unread_s: float) -> socket.socket:
             dualstack_ipv6=everywhere and socket.has_dualstack_ipv6(),
         )
     except OSError as error:
-        raise _cannot_listen(address, error) from error
+        raise _cannot_listen(address, error, option) from error
     # Connections inherit both.
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
     if hasattr(socket, "TCP_USER_TIMEOUT"):
@@ -97,25 +98,27 @@ def listen(address: Address, unread_s: float) -> socket.socket:
     return listening
 
 
-def _cannot_listen(address: Address, error: OSError) -> EdgesegError:
+def _cannot_listen(address: Address, error: OSError, option: str) -> EdgesegError:
     if error.errno == errno.EADDRINUSE:
         return OutputError(
             f"{address} is in use already",
-            mend=f"choose another port, such as --web {_other_port(address)}, or any that is "
-            f"free: --web {Address(address.host, 0)}",
+            mend=f"choose another port, such as {option} {_other_port(address)}, or any that is "
+            f"free: {option} {Address(address.host, 0)}",
         )
     if error.errno == errno.EACCES:
         return UsageError(
             f"{address}: ports below 1024 belong to the administrator",
-            mend=f"--web {Address(address.host, 8080)}",
+            mend=f"{option} {Address(address.host, 8080)}",
         )
     if isinstance(error, socket.gaierror) or error.errno in _NOT_HERE:
         return OutputError(
             f"{address}: this machine has no such address",
-            mend=f"--web {address.port} for this machine alone, or "
-            f"--web 0.0.0.0:{address.port} for all that can reach it",
+            mend=f"{option} {address.port} for this machine alone, or "
+            f"{option} 0.0.0.0:{address.port} for all that can reach it",
         )
-    return OutputError(f"cannot listen at {address}: {error.strerror}", mend="choose another port")
+    return OutputError(
+        f"cannot listen at {address}: {error.strerror}", mend=f"choose another port with {option}"
+    )
 
 
 def _other_port(address: Address) -> Address:

@@ -9,6 +9,8 @@
 ``/healthz``                  200 while frames come from a source at least and no output has
                               failed, else 503; names the kinds of those that have
 ============================= ===========================================================
+
+While as many requests are under way as are allowed, more are answered 503, but for ``/healthz``.
 """
 
 from __future__ import annotations
@@ -18,14 +20,14 @@ from collections.abc import Callable
 from importlib import resources
 from typing import TYPE_CHECKING
 
-from edgeseg.stream.web.guard import Guard, Rules
+from edgeseg.stream.web.guard import OPEN_PATHS, Guard, Rules
 from edgeseg.stream.web.hub import Hub
 from edgeseg.stream.web.status import Status
 
 if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
-    from starlette.types import ASGIApp
+    from starlette.types import ASGIApp, Receive, Scope, Send
 
 _PAGE = {
     "index.html": "text/html; charset=utf-8",
@@ -43,8 +45,8 @@ _WAIT_S = 2.0
 _SEEN = re.compile(r"\d{1,4}:\d{1,18}(?:,\d{1,4}:\d{1,18})*")
 
 
-def build_app(hub: Hub, status: Status, rules: Rules) -> ASGIApp:
-    """An ASGI application, guarded."""
+def build_app(hub: Hub, status: Status, rules: Rules, requests: int) -> ASGIApp:
+    """An ASGI application, guarded, that answers so many requests at a time."""
     from starlette.applications import Starlette
     from starlette.responses import JSONResponse, PlainTextResponse, Response
     from starlette.routing import Route
@@ -82,7 +84,31 @@ def build_app(hub: Hub, status: Status, rules: Rules) -> ASGIApp:
         Route("/healthz", health),
         *(Route(path, page) for path, page in _page()),
     ]
-    return Guard(Starlette(routes=routes), rules)
+    # The guard is outside: what it refuses to strangers takes no place from viewers.
+    return Guard(_Bounded(Starlette(routes=routes), requests), rules)
+
+
+class _Bounded:
+    """ASGI middleware that answers 503 while as many requests are under way as there may be."""
+
+    def __init__(self, app: ASGIApp, most: int) -> None:
+        self._app, self._most = app, most
+        self._under_way = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """An ASGI application."""
+        from starlette.responses import PlainTextResponse
+
+        if scope["path"] in OPEN_PATHS:
+            await self._app(scope, receive, send)
+        elif self._under_way >= self._most:
+            await PlainTextResponse("too many requests are under way", 503)(scope, receive, send)
+        else:
+            self._under_way += 1
+            try:
+                await self._app(scope, receive, send)
+            finally:
+                self._under_way -= 1
 
 
 def _page() -> list[tuple[str, Callable[[Request], Response]]]:

@@ -1,4 +1,4 @@
-"""Who may ask the web view for what: method, host, token; and what browsers are told of it.
+"""Who may ask the page or the metrics for what, and what browsers are told of it.
 
 On a loopback address any program of this machine may ask, but no web site may: a site whose
 name its owner points at 127.0.0.1 (DNS rebinding) sends its own name as Host. On any other
@@ -11,11 +11,13 @@ import hashlib
 import hmac
 import logging
 import re
-from collections.abc import Callable, MutableMapping
-from dataclasses import dataclass
+import socket
+from collections.abc import Callable, MutableMapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from edgeseg.stream.web.address import ip_of
+from edgeseg.stream.web.address import Address, ip_of
+from edgeseg.stream.web.seldom import Seldom
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -50,16 +52,31 @@ class Rules:
     """Who may ask.
 
     Attributes:
-        token: That every client must show; None for none.
-        hosts: Names by which the view may be called, lower case.
+        token: What every client must show; None for nothing.
+        hosts: Names by which the server may be called, lower case.
         loopback: Numbers other than those of this machine itself are refused as Host.
-        port: The view's own; cookies do not tell ports apart, so that theirs has it in its name.
+        port: The server's own; cookies do not tell ports apart, so theirs has it in its name.
     """
 
-    token: str | None
+    token: str | None = field(repr=False)
     hosts: frozenset[str]
     loopback: bool
     port: int
+
+    @classmethod
+    def of(cls, address: Address, hosts: Sequence[str] = (), token: str | None = None) -> Rules:
+        """The rules of a server that listens at ``address``.
+
+        Args:
+            address: Its names and, where others can reach it, those of this machine are allowed.
+            hosts: More names, as users give them.
+            token: What every client must show.
+        """
+        own = {address.host, "localhost", *(host.lower().rstrip(".") for host in hosts)}
+        if not address.loopback:
+            name = socket.gethostname().lower()
+            own |= {name, f"{name}.local", name.partition(".")[0]}
+        return cls(token, frozenset(own), address.loopback, address.port)
 
     @property
     def cookie(self) -> str:
@@ -88,11 +105,16 @@ def _digest(text: str) -> bytes:
 
 
 class Guard:
-    """ASGI middleware that answers what may not be asked, and adds the headers to all answers."""
+    """ASGI middleware that answers what may not be asked, and adds the headers to all answers.
+
+    Answers to those who showed no token close the connection: strangers pay for each request
+    with a new one, and those are accepted at a bounded rate.
+    """
 
     def __init__(self, app: ASGIApp, rules: Rules) -> None:
         self._app = app
         self._rules = rules
+        self._warn = Seldom(_log)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """An ASGI application."""
@@ -100,12 +122,14 @@ class Guard:
 
         if scope["type"] != "http":
             return
-        answer = refusal(Request(scope), self._rules) or self._app
+        refused = refusal(Request(scope), self._rules)
+        strange = refused is not None or scope["path"] in OPEN_PATHS
+        headers = _HEADERS | ({"Connection": "close"} if strange else {})
         try:
-            await answer(scope, receive, _with_headers(send))
+            await (refused or self._app)(scope, receive, _with_headers(send, headers))
         except Exception as error:
             # Starlette has sent status 500 by now; one line is enough for the log.
-            _log.error("the web view cannot answer %s: %r", scope["path"], error)
+            self._warn(f"cannot answer {scope['path']!r}: {error!r}")
 
 
 def refusal(request: Request, rules: Rules) -> Response | None:
@@ -122,7 +146,7 @@ def refusal(request: Request, rules: Rules) -> Response | None:
         return malformed
     if not rules.calls_us(request.headers.get("host", "")):
         return PlainTextResponse(
-            "This name is not one of the view's; start the stream with --web-host NAME "
+            "This name is not one of this server's; start the stream with --web-host NAME "
             "to allow it.",
             421,
         )
@@ -141,7 +165,7 @@ def _malformed(request: Request) -> Response | None:
     if len(request.scope["path"]) + len(request.scope["query_string"]) > _LONGEST_QUERY:
         return PlainTextResponse("the address is too long", 414)
     if _has_body(request):
-        return PlainTextResponse("requests have no body here", 413, {"Connection": "close"})
+        return PlainTextResponse("requests have no body here", 413)
     return None
 
 
@@ -189,8 +213,8 @@ def _hand_over_the_cookie(rules: Rules) -> Response:
     return response
 
 
-def _with_headers(send: Send) -> Callable[[MutableMapping[str, Any]], Any]:
-    added = [(name.lower().encode(), value.encode()) for name, value in _HEADERS.items()]
+def _with_headers(send: Send, headers: dict[str, str]) -> Callable[[MutableMapping[str, Any]], Any]:
+    added = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
 
     async def send_more(message: Message) -> None:
         if message["type"] == "http.response.start":

@@ -1,18 +1,26 @@
-"""Uvicorn in a thread of its own, with limits, that ends when it is told to.
+"""Uvicorn in a thread of its own that strangers cannot exhaust, and that ends when it is told to.
 
-It installs no signal handlers: uvicorn does so in the main thread only.
+Uvicorn accepts all connections there are, whatever descriptors they take from the stream's files.
+Here they are accepted one by one, at a bounded rate, and a new one takes the place of another
+where there are too many. It installs no signal handlers: uvicorn does so in the main thread only.
 """
 
 from __future__ import annotations
 
 import asyncio
+import functools
+import ipaddress
 import logging
 import socket
 import threading
-from typing import TYPE_CHECKING, Any
+from collections import Counter
+from collections.abc import Collection
+from typing import TYPE_CHECKING, Any, cast
 
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from edgeseg.stream.web.seldom import Seldom
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
@@ -24,6 +32,10 @@ _GRACE_S = 0.2
 
 _ENDED_S = 2.0
 
+_ACCEPT_S = 0.002
+"""Between two connections that are accepted: a flood of them leaves the interpreter to frames."""
+
+_log = logging.getLogger(__name__)
 _quiet = logging.getLogger(f"{__name__}.uvicorn")
 _quiet.setLevel(logging.CRITICAL)  # what clients send must not fill the log
 
@@ -32,19 +44,22 @@ class ServerThread:
     """Serves ``app`` on a socket that listens.
 
     Args:
-        app: What to serve.
+        name: What logs call it.
+        app: What to serve. It closes the connections of strangers with its answer, so that one
+            that has had an answer and is still there is a viewer's.
         listening: Closed at the end.
-        connections: At most; a client beyond is answered 503.
+        connections: How many are held. A new one beyond takes the place of one on which nothing
+            was asked for, of the address that has most connections.
         idle_s: A connection on which no request is under way is closed after so long, one
             whose request never gets complete included.
     """
 
     def __init__(
-        self, app: ASGIApp, listening: socket.socket, *, connections: int, idle_s: float
+        self, name: str, app: ASGIApp, listening: socket.socket, *, connections: int, idle_s: float
     ) -> None:
         config = uvicorn.Config(
             app,
-            http=_impatient(idle_s),
+            http=functools.partial(_Connection, idle_s=idle_s),  # type: ignore[arg-type] # is called only
             ws="none",
             loop="asyncio",
             lifespan="off",
@@ -52,13 +67,12 @@ class ServerThread:
             access_log=False,
             proxy_headers=False,
             server_header=False,
-            limit_concurrency=connections + 1,  # uvicorn refuses the one that makes it full
             h11_max_incomplete_event_size=_LONGEST_HEAD,
         )
-        self._server = _Server(config)
+        self._server = _Server(config, name, connections)
         self._listening = listening
         self._error: BaseException | None = None
-        self._thread = threading.Thread(target=self._run, name="edgeseg web", daemon=True)
+        self._thread = threading.Thread(target=self._run, name=f"edgeseg {name}", daemon=True)
 
     def start(self) -> None:
         """Raises RuntimeError where the server does not start."""
@@ -87,51 +101,124 @@ class ServerThread:
             self._server.serving.set()
 
 
-class _Server(uvicorn.Server):
-    """Says when it serves, and cuts connections that do not end in time."""
+class _Connection(H11Protocol):
+    """One client, which has ``idle_s`` seconds for each of its requests."""
 
-    def __init__(self, config: uvicorn.Config) -> None:
+    def __init__(self, *args: Any, idle_s: float, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.logger = _quiet
+        self.address = ""
+        self._idle_s = idle_s
+
+    @property
+    def busy(self) -> bool:
+        """Whether a request is under way."""
+        return self.cycle is not None and not self.cycle.response_complete
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self.address = owner(self.client[0] if self.client else "")
+        self.used_at = self.loop.time()
+        self._patience = self.loop.call_later(self._idle_s, self._look)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._patience.cancel()
+        super().connection_lost(exc)
+
+    def on_response_complete(self) -> None:
+        self.used_at = self.loop.time()
+        super().on_response_complete()
+
+    def _look(self) -> None:
+        """Close where for too long no request was answered and none is under way."""
+        left = self._idle_s if self.busy else self.used_at + self._idle_s - self.loop.time()
+        if left <= 0:
+            self.transport.abort()
+        else:
+            self._patience = self.loop.call_later(left, self._look)
+
+
+class _Server(uvicorn.Server):
+    """Accepts by itself, says when it serves, and cuts connections that do not end in time."""
+
+    def __init__(self, config: uvicorn.Config, name: str, most: int) -> None:
         super().__init__(config)
         self.serving = threading.Event()
+        self._name, self._most = name, most
+        self._warn = Seldom(_log)
+
+    @property
+    def _connections(self) -> set[_Connection]:
+        return cast("set[_Connection]", self.server_state.connections)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
+        await super().startup(sockets=[])
+        asyncio.get_running_loop().set_exception_handler(self._complain)
+        (listening,) = sockets or ()
+        listening.setblocking(False)
+        self._accepting = asyncio.create_task(self._accept(listening))
         self.serving.set()
 
+    async def on_tick(self, counter: int) -> bool:
+        if self._accepting.done():
+            self._accepting.result()  # raises what ended it
+        return await super().on_tick(counter)
+
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._accepting.cancel()
+        await asyncio.wait([self._accepting])
         asyncio.get_running_loop().call_later(_GRACE_S, self._cut)
         await super().shutdown(sockets)
         await asyncio.sleep(0)  # transports close at the loop's next turn
 
+    async def _accept(self, listening: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(_ACCEPT_S)
+            try:
+                client, _ = await loop.sock_accept(listening)
+                await loop.connect_accepted_socket(self._protocol, client)
+            except OSError as error:  # no descriptor or memory is left, or the client has gone
+                self._warn(f"the {self._name} cannot accept a connection: {error!r}")
+                await asyncio.sleep(_GRACE_S)
+            if len(self._connections) > self._most:
+                self._warn(f"the {self._name} closed one of more than {self._most} connections")
+                last_in_line(self._connections).transport.abort()
+
+    def _protocol(self) -> asyncio.Protocol:
+        return self.config.http_protocol_class(  # type: ignore[call-arg] # as uvicorn itself does
+            config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+        )
+
+    def _complain(self, _: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        reason = context.get("exception") or context["message"]
+        self._warn(f"the {self._name} had trouble with a connection: {reason!r}")
+
     def _cut(self) -> None:
-        for connection in list(self.server_state.connections):
+        for connection in self._connections.copy():
             connection.transport.abort()
 
 
-def _impatient(idle_s: float) -> type[H11Protocol]:
-    """A protocol that gives a connection without a request ``idle_s`` seconds."""
+def last_in_line(connections: Collection[_Connection]) -> _Connection:
+    """Which of them goes where there are too many.
 
-    class Impatient(H11Protocol):
-        def __init__(self, *args: Any, **kwargs: Any) -> None:
-            super().__init__(*args, **kwargs)
-            self.logger = _quiet
-            self._answered: object = None
+    Those go first on which nothing was asked for, then those on which nothing is under way; of
+    these, those of the address that has most; of these, the one that was used longest ago.
+    """
+    crowd = Counter(each.address for each in connections)
 
-        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-            super().connection_made(transport)
-            self._patience = self.loop.call_later(idle_s, self._look)
+    def rank(each: _Connection) -> tuple[bool, bool, int, float]:
+        return each.cycle is not None, each.busy, -crowd[each.address], each.used_at
 
-        def connection_lost(self, exc: Exception | None) -> None:
-            self._patience.cancel()
-            super().connection_lost(exc)
+    return min(connections, key=rank)
 
-        def _look(self) -> None:
-            """Close where since the last look no request was answered and none is under way."""
-            busy = self.cycle is not None and not self.cycle.response_complete
-            if not busy and self.cycle is self._answered:
-                self.transport.abort()
-                return
-            self._answered = self.cycle
-            self._patience = self.loop.call_later(idle_s, self._look)
 
-    return Impatient
+def owner(host: str) -> str:
+    """The address that stands for a client; of IPv6 the network of 64 bits that one is given."""
+    try:
+        ip = ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return host
+    if isinstance(ip, ipaddress.IPv6Address):
+        return str(ip.ipv4_mapped or ipaddress.ip_network((ip, 64), strict=False))
+    return host

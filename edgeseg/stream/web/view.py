@@ -6,7 +6,6 @@ import functools
 import logging
 import re
 import secrets
-import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -26,6 +25,9 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
+SPARE = 16
+"""Connections beyond those on which requests are answered: for probes, and to answer 503."""
+
 _TOKEN = re.compile(r"[A-Za-z0-9._~\-]{16,256}")
 
 
@@ -34,19 +36,19 @@ class WebLimits:
     """What the view allows.
 
     Attributes:
-        connections: At a time; a page that is open takes two or three.
+        requests: How many are answered at a time; a page that is open has one or two under way.
         largest: Side of pictures, in pixels, beyond which they are sent scaled down.
-        idle_s: A connection on which no request is under way is closed after so long.
-        unread_s: A client that takes nothing of its answer for so long is cut off.
+        idle_s: Seconds after which a connection without a request under way is closed.
+        unread_s: Seconds after which a client that takes nothing of its answer is cut off.
     """
 
-    connections: int = 32
+    requests: int = 32
     largest: int = 1280
     idle_s: float = 10.0
     unread_s: float = 20.0
 
     def __post_init__(self) -> None:
-        if min(self.connections, self.largest, self.idle_s, self.unread_s) <= 0:
+        if min(self.requests, self.largest, self.idle_s, self.unread_s) <= 0:
             raise UsageError("the limits of the web view are positive numbers")
 
 
@@ -61,14 +63,15 @@ class WebView(Sink):
         classes: Names and colours.
         address: ``[HOST:]PORT``; without host this machine alone can reach it. Port 0 is any
             that is free.
-        token: That clients must show, letters, digits and ``._~-``, 16 at least. On an address
-            that others can reach one is made where none is given.
+        token: What clients must show, letters, digits and ``._~-``, 16 at least. On an address
+            that others can reach one is made where none is given; only such a one is logged.
         hosts: Names by which browsers may call it, besides those of this machine.
         about: The engine, for the page's head.
         limits: What it allows.
 
     Attributes:
-        url: What to open in a browser, the token included; empty before :meth:`open`.
+        url: What to open in a browser; empty before :meth:`open`. It holds the token where it
+            was made here, never one that the user gave.
 
     Raises:
         UsageError: The address or the token is none.
@@ -94,10 +97,10 @@ class WebView(Sink):
                 "a token of the web view has 16 to 256 letters, digits, '.', '_', '~' or '-'",
                 mend="leave it out where the view is not for this machine alone: one is made",
             )
-        if token is None and not self._address.loopback:
-            token = secrets.token_urlsafe(24)
-        self._token = token
-        self._hosts = [host.lower().rstrip(".") for host in hosts]
+        made = secrets.token_urlsafe(24) if not self._address.loopback else None
+        self._token = made if token is None else token
+        self._query = f"?token={made}" if made and token is None else ""
+        self._hosts = hosts
         self._classes, self._about = classes, about
         self._limits = limits or WebLimits()
         self._company = Company()
@@ -128,17 +131,17 @@ class WebView(Sink):
         self._address = Address(self._address.host, listening.getsockname()[1])
         self._status = Status(sources, self._classes, self._about, self._company)
         self._hub = Hub(self._status.cameras, functools.partial(encode, largest=limits.largest))
-        app = build_app(self._hub, self._status, self._rules())
+        rules = Rules.of(self._address, self._hosts, self._token)
+        app = build_app(self._hub, self._status, rules, limits.requests)
         self._server = ServerThread(
-            app, listening, connections=limits.connections, idle_s=limits.idle_s
+            "web view", app, listening, connections=limits.requests + SPARE, idle_s=limits.idle_s
         )
         try:
             self._server.start()
         except BaseException:
             self.close()
             raise
-        query = "" if self._token is None else f"?token={self._token}"
-        self.url = f"http://{browse_to(self._address)}/{query}"
+        self.url = f"http://{browse_to(self._address)}/{self._query}"
         _log.info("web view: %s", self.url)
 
     def write(self, result: StreamResult) -> None:
@@ -164,18 +167,6 @@ class WebView(Sink):
             self._hub.close()
         if self._server is not None:
             self._server.close()
-
-    def _rules(self) -> Rules:
-        own = {self._address.host, "localhost"}
-        if not self._address.loopback:
-            name = socket.gethostname().lower()
-            own |= {name, f"{name}.local", name.partition(".")[0]}
-        return Rules(
-            token=self._token,
-            hosts=frozenset(own) | frozenset(self._hosts),
-            loopback=self._address.loopback,
-            port=self._address.port,
-        )
 
 
 def _require() -> None:

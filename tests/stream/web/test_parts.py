@@ -196,7 +196,7 @@ def test_status_adds_up(result: Make, sources: list[StillSource], classes: Any) 
     told = json.loads(json.dumps(status.describe()))
     assert list(told) == [
         *("schema_version", "run", "engine", "classes", "seconds", "frames", "dropped"),
-        *("bad_frames", "reconnects", "fps", "peak_rss_mib", "sources"),
+        *("bad_frames", "reconnects", "fps", "peak_rss_mib", "sources", "sinks"),
     ]
     assert (told["frames"], told["reconnects"], told["dropped"]) == (7, 2, 7)
     assert told["engine"] == {"name": "net.onnx", "runtime": "openvino", "precision": "int8"}

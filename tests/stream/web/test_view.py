@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import contextlib
 import logging
 import signal
 import socket
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -21,6 +23,8 @@ from streaming import StillSource
 from edgeseg.errors import OutputError, RuntimeMissing, UsageError
 from edgeseg.stream.result import StreamResult
 from edgeseg.stream.web import WebLimits, WebView
+from edgeseg.stream.web.server import last_in_line, owner
+from edgeseg.stream.web.view import SPARE
 
 Make = Callable[..., StreamResult]
 Open = Callable[..., WebView]
@@ -117,6 +121,16 @@ def test_ipv6(open_view: Open) -> None:
         assert httpx.get(f"http://{host}:{port_of(everywhere)}/healthz").is_success
 
 
+@pytest.mark.parametrize("address", ["127.0.0.1:0", "0.0.0.0:0"])
+def test_a_token_that_the_user_gave_is_not_told(
+    open_view: Open, caplog: pytest.LogCaptureFixture, address: str
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    view = open_view(address, token="sixteen-letters-x")
+    assert "web view: http://" in caplog.text
+    assert "sixteen" not in caplog.text + view.url + repr(vars(view)["_query"]) + str(view)
+
+
 def test_a_token_may_be_asked_for_on_loopback_too(open_view: Open) -> None:
     view = open_view(token="sixteen-letters-x")
     assert httpx.get(view.url.partition("?")[0] + "status").status_code == 401
@@ -148,20 +162,97 @@ def test_without_the_libraries(classes: Any, monkeypatch: pytest.MonkeyPatch) ->
     assert "edgeseg[web]" in str(failed.value.mend)
 
 
-def test_clients_beyond_the_limit_are_told_so(open_view: Open) -> None:
-    view = open_view(limits=WebLimits(connections=3))
-    kept = [connect(view, request("/healthz")) for _ in range(3)]
-    answers = [client.recv(4096) for client in kept]
-    assert all(b"200 OK" in answer for answer in answers)
-    beyond = connect(view, request("/healthz"))
-    assert b"503 Service Unavailable" in read_to_the_end(beyond)
-    kept.pop().close()
-    while True:  # the server notices the end of a connection when it comes to it
-        with connect(view, request("/healthz")) as again:
-            if b"200 OK" in again.recv(4096):
+def test_requests_beyond_the_limit_are_told_so(open_view: Open) -> None:
+    view = open_view(limits=WebLimits(requests=2))
+    waiting = [connect(view, request("/frames?after=0:0")) for _ in range(2)]
+    for _ in range(1000):
+        with connect(view, request("/status")) as beyond:
+            if b"503 Service Unavailable" in beyond.recv(4096):
                 break
-    for client in (*kept, beyond):
+    else:
+        raise AssertionError("a third request was always answered")
+    assert httpx.get(f"{view.url}healthz").status_code == 200
+    for client in waiting:
+        assert b" 204 " in client.recv(4096)
         client.close()
+    assert httpx.get(f"{view.url}status").status_code == 200
+
+
+def sockets_of_this_process() -> int:
+    """Descriptors of connections, those of servers here and those of clients here."""
+    count = 0
+    for each in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # that of the folder itself
+            count += str(each.readlink()).startswith("socket:")
+    return count
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="counts descriptors as Linux does")
+def test_idle_strangers_keep_neither_probes_nor_viewers_out(
+    open_view: Open, result: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    view = open_view("0.0.0.0:0")
+    base, token = f"http://127.0.0.1:{port_of(view)}", httpx.URL(view.url).params["token"]
+    shown = {"Authorization": f"Bearer {token}"}
+    with httpx.Client(base_url=base, headers=shown) as viewer, contextlib.ExitStack() as stack:
+        view.write(result(0))
+        assert viewer.get("/frames?after=0:0").status_code == 200
+        before = sockets_of_this_process()
+        threads = threading.active_count()
+        strangers = [stack.enter_context(connect(view)) for _ in range(200)]
+        assert httpx.get(f"{base}/healthz").status_code == 200
+        for index in range(1, 4):
+            view.write(result(index))
+            assert viewer.get(f"/frames?after=0:{index}").status_code == 200
+        assert sockets_of_this_process() - before - len(strangers) <= WebLimits().requests + SPARE
+        assert threading.active_count() == threads
+    turned_away = [line for line in caplog.messages if "closed one of more than" in line]
+    assert len(turned_away) == 1
+
+
+class Held:
+    """What is asked of a connection where there are too many."""
+
+    def __init__(
+        self, name: str, address: str, used_at: float, *, asked: bool = False, busy: bool = False
+    ) -> None:
+        self.name, self.address, self.used_at, self.busy = name, address, used_at, busy
+        self.cycle = object() if asked else None
+
+
+@pytest.mark.parametrize(
+    ("held", "goes"),
+    [
+        ([Held("old", "a", 1), Held("new", "a", 2)], "old"),
+        ([Held("lone", "a", 1), Held("one", "b", 2), Held("two", "b", 3)], "one"),
+        ([Held("viewer", "a", 1, asked=True), Held("stranger", "b", 2)], "stranger"),
+        ([Held("busy", "a", 1, asked=True, busy=True), Held("was", "b", 2, asked=True)], "was"),
+        ([Held(str(i), "ab"[i], i, asked=True, busy=True) for i in range(2)], "0"),
+    ],
+)
+def test_who_goes_where_there_are_too_many(held: Any, goes: str) -> None:
+    assert last_in_line(held).name == goes  # type: ignore[attr-defined]
+
+
+def test_addresses_that_one_client_has() -> None:
+    assert owner("2001:db8::1") == owner("2001:db8::ffff:2") != owner("2001:db8:0:1::1")
+    assert owner("::ffff:192.0.2.1") == owner("192.0.2.1") != owner("192.0.2.2")
+
+
+def test_a_drip_of_header_bytes_is_cut_off(open_view: Open) -> None:
+    view = open_view(limits=WebLimits(idle_s=0.3))
+    with connect(view, b"GET / HTTP/1.1\r\nX: ") as client:
+        client.settimeout(0.02)
+        for _ in range(500):
+            try:
+                client.sendall(b"x")
+                assert client.recv(100) == b""
+            except TimeoutError:
+                continue  # it is still there
+            except ConnectionError:
+                pass
+            return
+    raise AssertionError("ten seconds were not enough")
 
 
 @pytest.mark.parametrize("said", [b"", b"GET / HT", request("/healthz") + b"GET /st"])

@@ -1,0 +1,28 @@
+"""Warnings about what strangers do, few enough that they cannot fill a log."""
+
+from __future__ import annotations
+
+import logging
+import time
+
+
+class Seldom:
+    """Writes one warning a minute at most, with how often there was cause since the last one.
+
+    Args:
+        log: Where the warnings go.
+        every_s: Seconds between two warnings.
+    """
+
+    def __init__(self, log: logging.Logger, every_s: float = 60.0) -> None:
+        self._log, self._every_s = log, every_s
+        self._causes = 0
+        self._next = 0.0
+
+    def __call__(self, text: str) -> None:
+        """Count a cause; ``text`` is written where no warning was within the last minute."""
+        self._causes += 1
+        now = time.monotonic()
+        if now >= self._next:
+            self._log.warning("%s (%d since the last such line)", text, self._causes)
+            self._causes, self._next = 0, now + self._every_s
