@@ -154,7 +154,8 @@ class _Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets=[])
         asyncio.get_running_loop().set_exception_handler(self._complain)
-        (listening,) = sockets or ()
+        assert sockets is not None
+        (listening,) = sockets
         listening.setblocking(False)
         self._accepting = asyncio.create_task(self._accept(listening))
         self.serving.set()

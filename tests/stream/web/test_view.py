@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 import contextlib
 import logging
+import resource
 import signal
 import socket
 import subprocess
@@ -20,6 +21,7 @@ import pytest
 from numpy.typing import NDArray
 from streaming import StillSource
 
+from edgeseg.cli.streaming import _raise_descriptors
 from edgeseg.errors import OutputError, RuntimeMissing, UsageError
 from edgeseg.stream.result import StreamResult
 from edgeseg.stream.web import WebLimits, WebView
@@ -232,6 +234,18 @@ class Held:
 )
 def test_who_goes_where_there_are_too_many(held: Any, goes: str) -> None:
     assert last_in_line(held).name == goes  # type: ignore[attr-defined]
+
+
+def test_a_stream_may_open_as_many_files_as_the_system_lets_it() -> None:
+    was = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (512, was[1]))
+        _raise_descriptors()
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        assert hard == was[1]
+        assert soft == (65536 if hard == resource.RLIM_INFINITY else min(65536, hard))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, was)
 
 
 def test_addresses_that_one_client_has() -> None:
