@@ -326,7 +326,7 @@ def test_the_token_opens_the_door_and_leaves_the_address(
     assert "401" in wrong.errors.pop()
     wrong.page.get_by_label("Token").fill("the-right-token-of-1")
     wrong.page.get_by_role("button", name="Open").click()
-    right = visit(view.url)
+    right = visit(f"{plain}?token=the-right-token-of-1")
     for page in (wrong.page, right.page):
         wait_for_frame(page, 1)
         assert page.url == plain
