@@ -294,11 +294,7 @@ def stream(
 ) -> None:
     """Run the camera loop: capture, segment, overlay, show or record."""
     if write_config is not None:
-        from edgeseg.artifacts import refuse_to_replace
-        from edgeseg.cli import configuration
-
-        refuse_to_replace(write_config, overwrite=overwrite)
-        configuration.write(write_config, context, _meaning())
+        _write_config(write_config, context, overwrite=overwrite)
         finish(as_json, {"config": str(write_config)})
         return
     from edgeseg.runs import RUNNABLE, resolve
@@ -394,6 +390,14 @@ def _raise_descriptors() -> None:
     most = _DESCRIPTORS if hard == resource.RLIM_INFINITY else min(_DESCRIPTORS, hard)
     if soft != resource.RLIM_INFINITY and soft < most:
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+
+
+def _write_config(path: Path, context: typer.Context, *, overwrite: bool) -> None:
+    from edgeseg.artifacts import refuse_to_replace
+    from edgeseg.cli import configuration
+
+    refuse_to_replace(path, overwrite=overwrite)
+    configuration.write(path, context, _meaning())
 
 
 def _sources(cameras: Sequence[int], sources: Sequence[str]) -> list[str]:
