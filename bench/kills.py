@@ -2,7 +2,8 @@
 
 python bench/kills.py [--kills N] [--seed N] [--out FILE.json]
 
-Each start is ended by SIGKILL at a random moment; the last one runs to the end. Its checkpoints
+Each start is ended by SIGKILL at a random moment after its first epoch; the last one runs to the
+end. Its checkpoints
 must be those of a training that was never interrupted, to the bit.
 """
 
@@ -25,7 +26,7 @@ from edgeseg.data.folders import bundled_sample
 
 COMMAND = (
     *(sys.executable, "-m", "edgeseg", "train", "--data", str(bundled_sample())),
-    *("--width", "8", "--depth", "2", "--size", "64x64", "--epochs", "30", "--threads", "1"),
+    *("--width", "8", "--depth", "2", "--size", "64x64", "--epochs", "60", "--threads", "1"),
 )
 
 
@@ -60,10 +61,14 @@ def compare(folder: Path, kills: int, moments: random.Random) -> dict[str, objec
     done, kept = 0, []
     while done < kills:
         command = [*COMMAND, "--run", str(killed), "--resume"]
-        with subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as run:
-            try:
-                run.wait(moments.uniform(0.03, 0.14) * seconds)
+        with subprocess.Popen(
+            command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
+        ) as run:
+            assert run.stderr is not None
+            if not any(line.startswith("epoch") for line in run.stderr):
                 break  # it came to its end
+            try:
+                run.wait(moments.uniform(0, seconds / kills))
             except subprocess.TimeoutExpired:
                 run.kill()
         done += 1
