@@ -1,4 +1,4 @@
-"""Calibration sets: which pictures the INT8 ranges are measured on.
+"""Calibration sets: the pictures on which INT8 ranges are measured.
 
 A set is a manifest, ``calib/NAME.json``: the files by path and hash, where they came from, how
 they were picked and what was left out. A contact sheet, ``calib/NAME.png``, shows both. Frames
@@ -42,7 +42,7 @@ from edgeseg.workshop import workshop
 logger = logging.getLogger(__name__)
 
 SHOWN_LEFT_OUT = 8
-"""Pictures of each reason for leaving out that the contact sheet shows."""
+"""Rejected pictures shown in the contact sheet, per reason."""
 
 Grey = Annotated[float, Field(ge=0, le=255)]
 Count = Annotated[int, Field(ge=0)]
@@ -60,7 +60,7 @@ class CalibrationFile(Document):
 
 
 class Selection(Document):
-    """How the pictures were picked: out of so many candidates, those left out by reason."""
+    """How the pictures were picked: the number of candidates, and of those rejected by reason."""
 
     select: Select
     wanted: Annotated[int, Field(ge=1)]
@@ -69,7 +69,7 @@ class Selection(Document):
 
 
 class Brightness(Document):
-    """Mean grey levels of a set's pictures: their own mean, the darkest, the brightest."""
+    """Mean grey level over a set's pictures, and of its darkest and brightest picture."""
 
     mean: Grey
     lowest: Grey
@@ -77,7 +77,7 @@ class Brightness(Document):
 
 
 class CalibrationSet(Document):
-    """The pictures that INT8 ranges are measured on; ``set_sha256`` is over their hashes.
+    """The pictures on which INT8 ranges are measured; ``set_sha256`` hashes their hashes.
 
     ``class_shares`` is the share of the labelled pixels that each class has, None where the
     pictures have no labels beside them.
@@ -101,17 +101,17 @@ class CalibrationSet(Document):
 
 
 def set_hash(files: Iterable[CalibrationFile]) -> str:
-    """Hash over the hashes of the pictures, in their order; paths do not matter."""
+    """Hash of the pictures' hashes, in order; paths do not matter."""
     return hashlib.sha256("\n".join(file.sha256 for file in files).encode()).hexdigest()
 
 
 def sheet_path(manifest: Path) -> Path:
-    """The contact sheet of a set."""
+    """Path of a set's contact sheet."""
     return manifest.with_suffix(".png")
 
 
 def outputs_of(source: str | Path, out: Path) -> tuple[Path, ...]:
-    """What :func:`collect` writes: manifest, contact sheet, and the folder of frames if any."""
+    """Paths that :func:`collect` writes: manifest, contact sheet, and the frame folder if any."""
     frames = () if parse_source(source).kind == "pictures" else (out.parent / out.stem,)
     return (out, sheet_path(out), *frames)
 
@@ -125,10 +125,10 @@ def collect(
     seed: int = 0,
     track: Track = silent,
 ) -> CalibrationSet:
-    """Pick pictures that stand for a source, and write their manifest and contact sheet.
+    """Pick representative pictures of a source, and write their manifest and contact sheet.
 
-    Candidates are spread over the source, a few for each picture wanted. Those of one
-    brightness, blurred, or nearly the same as another are left out; of the rest
+    Candidates are spread over the source, a few for each picture wanted. Uniform, blurred
+    and nearly duplicate candidates are rejected; of the rest
     :func:`edgeseg.precision.selection.choose` takes ``count``, or all where there are fewer.
 
     Args:
@@ -136,14 +136,14 @@ def collect(
         out: The manifest to write, e.g. ``calib/NAME.json``.
         count: Pictures wanted.
         select: ``k-centre``, ``random``, ``first`` or ``spread``.
-        seed: Of the draws.
-        track: Shows progress, a step a candidate.
+        seed: Seed of the random draws.
+        track: Shows progress, one step per candidate.
 
     Raises:
-        UsageError: ``count`` is below 1, ``out`` is no ``.json``, or the source holds no picture.
-        DatasetError: No picture can be read; single ones are left out and named in the log.
-        SourceError: The video, camera or stream cannot be opened, gives no frame, or no frame
-            that is of use.
+        UsageError: ``count`` is below 1, ``out`` is not a ``.json`` file, or the source holds
+            no pictures.
+        DatasetError: No picture can be read. Single unreadable ones are skipped and logged.
+        SourceError: The video, camera or stream cannot be opened, or gives no usable frame.
     """
     if count < 1:
         raise UsageError(f"a calibration set holds at least 1 picture, not {count}")
@@ -177,15 +177,16 @@ def collect(
 
 
 def load_set(manifest: Path) -> tuple[CalibrationSet, list[Path]]:
-    """Read a manifest and check every picture of it.
+    """Read a manifest and check each of its pictures.
 
     Returns:
         The set, and its pictures' paths in order.
 
     Raises:
-        UsageError: There is no such manifest.
-        CorruptArtifact: It is no manifest.
-        MismatchedArtifact: It is one of another edgeseg, or a picture is gone or has changed.
+        UsageError: The manifest does not exist.
+        CorruptArtifact: The file is not a manifest.
+        MismatchedArtifact: Another version of edgeseg wrote it, or a picture is missing or has
+            changed.
     """
     try:
         made = load(CalibrationSet, manifest)
@@ -213,7 +214,7 @@ def _again(made: CalibrationSet, manifest: Path) -> str:
 
 
 def _say(selection: Selection, good: int, label: str) -> None:
-    """What was left out, and whether enough remains."""
+    """Log what was rejected, and whether enough remains."""
     why = ", ".join(f"{count} {reason}" for reason, count in selection.left_out.items() if count)
     if why:
         logger.info("of %d pictures of %s are left out: %s", selection.candidates, label, why)
@@ -277,7 +278,7 @@ def _sections(
     seen: Sequence[Candidate],
     left_out: Mapping[int, Reason],
 ) -> dict[str, list[tuple[str, bytes]]]:
-    """Titles and thumbnails of the contact sheet: those taken, and some left out by reason."""
+    """Titles and thumbnails of the contact sheet: the chosen pictures, and some rejected ones."""
     chosen = made.selection
     title = (
         f"{len(pictures)} of {chosen.candidates} pictures of {made.source}, {chosen.select}, "

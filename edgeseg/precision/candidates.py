@@ -1,8 +1,8 @@
-"""Where calibration pictures come from: folders, videos and cameras, looked at one at a time.
+"""Candidates for calibration from folders, videos and cameras, read one at a time.
 
-Nothing but the picture at hand is in memory. Of a folder the files stay where they are; a video
-is decoded a second time for the frames that were chosen; of a live source the candidates, whose
-number is bounded, are saved, since they never come again.
+Only the current picture is held in memory. Files in a folder stay where they are; a video is
+decoded a second time for the chosen frames; a live source cannot be replayed, so a bounded number
+of candidates is saved.
 """
 
 from __future__ import annotations
@@ -27,45 +27,45 @@ from edgeseg.stream.source import SourceSpec
 _log = logging.getLogger(__name__)
 
 CANDIDATES = 4
-"""Pictures looked at for each one wanted."""
+"""Candidates per picture wanted."""
 
 LIVE_CANDIDATES = 2
-"""… of a live source, where they take time."""
+"""Candidates per picture wanted from a live source, which is slower."""
 
 LIVE_STRIDE = 10
-"""Of a live source every tenth frame is taken: neighbours say nothing new of the ranges."""
+"""Take every tenth frame of a live source: neighbouring frames add nothing to the ranges."""
 
 Picture = tuple[str, NDArray[np.uint8]]
-"""A name and uint8 (H, W, 3) BGR."""
+"""Name, and pixels as uint8 (H, W, 3) BGR."""
 
 
 class Pool(Protocol):
-    """Candidates of one source."""
+    """The candidates of one source."""
 
     def __len__(self) -> int:
-        """How many there should be; a video may end before."""
+        """Expected number of candidates; a video may end early."""
 
     def __iter__(self) -> Iterator[Picture]:
-        """Each of them, once."""
+        """Iterate once over all candidates."""
 
     def keep(self, numbers: Sequence[int]) -> list[Path]:
-        """Files with the pictures of these numbers, ascending, counted as they were iterated."""
+        """Paths of the candidates with these ascending indices, in order of iteration."""
 
 
 def open_pool(spec: SourceSpec, shop: Path, count: int, select: Select, seed: int) -> Pool:
-    """The candidates of a source among which ``count`` are to be chosen.
+    """Open the candidates of a source from which ``count`` will be chosen.
 
-    They are spread over it, or its beginning where the ``first`` are wanted.
+    They are spread over the source, or taken from its beginning if ``select`` is ``first``.
 
     Args:
         spec: The source.
-        shop: Folder for saved frames.
+        shop: Folder in which frames are saved.
         count: Pictures wanted.
         select: How they will be chosen.
-        seed: Of the draw.
+        seed: Seed of the random draw.
 
     Raises:
-        UsageError: A folder or glob holds no picture.
+        UsageError: A folder or glob holds no pictures.
         SourceError: A video cannot be opened.
     """
     if spec.kind == "pictures":
@@ -87,7 +87,7 @@ def _places(total: int, count: int, select: Select, seed: int) -> Sequence[int]:
 
 
 class _Files:
-    """Pictures in files of their own; those that cannot be read are named and left out."""
+    """Picture files; unreadable ones are logged and skipped."""
 
     def __init__(self, paths: Sequence[Path]) -> None:
         self._paths = paths
@@ -117,7 +117,7 @@ class _Files:
 
 
 class _Video:
-    """Frames that can be decoded again."""
+    """Frames of a video, which can be decoded again."""
 
     def __init__(self, spec: SourceSpec, shop: Path, places: Sequence[int]) -> None:
         self._spec, self._shop, self._places = spec, shop, places
@@ -145,7 +145,7 @@ class _Video:
 
 
 class _Live:
-    """Frames that come once."""
+    """Frames of a live source, which cannot be read again."""
 
     def __init__(self, spec: SourceSpec, shop: Path, places: Sequence[int]) -> None:
         self._spec, self._shop, self._places = spec, shop, places
@@ -166,10 +166,10 @@ class _Live:
 def _frames(
     spec: SourceSpec, places: Sequence[int], *, said: bool = True
 ) -> Iterator[tuple[int, NDArray[np.uint8]]]:
-    """The frames at ascending places, as many as there are.
+    """Yield the frames at ascending positions, as many as the source has.
 
-    The next frame stands in for one that cannot be read; how many those are is said at the end,
-    unless it was ``said``.
+    An unreadable frame is replaced by the next one; their number is logged at the end, unless
+    ``said`` is set.
     """
     frames = open_frames(spec)
     try:

@@ -1,4 +1,4 @@
-"""Deconvolutions that mix no channels, written as what they are: one small kernel a channel.
+"""Rewrite deconvolutions that mix no channels as depthwise ones, with one kernel per channel.
 
 The last deconvolution of an FCN enlarges each class's scores by itself (Long, Shelhamer and
 Darrell, CVPR 2015, section 3.3). PyTorch's fixed layer holds that as K·K kernels of which
@@ -16,22 +16,22 @@ from edgeseg.precision.graph import consumers
 
 
 def split_channels(model: ModelProto) -> tuple[str, ...]:
-    """Make every dense ConvTranspose that mixes no channels a depthwise one, in place.
+    """Turn each dense ConvTranspose that mixes no channels into a depthwise one, in place.
 
-    Only products with a weight of exactly zero are left out, so for finite inputs every value
-    stays the same. Deconvolutions that were learnt mix channels, and stay as they are.
+    Only products with a weight of exactly zero are dropped, so results for finite inputs do not
+    change. Learnt deconvolutions mix channels and are left alone.
 
     Args:
-        model: Altered. Its weights are initializers; types and shapes need not be known.
+        model: Network to modify. Its weights must be initializers; types and shapes may be missing.
 
     Returns:
-        The names of the weights that were made smaller, now (channels, 1, height, width).
+        The names of the weights that shrank to (channels, 1, height, width).
     """
     readers = consumers(model)
     smaller = []
     for weight in model.graph.initializer:
         nodes = readers.get(weight.name, [])
-        # Equal weights of several layers may be one initializer: all of its readers or none.
+        # Layers with equal weights may share an initializer: convert all of its readers or none.
         if not nodes or not all(_is_dense(node, weight.name) for node in nodes):
             continue
         dense = numpy_helper.to_array(weight)
@@ -49,14 +49,14 @@ def split_channels(model: ModelProto) -> tuple[str, ...]:
 
 
 def _is_dense(node: NodeProto, weight: str) -> bool:
-    """A ConvTranspose of one group whose kernels, and nothing else, are ``weight``."""
+    """Whether ``node`` is a ConvTranspose of one group that reads ``weight`` as its kernels only."""
     groups = next((a.i for a in node.attribute if a.name == "group"), 1)
     places = [place for place, name in enumerate(node.input) if name == weight]
     return node.op_type == "ConvTranspose" and groups == 1 and places == [1]
 
 
 def _mixes_nothing(kernels: NDArray[np.floating]) -> bool:
-    """Whether, of kernels (inputs, outputs, …), all off the diagonal are zero."""
+    """Whether all off-diagonal kernels of (inputs, outputs, …) are zero."""
     inputs, outputs = kernels.shape[:2]
     off_diagonal = ~np.eye(inputs, outputs, dtype=bool)
     return inputs == outputs > 1 and not kernels[off_diagonal].any()

@@ -1,6 +1,6 @@
-"""FP32 → FP16: weights and activations cast, inputs and outputs left as they are declared.
+"""Convert FP32 networks to FP16: weights and activations are cast, inputs and outputs are not.
 
-Strongly typed runtimes (TensorRT-RTX, TensorRT ≥ 10.12) build what the graph says, so the
+Strongly typed runtimes (TensorRT-RTX, TensorRT ≥ 10.12) take precision from the graph, so the
 graph itself is cast.
 """
 
@@ -28,26 +28,26 @@ LARGEST = float(np.finfo(np.float16).max)
 
 
 def to_fp16(model: ModelProto, keep: Sequence[str] = ()) -> ModelProto:
-    """A copy of ``model`` in half precision.
+    """Return a copy of ``model`` in half precision.
 
     Args:
-        model: FP32 network; unchanged.
+        model: FP32 network, left unchanged.
         keep: Shell patterns of node names that stay FP32.
 
     Returns:
         The network with FP16 weights and activations; its input stays float32.
 
     Raises:
-        UsageError: A pattern of ``keep`` selects no node.
+        UsageError: A pattern in ``keep`` matches no node.
         MismatchedArtifact: A weight that is not kept is too large for FP16 (it would become
             65504 unseen); :func:`edgeseg.precision.overflow.overflowing` finds all such nodes.
     """
     kept = matching_nodes(model, keep)
     _refuse_overflow(model, set(kept))
     with warnings.catch_warnings():
-        # The converter warns of each value below the smallest half-precision number. What rounds
-        # to zero is wrong by 3e-8 at most, beside weights of usual size less than their own
-        # rounding: nothing is kept for that, and the gate judges the sum.
+        # The converter warns about each value below the smallest FP16 number. Rounding those to
+        # zero is an error of 3e-8 at most, less than the rounding of weights of usual size: no
+        # layer is kept for that, and the gate judges the total.
         warnings.simplefilter("ignore")
         half = convert_float_to_float16(
             copy_of(typed(model, "the network")),
@@ -63,10 +63,10 @@ def to_fp16(model: ModelProto, keep: Sequence[str] = ()) -> ModelProto:
 
 
 def _bridge(model: ModelProto) -> None:
-    """Let FP32 nodes read FP32 where it is there.
+    """Let FP32 nodes read FP32 tensors directly where they exist.
 
-    The converter casts whatever a kept node gives to FP16, and back for a kept reader: what
-    they were kept for would overflow between them, and the picture be rounded before the first.
+    The converter casts each output of a kept node to FP16, and back for a kept reader: values
+    would overflow between two kept nodes, and the picture would be rounded before the first.
     """
     made_by, known = producers(model), tensors(typed(model, "the FP16 network"))
 

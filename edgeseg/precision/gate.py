@@ -1,4 +1,4 @@
-"""The accuracy gate: an engine of reduced precision is held against FP32 before it is kept."""
+"""The accuracy gate: compare an engine of reduced precision with FP32 before keeping it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from edgeseg.sidecar import GateResult
 
 @dataclass(frozen=True)
 class Limits:
-    """How much an engine of reduced precision may differ from FP32, fractions of 1."""
+    """Limits on how far an engine of reduced precision may differ from FP32, as fractions of 1."""
 
     max_drop: float = 0.01
     min_agreement: float = 0.98
@@ -42,18 +42,18 @@ def judge(
     before: float | None = None,
     track: Track = silent,
 ) -> GateResult:
-    """Compare two engines of one network.
+    """Compare two engines of the same network.
 
-    On a labelled split the measure is mean IoU, and ``drop`` what it loses; on pictures
-    without labels it is the share of pixels with the same label.
+    The metric is mean IoU on a labelled split, and ``drop`` is the loss of it. On unlabelled
+    pictures the metric is the share of pixels to which both give the same label.
 
     Args:
         reference: The FP32 engine.
         candidate: The engine of reduced precision.
         pictures: A labelled split, or paths of pictures.
-        limits: What may be lost.
-        judged_on: The runtime to name in the result; that of ``candidate`` by default.
-        before: The mean IoU of ``reference`` on this split, where an earlier result has it.
+        limits: The largest accepted loss.
+        judged_on: Runtime to name in the result; by default that of ``candidate``.
+        before: Mean IoU of ``reference`` on this split if already known.
 
     Raises:
         UsageError: ``pictures`` is empty.
@@ -78,7 +78,7 @@ def judge(
         value=after,
         drop=drop,
         limit=limit,
-        # A mean IoU that is not a number passes no gate.
+        # NaN never passes.
         passed=bool(drop <= limit),
         images=len(pictures),
         judged_on=judged_on or candidate.runtime,
@@ -87,12 +87,12 @@ def judge(
 
 @dataclass(frozen=True)
 class Advice:
-    """What to tell of a candidate that the gate refused.
+    """Advice to show when the gate rejects a candidate.
 
     Attributes:
-        layers: What its layers cost alone, the most harmful first.
-        command: The build again, without any ``--keep``, ready to paste.
-        precision: What it was reduced to.
+        layers: Cost of each layer alone, the most harmful first.
+        command: Command line that repeats the build without any ``--keep``, ready to paste.
+        precision: Precision of the candidate.
     """
 
     layers: tuple[LayerCost, ...] = ()
@@ -101,16 +101,17 @@ class Advice:
 
 
 SHOWN = 8
-"""Layers in the message of a refused build."""
+"""Number of layers listed in the message of a rejected build."""
 
 _ALONE = "layer, it alone reduced"
 
 
 def enforce(result: GateResult, engine: Path, advice: Advice = Advice()) -> None:
-    """Raise where ``result`` is over its limit.
+    """Raise an error if ``result`` exceeds its limit.
 
     Raises:
-        AccuracyGateError: With the figures, the layers that cost most, and how to go on.
+        AccuracyGateError: The limit is exceeded. The message has the figures, the most harmful
+            layers and how to proceed.
     """
     if result.passed:
         return
@@ -127,7 +128,7 @@ def enforce(result: GateResult, engine: Path, advice: Advice = Advice()) -> None
 
 
 def enough_kept(result: GateResult, layers: Sequence[LayerCost]) -> list[str]:
-    """The most harmful layers whose losses alone add up to what is over the limit, one at least."""
+    """The most harmful layers whose losses add up to the excess over the limit, at least one."""
     over = result.drop - result.limit
     kept: list[str] = []
     for layer in layers:
@@ -139,7 +140,7 @@ def enough_kept(result: GateResult, layers: Sequence[LayerCost]) -> list[str]:
 
 
 def _table(result: GateResult, layers: Sequence[LayerCost]) -> str:
-    """The most harmful layers as aligned lines."""
+    """Format the most harmful layers as aligned lines."""
     head = "mean IoU lost" if result.metric == "mean_iou" else "pixels changed"
     width = max(len(layer.layer) for layer in layers)
     width = max(width, len(_ALONE))
@@ -176,7 +177,7 @@ def _mend(result: GateResult, advice: Advice) -> str:
 
 
 def _enough(result: GateResult) -> str:
-    """The limit that would have passed, in per cent, as the command line counts."""
+    """The limit that would have passed, in per cent as on the command line."""
     if not math.isfinite(result.drop):
         return "…"
     if result.metric == "mean_iou":

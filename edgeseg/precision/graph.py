@@ -1,4 +1,4 @@
-"""Reading an ONNX graph: its card, its shapes, its nodes, and what each of them computes."""
+"""Read ONNX graphs: card, shapes, nodes, and the work and precision of each node."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from edgeseg.errors import CorruptArtifact, MismatchedArtifact, UsageError
 from edgeseg.sidecar import PrecisionReport
 
 COMPUTE = frozenset({"Conv", "ConvTranspose", "MatMul", "Gemm"})
-"""Operators whose multiply-accumulates and weights are counted."""
+"""Operators whose multiply-accumulates (MACs) and weights are counted."""
 
 _PASSING = frozenset({"QuantizeLinear", "DequantizeLinear", "Cast"})
 
@@ -28,19 +28,19 @@ _PASSING = frozenset({"QuantizeLinear", "DequantizeLinear", "Cast"})
 def load_model(path: Path, *, any_order: bool = False) -> ModelProto:
     """Read and check an ONNX file.
 
-    With ``any_order`` its nodes may stand in any order, as some converters leave them.
+    With ``any_order``, nodes need not be topologically sorted: some converters leave them unsorted.
 
     Raises:
-        UsageError: There is no such file.
-        CorruptArtifact: It is empty, truncated, no ONNX network, or names weights outside
-            of its own folder.
+        UsageError: The file does not exist.
+        CorruptArtifact: The file is empty, truncated, not an ONNX network, or refers to weights
+            outside its own folder.
     """
     require_file(path)
-    # Loading reads it whole and what it names; a sparse file of gigabytes is no network.
+    # Loading reads the whole file and its external data; a huge sparse file is no network.
     require_local_weights(path)
     try:
         if not any_order:
-            # By its path: a model in memory would be serialised and parsed for it, twice its size.
+            # Check by path: a model in memory would be serialised and parsed again, twice its size.
             onnx.checker.check_model(str(path))
         model = onnx.load(path)
         if any_order:
@@ -56,12 +56,12 @@ def load_model(path: Path, *, any_order: bool = False) -> ModelProto:
 
 
 def read_card(model: ModelProto, origin: str) -> ModelCard:
-    """The card in ``metadata_props``; raises as ``card_from_metadata``."""
+    """Read the card in ``metadata_props``; raises the errors of ``card_from_metadata``."""
     return card_from_metadata({p.key: p.value for p in model.metadata_props}, origin)
 
 
 def write_card(model: ModelProto, card: ModelCard) -> None:
-    """Put ``card`` into ``metadata_props``, and the class names as plain text for viewers."""
+    """Write ``card`` to ``metadata_props``, with the class names as plain text for viewers."""
     del model.metadata_props[:]
     onnx.helper.set_model_props(
         model, {CARD_KEY: card.to_json(), "names": ",".join(card.classes.names)}
@@ -69,31 +69,31 @@ def write_card(model: ModelProto, card: ModelCard) -> None:
 
 
 def derived_card(card: ModelCard, parent_sha256: str, precision: Precision) -> ModelCard:
-    """The card of an artefact made from one with ``card``, its creation time kept.
+    """The card of an artefact derived from one with ``card``; keeps the creation time.
 
-    The time of making stands in the side-car; in the artefact itself it would make every
-    rebuild of the same network a different file.
+    The build time is in the side-car only: in the artefact it would make each rebuild of the
+    same network a different file.
     """
     derived = card.derive(parent_sha256=parent_sha256, precision=precision)
     return derived.model_copy(update={"created": card.created})
 
 
 def serialize(model: ModelProto) -> bytes:
-    """The same graph gives the same bytes."""
+    """Serialize ``model`` deterministically."""
     return bytes(model.SerializeToString(deterministic=True))
 
 
 def copy_of(model: ModelProto) -> ModelProto:
-    """A graph of its own, for those who alter it."""
+    """Return a deep copy of ``model`` that can be modified."""
     copy = ModelProto()
     copy.CopyFrom(model)
     return copy
 
 
 def at_card_size(model: ModelProto) -> ModelProto:
-    """``model`` with an open height and width fixed to those of its card.
+    """Return ``model`` with a dynamic height and width fixed to those of its card.
 
-    The model itself where they are fixed, or where it has no card.
+    Returns ``model`` itself if its size is fixed already or it has no card.
     """
     props = {prop.key: prop.value for prop in model.metadata_props}
     dims = model.graph.input[0].type.tensor_type.shape.dim if model.graph.input else []
@@ -101,7 +101,7 @@ def at_card_size(model: ModelProto) -> ModelProto:
         return model
     spec = card_from_metadata(props, "the network").input
     fixed = copy_of(model)
-    # What was inferred for open sizes would stand beside what is inferred now.
+    # Shapes inferred for dynamic sizes would contradict those inferred now.
     del fixed.graph.value_info[:]
     open_dims = fixed.graph.input[0].type.tensor_type.shape.dim[2:]
     for dim, size in zip(open_dims, (spec.height, spec.width), strict=True):
@@ -110,10 +110,10 @@ def at_card_size(model: ModelProto) -> ModelProto:
 
 
 def typed(model: ModelProto, origin: str) -> ModelProto:
-    """``model`` with the type and shape of every tensor filled in.
+    """Return ``model`` with the type and shape of every tensor inferred.
 
     Raises:
-        MismatchedArtifact: Its types or shapes contradict each other.
+        MismatchedArtifact: Types or shapes contradict each other.
     """
     try:
         return onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True)
@@ -126,14 +126,14 @@ def typed(model: ModelProto, origin: str) -> ModelProto:
 
 @dataclass(frozen=True)
 class Tensor:
-    """Element type (``TensorProto`` number) and shape; a dimension is None where it varies."""
+    """Element type (``TensorProto`` number) and shape; a dynamic dimension is None."""
 
     dtype: int
     shape: tuple[int | None, ...]
 
 
 def tensors(model: ModelProto) -> dict[str, Tensor]:
-    """Every tensor of a :func:`typed` graph by name: inputs, outputs, activations, weights."""
+    """All tensors of a :func:`typed` graph by name: inputs, outputs, activations, weights."""
     graph = model.graph
     found: dict[str, Tensor] = {}
     for value in (*graph.input, *graph.value_info, *graph.output):
@@ -146,12 +146,12 @@ def tensors(model: ModelProto) -> dict[str, Tensor]:
 
 
 def producers(model: ModelProto) -> dict[str, NodeProto]:
-    """The node that makes each tensor."""
+    """Map each tensor to the node that produces it."""
     return {name: node for node in model.graph.node for name in node.output if name}
 
 
 def consumers(model: ModelProto) -> dict[str, list[NodeProto]]:
-    """The nodes that read each tensor."""
+    """Map each tensor to the nodes that read it."""
     found: dict[str, list[NodeProto]] = {}
     for node in model.graph.node:
         for name in node.input:
@@ -160,10 +160,10 @@ def consumers(model: ModelProto) -> dict[str, list[NodeProto]]:
 
 
 def matching_nodes(model: ModelProto, patterns: Sequence[str]) -> list[str]:
-    """Names of the nodes that shell patterns such as ``decoder/*`` or ``*score*`` select.
+    """Names of the nodes that match shell patterns such as ``decoder/*`` or ``*score*``.
 
     Raises:
-        UsageError: A pattern selects none; the message lists the nodes that compute.
+        UsageError: A pattern matches no node; the message lists the computing nodes.
     """
     names = [node.name for node in model.graph.node]
     chosen: list[str] = []
@@ -177,7 +177,7 @@ def matching_nodes(model: ModelProto, patterns: Sequence[str]) -> list[str]:
 
 
 def sort_nodes(model: ModelProto) -> None:
-    """Order the nodes so that each follows those whose outputs it reads, as ONNX demands."""
+    """Sort the nodes topologically in place, as ONNX requires."""
     graph = model.graph
     made_by = producers(model)
     done: set[str] = set()
@@ -200,7 +200,7 @@ def sort_nodes(model: ModelProto) -> None:
 
 
 def remove_unread(model: ModelProto) -> None:
-    """Take out the nodes, and then the weights, whose results nothing reads, in place."""
+    """Remove nodes and weights whose results nothing reads, in place."""
     graph = model.graph
     made_by = producers(model)
     waiting = [output.name for output in graph.output]
@@ -221,7 +221,7 @@ def remove_unread(model: ModelProto) -> None:
 
 @dataclass(frozen=True)
 class Work:
-    """What one computing node does for one picture, and in which precision."""
+    """Multiply-accumulates, weight elements and precision of one node, for one picture."""
 
     node: str
     macs: int
@@ -232,13 +232,13 @@ class Work:
 def work(model: ModelProto, origin: str = "the network") -> tuple[Work, ...]:
     """Multiply-accumulates, weight elements and precision of every computing node.
 
-    Of a network whose size varies they are counted at the size of its card.
+    A network of dynamic size is counted at the size of its card.
 
-    A node is ``int8`` where both operands come from a DequantizeLinear, ``fp16`` where
-    both are float16.
+    A node is ``int8`` if both operands come from a DequantizeLinear, ``fp16`` if both are
+    float16.
 
     Raises:
-        MismatchedArtifact: The shape of an operand cannot be told from the graph.
+        MismatchedArtifact: The shape of an operand cannot be inferred from the graph.
     """
     model = typed(at_card_size(model), origin)
     known, made_by = tensors(model), producers(model)
@@ -256,12 +256,12 @@ def work(model: ModelProto, origin: str = "the network") -> tuple[Work, ...]:
 
 
 def precision_report(model: ModelProto, origin: str = "the network") -> PrecisionReport:
-    """The precision that the graph really has; raises as :func:`work`."""
+    """Report the actual precision of the graph; raises the errors of :func:`work`."""
     return report_of(work(model, origin))
 
 
 def report_of(nodes: Sequence[Work]) -> PrecisionReport:
-    """Shares of multiply-accumulates and of weight elements in the lowest precision found."""
+    """Report the shares of MACs and weight elements in the lowest precision found."""
     lowest: Precision = "fp32"
     for candidate in ("fp16", "int8"):
         if any(node.precision == candidate for node in nodes):
@@ -295,7 +295,7 @@ def _macs(node: NodeProto, known: Mapping[str, Tensor], origin: str) -> int:
 
 
 def _dims(name: str, known: Mapping[str, Tensor], origin: str, node: str) -> list[int]:
-    """The shape of a tensor with the batch, the one dimension that may vary, as 1."""
+    """Shape of a tensor, with the batch, the only dimension that may be dynamic, taken as 1."""
     shape = known[name].shape if name in known else ()
     if not shape or None in shape[1:]:
         raise MismatchedArtifact(f"{origin}: the shape of {name!r} at node {node!r} is not fixed")
@@ -313,7 +313,7 @@ def _weight_elements(
 
 
 def _origin(name: str, made_by: Mapping[str, NodeProto]) -> str:
-    """The tensor that the Q/DQ pairs and casts in front of ``name`` start from."""
+    """The tensor from which ``name`` comes, before any Q/DQ pairs and casts."""
     while name in made_by and made_by[name].op_type in _PASSING:
         name = made_by[name].input[0]
     return name
