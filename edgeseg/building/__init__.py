@@ -1,7 +1,7 @@
-"""ONNX → engine: reduce the precision, compare with FP32, and only then put it in place.
+"""Build engines from ONNX: reduce the precision, compare with FP32, then put them in place.
 
-Everything is made in a folder of its own beside the network and moved when all of it is
-there: a build that fails or is refused leaves nothing behind.
+Files are made in a temporary folder beside the network and moved once all are complete, so a
+build that fails or is rejected leaves nothing behind.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ __all__ = [
 
 
 def build(config: BuildConfig, track: Track = silent) -> BuildResult:
-    """Build one engine, hold it against FP32, and write it with its side-car.
+    """Build one engine, compare it with FP32, and write it with its side-car.
 
     ``onnxruntime`` runs ONNX itself: FP32 is ``model.onnx`` as it is, checked by running it;
     the others are ``model.fp16.onnx`` and ``model.int8.onnx``. ``tensorrt`` and ``tensorrt-rtx``
@@ -44,8 +44,8 @@ def build(config: BuildConfig, track: Track = silent) -> BuildResult:
     Runtime for all of them.
 
     Raises:
-        UsageError: The configuration is wrong, or there are no ranges for INT8.
-        ArtifactError: Network, ranges or pictures are damaged or do not belong together.
+        UsageError: The configuration is invalid, or there are no ranges for INT8.
+        ArtifactError: Network, ranges or pictures are damaged or do not match.
         RuntimeMissing: The runtime asked for is not installed, or lacks the GPU it needs.
         InferenceError: An activation is NaN or infinite on the calibration pictures.
         AccuracyGateError: The result differs from FP32 by more than the limit.
@@ -59,7 +59,7 @@ def build(config: BuildConfig, track: Track = silent) -> BuildResult:
 
 
 def outputs_of(config: BuildConfig) -> tuple[Path, ...]:
-    """What :func:`build` writes beside the network for a named runtime, the engine first.
+    """Paths that :func:`build` writes beside the network for a named runtime, the engine first.
 
     ``model.onnx`` as an engine of ONNX Runtime is there already. The graph that an engine of
     TensorRT is compiled from is left out: one with the same bytes may be there.

@@ -1,4 +1,4 @@
-"""A build as the command that makes it again."""
+"""The command line that repeats a build."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from edgeseg.building.config import BuildConfig
 
 
 def again(config: BuildConfig) -> str:
-    """``edgeseg build …`` with the options that are not at their defaults."""
+    """Return ``edgeseg build …`` with all options that differ from their defaults."""
     default = BuildConfig(config.onnx, config.precision)
     words: list[object] = ["edgeseg", "build", config.onnx, f"--{config.precision}"]
     single = {

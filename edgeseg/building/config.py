@@ -1,4 +1,4 @@
-"""What a build is asked for, and what it gives."""
+"""Configuration and result of a build."""
 
 from __future__ import annotations
 
@@ -18,29 +18,30 @@ EngineRuntime = Literal["auto", "onnxruntime", "openvino", "tensorrt", "tensorrt
 
 @dataclass(frozen=True)
 class BuildConfig:
-    """What to build, for what, and how much accuracy it may cost.
+    """Network, precision and runtime of a build, and the accuracy it may lose.
 
     Attributes:
         onnx: The FP32 network, ``model.onnx``.
         precision: ``fp32``, ``fp16`` or ``int8``.
-        runtime: ``onnxruntime``, ``openvino``, ``tensorrt`` or ``tensorrt-rtx``; ``auto`` is the
-            best that runs here.
-        plan: How a TensorRT engine is built; ONNX Runtime and OpenVINO have no use for it.
+        runtime: ``onnxruntime``, ``openvino``, ``tensorrt`` or ``tensorrt-rtx``; ``auto`` chooses
+            the best that runs on this machine.
+        plan: Build options for TensorRT; ONNX Runtime and OpenVINO take none.
         ranges: Measured ranges for INT8; ``model.ranges.json`` beside the network by default.
-        foreign: A graph of that precision, made from the network elsewhere, to build from.
+        foreign: Graph of that precision, made from the network by another tool, to build from.
         keep: Shell patterns of node names that stay in floating point.
-        quantise: Shell patterns of nodes to quantise in spite of the policy of INT8.
-        auto_mixed: Keep the fewest layers in FP32 with which the gate is passed.
-        reduce_range: 7-bit weights for INT8 in ONNX Runtime and OpenVINO; by default where
+        quantise: Shell patterns of nodes to quantise although the INT8 policy keeps them.
+        auto_mixed: Keep as few layers as possible in FP32 so that the gate passes.
+        reduce_range: Use 7-bit weights for INT8 in ONNX Runtime and OpenVINO; by default only if
             this CPU would saturate otherwise.
-        data: Labelled pictures for the gate; without them the calibration pictures serve.
-        split: Which part of ``data``.
-        max_drop: Mean IoU that may be lost on ``data``, a fraction of 1.
-        min_agreement: Pixels that must keep their label without ``data``, a fraction of 1.
-        threads: CPU threads of the gate.
-        overwrite: Whether the graph that TensorRT is fed may replace another of its name beside
-            the network, such as an engine of ONNX Runtime. The engine itself is always replaced:
-            the command line asks about that before.
+        data: Labelled pictures for the gate; by default it uses the calibration pictures.
+        split: Split of ``data`` to use.
+        max_drop: Largest accepted loss of mean IoU on ``data``, a fraction of 1.
+        min_agreement: Smallest share of pixels that must keep their label if there is no
+            ``data``, a fraction of 1.
+        threads: CPU threads used by the gate.
+        overwrite: Allow the graph that TensorRT compiles to replace a file of the same name
+            beside the network, such as an engine of ONNX Runtime. The engine itself is always
+            replaced: the command line checks that before.
     """
 
     onnx: Path
@@ -76,15 +77,15 @@ class BuildConfig:
 
     @property
     def limits(self) -> Limits:
-        """What may be lost; raises UsageError where that is no fraction of 1."""
+        """The gate's limits; raises UsageError if one is not a fraction of 1."""
         return Limits(self.max_drop, self.min_agreement)
 
 
 @dataclass(frozen=True)
 class BuildResult:
-    """The engine file, what stands in its side-car, and what there is to see of it.
+    """The engine file, its side-car, and optional tables and plots.
 
-    ``layers`` are those of a TensorRT engine, ``plot`` the trade-off of ``auto_mixed``.
+    ``layers`` is the layer table of a TensorRT engine, ``plot`` the trade-off of ``auto_mixed``.
     """
 
     engine: Path

@@ -1,4 +1,4 @@
-"""The pictures that a build looks at: those of the calibration, and those that judge."""
+"""The pictures and ranges that a build uses for calibration and for the gate."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from edgeseg.precision.selection import spread
 logger = logging.getLogger(__name__)
 
 LOOKED_AT = 64
-"""Pictures of ``--data`` on which overflow is looked for, where there is no calibration."""
+"""Pictures of ``--data`` checked for overflow if there is no calibration."""
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """What is known of a network from pictures.
+    """Calibration data of a network.
 
-    ``ranges`` is None where it was not calibrated; ``pictures`` are those of the calibration
-    set, where it is on this machine.
+    ``ranges`` is None if it was not calibrated; ``pictures`` are those of the calibration set
+    if it is on this machine.
     """
 
     ranges: Ranges | None
@@ -37,11 +37,11 @@ class Evidence:
 def gather(source: Source, config: BuildConfig) -> Evidence:
     """Read the ranges and find their pictures.
 
-    INT8 cannot be without. FP16 needs no ranges, so stale ones are no reason to refuse it.
+    INT8 requires ranges. FP16 does not, so stale ones are ignored.
 
     Raises:
-        UsageError: INT8, and there are no ranges.
-        ArtifactError: INT8, and they are damaged or another network's.
+        UsageError: The precision is INT8 and there are no ranges.
+        ArtifactError: The precision is INT8 and the ranges are damaged or of another network.
     """
     path = config.ranges or source.path.with_name(source.named("ranges", "json"))
     needed = config.precision == "int8" and config.foreign is None
@@ -63,14 +63,14 @@ def gather(source: Source, config: BuildConfig) -> Evidence:
 
 
 def judges(config: BuildConfig, evidence: Evidence) -> Split | Sequence[Path]:
-    """What the gate judges on: labelled pictures where there are some; perhaps nothing."""
+    """Pictures for the gate: labelled ones if available, else calibration pictures, if any."""
     if config.data is not None:
         return read_split(config.data, config.split)
     return evidence.pictures
 
 
 def pictures_for_overflow(config: BuildConfig, evidence: Evidence) -> Sequence[Path]:
-    """The calibration pictures, or some of ``--data`` spread over all, or none."""
+    """Pictures to check for overflow: the calibration set, or a sample of ``--data``, or none."""
     if evidence.pictures or config.data is None:
         return evidence.pictures
     samples = read_split(config.data, config.split).samples
@@ -80,9 +80,10 @@ def pictures_for_overflow(config: BuildConfig, evidence: Evidence) -> Sequence[P
 def extremes(
     source: Source, config: BuildConfig, evidence: Evidence, track: Track
 ) -> Mapping[str, tuple[float, float]] | None:
-    """Lowest and highest value of each activation; None where there is no picture.
+    """Lowest and highest value of each activation; None if there are no pictures.
 
-    Ranges of the method minmax are just that; all others cut the outliers that overflow.
+    Ranges of the method ``minmax`` are used as they are; the other methods clip the outliers
+    that overflow, so the network is measured again.
 
     Raises:
         NonFiniteOutput: An activation of the FP32 network holds NaN or infinity.

@@ -1,7 +1,7 @@
-"""Graphs of reduced precision that were made elsewhere: ModelOpt, ONNX Runtime, NNCF and others.
+"""Graphs of reduced precision made by other tools: ModelOpt, ONNX Runtime, NNCF and others.
 
-They are taken as they are: which precision they have is read off the graph, the card comes
-from the FP32 network that they were made from, and the gate holds them against that.
+They are used unchanged: the precision is read from the graph, the card comes from the original
+FP32 network, and the gate compares the two.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ _OPERATORS = frozenset({"QLinearConv", "ConvInteger", "QLinearMatMul", "MatMulIn
 
 
 def precision_of(path: Path) -> Precision:
-    """The precision that the graph at ``path`` has.
+    """Read the precision of the graph at ``path``.
 
     Raises:
-        UsageError: There is no such file.
-        ArtifactError: It is no network, or none of reduced precision.
+        UsageError: The file does not exist.
+        ArtifactError: The file is not a network, or not of reduced precision.
     """
     model = load_model(path, any_order=True)
     found = precision_report(model, str(path)).precision
@@ -54,17 +54,17 @@ def precision_of(path: Path) -> Precision:
 
 
 def adopt(source: Source, path: Path, precision: Precision, form: Form) -> Candidate:
-    """Give the graph at ``path`` the card of the FP32 network.
+    """Give the graph at ``path`` the card of the FP32 network it was made from.
 
     Args:
-        source: The FP32 network that it was made from.
-        path: The graph.
-        precision: What it shall have.
-        form: The runtime that will read it.
+        source: The original FP32 network.
+        path: The graph of reduced precision.
+        precision: Precision that the graph must have.
+        form: Runtime that will read it.
 
     Raises:
-        UsageError: It has another precision.
-        ArtifactError: It is no network, its card or its input is another network's, or
+        UsageError: The graph has another precision.
+        ArtifactError: It is not a network, its card or input does not match ``source``, or
             TensorRT would misread it.
     """
     found = precision_of(path)
@@ -88,7 +88,7 @@ def adopt(source: Source, path: Path, precision: Precision, form: Form) -> Candi
 
 
 def _name_nodes(model: ModelProto) -> None:
-    """The precision of layers is proved by their names."""
+    """Name unnamed nodes: the precision of layers is verified by name."""
     for index, node in enumerate(model.graph.node):
         node.name = node.name or f"{node.op_type}_{index}"
 
@@ -107,7 +107,7 @@ def _require_card(model: ModelProto, source: Source, path: Path) -> None:
 
 
 def _require_same_ends(model: ModelProto, source: Source, path: Path) -> None:
-    """Inputs and outputs as those of FP32: float32 pictures in, label maps out."""
+    """Check that inputs and outputs match FP32: float32 pictures in, label maps out."""
     for role in ("input", "output"):
         expected, found = (
             [_signature(value) for value in getattr(graph, role)]

@@ -1,4 +1,4 @@
-"""Engines that are ONNX networks themselves: those of ONNX Runtime."""
+"""Build engines for ONNX Runtime, which are ONNX networks themselves."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from edgeseg.workshop import workshop
 
 
 def build_network(source: Source, config: BuildConfig, track: Track) -> BuildResult:
-    """``model.onnx`` itself, checked by running it, or its twin of reduced precision, gated."""
+    """Check ``model.onnx`` by running it, or make its counterpart of reduced precision."""
     refuse_plan_options(config, "ONNX Runtime")
     if config.precision == "fp32":
         return _fp32_in_place(source, config)
@@ -29,7 +29,7 @@ def build_network(source: Source, config: BuildConfig, track: Track) -> BuildRes
 
 
 def refuse_plan_options(config: BuildConfig, name: str) -> None:
-    """Refuse what is asked of TensorRT alone where the runtime ``name`` was taken."""
+    """Raise UsageError if options only for TensorRT are set, but the runtime is ``name``."""
     if config.plan.targets:
         raise UsageError(
             f"{name} compiles for no target",

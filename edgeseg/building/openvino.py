@@ -1,4 +1,4 @@
-"""Engines of OpenVINO: ONNX networks of their own names, in FP32 too."""
+"""Build engines for OpenVINO: ONNX networks under names of their own, even in FP32."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ logger = logging.getLogger(__name__)
 
 
 def build_openvino(source: Source, config: BuildConfig, track: Track) -> BuildResult:
-    """``model.PRECISION.openvino.onnx``, gated in OpenVINO; raises as ``build``.
+    """Make ``model.PRECISION.openvino.onnx``, judged in OpenVINO; raises the errors of ``build``.
 
-    The file is ONNX, which OpenVINO compiles as it opens it: one file with the card inside,
-    where its own format is two. The INT8 form is that of ONNX Runtime.
+    The file is ONNX, which OpenVINO compiles on opening: one file with the card inside, whereas
+    OpenVINO's own format takes two. INT8 has the same form as for ONNX Runtime.
     """
     refuse_plan_options(config, "OpenVINO")
-    library()  # Before the long part: it may be missing.
+    library()  # Fail early if it is missing.
     with workshop(source.path.parent) as shop:
         graph = reduced_graph(source, config, "openvino", shop, track)
         _note_what_it_computes_in(graph, config.threads)
@@ -35,7 +35,7 @@ def build_openvino(source: Source, config: BuildConfig, track: Track) -> BuildRe
 
 
 def _note_what_it_computes_in(graph: Path, threads: int | None) -> None:
-    """Put into the side-car what OpenVINO chose, after running it once."""
+    """Run the network once, and record in the side-car the precision that OpenVINO chose."""
     with open_engine(graph, threads) as engine:
         engine.warm_up(1)
         chosen = engine.computes_in

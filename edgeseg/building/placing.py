@@ -1,4 +1,4 @@
-"""A finished build is moved to where the network lies, all of it at the end."""
+"""Move a finished build next to its network."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from edgeseg.workshop import install
 
 
 def place(artifacts: Sequence[Path], folder: Path) -> BuildResult:
-    """Move artefacts, side-cars and plots into place; the first one is the engine."""
+    """Move artefacts, side-cars and plots into ``folder``; the first artefact is the engine."""
     placed = [install(artifact, folder) for artifact in artifacts]
     made = sidecars.read(placed[0])
     assert made is not None  # It was moved along.

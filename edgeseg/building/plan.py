@@ -1,4 +1,4 @@
-"""ONNX → TensorRT engine, its precision proved from the network that TensorRT parsed."""
+"""Build TensorRT engines, and verify their precision in the network that TensorRT parsed."""
 
 from __future__ import annotations
 
@@ -42,8 +42,11 @@ logger = logging.getLogger(__name__)
 def build_plan(
     source: Source, config: BuildConfig, runtime: PlanRuntime, track: Track
 ) -> BuildResult:
-    """Compile the network, or its gated twin of reduced precision; raises as ``build``."""
-    trt = library(runtime)  # Before the long part: it may be missing.
+    """Compile the network, or its gated counterpart of reduced precision.
+
+    Raises the errors of ``build``.
+    """
+    trt = library(runtime)  # Fail early if it is missing.
     options = _with_sizes(config.plan, source)
     implicit = options.dla_core is not None and implicit_only(trt)
     if options.dla_core is not None and config.precision == "fp32":
@@ -55,7 +58,7 @@ def build_plan(
             graph = reduced_graph(source, config, "tensorrt", shop, track)
             model = load_model(graph)
             _require_free(graph, source, config)
-        # FP32 is fed as it lies there, so that its hash is that of model.onnx.
+        # FP32 is compiled from the unchanged file, so that its hash is that of model.onnx.
         data = source.path.read_bytes()
         if graph is not None and not implicit:
             data, fed = graph.read_bytes(), sha256_file(graph)
@@ -89,14 +92,14 @@ def build_plan(
 
 
 def _require_free(graph: Path, source: Source, config: BuildConfig) -> None:
-    """Refuse to replace another graph of that name, before the long part of the build."""
+    """Fail early if the build would replace another graph of that name."""
     there = source.path.with_name(graph.name)
     if there.exists() and sha256_file(there) != sha256_file(graph):
         refuse_to_replace(there, overwrite=config.overwrite)
 
 
 def machine_of_engine(runtime: PlanRuntime) -> dict[str, str]:
-    """What ties an engine to this machine, by the names of the side-car's fields.
+    """Properties of this machine that an engine depends on, keyed by side-car field.
 
     An engine of TensorRT-RTX compiles its kernels where it runs, so no GPU stands in it.
     """
@@ -129,7 +132,7 @@ def _by_nvidia_smi() -> dict[str, str]:
 
 
 def _with_sizes(options: PlanOptions, source: Source) -> PlanOptions:
-    """The card's own size where the network's varies and none is named, and say so."""
+    """For a network of dynamic size, default to the card's size and log that."""
     spec = source.card.input
     if options.sizes is not None or spec.open_size is None:
         return options
@@ -142,7 +145,7 @@ def _with_sizes(options: PlanOptions, source: Source) -> PlanOptions:
 
 
 def _implicit(model: ModelProto, source: Source, config: BuildConfig) -> Implicit:
-    """What the gated graph says in Q/DQ pairs and casts, for a DLA that reads neither."""
+    """Express the graph's Q/DQ pairs and casts as settings, for a DLA that reads neither."""
     ranges: Mapping[str, tuple[float, float]] = {}
     if config.precision == "int8":
         path = config.ranges or source.path.with_name(source.named("ranges", "json"))
@@ -151,7 +154,7 @@ def _implicit(model: ModelProto, source: Source, config: BuildConfig) -> Implici
 
 
 def _proved(model: ModelProto, plan: Plan, precision: Precision) -> sidecars.PrecisionReport:
-    """The shares by what TensorRT's own network says of each layer, not by what was asked."""
+    """Report precision from TensorRT's own network, not from what was requested."""
     nodes = work(model)
     for node in nodes:
         if plan.precisions.get(node.node) != node.precision:

@@ -1,7 +1,7 @@
-"""How the FP32 network becomes one of reduced precision, so that it can be made again and again.
+"""A repeatable recipe that turns an FP32 network into one of reduced precision.
 
-The gate, the sensitivity of layers and the search for the fewest kept ones all make the same
-network with other layers left alone.
+The gate, the sensitivity of layers and the search for the fewest kept layers all make the same
+network with different layers kept.
 """
 
 from __future__ import annotations
@@ -44,14 +44,16 @@ from edgeseg.sidecar import PrecisionReport, SideCar, sidecar_path
 logger = logging.getLogger(__name__)
 
 Form = Literal["onnxruntime", "openvino", "tensorrt"]
-"""Whose graph it is. OpenVINO reads INT8 as ONNX Runtime does; TensorRT's is judged there."""
+"""The runtime a graph is made for. OpenVINO reads INT8 in the same form as ONNX Runtime;
+TensorRT's graphs are judged in ONNX Runtime.
+"""
 
 Options = dict[str, bool | int | float | str]
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A graph with its card, not yet judged."""
+    """A graph with its card, before the gate."""
 
     model: ModelProto
     precision: Precision
@@ -63,17 +65,17 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Recipe:
-    """What reduces a network.
+    """Settings with which a network is reduced.
 
     Attributes:
         source: The FP32 network.
         precision: ``fp16`` or ``int8``, or ``fp32``, which leaves it as it is.
-        form: Whose graph it is to be.
-        keep: Shell patterns of nodes that stay as they are.
-        quantise: Shell patterns of nodes to quantise in spite of the policy.
-        ranges: For INT8.
-        reduce_range: 7-bit weights for INT8.
-        overflowing: Names of the nodes that FP16 has no room for.
+        form: Runtime that the graph is made for.
+        keep: Shell patterns of nodes to leave unchanged.
+        quantise: Shell patterns of nodes to quantise although the policy keeps them.
+        ranges: Activation ranges, for INT8.
+        reduce_range: Use 7-bit weights for INT8.
+        overflowing: Names of the nodes that would overflow in FP16.
     """
 
     source: Source
@@ -86,10 +88,12 @@ class Recipe:
     overflowing: tuple[str, ...] = ()
 
     def make(self, also_kept: Collection[str] = ()) -> ModelProto:
-        """The reduced network with its card; ``also_kept`` are names of nodes, no patterns.
+        """Make the reduced network with its card.
+
+        ``also_kept`` holds node names, not patterns.
 
         Raises:
-            UsageError: A pattern selects no node.
+            UsageError: A pattern matches no node.
             MismatchedArtifact: Nothing is left to reduce, or a tensor has no range.
         """
         keep = (*self.keep, *exactly((*self.overflowing, *also_kept)))
@@ -111,7 +115,7 @@ class Recipe:
         return model
 
     def candidate(self, also_kept: Sequence[str] = ()) -> Candidate:
-        """:meth:`make`, with all that its side-car says; raises as that and where none reduced."""
+        """Like :meth:`make`, with the data for its side-car; also raises if no layer is reduced."""
         model = self.make(also_kept)
         require_precision(precision_report(model), self.precision)
         options: Options = {}
@@ -132,18 +136,18 @@ class Recipe:
 
     @property
     def name(self) -> str:
-        """The file: ``model.fp16.onnx``, ``model.int8.openvino.onnx``, and so on."""
+        """File name: ``model.fp16.onnx``, ``model.int8.openvino.onnx``, and so on."""
         return graph_name(self.source.path, self.precision, self.form)
 
     def layers(self) -> tuple[Work, ...]:
-        """The layers that are reduced when none is kept besides, in the order of the graph."""
+        """The layers reduced if no others are kept, in the order of the graph."""
         return tuple(n for n in work(self.make()) if n.precision == self.precision)
 
 
 def read_recipe(
     source: Source, config: BuildConfig, form: Form, evidence: Evidence, track: Track
 ) -> Recipe:
-    """The recipe that ``config`` asks for; for FP16 it looks for overflow.
+    """Make the recipe for ``config``; for FP16 this checks for overflow.
 
     Raises:
         NonFiniteOutput: An activation of the FP32 network holds NaN or infinity.
@@ -166,7 +170,7 @@ def read_recipe(
 
 
 def graph_name(network: Path, precision: Precision, form: Form) -> str:
-    """What the graph that is made of a network is called."""
+    """File name of the graph made from a network."""
     if form == "openvino":
         return named(network, precision, "openvino", "onnx")
     if precision == "int8" and form == "tensorrt":
@@ -175,12 +179,12 @@ def graph_name(network: Path, precision: Precision, form: Form) -> str:
 
 
 def exactly(names: Collection[str]) -> list[str]:
-    """Patterns that match these names and nothing else."""
+    """Shell patterns that match exactly these names."""
     return [glob.escape(name) for name in names]
 
 
 def write_candidate(candidate: Candidate, source: Source, folder: Path) -> Path:
-    """Write the graph and its side-car, without which no engine would run it as it will."""
+    """Write the graph and its side-car, which tells engines how to run it."""
     data = serialize(candidate.model)
     path = folder / candidate.name
     write_atomic(path, data)
@@ -201,7 +205,7 @@ def write_candidate(candidate: Candidate, source: Source, folder: Path) -> Path:
 
 
 def require_precision(report: PrecisionReport, precision: Precision) -> None:
-    """Refuse a graph in which nothing computes as it was asked; raises MismatchedArtifact."""
+    """Raise MismatchedArtifact if no node of the graph computes in ``precision``."""
     if report.precision != precision:
         raise MismatchedArtifact(
             f"{precision} was asked for and nothing in the graph computes in it",

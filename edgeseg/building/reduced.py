@@ -1,4 +1,4 @@
-"""The FP32 network as a runtime's own graph, written with its side-car and held against FP32."""
+"""Make a runtime's graph from the FP32 network, and compare it with FP32."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ __all__ = ["reduced_graph", "require_precision"]
 logger = logging.getLogger(__name__)
 
 QUICK = 8
-"""Pictures on which the layers of a refused candidate are compared."""
+"""Pictures on which the layers of a rejected candidate are compared."""
 
 THOROUGH = 16
 """Pictures on which ``--auto-mixed`` orders the layers."""
@@ -45,7 +45,7 @@ THOROUGH = 16
 def reduced_graph(
     source: Source, config: BuildConfig, form: Form, shop: Path, track: Track
 ) -> Path:
-    """Write the graph and its side-car into ``shop``, gated; OpenVINO has one of FP32 as well."""
+    """Write the gated graph and its side-car to ``shop``; for OpenVINO this includes FP32."""
     evidence = gather(source, config)
     build = _Reduction(source, config, shop, track, evidence, judges(config, evidence))
     if config.foreign is not None:
@@ -60,7 +60,7 @@ def reduced_graph(
 
 @dataclass(frozen=True)
 class _Reduction:
-    """One build: what it is made from, asked for, and judged on."""
+    """One build: its network, configuration and pictures."""
 
     source: Source
     config: BuildConfig
@@ -70,7 +70,7 @@ class _Reduction:
     pictures: Split | Sequence[Path]
 
     def judged(self, candidate: Candidate, recipe: Recipe | None = None) -> Path:
-        """Write, judge, and raise with the layers of ``recipe`` that cost most."""
+        """Write and judge; an error names the layers of ``recipe`` that cost most."""
         path = write_candidate(candidate, self.source, self.shop)
         self._require_finite(candidate)
         if not len(self.pictures):
@@ -88,7 +88,7 @@ class _Reduction:
         return _with_gate(path, gate)
 
     def mixed(self, recipe: Recipe) -> Path:
-        """Keep the fewest layers with which the gate lets it pass."""
+        """Keep the fewest layers with which the gate passes."""
         if not len(self.pictures):
             raise UsageError(
                 "--auto-mixed asks the gate, and there are no pictures for it",

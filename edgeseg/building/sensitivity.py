@@ -1,4 +1,4 @@
-"""What each layer of a network loses in reduced precision, by the recipe that ``build`` uses."""
+"""Measure the loss of each layer in reduced precision, by the same recipe as ``build``."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from edgeseg.workshop import workshop
 
 @dataclass(frozen=True)
 class Sensitivity:
-    """Layers of one network, the most harmful first; shares are fractions of 1.
+    """Sensitivity of a network's layers, the most harmful first; shares are fractions of 1.
 
     Attributes:
         network: The FP32 network.
-        precision: What the layers are reduced to.
-        form: Whose graph: that of ``onnxruntime``, ``openvino`` or ``tensorrt``.
+        precision: Precision that the layers are reduced to.
+        form: Runtime of the graph: ``onnxruntime``, ``openvino`` or ``tensorrt``.
         judged_on: The runtime that computed the labels.
         metric: ``mean_iou`` on labelled pictures, else ``pixel_agreement``.
-        images: How many pictures.
-        reference: The metric of FP32 on them.
-        all_reduced: The metric where all of these layers are reduced.
-        layers: What each costs.
+        images: Number of pictures.
+        reference: The metric of FP32.
+        all_reduced: The metric with all of these layers reduced.
+        layers: Cost of each layer.
     """
 
     network: str
@@ -54,14 +54,14 @@ def measure_sensitivity(
     """Reduce each layer alone and compare with FP32; writes nothing.
 
     Args:
-        config: As for ``build``: network, precision, runtime, kept nodes, labelled pictures.
-        pictures: How many are taken of ``--data``, or of the calibration set without it.
-        reverse: Measure as well what is lost where all layers but one are reduced.
+        config: Network, precision, runtime, kept nodes and labelled pictures, as for ``build``.
+        pictures: Number of pictures to use from ``--data``, or else from the calibration set.
+        reverse: Also measure the loss with all layers but one reduced.
         track: Shows progress.
 
     Raises:
-        UsageError: FP32 is asked for, or there are no pictures or ranges.
-        ArtifactError: Network, ranges or pictures are damaged or do not belong together.
+        UsageError: The precision is FP32, or there are no pictures or ranges.
+        ArtifactError: Network, ranges or pictures are damaged or do not match.
         InferenceError: An engine failed.
     """
     if config.precision == "fp32":

@@ -16,7 +16,7 @@ from edgeseg.sidecar import verify
 
 @dataclass(frozen=True)
 class Source:
-    """The FP32 network that everything is made from."""
+    """An FP32 network to build from: its path, graph, card and hash."""
 
     path: Path
     model: ModelProto
@@ -24,12 +24,12 @@ class Source:
     sha256: str
 
     def named(self, *parts: str) -> str:
-        """Call :func:`named` for it."""
+        """File name of an artefact made from this network; see :func:`named`."""
         return named(self.path, *parts)
 
 
 def named(network: Path, *parts: str) -> str:
-    """What is made of a network is called ``model.int8.onnx`` of ``model.onnx``."""
+    """File name of an artefact made from a network, e.g. ``model.int8.onnx`` for ``model.onnx``."""
     return ".".join((network.stem, *parts))
 
 
@@ -37,8 +37,8 @@ def read_source(path: Path) -> Source:
     """Read and check the network at ``path``.
 
     Raises:
-        UsageError: No such file, or its precision was reduced already.
-        ArtifactError: It is damaged, or has no card.
+        UsageError: The file does not exist, or its precision is already reduced.
+        ArtifactError: The file is damaged, or has no card.
     """
     verify(path, required=False)
     model = load_model(path)

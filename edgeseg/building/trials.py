@@ -1,4 +1,4 @@
-"""Graphs that are made to be measured and thrown away, on the engine that is built for."""
+"""Temporary graphs, measured on the runtime that the engine is built for."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from edgeseg.sidecar import GateResult, sidecar_path
 
 
 class Trials:
-    """FP32 and the pictures it is compared on; a context manager.
+    """Context manager that compares candidates with the FP32 engine on fixed pictures.
 
     Args:
         source: The FP32 network.
-        config: Limits and threads.
-        pictures: What the gate judges on.
-        shop: A folder for graphs in passing.
+        config: Limits and number of threads.
+        pictures: Pictures for the gate.
+        shop: Folder for temporary graphs.
         track: Shows progress.
     """
 
@@ -52,7 +52,7 @@ class Trials:
         self._before: float | None = None
 
     def judge(self, path: Path) -> GateResult:
-        """Ask the gate of a graph with its side-car."""
+        """Judge a graph that has a side-car."""
         with open_engine(path, self.config.threads) as engine:
             result = judge(
                 self._reference,
@@ -66,18 +66,18 @@ class Trials:
         return result
 
     def attempt(self, recipe: Recipe, kept: tuple[str, ...]) -> Trial:
-        """Make the network with these layers kept, and ask the gate."""
+        """Make the network with these layers kept, and judge it."""
         candidate = recipe.candidate(kept)
         share = precision_report(candidate.model).low_precision_share
         with self._written(candidate) as path:
             return Trial(kept, share, self.judge(path))
 
     def probe(self, count: int) -> Probe:
-        """FP32's answers on ``count`` of the pictures."""
+        """Prepare a probe with the results of FP32 on ``count`` of the pictures."""
         return Probe(self._reference, self.source.model, self.pictures, count)
 
     def rank(self, recipe: Recipe, probe: Probe, *, reverse: bool = False) -> tuple[LayerCost, ...]:
-        """What each layer costs alone, the most harmful first."""
+        """Cost of each layer alone, the most harmful first."""
         return rank_layers(
             probe,
             recipe.layers(),
@@ -89,7 +89,7 @@ class Trials:
 
     @contextmanager
     def running(self, recipe: Recipe, model: ModelProto) -> Iterator[Engine]:
-        """An engine of a graph that ``recipe`` made."""
+        """Open an engine for a graph made by ``recipe``."""
         # What an engine must know to run it as it will.
         options: Options = {"reduce_range": True} if recipe.reduce_range else {}
         candidate = Candidate(model, recipe.precision, recipe.name, options, recipe.form)

@@ -1,4 +1,4 @@
-"""Network file → engine: float32 tensors in, uint8 label maps out."""
+"""Engines that run networks: float32 tensors in, uint8 label maps out."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ __all__ = ["open_engine", "runtimes_here"]
 def open_engine(path: Path, threads: int | None = None) -> Engine:
     """Open an ONNX network or a built engine.
 
-    An ONNX network is opened by OpenVINO where its side-car says that it was built for that,
-    and by ONNX Runtime else.
+    An ONNX network is opened by OpenVINO if its side-car says that it was built for OpenVINO,
+    otherwise by ONNX Runtime.
 
     Args:
         path: ``*.onnx`` or ``*.engine``.
         threads: CPU threads of the runtime; None takes its default.
 
     Raises:
-        UsageError: No such file, or another suffix.
-        ArtifactError: Empty, truncated, altered, or made for something else.
-        RuntimeMissing: It is an engine, and its library, a driver or a GPU is not here.
+        UsageError: The file does not exist, or has another suffix.
+        ArtifactError: The file is empty, truncated, altered, or made for something else.
+        RuntimeMissing: The library, driver or GPU that the engine needs is missing.
         DeviceError: The GPU failed.
     """
     path = require_file(Path(path))

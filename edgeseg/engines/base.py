@@ -1,4 +1,4 @@
-"""What every engine is: a context manager from float32 tensors to uint8 label maps."""
+"""Base class of all engines: context managers that turn float32 tensors into uint8 label maps."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from edgeseg.sidecar import ComputesIn
 class Engine(ABC):
     """A loaded network that turns preprocessed pictures into label maps.
 
-    Not safe for concurrent calls: one thread at a time, or one engine a thread.
+    Not thread-safe: use one engine per thread, or call it from one thread at a time.
 
     Attributes:
-        card: What the network is; the only source of preprocessing.
+        card: Description of the network; the only source of preprocessing parameters.
         path: The artefact it was loaded from.
         runtime: ``onnxruntime``, ``torch``, …
-        batch: The only batch size it takes, None where any will do.
-        largest_batch: The largest where it takes several, None where there is no limit.
-        computes_in: What floating layers really compute in, where the runtime chooses that by
-            itself; else None.
+        batch: Fixed batch size; None if it is dynamic.
+        largest_batch: Largest batch size if it is dynamic; None if there is no limit.
+        computes_in: Actual precision of floating-point layers if the runtime chooses it, else
+            None.
     """
 
     card: ModelCard
@@ -40,17 +40,17 @@ class Engine(ABC):
     computes_in: ComputesIn | None = None
 
     def infer(self, batch: NDArray[np.float32]) -> NDArray[np.uint8]:
-        """Label maps of preprocessed pictures.
+        """Compute the label maps of preprocessed pictures.
 
         Args:
             batch: float32 (N, C, height, width) as :func:`edgeseg.ops.preprocess` makes them;
-                of any height and width that the card's ``open_size`` allows, where it has one.
+                height and width may vary within the card's ``open_size``, if it has one.
 
         Returns:
             uint8 (N, height, width), class ids. Valid until the next call.
 
         Raises:
-            UsageError: Shape or dtype are not those of the card.
+            UsageError: Shape or dtype does not match the card.
             InferenceError: The runtime failed.
         """
         spec = self.card.input
@@ -65,7 +65,7 @@ class Engine(ABC):
         return self._infer(batch)
 
     def segment(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Label map of one picture at the picture's own size.
+        """Compute the label map of one picture at its original size.
 
         Args:
             image: uint8 (H, W, 3) BGR or (H, W) grey, as OpenCV reads it.
@@ -78,28 +78,28 @@ class Engine(ABC):
         return restore_labels(labels, image.shape[:2], self.card.input)
 
     def open_frames(self, job: FrameJob) -> FrameRunner:
-        """Whole frames through this engine: labels, overlay and areas of batches of one size.
+        """Open a runner for whole frames: labels, overlay and areas for batches of one size.
 
         ``with engine.open_frames(FrameJob(size=(720, 1280), look=look)) as frames:
         result = frames.run([frame])``. Engines on a GPU keep the frame there where they can;
         the runner's ``on_gpu`` says whether.
 
         Raises:
-            UsageError: The engine takes no such batch.
+            UsageError: The engine does not support the batch size.
             DeviceError: The GPU failed, or has not enough memory.
         """
         check_job(self, job)
         return CpuFrames(self, job)
 
     def warm_up(self, runs: int = 2) -> None:
-        """Run on zeros, so that lazy allocations do not count against the first picture."""
+        """Run on zeros, so that lazy allocations do not slow down the first picture."""
         zeros = np.zeros((self.batch or 1, *self.card.input.shape), np.float32)
         for _ in range(runs):
             self.infer(zeros)
 
     @abstractmethod
     def _infer(self, batch: NDArray[np.float32]) -> NDArray[np.uint8]:
-        """:meth:`infer` for a batch that was checked."""
+        """Implement :meth:`infer` for a validated batch."""
 
     @abstractmethod
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""Which runtime an engine is built for where none is named, and why.
+"""Choose the runtime to build for if none is named, and explain the choice.
 
 Nothing heavy is imported to decide: a library counts as present where Python would find it,
 a GPU where the driver has made its device file.
@@ -18,7 +18,7 @@ from edgeseg.sidecar import BuildRuntime
 logger = logging.getLogger(__name__)
 
 GPU_FILES = ("nvidiactl", "nvhost-gpu", "nvgpu")
-"""Below ``/dev``: NVIDIA's driver on PCs and servers, and of Jetsons old and new."""
+"""Device files in ``/dev`` of NVIDIA's drivers for PCs and servers, and for Jetsons."""
 
 WSL_DRIVER = Path("/usr/lib/wsl/lib/libcuda.so.1")
 """Windows' NVIDIA driver inside WSL 2, which has ``/dev/dxg`` alone: CUDA on WSL User Guide."""
@@ -29,7 +29,7 @@ MODULES = ("tensorrt", "tensorrt_rtx", *CUDA_MODULES, "openvino", "onnxruntime")
 
 @dataclass(frozen=True)
 class Here:
-    """What of this machine decides on the runtime."""
+    """Properties of this machine that decide on the runtime."""
 
     modules: frozenset[str]
     gpu: bool
@@ -38,7 +38,7 @@ class Here:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A runtime, whether it can run a network here, and why or why not, as one clause."""
+    """A runtime, whether it can run networks on this machine, and the reason as a clause."""
 
     runtime: BuildRuntime
     runs: bool
@@ -46,7 +46,7 @@ class Candidate:
 
 
 def look(devices: Path = Path("/dev"), wsl_driver: Path = WSL_DRIVER) -> Here:
-    """Look at this machine; another folder of device files, and another driver, in tests."""
+    """Inspect this machine; tests pass other paths of device files and driver."""
     in_wsl = (devices / "dxg").exists() and wsl_driver.exists()
     return Here(
         modules=frozenset(filter(_is_installed, MODULES)),
@@ -56,7 +56,7 @@ def look(devices: Path = Path("/dev"), wsl_driver: Path = WSL_DRIVER) -> Here:
 
 
 def candidates(here: Here) -> tuple[Candidate, ...]:
-    """All runtimes, the preferred one first, those that cannot run among them.
+    """All runtimes in order of preference, including those that cannot run here.
 
     A GPU before the processor; TensorRT before TensorRT-RTX, which compiles its kernels when
     the engine is first run. On x86-64 OpenVINO was as fast as ONNX Runtime in FP32, a little
@@ -72,15 +72,15 @@ def candidates(here: Here) -> tuple[Candidate, ...]:
 
 
 def runtimes_here(here: Here | None = None) -> tuple[BuildRuntime, ...]:
-    """The runtimes that can run a network on this machine, the preferred one first."""
+    """The runtimes that can run a network on this machine, in order of preference."""
     return tuple(c.runtime for c in candidates(here or look()) if c.runs)
 
 
 def best_here(here: Here | None = None) -> BuildRuntime:
-    """The preferred runtime of this machine; says in the log which, and why not a better one.
+    """Return the preferred runtime of this machine, and log the choice with its reasons.
 
     Raises:
-        RuntimeMissing: There is none.
+        RuntimeMissing: No runtime can run on this machine.
     """
     found = candidates(here or look())
     chosen = next((place for place, c in enumerate(found) if c.runs), None)

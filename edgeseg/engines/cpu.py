@@ -1,4 +1,4 @@
-"""What this processor does to int8 products."""
+"""How this processor computes int8 products."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _VNNI_FLAGS = frozenset({"avx512_vnni", "avx_vnni", "amx_int8"})
 
 @functools.cache
 def int8_saturates() -> bool:
-    """Whether int8 products lose bits on this CPU unless weights have 7 bits.
+    """Whether int8 products saturate on this CPU unless weights have 7 bits.
 
     x86 without VNNI multiplies u8 × s8 in pairs with ``vpmaddubsw``, whose int16 sums stop at
     32767: 255 × 127 twice comes out as half. ONNX Runtime documents it under "When and why do
@@ -22,5 +22,5 @@ def int8_saturates() -> bool:
     try:
         text = Path("/proc/cpuinfo").read_text()
     except OSError:
-        return True  # Unknown: right and slower beats fast and wrong.
+        return True  # Unknown: prefer correct and slow to fast and wrong.
     return not _VNNI_FLAGS & set(text.split())

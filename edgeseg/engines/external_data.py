@@ -1,4 +1,4 @@
-"""What an ONNX file says of itself, read without the onnx package: metadata, places of weights.
+"""Read metadata and external weight files of ONNX files without the onnx package.
 
 ONNX tensors may name a file beside the network that holds their bytes. A hostile network names
 ``../../etc/shadow``; newer releases of ONNX Runtime refuse that, older ones read it. The core
@@ -36,18 +36,18 @@ _ATTRIBUTE[6] = _ATTRIBUTE[11] = _GRAPH
 
 _MAX_DEPTH = 64
 _MAX_ENTRY = 1024**2
-"""Of a key or a value: a card of many classes has some ten thousand bytes, a path 4096."""
+"""Largest key or value in bytes: a card of many classes has about 10,000, a path 4096."""
 
 
 def require_local_weights(path: Path) -> None:
-    """Refuse a network whose weights lie outside of its own folder.
+    """Check that a network's weights lie in its own folder.
 
     They must be whole files of that folder. A link, symbolic or hard, may have been planted to
     another's file, and a name without a file may be an address in memory for ONNX Runtime.
 
     Raises:
-        UsageError: Its name is none that a runtime could be told.
-        CorruptArtifact: It names another file, or is no protobuf message at all.
+        UsageError: Runtimes cannot handle the network's file name.
+        CorruptArtifact: It refers to a file elsewhere, or is not a protobuf message.
     """
     require_text(path)
     for location in external_locations(path):
@@ -59,7 +59,7 @@ def require_local_weights(path: Path) -> None:
 
 
 def _fault(folder: Path, location: str) -> str:
-    """What is wrong with a file of external data; empty where nothing is."""
+    """Describe what is wrong with a file of external data; empty if nothing is."""
     relative = PurePosixPath(location.replace("\\", "/"))
     if relative.is_absolute() or ".." in relative.parts:
         return "lies outside of its folder"
@@ -80,16 +80,16 @@ def _fault(folder: Path, location: str) -> str:
 
 
 def external_locations(path: Path) -> list[str]:
-    """The files, as named in the network at ``path``, that hold tensors of it.
+    """Names of the external files that hold tensors of the network at ``path``.
 
     Raises:
-        CorruptArtifact: The file is no protobuf message.
+        CorruptArtifact: The file is not a protobuf message.
     """
     return [value for key, value in _read(path, _MODEL) if key == "location"]
 
 
 def metadata_props(path: Path) -> dict[str, str]:
-    """The network's own ``metadata_props``; raises as :func:`external_locations`."""
+    """Read ``metadata_props``; raises the errors of :func:`external_locations`."""
     return dict(_read(path, _METADATA))
 
 
@@ -110,7 +110,7 @@ def _read(path: Path, message: _Message) -> list[tuple[str, str]]:
 def _entries(
     reader: WireReader, start: int, stop: int, message: _Message, depth: int
 ) -> Iterator[tuple[str, str]]:
-    """All entries of a map, key and value, below one message."""
+    """Yield all key-value entries below one message."""
     if depth > _MAX_DEPTH:
         raise ValueError("nested too deep")
     entry: dict[str, str] = {}

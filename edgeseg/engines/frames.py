@@ -1,8 +1,8 @@
-"""Whole frames through an engine: camera picture in; labels, overlay and areas out.
+"""Run whole frames through an engine: camera pictures in; labels, overlay and areas out.
 
-:meth:`Engine.open_frames` gives what does it best: a GPU that keeps the frame between the stages,
-or the kernels of :mod:`edgeseg.ops` around :meth:`Engine.infer`. Both give the same bits for the
-same labels.
+:meth:`Engine.open_frames` returns the best runner: on a GPU that keeps the frame between stages,
+or the kernels of :mod:`edgeseg.ops` around :meth:`Engine.infer`. Results are bit-identical for
+the same labels.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ if TYPE_CHECKING:
     from edgeseg.engines.base import Engine
 
 IN_FLIGHT = 2
-"""Batches that may be submitted before the first is collected."""
+"""Number of batches that may be submitted before the first is collected."""
 
 
 @dataclass(frozen=True)
 class FrameJob:
-    """What is wanted of frames of one size.
+    """Frame format and the results to compute.
 
     Attributes:
         size: (H, W) of each frame.
-        batch: Frames that go through at once; the engine must take it.
+        batch: Frames per batch; the engine must support it.
         grey: Frames are uint8 (H, W) instead of (H, W, 3) BGR.
-        look: How the classes are laid over the frame; None for labels alone.
+        look: Style of the overlay; None for labels only.
         areas: Count the pixels of each class.
     """
 
@@ -49,16 +49,16 @@ class FrameJob:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of one frame."""
+        """Shape of one frame."""
         return self.size if self.grey else (*self.size, 3)
 
 
 @dataclass(frozen=True)
 class FrameResult:
-    """Of one batch, in the order of its frames; valid until the next submit.
+    """Results of one batch, in the order of its frames; valid until the next submit.
 
     Attributes:
-        labels: uint8 (N, height, width) of the network, class ids.
+        labels: uint8 (N, height, width) class ids at the network's size.
         shown: uint8 (N, H, W, 3) BGR, as :func:`~edgeseg.ops.overlay.overlay_restored`; None
             where no look was asked for.
         areas: int64 (N, classes), as :func:`~edgeseg.ops.overlay.restored_areas`; None where
@@ -71,13 +71,13 @@ class FrameResult:
 
 
 class FrameRunner(ABC):
-    """Takes batches of frames and gives their results in order; one thread at a time.
+    """Processes batches of frames in order; not thread-safe.
 
-    Up to ``IN_FLIGHT`` batches may be under way: a GPU works on one while the caller fills or
-    draws another. The engine is not used otherwise between a submit and its collect.
+    Up to ``IN_FLIGHT`` batches may be pending: a GPU works on one while the caller fills or
+    draws another. Do not use the engine otherwise between a submit and its collect.
 
     Attributes:
-        job: What it was opened for.
+        job: The job it was opened for.
         on_gpu: Whether the frame stays on the GPU from upload to download.
         closed: Whether it was closed.
     """
@@ -91,10 +91,12 @@ class FrameRunner(ABC):
         self._under_way = 0
 
     def submit(self, frames: Sequence[NDArray[np.uint8]]) -> None:
-        """Begin with ``job.batch`` frames of ``job.shape``, any strides; they may change after.
+        """Start on ``job.batch`` frames of ``job.shape``, of any strides.
+
+        The caller may overwrite the frames afterwards.
 
         Raises:
-            UsageError: Number, shape or dtype differ, or too many batches are under way.
+            UsageError: Number, shape or dtype differ, or too many batches are pending.
             InferenceError: The engine failed.
         """
         if self.closed:
@@ -112,10 +114,10 @@ class FrameRunner(ABC):
         self._under_way += 1
 
     def collect(self) -> FrameResult:
-        """The result of the oldest batch under way; waits for it.
+        """Wait for the oldest pending batch and return its result.
 
         Raises:
-            UsageError: None is.
+            UsageError: No batch is pending.
             InferenceError: The engine failed.
         """
         if not self._under_way:
@@ -130,20 +132,20 @@ class FrameRunner(ABC):
 
     @abstractmethod
     def _submit(self, frames: Sequence[NDArray[np.uint8]]) -> None:
-        """:meth:`submit` for frames that were checked."""
+        """Implement :meth:`submit` for validated frames."""
 
     @abstractmethod
     def _collect(self) -> FrameResult:
-        """:meth:`collect` while a batch is under way."""
+        """Implement :meth:`collect` if a batch is pending."""
 
     @abstractmethod
     def _close(self) -> None:
-        """:meth:`close`, the first time."""
+        """Implement :meth:`close`; called once."""
 
     def close(self) -> None:
-        """Give back what it holds, not the engine; calling it twice is allowed.
+        """Release the runner's resources, but not the engine; may be called twice.
 
-        Batches under way are forgotten; results that were collected stay readable.
+        Pending batches are discarded; collected results stay readable.
         """
         if not self.closed:
             self.closed, self._under_way = True, 0
@@ -194,10 +196,10 @@ class CpuFrames(FrameRunner):
 
 
 def check_job(engine: Engine, job: FrameJob) -> None:
-    """Whether the engine's batches allow the job.
+    """Check that the engine supports the job.
 
     Raises:
-        UsageError: They do not, or the size is none.
+        UsageError: The engine does not support the batch size, or the frame size is invalid.
     """
     most = engine.batch or engine.largest_batch or job.batch
     if job.batch < 1 or min(job.size) < 1 or job.batch > most:

@@ -1,7 +1,7 @@
-"""Compiled GPU code in the user's cache folder, handed to a driver only where it is ours and whole.
+"""Cache of compiled GPU code in the user's folder, loaded only if it is our own and intact.
 
-Such a file is native code: the SHA-256 of what follows stands before it, and what others could
-have written, or what is damaged, is left aside. Leaving it aside costs time, never an inference.
+Such a file is native code, so it starts with the SHA-256 of the rest. Files that are damaged or
+that others could have written are ignored, which costs only time.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ from edgeseg.artifacts import write_atomic
 from edgeseg.ownership import stranger
 
 MAX_BYTES = 512 * 1024 * 1024
-"""A larger file is none of ours."""
+"""Larger files are ignored."""
 
 
 def folder() -> Path:
-    """``~/.cache/edgeseg``, by the XDG base directory specification."""
+    """The cache folder, ``~/.cache/edgeseg`` by the XDG base directory specification."""
     root = os.environ.get("XDG_CACHE_HOME", "")
     return (Path(root) if root.startswith("/") else Path.home() / ".cache") / "edgeseg"
 
 
 def read(path: Path) -> tuple[bytes, str]:
-    """What was kept, and why it is not to be used; empty where it may.
+    """Read cached data; returns it with the reason not to use it, empty if it is usable.
 
     Raises:
-        FileNotFoundError: Nothing was kept.
+        FileNotFoundError: Nothing is cached.
     """
     try:
         return _vouched(path)
@@ -39,10 +39,10 @@ def read(path: Path) -> tuple[bytes, str]:
 
 
 def write(path: Path, data: bytes) -> None:
-    """Keep ``data``, whole or not at all.
+    """Cache ``data`` atomically.
 
     Raises:
-        UsageError: The folder or the disk refuses.
+        UsageError: The folder is not writable or the disk is full.
     """
     write_atomic(path, hashlib.sha256(data).digest() + data)
 

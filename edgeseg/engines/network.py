@@ -1,4 +1,4 @@
-"""An ONNX network as every runtime must find it: with a card, and a graph that the card fits."""
+"""Checks of ONNX networks common to all runtimes: the file, its card, its inputs and outputs."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from edgeseg.errors import CorruptArtifact, MismatchedArtifact
 from edgeseg.sidecar import SideCar
 
 MAX_BYTES = 2 * 1024**3
-"""Protobuf ends there; what is larger is no ONNX network."""
+"""Size limit of protobuf, and so of ONNX files."""
 
 
 Shape = tuple[int | None, ...]
-"""None where a dimension is open."""
+"""Shape of a tensor; dynamic dimensions are None."""
 
 
 @dataclass(frozen=True)
 class Port:
-    """An input or output of a graph, its type by NumPy's name."""
+    """An input or output of a graph; ``dtype`` is NumPy's name of the type."""
 
     name: str
     dtype: str
@@ -31,12 +31,12 @@ class Port:
 
 
 def require_network(path: Path) -> None:
-    """Refuse what no runtime should be given.
+    """Check a network file before it is passed to a runtime.
 
     Raises:
-        UsageError: There is no such file, or a runtime could not be told its name.
-        CorruptArtifact: It is empty, too large, no protobuf message, or names weights outside
-            of its own folder.
+        UsageError: The file does not exist, or runtimes cannot handle its name.
+        CorruptArtifact: The file is empty, too large, not a protobuf message, or refers to
+            weights outside its own folder.
     """
     size = require_file(path).stat().st_size
     if size > MAX_BYTES:
@@ -45,11 +45,11 @@ def require_network(path: Path) -> None:
 
 
 def card_from_metadata(metadata: Mapping[str, str], origin: str) -> ModelCard:
-    """The card among the ``metadata_props`` of an ONNX file.
+    """Parse the card in the ``metadata_props`` of an ONNX file.
 
     Raises:
-        MismatchedArtifact: There is none, or another schema version.
-        CorruptArtifact: It is no card.
+        MismatchedArtifact: The card is missing, or has another schema version.
+        CorruptArtifact: The card is invalid.
     """
     if CARD_KEY not in metadata:
         raise MismatchedArtifact(
@@ -64,10 +64,10 @@ def card_from_metadata(metadata: Mapping[str, str], origin: str) -> ModelCard:
 def check_ports(
     inputs: Sequence[Port], outputs: Sequence[Port], card: ModelCard, origin: str
 ) -> int | None:
-    """Hold a graph against its card; the batch size it is fixed to, None where any will do.
+    """Check a graph against its card; returns the fixed batch size, or None if it is dynamic.
 
     Raises:
-        MismatchedArtifact: Number, type or shape of the ports are not what the card says.
+        MismatchedArtifact: Number, type or shape of the ports does not match the card.
     """
     if len(inputs) != 1 or len(outputs) != 1:
         raise MismatchedArtifact(
@@ -85,7 +85,7 @@ def check_ports(
 
 
 def seven_bit_weights(sidecar: SideCar | None) -> bool:
-    """Whether the side-car vouches for int8 weights that no kernel saturates on."""
+    """Whether the side-car states 7-bit weights, on which no int8 kernel saturates."""
     return sidecar is not None and sidecar.build_options.get("reduce_range") is True
 
 

@@ -1,4 +1,4 @@
-"""ONNX Runtime: the engine of every machine, on its CPU."""
+"""ONNX Runtime on the CPU: the engine that runs on every machine."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 
 _NUMPY_NAMES = {"tensor(float)": "float32", "tensor(uint8)": "uint8"}
 
-# It prints what it raises as well, in several lines of C++; the exception is enough.
+# It also prints the errors that it raises, with several lines of C++ context.
 onnxruntime.set_default_logger_severity(4)
 
 
@@ -38,15 +38,15 @@ class OnnxRuntimeEngine(Engine):
 
     Args:
         path: ``model.onnx``, ``model.fp16.onnx`` or ``model.int8.onnx`` with a card inside.
-        threads: CPU threads; None takes one a physical core.
+        threads: CPU threads; None uses one per physical core.
 
     Attributes:
-        ports: Its input and its output, as the graph names them.
+        ports: Input and output of the graph.
 
     Raises:
-        UsageError: No such file, or ``threads`` below 1.
-        CorruptArtifact: Empty, truncated, no ONNX network, or altered since it was made.
-        MismatchedArtifact: There is no card in it, or its graph is not what the card says.
+        UsageError: The file does not exist, or ``threads`` is below 1.
+        CorruptArtifact: The file is empty, truncated, altered, or not an ONNX network.
+        MismatchedArtifact: The card is missing, or does not match the graph.
     """
 
     runtime = "onnxruntime"
@@ -117,7 +117,7 @@ def _reason(error: Exception) -> str:
 
 
 def _ports(values: Iterable[Any]) -> list[Port]:
-    """ONNX Runtime's ``NodeArg``; a dimension that varies is a name there, or None."""
+    """Convert ONNX Runtime's ``NodeArg``, in which a dynamic dimension is a name or None."""
     return [
         Port(
             value.name,

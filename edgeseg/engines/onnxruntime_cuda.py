@@ -1,4 +1,4 @@
-"""ONNX Runtime on an NVIDIA GPU without TensorRT: its CUDA provider, frames kept on the device.
+"""ONNX Runtime's CUDA provider: NVIDIA GPUs without TensorRT, frames kept on the device.
 
 Needs ``onnxruntime-gpu`` in the place of ``onnxruntime``. It has not run on a GPU yet: a stand-in
 with the same members, over the real library's binding of memory by address, is what tests drive.
@@ -26,17 +26,17 @@ _PROVIDER = "CUDAExecutionProvider"
 
 
 class OnnxRuntimeCudaEngine(OnnxRuntimeEngine):
-    """An ONNX network in ONNX Runtime on the first GPU, on one stream of ours.
+    """An ONNX network in ONNX Runtime on the first GPU, on a stream of its own.
 
     Args:
-        path: As in :class:`OnnxRuntimeEngine`; FP32 or FP16, since CUDA has no int8 kernels there.
-        cuda: The GPU.
-        threads: CPU threads for what the provider leaves to the processor.
+        path: Network in FP32 or FP16, since the CUDA provider has no int8 kernels.
+        cuda: GPU to run on.
+        threads: CPU threads for operators that run on the processor.
 
     Raises:
-        RuntimeMissing: This ONNX Runtime has no CUDA provider, or it does not start.
-        UsageError: No such file, or ``threads`` below 1.
-        ArtifactError: As :class:`OnnxRuntimeEngine`.
+        RuntimeMissing: ONNX Runtime has no CUDA provider, or it does not start.
+        UsageError: The file does not exist, or ``threads`` is below 1.
+        ArtifactError: The file is unusable; see :class:`OnnxRuntimeEngine`.
         DeviceError: The GPU failed.
     """
 
@@ -61,7 +61,7 @@ class OnnxRuntimeCudaEngine(OnnxRuntimeEngine):
             return super()._infer(batch)
 
     def open_frames(self, job: FrameJob) -> FrameRunner:
-        """As :meth:`Engine.open_frames`, on the GPU from upload to download; never as a graph."""
+        """Like :meth:`Engine.open_frames`, on the GPU from upload to download, without CUDA graphs."""
         check_job(self, job)
         if self._session is None:
             raise UsageError(f"{self.path.name} was closed")
@@ -72,7 +72,7 @@ class OnnxRuntimeCudaEngine(OnnxRuntimeEngine):
         return runner
 
     def tensors(self, batch: int) -> Network:
-        """Memory of the device for ``batch`` pictures, the same at each call.
+        """Device memory for ``batch`` pictures, the same at each call.
 
         Raises:
             DeviceError: Not enough memory.
@@ -90,7 +90,7 @@ class OnnxRuntimeCudaEngine(OnnxRuntimeEngine):
         return self._tensors[batch]
 
     def bind(self, batch: int) -> Any:
-        """Input and output of the session at those addresses."""
+        """Bind input and output of the session to the memory from :meth:`tensors`."""
         binding, there = self._session.io_binding(), self.tensors(batch)
         planes = () if there.classes is None else (there.classes,)
         size = self.card.input.shape[1:]
@@ -103,7 +103,7 @@ class OnnxRuntimeCudaEngine(OnnxRuntimeEngine):
         return binding
 
     def run_bound(self, binding: Any) -> None:
-        """Queue the network on the stream, and do not wait.
+        """Queue the network on the stream without waiting.
 
         Raises:
             DeviceError: ONNX Runtime failed.
@@ -116,7 +116,7 @@ class OnnxRuntimeCudaEngine(OnnxRuntimeEngine):
             raise DeviceError(f"ONNX Runtime: {' '.join(str(error).split())[:300]}") from error
 
     def close(self) -> None:
-        """Drop frames, session and stream, in that order."""
+        """Release frames, session and stream, in that order."""
         for runner in self._runners:
             runner.close()
         self._runners = []
@@ -125,7 +125,7 @@ class OnnxRuntimeCudaEngine(OnnxRuntimeEngine):
 
     @contextmanager
     def on_gpu(self) -> Iterator[None]:
-        """The device is current, and its errors say which network ran."""
+        """Make the device current, and name the network in its errors."""
         try:
             with self.cuda.current():
                 yield
@@ -134,7 +134,7 @@ class OnnxRuntimeCudaEngine(OnnxRuntimeEngine):
 
 
 class _Bound:
-    """The engine as :class:`~edgeseg.engines.cuda.frames.GpuFrames` sees it."""
+    """Adapter of the engine for :class:`~edgeseg.engines.cuda.frames.GpuFrames`."""
 
     # The provider allocates while it runs, which a capture of ours forbids.
     graph = False
@@ -154,7 +154,7 @@ class _Bound:
         return (batch,)
 
     def enqueue(self, batch: int) -> bool:
-        del batch  # which is bound
+        del batch  # Bound already.
         self._engine.run_bound(self._binding)
         return True
 

@@ -1,4 +1,4 @@
-"""OpenVINO: the faster engine of x86-64 processors, where it is installed."""
+"""OpenVINO on the CPU: the faster engine on x86-64 processors, if installed."""
 
 from __future__ import annotations
 
@@ -50,8 +50,8 @@ _PLACES = re.compile(
 class OpenVinoEngine(Engine):
     """An ONNX network in OpenVINO on the CPU.
 
-    An FP32 network computes in FP32. What floating layers of the others compute in is left to
-    OpenVINO: bfloat16 where the processor has it, else FP32; ``computes_in`` says which.
+    An FP32 network computes in FP32. For other networks OpenVINO chooses the precision of
+    floating-point layers: bfloat16 if the processor has it, else FP32; see ``computes_in``.
 
     Label maps lie in a buffer of the runtime that the next call overwrites. A second thread
     needs an engine of its own; threads are not pinned, since two engines of one thread each
@@ -59,14 +59,14 @@ class OpenVinoEngine(Engine):
 
     Args:
         path: ``model.PRECISION.openvino.onnx``, or another ONNX network with a card inside.
-        threads: CPU threads; None takes one a physical core.
+        threads: CPU threads; None uses one per physical core.
 
     Raises:
         RuntimeMissing: OpenVINO is not installed.
-        UsageError: No such file, or ``threads`` below 1.
-        CorruptArtifact: Empty, truncated, no ONNX network, or altered since it was made.
-        MismatchedArtifact: There is no card in it, its graph is not what the card says, or
-            its activations are int8, which OpenVINO computes wrongly.
+        UsageError: The file does not exist, or ``threads`` is below 1.
+        CorruptArtifact: The file is empty, truncated, altered, or not an ONNX network.
+        MismatchedArtifact: The card is missing or does not match the graph, or activations
+            are int8, which OpenVINO computes wrongly.
     """
 
     runtime = "openvino"
@@ -111,10 +111,10 @@ class OpenVinoEngine(Engine):
 
 
 def library() -> Any:
-    """The module ``openvino``, imported without a report to its makers.
+    """Import the module ``openvino`` without its telemetry.
 
     Raises:
-        RuntimeMissing: It is not installed, or does not import.
+        RuntimeMissing: OpenVINO is not installed, or fails to import.
     """
     try:
         with _without_telemetry():
@@ -129,13 +129,13 @@ def library() -> Any:
 
 
 def version() -> str:
-    """OpenVINO's version without the number of its build, ``2026.4.1``; raises as ``library``."""
+    """OpenVINO's version without build number, e.g. ``2026.4.1``; raises as :func:`library`."""
     return str(library().__version__).split("-")[0]
 
 
 @contextlib.contextmanager
 def _without_telemetry() -> Iterator[None]:
-    """Hide the package ``openvino_telemetry`` for the time of the import.
+    """Hide the package ``openvino_telemetry`` during the import.
 
     Importing OpenVINO (2026.4, ``openvino/tools/ovc/__init__.py``) otherwise sends an event to
     www.google-analytics.com from a forked process, and keeps an identifier and a counter below
@@ -168,7 +168,7 @@ def _properties(card: ModelCard, sidecar: SideCar | None, threads: int | None) -
 
 
 def _read(openvino: Any, path: Path) -> Any:
-    """The ONNX front end alone: left to choose, others try the file first and print."""
+    """Read with the ONNX front end only: otherwise others try the file first and print errors."""
     try:
         front_end = openvino.frontend.FrontEndManager().load_by_framework("onnx")
         return front_end.convert(front_end.load(str(path)))
@@ -191,13 +191,13 @@ def _unusable(path: Path, act: str, error: Exception) -> CorruptArtifact:
 
 
 def _reason(error: Exception) -> str:
-    """What is said, in short where there is a summary, without places in OpenVINO's source."""
+    """The error's message or its summary, without locations in OpenVINO's source."""
     text = str(error).rpartition("Summary:")[2]
     return " ".join(_PLACES.sub("", text).split())[:300].strip(" .-")
 
 
 def _ports(values: Iterable[Any]) -> list[Port]:
-    """OpenVINO's ``Output``; a dimension that varies is an interval there."""
+    """Convert OpenVINO's ``Output``, in which a dynamic dimension is an interval."""
     return [
         Port(
             value.any_name,
@@ -209,7 +209,7 @@ def _ports(values: Iterable[Any]) -> list[Port]:
 
 
 def _refuse_signed_activations(model: Any, origin: str) -> None:
-    """int8 activations, TensorRT's form, kept 94 % of the labels where ONNX Runtime kept 99 %.
+    """Refuse int8 activations, TensorRT's form: they kept 94 % of the labels, 99 % in ONNX Runtime.
 
     Measured with OpenVINO 2026.4 on U-Nets; with uint8 activations both keep as many.
     """

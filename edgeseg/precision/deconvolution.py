@@ -49,7 +49,7 @@ def split_channels(model: ModelProto) -> tuple[str, ...]:
 
 
 def _is_dense(node: NodeProto, weight: str) -> bool:
-    """Whether ``node`` is a ConvTranspose of one group that reads ``weight`` as its kernels only."""
+    """Whether ``node`` is a ConvTranspose of one group that reads ``weight`` only as kernels."""
     groups = next((a.i for a in node.attribute if a.name == "group"), 1)
     places = [place for place, name in enumerate(node.input) if name == weight]
     return node.op_type == "ConvTranspose" and groups == 1 and places == [1]

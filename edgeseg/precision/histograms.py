@@ -1,6 +1,6 @@
-"""What is kept of a tensor's values: their extremes, or a histogram that grows with them.
+"""Running statistics of a tensor's values: their extremes, or a histogram that widens.
 
-One pass over the pictures does for both, and what is held does not grow with their number.
+Both take one pass over the pictures and constant memory.
 
 Bins are as wide as a power of two, and zero is an edge. Widening by two is then a sum of pairs
 and exact: the counts are those of a histogram that knew the extremes beforehand.
@@ -15,11 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 SIDE = 4096
-"""Bins on each side of zero; the larger extreme lies in the outer half of its side."""
+"""Number of bins on each side of zero; the larger extreme lies in the outer half of its side."""
 
 _CHUNK = 1 << 16
 _FINEST = -100
-"""No bin is finer than 2 to this power: what is smaller than all of them together is zero."""
+"""The finest bin width is 2 to this power."""
 
 LIMIT = 2.0**127
 """Magnitudes from here on are as useless as infinity, which float32 reaches one step later."""
@@ -27,13 +27,13 @@ LIMIT = 2.0**127
 
 @dataclass
 class Extremes:
-    """The lowest and the highest value; infinite the wrong way round where nothing was added."""
+    """The lowest and the highest value; ``low`` starts at inf, ``high`` at -inf."""
 
     low: float = math.inf
     high: float = -math.inf
 
     def add(self, values: NDArray[np.float32]) -> bool:
-        """Take in values of any shape; False, and nothing changed, where one is not finite."""
+        """Add values of any shape. Returns False, and changes nothing, if one is not finite."""
         low, high = float(values.min()), float(values.max())
         # NaN fails every comparison.
         if not (low > -LIMIT and high < LIMIT):
@@ -53,7 +53,7 @@ class Histogram(Extremes):
     Attributes:
         counts: int64 (2 × SIDE,); bin k holds [(k - SIDE) × width, (k - SIDE + 1) × width).
         exponent: The width of a bin is 2 to this power.
-        zeros: How many values were 0 exactly, as most are behind a ReLU; they are in ``counts``.
+        zeros: Number of exact zeros, common behind a ReLU; they are also in ``counts``.
     """
 
     counts: NDArray[np.int64] = field(default_factory=lambda: np.zeros(2 * SIDE, np.int64))
@@ -62,11 +62,11 @@ class Histogram(Extremes):
 
     @property
     def width(self) -> float:
-        """Of a bin."""
+        """Width of a bin."""
         return math.ldexp(1.0, self.exponent)
 
     def add(self, values: NDArray[np.float32]) -> bool:
-        """Count values as well."""
+        """Add values of any shape to extremes and counts; see :meth:`Extremes.add`."""
         if not super().add(values):
             return False
         self._widen(max(-self.low, self.high))
@@ -84,7 +84,7 @@ class Histogram(Extremes):
         return self.counts[SIDE - 1 :: -1], self.counts[SIDE:]
 
     def _widen(self, magnitude: float) -> None:
-        """Make the outermost edge lie beyond ``magnitude``."""
+        """Widen the bins until the outermost edge lies beyond ``magnitude``."""
         beyond = math.frexp(magnitude)[1]  # magnitude < 2 ** beyond
         needed = max(beyond - int(math.log2(SIDE)), _FINEST)
         for _ in range(min(needed - self.exponent, 2 + int(math.log2(SIDE)))):

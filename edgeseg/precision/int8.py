@@ -1,6 +1,6 @@
-"""Ranges → Q/DQ: the same measured ranges in the form that each runtime wants.
+"""Quantise networks to INT8: turn measured ranges into the Q/DQ pairs that each runtime expects.
 
-``onnxruntime``: uint8 activations with a zero point, int8 weights, a scale a channel, Q/DQ
+``onnxruntime``: uint8 activations with a zero point, int8 weights, a scale per channel, Q/DQ
 behind each operator as well so that it runs as one integer kernel.
 
 ``tensorrt``: int8 with zero point 0 throughout, Q/DQ pairs before Convs only. Its parser
@@ -80,18 +80,18 @@ def to_int8(
     quantise: Sequence[str] = (),
     reduce_range: bool = False,
 ) -> ModelProto:
-    """A copy of ``model`` with Q/DQ pairs.
+    """Return a copy of ``model`` with Q/DQ pairs.
 
     Args:
-        model: FP32 network; unchanged.
-        ranges: Lowest and highest value of each activation, as measured.
-        flavour: The runtime that will read it.
-        keep: Shell patterns of nodes that stay in floating point, besides the policy's.
-        quantise: Shell patterns of nodes to quantise in spite of the policy.
-        reduce_range: Weights of 7 bits, for ``onnxruntime`` on CPUs without VNNI.
+        model: FP32 network, left unchanged.
+        ranges: Measured lowest and highest value of each activation.
+        flavour: Runtime that will read the result.
+        keep: Shell patterns of further nodes to keep in floating point.
+        quantise: Shell patterns of nodes to quantise although the policy keeps them.
+        reduce_range: Use 7-bit weights, for ``onnxruntime`` on CPUs without VNNI.
 
     Raises:
-        UsageError: A pattern selects no node, or one of ``quantise`` none that can be quantised.
+        UsageError: A pattern matches no node, or one of ``quantise`` no node that can be quantised.
         MismatchedArtifact: A tensor has no range, or nothing is left to quantise.
     """
     model = typed(model, "the network")
@@ -148,8 +148,8 @@ def _choose(
 ) -> dict[str, None]:
     """Names of the nodes to quantise, in the order of the graph.
 
-    What has no weights is quantised for the sake of its neighbours: an activation function
-    with the layer that it ends, pooling and concatenation where a quantised layer reads them.
+    Nodes without weights follow their neighbours: an activation function is quantised with the
+    layer before it, pooling and concatenation if a quantised layer reads them.
     """
     possible = {n.name for n in model.graph.node if n.op_type in _ON_REQUEST[flavour]}
     wanted = set()
@@ -183,7 +183,7 @@ def _choose(
 
 
 def _beyond(name: str, readers: Mapping[str, list[NodeProto]]) -> Iterator[NodeProto]:
-    """The nodes that read a tensor, activation functions seen through."""
+    """The nodes that read a tensor, directly or through activation functions."""
     for node in readers.get(name, ()):
         if node.op_type in _FUSED:
             yield from _beyond(node.output[0], readers)
@@ -192,7 +192,7 @@ def _beyond(name: str, readers: Mapping[str, list[NodeProto]]) -> Iterator[NodeP
 
 
 def _single_scales(model: ModelProto, chosen: Container[str]) -> dict[str, list[dict[str, Any]]]:
-    """One scale for the weights of each quantised ConvTranspose, whatever axis a reader takes."""
+    """Overrides that give the weights of each quantised ConvTranspose a single scale."""
     single = {"quant_type": QuantType.QInt8, "symmetric": True}
     return {
         node.input[1]: [dict(single)]
@@ -202,7 +202,7 @@ def _single_scales(model: ModelProto, chosen: Container[str]) -> dict[str, list[
 
 
 def _skip_inputs(model: ModelProto, chosen: Container[str]) -> dict[str, set[str]]:
-    """The inputs of each quantised Add but that of the Conv which TensorRT fuses with it.
+    """The inputs of each quantised Add, except that of the Conv which TensorRT fuses with it.
 
     Its output is no layer's own any more then, and needs no pair; see "Explicit quantization"
     in NVIDIA's guide for developers.
@@ -221,7 +221,7 @@ def _skip_inputs(model: ModelProto, chosen: Container[str]) -> dict[str, set[str
 
 
 def policy(model: ModelProto) -> tuple[str, ...]:
-    """Names of the nodes that stay in floating point without being asked.
+    """Names of the nodes that stay in floating point by default.
 
     The first convolution, and the scores: the last convolutions with all that follows them.
     """
@@ -229,11 +229,10 @@ def policy(model: ModelProto) -> tuple[str, ...]:
 
 
 def require_tensorrt_form(model: ModelProto, origin: str) -> None:
-    """Refuse Q/DQ that TensorRT would misread.
+    """Check that TensorRT reads the Q/DQ pairs as intended.
 
     Raises:
-        MismatchedArtifact: A zero point is unsigned (also where it is left out, which ONNX
-            defines as uint8) or not 0.
+        MismatchedArtifact: A zero point is not 0, or is unsigned (as ONNX defines a missing one).
     """
     constants = {weight.name: weight for weight in model.graph.initializer}
     made_by = producers(model)
@@ -269,7 +268,7 @@ def _zero_point_fault(
 def _missing_fault(
     node: NodeProto, constants: Mapping[str, TensorProto], made_by: Mapping[str, NodeProto]
 ) -> str | None:
-    """Only a Q without zero point is uint8 by itself; a DQ takes the type of its data."""
+    """Fault of a missing zero point: a Q without one is uint8, a DQ has the type of its data."""
     if node.op_type == "QuantizeLinear":
         signed = any(a.name == "output_dtype" and a.i == TensorProto.INT8 for a in node.attribute)
         return None if signed else "no zero point, which means uint8,"
@@ -305,7 +304,7 @@ def _tensors_range(ranges: Mapping[str, tuple[float, float]]) -> TensorsData:
 
 
 def _detach(model: ModelProto, unrounded: Callable[[NodeProto, str], bool]) -> None:
-    """Let nodes read what they read before, not what Q/DQ rounded, where ``unrounded`` says so.
+    """Reconnect nodes to the tensors from before Q/DQ wherever ``unrounded`` returns True.
 
     The quantiser puts a pair in front of all readers of a tensor: a skip or a Resize that
     shares its input with a quantised convolution would be rounded along with it.
@@ -340,7 +339,7 @@ def _heads(model: ModelProto) -> Iterator[str]:
 
 
 def _stems(model: ModelProto) -> Iterator[str]:
-    """Convolutions that read the picture, through nothing that computes."""
+    """Convolutions that read the picture with no computing node in between."""
     readers = consumers(model)
     waiting = [value.name for value in model.graph.input]
     while waiting:

@@ -1,8 +1,8 @@
-"""The fewest layers in higher precision that pass the gate.
+"""Search for the fewest layers in higher precision that pass the gate.
 
-Layers are ordered by what each costs alone, and the gate decides how many of them must be
-kept; then each is given back that the gate can do without. Errors of layers do not add up, so
-the order is a guide and the gate has the last word.
+Layers are ordered by what each costs alone, and the gate decides how many of them must be kept.
+Then each kept layer is reduced again if the gate still passes. Errors of layers do not add up,
+so the order is only a guide.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from edgeseg.sidecar import GateResult
 
 @dataclass(frozen=True)
 class Trial:
-    """One choice of layers, and what the gate said of it.
+    """One choice of kept layers, and the gate's result.
 
     ``macs_share`` is the share of multiply-accumulates in reduced precision, a fraction of 1.
     """
@@ -27,7 +27,7 @@ class Trial:
 
 @dataclass(frozen=True)
 class Search:
-    """All trials in the order of their making, and the one to take; None where none passes."""
+    """All trials in order, and the chosen one, or None if none passes."""
 
     trials: tuple[Trial, ...]
     chosen: Trial | None
@@ -41,7 +41,7 @@ def fewest_kept(order: Sequence[str], attempt: Callable[[tuple[str, ...]], Trial
     Args:
         order: The layers of reduced precision, the most harmful first. At least one of them
             stays reduced.
-        attempt: Builds the network with these layers kept, and judges it.
+        attempt: Function that builds the network with the given layers kept, and judges it.
     """
     trials: list[Trial] = []
 
@@ -55,7 +55,7 @@ def fewest_kept(order: Sequence[str], attempt: Callable[[tuple[str, ...]], Trial
     best = _shortest_prefix(tuple(order), trial)
     if best is None:
         return Search(tuple(trials), None)
-    # The least harmful first: it is the likeliest to be there for nothing.
+    # Start with the least harmful layer: it is the likeliest to be kept needlessly.
     for name in reversed(best.kept):
         without = trial(tuple(other for other in best.kept if other != name))
         if without.gate.passed:
@@ -66,7 +66,7 @@ def fewest_kept(order: Sequence[str], attempt: Callable[[tuple[str, ...]], Trial
 def _shortest_prefix(
     order: tuple[str, ...], trial: Callable[[tuple[str, ...]], Trial]
 ) -> Trial | None:
-    """0, 1, 2, 4, … layers until it passes, then halving between the last two."""
+    """Keep 0, 1, 2, 4, … layers until the gate passes, then bisect between the last two."""
     most = len(order) - 1
     failed, count = -1, 0
     while not trial(order[:count]).gate.passed:

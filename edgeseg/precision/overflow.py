@@ -1,4 +1,4 @@
-"""What FP16 cannot hold: found on real pictures before the cast, and looked for after it.
+"""Find values that overflow FP16, on real pictures, before the cast and after it.
 
 ONNX Runtime cannot show it by running the cast network on a CPU: where it has no FP16 kernel
 it computes in FP32 and drops the casts between two of its operators, so that an activation of
@@ -24,7 +24,7 @@ from edgeseg.precision.graph import copy_of, serialize, tensors, typed
 from edgeseg.precision.ranges import calibration_tensor
 
 MARGIN = 2.0
-"""Room between the largest activation measured and the end of FP16.
+"""Safety factor between the largest measured activation and the largest FP16 value.
 
 Pictures to come reach farther than those of a calibration set, and a kernel that accumulates
 in FP16 passes through sums larger than its result. One bit of exponent is given for both: it
@@ -34,7 +34,7 @@ costs no precision, which is the same at every magnitude.
 
 @dataclass(frozen=True)
 class Overflow:
-    """A node that FP16 has no room for: the tensor that shows it, and the magnitude reached."""
+    """A node that overflows in FP16, the tensor that shows it, and the magnitude reached."""
 
     node: str
     tensor: str
@@ -46,13 +46,13 @@ def overflowing(
 ) -> tuple[Overflow, ...]:
     """The nodes of an FP32 network that must stay FP32, in the order of the graph.
 
-    A node is among them where one of its weights is beyond 65504, or an activation that it
-    reads or gives beyond 65504 / ``margin``.
+    These are the nodes with a weight beyond 65504, or with an input or output activation
+    beyond 65504 / ``margin``.
 
     Args:
         model: FP32 network.
-        extremes: Lowest and highest value of each activation; those without are not looked at.
-        margin: See :data:`MARGIN`; weights are known exactly and need none.
+        extremes: Lowest and highest value of each activation; missing ones are not checked.
+        margin: Safety factor for activations, see :data:`MARGIN`.
     """
     reached = {name: max(abs(low), abs(high)) * margin for name, (low, high) in extremes.items()}
     for weight in model.graph.initializer:
@@ -77,11 +77,11 @@ def require_finite(
     origin: str,
     track: Track = silent,
 ) -> None:
-    """Run a network of any floating precision and look at every activation.
+    """Run a network of any floating precision and check that every activation is finite.
 
     Raises:
-        NonFiniteOutput: One holds NaN or infinity, or an FP16 one a value beyond 65504, which
-            is infinity wherever it is stored; the message names the first and the picture.
+        NonFiniteOutput: An activation holds NaN or infinity, or an FP16 one a value beyond
+            65504. The message names the first such activation and the picture.
     """
     model = typed(model, origin)
     known = tensors(model)

@@ -1,8 +1,7 @@
-"""A network opened up: any of its tensors as an output, its large weights left on the disk.
+"""Run a network with any of its tensors as outputs, its large weights kept on disk.
 
-Weights in a session are there twice, and in a graph that was copied and serialised for it up to
-five times: more than the memory of a small machine for an FCN. Here they are mapped from a file
-that is gone afterwards.
+A session holds weights twice, and copying and serialising its graph up to five times: for an FCN
+that exceeds the memory of a small machine. Here they are mapped from a temporary file.
 """
 
 from __future__ import annotations
@@ -30,21 +29,21 @@ from edgeseg.precision.graph import (
 from edgeseg.workshop import workshop
 
 LARGE = 1 << 18
-"""Elements from which on a weight goes to the file: 1 MiB of float32."""
+"""Smallest number of elements of a weight that is moved to the file: 1 MiB of float32."""
 
 _FILE = "weights"
-_PAGE = 4096  # What is mapped starts at a page.
+_PAGE = 4096  # Mapped weights must start at a page boundary.
 
 
 @dataclass(frozen=True)
 class OpenNetwork:
-    """A typed graph, at the size of its card, and the folder of the weights that are not in it."""
+    """A typed graph at the size of its card, and the folder of its external weights."""
 
     graph: ModelProto
     folder: Path
 
     def session(self, names: Sequence[str]) -> Any:
-        """A session in ONNX Runtime that outputs the float32 tensors ``names``."""
+        """Create an ONNX Runtime session that outputs the float32 tensors ``names``."""
         graph, known = copy_of(self.graph), tensors(self.graph)
         del graph.graph.output[:]
         for name in names:
@@ -67,12 +66,12 @@ class OpenNetwork:
 
 @contextlib.contextmanager
 def opened(path: Path) -> Iterator[OpenNetwork]:
-    """Open an ONNX file, large weights in a temporary file beside it until the block ends.
+    """Open an ONNX file; its large weights are in a temporary file beside it until the block ends.
 
     Raises:
-        UsageError: There is no such file, or the folder cannot be written.
-        CorruptArtifact: It is no ONNX network.
-        MismatchedArtifact: Its types or shapes contradict each other.
+        UsageError: The file does not exist, or its folder is not writable.
+        CorruptArtifact: The file is not an ONNX network.
+        MismatchedArtifact: Types or shapes contradict each other.
     """
     with contextlib.ExitStack() as stack:
         graph, folder = load_model(path), path.parent
@@ -109,7 +108,7 @@ def _without_large(model: ModelProto, path: Path) -> ModelProto:
 
 
 def _move(weight: TensorProto, stream: BinaryIO) -> None:
-    """Append the bytes of a weight to a file, and name the place instead."""
+    """Move the bytes of a weight to a file, and store their location in the graph."""
     stream.write(bytes(-stream.tell() % _PAGE))
     offset = stream.tell()
     stream.write(weight.raw_data)

@@ -1,8 +1,8 @@
-"""Activation ranges: what every tensor of a network reaches on a calibration set.
+"""Activation ranges: the lowest and highest value of each tensor on a calibration set.
 
-The network is run as it is, in FP32, once for a picture, and of each tensor a histogram is kept:
-memory does not grow with the number of pictures. ONNX Runtime's own calibrators keep the outputs
-of all pictures, and their minimum skips NaN.
+The FP32 network runs once per picture and a histogram of each tensor is updated, so memory does
+not grow with the number of pictures. ONNX Runtime's own calibrators keep the outputs of all
+pictures, and their minimum skips NaN.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ from edgeseg.precision.thresholds import Method, bounds
 from edgeseg.sidecar import verify
 
 GROUP_ELEMENTS = 80 * 1024 * 1024
-"""Activations held at once: 320 MiB of float32. A network with more is run again for the rest."""
+"""Activations held at once: 320 MiB of float32. A network with more needs several runs."""
 
 
 class Ranges(Document):
     """Lowest and highest value of each activation, and what they were measured on.
 
-    ``manifest`` is the absolute path of the calibration set at that time.
+    ``manifest`` is the absolute path that the calibration set had when it was measured.
     """
 
     schema_version: Literal[1] = 1
@@ -63,13 +63,13 @@ def measure_ranges(
     """Run every picture of a calibration set through the FP32 network.
 
     Args:
-        onnx_path: ``model.onnx`` with a card; pictures are preprocessed as it says.
-        manifest: The calibration set.
-        method: How the range follows from the values; see :mod:`edgeseg.precision.thresholds`.
-        track: Shows progress, a step a picture.
+        onnx_path: ``model.onnx`` with a card, which defines the preprocessing.
+        manifest: Manifest of the calibration set.
+        method: Method that derives the range; see :mod:`edgeseg.precision.thresholds`.
+        track: Shows progress, one step per picture.
 
     Raises:
-        ArtifactError: Network or manifest are damaged, or a picture changed.
+        ArtifactError: Network or manifest is damaged, or a picture has changed.
         NonFiniteOutput: A tensor holds NaN or infinity; the message names the first.
     """
     return measure_methods(onnx_path, manifest, (method,), track=track)[method]
@@ -78,7 +78,7 @@ def measure_ranges(
 def measure_methods(
     onnx_path: Path, manifest: Path, methods: Sequence[Method], *, track: Track = silent
 ) -> dict[Method, Ranges]:
-    """:func:`measure_ranges` by several methods, from the same values: the network runs once."""
+    """Like :func:`measure_ranges` for several methods, from one pass of the network."""
     made, paths = load_set(manifest)
     with opened(onnx_path) as network:
         card = require_measurable(network.graph, onnx_path)
@@ -102,11 +102,11 @@ def measure_methods(
 
 
 def check_measurable(onnx_path: Path) -> None:
-    """Refuse a network that :func:`measure_ranges` would refuse, before pictures are collected.
+    """Raise early, before pictures are collected, if :func:`measure_ranges` would fail.
 
     Raises:
-        ArtifactError: It is damaged, changed since it was made, or its card is not its graph's.
-        UsageError: There is no such file, or it is not in FP32.
+        ArtifactError: The network is damaged, was changed, or does not match its card.
+        UsageError: The file does not exist, or is not in FP32.
     """
     verify(onnx_path, required=False)
     with opened(onnx_path) as network:
@@ -114,7 +114,7 @@ def check_measurable(onnx_path: Path) -> None:
 
 
 def require_measurable(graph: ModelProto, origin: Path) -> ModelCard:
-    """The card of a typed graph in FP32 that takes the pictures its card speaks of."""
+    """Return the card of a typed graph, after checking that it is FP32 and matches the card."""
     card = read_card(graph, str(origin))
     if card.precision != "fp32":
         raise UsageError(
@@ -134,10 +134,10 @@ def require_measurable(graph: ModelProto, origin: Path) -> ModelCard:
 def measure_extremes(
     onnx_path: Path, paths: Sequence[Path], track: Track = silent
 ) -> dict[str, tuple[float, float]]:
-    """Lowest and highest value of each activation on pictures that make up no calibration set.
+    """Lowest and highest value of each activation on any pictures.
 
     Raises:
-        ArtifactError: The network is damaged, or its card is not its graph's.
+        ArtifactError: The network is damaged, or does not match its card.
         NonFiniteOutput: A tensor holds NaN or infinity; the message names the first.
     """
     with opened(onnx_path) as network:
@@ -147,13 +147,13 @@ def measure_extremes(
 
 
 def check_ranges(ranges: Ranges, ranges_path: Path, onnx_path: Path) -> list[Path]:
-    """Refuse ranges that were measured on another network, or whose pictures have changed.
+    """Check that ranges belong to this network and that their pictures are unchanged.
 
     Returns:
-        The pictures of the set; none where the manifest is not on this machine.
+        The pictures of the set; empty if the manifest is not on this machine.
 
     Raises:
-        MismatchedArtifact: They are another network's, another set's, or a picture changed.
+        MismatchedArtifact: The ranges belong to another network or set, or a picture has changed.
     """
     again = f"edgeseg calibrate {onnx_path} --from DIR"
     found = sha256_file(onnx_path)
@@ -180,7 +180,7 @@ def check_ranges(ranges: Ranges, ranges_path: Path, onnx_path: Path) -> list[Pat
 
 
 def activations(network: ModelProto) -> tuple[str, ...]:
-    """Every float32 tensor of a typed graph that is no weight, in the order of computation."""
+    """Names of the float32 activations of a typed graph, in order of computation."""
     known = tensors(network)
     weights = {weight.name for weight in network.graph.initializer}
     names = [value.name for value in network.graph.input]
@@ -197,7 +197,7 @@ def activations(network: ModelProto) -> tuple[str, ...]:
 
 
 def calibration_tensor(path: Path, spec: InputSpec) -> NDArray[np.float32]:
-    """What calibration feeds of a picture: float32 (C, height, width), as every other step."""
+    """Read and preprocess a picture for calibration: float32 (C, height, width)."""
     return preprocess(load_image(path), spec)
 
 
@@ -219,7 +219,7 @@ class _Pictures:
 def _measure(
     network: OpenNetwork, pictures: _Pictures, kind: type[Extremes], track: Track
 ) -> dict[str, Extremes]:
-    """What is kept of each activation, after all pictures."""
+    """Statistics of each activation over all pictures."""
     names = activations(network.graph)
     held = {name: kind() for name in names}
     groups = list(_groups(network.graph, names))
@@ -239,7 +239,7 @@ def _measure(
 
 
 def _groups(network: ModelProto, names: Sequence[str]) -> Iterator[list[str]]:
-    """Cut ``names`` into runs whose tensors fit into memory together."""
+    """Split ``names`` into groups whose tensors fit into memory together."""
     known = tensors(network)
     group: list[str] = []
     held = 0

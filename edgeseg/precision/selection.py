@@ -1,7 +1,6 @@
-"""Which of many pictures ranges are measured on: the bad and the repeated left out, few kept.
+"""Select calibration pictures: reject unsuitable and duplicate ones, then choose a few.
 
-A picture is known by what :func:`describe` keeps of it, some kilobytes, so that thousands of
-candidates fit into memory.
+:func:`describe` reduces a picture to a few kilobytes, so thousands of candidates fit into memory.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ SELECTS: tuple[Select, ...] = get_args(Select)
 
 Reason = Literal["uniform", "blurred", "similar"]
 REASONS: tuple[Reason, ...] = get_args(Reason)
-"""Of one brightness (a covered lens, no signal); blurred; nearly the same as one before."""
+"""Uniform (a covered lens, no signal); blurred; nearly the same as an earlier picture."""
 
 SAME_LIGHT = 0.03
 """Root mean square of two embeddings' difference up to which the light is called the same.
@@ -49,10 +48,10 @@ pictures none was lost.
 
 @dataclass(frozen=True)
 class Candidate:
-    """What is kept of a picture.
+    """Description of a candidate picture.
 
     Attributes:
-        name: Of the file, or the frame's number.
+        name: Name of the file, or number of the frame.
         brightness: Mean grey level, 0 to 255.
         sharpness: Variance of the Laplacian over the variance of the grey levels.
         fingerprint: float32 (1024,) of :mod:`edgeseg.data.duplicates`, None for a uniform one.
@@ -69,7 +68,7 @@ class Candidate:
 
 
 def describe(name: str, image: NDArray[np.uint8]) -> Candidate:
-    """Look at one picture, uint8 (H, W, 3) BGR."""
+    """Describe one picture, uint8 (H, W, 3) BGR."""
     grey = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)
     tiny = cv2.resize(image, (_GRID, _GRID), interpolation=cv2.INTER_AREA).astype(np.float32)
     lab = np.asarray(cv2.cvtColor(tiny / np.float32(255), cv2.COLOR_BGR2LAB), np.float32)
@@ -84,9 +83,9 @@ def describe(name: str, image: NDArray[np.uint8]) -> Candidate:
 
 
 def sort_out(candidates: Sequence[Candidate]) -> dict[int, Reason]:
-    """The candidates that must not be taken, by number, and why.
+    """Indices of the candidates to reject, and why.
 
-    Of several that are nearly the same the first stays.
+    The first of several near duplicates is not rejected.
     """
     out: dict[int, Reason] = {
         number: "uniform" for number, each in enumerate(candidates) if each.fingerprint is None
@@ -100,14 +99,14 @@ def sort_out(candidates: Sequence[Candidate]) -> dict[int, Reason]:
 
 
 def choose(select: Select, embeddings: NDArray[np.float32], count: int, seed: int = 0) -> list[int]:
-    """Up to ``count`` of the pictures, ascending: all where there are fewer.
+    """Choose ``count`` of the pictures, or all if there are fewer; returns ascending indices.
 
     Args:
         select: ``k-centre`` (:func:`k_centre`), ``random``, the ``first``, or one drawn from
             each of ``count`` equal parts (``spread``).
         embeddings: float32 (N, D), in the order of the source.
         count: Pictures wanted.
-        seed: Of the draw.
+        seed: Seed of the random draw.
     """
     total = len(embeddings)
     if total <= count or select == "first":
@@ -120,7 +119,7 @@ def choose(select: Select, embeddings: NDArray[np.float32], count: int, seed: in
 
 
 def k_centre(embeddings: NDArray[np.float32], count: int, seed: int) -> list[int]:
-    """A core-set: pictures such that every other one is near one of them.
+    """Choose a core-set: pictures such that each of the others is near one of them.
 
     The first is drawn; each further one is that which lies farthest from all before it. The
     largest distance left is at most twice the least possible (Gonzalez, "Clustering to minimize
@@ -131,7 +130,7 @@ def k_centre(embeddings: NDArray[np.float32], count: int, seed: int) -> list[int
         embeddings: float32 (N, D), N >= ``count``.
 
     Returns:
-        ``count`` numbers in the order of choice; any beginning of it is a core-set as well.
+        ``count`` indices in the order of choice; any prefix is a core-set as well.
     """
     chosen = [int(np.random.default_rng(seed).integers(len(embeddings)))]
     nearest = np.full(len(embeddings), np.inf, np.float32)
@@ -146,7 +145,7 @@ def k_centre(embeddings: NDArray[np.float32], count: int, seed: int) -> list[int
 def spread(total: int, count: int, seed: int) -> list[int]:
     """``count`` of ``total`` indices, ascending: one at random from each of ``count`` equal parts.
 
-    All indices where ``total`` <= ``count``.
+    Returns all indices if ``total`` <= ``count``.
     """
     if total <= count:
         return list(range(total))
@@ -156,14 +155,14 @@ def spread(total: int, count: int, seed: int) -> list[int]:
 
 
 class _Kept:
-    """Pictures that differ from each other."""
+    """The distinct pictures kept so far."""
 
     def __init__(self) -> None:
         self._fingerprints: list[NDArray[np.float32]] = []
         self._embeddings: list[NDArray[np.float32]] = []
 
     def take(self, candidate: Candidate) -> bool:
-        """Keep a picture unless one like it, in the same light, is there."""
+        """Keep a picture and return True, unless a similar one in the same light was kept."""
         own = candidate.fingerprint
         assert own is not None  # Uniform pictures were left out before.
         if self._fingerprints:

@@ -1,8 +1,7 @@
-"""What reducing one layer alone costs: which layers lose the accuracy that the whole loses.
+"""Layer sensitivity: the accuracy lost by reducing the precision of one layer at a time.
 
-A graph is made for each layer in which it alone is of reduced precision, and held against FP32
-on a few pictures. Mean IoU moves in steps on so few; the error of the scores in front of the
-argmax does not, and ranks the layers between which mean IoU cannot tell.
+For each layer a graph with only this layer reduced is compared with FP32 on a few pictures. Mean
+IoU is coarse on so few; ties are broken by the error of the scores in front of the argmax.
 """
 
 from __future__ import annotations
@@ -36,31 +35,31 @@ from edgeseg.precision.graph import (
 from edgeseg.precision.selection import spread
 
 SCORED = 4
-"""Pictures on which the error of the scores is measured: a mean over all of their pixels."""
+"""Number of pictures on which the error of the scores is measured, over all pixels."""
 
 _STEP = 1e-4
-"""Losses closer than a hundredth of a point are a draw, which the scores decide."""
+"""Losses within a hundredth of a point are ties, which the error of the scores breaks."""
 
 Make = Callable[[Collection[str]], ModelProto]
-"""The names of layers to keep in FP32 → the network with all others reduced."""
+"""Given the names of layers to keep in FP32, returns the network with all others reduced."""
 
 Run = Callable[[ModelProto], AbstractContextManager[Engine]]
-"""A network → an engine that runs it."""
+"""Given a network, opens an engine that runs it."""
 
 Metric = Literal["mean_iou", "pixel_agreement"]
 
 
 @dataclass(frozen=True)
 class LayerCost:
-    """What one layer costs; shares are fractions of 1.
+    """Cost of reducing one layer; shares are fractions of 1.
 
     Attributes:
         layer: Name of the node.
-        loss: Mean IoU lost, or share of pixels that change, where this layer alone is reduced.
-        score_error: Root mean square error of the scores relative to their own size then,
-            each pixel's mean over the classes left out; None where the graph has no argmax.
-        macs_share: Its share of the network's multiply-accumulates.
-        loss_of_others: The same as ``loss`` where all layers but this one are reduced.
+        loss: Mean IoU lost, or share of pixels that change, if only this layer is reduced.
+        score_error: Root mean square error of the scores relative to their magnitude, with each
+            pixel's mean over the classes subtracted; None if the graph has no argmax.
+        macs_share: Share of the network's multiply-accumulates in this layer.
+        loss_of_others: Like ``loss``, but with all layers except this one reduced.
     """
 
     layer: str
@@ -75,16 +74,16 @@ class LayerCost:
 
 
 class Probe:
-    """A few pictures with FP32's answers, to hold graphs of reduced precision against.
+    """A few pictures with the results of FP32, to compare graphs of reduced precision with.
 
     Args:
-        reference: The FP32 engine; not used after this.
-        model: Its graph.
+        reference: The FP32 engine, used only during construction.
+        model: The graph of ``reference``.
         pictures: A labelled split, or paths of pictures.
-        count: How many of them are taken, spread over all.
+        count: Number of pictures to use, spread over all.
 
     Raises:
-        UsageError: There is no picture.
+        UsageError: There are no pictures.
         DatasetError: A picture or mask cannot be read.
     """
 
@@ -97,23 +96,23 @@ class Probe:
         self._labelled = _few(reference, pictures, count)
         self._spec = reference.card.input
         if self.metric == "pixel_agreement":
-            # Truth is what FP32 says, at the network's own size.
+            # Without labels, FP32's label maps at the network's own size are the truth.
             self._labelled = [(i, self._labels(reference, i)) for i, _ in self._labelled]
         self.images = len(self._labelled)
         self.reference = self._value(reference)
         self._scores = [] if argmax_input(model) is None else self._scores_of(model)
 
     def value(self, engine: Engine) -> float:
-        """Mean IoU, or the share of pixels labelled as by FP32, of one engine."""
+        """Mean IoU of ``engine``, or the share of its pixels labelled as by FP32."""
         return self._value(engine)
 
     def loss(self, engine: Engine) -> float:
-        """What ``engine`` loses against FP32; a mean IoU that is no number loses all."""
+        """Loss of ``engine`` compared with FP32; NaN counts as a mean IoU of 0."""
         lost = self.reference - self._value(engine)
         return lost if np.isfinite(lost) else self.reference
 
     def score_error(self, model: ModelProto) -> float | None:
-        """See :class:`LayerCost`."""
+        """Relative error of the scores; see :class:`LayerCost`."""
         if not self._scores:
             return None
         error = size = 0.0
@@ -139,7 +138,7 @@ class Probe:
         for image, _ in self._labelled[:SCORED]:
             (scores,) = session.run(None, {name: preprocess(image, self._spec)[np.newaxis]})
             scores = scores.astype(np.float32)
-            # What all classes gain alike moves no argmax.
+            # A shift that all classes share does not change the argmax.
             found.append(scores - scores.mean(axis=1, keepdims=True))
         return found
 
@@ -153,15 +152,15 @@ def rank_layers(
     reverse: bool = False,
     track: Track = silent,
 ) -> tuple[LayerCost, ...]:
-    """Measure each layer, the most harmful first; ties stay in the order of the graph.
+    """Measure each layer; return the most harmful first, ties in the order of the graph.
 
     Args:
         probe: Pictures with FP32's answers.
-        layers: The layers that are reduced when all are, with their work.
-        make: Makes the graphs.
-        run: Opens them.
-        reverse: Measure as well what is lost where all but one are reduced.
-        track: Shows progress, a step a layer.
+        layers: The layers that can be reduced, with their work.
+        make: Makes a graph with given layers kept.
+        run: Opens an engine for a graph.
+        reverse: Also measure the loss with all layers but one reduced.
+        track: Shows progress, one step per layer.
 
     Raises:
         InferenceError: An engine failed.
@@ -184,7 +183,7 @@ def rank_layers(
 
 
 def argmax_input(model: ModelProto) -> str | None:
-    """The scores of which the graph's labels are the argmax; None where there is no argmax."""
+    """Name of the scores tensor that the final argmax reads; None if there is no argmax."""
     made_by = producers(model)
     name = model.graph.output[0].name
     while name in made_by:
@@ -198,7 +197,7 @@ def argmax_input(model: ModelProto) -> str | None:
 
 
 def most_harmful_first(costs: Sequence[LayerCost]) -> tuple[LayerCost, ...]:
-    """Ordered by what they lose, to 0.01 points; of equals by the error of the scores."""
+    """Sort by loss, to 0.01 points, then by the error of the scores."""
     return tuple(
         sorted(
             costs,
@@ -218,7 +217,7 @@ def _few(reference: Engine, pictures: Split | Sequence[Path], count: int) -> lis
 
 
 def _scoring(model: ModelProto) -> Any:
-    """A session of the graph up to its scores."""
+    """Create a session that runs the graph up to its scores."""
     name = argmax_input(model)
     assert name is not None  # Reduced precision takes no argmax away.
     kind = tensors(typed(model, "the network"))[name].dtype

@@ -1,4 +1,4 @@
-"""How much of a calibration set each class covers, where labels lie beside its pictures."""
+"""The share of a calibration set that each class covers, if its pictures have labels."""
 
 from __future__ import annotations
 
@@ -16,14 +16,13 @@ logger = logging.getLogger(__name__)
 
 
 def class_shares(pictures: Sequence[Path]) -> dict[str, float] | None:
-    """Share of the labelled pixels that each class has.
+    """Share of the labelled pixels that belongs to each class.
 
-    Labels are looked for where pictures lie in ``…/images/`` with ``masks/`` or ``instances/``
-    beside it. Labels that cannot be read are no reason to refuse pictures that can: they are
-    warned of.
+    Labels are found if the pictures lie in ``…/images/`` with ``masks/`` or ``instances/``
+    beside it. Unreadable labels only cause a warning.
 
     Returns:
-        Name of the class → fraction of 1, in the order of the classes; None without labels.
+        Fraction of 1 by class name, in the order of the classes; None without labels.
     """
     folders = {picture.parent.resolve() for picture in pictures}
     folder = folders.pop().parent

@@ -1,10 +1,10 @@
-"""From a histogram of a tensor's values to the range that 256 steps are spread over.
+"""Derive the quantisation range of a tensor from the histogram of its values.
 
 A range serves two grids: 255 steps over all of it with 0 among them (uint8, ONNX Runtime), and
 127 steps on each side of 0 (int8 with zero point 0, TensorRT). Behind a ReLU the second is half
 as fine as the first.
 
-All keep within the extremes and return ``(low, high)``; what lies outside is clipped.
+All methods return ``(low, high)`` within the extremes; values outside the range are clipped.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ Method = Literal["minmax", "percentile", "entropy", "mse"]
 METHODS: tuple[Method, ...] = get_args(Method)
 
 PERCENTILE = 99.999
-"""Share of the values, in per cent, that ``percentile`` keeps within the range."""
+"""Percentage of the values that ``percentile`` keeps within the range."""
 
 LEVELS = 128
 """Steps of int8 on one side of zero, into which ``entropy`` sorts the bins."""
 
 _EDGES = 256
-"""Edges on each side of zero among which ``mse`` looks: 3.3 % from one to the next."""
+"""Edges that ``mse`` tries on each side of zero, 3.3 % apart."""
 
 
 def bounds(method: Method, values: Extremes) -> tuple[float, float]:
-    """The range that ``method`` makes of a tensor's values; all but ``minmax`` need a histogram."""
+    """Compute a tensor's range by ``method``; all methods but ``minmax`` need a histogram."""
     if method == "minmax":
         return minmax(values)
     if not isinstance(values, Histogram):
@@ -39,15 +39,14 @@ def bounds(method: Method, values: Extremes) -> tuple[float, float]:
 
 
 def minmax(extremes: Extremes) -> tuple[float, float]:
-    """The extremes."""
+    """The range between the extremes."""
     return extremes.low, extremes.high
 
 
 def percentile(histogram: Histogram, share: float = PERCENTILE) -> tuple[float, float]:
     """The range that holds the central ``share`` % of the values.
 
-    Half of the rest is cut from each end; the bounds are outer edges of bins, so no more than
-    that is cut.
+    At most half of the rest is cut at each end, since the bounds are outer edges of bins.
     """
     counts = histogram.counts
     total = np.cumsum(counts)
@@ -60,7 +59,7 @@ def percentile(histogram: Histogram, share: float = PERCENTILE) -> tuple[float, 
 
 
 def entropy(histogram: Histogram) -> tuple[float, float]:
-    """The symmetric range after which the distribution has changed least.
+    """The symmetric range whose quantisation changes the distribution least.
 
     For each threshold the magnitudes below it are sorted into 128 levels, and Kullback and
     Leibler's divergence from the true distribution, its outliers put into the last bin, is
@@ -74,7 +73,7 @@ def entropy(histogram: Histogram) -> tuple[float, float]:
     if used <= LEVELS:
         return minmax(histogram)
     divergences = kl_divergences(magnitudes[:used], LEVELS)
-    # Of equally good thresholds the widest.
+    # Choose the widest of equally good thresholds.
     best = used - int(np.argmin(divergences[::-1]))
     return histogram.clip(-best * histogram.width, best * histogram.width)
 
@@ -82,10 +81,10 @@ def entropy(histogram: Histogram) -> tuple[float, float]:
 def kl_divergences(counts: NDArray[np.float64], levels: int) -> NDArray[np.float64]:
     """Divergence, in nats, of a histogram from itself cut at ``levels``, …, ``len(counts)`` bins.
 
-    Where a threshold's last bin is empty and something lies beyond, it is infinite.
+    The divergence is infinite if the last bin of a cut is empty and values lie beyond it.
 
     Args:
-        counts: float64 (bins,), of which there are more than ``levels``.
+        counts: float64 (bins,), with more bins than ``levels``.
 
     Returns:
         float64 (bins - levels + 1,).
@@ -113,8 +112,8 @@ def kl_divergences(counts: NDArray[np.float64], levels: int) -> NDArray[np.float
 def mse(histogram: Histogram) -> tuple[float, float]:
     """The range with the least expected squared error, averaged over both grids.
 
-    A value within the range is off by a twelfth of a squared step on average, one outside by
-    its distance; exact zeros are off by nothing.
+    The expected squared error is a twelfth of a squared step within the range, the squared
+    distance outside it, and 0 for exact zeros.
     """
     below, above = (side.astype(np.float64) for side in histogram.sides())
     above[0] -= histogram.zeros
@@ -131,14 +130,14 @@ def mse(histogram: Histogram) -> tuple[float, float]:
 
 
 def _edges(side: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Bounds to try on one side of zero, in bins, from the outermost that is used."""
+    """Bounds to try on one side of zero, in bins, starting at the outermost used bin."""
     used = int(np.flatnonzero(side)[-1]) + 1 if side.any() else 0
     spaced = used / np.geomspace(1, max(used, 1), _EDGES)
     return np.unique(np.ceil(spaced).astype(np.int64))
 
 
 def _clipped(side: NDArray[np.float64], edges: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Sum of squared distances, in bins, of all beyond each edge; values sit mid-bin."""
+    """Sum of squared distances, in bins, of all values beyond each edge, taken mid-bin."""
     centre = np.arange(len(side)) + 0.5
     zeroth, first, second = (
         np.concatenate([np.cumsum((side * centre**power)[::-1])[::-1], [0]])[edges]
