@@ -1,4 +1,4 @@
-"""How well engines segment labelled pictures, picture by picture, and how alike two engines are."""
+"""Accuracy of engines on labelled pictures, picture by picture, and agreement of two engines."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from edgeseg.ops.preprocess import preprocess, restore_labels
 
 @dataclass(frozen=True)
 class Accuracy:
-    """Fractions of 1, None where there is nothing to compare with."""
+    """Accuracy figures as fractions of 1; None if there is nothing to compare with."""
 
     mean_iou: float | None = None
     mean_iou_interval: Interval | None = None
@@ -93,7 +93,7 @@ def _picture_score(name: str, confusion: ConfusionMatrix) -> PictureScore:
 
 
 def counts_of(accuracy: EngineAccuracy) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Hits and unions, (pictures, classes) both."""
+    """Hits and unions as arrays of shape (pictures, classes)."""
     hits = np.array([picture.hits for picture in accuracy.pictures], np.int64)
     unions = np.array([picture.unions for picture in accuracy.pictures], np.int64)
     return hits, unions
@@ -122,7 +122,7 @@ def compare(
     alike: float | None,
     plan: Bootstrap,
 ) -> Accuracy:
-    """The figures of one engine, against those of the reference where there is one."""
+    """Compute the figures of one engine, relative to the reference if there is one."""
     if candidate is None:
         return Accuracy(pixel_agreement=alike)
     own = float(mean_iou(*(part.sum(axis=0) for part in counts_of(candidate))))

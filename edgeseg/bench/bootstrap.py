@@ -1,4 +1,4 @@
-"""Intervals of what was measured in blocks: the block bootstrap.
+"""Confidence intervals by the block bootstrap.
 
 Calls that follow each other share a clock, a temperature and a cache, so they are no
 independent samples; blocks, between which other engines ran, nearly are. So whole blocks are
@@ -34,7 +34,7 @@ class Bootstrap:
 
     @classmethod
     def of(cls, config: BenchConfig) -> Bootstrap:
-        """As a benchmark is configured."""
+        """Create the bootstrap from a benchmark's configuration."""
         return cls(config.resamples, config.confidence, config.seed)
 
     def draw(self, units: int) -> NDArray[np.int64]:
@@ -64,7 +64,7 @@ def latency_intervals(
     Args:
         blocks: Milliseconds of the calls of each block, (calls,).
         points: Percentages within 0…100, as :func:`edgeseg.latency.percentiles` takes them.
-        plan: How to resample.
+        plan: Parameters of the bootstrap.
 
     Returns:
         ``{"p50": (low, high), …, "mean": (low, high)}``; empty for fewer than two blocks,
@@ -104,7 +104,7 @@ def _percentiles(blocks: Sequence[Floats], counts: NDArray[np.int64], points: Fl
 
 
 def student_t_quantile(probability: float, freedom: int) -> float:
-    """Of Student's distribution, by bisection; ``probability`` within 0.5…1."""
+    """Quantile of Student's t distribution, by bisection; ``probability`` within 0.5…1."""
     low, high = 0.0, 1.0
     while _student_t_cdf(high, freedom) < probability:
         high *= 2
@@ -118,7 +118,7 @@ def student_t_quantile(probability: float, freedom: int) -> float:
 
 
 def _student_t_cdf(t: float, freedom: int) -> float:
-    """For t ≥ 0 and whole degrees of freedom (Abramowitz and Stegun, 26.7.3 and 26.7.4)."""
+    """Student's CDF at t ≥ 0, integer degrees of freedom (Abramowitz and Stegun, 26.7.3-4)."""
     angle = math.atan(t / math.sqrt(freedom))
     sine, square = math.sin(angle), math.cos(angle) ** 2
     odd = freedom % 2

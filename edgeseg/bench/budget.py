@@ -1,4 +1,4 @@
-"""Which of the engines that were measured to take, given the time that a frame may need.
+"""Recommend one of the measured engines for a time budget per frame.
 
 The most accurate of those whose 95th percentile surely lies within the budget: not p95 itself
 but the upper end of its interval is held against it. Nothing is estimated that was not
@@ -26,10 +26,10 @@ class Candidate(Document):
     """A row held against the budget; keys as in :class:`edgeseg.bench.document.Run`.
 
     Attributes:
-        p95_ms: Of a call.
-        p95_upper_ms: Upper end of its interval, which must fit; None where there is none.
-        fits: Whether it does, and its accuracy is known.
-        why: A clause that says by how much, or what else forbids it.
+        p95_ms: 95th percentile of a call.
+        p95_upper_ms: Upper end of its interval, which must fit; None if there is no interval.
+        fits: Whether the interval fits the budget and the accuracy is known.
+        why: Clause that states the margin, or what else rules it out.
     """
 
     engine: str
@@ -49,17 +49,17 @@ class Candidate(Document):
 
 
 class Recommendation(Document):
-    """What to take.
+    """The recommended engine and its alternatives.
 
     Attributes:
-        budget: As it was asked for.
-        budget_ms: The same in milliseconds a frame.
+        budget: The requested budget.
+        budget_ms: The budget in milliseconds per frame.
         point: The percentile whose upper interval end must fit.
-        chosen: The most accurate that fits; None where none does.
-        why: A sentence.
-        runners_up: Others that fit, the most accurate first.
-        refused: Those that do not, the nearest to the budget first.
-        advice: What else to weigh, or to try where none fits; a sentence each.
+        chosen: The most accurate engine that fits; None if none does.
+        why: Sentence that explains the choice.
+        runners_up: Other engines that fit, the most accurate first.
+        refused: Engines that do not fit, the nearest to the budget first.
+        advice: Sentences on what else to consider, or to try if none fits.
     """
 
     budget: str
@@ -73,7 +73,7 @@ class Recommendation(Document):
 
 
 def parse_budget(text: str) -> float:
-    """``15ms``, ``0.015s`` or ``66fps`` → milliseconds a frame; raises UsageError."""
+    """Parse ``15ms``, ``0.015s`` or ``66fps`` to milliseconds per frame; raises UsageError."""
     found = re.fullmatch(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*(ms|s|fps)\s*", text, re.IGNORECASE)
     value = float(found[1]) if found else 0.0
     if not found or value <= 0:

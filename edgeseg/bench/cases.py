@@ -1,4 +1,4 @@
-"""What is measured: an engine with a number of pictures a call and of threads."""
+"""Benchmark cases: an engine with a batch size and a number of threads."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from edgeseg.errors import RuntimeMissing
 from edgeseg.loading import load
 
 THREADED = ("onnxruntime", "openvino")
-"""Runtimes that take a number of threads."""
+"""Runtimes whose number of threads can be set."""
 
 
 @dataclass(frozen=True)
 class Case:
-    """A row to be.
+    """One configuration to measure.
 
     Attributes:
-        engine: Open.
-        batch: Pictures a call, one that the engine takes.
-        threads: With how many threads it was opened, None: the runtime's own choice.
+        engine: An open engine.
+        batch: Pictures per call.
+        threads: Number of threads it was opened with; None for the runtime's default.
     """
 
     engine: Engine
@@ -34,7 +34,7 @@ class Case:
 
     @classmethod
     def of(cls, engine: Engine, threads: int | None = None) -> Case:
-        """With the batch that the engine is made for, else one picture."""
+        """Create a case with the engine's fixed batch size, or else one picture."""
         return cls(engine, engine.batch or 1, threads)
 
 
@@ -66,11 +66,11 @@ def open_cases(
     """Open every engine with every number of threads, for every number of pictures it takes.
 
     Args:
-        paths: Artefacts.
+        paths: Artefacts to open.
         stack: Closes the engines.
-        batches: Pictures a call; none: what each engine is made for.
-        threads: Of the runtime; none: its own choice.
-        opener: Path and ``threads`` → engine.
+        batches: Pictures per call; if empty, the batch size of each engine.
+        threads: Numbers of threads; if empty, the runtime's default.
+        opener: Function that opens an engine from a path and ``threads``.
 
     Raises:
         EdgesegError: As the opener does, save that an engine for another machine is listed.

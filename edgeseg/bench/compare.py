@@ -1,4 +1,4 @@
-"""Two benchmarks, row by row: what became slower, less accurate or larger, and what only seems so.
+"""Compare two benchmarks row by row, and tell significant changes from noise.
 
 Latency: the ratio of the medians of the blocks, its bootstrap interval over blocks, and the
 Mann-Whitney test of the block medians. Accuracy: the paired bootstrap over the labelled
@@ -63,10 +63,10 @@ def compare(
     """Compare two benchmarks.
 
     Args:
-        before: The one to be held against.
-        after: The one in question.
-        config: When a difference counts.
-        names: What the two are called, e.g. by their files.
+        before: The baseline.
+        after: The benchmark to judge.
+        config: Thresholds and levels of significance.
+        names: Names of the two, e.g. of their files.
 
     Raises:
         UsageError: They share no row, or a value of ``config`` is out of its range.

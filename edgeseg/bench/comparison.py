@@ -36,10 +36,10 @@ class CompareConfig(Document):
             accuracy each; the intervals hold 1 - ``level``.
         latency: Ratios nearer to 1 than this are the same.
         accuracy: Differences of mean IoU below this are the same, a fraction of 1.
-        memory: As ``latency``, of the peak of resident memory.
-        size: As ``latency``, of the engine's file.
-        resamples: Of each bootstrap.
-        seed: Of the same.
+        memory: Like ``latency``, for peak resident memory.
+        size: Like ``latency``, for the size of the engine's file.
+        resamples: Number of resamples of each bootstrap.
+        seed: Seed of the bootstrap.
     """
 
     level: float = 0.05
@@ -72,10 +72,10 @@ class Change(Document):
         metric: ``latency`` in ms (median of the block medians), ``mean_iou`` a fraction of 1,
             ``memory`` in MiB, ``size`` in bytes.
         change: after / before; of ``mean_iou`` after - before.
-        interval: Of ``change``, None where the metric has none.
-        p: Of no difference, corrected for the number of rows; None where nothing was tested.
-        verdict: What to make of it.
-        why: A clause that justifies the verdict.
+        interval: Interval of ``change``; None if the metric has none.
+        p: P-value of no difference, corrected for the number of rows; None if not tested.
+        verdict: Judgement of the change.
+        why: Clause that justifies the verdict.
     """
 
     metric: Metric

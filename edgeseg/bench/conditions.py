@@ -44,7 +44,7 @@ class Conditions(Document):
     """The machine at one moment; what it does not tell is None or empty.
 
     Attributes:
-        at: When.
+        at: Time of the reading.
         cpu_mhz: Clock of each core.
         cpu_max_mhz: Highest clock of the hardware, the fastest core.
         cpu_cap_mhz: Highest clock allowed now.
@@ -52,9 +52,9 @@ class Conditions(Document):
         temperatures: Thermal zones, and sensors of processors.
         load_average: Processes that ran or waited, mean of the last minute (proc_loadavg(5)).
         cooling: Cooling devices that hold a processor back now.
-        power_mode: Of a Jetson, as ``nvpmodel`` names it.
-        jetson_clocks: Whether a Jetson's CPU clocks are fixed, as ``jetson_clocks`` does it.
-        gpus: NVIDIA GPUs that NVML tells of.
+        power_mode: Power mode of a Jetson, as ``nvpmodel`` names it.
+        jetson_clocks: Whether a Jetson's CPU clocks are fixed, e.g. by ``jetson_clocks``.
+        gpus: NVIDIA GPUs that NVML reports.
     """
 
     at: datetime
@@ -74,7 +74,7 @@ class During(Document):
     """What happened to the machine between two moments.
 
     Attributes:
-        seconds: How long.
+        seconds: Duration.
         other_cores: Mean cores kept busy by other processes, or other guests of the host.
         steal_share: Share of all cores' time that the host gave to other guests.
         throttle_events: How often a core, a package or a Jetson's power rail was throttled,

@@ -1,4 +1,4 @@
-"""The document of a benchmark: how it was measured, the machine, and a row an engine.
+"""The document of a benchmark: configuration, machine, and a row per engine.
 
 ``edgeseg bench --json`` prints it, reports are made from it, two of them are compared, and
 committed results are read back through it, so its keys are a promise; ``schema`` changes when
@@ -34,8 +34,8 @@ class BenchConfig:
     """How long and how strictly to measure.
 
     Attributes:
-        seconds: Measured time an engine, spread over the rounds.
-        rounds: Blocks an engine has; their spread tells how far to trust the figures.
+        seconds: Measuring time per engine, spread over the rounds.
+        rounds: Blocks per engine; their spread tells how far to trust the figures.
         min_block_seconds: A block is never shorter, so that a scheduler tick cannot rule it.
         warm_up_seconds: Give up waiting for a stable median after this.
         stable_within: Stable when medians of two consecutive windows of five calls differ by
@@ -43,13 +43,13 @@ class BenchConfig:
         max_other_load: Drop blocks in which other processes used more than this many cores.
         max_spread: Call a run noisy when the quartiles of its block medians lie further apart
             than this fraction of the median.
-        cold_starts: Fresh processes an engine; 0 leaves start-up and memory out.
-        pictures: At most this many different pictures, in turn.
-        threads: Threads of engines whose row does not state another number; None: default.
+        cold_starts: Fresh processes per engine; 0 skips start-up and memory.
+        pictures: Largest number of different pictures, used in turn.
+        threads: Threads of engines whose row states no other number; None for the default.
         seed: Fixes the order of the engines and the bootstrap.
-        confidence: Of the intervals, a fraction of 1.
-        resamples: Of the bootstrap; 0 leaves the intervals out.
-        idle_seconds: How long energy sensors are read at rest, where there are any.
+        confidence: Confidence level of the intervals, a fraction of 1.
+        resamples: Number of bootstrap resamples; 0 skips the intervals.
+        idle_seconds: Time for which energy sensors, if any, are read at rest.
     """
 
     seconds: float = 4.0
@@ -89,12 +89,12 @@ class BlockSeries(Document):
     """Consecutive calls of one engine, of which its row counts those that were ``kept``.
 
     Attributes:
-        round: From 0; blocks of one round lie close together in time.
-        calls: How many.
-        median_ms: Of a call, end to end.
-        mean_ms: The same.
+        round: Index of the round, from 0; its blocks lie close together in time.
+        calls: Number of calls.
+        median_ms: Median time of a call, end to end.
+        mean_ms: Mean time of a call, end to end.
         other_cores: Cores that other processes, or other guests of the host, kept busy.
-        kept: False where that was too much, and enough quiet blocks were left.
+        kept: False if that was too much, and enough quiet blocks remained.
     """
 
     round: int
@@ -127,9 +127,9 @@ class EngineAccuracy(Document):
     """Each labelled picture as one engine segments it, in the order of the data.
 
     Attributes:
-        engine: As in the rows, of which several may be of one engine.
-        classes: Their names.
-        pictures: One entry each.
+        engine: Path of the engine as in the rows; several rows may share one.
+        classes: Names of the classes.
+        pictures: One entry per picture.
         confusion: Pixels by true class (rows) and predicted class, all pictures together.
     """
 
@@ -161,38 +161,38 @@ class Network(Document):
 
 
 class Run(Document):
-    """One row: an engine with a number of pictures a call and of threads.
+    """One row: an engine with a batch size and a number of threads.
 
-    What was not measured is None or empty. Intervals are those of a bootstrap over blocks
-    (:mod:`edgeseg.bench.bootstrap`), of accuracy over pictures.
+    Fields that were not measured are None or empty. Intervals come from a bootstrap over blocks
+    (:mod:`edgeseg.bench.bootstrap`), those of accuracy over pictures.
 
     Attributes:
-        engine: The artefact's path as it was given.
-        network: By its card; None where there is none to read.
-        computes_in: What floating layers really compute in, where the runtime chooses that.
+        engine: Path of the artefact as given.
+        network: Network described by its card; None if the card cannot be read.
+        computes_in: Actual precision of floating-point layers, if the runtime chooses it.
         runs_here: Whether this machine can run it; ``reason`` says why not.
         low_precision_share: Share of multiply-accumulates in the reduced precision.
-        gate: What the build found when it compared the engine with FP32.
-        batch: Pictures a call.
-        threads: Threads of the runtime; None: its own choice.
-        latency_ms: Of one call, end to end: p50, p90, p95, p99, mean, max.
-        latency_interval_ms: Of p50, p90, p95, p99 and mean; a bootstrap says nothing of max.
-        stages_ms: As ``latency_ms`` for ``preprocess``, ``infer`` and ``restore``, which add up.
-        stages_interval_ms: As ``latency_interval_ms``.
-        throughput_fps: Pictures a second of one caller that never waits.
+        gate: Result of the accuracy gate when the engine was built.
+        batch: Pictures per call.
+        threads: Threads of the runtime; None for its default.
+        latency_ms: Time of one call, end to end: p50, p90, p95, p99, mean, max.
+        latency_interval_ms: Intervals of p50, p90, p95, p99 and mean; max has none.
+        stages_ms: Like ``latency_ms``, for ``preprocess``, ``infer`` and ``restore``.
+        stages_interval_ms: Like ``latency_interval_ms``, for each stage.
+        throughput_fps: Pictures per second of one caller that never waits.
         speedup: p50 of the FP32 reference, of the same batch and threads, over this p50.
         mean_iou: Fraction of 1, on the labelled pictures.
-        mean_iou_interval: Had other pictures of the same kind been labelled.
+        mean_iou_interval: Interval of ``mean_iou`` over resampled pictures.
         drop: Mean IoU of the reference less this one's.
-        drop_interval: The same pictures resampled for both.
+        drop_interval: Interval of ``drop``, with the same resampled pictures for both engines.
         pixel_agreement: Share of pixels, at the network's size, labelled as the reference does.
         cold_start_ms: ``open``, ``first_inference`` and ``total`` of a fresh process.
         peak_rss_mib: Peak resident memory of such a process.
-        energy_mj_per_frame: Millijoules a picture, all sensors together.
-        energy_above_idle_mj_per_frame: The same less what they read before, at rest.
+        energy_mj_per_frame: Millijoules per picture, sum of all sensors.
+        energy_above_idle_mj_per_frame: ``energy_mj_per_frame`` less the reading at rest.
         power_w: Mean of all sensors together while this engine was measured.
-        calls: Those counted.
-        blocks: Those kept.
+        calls: Number of calls in the kept blocks.
+        blocks: Number of kept blocks.
         blocks_dropped: Blocks left out because other processes used the processor.
         spread: Distance of the quartiles of the block medians over their median.
         latency_quantiles_ms: The quantiles 0 %, 1 % … 100 % of the calls.
@@ -242,20 +242,20 @@ class BenchReport(Document):
     """All rows, the machine they were measured on, and what to keep in mind when reading them.
 
     Attributes:
-        machine: What stays as it is: hardware, system, versions.
+        machine: Fixed properties of the machine: hardware, system, versions.
         before: The machine's state before the first warm-up.
-        during: What happened to it while the blocks were measured.
+        during: Load and throttling while the blocks were measured.
         after: Its state after the last block.
         reference: The engine that drops, agreement and speed-ups relate to, None if there was
             none of precision FP32.
-        pictures: How many were timed.
-        labelled: How many were scored.
-        data: Which those were.
-        accuracy: How each of them was segmented, an entry an engine.
-        energy: What was read for energy, or why nothing was.
+        pictures: Number of timed pictures.
+        labelled: Number of scored pictures.
+        data: Data set of the scored pictures.
+        accuracy: Scores of each picture, an entry per engine.
+        energy: Energy sensors that were read, or why none was.
         noisy: Whether something disturbed the timing; ``why`` names each disturbance.
-        cut_short: Whether the run was interrupted; what was measured until then is here.
-        notes: Sentences for a reader, those of ``why`` among them.
+        cut_short: Whether the run was interrupted; results up to then are included.
+        notes: Sentences for the reader, including those of ``why``.
     """
 
     # Other keys are passed over: commands add their own to the document they print.

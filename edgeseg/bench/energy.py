@@ -1,4 +1,4 @@
-"""Energy of a picture, where the machine has a sensor for it.
+"""Energy per picture, if the machine has sensors for it.
 
 Three kinds of sensors, none of which needs a package: counters of the processor (RAPL, through
 the kernel's powercap files), counters of NVIDIA GPUs (NVML), and the power monitors of Jetson
@@ -43,12 +43,12 @@ def no_meter() -> tuple[float, ...]:
 
 
 class Sensor(Document):
-    """One that was read.
+    """A sensor that was read.
 
     Attributes:
         name: ``rapl package-0``, ``nvml NVIDIA H100``, ``ina3221 VDD_IN``.
-        covers: What draws the power it counts.
-        idle_w: Its mean reading before the run, at rest.
+        covers: Hardware whose power it measures.
+        idle_w: Mean reading in watts at rest, before the run.
     """
 
     name: str

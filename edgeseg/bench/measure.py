@@ -47,7 +47,7 @@ def bench(
     notes: Sequence[str] = (),
     track: Track = silent,
 ) -> BenchReport:
-    """Measure ``engines`` against each other.
+    """Benchmark ``engines`` against each other.
 
     A keyboard interrupt ends the measuring, not the report: what is whole by then is in it,
     ``cut_short`` is true, and engines without a block of calls are listed as not measured.
@@ -58,8 +58,8 @@ def bench(
         data: Labelled pictures, for mean IoU; also the pictures timed where ``images`` is empty.
         images: uint8 (H, W, 3) BGR or (H, W) grey, to time with.
         unavailable: Artefacts to list that cannot run here.
-        config: How long and how strictly.
-        notes: To put before those of the run.
+        config: Duration and strictness of the measurement.
+        notes: Notes to put before those of the run.
         track: Shows progress.
 
     Raises:

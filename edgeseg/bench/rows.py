@@ -1,4 +1,4 @@
-"""Blocks and scores of an engine → its row of the document."""
+"""Turn the blocks and scores of an engine into its row of the document."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ POINTS = (50, 90, 95, 99)
 
 @dataclass(frozen=True)
 class Measured:
-    """All that was found out about one case.
+    """All measurements of one case.
 
     Attributes:
-        timing: At least one block.
-        accuracy: Of its engine.
-        start: Of a fresh process; the reason where that failed, None where it was not tried.
-        idle_w: What all energy sensors read at rest together.
+        timing: Timing with at least one block.
+        accuracy: Accuracy of its engine.
+        start: Start of a fresh process; the reason if it failed, None if not tried.
+        idle_w: Sum of all energy sensors at rest, in watts.
     """
 
     timing: Timing

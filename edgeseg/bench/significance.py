@@ -105,7 +105,7 @@ def ratio_of_medians(
         after: (n,) likewise.
         resamples: Draws.
         level: Share of the draws that lies within the interval.
-        seed: Of the draws.
+        seed: Seed of the random draws.
     """
     one, two = np.asarray(before, np.float64), np.asarray(after, np.float64)
     generator = np.random.default_rng(seed)
@@ -170,7 +170,7 @@ def gain_in_mean_iou(
         after: Those of the same pictures in the same order.
         resamples: Draws.
         level: Share of the draws that lies within the interval.
-        seed: Of the draws.
+        seed: Seed of the random draws.
     """
     count = len(before.hits)
     value = after.mean_iou_of_all() - before.mean_iou_of_all()

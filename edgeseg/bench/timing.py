@@ -35,9 +35,9 @@ class Block:
 
     Attributes:
         stages_ms: float64 (calls, stages).
-        other_cores: Mean cores that others kept busy.
-        joules: Of each sensor of the meter.
-        seconds: From before the first call to after the last.
+        other_cores: Mean number of cores kept busy by other processes.
+        joules: Energy measured by each sensor of the meter.
+        seconds: Time from before the first call to after the last.
     """
 
     stages_ms: NDArray[np.float64]

@@ -38,10 +38,10 @@ def worst_pictures(
     """Draw the ``count`` pictures of lowest mean IoU, the lowest first.
 
     Args:
-        engine: Open; ``scores`` are its.
-        scores: How it segmented ``data``.
+        engine: The open engine that ``scores`` belong to.
+        scores: Its scores on ``data``.
         data: The labelled pictures.
-        count: At most so many.
+        count: Largest number of pictures to draw.
 
     Raises:
         DatasetError: A picture or mask cannot be read any more.

@@ -61,7 +61,7 @@ class OnnxRuntimeCudaEngine(OnnxRuntimeEngine):
             return super()._infer(batch)
 
     def open_frames(self, job: FrameJob) -> FrameRunner:
-        """Like :meth:`Engine.open_frames`, on the GPU from upload to download, without CUDA graphs."""
+        """Like :meth:`Engine.open_frames`, on the GPU throughout, but without CUDA graphs."""
         check_job(self, job)
         if self._session is None:
             raise UsageError(f"{self.path.name} was closed")

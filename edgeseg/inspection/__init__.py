@@ -1,4 +1,4 @@
-"""All that is known of an artefact, told without loading it.
+"""Describe an artefact without loading it.
 
 Works where the runtime, the GPU, torch and onnx are missing, and on files that are damaged:
 what is wrong stands first, and the rest is told as far as it can be read safely. Nothing here
@@ -17,7 +17,7 @@ __all__ = ["Inspection", "inspect", "inspect_run"]
 
 
 def inspect(path: Path) -> Inspection:
-    """Look at one file.
+    """Inspect one file.
 
     Args:
         path: ``model.safetensors``, ``*.onnx``, ``*.engine``, ``*.ranges.json``, the manifest of
@@ -30,7 +30,7 @@ def inspect(path: Path) -> Inspection:
 
 
 def inspect_run(folder: Path) -> tuple[Inspection, ...]:
-    """Look at each artefact in a folder, in the order of their making.
+    """Inspect each artefact in a folder, in the order in which they were created.
 
     Raises:
         UsageError: There is none.

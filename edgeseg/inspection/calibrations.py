@@ -1,4 +1,4 @@
-"""Range files and calibration manifests, read where the onnx package is not installed.
+"""Read range files and calibration manifests without the onnx package.
 
 Only what is told of them is modelled; where :mod:`edgeseg.precision` can be imported its own
 classes have the last word on whether a file is sound.
@@ -18,7 +18,7 @@ from edgeseg.errors import RuntimeMissing
 
 
 class RangesSummary(Document):
-    """What a range file tells, whatever else stands in it."""
+    """The fields of a range file that are shown; others are ignored."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -41,7 +41,7 @@ class PictureSummary(Document):
 
 
 class SetSummary(Document):
-    """What a manifest tells, whatever else stands in it."""
+    """The fields of a manifest that are shown; others are ignored."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -53,7 +53,7 @@ class SetSummary(Document):
 
 
 def read_ranges(path: Path) -> RangesSummary:
-    """A range file; raises as ``documents.load``."""
+    """Read a range file; raises the errors of ``documents.load``."""
     summary = load(RangesSummary, path)
     try:
         from edgeseg.precision.ranges import Ranges
@@ -64,7 +64,7 @@ def read_ranges(path: Path) -> RangesSummary:
 
 
 def read_set(path: Path) -> SetSummary:
-    """The manifest of a calibration set; raises as ``documents.load``."""
+    """Read a calibration manifest; raises the errors of ``documents.load``."""
     summary = load(SetSummary, path)
     try:
         from edgeseg.precision.calibration import CalibrationSet
@@ -75,7 +75,7 @@ def read_set(path: Path) -> SetSummary:
 
 
 def gone_or_changed(made: SetSummary, manifest: Path) -> tuple[int, int]:
-    """How many pictures of a set are not there, and how many are other ones now."""
+    """Count the missing and the changed pictures of a set."""
     missing = changed = 0
     for file in made.files:
         path = manifest.parent / file.path

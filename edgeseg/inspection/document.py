@@ -1,4 +1,4 @@
-"""What ``edgeseg inspect`` tells, as one JSON document."""
+"""The JSON document of ``edgeseg inspect``."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Port(Document):
 
 
 class Contents(Document):
-    """What the bytes themselves say, without the library that runs them.
+    """Contents of a weight file, read without the library that runs it.
 
     ``parameters`` counts the elements of all weights, ``elements`` those of each type.
     """
@@ -52,7 +52,7 @@ class Contents(Document):
 
 
 class Calibration(Document):
-    """What a range file or the manifest of a calibration set says.
+    """Summary of a range file or calibration manifest.
 
     ``missing`` and ``changed`` count pictures that are gone or other ones now.
     """
@@ -91,7 +91,7 @@ class RunsHere(Document):
 
 
 class Inspection(Document):
-    """All that is known of one file.
+    """Result of inspecting one file.
 
     ``vouched`` is whether the bytes are those of the side-car, None where there is no
     side-car; ``problems`` is empty for a sound file.

@@ -1,4 +1,4 @@
-"""Gathers an :class:`Inspection`: each step tells what it can, and what is wrong."""
+"""Gather an :class:`Inspection`: each step adds facts and records problems."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _KINDS: dict[str, Kind] = {
 
 
 def kind_of(path: Path) -> Kind | None:
-    """What a file is by its name; None where that does not tell."""
+    """Kind of a file by its name; None if unclear."""
     if path.name.endswith(".ranges.json"):
         return "ranges"
     if path.suffix == ".json" and path.with_suffix("").suffix in _KINDS:
@@ -207,7 +207,7 @@ class _Gathering:
         self._known["sidecar"] = made.model_dump(mode="json", exclude={"card"})
 
     def _vouch(self, sidecar: SideCar | None) -> None:
-        """Exactly what a loader would check, and the hash where it is worth its time."""
+        """Check what a loader would check, and the hash if worthwhile."""
         try:
             if self._kind == "engine":
                 sidecars.verified_bytes(self._path)
@@ -255,7 +255,7 @@ class _Gathering:
 
     @contextmanager
     def _noting(self) -> Iterator[None]:
-        """Keeps an error as a problem and goes on behind the block."""
+        """Record an error raised in the block as a problem, and continue after it."""
         try:
             yield
         except EdgesegError as error:

@@ -1,4 +1,4 @@
-"""What a file of weights says of itself, read without the library that loads it.
+"""Read the headers of weight files without the libraries that load them.
 
 Nothing here hands bytes to a deserialiser: of safetensors the JSON header is read, of ONNX the
 fields that describe it, of a TensorRT plan its first bytes.

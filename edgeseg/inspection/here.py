@@ -1,4 +1,4 @@
-"""Whether an artefact can run on this machine, asked of metadata: no runtime is loaded."""
+"""Tell from metadata whether an artefact can run on this machine; no runtime is loaded."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an artefact was made from, and whether that still lies beside it with the same bytes."""
+"""Find what an artefact was made from, and check that it is still there and unchanged."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def lineage(path: Path, card: ModelCard, sidecar: SideCar | None) -> tuple[Link,
 
 
 def network_link(path: Path, sha256: str) -> Link:
-    """The network that the range file ``path`` was measured on."""
+    """The network on which the range file ``path`` was measured."""
     return _link("network", path, (f"{_stem(path)}.onnx",), sha256)
 
 

@@ -1,4 +1,4 @@
-"""An inspection for people: groups of named lines, what is wrong on top.
+"""Print an inspection as groups of named lines, problems first.
 
 All text from files goes through ``printable`` and into :class:`rich.text.Text`, so that neither
 escape sequences nor markup in a class name reach the terminal.

@@ -1,4 +1,4 @@
-"""JSON documents of edgeseg → one page that an engineer can be handed.
+"""Render JSON documents of edgeseg as a single-page report.
 
 ::
 
@@ -42,22 +42,22 @@ def write_report(  # noqa: PLR0913 - each argument is a section of the page
     machine: Mapping[str, Any] | None = None,
     commands: Sequence[str] = (),
 ) -> None:
-    """Write a report; a section appears where its part is given.
+    """Write a report with a section for each part given.
 
     Args:
         path: ``*.html`` for the page with plots and pictures, ``*.md`` for its figures alone.
         title: Heading.
-        bench: As :meth:`edgeseg.bench.document.BenchReport.to_dict` gives it; where it has a
-            ``recommendation``, that is shown.
-        training: As :class:`edgeseg.report.contents.TrainingSummary` describes it.
-        stream: As ``edgeseg stream --json`` prints it.
+        bench: Output of :meth:`edgeseg.bench.document.BenchReport.to_dict`; its
+            ``recommendation``, if any, is shown.
+        training: Training summary, see :class:`edgeseg.report.contents.TrainingSummary`.
+        stream: Output of ``edgeseg stream --json``.
         pictures: PNG or JPEG files; made smaller where the page would pass 3 MB.
         worst: The worst pictures of one engine; their scores are the benchmark's.
-        machine: As :meth:`edgeseg.machine.Machine.to_dict` gives it; default: the benchmark's.
-        commands: Command lines that led here.
+        machine: Output of :meth:`edgeseg.machine.Machine.to_dict`; default: the benchmark's.
+        commands: Command lines that produced the results.
 
     Raises:
-        UsageError: Another suffix, too many pictures, or the file cannot be written.
+        UsageError: Unknown suffix, too many pictures, or the file cannot be written.
         ArtifactError: A part is not what it should be, or a picture is none.
         RuntimeMissing: Matplotlib or Jinja are not installed (HTML only).
     """

@@ -1,4 +1,4 @@
-"""What one engine takes for what: its confusion as a heat map, class by class."""
+"""The confusion matrix of one engine as a heat map."""
 
 from __future__ import annotations
 

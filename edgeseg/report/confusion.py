@@ -1,4 +1,4 @@
-"""The confusion matrix as a picture: which class is taken for which, and how well each is met."""
+"""Draw the confusion matrix, with the share and IoU of each class."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a report is made of, validated; each part is optional and its section appears with it."""
+"""The validated parts of a report; each is optional, and its section appears with it."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Picture:
 
     Attributes:
         title: One line below the picture, before the caption.
-        caption: What to see in it.
+        caption: Description of what the picture shows.
         data: The bytes of a PNG or JPEG file.
     """
 

@@ -1,4 +1,4 @@
-"""How a network was trained, over the epochs."""
+"""Plot training curves over the epochs."""
 
 from __future__ import annotations
 

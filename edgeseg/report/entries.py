@@ -14,10 +14,10 @@ class Entry:
     """One engine in the figures.
 
     Attributes:
-        number: From 1, beside its marks and in the key.
-        label: For the key.
-        run: Its row.
-        colour: Repeats past six engines; the number does not.
+        number: Number from 1, shown beside its marks and in the key.
+        label: Label in the key.
+        run: Row of the benchmark.
+        colour: Colour of its marks; repeats after six engines, unlike the number.
     """
 
     number: int

@@ -1,4 +1,4 @@
-"""The benchmark as pictures: how latency is distributed, and what accuracy it buys.
+"""Plots of a benchmark: latency distributions, and accuracy against latency.
 
 Marks carry the number of their engine, which the page's key explains once for all figures.
 """

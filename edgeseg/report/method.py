@@ -1,4 +1,4 @@
-"""How the figures were measured and on what, in words; the same for HTML and Markdown."""
+"""Describe the method and the machine in words, for HTML and Markdown alike."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Plots of reduced precision: what each layer costs, and what keeping some of them buys."""
+"""Plots of reduced precision: the cost of each layer, and the gain of keeping some of them."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def save_sensitivity(
         path: The PNG.
         layers: ``layer``, ``loss`` and ``score_error`` (or None) of each, fractions of 1.
         metric: ``mean_iou`` or ``pixel_agreement``.
-        precision: What the layers are reduced to.
+        precision: Precision that the layers are reduced to.
     """
     shown = layers[:_ROWS]
     figure = Figure(figsize=(9, 1.3 + 0.26 * len(shown)), layout="constrained")
@@ -69,7 +69,7 @@ def save_trade_off(path: Path, trials: Sequence[Any], chosen: Any, *, precision:
         path: The PNG.
         trials: :class:`edgeseg.precision.mixed.Trial` of one search, all on one gate.
         chosen: The one that was taken, or None.
-        precision: What the layers are reduced to.
+        precision: Precision that the layers are reduced to.
     """
     gate = trials[0].gate
     figure = Figure(figsize=(6.4, 4.2), layout="constrained")

@@ -1,4 +1,4 @@
-"""The state the machine was in before and after the measuring, side by side."""
+"""Table of the machine's state before and after the measurement."""
 
 from __future__ import annotations
 

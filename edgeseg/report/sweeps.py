@@ -1,4 +1,4 @@
-"""What more threads, or more pictures a call, bring: a curve an engine that was swept."""
+"""Plot throughput over threads and batch size, a curve per engine."""
 
 from __future__ import annotations
 

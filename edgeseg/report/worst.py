@@ -1,4 +1,4 @@
-"""The pictures that an engine segments worst, to be looked at: where it is wrong, and how."""
+"""Draw the pictures that an engine segments worst, with its errors marked."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from edgeseg.ops.overlay import colourise
 
 PANELS = ("picture", "truth", "engine", "difference")
 WRONG: Rgb = (230, 40, 60)
-"""Colour of pixels that are not what the truth says."""
+"""Colour of wrongly labelled pixels."""
 
 _UNLABELLED = 0.35
 _WIDEST = 360
@@ -57,11 +57,11 @@ def draw_panels(
     """Picture, truth, what the engine made of it, and where they differ, ≤ 360 pixels wide.
 
     Args:
-        name: Of the picture, as in the benchmark.
+        name: Name of the picture, as in the benchmark.
         picture: uint8 (H, W, 3) BGR or (H, W) grey.
         truth: uint8 (H, W), class ids and ``classes.ignore``.
-        labels: uint8 (H, W), what the engine says.
-        classes: Colours.
+        labels: uint8 (H, W), class ids predicted by the engine.
+        classes: Class map, for the colours.
 
     Raises:
         UsageError: The sizes differ.

@@ -1,9 +1,8 @@
 """CUDA from Python: device memory, copies, streams and graphs behind one small interface.
 
-Two libraries can stand behind it and neither is preferred for what it can do: cuda-python, whose
-wheels need no compiler, and pycuda, which many Jetson programs use already.
-``EDGESEG_CUDA=pycuda`` chooses. The device is CUDA's first; ``CUDA_VISIBLE_DEVICES`` says which
-one that is.
+Two libraries are supported, with equal features: cuda-python, whose wheels need no compiler, and
+pycuda, which many Jetson programs use already; set ``EDGESEG_CUDA=pycuda`` to choose it. The device
+is CUDA's first; ``CUDA_VISIBLE_DEVICES`` selects it.
 """
 
 from __future__ import annotations
@@ -20,16 +19,16 @@ VARIABLE = "EDGESEG_CUDA"
 
 
 def open_cuda(name: str | None = None) -> Cuda:
-    """CUDA on this machine.
+    """Open CUDA's first GPU.
 
     Args:
-        name: ``cuda-python`` or ``pycuda``; None takes ``EDGESEG_CUDA``, and where that is not
-            set either, cuda-python.
+        name: ``cuda-python`` or ``pycuda``; None uses ``EDGESEG_CUDA``, or cuda-python if that
+            is not set.
 
     Raises:
-        UsageError: Another name.
-        RuntimeMissing: The library, the driver or a GPU is not here.
-        DeviceError: The driver is here and refuses to start.
+        UsageError: The name is unknown.
+        RuntimeMissing: The library, the driver or a GPU is missing.
+        DeviceError: The driver fails to start.
     """
     name = name or os.environ.get(VARIABLE) or "cuda-python"
     if name == "cuda-python":

@@ -46,36 +46,36 @@ class CudaPython:
         yield
 
     def create_stream(self) -> int:
-        """A stream that does not wait for the default one."""
+        """Create a stream that does not synchronise with the default one."""
         return int(self._call("cudaStreamCreateWithFlags", self._cuda.cudaStreamNonBlocking))
 
     def destroy_stream(self, stream: int) -> None:
-        """What is still queued runs to its end."""
+        """Destroy a stream; work already queued still completes."""
         self._call("cudaStreamDestroy", stream)
 
     def synchronize(self, stream: int) -> None:
-        """Wait until all that was queued is done."""
+        """Wait until all queued work is done."""
         self._call("cudaStreamSynchronize", stream)
 
     def allocate(self, nbytes: int) -> int:
-        """Device memory: its address there."""
+        """Allocate device memory and return its device address."""
         return int(self._call("cudaMalloc", nbytes))
 
     def free(self, address: int) -> None:
-        """Give back device memory."""
+        """Free device memory."""
         self._call("cudaFree", address)
 
     def allocate_host(self, nbytes: int, *, mapped: bool) -> int:
-        """Page-locked host memory: its address."""
+        """Allocate page-locked host memory and return its address."""
         kind = self._cuda.cudaHostAllocMapped if mapped else self._cuda.cudaHostAllocDefault
         return int(self._call("cudaHostAlloc", nbytes, kind))
 
     def free_host(self, address: int) -> None:
-        """Give back page-locked memory."""
+        """Free page-locked memory."""
         self._call("cudaFreeHost", address)
 
     def device_address(self, host: int) -> int:
-        """The address of mapped host memory on the device."""
+        """Return the device address of mapped host memory."""
         return int(self._call("cudaHostGetDevicePointer", host, 0))
 
     def copy_in(self, device: int, host: int, nbytes: int, stream: int) -> None:
@@ -98,15 +98,15 @@ class CudaPython:
         self._call("cudaMemsetAsync", address, 0, nbytes, stream)
 
     def load_module(self, image: bytes) -> int:
-        """Take compiled kernels."""
+        """Load compiled kernels."""
         return int(self._drive("cuModuleLoadData", image))
 
     def unload_module(self, module: int) -> None:
-        """Give back a module."""
+        """Unload a module."""
         self._drive("cuModuleUnload", module)
 
     def kernel(self, module: int, name: str) -> int:
-        """A kernel of a module."""
+        """Look up a kernel of a module."""
         return int(self._drive("cuModuleGetFunction", module, name.encode()))
 
     def launch_kernel(self, kernel: int, grid: Size, block: Size, argument: bytes, to: int) -> None:
@@ -116,23 +116,23 @@ class CudaPython:
         self._drive("cuLaunchKernel", kernel, *grid, *block, 0, to, ctypes.addressof(places), 0)
 
     def create_event(self) -> int:
-        """A mark for a stream that keeps the time."""
+        """Create an event that records time."""
         return int(self._call("cudaEventCreateWithFlags", self._cuda.cudaEventDefault))
 
     def destroy_event(self, event: int) -> None:
-        """Give back an event."""
+        """Destroy an event."""
         self._call("cudaEventDestroy", event)
 
     def record(self, event: int, stream: int) -> None:
-        """Queue the mark."""
+        """Record an event on a stream."""
         self._call("cudaEventRecord", event, stream)
 
     def wait(self, event: int) -> None:
-        """Wait until a mark is passed."""
+        """Wait for an event."""
         self._call("cudaEventSynchronize", event)
 
     def elapsed_ms(self, start: int, end: int) -> float:
-        """Milliseconds between two marks; waits for ``end``."""
+        """Milliseconds between two events; waits for ``end``."""
         self._call("cudaEventSynchronize", end)
         return float(self._call("cudaEventElapsedTime", start, end))
 
@@ -142,7 +142,7 @@ class CudaPython:
         self._call("cudaStreamBeginCapture", stream, mode)
 
     def end_capture(self, stream: int) -> int:
-        """What was noted down, made ready to launch."""
+        """End the capture and return an executable graph."""
         graph = self._call("cudaStreamEndCapture", stream)
         try:
             return int(self._call("cudaGraphInstantiateWithFlags", graph, 0))
@@ -150,11 +150,11 @@ class CudaPython:
             self._call("cudaGraphDestroy", graph)
 
     def launch(self, graph: int, stream: int) -> None:
-        """Queue all that a graph holds."""
+        """Launch a graph."""
         self._call("cudaGraphLaunch", graph, stream)
 
     def destroy_graph(self, graph: int) -> None:
-        """Give back a graph."""
+        """Destroy a graph."""
         self._call("cudaGraphExecDestroy", graph)
 
     def _call(self, name: str, *arguments: Any) -> Any:

@@ -1,4 +1,4 @@
-"""What edgeseg needs of CUDA, whichever library gives it."""
+"""The interface to CUDA, independent of the library behind it."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from dataclasses import dataclass
 from typing import Protocol
 
 Size = tuple[int, int, int]
-"""Of a grid in blocks, of a block in threads."""
+"""Size of a grid in blocks, or of a block in threads."""
 
 
 @dataclass(frozen=True)
 class DeviceFacts:
-    """The GPU, and what drives it.
+    """Properties of the GPU and its driver.
 
     Attributes:
-        name: As CUDA gives it, e.g. ``NVIDIA GeForce RTX 4070`` or ``Orin``.
+        name: Name reported by CUDA, e.g. ``NVIDIA GeForce RTX 4070`` or ``Orin``.
         compute_capability: Major and minor, e.g. (8, 9).
-        integrated: It shares its memory with the processor, as in a Jetson.
-        memory_mib: All memory that it can use.
-        driver_version: The newest CUDA that the driver serves, e.g. ``13.0``.
-        runtime_version: The CUDA that the Python library was made for.
+        integrated: Whether it shares memory with the processor, as on a Jetson.
+        memory_mib: Total memory in MiB.
+        driver_version: Newest CUDA version that the driver supports, e.g. ``13.0``.
+        runtime_version: CUDA version that the Python library was made for.
     """
 
     name: str
@@ -53,28 +53,28 @@ class Cuda(Protocol):
         """Make the device current on this thread, for libraries that ask CUDA which one is."""
 
     def create_stream(self) -> int:
-        """A stream that does not wait for the default one."""
+        """Create a stream that does not synchronise with the default one."""
 
     def destroy_stream(self, stream: int) -> None:
-        """What is still queued runs to its end."""
+        """Destroy a stream; work already queued still completes."""
 
     def synchronize(self, stream: int) -> None:
-        """Wait until all that was queued is done; errors of earlier calls come out here."""
+        """Wait until all queued work is done; errors of earlier calls come out here."""
 
     def allocate(self, nbytes: int) -> int:
-        """Device memory: its address there."""
+        """Allocate device memory and return its device address."""
 
     def free(self, address: int) -> None:
-        """Give back device memory."""
+        """Free device memory."""
 
     def allocate_host(self, nbytes: int, *, mapped: bool) -> int:
         """Page-locked host memory: its address; ``mapped`` lets the device use it in place."""
 
     def free_host(self, address: int) -> None:
-        """Give back page-locked memory."""
+        """Free page-locked memory."""
 
     def device_address(self, host: int) -> int:
-        """The address of mapped host memory on the device."""
+        """Return the device address of mapped host memory."""
 
     def copy_in(self, device: int, host: int, nbytes: int, stream: int) -> None:
         """Queue a copy from page-locked to device memory."""
@@ -89,37 +89,37 @@ class Cuda(Protocol):
         """Queue zeros over device memory."""
 
     def load_module(self, image: bytes) -> int:
-        """Take compiled kernels: a cubin or fatbin, or PTX that ends with a zero."""
+        """Load compiled kernels: a cubin or fatbin, or PTX that ends with a zero."""
 
     def unload_module(self, module: int) -> None:
         """Give back a module; its kernels must not run any more."""
 
     def kernel(self, module: int, name: str) -> int:
-        """A kernel of a module."""
+        """Look up a kernel of a module."""
 
     def launch_kernel(self, kernel: int, grid: Size, block: Size, argument: bytes, to: int) -> None:
         """Queue a kernel of one argument, a structure by value, on the stream ``to``."""
 
     def create_event(self) -> int:
-        """A mark for a stream that keeps the time."""
+        """Create an event that records time."""
 
     def destroy_event(self, event: int) -> None:
-        """Give back an event."""
+        """Destroy an event."""
 
     def record(self, event: int, stream: int) -> None:
-        """Queue the mark."""
+        """Record an event on a stream."""
 
     def wait(self, event: int) -> None:
-        """Wait until a mark is passed; errors of earlier calls come out here."""
+        """Wait for an event; errors of earlier calls come out here."""
 
     def elapsed_ms(self, start: int, end: int) -> float:
         """Milliseconds between two marks, once both were passed (waits for ``end``)."""
 
     def begin_capture(self, stream: int) -> None:
-        """From now on what this thread queues on ``stream`` is noted down and not run."""
+        """Start capturing the work that this thread queues on ``stream`` instead of running it."""
 
     def end_capture(self, stream: int) -> int:
-        """What was noted down, made ready to launch.
+        """End the capture and return an executable graph.
 
         The stream is out of capture mode afterwards, whether this raises or not.
         """
@@ -128,9 +128,9 @@ class Cuda(Protocol):
         """Queue all that a graph holds, with the addresses and sizes it was captured with."""
 
     def destroy_graph(self, graph: int) -> None:
-        """Give back a graph."""
+        """Destroy a graph."""
 
 
 def dotted(version: int) -> str:
-    """CUDA's 12060 as ``12.6``."""
+    """Format CUDA's version number 12060 as ``12.6``."""
     return f"{version // 1000}.{version % 1000 // 10}"

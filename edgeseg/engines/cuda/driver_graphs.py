@@ -1,4 +1,4 @@
-"""CUDA graphs of the driver API, for a library that has none of its own.
+"""CUDA graphs through the driver API, for a library without graphs of its own.
 
 Eight functions of ``libcuda.so.1``, by the names that they have had since CUDA 11.4
 (https://docs.nvidia.com/cuda/cuda-driver-api/group__CUDA__GRAPH.html). The caller makes the
@@ -19,10 +19,10 @@ class DriverGraphs:
     """Capture and replay on streams whose handles are those of the driver.
 
     Args:
-        library: What has the functions; ``libcuda.so.1`` by default.
+        library: Loaded driver library; ``libcuda.so.1`` by default.
 
     Raises:
-        RuntimeMissing: There is no such library.
+        RuntimeMissing: The library is missing.
     """
 
     def __init__(self, library: Any = None) -> None:
@@ -35,7 +35,7 @@ class DriverGraphs:
             ) from error
 
     def begin(self, stream: int) -> None:
-        """Note down what this thread queues on ``stream``."""
+        """Start capturing the work that this thread queues on ``stream``."""
         mode = ctypes.c_int(_THREAD_LOCAL)
         self._call("cuStreamBeginCapture_v2", ctypes.c_void_p(stream), mode)
 
@@ -52,11 +52,11 @@ class DriverGraphs:
         return int(ready.value or 0)
 
     def launch(self, graph: int, stream: int) -> None:
-        """Queue all that a graph holds."""
+        """Launch a graph."""
         self._call("cuGraphLaunch", ctypes.c_void_p(graph), ctypes.c_void_p(stream))
 
     def destroy(self, graph: int) -> None:
-        """Give back a graph."""
+        """Destroy a graph."""
         self._call("cuGraphExecDestroy", ctypes.c_void_p(graph))
 
     def _call(self, name: str, *arguments: Any) -> None:

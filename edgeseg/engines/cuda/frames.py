@@ -1,4 +1,4 @@
-"""Whole frames on the GPU, around whatever network runs there: one upload, one download."""
+"""Run whole frames on the GPU around any network: one upload, one download."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ class RunsOnGpu(Protocol):
 
     Attributes:
         cuda: The GPU.
-        stream: Where it runs.
-        graph: Whether a CUDA graph may hold it.
-        network: Where its tensors are.
+        stream: Stream on which it runs.
+        graph: Whether a CUDA graph may capture it.
+        network: Addresses and dtypes of its tensors.
     """
 
     cuda: Cuda
@@ -53,13 +53,13 @@ class RunsOnGpu(Protocol):
 
 
 def open_gpu_frames(engine: Engine, runs: RunsOnGpu, job: FrameJob, said: set[str]) -> FrameRunner:
-    """Frames on the GPU; where there are no kernels, the network alone, and a warning says so.
+    """Open frames on the GPU; without kernels, warn and run only the network there.
 
     Args:
-        engine: Whose network it is.
-        runs: It, on the GPU.
-        job: What is wanted.
-        said: Reasons that were given before; no warning repeats one.
+        engine: Engine of the network.
+        runs: The network on the GPU.
+        job: Frame format and the results to compute.
+        said: Reasons already logged, which are not repeated.
 
     Raises:
         DeviceError: The GPU failed, or has not enough memory.
@@ -83,7 +83,7 @@ class GpuFrames(FrameRunner):
 
     Args:
         runs: The network.
-        job: What is wanted.
+        job: Frame format and the results to compute.
 
     Raises:
         RuntimeMissing: There are no kernels here.

@@ -1,4 +1,4 @@
-"""The kernels of ``native/cuda/frame.cu`` on a GPU: found, loaded, launched."""
+"""Find, load and launch the kernels of ``native/cuda/frame.cu``."""
 
 from __future__ import annotations
 
@@ -76,11 +76,11 @@ class Kernels:
 
 
 def load_kernels(memory: DeviceMemory, compiler: Compiler | None = None) -> Kernels:
-    """The kernels that came with the package, else compiled for this GPU.
+    """Load the kernels shipped with the package, or else compile them for this GPU.
 
     Args:
-        memory: As in :class:`Kernels`.
-        compiler: What compiles them; by default what the CUDA library in use has.
+        memory: Owner of the loaded module, see :class:`Kernels`.
+        compiler: Compiler to use; by default that of the CUDA library in use.
 
     Raises:
         RuntimeMissing: There are none, and nothing compiles them here, or the driver does not

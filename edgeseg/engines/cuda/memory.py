@@ -1,4 +1,4 @@
-"""What was taken from a GPU and is given back, all of it and at a known moment."""
+"""Ownership of GPU resources, all released together at a known moment."""
 
 from __future__ import annotations
 

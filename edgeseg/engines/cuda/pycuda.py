@@ -59,34 +59,34 @@ class PyCuda:
             self._context.pop()
 
     def create_stream(self) -> int:
-        """A stream that does not wait for the default one."""
+        """Create a stream that does not synchronise with the default one."""
         with self._calling():
             stream = self._driver.Stream(_NON_BLOCKING)
         return self._keep(int(stream.handle), stream)
 
     def destroy_stream(self, stream: int) -> None:
-        """What is still queued runs to its end."""
+        """Destroy a stream; work already queued still completes."""
         with self._calling():
             del self._owned[stream]
 
     def synchronize(self, stream: int) -> None:
-        """Wait until all that was queued is done."""
+        """Wait until all queued work is done."""
         with self._calling():
             self._owned[stream].synchronize()
 
     def allocate(self, nbytes: int) -> int:
-        """Device memory: its address there."""
+        """Allocate device memory and return its device address."""
         with self._calling():
             memory = self._driver.mem_alloc(nbytes)
         return self._keep(int(memory), memory)
 
     def free(self, address: int) -> None:
-        """Give back device memory."""
+        """Free device memory."""
         with self._calling():
             self._owned.pop(address).free()
 
     def allocate_host(self, nbytes: int, *, mapped: bool) -> int:
-        """Page-locked host memory: its address."""
+        """Allocate page-locked host memory and return its address."""
         flags = self._driver.host_alloc_flags.DEVICEMAP if mapped else 0
         with self._calling():
             array = self._driver.pagelocked_empty(nbytes, "uint8", mem_flags=flags)
@@ -94,12 +94,12 @@ class PyCuda:
         return self._keep(int(array.ctypes.data), array.base)
 
     def free_host(self, address: int) -> None:
-        """Give back page-locked memory."""
+        """Free page-locked memory."""
         with self._calling():
             self._owned.pop(address).free()
 
     def device_address(self, host: int) -> int:
-        """The address of mapped host memory on the device."""
+        """Return the device address of mapped host memory."""
         with self._calling():
             return int(self._owned[host].get_device_pointer())
 
@@ -124,7 +124,7 @@ class PyCuda:
             self._driver.memset_d8_async(address, 0, nbytes, self._owned[stream])
 
     def load_module(self, image: bytes) -> int:
-        """Take compiled kernels."""
+        """Load compiled kernels."""
         with self._calling():
             module = self._driver.module_from_buffer(image)
         return self._keep(id(module), module)  # pycuda hides the handles of modules and kernels.
@@ -137,7 +137,7 @@ class PyCuda:
             del self._owned[module]
 
     def kernel(self, module: int, name: str) -> int:
-        """A kernel of a module."""
+        """Look up a kernel of a module."""
         with self._calling():
             kernel = self._owned[module].get_function(name)
         self._kernels.setdefault(module, []).append(id(kernel))
@@ -150,49 +150,49 @@ class PyCuda:
             self._owned[kernel](value, grid=grid, block=block, stream=self._owned[to])
 
     def create_event(self) -> int:
-        """A mark for a stream that keeps the time."""
+        """Create an event that records time."""
         with self._calling():
             event = self._driver.Event()
         return self._keep(id(event), event)  # pycuda hides the handle of an event.
 
     def destroy_event(self, event: int) -> None:
-        """Give back an event."""
+        """Destroy an event."""
         with self._calling():
             del self._owned[event]
 
     def record(self, event: int, stream: int) -> None:
-        """Queue the mark."""
+        """Record an event on a stream."""
         with self._calling():
             self._owned[event].record(self._owned[stream])
 
     def wait(self, event: int) -> None:
-        """Wait until a mark is passed."""
+        """Wait for an event."""
         with self._calling():
             self._owned[event].synchronize()
 
     def elapsed_ms(self, start: int, end: int) -> float:
-        """Milliseconds between two marks; waits for ``end``."""
+        """Milliseconds between two events; waits for ``end``."""
         with self._calling():
             self._owned[end].synchronize()
             return float(self._owned[start].time_till(self._owned[end]))
 
     def begin_capture(self, stream: int) -> None:
-        """Note down what this thread queues on ``stream``."""
+        """Start capturing the work that this thread queues on ``stream``."""
         with self._calling():
             self._graphs.begin(stream)
 
     def end_capture(self, stream: int) -> int:
-        """What was noted down, made ready to launch."""
+        """End the capture and return an executable graph."""
         with self._calling():
             return self._graphs.end(stream)
 
     def launch(self, graph: int, stream: int) -> None:
-        """Queue all that a graph holds."""
+        """Launch a graph."""
         with self._calling():
             self._graphs.launch(graph, stream)
 
     def destroy_graph(self, graph: int) -> None:
-        """Give back a graph."""
+        """Destroy a graph."""
         with self._calling():
             self._graphs.destroy(graph)
 

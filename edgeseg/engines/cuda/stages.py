@@ -1,4 +1,4 @@
-"""What is queued on a GPU for a batch of frames before and after the network.
+"""The GPU work for a batch of frames before and after the network.
 
 Upload → preprocess → network → argmax (where the network gives logits) → areas → overlay →
 download, all with fixed addresses, so that a CUDA graph can hold it. Two slots of page-locked
@@ -73,9 +73,9 @@ class Stages:
 
     Args:
         memory: Takes what is allocated; closing it is the caller's.
-        kernels: Of that GPU.
+        kernels: Kernels loaded on that GPU.
         network: Its addresses stay valid.
-        job: What is wanted.
+        job: Frame format and the results to compute.
         stream: Where the tables are uploaded.
 
     Raises:

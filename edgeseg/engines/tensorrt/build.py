@@ -70,11 +70,11 @@ def build_engine(
         options: Targets, profiles, and all else that is to be set.
         trt: The TensorRT module; ``tensorrt_rtx`` by default.
         implicit: Precisions and ranges of an FP32 network for a DLA that takes no Q/DQ.
-        gpu: What the timing cache of this GPU is called after.
-        track: Shows how far the compilation is.
+        gpu: Name of the GPU, used in the file name of the timing cache.
+        track: Shows the progress of the compilation.
 
     Raises:
-        RuntimeMissing: TensorRT, or a GPU or DLA that it needs, is not here.
+        RuntimeMissing: TensorRT, or a GPU or DLA that it needs, is missing.
         UsageError: This version cannot do what an option asks for.
         MismatchedArtifact: It cannot parse or compile the network; the message names the node.
     """

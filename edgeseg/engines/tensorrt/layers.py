@@ -50,7 +50,7 @@ def layer_table(
     Args:
         trt: The TensorRT module.
         plan: The engine, as it was built in this process.
-        network: What it was built from.
+        network: The network it was built from.
         log: The logger of the build; what it says of a missing driver is not the build's.
         on_gpu: Layers that fall back from a DLA; None where there is no DLA.
     """

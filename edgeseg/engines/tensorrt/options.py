@@ -24,8 +24,8 @@ class PlanOptions:
     Attributes:
         targets: Compute capabilities such as ``sm_86``; none for every GPU that the runtime
             supports. TensorRT-RTX alone compiles for another GPU than the one at hand.
-        batch: Smallest, typical and largest batch of a network whose batch varies.
-        sizes: The same of (height, width) of a network whose size varies.
+        batch: Smallest, typical and largest batch of a network of dynamic batch size.
+        sizes: Smallest, typical and largest (height, width) of a network of dynamic size.
         workspace_mib: Limit for scratch memory on the GPU.
         optimisation_level: 0 builds fastest, 5 searches longest for a fast engine.
         timing_cache: Measured kernel times, to build faster again: a file, ``none``, or

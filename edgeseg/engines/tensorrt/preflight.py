@@ -83,8 +83,8 @@ def check(engine: EngineFile, host: Host) -> None:
     """Refuse an engine that was made for something else.
 
     Args:
-        engine: What was read.
-        host: What is here.
+        engine: The engine file that was read.
+        host: Properties of this machine.
 
     Raises:
         MismatchedArtifact: With what it was made for, what is here, and the rebuild command.

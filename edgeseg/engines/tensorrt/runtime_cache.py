@@ -23,7 +23,7 @@ class RuntimeCache:
     """One engine's compiled kernels, on disk and in TensorRT-RTX.
 
     Args:
-        cache: What ``IRuntimeConfig.create_runtime_cache`` gave.
+        cache: Cache object from ``IRuntimeConfig.create_runtime_cache``.
         path: The file.
     """
 
