@@ -213,7 +213,7 @@ def _doubts(report: BenchReport) -> Iterator[str]:
 
 
 def _to_try(report: BenchReport, timed: Sequence[Run]) -> Iterator[str]:
-    """What was not measured and may be quicker; of none is said by how much."""
+    """Suggest unmeasured alternatives that may be faster, without estimates."""
     runtimes, precisions = (
         {getattr(run, key) for run in timed} for key in ("runtime", "precision")
     )

@@ -48,7 +48,7 @@ class Unavailable:
 
 @dataclass
 class Opened:
-    """What :func:`open_cases` made of some paths; ``notes`` say which rows are left out."""
+    """Result of :func:`open_cases`; ``notes`` say which rows are left out."""
 
     cases: list[Case] = field(default_factory=list)
     unavailable: list[Unavailable] = field(default_factory=list)

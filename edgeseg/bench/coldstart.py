@@ -21,7 +21,7 @@ from edgeseg.machine import peak_rss_mib
 
 @dataclass(frozen=True)
 class ColdStart:
-    """What a fresh process took until its first label map, the file being in the page cache.
+    """Time and memory of a fresh process until its first label map, with a warm page cache.
 
     Attributes:
         open_ms: Importing the runtime and loading the artefact.

@@ -99,7 +99,7 @@ def compare(
 
 
 def origins(before: Path, after: Path) -> tuple[str, str]:
-    """What to call two files: by name, with the folder where the names are the same."""
+    """Names for two files: their file names, with the folder if those are equal."""
     if before.name != after.name:
         return before.name, after.name
     return "/".join(before.parts[-2:]), "/".join(after.parts[-2:])
@@ -153,7 +153,7 @@ def _unique(runs: Sequence[Run], key: Callable[[Run], Key]) -> dict[Key, Run]:
 def _look(
     pair: Pair, before: BenchReport, after: BenchReport, config: CompareConfig
 ) -> Iterator[Found]:
-    """What can be compared of one row."""
+    """Compare all metrics that both sides of a row have."""
     one, two = pair
     found = _latency(one, two, config)
     loud = [which for which, side in (("first", before), ("second", after)) if side.noisy]
@@ -258,7 +258,7 @@ def _verdict(found: Found, p: float | None, config: CompareConfig) -> tuple[Verd
 
 
 def _notes(rows: Sequence[ComparedRow], config: CompareConfig) -> Iterator[str]:
-    """What the rows together say that none says alone."""
+    """Observations over all rows together."""
     changes = [change for row in rows if (change := row.of("latency"))]
     ratios = sorted(change.change for change in changes)
     for word, verdict in (("slower", "worse"), ("faster", "better")):

@@ -141,7 +141,7 @@ class Side(Document):
 
 
 class Comparison(Document):
-    """What differs between two benchmarks.
+    """Differences between two benchmarks.
 
     Attributes:
         config: When a difference counted.

@@ -71,7 +71,7 @@ class Conditions(Document):
 
 
 class During(Document):
-    """What happened to the machine between two moments.
+    """Load and throttling of the machine between two moments.
 
     Attributes:
         seconds: Duration.
@@ -107,7 +107,7 @@ def read_conditions(root: Path = Path("/")) -> Conditions:
 
 
 class Watch:
-    """What happens to the machine from now on, from the kernel's counters."""
+    """Watches load and throttling from now on, by the kernel's counters."""
 
     def __init__(self, root: Path = Path("/")) -> None:
         self._root = root
@@ -138,7 +138,7 @@ def _natural(path: Path) -> tuple[int, ...]:
 
 
 def _megahertz(cpus: list[Path], name: str) -> Iterator[float]:
-    """Of those cores that tell; the kernel states kHz."""
+    """Frequencies in MHz of the cores that report them; the kernel's files hold kHz."""
     for cpu in cpus:
         kilohertz = read_number(cpu / name)
         if kilohertz is not None:
@@ -146,7 +146,7 @@ def _megahertz(cpus: list[Path], name: str) -> Iterator[float]:
 
 
 def _cpuinfo_mhz(root: Path) -> tuple[float, ...]:
-    """What x86 kernels say where a virtual machine has no cpufreq."""
+    """Core clocks from ``/proc/cpuinfo`` on x86, for virtual machines without cpufreq."""
     found = re.findall(r"^cpu MHz\s*:\s*([\d.]+)$", read_text(root / "proc/cpuinfo"), re.MULTILINE)
     return tuple(map(float, found))
 

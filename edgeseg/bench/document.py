@@ -106,7 +106,7 @@ class BlockSeries(Document):
 
 
 class PictureScore(Document):
-    """What one labelled picture adds to the mean IoU of an engine; counts of pixels a class.
+    """Pixel counts per class that one labelled picture adds to an engine's mean IoU.
 
     IoU of a class over some pictures is the sum of its ``hits`` over the sum of its ``unions``
     (0 where the class is in neither truth nor prediction), mean IoU the mean over the classes
@@ -153,7 +153,7 @@ class DataSummary(Document):
 
 
 class Network(Document):
-    """What an engine was made of: architecture, its options, and the input's width and height."""
+    """The network of an engine: architecture, its options, and the input's width and height."""
 
     arch: str
     options: dict[str, bool | int | float | str] = Field(default_factory=dict)
@@ -281,7 +281,7 @@ class BenchReport(Document):
     accuracy: tuple[EngineAccuracy, ...] = ()
 
     def accuracy_of(self, run: Run) -> EngineAccuracy | None:
-        """Picture by picture, None where nothing was scored."""
+        """The scores of each picture; None if nothing was scored."""
         return next((entry for entry in self.accuracy if entry.engine == run.engine), None)
 
     def to_dict(self) -> dict[str, Any]:
@@ -312,7 +312,7 @@ def load_bench(path: Path) -> BenchReport:
 
 
 def read_bench(document: object, origin: str) -> BenchReport:
-    """Validate what :meth:`BenchReport.to_dict` made.
+    """Validate a document made by :meth:`BenchReport.to_dict`.
 
     Args:
         document: Decoded JSON.

@@ -1,4 +1,4 @@
-"""What a reader must know before trusting the figures, in sentences.
+"""Sentences on how far to trust the figures of a benchmark.
 
 A run is noisy when something disturbed its timing: other processes, a host that took the
 processor away, a clock that changed, heat. Those sentences say so; the others say what is
@@ -18,16 +18,16 @@ MAX_STEAL = 0.01
 """Share of the cores' time that a host may give to others."""
 
 MAX_CLOCK_CHANGE = 0.05
-"""Of the fastest core's clock, between the first block and the last."""
+"""Largest accepted relative change of the fastest core's clock during the run."""
 
 NOT_THROTTLED_BY = {"ApplicationsClocksSetting", "DisplayClockSetting", "SyncBoost"}
-"""What NVML counts among the reasons for a low clock though somebody set it so."""
+"""NVML's clock reasons that are settings, not throttling."""
 
 
 def disturbances(
     measured: Sequence[Measured], runs: Sequence[Run], config: BenchConfig
 ) -> Iterator[str]:
-    """What the timing itself shows: a sentence a kind, engines named."""
+    """Disturbances seen in the timing: one sentence per kind, naming the engines."""
     loud = {
         name: (sum(b.other_cores > config.max_other_load for b in m.timing.blocks), run)
         for name, m, run in _named(measured, runs)
@@ -54,7 +54,7 @@ def disturbances(
 
 
 def disturbed_machine(before: Conditions, during: During, after: Conditions) -> Iterator[str]:
-    """What the machine shows: steal time, throttling, heat, clocks."""
+    """Disturbances seen in the machine: steal time, throttling, heat, clocks."""
     if during.steal_share and during.steal_share > MAX_STEAL:
         yield f"The host gave {during.steal_share:.1%} of the processor's time to other guests."
     if during.throttle_events:
@@ -93,7 +93,7 @@ def shortcomings(
     *,
     reference: bool,
 ) -> Iterator[str]:
-    """What is missing though nothing disturbed the timing; ``reference``: there was FP32."""
+    """Limits of an undisturbed run; ``reference`` tells whether there was an FP32 engine."""
     if runs and not reference:
         yield "No FP32 engine was measured, so there is no drop, agreement or speed-up to state."
     yield from _sentences(

@@ -29,10 +29,10 @@ Meter = Callable[[], tuple[float, ...]]
 """Joules that each sensor has counted since it was opened."""
 
 INPUT_RAILS = ("VDD_IN", "POM_5V_IN")
-"""What a Jetson module draws in all, by the labels of the boards that measure it."""
+"""Labels of the rails that measure the total input power of a Jetson module."""
 
 AGX_ORIN_RAILS = ("VDD_GPU_SOC", "VDD_CPU_CV", "VIN_SYS_5V0")
-"""Of a board that measures no input; ``VDDQ_VDD2_1V8AO`` is fed by the last of these."""
+"""Rails of a board without a total; the last of these also feeds ``VDDQ_VDD2_1V8AO``."""
 
 SAMPLE_SECONDS = 0.02
 
@@ -64,7 +64,7 @@ class EnergyMeter(Document):
 
 
 class Counter(Protocol):
-    """What a sensor is to :class:`Sensors`."""
+    """Interface of a sensor used by :class:`Sensors`."""
 
     sensor: Sensor
 
@@ -107,7 +107,7 @@ class Sensors:
 
     @property
     def idle_w(self) -> float | None:
-        """Of all together; None where it was not watched."""
+        """Power of all sensors at rest, in watts; None if it was not measured."""
         known = [watts for watts in self._idle if watts is not None]
         return sum(known) if known else None
 

@@ -1,4 +1,4 @@
-"""Whether two benchmarks can be held against each other at all."""
+"""Check whether two benchmarks are comparable."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from edgeseg.machine import Machine
 
 
 def differences(before: BenchReport, after: BenchReport) -> Iterator[str]:
-    """What forbids to read the two as one before and after, a clause each.
+    """Yield a clause for each difference that makes the two incomparable.
 
     Another processor, another GPU, clocks under another rule, another number of threads, other
     pictures. Versions of software are none of these: see :func:`versions_changed`.

@@ -79,7 +79,7 @@ def bench(
 
 
 class Measurement:
-    """What was found out so far; an interruption loses only what was under way."""
+    """Results so far; an interruption loses only the step in progress."""
 
     def __init__(
         self,

@@ -17,7 +17,7 @@ LIBRARY = "libnvidia-ml.so.1"
 
 SM_CLOCK, MEMORY_CLOCK = 1, 2
 SLOWDOWN = 1
-"""Of ``nvmlTemperatureThresholds_t``: where the hardware begins to slow down."""
+"""Index in ``nvmlTemperatureThresholds_t`` of the temperature at which hardware slows down."""
 
 THROTTLE_REASONS = {
     0x0002: "ApplicationsClocksSetting",

@@ -157,7 +157,7 @@ def _rounded(intervals: dict[str, Interval]) -> dict[str, Interval]:
 
 
 def with_speedups(runs: Sequence[Run], reference: Path | None) -> list[Run]:
-    """The same rows with ``speedup``: against the reference's of the same batch and threads."""
+    """Fill in ``speedup``, relative to the reference of the same batch and threads."""
     bases = {
         (run.batch, run.threads): run.latency_ms["p50"]
         for run in runs

@@ -125,7 +125,7 @@ def _interval(value: float, drawn: Samples, level: float) -> Interval:
 
 @dataclass(frozen=True)
 class Counts:
-    """What each picture adds to the mean IoU: int64 (pictures, classes) pixels.
+    """Pixel counts that each picture adds to the mean IoU: int64 (pictures, classes).
 
     IoU of a class is the sum of its ``hits`` over that of its ``unions``; the mean is over the
     classes that occur, as in :class:`edgeseg.metrics.ConfusionMatrix`.
@@ -135,11 +135,11 @@ class Counts:
     unions: NDArray[np.int64]
 
     def mean_iou_of_all(self) -> float:
-        """Of each picture once."""
+        """Mean IoU with each picture counted once."""
         return float(self.mean_iou(np.ones((1, len(self.hits)), np.int64))[0])
 
     def mean_iou(self, weights: NDArray[np.int64]) -> Samples:
-        """Of the pictures, each taken as often as ``weights`` (draws, pictures) says: (draws,)."""
+        """Mean IoU (draws,) with pictures repeated according to ``weights`` (draws, pictures)."""
         unions = weights @ self.unions
         shares = np.zeros(unions.shape)
         np.divide(weights @ self.hits, unions, out=shares, where=unions > 0)

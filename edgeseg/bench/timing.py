@@ -59,7 +59,7 @@ class Block:
 
 @dataclass
 class Timing:
-    """What was measured of one case so far."""
+    """The blocks of one case measured so far."""
 
     case: Case
     stable: bool

@@ -44,7 +44,7 @@ class Sensitivity:
     layers: tuple[LayerCost, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """The same as JSON types."""
+        """Convert to JSON types."""
         return asdict(self) | {"layers": [layer.to_dict() for layer in self.layers]}
 
 

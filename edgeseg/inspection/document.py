@@ -69,7 +69,7 @@ class Calibration(Document):
 
 
 class Link(Document):
-    """One thing that an artefact was made from.
+    """An input from which an artefact was made.
 
     ``matches``: ``path`` has the bytes it was made from. ``differs``: ``path`` has the name,
     and other bytes. ``absent``: nothing here has those bytes.
@@ -82,7 +82,7 @@ class Link(Document):
 
 
 class RunsHere(Document):
-    """Whether this machine can load it, why not, and what to do."""
+    """Whether this machine can load the artefact, and if not, why and how to fix that."""
 
     runs: bool
     runtime: str
@@ -111,5 +111,5 @@ class Inspection(Document):
     runs_here: RunsHere | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
+        """Convert to JSON types."""
         return self.model_dump(mode="json")

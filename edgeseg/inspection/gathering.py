@@ -99,7 +99,7 @@ class _Gathering:
         self._problems: list[Problem] = []
 
     def result(self) -> Inspection:
-        """What was found."""
+        """Return the collected inspection."""
         # A cause is often found twice, by the hash and in what the bytes say.
         unique = tuple({problem.message: problem for problem in self._problems}.values())
         return Inspection(path=str(self._path), kind=self._kind, problems=unique, **self._known)

@@ -25,7 +25,7 @@ from edgeseg.wire import Field as WireField
 from edgeseg.wire import WireReader
 
 MAX_TEXT_BYTES = 1024**2
-"""Of one text in an ONNX file: a card has some hundred bytes, a name fewer."""
+"""Limit in bytes for one text in an ONNX file: a card has a few hundred, a name fewer."""
 
 _SAFETENSORS_BITS = {
     "BOOL": 8, "U8": 8, "I8": 8, "F8_E5M2": 8, "F8_E4M3": 8, "I16": 16, "U16": 16, "F16": 16,
@@ -60,7 +60,7 @@ class _Header(Document):
 
 
 def read_safetensors(path: Path) -> tuple[Contents, str | None]:
-    """What is in a checkpoint, and the text of its card.
+    """Read the contents of a checkpoint and the text of its card.
 
     https://github.com/huggingface/safetensors#format: eight bytes of length, JSON, tensors.
 
@@ -119,7 +119,9 @@ def _require_filled(path: Path, tensors: Iterable[_Tensor], size: int) -> None:
 
 
 def read_onnx(path: Path) -> tuple[Contents, str | None]:
-    """What is in a network, and the text of its card; numbers are those of ``onnx.proto``.
+    """Read the contents of an ONNX network and the text of its card.
+
+    Field numbers are those of ``onnx.proto``.
 
     Raises:
         CorruptArtifact: It is no protobuf message, or none that holds a graph.
@@ -238,7 +240,7 @@ class _Network:
 
 
 def read_plan(path: Path) -> Contents:
-    """What the first bytes of a TensorRT plan tell.
+    """Read the header of a TensorRT plan.
 
     Measured on plans of TensorRT-RTX 1.7.1: ``vtrt``, the size of the file as 64 bits at
     offset 16, and the version, a byte a number, at offset 24. Of others the mark is all that

@@ -69,7 +69,7 @@ class LayerCost:
     loss_of_others: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """The same as JSON types."""
+        """Convert to JSON types."""
         return asdict(self)
 
 

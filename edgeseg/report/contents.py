@@ -54,7 +54,7 @@ class Source(BaseModel):
 
 
 class StreamSummary(BaseModel):
-    """What ``edgeseg stream --json`` prints; other keys are passed over."""
+    """Output of ``edgeseg stream --json``; other keys are ignored."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -71,7 +71,7 @@ class StreamSummary(BaseModel):
 
 
 class TrainingSummary(BaseModel):
-    """How the network was trained; other keys are passed over.
+    """Summary of a training run; other keys are ignored.
 
     ``history`` holds one mapping an epoch: its numbers are drawn, those named ``*loss*`` apart
     from those named ``*iou*`` or ``*accuracy*``. ``curves_png`` is drawn by others and shown
@@ -201,7 +201,7 @@ def headlines(contents: Contents) -> list[Headline]:
 
 
 def standing_out(bench: BenchReport) -> list[tuple[str, tuple[str, ...]]]:
-    """What nobody may miss: that a run was noisy or cut short, and why."""
+    """Warnings to show at the top: that a run was noisy or cut short, and why."""
     found: list[tuple[str, tuple[str, ...]]] = []
     if bench.noisy:
         found.append(("This run was noisy: its differences may be chance.", bench.why))

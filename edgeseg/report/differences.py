@@ -118,7 +118,7 @@ def method(found: Comparison) -> list[str]:
 
 
 def cautions(found: Comparison) -> list[tuple[str, tuple[str, ...]]]:
-    """What nobody may miss: unlike runs, and noisy ones."""
+    """Warnings to show at the top: runs that are not comparable or noisy."""
     told: list[tuple[str, tuple[str, ...]]] = []
     if not found.like_with_like:
         told.append(("This is not like with like.", found.differences))

@@ -81,7 +81,7 @@ def _sections(contents: Contents) -> Iterator[str]:
 
 
 def _measured(contents: Contents, bench: BenchReport) -> Iterator[str]:
-    """What was measured of the engines."""
+    """The sections of a benchmark."""
     if contents.recommendation:
         yield from _recommended(contents.recommendation)
     yield from ("\n## Engines\n", render_markdown(tables.bench_table(bench, wide=True)))

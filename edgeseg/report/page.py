@@ -63,7 +63,7 @@ def render(template: str, values: Callable[[Mark], dict[str, Any]]) -> str:
 
 
 def _values(contents: Contents, markup: Mark) -> dict[str, Any]:
-    """What the template shows."""
+    """Variables of the page template."""
     bench, training, stream = contents.bench, contents.training, contents.stream
     machine = contents.machine or (bench.machine if bench else None)
     pictures = fit(contents.pictures)

@@ -23,7 +23,7 @@ def state_table(bench: BenchReport) -> Table | None:
 
 
 def during_sentence(bench: BenchReport) -> str | None:
-    """What happened between the two, in one sentence."""
+    """One sentence on load and throttling between the two readings."""
     during = bench.during
     if during is None:
         return None

@@ -189,7 +189,7 @@ def stage_table(stream: StreamSummary) -> Table:
 
 
 def sensitivity_table(layers: Sequence[Mapping[str, Any]], metric: str) -> Table:
-    """What each layer loses alone; ``layers`` as ``edgeseg sensitivity --json`` gives them."""
+    """Table of each layer's loss; ``layers`` as in ``edgeseg sensitivity --json``."""
     lost = ("IoU lost", "points") if metric == "mean_iou" else ("Changed", "% of pixels")
     cells: list[tuple[Column, Callable[[Mapping[str, Any]], str | None]]] = [
         (Column("Layer", number=False), lambda layer: str(layer["layer"])),

@@ -52,7 +52,7 @@ class Picture(Structure):
 
 
 class Preprocess(Structure):
-    """Of ``preprocess_f32``, ``_f16`` and ``_u8``."""
+    """Arguments of ``preprocess_f32``, ``_f16`` and ``_u8``."""
 
     _fields_ = [
         ("picture", Picture),
@@ -63,7 +63,7 @@ class Preprocess(Structure):
 
 
 class Argmax(Structure):
-    """Of ``argmax_f32``, ``_f16`` and ``_i8``."""
+    """Arguments of ``argmax_f32``, ``_f16`` and ``_i8``."""
 
     _fields_ = [
         ("logits", c_uint64),
@@ -86,7 +86,7 @@ class Labels(Structure):
 
 
 class Overlay(Structure):
-    """Of ``overlay``."""
+    """Arguments of ``overlay``."""
 
     _fields_ = [
         ("picture", Picture),
@@ -99,7 +99,7 @@ class Overlay(Structure):
 
 
 class Areas(Structure):
-    """Of ``areas``."""
+    """Arguments of ``areas``."""
 
     _fields_ = [
         ("labels", Labels),
@@ -110,7 +110,7 @@ class Areas(Structure):
 
 
 def frame_shape(size: tuple[int, int], layout: Layout) -> tuple[int, ...]:
-    """Of the uint8 array that holds a frame of ``size`` (H, W); NV12 needs both to be even."""
+    """Shape of the uint8 array for a frame of ``size`` (H, W); NV12 needs both to be even."""
     if layout.startswith("nv12"):
         return size[0] * 3 // 2, size[1]
     channels = _FORMATS[layout]

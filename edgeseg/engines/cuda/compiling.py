@@ -22,10 +22,10 @@ SOURCE = Path(__file__).parents[2] / "native" / "cuda" / "frame.cu"
 
 
 class Compiler(Protocol):
-    """From CUDA C++ to what a driver takes."""
+    """A compiler from CUDA C++ to code that a driver can load."""
 
     version: str
-    """Of the compiler, a word of its name in it."""
+    """Version of the compiler, including its name."""
 
     def compile(self, source: bytes, target: str) -> bytes:
         """A cubin for ``target`` (``sm_89``), or PTX if the compiler is older than that GPU.

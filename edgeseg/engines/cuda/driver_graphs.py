@@ -40,7 +40,7 @@ class DriverGraphs:
         self._call("cuStreamBeginCapture_v2", ctypes.c_void_p(stream), mode)
 
     def end(self, stream: int) -> int:
-        """What was noted down, made ready to launch; ``stream`` runs again in any case."""
+        """End the capture and return an executable graph; the stream leaves capture mode anyway."""
         graph, ready = ctypes.c_void_p(), ctypes.c_void_p()
         self._call("cuStreamEndCapture", ctypes.c_void_p(stream), ctypes.byref(graph))
         try:

@@ -27,7 +27,7 @@ class Pinned:
 
     @property
     def address(self) -> int:
-        """Of the first byte, on the host."""
+        """Host address of the first byte."""
         return int(self.array.ctypes.data)
 
 

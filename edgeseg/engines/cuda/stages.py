@@ -26,7 +26,7 @@ from edgeseg.ops.preprocess import Placement, nearest_indices, place
 
 @dataclass(frozen=True)
 class Network:
-    """What lies between the kernels.
+    """The network between the kernels: addresses and dtypes of its tensors.
 
     Attributes:
         card: The only source of preprocessing.

@@ -1,4 +1,4 @@
-"""What an engine is made of: a line a layer, from the engine where one opens, else the network."""
+"""Table of an engine's layers, from the engine if it opens, else from the network."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def _dtype(name: str) -> str:
 
 
 def _of_engine(trt: Any, plan: bytes, log: Any) -> tuple[Layer, ...]:
-    """What the engine says of itself; nothing where it does not open here."""
+    """Layers reported by the engine itself; empty if it does not open on this machine."""
     runtime = trt.Runtime(log)
     engine = runtime.deserialize_cuda_engine(plan) if runtime is not None else None
     if engine is None:

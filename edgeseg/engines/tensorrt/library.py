@@ -51,7 +51,7 @@ def _module(name: str, product: str, mend: str) -> Any:
 
 
 def is_rtx(trt: Any) -> bool:
-    """Whether it compiles for GPUs that are not here, and kernels at run time."""
+    """Whether it compiles for other GPUs than the local one, and kernels at run time."""
     return hasattr(trt, "ComputeCapability")
 
 
@@ -66,7 +66,7 @@ def said(trt: Any) -> str:
 
 
 def strongly_typed(trt: Any) -> bool:
-    """Whether networks can be built in the precision that they state, and in no other.
+    """Whether networks can be strongly typed: built only in the precision that they state.
 
     The flag came with 10.0 and covers every layer since 10.12; where the flags for reduced
     precision are gone, nothing else is left.

@@ -1,4 +1,4 @@
-"""An engine file → a running engine, or why it cannot run here and what can."""
+"""Open an engine file, or explain why it cannot run here and what can."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a TensorRT engine is to be built."""
+"""Build options of TensorRT engines."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _LEVELS = range(6)
 
 @dataclass(frozen=True)
 class PlanOptions:
-    """How an engine is built. None leaves a setting to TensorRT.
+    """Build options of a TensorRT engine. None leaves a setting to TensorRT.
 
     Attributes:
         targets: Compute capabilities such as ``sm_86``; none for every GPU that the runtime
@@ -32,8 +32,8 @@ class PlanOptions:
             ``auto`` for one of this TensorRT and GPU in the user's cache folder.
         dla_core: Run on this deep-learning accelerator of a Jetson.
         gpu_fallback: Layers that it does not take run on the GPU; otherwise they are refused.
-        hardware_compatibility: GPUs that the engine runs on beside this one: ``ampere+`` from
-            Ampere on, ``same`` those of its compute capability.
+        hardware_compatibility: Other GPUs that the engine must run on: ``ampere+`` for Ampere
+            and later, ``same`` for those of the same compute capability.
         tf32: Let FP32 products be rounded to 10 bits of mantissa on tensor cores.
     """
 

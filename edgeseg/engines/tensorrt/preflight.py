@@ -1,4 +1,4 @@
-"""Can this engine run on this machine? Told before TensorRT sees a byte of it.
+"""Check whether an engine can run on this machine before TensorRT reads it.
 
 TensorRT refuses an engine of another version or GPU with a line about a version tag, and some
 it does not refuse at all. The side-car says what an engine was made for; :func:`check` holds
@@ -49,7 +49,7 @@ _OPTIONS = {
 
 @dataclass(frozen=True)
 class Host:
-    """What is here: the version of the engine's runtime, the GPU, and the platform."""
+    """This machine: the version of the engine's runtime, the GPU, and the platform."""
 
     version: str
     gpu: DeviceFacts
@@ -58,7 +58,7 @@ class Host:
 
 @dataclass(frozen=True)
 class Mismatch:
-    """Why an engine cannot run: what it was made for, what is here, and what it takes then."""
+    """Why an engine cannot run: what it was made for, what was found, and the remedy."""
 
     made_for: str
     found: str

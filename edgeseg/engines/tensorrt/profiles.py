@@ -1,4 +1,4 @@
-"""The optimisation profile: which batches and sizes an engine takes."""
+"""The optimisation profile: the batches and sizes that an engine accepts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A build that shows how far it is and can be called off."""
+"""Run a build with progress display and cancellation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The precision that TensorRT's own network has, layer by layer: proof instead of promise."""
+"""Read the actual precision of each layer from TensorRT's own network."""
 
 from __future__ import annotations
 

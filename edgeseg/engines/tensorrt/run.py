@@ -1,4 +1,4 @@
-"""Engine → label maps, on the GPU."""
+"""Run TensorRT engines on the GPU."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class TensorRtEngine(Engine):
             self._open_session().keep_kernels()
 
     def open_frames(self, job: FrameJob) -> FrameRunner:
-        """As :meth:`Engine.open_frames`; on the GPU from upload to download where that works."""
+        """Like :meth:`Engine.open_frames`; on the GPU from upload to download if possible."""
         check_job(self, job)
         plan = _Plan(self, self._session_for((job.batch, *self.card.input.shape)))
         runner = open_gpu_frames(self, plan, job, self._said)

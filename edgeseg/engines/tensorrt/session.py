@@ -1,4 +1,4 @@
-"""A plan on the GPU: its context, its buffers, and one inference after the other.
+"""A TensorRT plan on the GPU: its context, buffers and inference.
 
 One code path over TensorRT 8.6 … 11 and TensorRT-RTX: tensors by name, ``execute_async_v3`` on a
 stream of its own. What TensorRT-RTX has besides (kernels compiled at run time and kept, graphs of
@@ -27,13 +27,13 @@ from edgeseg.sidecar import SideCar
 
 
 class Session:
-    """All that an engine has on the GPU; :meth:`close` gives it back.
+    """All GPU resources of an engine; :meth:`close` releases them.
 
     Buffers are static, for the largest batch, so that a captured graph stays right. Where the GPU
     shares its memory with the processor they are mapped and nothing is copied.
 
     Args:
-        engine: Cleared by :func:`edgeseg.engines.tensorrt.preflight.check`.
+        engine: Engine file that passed :func:`edgeseg.engines.tensorrt.preflight.check`.
         trt: The TensorRT module.
         cuda: The GPU, current on this thread.
         graph: Whether to replay CUDA graphs.

@@ -1,4 +1,4 @@
-"""Options → the builder's configuration: each one is set, or refused by name.
+"""Apply build options to TensorRT's configuration; unsupported ones raise an error.
 
 What a version lacks is found by asking its module, so that no version fails at import.
 """
@@ -12,7 +12,7 @@ from edgeseg.engines.tensorrt.options import PlanOptions
 from edgeseg.errors import UsageError
 
 LEVELS = {"none": "NONE", "ampere+": "AMPERE_PLUS", "same": "SAME_COMPUTE_CAPABILITY"}
-"""What hardware compatibility is called on the command line and in TensorRT."""
+"""Hardware compatibility levels: name on the command line, and name in TensorRT."""
 
 Used = dict[str, bool | int | float | str]
 

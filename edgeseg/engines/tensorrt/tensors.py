@@ -1,4 +1,4 @@
-"""The input and the output of an engine, held against the card."""
+"""Check the input and output of an engine against its card."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Tensors:
         return all(low <= size <= high for low, size, high in ranges)
 
     def output_shape(self, shape: Shape) -> Shape:
-        """Of the output for an input of ``shape``."""
+        """Shape of the output for an input of ``shape``."""
         planes = () if self.classes is None else (self.classes,)
         return (shape[0], *planes, *shape[2:])
 

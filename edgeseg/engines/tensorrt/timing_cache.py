@@ -1,4 +1,4 @@
-"""Times of kernels that TensorRT measured before: one file a version and GPU.
+"""Cache of kernel times measured by TensorRT, one file per version and GPU.
 
 A cache of another version or GPU, or a damaged one, costs nothing but time: it is left aside
 with a warning. Builds may share the file: it is read and written whole, and what two builds
