@@ -1,4 +1,4 @@
-"""The state a machine is in: clocks, temperatures, throttling, power mode, load.
+"""State of the machine: clocks, temperatures, throttling, power mode, load.
 
 Read from the kernel's files, before and after the blocks are timed; a figure is worth little
 when the clock fell in between. Every reader gives None or nothing where the machine does not
@@ -28,7 +28,7 @@ PROCESSOR_COOLING = re.compile(r"processor|cpufreq|devfreq|cpu-|gpu-|intel_power
 
 
 class Temperature(Document):
-    """A sensor in °C, and from where on the machine slows down, None where it does not tell."""
+    """A temperature in °C, and the limit at which the machine slows down, or None if unknown."""
 
     sensor: str
     celsius: float
@@ -41,7 +41,7 @@ class Temperature(Document):
 
 
 class Conditions(Document):
-    """The machine at one moment; what it does not tell is None or empty.
+    """State of the machine at one moment; unavailable values are None or empty.
 
     Attributes:
         at: Time of the reading.
@@ -117,7 +117,7 @@ class Watch:
         self._throttled = _throttle_count(root)
 
     def during(self) -> During:
-        """From the start of the watch until now."""
+        """Load and throttling from the start of the watch until now."""
         ticks, throttled = _ticks(self._root), _throttle_count(self._root)
         share = None
         if ticks and self._ticks and ticks[0] > self._ticks[0]:

@@ -233,7 +233,7 @@ def _input_rails(root: Path) -> list[Rail]:
 
 
 class PowerSampler:
-    """Sums the power of rails over time, from a thread that reads it fifty times a second.
+    """Integrates the power of rails over time in a thread that reads it 50 times per second.
 
     The thread takes a little of the processor that it measures: some readings of a file over
     I2C, a millisecond each.

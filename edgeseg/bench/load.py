@@ -1,4 +1,4 @@
-"""How busy others keep the processor, from the kernel's counters (proc_stat(5))."""
+"""Processor load by other processes, from the kernel's counters (proc_stat(5))."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from edgeseg.machine import read_text
 
 
 class OtherLoad:
-    """How much of the processor others used since this was made (``/proc/stat``)."""
+    """Processor time used by others since this object was created (``/proc/stat``)."""
 
     def __init__(self, stat: Path = Path("/proc/stat")) -> None:
         self._stat = stat

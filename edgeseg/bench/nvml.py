@@ -1,4 +1,4 @@
-"""The little of NVIDIA's management library that a benchmark needs, called without a package.
+"""Minimal bindings of NVIDIA's management library (NVML) for benchmarks.
 
 Names, units and numbers are those of NVML's API reference (``nvml.h``). A call that a GPU does
 not support gives None: Jetson's library knows few of them. The library is the driver's, so
@@ -37,7 +37,7 @@ LoadLibrary = Callable[[str], Any]
 
 
 class GpuState(Document):
-    """One NVIDIA GPU; what its driver does not tell is None.
+    """State of one NVIDIA GPU; values that its driver does not report are None.
 
     ``throttle`` names what holds its clock back, in NVML's words, being idle left out.
     """
@@ -105,7 +105,7 @@ class Device:
 
 
 def devices(load: LoadLibrary = ctypes.CDLL) -> tuple[Device, ...]:
-    """The GPUs of this machine; none without library, driver or GPU.
+    """List the GPUs of this machine; empty without library, driver or GPU.
 
     NVML counts how often it was initialised, and it stays so until the process ends.
 

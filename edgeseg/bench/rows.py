@@ -109,7 +109,7 @@ def _latency(blocks: Sequence[Block], batch: int, plan: Bootstrap) -> dict[str, 
 
 
 def _energy(blocks: Sequence[Block], batch: int, idle_w: float | None) -> dict[str, object]:
-    """Millijoules a picture and mean power; nothing without a sensor."""
+    """Millijoules per picture and mean power; empty without a sensor."""
     joules = sum(sum(block.joules) for block in blocks)
     seconds = sum(block.seconds for block in blocks)
     if not any(block.joules for block in blocks) or not seconds:

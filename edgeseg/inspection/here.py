@@ -82,6 +82,6 @@ def _obstacle(path: Path, sidecar: SideCar) -> tuple[str | None, str | None]:
 
 
 def _capability(text: str) -> tuple[int, int]:
-    """``8.6`` → (8, 6); (0, 0) where the driver does not tell."""
+    """Parse ``8.6`` to (8, 6); (0, 0) if the driver does not report it."""
     major, _, minor = text.partition(".")
     return (int(major), int(minor)) if major.isdecimal() and minor.isdecimal() else (0, 0)

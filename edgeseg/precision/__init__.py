@@ -1,4 +1,4 @@
-"""ONNX → ONNX at reduced precision, and the gate that compares the result with FP32.
+"""Reduce the precision of ONNX networks, and compare the result with FP32.
 
 Nothing here imports torch: precision is decided on the machine that builds the engine, and
 that is often not the one that trained.

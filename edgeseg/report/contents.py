@@ -91,7 +91,7 @@ class TrainingSummary(BaseModel):
 
 @dataclass(frozen=True)
 class Contents:
-    """All that one report shows."""
+    """The parts that one report shows."""
 
     title: str
     bench: BenchReport | None = None

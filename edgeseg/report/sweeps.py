@@ -32,7 +32,7 @@ def sweep(bench: BenchReport, entry: Entry, axis: Axis) -> list[Run]:
 
 
 def sweep_figures(bench: BenchReport, shown: Sequence[Entry]) -> list[str]:
-    """Pictures a second over threads, and over pictures a call, where either was swept."""
+    """Plots of pictures per second over threads and over batch size, if either was swept."""
     return [
         _figure(axis, curves)
         for axis in TITLES

@@ -1,4 +1,4 @@
-"""The structures that the kernels of ``native/cuda/frame.cu`` take, and the tables they point to.
+"""Argument structures and lookup tables of the kernels in ``native/cuda/frame.cu``.
 
 The processor makes the tables, once a size: taps of the resize, values of the grey levels,
 colours. Addresses are the device's.

@@ -1,4 +1,4 @@
-"""The kernels compiled for the GPU at hand, where no wheel brought them: once, then kept.
+"""Compile the kernels for the local GPU if the wheel has none, and cache the result.
 
 With cuda-python by NVRTC, which needs no compiler on the machine; with pycuda by the nvcc that it
 needs anyway. One source serves both and the build of a wheel.
@@ -122,7 +122,7 @@ class PycudaNvcc:
 
 
 def compiled(cuda: Cuda, compiler: Compiler | None = None) -> bytes:
-    """The kernels for ``cuda``, from the user's cache folder or compiled now and kept there.
+    """Load the kernels for ``cuda`` from the user's cache folder, or compile and cache them.
 
     Raises:
         RuntimeMissing: There is no compiler, or it does not take the source or the GPU.

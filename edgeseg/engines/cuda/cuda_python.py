@@ -28,7 +28,7 @@ class CudaPython:
         driver: The module; ``cuda.bindings.driver`` by default.
 
     Raises:
-        RuntimeMissing: cuda-python, the driver or a GPU is not here.
+        RuntimeMissing: cuda-python, the driver or a GPU is missing.
     """
 
     adapter = "cuda-python"

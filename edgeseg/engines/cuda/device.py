@@ -92,7 +92,7 @@ class Cuda(Protocol):
         """Load compiled kernels: a cubin or fatbin, or PTX that ends with a zero."""
 
     def unload_module(self, module: int) -> None:
-        """Give back a module; its kernels must not run any more."""
+        """Unload a module; none of its kernels may be running."""
 
     def kernel(self, module: int, name: str) -> int:
         """Look up a kernel of a module."""

@@ -35,14 +35,14 @@ _NAMES = (
 
 
 class Kernels:
-    """Compiled kernels; each call queues one on a stream, for ``batch`` pictures.
+    """Compiled kernels; each method queues one on a stream, for ``batch`` pictures.
 
     Args:
-        memory: Takes the module, and gives it back when it is closed.
+        memory: Owner of the module, which unloads it when closed.
         image: Cubin, fatbin or PTX.
 
     Raises:
-        DeviceError: The driver does not take it.
+        DeviceError: The driver cannot load it.
     """
 
     def __init__(self, memory: DeviceMemory, image: bytes) -> None:
@@ -51,20 +51,20 @@ class Kernels:
         self._kernels = {name: self._cuda.kernel(module, name) for name in _NAMES}
 
     def preprocess(self, of: Preprocess, dtype: DTypeLike, batch: int, stream: int) -> None:
-        """Frames → tensors of ``dtype``: float32, float16 or uint8."""
+        """Convert frames to tensors of ``dtype``: float32, float16 or uint8."""
         self._launch(f"preprocess_{_kind(dtype)}", of, (of.width, of.height, batch), stream)
 
     def argmax(self, of: Argmax, dtype: DTypeLike, batch: int, stream: int) -> None:
-        """Logits of ``dtype``, float32, float16 or int8 → labels."""
+        """Convert logits of ``dtype`` (float32, float16 or int8) to labels."""
         self._launch(f"argmax_{_kind(dtype)}", of, (of.pixels, 1, batch), stream)
 
     def overlay(self, on: Overlay, batch: int, stream: int) -> None:
-        """Frames and labels → frames under their classes; a thread has four pixels."""
+        """Draw the classes over the frames; each thread handles four pixels."""
         size = (-(-on.picture.width // 4), on.picture.height, batch)
         self._launch("overlay", on, size, stream)
 
     def areas(self, of: Areas, batch: int, stream: int) -> None:
-        """Labels → pixels of each, added to what is there; a thread has 32 labels."""
+        """Add the pixel count of each class to the areas; each thread handles 32 labels."""
         self._launch("areas", of, (-(-of.width // 32), of.height, batch), stream)
 
     def _launch(self, name: str, argument: Structure, threads: Size, stream: int) -> None:

@@ -32,7 +32,7 @@ class Pinned:
 
 
 class DeviceMemory:
-    """The stream, events, memory and graphs of one user of a GPU; closing it gives all back.
+    """Owns streams, events, memory and graphs of one user of a GPU; closing it releases all.
 
     In reverse order, and also where making a later one fails: use it as a context manager.
     Page-locked memory goes with the last array over it, which :meth:`close` makes the caller's
@@ -44,13 +44,13 @@ class DeviceMemory:
         self._owned = contextlib.ExitStack()
 
     def stream(self) -> int:
-        """A stream of its own."""
+        """Create a stream."""
         stream = self.cuda.create_stream()
         self._owned.callback(self.cuda.destroy_stream, stream)
         return stream
 
     def event(self) -> int:
-        """An event that keeps the time."""
+        """Create an event that records time."""
         event = self.cuda.create_event()
         self._owned.callback(self.cuda.destroy_event, event)
         return event
@@ -62,13 +62,13 @@ class DeviceMemory:
         return module
 
     def device(self, nbytes: int) -> int:
-        """Memory of the device: its address."""
+        """Allocate device memory and return its address."""
         address = self.cuda.allocate(nbytes)
         self._owned.callback(self.cuda.free, address)
         return address
 
     def pinned(self, shape: tuple[int, ...], dtype: DTypeLike, *, mapped: bool = False) -> Pinned:
-        """A page-locked array; mapped ones can be used by the device with no copy at all."""
+        """Allocate a page-locked array; the device can use a mapped one without a copy."""
         nbytes = math.prod(shape) * np.dtype(dtype).itemsize
         address = self.cuda.allocate_host(nbytes, mapped=mapped)
         block = (ctypes.c_ubyte * nbytes).from_address(address)
@@ -78,7 +78,7 @@ class DeviceMemory:
         return Pinned(array, self.cuda.device_address(address) if mapped else None)
 
     def close(self) -> None:
-        """Give everything back; calling it twice is allowed."""
+        """Release everything; may be called twice."""
         self._owned.close()
 
     def __enter__(self) -> Self:

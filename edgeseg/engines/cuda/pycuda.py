@@ -32,8 +32,8 @@ class PyCuda:
         libcuda: The driver library, which has the graphs; ``libcuda.so.1`` by default.
 
     Raises:
-        RuntimeMissing: pycuda, the driver or a GPU is not here.
-        DeviceError: The GPU refuses a context.
+        RuntimeMissing: pycuda, the driver or a GPU is missing.
+        DeviceError: No context can be created on the GPU.
     """
 
     adapter = "pycuda"
@@ -130,7 +130,7 @@ class PyCuda:
         return self._keep(id(module), module)  # pycuda hides the handles of modules and kernels.
 
     def unload_module(self, module: int) -> None:
-        """Give back a module, and with it the kernels that were taken from it."""
+        """Unload a module and its kernels."""
         with self._calling():
             for kernel in self._kernels.pop(module, []):
                 del self._owned[kernel]
@@ -207,7 +207,7 @@ class PyCuda:
 
     @contextmanager
     def _said(self) -> Iterator[None]:
-        """Errors of pycuda as ours: ``cuMemAlloc failed: out of memory``."""
+        """Convert pycuda's errors to DeviceError: ``cuMemAlloc failed: out of memory``."""
         try:
             yield
         except self._driver.Error as error:

@@ -27,9 +27,9 @@ class Replay:
 
     Args:
         cuda: The GPU.
-        stream: Where all is queued.
-        enqueue: Queues copies and kernels; False where the network's runtime refused.
-        wanted: False never captures.
+        stream: Stream on which all work is queued.
+        enqueue: Queues copies and kernels; returns False if the network's runtime fails.
+        wanted: Whether to capture graphs at all.
     """
 
     def __init__(self, cuda: Cuda, stream: int, enqueue: Enqueue, *, wanted: bool) -> None:
@@ -44,7 +44,7 @@ class Replay:
         return self._graph is not None
 
     def run(self, shape: tuple[int, ...]) -> bool:
-        """Queue one inference of ``shape``; False where its runtime refused."""
+        """Queue one inference of ``shape``; returns False if its runtime fails."""
         if shape != self._shape:
             self.drop()
             self._shape = shape
@@ -57,7 +57,7 @@ class Replay:
         return True
 
     def drop(self) -> None:
-        """Forget the graph and the shape that it is of."""
+        """Discard the graph and its shape."""
         graph, self._graph, self._shape = self._graph, None, None
         if graph is not None:
             self._cuda.destroy_graph(graph)

@@ -69,14 +69,14 @@ class Slot:
 
 
 class Stages:
-    """The kernels of one job around one network, with all memory that they need.
+    """The kernels of one job around one network, with all the memory they need.
 
     Args:
-        memory: Takes what is allocated; closing it is the caller's.
+        memory: Owner of the allocations; the caller closes it.
         kernels: Kernels loaded on that GPU.
-        network: Its addresses stay valid.
+        network: The network, whose addresses must stay valid.
         job: Frame format and the results to compute.
-        stream: Where the tables are uploaded.
+        stream: Stream on which the tables are uploaded.
 
     Raises:
         DeviceError: Not enough memory.
@@ -127,7 +127,7 @@ class Stages:
                 self._cuda.copy_out(host.address, each.device, host.array.nbytes, stream)
 
     def preprocess(self, slot: Slot, stream: int) -> None:
-        """Queue frames → the network's input."""
+        """Queue the preprocessing of frames to the network's input."""
         spec, region = self._network.card.input, self._region
         of = arguments.Preprocess(
             self._picture(slot),
@@ -142,7 +142,7 @@ class Stages:
         self._kernels.preprocess(of, self._network.input_dtype, self._job.batch, stream)
 
     def label(self, slot: Slot, stream: int) -> None:
-        """Queue the network's output → labels, which it may be already."""
+        """Queue the conversion of the network's output to labels, if it is not labels already."""
         network, spec = self._network, self._network.card.input
         pixels = spec.height * spec.width
         if network.classes is None:
@@ -154,7 +154,7 @@ class Stages:
         self._kernels.argmax(of, network.output_dtype, self._job.batch, stream)
 
     def count(self, slot: Slot, stream: int) -> None:
-        """Queue labels → areas, where they are wanted."""
+        """Queue the areas of the labels, if requested."""
         if slot.areas is None:
             return
         self._cuda.clear(slot.areas.device, slot.areas.host.array.nbytes, stream)
@@ -164,7 +164,7 @@ class Stages:
         self._kernels.areas(of, self._job.batch, stream)
 
     def overlay(self, slot: Slot, stream: int) -> None:
-        """Queue frames and labels → what is shown, where that is wanted."""
+        """Queue the overlay of labels on frames, if requested."""
         if slot.shown is None or self._job.look is None:
             return
         on = arguments.Overlay(

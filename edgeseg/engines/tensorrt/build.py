@@ -1,4 +1,4 @@
-"""ONNX → TensorRT engine, over TensorRT 8.6 … 11 and TensorRT-RTX.
+"""Compile ONNX networks to engines with TensorRT 8.6 … 11 and TensorRT-RTX.
 
 Only what all of them have in common is called, and the rest looked up on the module that is
 handed in. The precision is what the graph says, which strongly typed networks take as it
@@ -38,7 +38,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Plan:
-    """A serialized engine and what is known of it.
+    """A serialized engine and its metadata.
 
     ``precisions`` gives the precision of each computing layer as TensorRT's network has it, by
     the name of its ONNX node; ``table`` every layer; ``log`` the runtime's warnings.
@@ -67,7 +67,7 @@ def build_engine(
 
     Args:
         onnx_bytes: A network that ``onnx.checker`` accepts; the parser is native code.
-        options: Targets, profiles, and all else that is to be set.
+        options: Targets, profiles and other build options.
         trt: The TensorRT module; ``tensorrt_rtx`` by default.
         implicit: Precisions and ranges of an FP32 network for a DLA that takes no Q/DQ.
         gpu: Name of the GPU, used in the file name of the timing cache.

@@ -1,4 +1,4 @@
-"""The deep-learning accelerator of a Jetson: what it takes, and what runs on the GPU instead."""
+"""Support for a Jetson's deep-learning accelerator (DLA), with fallback to the GPU."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ def implicit_only(trt: Any) -> bool:
 
 
 def require_dla(trt: Any, builder: Any, options: PlanOptions) -> None:
-    """Refuse a DLA that is not there.
+    """Check that the requested DLA exists.
 
     Raises:
-        UsageError: This version has none, or there is no core of that number.
-        RuntimeMissing: This machine has none.
+        UsageError: This version of TensorRT has no DLA support, or the core does not exist.
+        RuntimeMissing: This machine has no DLA.
     """
     if is_rtx(trt) or _GONE <= version(trt) < _BACK:
         raise UsageError(
@@ -38,7 +38,7 @@ def require_dla(trt: Any, builder: Any, options: PlanOptions) -> None:
 
 
 def use_dla(trt: Any, config: Any, options: PlanOptions) -> None:
-    """Send every layer to the DLA that nothing else is said of."""
+    """Make the DLA the default device of all layers."""
     config.default_device_type = trt.DeviceType.DLA
     config.DLA_core = options.dla_core
     if options.gpu_fallback:
@@ -46,10 +46,10 @@ def use_dla(trt: Any, config: Any, options: PlanOptions) -> None:
 
 
 def layers_on_gpu(trt: Any, config: Any, network: Any, options: PlanOptions) -> tuple[str, ...]:
-    """Names of the layers that the DLA does not take.
+    """Names of the layers that the DLA does not support.
 
     Raises:
-        UsageError: There are some and they may not fall back, or the network's shape varies.
+        UsageError: Such layers exist and may not fall back, or the network's shape is dynamic.
     """
     if -1 in tuple(network.get_input(0).shape):
         raise UsageError(

@@ -12,7 +12,7 @@ PlanRuntime = Literal["tensorrt", "tensorrt-rtx"]
 
 
 def library(runtime: PlanRuntime) -> Any:
-    """The module of a runtime; raises RuntimeMissing where it is not installed."""
+    """Import the module of a runtime; raises RuntimeMissing if it is not installed."""
     return tensorrt() if runtime == "tensorrt" else tensorrt_rtx()
 
 
@@ -77,7 +77,7 @@ def strongly_typed(trt: Any) -> bool:
 
 
 def open_builder(trt: Any, log: Any) -> Any:
-    """A builder.
+    """Create a builder.
 
     Raises:
         RuntimeMissing: There is no GPU, or no driver that this version can use.

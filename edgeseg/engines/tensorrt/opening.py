@@ -21,9 +21,10 @@ def open_plan(path: Path, *, cuda: Cuda | None = None, graph: bool = True) -> Te
         graph: Replay CUDA graphs.
 
     Raises:
-        ArtifactError: Altered, nothing vouches for it, or made for something else.
-        RuntimeMissing: The library, the driver or a GPU is not here; it names the network to
-            use instead.
+        ArtifactError: The engine was altered, has no valid side-car, or was made for another
+            machine.
+        RuntimeMissing: The library, the driver or a GPU is missing; the message names the network
+            to use instead.
         DeviceError: The GPU failed.
     """
     engine = EngineFile.read(path)

@@ -51,7 +51,7 @@ def compile_network(trt: Any, builder: Any, network: Any, config: Any, track: Tr
 
 
 class _Progress:
-    """Nested phases of so many steps each → one rising fraction, from thread to thread."""
+    """Merges nested phases with steps into one rising fraction, passed between threads."""
 
     def __init__(self) -> None:
         self.cancelled = threading.Event()

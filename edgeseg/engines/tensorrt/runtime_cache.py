@@ -1,4 +1,4 @@
-"""Kernels that TensorRT-RTX compiled when an engine ran, kept for the next start.
+"""Cache of the kernels that TensorRT-RTX compiles at run time.
 
 It compiles for the GPU at hand at the first inference, which takes seconds. Its runtime cache
 holds the result: one file for each engine, version and GPU, kept as :mod:`edgeseg.engines.kept`
@@ -32,7 +32,7 @@ class RuntimeCache:
         self._known = b""
 
     def read(self) -> None:
-        """Take what an earlier run compiled."""
+        """Load the kernels compiled by an earlier run."""
         try:
             data, problem = kept.read(self.path)
         except FileNotFoundError:
@@ -47,7 +47,7 @@ class RuntimeCache:
         )
 
     def write(self) -> None:
-        """Keep what was compiled, where that is more than was read."""
+        """Save the compiled kernels if there are new ones."""
         serialized = self.kernels.serialize()
         data = bytes(serialized) if serialized is not None else b""
         if data in (b"", self._known):

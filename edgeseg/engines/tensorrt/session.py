@@ -70,7 +70,7 @@ class Session:
             self._owned = undo.pop_all()
 
     def run(self, batch: NDArray[np.float32]) -> NDArray[Any]:
-        """The output for ``batch``, whose shape the engine takes; overwritten by the next call.
+        """Run ``batch`` of a supported shape; the next call overwrites the output.
 
         Raises:
             DeviceError: The GPU failed, or TensorRT refused.
@@ -102,12 +102,12 @@ class Session:
         return list(times.layers)
 
     def keep_kernels(self) -> None:
-        """Write what TensorRT-RTX compiled for the next start."""
+        """Save the kernels that TensorRT-RTX compiled, for the next start."""
         if self._cache is not None:
             self._cache.write()
 
     def close(self) -> None:
-        """Give back graph, context, memory and plan, in that order."""
+        """Release graph, context, memory and plan, in that order."""
         self._owned.close()
 
     def _forget(self) -> None:

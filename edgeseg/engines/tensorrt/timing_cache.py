@@ -37,7 +37,7 @@ class TimingCache:
     path: Path
 
     def read(self) -> None:
-        """Give the configuration what was measured before, or an empty cache."""
+        """Load earlier measurements into the configuration, or an empty cache."""
         known = self._cache(self.path) if self.path.exists() else None
         if known is not None and self.config.set_timing_cache(known, False):
             return
@@ -50,7 +50,7 @@ class TimingCache:
         self.config.set_timing_cache(self.config.create_timing_cache(b""), False)
 
     def write(self) -> None:
-        """Add what was measured to what the file holds by now.
+        """Merge the new measurements into the file.
 
         Raises:
             UsageError: The file cannot be written.
