@@ -1,7 +1,7 @@
-"""Training: from labelled pictures to a checkpoint. All of it needs PyTorch.
+"""Train networks on labelled pictures. Everything here needs PyTorch.
 
 Import from the modules: ``loop.train``, ``checkpoint``, ``predictor.open_torch``.
 """
 
-# Says what to install where PyTorch is missing, before any module here stumbles over it.
+# Fails early with an install hint if PyTorch is missing.
 import edgeseg.models  # noqa: F401

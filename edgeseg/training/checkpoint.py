@@ -1,6 +1,6 @@
-"""Checkpoints: safetensors with the model card in the header, side-car beside it.
+"""Save and load checkpoints: safetensors files with the model card in the header.
 
-Pickles are never opened: loading one executes what it holds.
+A side-car file lies beside each one. Pickles are refused, since loading one can run code.
 """
 
 from __future__ import annotations
@@ -39,22 +39,22 @@ _PICKLE_STARTS = (b"PK\x03\x04", b"\x80")
 
 
 def save_checkpoint(path: Path, model: nn.Module, card: ModelCard) -> None:
-    """Write weights, card and side-car, each whole or not at all.
+    """Write weights, card and side-car; each file is written atomically.
 
     Args:
         path: ``RUN/model.safetensors``.
-        model: What ``build(card.arch, …)`` makes, on any device.
-        card: Its card; goes into the header under ``edgeseg.card``.
+        model: Network built by ``build(card.arch, …)``, on any device.
+        card: Card of the network, stored in the header under ``edgeseg.card``.
 
     Raises:
-        UsageError: The place cannot be written.
-        NonFiniteOutput: A weight is NaN or infinite; nothing is written, and what is there stays.
+        UsageError: The path is not writable.
+        NonFiniteOutput: A weight is NaN or infinite; an existing file is left untouched.
     """
     refuse_non_finite(path, _state(model).items())
     tensors = {name: value.detach().cpu().contiguous() for name, value in _state(model).items()}
-    # Without its side-car a checkpoint still loads; with the one of other bytes it does not.
+    # A checkpoint loads without a side-car, but not with the side-car of another file.
     sidecar_path(path).unlink(missing_ok=True)
-    # Not save_file: it makes files that only their owner can read.
+    # Not save_file: it creates files that only their owner can read.
     write_atomic(path, serialize(tensors, metadata={CARD_KEY: card.to_json()}))
     SideCar(
         artifact_sha256=sha256_file(path),
@@ -66,21 +66,21 @@ def save_checkpoint(path: Path, model: nn.Module, card: ModelCard) -> None:
 
 
 def load_checkpoint(path: Path) -> tuple[nn.Module, ModelCard]:
-    """Read a checkpoint: the network on the CPU in evaluation mode, and its card.
+    """Load a checkpoint and return its network, on the CPU in evaluation mode, and its card.
 
-    Nothing is allocated before the shapes in the file were found to be those of the card.
+    The shapes in the file are compared with the card before any memory is allocated.
 
     Raises:
         UsageError: No such file.
-        UntrustedArtifact: A pickle (``.pt``, ``.pth``), which would run code when loaded.
-        CorruptArtifact: Empty, truncated, altered, not safetensors, or weights that do not fit
-            the card or are not finite.
-        MismatchedArtifact: Safetensors without an edgeseg card, or of another version.
+        UntrustedArtifact: The file is a pickle (``.pt``, ``.pth``), which could run code.
+        CorruptArtifact: The file is empty, truncated, altered or not safetensors, or its weights
+            do not match the card or are not finite.
+        MismatchedArtifact: The file has no edgeseg card, or a card of another version.
     """
     path = Path(path)
     _refuse_pickle(path)
     verify(path, required=False)
-    # safe_open reads a file whole before it finds that the header does not fit.
+    # safe_open reads the whole file before it notices a bad header.
     read_safetensors(path)
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
@@ -127,7 +127,7 @@ def _card(metadata: dict[str, str], path: Path) -> ModelCard:
 
 
 def _empty_model(card: ModelCard, path: Path) -> nn.Module:
-    """The network of the card with shapes and no memory behind them."""
+    """Build the card's network on the meta device: shapes without memory."""
     try:
         with torch.device("meta"):
             return build(card.arch, len(card.classes), card.input.channels, **card.options)

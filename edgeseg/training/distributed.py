@@ -1,14 +1,14 @@
-"""One training in several processes, started by ``torchrun``; one alone is the common case.
+"""Data-parallel training in several processes, started by ``torchrun``.
 
 ::
 
     torchrun --nproc-per-node 2 -m -- edgeseg train --data data --run runs/mine
 
-Without the two dashes torchrun takes ``--run`` for an option of its own.
+Without the two dashes torchrun parses ``--run`` as an option of its own.
 
-Each process takes its part of every batch. The loss is worked out of sums over all of them, so
-that the result is that of one process with the whole batch, save for what looks at a part by
-its nature: BatchNorm's statistics, dropout and augmentation.
+Each process takes its share of every batch. The loss is computed from sums over all processes, so
+the result equals that of one process with the whole batch, except for BatchNorm's statistics,
+dropout and augmentation, which each process computes on its own share.
 """
 
 from __future__ import annotations
@@ -32,17 +32,17 @@ when one dies."""
 
 
 def rank() -> int:
-    """Number of this process, 0 for the one that writes and speaks; known before :func:`joined`."""
+    """Rank of this process; 0 writes files and logs. Available before :func:`joined`."""
     return int(os.environ.get("RANK", "0")) if _launched() else 0
 
 
 @dataclass(frozen=True)
 class Processes:
-    """All processes of a training, seen from one of them.
+    """The process group of a training, as seen by one process.
 
     Attributes:
-        rank: Number of this one.
-        count: How many there are.
+        rank: Rank of this process, from 0.
+        count: Number of processes.
     """
 
     rank: int = 0
@@ -50,11 +50,11 @@ class Processes:
 
     @property
     def first(self) -> bool:
-        """Whether this is the one that validates, writes and speaks."""
+        """Whether this is the process that validates, writes files and logs."""
         return self.rank == 0
 
     def check(self, batch_size: int) -> None:
-        """Raise UsageError where a batch has no picture for some process."""
+        """Raise UsageError if a batch is too small to give every process a picture."""
         if batch_size < self.count:
             raise UsageError(
                 f"a batch of {batch_size} cannot be divided among {self.count} processes",
@@ -62,9 +62,9 @@ class Processes:
             )
 
     def check_epochs(self, done: int) -> None:
-        """Raise UsageError where this process would go on after another epoch than the first.
+        """Raise UsageError if this process would resume from another epoch than rank 0.
 
-        On several machines without a shared disk the first alone finds what is to be resumed.
+        On several machines without a shared disk only rank 0 finds the state to resume.
         """
         (first,) = self.share([done])
         if done != first:
@@ -75,13 +75,13 @@ class Processes:
             )
 
     def wrap(self, model: nn.Module) -> nn.Module:
-        """The network with gradients that are means over all processes."""
+        """Wrap the network so that gradients are averaged over all processes."""
         if self.count == 1:
             return model
         return nn.parallel.DistributedDataParallel(model)
 
     def total(self, part: Tensor) -> Tensor:
-        """Sum over all processes, with the gradient of this one's ``part``."""
+        """Sum ``part`` over all processes; gradients flow to this process's ``part`` only."""
         if self.count == 1:
             return part
         whole = part.detach().clone()
@@ -89,10 +89,10 @@ class Processes:
         return part + (whole - part.detach())
 
     def share(self, values: Sequence[float]) -> list[float]:
-        """What the first process has, on all of them; the others say how many values."""
+        """Broadcast the values of rank 0; the other ranks pass a list of the same length."""
         if self.count == 1:
             return list(values)
-        # On the GPU where there is one: NCCL knows no other place.
+        # NCCL handles GPU tensors only.
         device = "cuda" if dist.get_backend() == "nccl" else "cpu"
         shared = torch.tensor(values, dtype=torch.float64, device=device)
         dist.broadcast(shared, src=0)
@@ -101,10 +101,10 @@ class Processes:
 
 @contextlib.contextmanager
 def joined() -> Iterator[Processes]:
-    """The processes that torchrun started, connected while the block runs; else this one alone.
+    """Join the process group that torchrun started, for the duration of the block.
 
-    NCCL where there are GPUs, one for each process of a machine; gloo elsewhere. Processes
-    other than the first log errors only.
+    Without torchrun the group is this process alone. Uses NCCL with one GPU per process, or gloo
+    on CPUs. Ranks other than 0 log errors only.
     """
     if not _launched():
         yield Processes()

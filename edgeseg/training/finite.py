@@ -1,4 +1,4 @@
-"""Numbers that are no numbers, found before they reach a weight or a file."""
+"""Detect NaN and infinity before they reach a weight or a file."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ def non_finite(tensors: Iterable[tuple[str, Tensor]]) -> list[str]:
 
 
 def listed(names: list[str]) -> str:
-    """The first three names, and how many more there are."""
+    """Format the first three names and the number of the others."""
     more = f" and {len(names) - 3} more" if len(names) > 3 else ""
     return ", ".join(names[:3]) + more
 
 
 def refuse_non_finite(path: Path, tensors: Iterable[tuple[str, Tensor]]) -> None:
-    """Raise NonFiniteOutput where a file would hold NaN or infinity."""
+    """Raise NonFiniteOutput if a tensor to be saved holds NaN or infinity."""
     if names := non_finite(tensors):
         raise NonFiniteOutput(
             f"{path}: not written, since NaN or infinity is in {listed(names)}",

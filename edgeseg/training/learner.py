@@ -1,4 +1,4 @@
-"""What changes from step to step: the network, its running mean, the optimiser."""
+"""The training step: network, averaged weights, optimiser and gradient scaling."""
 
 from __future__ import annotations
 
@@ -29,21 +29,21 @@ AVERAGE_DECAY = 0.98
 
 @dataclass
 class Learner:
-    """A network in training.
+    """A network in training, with its optimiser and averaged weights.
 
     Attributes:
-        model: The network itself, which checkpoints hold.
-        forward: From pictures to logits of their size, with gradients over all processes.
-        average: Running mean of the network's weights, what is validated and kept.
+        model: The bare network.
+        forward: Maps pictures to logits of the same size; gradients are averaged over processes.
+        average: Running mean of the network's weights, which is validated and saved.
         optimizer: AdamW.
-        scaler: Keeps small gradients from vanishing in float16.
-        course: Learning rate of each step.
-        loss: Of the global batch.
-        augment: How pictures vary, None shows them as they are.
-        autocast: Type of the forward pass, None for float32.
-        processes: All that train together.
-        clip_norm: Norm to which larger gradients are scaled down, None leaves them alone.
-        step: Steps done so far.
+        scaler: Gradient scaler for float16.
+        course: Learning-rate schedule.
+        loss: Loss over the global batch.
+        augment: Augmentation of batches, None for none.
+        autocast: dtype of the forward pass, None for float32.
+        processes: The processes that train together.
+        clip_norm: Maximum gradient norm, None for no clipping.
+        step: Number of steps done.
     """
 
     model: nn.Module
@@ -61,19 +61,19 @@ class Learner:
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """Device of the weights."""
         return next(self.model.parameters()).device
 
     def run_epoch(
         self, loader: Iterable[Batch], passes: int, epoch: int
     ) -> tuple[float, float | None]:
-        """Learn from all batches, ``passes`` of them a step.
+        """Train on all batches, with ``passes`` batches per step.
 
         Returns:
-            The mean loss, and the mean norm of the gradients, None where every step was skipped.
+            The mean loss, and the mean gradient norm or None if every step was skipped.
 
         Raises:
-            NonFiniteOutput: The loss or a gradient is no longer a number. The step is not done.
+            NonFiniteOutput: The loss or a gradient is NaN or infinite. The step is not applied.
         """
         self.model.train()
         losses, norms = [], []
@@ -86,7 +86,7 @@ class Learner:
         return sum(losses) / len(losses), sum(norms) / len(norms) if norms else None
 
     def diverged(self, epoch: int, step: Iterable[Batch] = ()) -> NonFiniteOutput:
-        """What to say when a loss or a logit is no number."""
+        """The error for a loss or logit that is not finite."""
         rate = self.course.learning_rate(self.step)
         if not all(bool(torch.isfinite(batch.pictures).all()) for batch in step):
             reason = "the augmented pictures hold NaN or infinity"
@@ -107,7 +107,7 @@ class Learner:
         return batch._replace(pictures=pictures, masks=batch.masks.long())
 
     def _learn(self, step: Sequence[Batch], epoch: int) -> tuple[float, float]:
-        """One step of the optimiser on some batches; returns their loss and the gradient's norm."""
+        """Do one optimiser step on several batches; return their loss and the gradient norm."""
         self.course.apply(self.optimizer, self.step)
         self.optimizer.zero_grad(set_to_none=True)
         labelled = self.loss.labelled(batch.masks for batch in step)
@@ -118,7 +118,7 @@ class Learner:
                 total += float(loss.detach())
                 if not math.isfinite(total):
                     raise self.diverged(epoch, step)
-                # Gradients are averaged over the processes, and the loss is their sum.
+                # DDP averages gradients over the processes, but the loss is a sum.
                 self.scaler.scale(loss * self.processes.count).backward()
         norm = self._checked_norm(epoch)
         self.scaler.step(self.optimizer)
@@ -128,10 +128,10 @@ class Learner:
         return total, norm
 
     def _checked_norm(self, epoch: int) -> float:
-        """The norm of the gradients, which are clipped; infinite where float16 skips the step.
+        """Clip the gradients and return their norm, infinite if float16 skips the step.
 
         Raises:
-            NonFiniteOutput: A gradient is NaN or infinite and no scale can mend that.
+            NonFiniteOutput: A gradient is NaN or infinite, and a smaller scale would not help.
         """
         self.scaler.unscale_(self.optimizer)
         named = [(n, p) for n, p in self.model.named_parameters() if p.grad is not None]
@@ -141,7 +141,7 @@ class Learner:
             if self.clip_norm is not None:
                 nn.utils.clip_grads_with_norm_(parameters, self.clip_norm, norm)
             return float(norm)
-        # A scale of 1 and less enlarges no gradient, so what overflows then does so by itself.
+        # A scale of 1 or less enlarges no gradient, so an overflow is the gradient's own.
         if self.scaler.is_enabled() and self.scaler.get_scale() > 1:
             return math.inf
         names = non_finite((name, p.grad) for name, p in named if p.grad is not None)
@@ -165,7 +165,7 @@ class Learner:
         return self.loss(logits, batch.masks, batch.borders, labelled=labelled, passes=passes)
 
     def _gradients(self, *, complete: bool) -> contextlib.AbstractContextManager[None]:
-        """Processes exchange gradients once a step, when the last pass has added its own."""
+        """Synchronise gradients between processes only on the last pass of a step."""
         if complete or self.processes.count == 1:
             return contextlib.nullcontext()
         return self.forward.no_sync()  # type: ignore[operator, no-any-return]
@@ -180,18 +180,18 @@ def make_learner(
     processes: Processes,
     class_weights: Tensor | None = None,
 ) -> Learner:
-    """A learner that has done no step yet.
+    """Create a learner at step 0.
 
     Args:
-        model: On the device where it is to be trained.
-        recipe: How it learns.
-        card: What its input and its classes are.
-        steps: Of the whole training.
-        processes: All that train together.
-        class_weights: float32 (C,), None for 1 each.
+        model: Network, already on the device to train on.
+        recipe: Training hyperparameters.
+        card: Card of the network, with its input and classes.
+        steps: Number of steps in the whole training.
+        processes: The processes that train together.
+        class_weights: float32 (C,), None to weight all classes by 1.
 
     Raises:
-        UsageError: The device does not compute in the type that ``recipe.autocast`` names.
+        UsageError: The device does not support the dtype that ``recipe.autocast`` names.
     """
     device = next(model.parameters()).device
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
@@ -203,8 +203,8 @@ def make_learner(
     return Learner(
         model=model,
         forward=processes.wrap(same_size(model)),
-        # Batch statistics of a few pictures jump from step to step; averaged with the weights
-        # they make validation steady.
+        # BatchNorm statistics of small batches are noisy; averaging them with the weights
+        # makes validation steady.
         average=AveragedModel(model, avg_fn=_average, use_buffers=True),
         optimizer=torch.optim.AdamW(trained, weight_decay=recipe.weight_decay),
         scaler=torch.amp.GradScaler(device.type, enabled=autocast is torch.float16),
@@ -218,10 +218,10 @@ def make_learner(
 
 
 def autocast_type(autocast: Autocast, device: torch.device) -> torch.dtype | None:
-    """The type of the forward pass on a device, None for float32.
+    """The dtype of the forward pass on a device, None for float32.
 
     Raises:
-        UsageError: The device does not know it.
+        UsageError: The device does not support the dtype.
     """
     if autocast == "bf16":
         return torch.bfloat16
@@ -231,7 +231,7 @@ def autocast_type(autocast: Autocast, device: torch.device) -> torch.dtype | Non
 
 
 def _native_bfloat16(device: torch.device) -> bool:
-    """Whether bfloat16 is faster than float32: emulated, it is several times slower."""
+    """Whether the device computes bfloat16 natively; emulated, it is slower than float32."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     capabilities: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
@@ -239,6 +239,6 @@ def _native_bfloat16(device: torch.device) -> bool:
 
 
 def _average(mean: Tensor, weights: Tensor, steps: Tensor | int) -> Tensor:
-    """Running mean over a window that grows, so that a short training is not left behind."""
+    """Running mean over a growing window, so that short trainings do not lag behind."""
     decay = min(AVERAGE_DECAY, (1 + int(steps)) / (10 + int(steps)))
     return mean + (weights - mean) * (1 - decay)

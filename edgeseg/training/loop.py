@@ -1,11 +1,11 @@
-"""Training, from the top to the bottom of one module.
+"""The training loop.
 
 ::
 
     from edgeseg.training.loop import TrainConfig, train
     result = train(TrainConfig(data=Path("data"), run=Path("runs/mine")))
 
-One device; a GPU is used if there is one. Several processes: :mod:`edgeseg.training.distributed`.
+Trains on one device, a GPU if there is one; for several see :mod:`edgeseg.training.distributed`.
 """
 
 from __future__ import annotations
@@ -65,17 +65,17 @@ LAST = "last.safetensors"
 
 @dataclass(frozen=True)
 class TrainResult:
-    """What :func:`train` leaves behind.
+    """The result of :func:`train`.
 
-    Beside these lie ``RUN/last.safetensors``, of the last epoch, and ``RUN/history.json``.
+    The run folder also holds ``last.safetensors``, from the last epoch, and ``history.json``.
 
     Attributes:
-        checkpoint: ``RUN/model.safetensors``, of the epoch with the best mean IoU on ``val``.
-        card: Its card; ``metrics`` holds the figures that ``edgeseg eval`` gives for it.
-        history: Every epoch.
-        seconds: Wall time of it all, since the last start.
-        curves: ``RUN/curves.png``, loss and mean IoU.
-        strip: ``RUN/predictions.png``, held-out pictures from the worst to the best.
+        checkpoint: ``RUN/model.safetensors``, from the epoch with the best mean IoU on ``val``.
+        card: Card of the checkpoint; ``metrics`` holds the values that ``edgeseg eval`` reports.
+        history: Statistics of every epoch.
+        seconds: Wall time since the training was started or resumed.
+        curves: ``RUN/curves.png``, plots of loss and mean IoU.
+        strip: ``RUN/predictions.png``, validation pictures from worst to best.
     """
 
     checkpoint: Path
@@ -91,28 +91,28 @@ def train(
     track: Track = silent,
     on_epoch: Callable[[EpochStats], None] | None = None,
 ) -> TrainResult:
-    """Train a network and keep the checkpoint that is best on the validation pictures.
+    """Train a network and keep the checkpoint with the best validation score.
 
-    The same configuration on the same machine with the same thread count gives the same
-    weights on a CPU, in one go or resumed. Ctrl-C ends the training early with the best
-    checkpoint so far; with ``config.resume`` it goes on after the last epoch that ended.
+    On a CPU, the same configuration, machine and thread count give the same weights, whether the
+    training was interrupted or not. Ctrl-C ends it early with the best checkpoint so far; with
+    ``config.resume`` it continues after the last completed epoch.
 
-    Under ``torchrun`` the first process validates, writes, and calls ``track`` and ``on_epoch``;
-    the others return with the same history, perhaps before the files are there.
+    Under ``torchrun``, rank 0 validates, writes files, and calls ``track`` and ``on_epoch``; the
+    other ranks return the same history, possibly before the files exist.
 
     Args:
-        config: What and how.
-        track: Progress, one item an epoch.
+        config: Data, network and hyperparameters.
+        track: Progress callback, one item per epoch.
         on_epoch: Called after each epoch's validation.
 
     Raises:
-        UsageError: A value of the configuration, or ``run`` cannot be written.
-        ArtifactError: The data set or the weights are bad, or ``run`` holds the state of a
+        UsageError: A configuration value is invalid, or ``run`` is not writable.
+        ArtifactError: The data set or the weights are invalid, or ``run`` holds the state of a
             training with another configuration.
-        RuntimeMissing: TensorBoard or torchvision is asked for and not installed.
-        NonFiniteOutput: The loss, a gradient or a weight is no longer a number.
-        DeviceError: Memory, or shared memory, does not suffice.
-        KeyboardInterrupt: Ctrl-C before the first epoch ended; there is nothing to keep.
+        RuntimeMissing: TensorBoard or torchvision is requested but not installed.
+        NonFiniteOutput: The loss, a gradient or a weight is NaN or infinite.
+        DeviceError: Out of memory or shared memory.
+        KeyboardInterrupt: Ctrl-C before the first epoch completed; there is nothing to keep.
     """
     started = time.perf_counter()
     if config.threads is not None:
@@ -120,7 +120,7 @@ def train(
     with joined() as processes:
         if not processes.first:
             track, on_epoch = silent, None
-        # Only this process's GPU is drawn from.
+        # Only this process's GPU draws random numbers.
         devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
         with torch.random.fork_rng(devices), memory_explained():
             torch.manual_seed(config.seed)
@@ -200,7 +200,7 @@ def _train(
 
 
 def _begin_or_resume(config: TrainConfig, split: Split) -> TrainingState:
-    """Where the training in ``run`` stands; at its beginning unless it is to be resumed."""
+    """Load the training state in ``run`` if resuming, else return a fresh one."""
     described = describe(config, split)
     if not config.resume:
         return TrainingState(config=described)
@@ -224,14 +224,14 @@ def _class_weights(
 
 
 def _seed(seed: int, epoch: int, rank: int) -> None:
-    """Random numbers of an epoch depend on nothing that came before it, so it can be resumed."""
+    """Seed an epoch independently of earlier ones, so that a training can be resumed."""
     torch.manual_seed(random.Random(f"{seed} {epoch} {rank}").getrandbits(63))
 
 
 def _validate(
     learner: Learner, engine: TorchEngine, pictures: Iterable[Labelled], epoch: int
 ) -> Evaluation:
-    """The figures of ``edgeseg eval``; after a last step that diverged the loss has not seen it."""
+    """Evaluate as ``edgeseg eval`` does; catches a divergence in the epoch's last step."""
     try:
         return score(engine, pictures)
     except NonFiniteOutput as error:
@@ -245,7 +245,7 @@ def _stats(
     evaluation: Evaluation | None,
     begun: float,
 ) -> EpochStats:
-    """The epoch's figures, on all processes those of the first."""
+    """The epoch's statistics, taken from rank 0 on all processes."""
     found = (0.0, 0.0) if evaluation is None else (evaluation.mean_iou, evaluation.pixel_accuracy)
     mean_iou, pixel_accuracy = learner.processes.share(found)
     return EpochStats(
@@ -272,7 +272,7 @@ def _metrics(evaluation: Evaluation, epoch: int) -> dict[str, float]:
 def _keep(
     run: Path, card: ModelCard, learner: Learner, state: TrainingState, *, best: bool
 ) -> None:
-    """Write the checkpoints and, last, the state: cut short, the epoch is done again to the bit."""
+    """Write the checkpoints, then the state, so that a crash in between repeats the epoch."""
     network = learner.average.module
     if best:
         save_checkpoint(run / BEST, network, card)
@@ -283,7 +283,7 @@ def _keep(
 def _finish(
     config: TrainConfig, card: ModelCard, state: TrainingState, validation: Split, started: float
 ) -> TrainResult:
-    """Plots and history beside the best checkpoint, which is read back as every user will."""
+    """Reload the best checkpoint, and write plots and history beside it."""
     checkpoint = config.run / BEST
     curves, strip = checkpoint.with_name("curves.png"), checkpoint.with_name("predictions.png")
     history = list(state.history)

@@ -1,4 +1,4 @@
-"""The training loss: weighted cross-entropy for every pixel, Dice for every class."""
+"""The training loss: weighted pixel-wise cross-entropy plus soft Dice per class."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from torch.nn import functional
 
 @dataclass(frozen=True)
 class SegmentationLoss:
-    """Cross-entropy plus soft Dice: the one has clean gradients, the other lifts rare classes.
+    """Cross-entropy plus soft Dice, which helps rare classes.
 
     The cross-entropy is that of the U-Net paper (Ronneberger et al. 2015, equations 1 and 2),
     ``sum over pixels of (class weight + border weight) * -log p``, divided by the number of
-    labelled pixels: a weight says how much more a pixel counts than it would alone.
+    labelled pixels.
 
     Attributes:
-        ignore: Mask value whose pixels count in neither part.
-        dice: Weight of the Dice part.
-        class_weights: float32 (C,), None for 1 each.
-        total: Sum of a tensor over all processes, with the gradient of this one's part; the
-            loss is then that of the global batch.
+        ignore: Mask value of pixels to exclude from the loss.
+        dice: Weight of the Dice term.
+        class_weights: float32 (C,), None to weight all classes by 1.
+        total: Function that sums a tensor over all processes, so that the loss is that of the
+            global batch.
     """
 
     ignore: int
@@ -32,7 +32,7 @@ class SegmentationLoss:
     total: Callable[[Tensor], Tensor] = lambda part: part
 
     def labelled(self, masks: Iterable[Tensor]) -> Tensor:
-        """Number of labelled pixels in ``masks`` of all processes, float32, at least 1."""
+        """Count the labelled pixels in ``masks`` over all processes: float32, at least 1."""
         count = torch.stack([(mask != self.ignore).sum() for mask in masks]).sum()
         return self.total(count.float()).clamp(min=1)
 
@@ -45,18 +45,18 @@ class SegmentationLoss:
         labelled: Tensor | None = None,
         passes: int = 1,
     ) -> Tensor:
-        """The loss of one forward pass.
+        """Compute the loss of one forward pass.
 
         Args:
             logits: float (N, C, H, W).
-            masks: int64 (N, H, W), class ids and ``ignore``.
-            borders: float32 (N, H, W), weights that come on top of the classes'.
-            labelled: :meth:`labelled` of the whole step, where that is several passes.
-            passes: How many these are. Their losses add up to that of one large batch, save
-                that each has a Dice of its own.
+            masks: int64 (N, H, W), class ids or ``ignore``.
+            borders: float32 (N, H, W), border weights to add to the class weights.
+            labelled: Result of :meth:`labelled` for the whole step, if it has several passes.
+            passes: Number of passes in the step. Their losses add up to that of one large batch,
+                except that Dice is computed per pass.
 
         Returns:
-            A float32 scalar; 0 where no pixel carries a label.
+            A float32 scalar; 0 if no pixel is labelled.
         """
         logits = logits.float()
         if labelled is None:
@@ -74,15 +74,15 @@ class SegmentationLoss:
     def _weights(self, masks: Tensor, borders: Tensor | None) -> Tensor | None:
         if self.class_weights is None:
             return None if borders is None else 1 + borders
-        # Ignored pixels have an entropy of 0, whatever they weigh.
+        # Ignored pixels have a cross-entropy of 0, so their weight does not matter.
         weights = self.class_weights[masks.where(masks != self.ignore, 0)]
         return weights if borders is None else weights + borders
 
     def _dice(self, logits: Tensor, masks: Tensor) -> Tensor:
-        """One minus the soft Dice coefficient, mean over the classes in the batch.
+        """One minus the soft Dice coefficient, averaged over the classes in the batch.
 
-        Milletari, Navab and Ahmadi, "V-Net" (3DV 2016), with squares in the denominator. Taken
-        over the batch as a whole, since a class is missing from many single pictures.
+        Milletari, Navab and Ahmadi, "V-Net" (3DV 2016), with squares in the denominator. Computed
+        over the whole batch, since many single pictures lack some class.
         """
         labelled = (masks != self.ignore)[:, None]
         probabilities = logits.softmax(dim=1) * labelled
@@ -98,12 +98,13 @@ class SegmentationLoss:
 
 
 def median_frequency(masks: Iterable[Tensor], num_classes: int) -> Tensor:
-    """Class weights ``median(frequency) / frequency``: Eigen and Fergus (ICCV 2015), section 6.
+    """Compute class weights by median frequency: Eigen and Fergus (ICCV 2015), section 6.
 
-    The frequency of a class is its share of the pixels of those pictures in which it occurs.
+    The weight is ``median(frequency) / frequency``, where the frequency of a class is its share of
+    the pixels of those pictures in which it occurs.
 
     Args:
-        masks: uint8 (H, W) each; ids from ``num_classes`` on carry no label.
+        masks: uint8 (H, W) each; ids of ``num_classes`` and above are unlabelled.
         num_classes: Number of classes.
 
     Returns:
@@ -116,6 +117,6 @@ def median_frequency(masks: Iterable[Tensor], num_classes: int) -> Tensor:
         pictures += counts.sum() * (counts > 0)
     frequency = pixels / pictures.clamp(min=1)
     found = frequency > 0
-    # Not torch.median: of an even number it takes the lower of the two in the middle.
+    # Not torch.median, which returns the lower of the two middle values.
     middle = torch.quantile(frequency[found], 0.5) if bool(found.any()) else torch.tensor(0.0)
     return torch.where(found, middle / frequency.where(found, 1), 0).float()

@@ -1,4 +1,4 @@
-"""Memory that ran out: a sentence and the options that help in place of an allocator's message."""
+"""Turn out-of-memory errors of libraries into a DeviceError that names helpful options."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from edgeseg.errors import DeviceError
 _NO_SHARED_MEMORY = re.compile(r"shared memory|DataLoader worker.*(Bus error)", re.DOTALL)
 _WORKER_ENDED = re.compile(r"DataLoader worker .*(killed by signal|exited unexpectedly)")
 _NO_MEMORY = re.compile(
-    # PyTorch's allocator, OpenCV's, C++'s, and oneDNN, which says no more than "could not create".
+    # PyTorch, OpenCV, C++, and oneDNN, which says only "could not create".
     r"can't allocate memory|not enough memory|[Oo]ut of memory|Insufficient memory"
     r"|Failed to allocate|bad_alloc|std::bad_array_new_length|Cannot allocate memory"
     r"|could not create a (memory|primitive)|CUBLAS_STATUS_ALLOC_FAILED"
@@ -21,7 +21,7 @@ _NO_MEMORY = re.compile(
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether a library says with ``error`` that it got no memory."""
+    """Whether ``error`` is a library's out-of-memory error."""
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or bool(
         _NO_MEMORY.search(str(error))
     )
@@ -29,7 +29,7 @@ def out_of_memory(error: BaseException) -> bool:
 
 @contextlib.contextmanager
 def memory_explained() -> Iterator[None]:
-    """Turn a lack of memory within the block into DeviceError; other errors pass."""
+    """Convert out-of-memory errors raised in the block to DeviceError; others pass through."""
     try:
         yield
     except (RuntimeError, MemoryError, OSError) as error:

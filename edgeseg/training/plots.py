@@ -1,4 +1,4 @@
-"""Pictures of a training run: its curves, and what the network makes of held-out pictures."""
+"""Plots of a training run: its curves, and predictions for validation pictures."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ except ModuleNotFoundError as error:
 
 @dataclass(frozen=True)
 class Curves:
-    """Values an epoch, from the first; fractions of 1 for the mean IoU."""
+    """Loss and mean IoU (0 to 1), one value per epoch."""
 
     loss: Sequence[float]
     mean_iou: Sequence[float]
@@ -43,7 +43,7 @@ class _Row:
 
 
 def save_curves(path: Path, curves: Curves) -> None:
-    """Draw training loss and validation mean IoU over the epochs into a PNG."""
+    """Plot training loss and validation mean IoU over the epochs and save them as a PNG."""
     epochs = range(1, len(curves.loss) + 1)
     figure = Figure(figsize=(7, 4), layout="constrained")
     left = figure.add_subplot(xlabel="epoch", ylabel="training loss")
@@ -60,13 +60,13 @@ def save_curves(path: Path, curves: Curves) -> None:
 def save_predictions(
     path: Path, engine: Engine, pictures: Sequence[Labelled], rows: int = 5
 ) -> None:
-    """Draw picture | truth | prediction from the worst picture to the best into a PNG.
+    """Save a PNG of rows "picture | truth | prediction", from the worst picture to the best.
 
     Args:
-        path: The PNG.
-        engine: The network.
-        pictures: Held-out pictures with their masks.
-        rows: How many to show; they are spread evenly over the ranking by mean IoU.
+        path: PNG file to write.
+        engine: Engine to predict with.
+        pictures: Validation pictures with their masks.
+        rows: Number of rows, spread evenly over the ranking by mean IoU.
     """
     ranked = sorted(pictures, key=lambda pair: score(engine, [pair]).mean_iou)
     places = np.unique(np.linspace(0, len(ranked) - 1, min(rows, len(ranked))).round().astype(int))
@@ -84,7 +84,7 @@ def save_predictions(
 
 
 def panels(engine: Engine, pair: Labelled) -> list[NDArray[np.uint8]]:
-    """Picture, truth and prediction to look at, uint8 (H, W, 3) BGR each."""
+    """Render picture, truth and prediction, uint8 (H, W, 3) BGR each."""
     return _panels(_row(engine, pair), engine.card.classes)
 
 
@@ -99,7 +99,7 @@ def _row(engine: Engine, pair: Labelled) -> _Row:
 
 
 def _save(figure: Figure, path: Path) -> None:
-    # The canvas by name: pyplot would pick a window system, and fail where there is none.
+    # Agg explicitly: pyplot would pick a GUI backend and fail without a display.
     FigureCanvasAgg(figure)
     with atomic_path(path) as partial:
         figure.savefig(partial, dpi=110)

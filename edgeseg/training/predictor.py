@@ -1,4 +1,4 @@
-"""The PyTorch network behind the protocol of every engine: the reference for all others."""
+"""The PyTorch engine, which is the reference for all other engines."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from edgeseg.training.memory import out_of_memory
 
 
 class TorchEngine(Engine):
-    """Runs a network in float32 with PyTorch, on the device that its weights are on.
+    """Run a network in float32 with PyTorch, on the device of its weights.
 
-    The network is put into evaluation mode for each call and left as it was found, so that
-    one that is being trained can be evaluated.
+    Each call switches the network to evaluation mode and back, so that a network can be evaluated
+    during training.
     """
 
     runtime = "torch"
@@ -57,7 +57,7 @@ class TorchEngine(Engine):
         finally:
             self._model.train(training)
         if not finite:
-            # argmax turns NaN into a class id that looks like an answer.
+            # argmax would turn NaN into a plausible class id.
             raise NonFiniteOutput(
                 f"{self.path.name}: the logits hold NaN or infinity",
                 mend="check the pictures; train again with a lower --learning-rate",
@@ -65,23 +65,23 @@ class TorchEngine(Engine):
         return np.asarray(labels, np.uint8)
 
     def close(self) -> None:
-        """Let go of the network."""
+        """Release the network."""
         self._model = None
 
 
 def open_torch(path: Path) -> TorchEngine:
-    """Load a checkpoint onto the default device; raises as ``load_checkpoint``."""
+    """Load a checkpoint onto the default device; raises the errors of ``load_checkpoint``."""
     model, card = load_checkpoint(path)
     return TorchEngine(place(model), card, Path(path))
 
 
 def place(model: nn.Module) -> nn.Module:
-    """The network on the default device, channels last, where convolutions are fast."""
+    """Move a network to the default device, in the faster channels-last memory format."""
     model = model.to(default_device())
-    # The argument exists and the stubs of Module.to leave it out.
+    # The stubs of Module.to lack this argument.
     return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
 
 def default_device() -> torch.device:
-    """The first CUDA device, else the CPU."""
+    """Return the first CUDA device, or the CPU if there is none."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")

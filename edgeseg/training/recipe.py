@@ -1,4 +1,4 @@
-"""What a training is told: the data, the network, and the recipe by which it learns."""
+"""Configuration of a training: data, network and hyperparameters."""
 
 from __future__ import annotations
 
@@ -29,26 +29,27 @@ _CHOICES = MappingProxyType(
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a network learns.
+    """Training hyperparameters.
 
     Attributes:
         epochs: Passes over the training pictures.
-        batch_size: Pictures a forward pass, over all processes together.
-        accumulate: Forward passes a step of the optimiser, for batches that do not fit in memory.
-        learning_rate: Peak of the schedule.
-        weight_decay: Of AdamW.
-        schedule: Course of the learning rate, see :mod:`edgeseg.training.schedule`.
-        autocast: Type of the forward pass. ``auto`` is bfloat16 where the device computes it
-            natively, else float32. Weights stay float32 with all of them.
-        class_weights: ``median-frequency`` lifts rare classes: Eigen and Fergus (ICCV 2015).
-        dice: Weight of the Dice part of the loss, 0 leaves cross-entropy alone.
-        border_weight: ``w0`` of equation 2 of the U-Net paper, 0 leaves the borders between
-            objects as they are. Above 0 it needs ``instances/``.
-        border_sigma: ``sigma`` of that equation, in pixels of the network's input.
-        touching: How objects that touch are learnt, see :mod:`edgeseg.data.instances`; all but
-            ``merged`` need ``instances/``.
-        augmentation: How pictures vary, None shows them as they are.
-        clip_norm: L2 norm to which larger gradients are scaled down, None leaves them alone.
+        batch_size: Pictures per forward pass, summed over all processes.
+        accumulate: Forward passes per optimiser step, for batches that do not fit in memory.
+        learning_rate: Peak learning rate.
+        weight_decay: Weight decay of AdamW.
+        schedule: Learning-rate schedule, see :mod:`edgeseg.training.schedule`.
+        autocast: dtype of the forward pass. ``auto`` is bfloat16 if the device computes it
+            natively, else float32. Weights are always float32.
+        class_weights: ``median-frequency`` gives rare classes more weight: Eigen and Fergus
+            (ICCV 2015).
+        dice: Weight of the Dice term of the loss; 0 uses cross-entropy only.
+        border_weight: ``w0`` of equation 2 of the U-Net paper, the extra weight of borders between
+            objects; 0 disables it. Values above 0 need ``instances/``.
+        border_sigma: ``sigma`` of the same equation, in pixels of the network's input.
+        touching: How to separate touching objects, see :mod:`edgeseg.data.instances`; all values
+            but ``merged`` need ``instances/``.
+        augmentation: Augmentation of the training pictures, None for none.
+        clip_norm: Maximum L2 norm of the gradient, None for no clipping.
     """
 
     epochs: int = 60
@@ -83,32 +84,33 @@ class Recipe:
 
     @property
     def objects(self) -> Objects:
-        """What the labels say of single objects."""
+        """Settings for labels of single objects."""
         return Objects(self.touching, self.border_weight, self.border_sigma)
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """What to train on, what to train, and how.
+    """Data, network and hyperparameters of a training.
 
     Attributes:
-        data: Root with ``train`` and ``val``, see :mod:`edgeseg.data.folders`.
-        run: Folder for the results, e.g. ``runs/nuclei``; its name becomes the network's.
-        arch: A key of ``models.ARCHITECTURES``.
+        data: Root folder of the data set, with ``train`` and ``val``; see
+            :mod:`edgeseg.data.folders`.
+        run: Output folder, e.g. ``runs/nuclei``; its name becomes the network's name.
+        arch: Architecture, a key of ``models.ARCHITECTURES``.
         options: Options of the architecture.
-        size: (height, width) of the network's input.
-        resize: ``stretch`` or ``letterbox``.
-        reduce: ``bilinear`` or ``area``, as :class:`edgeseg.card.InputSpec` says.
-        color: ``rgb``, ``bgr`` or ``gray``.
-        recipe: How it learns.
-        weights: File of VGG16 weights, or a checkpoint of another network of the family to go
-            on from: see :func:`edgeseg.models.pretrained.load_pretrained`.
-        pretrained: ``imagenet`` starts from torchvision's weights.
-        resume: Go on where an interrupted training of the same configuration in ``run`` stood;
-            where there is none, begin.
-        tensorboard: Write scalars and a prediction an epoch for TensorBoard into ``run``.
-        seed: Of the fresh weights, the order and the augmentation.
-        threads: CPU threads of PyTorch, None leaves its default.
+        size: Input size of the network, (height, width).
+        resize: How pictures are fitted to that size, ``stretch`` or ``letterbox``.
+        reduce: Interpolation, ``bilinear`` or ``area``; see :class:`edgeseg.card.InputSpec`.
+        color: Channel order of the input, ``rgb``, ``bgr`` or ``gray``.
+        recipe: Training hyperparameters.
+        weights: VGG16 weights or an edgeseg checkpoint to start from; see
+            :func:`edgeseg.models.pretrained.load_pretrained`.
+        pretrained: ``imagenet`` starts from torchvision's ImageNet weights.
+        resume: Continue an interrupted training of the same configuration in ``run``, or start one
+            if there is none.
+        tensorboard: Write scalars and one prediction per epoch for TensorBoard to ``run``.
+        seed: Random seed of initial weights, picture order and augmentation.
+        threads: CPU threads of PyTorch, None for PyTorch's default.
     """
 
     data: Path
@@ -141,13 +143,13 @@ class TrainConfig:
 
     @property
     def crop(self) -> tuple[int, int] | None:
-        """(height, width) of the random part that is trained on, None for the whole picture."""
+        """(height, width) of the random crops to train on, None for whole pictures."""
         augmentation = self.recipe.augmentation
         return None if augmentation is None else augmentation.crop
 
     @property
     def parts(self) -> int:
-        """How many crops a picture gives an epoch, so that it sees as many pixels as without."""
+        """Crops per picture and epoch, so that an epoch covers as many pixels as without crops."""
         if self.crop is None:
             return 1
         return max(1, round(math.prod(self.size) / math.prod(self.crop)))

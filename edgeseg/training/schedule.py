@@ -1,4 +1,4 @@
-"""The course of the learning rate: plain functions of how far the training has come."""
+"""Learning-rate schedules, as pure functions of training progress."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ BETA1, BETA1_AT_PEAK, BETA1_AT_REST = 0.9, 0.85, 0.95
 
 @dataclass(frozen=True)
 class Course:
-    """Learning rate and momentum at each step of a training.
+    """Learning rate and momentum for each step of a training.
 
-    A function of the step alone, so that a resumed training needs to know nothing else.
+    Both depend on the step alone, so a resumed training needs no scheduler state.
 
     Attributes:
-        recipe: Names the schedule and its peak.
-        steps: Steps of the whole training.
+        recipe: Recipe with the schedule's name and peak learning rate.
+        steps: Number of steps in the whole training.
     """
 
     recipe: Recipe
     steps: int
 
     def learning_rate(self, step: int) -> float:
-        """The rate for step 0, 1, 2 …; after the last step, what it has come to.
+        """Return the learning rate for a step, counted from 0; constant after the last step.
 
-        ``one-cycle``: from a 25th of the peak up, then down to next to nothing along cosines;
+        ``one-cycle``: from 1/25 of the peak up to it, then down to almost zero, along cosines;
         Smith and Topin, "Super-Convergence" (2018). ``poly``: ``(1 - progress) ** 0.9``; Liu,
         Rabinovich and Berg, "ParseNet" (2015). ``cosine``: half a wave without restarts;
         Loshchilov and Hutter, "SGDR" (ICLR 2017).
@@ -48,19 +48,19 @@ class Course:
         return self._cycle(step, start, peak, start / 1e4)
 
     def beta1(self, step: int) -> float:
-        """AdamW's first-moment decay: low where a one-cycle's learning rate is high."""
+        """AdamW's first-moment decay; with one-cycle it is low when the learning rate is high."""
         if self.recipe.schedule != "one-cycle":
             return BETA1
         return self._cycle(step, BETA1_AT_REST, BETA1_AT_PEAK, BETA1_AT_REST)
 
     def apply(self, optimizer: torch.optim.Optimizer, step: int) -> None:
-        """Set the optimiser of AdamW's kind up for step 0, 1, 2 …."""
+        """Set learning rate and momentum of an AdamW-like optimiser for a step, counted from 0."""
         for group in optimizer.param_groups:
             group["lr"] = self.learning_rate(step)
             group["betas"] = (self.beta1(step), group["betas"][1])
 
     def _cycle(self, step: int, start: float, peak: float, end: float) -> float:
-        # The turn may fall between two steps, or before the first, as in torch's OneCycleLR.
+        # The peak may fall between two steps, or before the first, as in torch's OneCycleLR.
         turn = WARM_UP * (self.steps + 1) - 1
         if step < turn:
             return _cosine(start, peak, step / turn)

@@ -1,4 +1,4 @@
-"""What a training needs before its first step: pictures, a card, a network."""
+"""Prepare a training: load the data, make the card and build the network."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ log = logging.getLogger(__name__)
 
 
 def read_splits(config: TrainConfig) -> tuple[Split, Split]:
-    """``train`` and ``val``.
+    """Read the ``train`` and ``val`` splits.
 
     Raises:
-        DatasetError: There is only one split, or the recipe needs objects and a picture of
+        DatasetError: There is only one split, or the recipe needs object maps and a picture of
             ``train`` has none.
-        UsageError: A boundary class is asked for where masks say what is which.
-        ArtifactError: As :func:`edgeseg.data.folders.read_split`.
+        UsageError: A boundary class is requested, but the data set has class masks.
+        ArtifactError: See :func:`edgeseg.data.folders.read_split`.
     """
     training, validation = (read_split(config.data, name) for name in ("train", "val"))
     if not training.name:
@@ -57,9 +57,9 @@ def read_splits(config: TrainConfig) -> tuple[Split, Split]:
 
 
 def check_batch_norm(config: TrainConfig, card: ModelCard, smallest: int) -> None:
-    """Raise UsageError where a batch of ``smallest`` pictures leaves BatchNorm a single value.
+    """Raise UsageError if a batch of ``smallest`` pictures leaves BatchNorm a single value.
 
-    Its variance is 0 then, and PyTorch refuses it in the middle of the training.
+    PyTorch would raise an error in the middle of the training, as the variance would be 0.
     """
     with torch.device("meta"):
         network = same_size(
@@ -79,7 +79,7 @@ def check_batch_norm(config: TrainConfig, card: ModelCard, smallest: int) -> Non
 
 
 def make_card(config: TrainConfig, classes: ClassMap) -> ModelCard:
-    """The card of the network to be trained; raises UsageError for a bad architecture or size."""
+    """Make the card of the network to train; raises UsageError for a bad architecture or size."""
     if config.recipe.touching == "boundary":
         classes = with_boundary(classes)
     grey = config.color == "gray"
@@ -112,7 +112,7 @@ def make_card(config: TrainConfig, classes: ClassMap) -> ModelCard:
 
 
 def fresh_network(config: TrainConfig, card: ModelCard) -> nn.Module:
-    """The network of the card on the CPU, with the weights it is to start from."""
+    """Build the card's network on the CPU, with its initial weights."""
     model = build(card.arch, len(card.classes), card.input.channels, **card.options)
     if config.weights is not None:
         copied = load_pretrained(model, config.weights)
@@ -123,7 +123,7 @@ def fresh_network(config: TrainConfig, card: ModelCard) -> nn.Module:
 
 
 def held_out(engine: TorchEngine, split: Split) -> Iterable[Labelled]:
-    """The validation pictures: decoded once if they fit into memory, else at each epoch."""
+    """Return the validation pictures, decoded once if they fit in memory, else on each pass."""
     check_classes(engine, split)
     first = read(split.samples[0], engine)
     if len(split) * (first[0].nbytes + first[1].nbytes) <= MEMORY_LIMIT:

@@ -1,9 +1,8 @@
-"""Where a training stands, so that it can go on: tensors and JSON, no pickle.
+"""The state of a training, saved so that it can be resumed, without pickle.
 
-``RUN/state.safetensors`` holds the weights as they are trained, their running mean, the moments
-of AdamW, and in its header what else there is to know. The random numbers of an epoch come from
-the seed and the number of the epoch alone, so none of their state has to be kept. When the
-training has ended the tensors go, and the header stays.
+``RUN/state.safetensors`` holds the weights, their running mean and the moments of AdamW; its
+header holds everything else as JSON. Random numbers depend on the seed and the epoch alone, so no
+generator state is saved. When the training has ended, the tensors are removed and the header stays.
 """
 
 from __future__ import annotations
@@ -44,17 +43,17 @@ _OF_THE_MACHINE = ("data", "run", "resume", "tensorboard", "threads")
 
 @dataclass(frozen=True)
 class EpochStats:
-    """One epoch.
+    """Statistics of one epoch.
 
     Attributes:
-        epoch: Number from 1.
+        epoch: Number of the epoch, from 1.
         loss: Mean training loss.
-        learning_rate: Learning rate at its end.
+        learning_rate: Learning rate at the end of the epoch.
         mean_iou: Mean IoU on ``val``.
         pixel_accuracy: Pixel accuracy on ``val``.
         seconds: Wall time.
-        gradient_norm: Mean L2 norm of the gradient over the steps, before it is clipped; None
-            where float16 skipped all steps, and in trainings begun before it was kept.
+        gradient_norm: Mean L2 norm of the gradient before clipping; None if float16 skipped all
+            steps, and in trainings by versions that did not record it.
     """
 
     epoch: int
@@ -67,13 +66,13 @@ class EpochStats:
 
 
 class TrainingState(Document):
-    """What the header says.
+    """The header of a state file.
 
     Attributes:
-        config: The configuration, one value a field, and a digest of the training pictures.
-        history: The epochs that have ended.
-        step: Steps done.
-        scaler: State of the gradient scaler, empty unless the forward pass is float16.
+        config: The configuration, flattened, and a digest of the training pictures.
+        history: Statistics of the completed epochs.
+        step: Number of steps done.
+        scaler: State of the gradient scaler, empty unless training in float16.
     """
 
     schema_version: Literal[1] = 1
@@ -88,7 +87,7 @@ class TrainingState(Document):
         return max((stats.mean_iou for stats in self.history), default=-1.0)
 
     def after(self, stats: EpochStats, learner: Learner) -> TrainingState:
-        """The state when one more epoch has ended."""
+        """Return the state after one more epoch."""
         return self.model_copy(
             update={
                 "history": (*self.history, stats),
@@ -99,7 +98,7 @@ class TrainingState(Document):
 
 
 def describe(config: TrainConfig, split: Split) -> dict[str, Any]:
-    """All that must be the same for a training to go on, as JSON values, one name a value."""
+    """Flatten everything that must be equal to resume a training into JSON values."""
     names = "\n".join(sample.image.name for sample in split)
     values = dataclasses.asdict(config)
     values = {key: value for key, value in values.items() if key not in _OF_THE_MACHINE}
@@ -111,7 +110,7 @@ def describe(config: TrainConfig, split: Split) -> dict[str, Any]:
 
 
 def save_state(run: Path, state: TrainingState, learner: Learner | None) -> None:
-    """Write where the training stands, whole or not at all; without a learner, that it ended.
+    """Write the state atomically; without a learner, write the header of an ended training.
 
     Raises:
         NonFiniteOutput: A tensor holds NaN or infinity; nothing is written.
@@ -123,11 +122,11 @@ def save_state(run: Path, state: TrainingState, learner: Learner | None) -> None
 
 
 def load_state(run: Path, config: dict[str, Any]) -> TrainingState | None:
-    """What the header in ``run`` says, None where there is no state.
+    """Read the state's header from ``run``, None if there is no state.
 
     Raises:
-        CorruptArtifact: It is no state of a training.
-        MismatchedArtifact: It is of a training with another configuration.
+        CorruptArtifact: The file is not the state of a training.
+        MismatchedArtifact: The state belongs to a training with another configuration.
     """
     path = run / STATE
     if not path.exists():
@@ -151,10 +150,10 @@ def load_state(run: Path, config: dict[str, Any]) -> TrainingState | None:
 
 
 def restore(run: Path, state: TrainingState, learner: Learner) -> None:
-    """Put a fresh learner where the training in ``run`` stood.
+    """Load the state in ``run`` into a fresh learner.
 
     Raises:
-        CorruptArtifact: The tensors are not those of this network.
+        CorruptArtifact: The tensors do not match this network.
     """
     path = run / STATE
     try:
@@ -190,7 +189,7 @@ def _restore_moments(learner: Learner, tensors: dict[str, Tensor]) -> None:
         for name in ("step", "exp_avg", "exp_avg_sq"):
             value = tensors[f"{index}.{name}"]
             if name != "step":
-                # Laid out in memory as the weights, else the optimiser takes a slower path.
+                # Same memory format as the weights, or the optimiser takes a slower path.
                 value = torch.empty_like(parameter).copy_(value)
             optimizer.state[parameter][name] = value
 

@@ -1,4 +1,4 @@
-"""Scalars and a prediction an epoch, for those who watch a training with TensorBoard.
+"""Write scalars and one prediction per epoch for TensorBoard.
 
 ::
 
@@ -24,13 +24,13 @@ if TYPE_CHECKING:
 
 
 class Board:
-    """Event files in the run's folder; make it with :func:`open_board`."""
+    """Writer of event files in the run folder; create it with :func:`open_board`."""
 
     def __init__(self, writer: SummaryWriter) -> None:
         self._writer = writer
 
     def add(self, stats: EpochStats, engine: TorchEngine, pair: Labelled) -> None:
-        """Write an epoch: its figures, and one held-out picture beside truth and prediction."""
+        """Write an epoch's statistics and one validation picture with truth and prediction."""
         scalars = {
             "train/loss": stats.loss,
             "train/learning_rate": stats.learning_rate,
@@ -46,17 +46,17 @@ class Board:
         self._writer.flush()
 
     def close(self) -> None:
-        """End the event file."""
+        """Close the event file."""
         self._writer.close()
 
 
 def open_board(config: TrainConfig, epochs_done: int) -> Board | None:
-    """The board that the configuration asks for, None where it asks for none.
+    """Open a board if the configuration asks for one, else return None.
 
-    A resumed training writes over what an epoch that was cut short may have left.
+    A resumed training overwrites entries of an epoch that was interrupted.
 
     Raises:
-        RuntimeMissing: TensorBoard is asked for and not installed.
+        RuntimeMissing: TensorBoard is requested but not installed.
     """
     if not config.tensorboard:
         return None
