@@ -1,4 +1,4 @@
-"""Labelled pictures: reading them strictly (NumPy, OpenCV), and feeding training (torch)."""
+"""Data sets: strict reading of labelled pictures (NumPy, OpenCV) and batches for training."""
 
 from edgeseg.data.borders import border_weights
 

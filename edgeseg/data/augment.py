@@ -1,7 +1,7 @@
-"""Random variation of training batches, on the tensors that the network would get.
+"""Random augmentation of training batches, applied to preprocessed tensors.
 
-It comes after preprocessing, so that training without it sees bit for bit what evaluation,
-calibration and the stream feed.
+It runs after preprocessing, so that without it training gets exactly the same tensors as
+evaluation, calibration and streaming.
 """
 
 from __future__ import annotations
@@ -36,16 +36,16 @@ ELASTIC_PIXELS = 10.0
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How pictures vary.
+    """Settings of the augmentation.
 
     Attributes:
-        orientation: Which ways round a scene may be.
-        crop: (height, width) of a random part to train on, None for the whole picture. A small
-            network learns more from many parts than from few pictures in the same time.
-        elastic: Bend pictures smoothly, as tissue bends.
-        scale: Show pictures at 0.8 to 1.5 times their size, stretched by up to a tenth.
-        colour: Vary brightness, contrast and the balance of the colours.
-        blur: Blur one picture in ten a little.
+        orientation: Flips and rotations to apply.
+        crop: (height, width) of random crops to train on, None for whole pictures. In the same
+            time a small network learns more from many crops than from few pictures.
+        elastic: Apply smooth elastic deformations, like those of tissue.
+        scale: Rescale pictures by 0.8 to 1.5, and change the aspect ratio by up to a tenth.
+        colour: Vary brightness, contrast and colour balance.
+        blur: Blur one picture in ten slightly.
     """
 
     orientation: Orientation = "upright"
@@ -66,15 +66,14 @@ class Augmentation:
 
 
 class Augment(nn.Module):
-    """Geometry on pictures, masks and border weights alike, colour on pictures.
+    """Augment batches: geometry for pictures and labels together, colour for pictures only.
 
-    A crop is cut out last, of labels that were made of the whole picture: an object beyond its
-    edge still weighs on the border inside. Random numbers come from PyTorch's global generator;
-    seed that.
+    Crops are taken last, from border weights of the whole picture, so that objects outside a crop
+    still affect the weights inside. Random numbers come from PyTorch's global generator.
 
     Args:
-        spec: How the pictures were normalised.
-        augmentation: How they vary.
+        spec: Input specification by which the pictures were normalised.
+        augmentation: Settings of the augmentation.
         ignore: Mask value of a letterbox border.
     """
 
@@ -94,15 +93,15 @@ class Augment(nn.Module):
 
     @torch.no_grad()
     def forward(self, batch: Batch) -> Batch:
-        """Vary each picture of a batch on its own.
+        """Augment each picture of a batch independently.
 
         Args:
-            batch: Pictures as ``preprocess`` makes them, masks uint8.
+            batch: Pictures from ``preprocess`` and uint8 masks.
 
         Returns:
-            Pictures float32 (N, C, h, w) of the same kind, masks int64 and borders float32
-            (N, h, w), where h, w is the size of ``crop``. Labels are the nearest, never a mean
-            of two. A letterbox keeps its mean colour and ``ignore``.
+            Pictures float32 (N, C, h, w), masks int64 and borders float32 (N, h, w), where h, w is
+            the size of ``crop``. Labels are resampled to the nearest. A letterbox border keeps its
+            mean colour and ``ignore``.
         """
         pictures, planes = self._move(batch.pictures, _planes(batch))
         masks = planes[:, 0].round().long()
@@ -123,8 +122,8 @@ class Augment(nn.Module):
 class _Elastic(nn.Module):
     """Elastic deformation of the U-Net paper (Ronneberger et al. 2015, section 3.1).
 
-    Displacements on a coarse grid of 3 by 3, Gaussian with a standard deviation of 10 pixels of
-    the network's input, bicubic in between. What comes from beyond the edge is mirrored.
+    Displacements on a coarse 3×3 grid are Gaussian with a standard deviation of 10 pixels of the
+    network's input and interpolated bicubically. Pixels beyond the edge are mirrored.
     """
 
     def forward(self, pictures: Tensor, planes: Tensor) -> tuple[Tensor, Tensor]:
@@ -133,7 +132,7 @@ class _Elastic(nn.Module):
         shift = functional.interpolate(
             coarse, (height, width), mode="bicubic", align_corners=True
         ).movedim(1, -1)
-        # Coordinates of grid_sample run from -1 to 1 over width and height.
+        # grid_sample takes coordinates from -1 to 1 over width and height.
         shift = shift * shift.new_tensor([2 / width, 2 / height])
         straight = torch.eye(2, 3, device=pictures.device).expand(count, 2, 3)
         grid = shift + functional.affine_grid(straight, list(pictures.shape), align_corners=False)
@@ -147,13 +146,13 @@ def _sampled(values: Tensor, grid: Tensor, mode: str) -> Tensor:
 
 
 def _planes(batch: Batch) -> Tensor:
-    """Masks and border weights as planes (N, 1 or 2, H, W) that move together."""
+    """Stack masks and border weights as planes (N, 1 or 2, H, W), to be transformed together."""
     masks = batch.masks.to(batch.pictures.dtype)
     return torch.stack([masks] if batch.borders is None else [masks, batch.borders], dim=1)
 
 
 def _shape(spec: InputSpec, augmentation: Augmentation) -> nn.Module:
-    """A part of the picture, at another scale, mirrored and turned."""
+    """Geometric transforms: scale, flip, rotate, crop."""
     crop = augmentation.crop or (spec.height, spec.width)
     steps: list[K.GeometricAugmentationBase2D] = [K.RandomHorizontalFlip(p=0.5)]
     if augmentation.scale:
@@ -172,7 +171,7 @@ def _shape(spec: InputSpec, augmentation: Augmentation) -> nn.Module:
     if augmentation.orientation == "any":
         steps.append(K.RandomVerticalFlip(p=0.5))
         if crop[0] == crop[1]:
-            # Of an oblong picture a quarter turn would cut the ends off.
+            # A quarter turn of an oblong picture would cut off its ends.
             steps.append(K.RandomRotation90(times=(0, 3), p=0.5, resample="nearest"))
     return K.AugmentationSequential(
         *steps, data_keys=["input", "mask"], extra_args={DataKey.MASK: {"resample": "nearest"}}
@@ -186,7 +185,7 @@ def _colour(spec: InputSpec, augmentation: Augmentation) -> nn.Module:
     if augmentation.blur:
         steps.append(K.RandomGaussianBlur((3, 3), sigma=(0.3, 1.0), p=0.1))
     if augmentation.colour and spec.channels == 3:
-        # A shift of each channel: hue and saturation through HSV would take longer than a
+        # Shift each channel: hue and saturation through HSV would take longer than a
         # training step of a small network.
         steps.append(K.RandomRGBShift(0.05, 0.05, 0.05, p=0.3))
     return nn.Sequential(*steps)

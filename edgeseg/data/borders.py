@@ -1,7 +1,7 @@
-"""The weight map that makes a network part objects that touch: U-Net paper, equation 2.
+"""The weight map that teaches a network to separate touching objects: U-Net paper, equation 2.
 
 Ronneberger, Fischer and Brox, "U-Net: Convolutional Networks for Biomedical Image Segmentation"
-(2015): a pixel between two objects weighs the more, the closer both of them are.
+(2015): the closer a background pixel is to two objects, the higher its weight.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ _NEGLIGIBLE = 1e-6
 def border_weights(
     instances: NDArray[np.integer], w0: float = 10.0, sigma: float = 5.0
 ) -> NDArray[np.float32]:
-    """The second term of equation 2, ``w0 * exp(-(d1 + d2)² / (2 sigma²))``.
+    """Compute the second term of equation 2, ``w0 * exp(-(d1 + d2)² / (2 sigma²))``.
 
     ``d1`` and ``d2`` are the Euclidean distances, in pixels, from a pixel of the background to
     the nearest pixel of the nearest and of the second nearest object. The term is zero on
-    objects, where there are fewer than two, and where it would be below ``1e-6 * w0``. The first
-    term, which balances the classes, is the loss's own.
+    objects, in pictures with fewer than two objects, and where it would be below ``1e-6 * w0``.
+    The first term, which balances the classes, is part of the loss.
 
     Args:
-        instances: Integers (H, W), one id an object, 0 is the background.
-        w0: Weight of a background pixel that lies in no distance of both.
-        sigma: Width of the border in pixels, above 0; the paper has 5.
+        instances: Object ids, integers (H, W); 0 is the background.
+        w0: Maximum weight, the limit for a pixel at distance 0 from two objects.
+        sigma: Width of the border in pixels, above 0; 5 in the paper.
 
     Returns:
         float32 (H, W) of 0…``w0``.
@@ -58,7 +58,7 @@ def border_weights(
 def _windows(
     instances: NDArray[np.integer], objects: NDArray[np.bool_], margin: int
 ) -> Iterator[tuple[int, tuple[slice, slice]]]:
-    """Id of each object and its bounding box, ``margin`` wider on all sides."""
+    """Yield each object's id and its bounding box, enlarged by ``margin`` on all sides."""
     rows, columns = np.nonzero(objects)
     labels = instances[rows, columns]
     order = np.argsort(labels, kind="stable")

@@ -1,9 +1,9 @@
-"""Looking a data set over before training: everything that is wrong, not the first thing only.
+"""Check a data set before training and report all problems, not just the first.
 
-Each file is read strictly (:mod:`edgeseg.data.decode`). A fault is what ``read_split``,
-``load_sample`` or the evaluation would refuse, labels that mean something else than they say
-(:mod:`edgeseg.data.conventions`), or the same picture in two splits: what is measured on it then
-is memory. All else is a warning.
+Each file is read strictly (:mod:`edgeseg.data.decode`). Faults are problems that ``read_split``,
+``load_sample`` or the evaluation would reject, labels with a misleading meaning
+(:mod:`edgeseg.data.conventions`), and pictures that occur in two splits, as scores on them would
+measure memorisation. Everything else is a warning.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ _Array = TypeVar("_Array")
 
 @dataclass
 class _Notes:
-    """Findings as they come."""
+    """Collector of findings."""
 
     faults: list[Finding] = field(default_factory=list)
     warnings: list[Finding] = field(default_factory=list)
@@ -64,7 +64,7 @@ class _Notes:
 
 @dataclass
 class _Picture:
-    """What is kept of one picture; what could not be read is None or empty."""
+    """What the check remembers of one picture; unreadable parts are None or empty."""
 
     sample: Sample
     size: tuple[int, int] | None = None
@@ -77,11 +77,11 @@ class _Picture:
 
 
 def refuse_faults(root: Path, track: Track = silent) -> None:
-    """Refuse a data set that has faults; ``edgeseg train`` asks this before it starts.
+    """Raise an error if a data set has faults; ``edgeseg train`` calls this first.
 
     Raises:
-        UsageError: As :func:`check`.
-        DatasetError: There are faults; the message names the first three.
+        UsageError: ``root`` is not a folder.
+        DatasetError: The data set has faults; the message lists the first three.
     """
     faults = check(root, track).faults
     if not faults:
@@ -97,15 +97,15 @@ def refuse_faults(root: Path, track: Track = silent) -> None:
 
 
 def check(root: Path, track: Track = silent) -> Findings:
-    """Read every picture and every mask of a data set and collect what is wrong.
+    """Read every picture and mask of a data set and collect all problems.
 
     Args:
-        root: The data set.
-        track: Shows progress, a step a picture.
+        root: Root folder of the data set.
+        track: Progress callback, one step per picture.
 
     Raises:
-        UsageError: ``root`` is no folder.
-        DatasetError: Its folders are those of no layout that can be read.
+        UsageError: ``root`` is not a folder.
+        DatasetError: The folders match no supported layout.
     """
     layout, notes = find_layout(root), _Notes()
     declared = _declared(root, layout, notes)
@@ -132,14 +132,14 @@ def check(root: Path, track: Track = silent) -> Findings:
 
 
 def splits_to_check(layout: Layout) -> tuple[str, ...]:
-    """Those that share no picture by design: VOC's ``trainval`` is ``train`` and ``val``."""
+    """Return the disjoint splits: VOC's ``trainval`` is the union of ``train`` and ``val``."""
     return tuple(name for name in layout.splits if name in SPLITS) or layout.splits
 
 
 def _examine_splits(
     layout: Layout, examine: Callable[[Sample], _Picture], notes: _Notes, track: Track
 ) -> dict[str, list[_Picture]]:
-    """Read all splits, a picture at a time."""
+    """Examine the pictures of all splits one by one."""
     names = splits_to_check(layout)
     if "" in names:
         notes.warn("split", "the pictures are not divided into train/ and val/")
@@ -165,9 +165,9 @@ def _examine_splits(
 
 
 def _examine(sample: Sample, of_objects: ClassMap, notes: _Notes) -> _Picture:
-    """Read the files of one picture; each that is bad is a fault of its own.
+    """Read the files of one picture; each invalid file is a fault of its own.
 
-    ``of_objects`` are the classes that maps of objects stand for.
+    ``of_objects`` are the classes of labels made from object maps.
     """
     picture = _Picture(sample)
     faults = len(notes.faults)
@@ -206,7 +206,7 @@ def _turn(
     if follows_stored(labels.shape, header):
         follows: bool | None = False
     elif labels.shape != image.shape[:2]:
-        return None  # of another size, a fault of its own
+        return None  # different size, reported as a separate fault
     else:
         follows = None if header.shown == (header.height, header.width) else True
     ratio = borders_of_stored(image, labels, header.orientation) if follows is None else None
@@ -214,7 +214,7 @@ def _turn(
 
 
 def _palette(sample: Sample, values: Mapping[int, int]) -> dict[int, Rgb]:
-    """The colours of the ids that a mask holds, of a palette PNG whose ids are the classes."""
+    """Return the palette colours of a mask's ids if it is a palette PNG of class ids."""
     if sample.mask is None or sample.relabel is not None:
         return {}
     colours = load_palette(sample.mask) or ()
@@ -224,7 +224,7 @@ def _palette(sample: Sample, values: Mapping[int, int]) -> dict[int, Rgb]:
 def _check_conventions(
     root: Path, pictures: list[_Picture], declared: ClassMap | None, notes: _Notes
 ) -> None:
-    """What several files have to agree on."""
+    """Check conventions that all files must share."""
     for is_fault, finding in check_turns([p.turn for p in pictures if p.turn]):
         (notes.faults if is_fault else notes.warnings).append(finding)
     masked = {p.sample.mask: p for p in pictures if p.sample.mask is not None}
@@ -254,7 +254,7 @@ def _check_size(
     header: Header | None,
     notes: _Notes,
 ) -> None:
-    turned_away = header is not None and follows_stored(found, header)  # told of as a turn
+    turned_away = header is not None and follows_stored(found, header)  # reported as a turn
     if expected is not None and found != expected and not turned_away:
         notes.fault(
             "size",
@@ -276,9 +276,9 @@ def _declared(root: Path, layout: Layout, notes: _Notes) -> ClassMap | None:
 
 
 def _inferred(root: Path, pictures: Iterable[_Picture], notes: _Notes) -> ClassMap | None:
-    """The classes that training would read off the masks; None where there is a fault in that."""
+    """Infer the classes from the masks, as training would; None if that fails."""
     if any(finding.kind == "classes" for finding in notes.faults):
-        return None  # there are declared ones, and they cannot be read
+        return None  # declared, but unreadable
     masks = [picture.values for picture in pictures if picture.sample.mask is not None]
     if not masks:
         return undeclared_classes()
@@ -293,7 +293,7 @@ def _inferred(root: Path, pictures: Iterable[_Picture], notes: _Notes) -> ClassM
 def _check_values(
     name: str, pictures: list[_Picture], classes: ClassMap | None, notes: _Notes
 ) -> None:
-    """Ids that are no class, and pictures of which no pixel carries a label."""
+    """Report ids without a class, and pictures without a labelled pixel."""
     if classes is None:
         return
     labelled = [p for p in pictures if p.values]
@@ -321,7 +321,7 @@ def _summarise(name: str, pictures: list[_Picture], classes: ClassMap | None) ->
         occurrences.update(picture.values.keys())
     total = sum(pixels.values())
     ignored = pixels.pop(IGNORE if classes is None else classes.ignore, 0)
-    # Without classes the ids themselves are what helps.
+    # Without class names, show the ids.
     names = dict(enumerate(classes.names)) if classes else {v: f"id {v}" for v in sorted(pixels)}
     counts = (
         ClassCount(text, pixels[v], pixels[v] / max(1, total - ignored), occurrences[v])
@@ -340,7 +340,7 @@ def _summarise(name: str, pictures: list[_Picture], classes: ClassMap | None) ->
 
 
 def _check_presence(splits: Iterable[SplitSummary], notes: _Notes) -> None:
-    """Classes that a split does not show: they are not learnt there, or not measured."""
+    """Report classes that are missing in a split, so that they are not learnt or not measured."""
     for split in splits:
         absent = [count.name for count in split.classes if not count.pixels]
         if 0 < len(absent) < len(split.classes):
@@ -348,7 +348,7 @@ def _check_presence(splits: Iterable[SplitSummary], notes: _Notes) -> None:
 
 
 def _find_duplicates(splits: Mapping[str, list[_Picture]], notes: _Notes) -> None:
-    """The same pixels twice: a fault across splits, a warning within one."""
+    """Report identical pictures: a fault across splits, a warning within one."""
     places: defaultdict[str, list[tuple[str, Path]]] = defaultdict(list)
     for name, pictures in splits.items():
         for picture in pictures:
@@ -365,7 +365,7 @@ def _find_duplicates(splits: Mapping[str, list[_Picture]], notes: _Notes) -> Non
 
 
 def _find_similar(splits: Mapping[str, list[_Picture]], notes: _Notes) -> None:
-    """Nearly the same picture in two splits: for people to judge, as fixed cameras do that too."""
+    """Warn of near-duplicates in two splits; with fixed cameras they can be legitimate."""
     for theirs, ours in combinations(splits.values(), 2):
         known = [p for p in theirs if p.fingerprint is not None]
         fingerprints = np.array([p.fingerprint for p in known], np.float32)

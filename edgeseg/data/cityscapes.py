@@ -1,4 +1,4 @@
-"""Cityscapes as it was published.
+"""Read Cityscapes in its published layout.
 
 ::
 
@@ -6,8 +6,8 @@
     ROOT/gtFine/train/CITY/NAME_gtFine_labelIds.png         val/ and test/ alike
 
 Cordts et al., "The Cityscapes Dataset for Semantic Urban Scene Understanding" (2016). Files hold
-34 label ids, of which 19 are trained and scored; numbers, names and colours are those of
-``cityscapesscripts/helpers/labels.py``. All others become the ignore value.
+34 label ids, of which 19 are trained and scored; the others become the ignore value. Ids, names and
+colours are those of ``cityscapesscripts/helpers/labels.py``.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from edgeseg.errors import DatasetError
 
 SPLITS = ("train", "val", "test")
 
-# Label id, name, colour; the train id is the place in this table.
+# Label id, name, colour; the train id is the index in this table.
 _TRAINED: tuple[tuple[int, str, Rgb], ...] = (
     (7, "road", (128, 64, 128)),
     (8, "sidewalk", (244, 35, 232)),
@@ -56,7 +56,7 @@ CLASSES = ClassMap(
 
 
 def train_ids() -> bytes:
-    """The train id of each label id 0…33, 255 for those that are not trained."""
+    """Return the train id of each label id 0…33, 255 for those that are not trained."""
     table = bytearray([_IGNORE] * _LABEL_IDS)
     for train_id, (label_id, _, _) in enumerate(_TRAINED):
         table[label_id] = train_id
@@ -64,7 +64,7 @@ def train_ids() -> bytes:
 
 
 def find(root: Path) -> Layout | None:
-    """The layout of ``root`` if its folders are named as those of Cityscapes."""
+    """Return the layout of ``root`` if it has the folders of Cityscapes, else None."""
     pictures, labels = root / "leftImg8bit", root / "gtFine"
     if not (pictures.is_dir() and labels.is_dir()):
         return None
@@ -73,7 +73,7 @@ def find(root: Path) -> Layout | None:
 
 
 def _pair(pictures: Path, labels: Path, split: str) -> Pairing:
-    """Each picture of all cities of a split with its labels."""
+    """Pair each picture of a split, in all cities, with its labels."""
     images = _by_frame(pictures / split, _PICTURE)
     masks = _by_frame(labels / split, _LABELS)
     faults = [
@@ -97,7 +97,7 @@ def _pair(pictures: Path, labels: Path, split: str) -> Pairing:
 
 
 def _by_frame(folder: Path, ending: str) -> dict[str, Path]:
-    """``CITY/NAME`` → file, for files of that ending."""
+    """Map ``CITY/NAME`` to the file, for files with that ending."""
     found = folder.glob(f"*/*{ending}")
     return {
         same_name(f"{path.parent.name}/{path.name.removesuffix(ending)}"): path for path in found

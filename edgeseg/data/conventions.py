@@ -1,7 +1,8 @@
-"""What labels mean, where several files have to agree on it.
+"""Checks of what labels mean, across all files of a data set.
 
-Each function looks at all pictures of a data set and yields findings: 255 that stands for an
-object, palettes of masks that contradict each other or the declared colours, and EXIF turns.
+Each function looks at all pictures of a data set and yields findings: the ignore value 255 used
+for objects, mask palettes that contradict each other or the declared colours, and EXIF orientations
+that labels do not follow.
 """
 
 from __future__ import annotations
@@ -21,14 +22,14 @@ _ONE_PALETTE = "save all masks with one palette in the order of classes.json, or
 
 @dataclass(frozen=True)
 class Turn:
-    """A picture with an EXIF turn, and what tells whether its labels follow it.
+    """A picture with an EXIF orientation, and evidence whether its labels follow it.
 
     Attributes:
-        image: The picture.
-        labels: Its mask or map of objects.
-        orientation: Of EXIF, 2 to 8.
-        follows: What the sizes say; None where they are equal either way.
-        ratio: :func:`edgeseg.data.turns.borders_of_stored`.
+        image: Path of the picture.
+        labels: Path of its mask or object map.
+        orientation: EXIF orientation, 2 to 8.
+        follows: Whether the labels follow according to the sizes; None if the sizes do not tell.
+        ratio: Result of :func:`edgeseg.data.turns.borders_of_stored`.
     """
 
     image: Path
@@ -38,7 +39,7 @@ class Turn:
     ratio: float | None = None
 
     def verdict(self) -> bool | None:
-        """Whether the labels follow the turn; None where neither sizes nor borders tell."""
+        """Whether the labels follow the orientation; None if neither sizes nor borders tell."""
         if self.follows is not None or self.ratio is None:
             return self.follows
         if self.ratio > CLEAR:
@@ -47,9 +48,9 @@ class Turn:
 
 
 def check_turns(turns: Sequence[Turn]) -> Iterator[tuple[bool, Finding]]:
-    """(whether it is a fault, finding) for each turn that the labels do not follow, or may not.
+    """Yield (is a fault, finding) for each EXIF orientation that labels do not seem to follow.
 
-    Where a picture alone does not tell, the others of the set do if they agree.
+    If a picture alone is inconclusive, the others of the data set decide if they agree.
     """
     known = {verdict for turn in turns if (verdict := turn.verdict()) is not None}
     of_the_set = known.pop() if len(known) == 1 else None
@@ -73,12 +74,12 @@ def check_turns(turns: Sequence[Turn]) -> Iterator[tuple[bool, Finding]]:
 def check_ignored(
     root: Path, masks: Mapping[Path, Mapping[int, int]], classes: ClassMap
 ) -> Iterator[Finding]:
-    """Faults where the ignore value stands for an object in masks of two named classes or more.
+    """Yield faults for masks that seem to use the ignore value for objects.
 
     Args:
-        root: The data set.
-        masks: File → pixels of each id, of all splits.
-        classes: As they are named.
+        root: Root folder of the data set.
+        masks: Pixel count of each id by mask file, over all splits.
+        classes: The declared classes, two or more.
     """
     ignore = classes.ignore
     ids = {path: set(values) for path, values in masks.items() if values}
@@ -87,7 +88,7 @@ def check_ignored(
     if ids and not objects and any(found != {ignore} for found in ids.values()):
         yield _nothing_to_learn(root)
     elif len(classes) == 2 and suspects and not any({1, ignore} <= found for found in ids.values()):
-        # Where 255 marks what is not to be scored, some masks hold it beside objects.
+        # If 255 marks unscored pixels, some masks have it beside objects.
         for path in suspects:
             yield Finding(
                 "value",
@@ -98,7 +99,7 @@ def check_ignored(
 
 
 def _nothing_to_learn(root: Path) -> Finding:
-    """What the same masks are told where nobody named classes."""
+    """The finding for such masks if no classes are declared."""
     try:
         numbered_classes(root, 0)
     except DatasetError as error:
@@ -109,11 +110,11 @@ def _nothing_to_learn(root: Path) -> Finding:
 def check_palettes(
     palettes: Mapping[Path, Mapping[int, Rgb]], classes: ClassMap | None
 ) -> Iterator[Finding]:
-    """Faults where the colours of masks say that the same id is not the same class.
+    """Yield faults for ids whose palette colours show that they mean different classes.
 
     Args:
-        palettes: File → colour of each id that occurs in it, without the ignore value.
-        classes: As they are declared; colours that edgeseg made up are no evidence.
+        palettes: Colour of each id that occurs, by mask file, without the ignore value.
+        classes: The declared classes; colours that edgeseg made up are not compared.
     """
     declared = classes.palette if classes else ()
     declared = () if declared == default_palette(len(declared)) else declared
@@ -142,7 +143,7 @@ def check_palettes(
 
 
 def _contradicted(colours: Mapping[int, Rgb], declared: Iterable[Rgb]) -> tuple[int, int] | None:
-    """The first id that has the colour of another class, and that class."""
+    """Return the first id with the colour of another class, and that class."""
     known = tuple(declared)
     for index, colour in colours.items():
         if colour in known and known.count(colour) == 1 and known.index(colour) != index:

@@ -1,9 +1,8 @@
-"""Picture and mask files → arrays, refusing what OpenCV would silently bend.
+"""Decode picture and mask files, refusing files that OpenCV would silently alter.
 
-Depending on its version OpenCV returns the readable half of a truncated file, expands
-palettes to colours, stretches 1-, 2- and 4-bit grey to 0…255 and cuts 16-bit pictures down
-to 8. Each of these turns class ids into other class ids or pictures into noise, and nothing
-complains until the figures are bad.
+Depending on its version, OpenCV returns the readable half of a truncated file, expands palettes
+to colours, stretches 1-, 2- and 4-bit grey to 0…255, and reduces 16-bit pictures to 8 bits. Each
+of these corrupts class ids or pictures without any error.
 """
 
 from __future__ import annotations
@@ -49,17 +48,17 @@ _COPY_AGAIN = "copy the file again from where it came from, or take it out of th
 
 
 def load_image(path: Path) -> NDArray[np.uint8]:
-    """Read one picture.
+    """Decode a picture file.
 
-    EXIF orientation is applied, alpha dropped, grey repeated; of several pictures in one file
-    (GIF, TIFF) the first is read.
+    Applies the EXIF orientation, drops alpha and repeats grey channels. If a file holds several
+    pictures (GIF, TIFF), the first is read.
 
     Returns:
         uint8 (H, W, 3) BGR.
 
     Raises:
-        DatasetError: Missing, empty, truncated, altered, undecodable, not 8 bits a channel, or
-            of more pixels than :func:`edgeseg.data.headers.pixel_limit`.
+        DatasetError: The file is missing, empty, truncated, altered or undecodable, has not 8 bits
+            per channel, or more pixels than :func:`edgeseg.data.headers.pixel_limit`.
     """
     data = _read_whole(path)
     pixels = _upright(_decode(data, path, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH), data)
@@ -72,22 +71,22 @@ def load_image(path: Path) -> NDArray[np.uint8]:
 
 
 def load_header(path: Path) -> Header | None:
-    """Size and EXIF orientation of a picture, without decoding it.
+    """Read the size and EXIF orientation of a picture without decoding it.
 
     Returns:
-        None where the file does not state them in a way that is known here.
+        The header, or None if the format is not supported.
 
     Raises:
-        DatasetError: Missing, empty, cut short or too large, as :func:`load_image`.
+        DatasetError: The file is missing, empty, truncated or too large.
     """
     return read_header(_read_whole(path))
 
 
 def load_palette(path: Path) -> tuple[Rgb, ...] | None:
-    """The colours of a palette PNG, in the order of their indices; None of any other file.
+    """Read the colours of a palette PNG by index; None for any other file.
 
     Raises:
-        DatasetError: Missing, empty, truncated, altered or too large.
+        DatasetError: The file is missing, empty, truncated, altered or too large.
     """
     data = _read_whole(path)
     if not data.startswith(_PNG) or _PngHeader.of(data).colour_type != _PALETTE:
@@ -100,10 +99,10 @@ def load_palette(path: Path) -> tuple[Rgb, ...] | None:
 
 
 def upright(pixels: NDArray[Any], orientation: int) -> NDArray[Any]:
-    """Stored pixels (H, W) or (H, W, C) as EXIF says that they are to be seen.
+    """Apply an EXIF orientation to stored pixels (H, W) or (H, W, C).
 
     CIPA DC-008 (EXIF 3.0), 4.6.5.1, tag 274: the orientation says on which sides of the picture
-    the first row and the first column are. A view for orientation 1, else a copy.
+    the first row and the first column are. Returns a view for orientation 1, else a copy.
     """
     if orientation >= 5:
         pixels = pixels.swapaxes(0, 1)
@@ -114,16 +113,17 @@ def upright(pixels: NDArray[Any], orientation: int) -> NDArray[Any]:
 
 
 def load_ids(path: Path) -> NDArray[np.uint8] | NDArray[np.uint16]:
-    """Read a PNG of ids exactly as stored: class ids or instance ids.
+    """Read a PNG of class or object ids exactly as stored.
 
-    Grey of 1 to 16 bits gives its raw values, a palette PNG its indices, whatever its colours.
-    EXIF orientation is applied, as to the picture.
+    Greyscale of 1 to 16 bits gives raw values, a palette PNG its indices. The EXIF orientation is
+    applied, as for pictures.
 
     Returns:
-        uint8 (H, W), uint16 where the file has 16 bits.
+        uint8 (H, W), or uint16 if the file has 16 bits.
 
     Raises:
-        DatasetError: Missing, empty, truncated, altered, undecodable, not PNG, or in colours.
+        DatasetError: The file is missing, empty, truncated, altered, undecodable, not a PNG, or has
+            colour channels.
     """
     data = _read_whole(path)
     if not data.startswith(_PNG):
@@ -145,7 +145,7 @@ def load_ids(path: Path) -> NDArray[np.uint8] | NDArray[np.uint16]:
 
 
 def _read_whole(path: Path) -> bytes:
-    """The bytes of a file that ends where its format says it ends."""
+    """Read a file and check that it is complete according to its format."""
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -161,7 +161,7 @@ def _read_whole(path: Path) -> bytes:
 
 
 def _decode(data: bytes, path: Path, flags: int) -> NDArray[np.uint8] | NDArray[np.uint16]:
-    """As stored: OpenCV knows EXIF in more or fewer formats, depending on its version."""
+    """Decode without EXIF rotation, which OpenCV supports differently in each version."""
     try:
         pixels: Any = cv2.imdecode(
             np.frombuffer(data, np.uint8), flags | cv2.IMREAD_IGNORE_ORIENTATION
@@ -180,13 +180,13 @@ def _decode(data: bytes, path: Path, flags: int) -> NDArray[np.uint8] | NDArray[
 def _upright(pixels: NDArray[Any], data: bytes) -> NDArray[Any]:
     header = read_header(data)
     if header is None or data[:2] in (b"II", b"MM"):
-        return pixels  # TIFF comes from its decoder upright, whatever the flags say
+        return pixels  # OpenCV always rotates TIFF, whatever the flags
     return upright(pixels, header.orientation)
 
 
 @dataclass(frozen=True)
 class _PngHeader:
-    """What the IHDR chunk says; PNG specification, 11.2.1."""
+    """The IHDR chunk: PNG specification, 11.2.1."""
 
     depth: int
     colour_type: int
@@ -197,9 +197,9 @@ class _PngHeader:
 
 
 def _chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
-    """(kind, start, end) of each PNG chunk that is whole and whose checksum is right.
+    """Yield (kind, start, end) of each complete PNG chunk with a correct checksum.
 
-    Ancillary chunks (a small first letter) may have a wrong one: decoders pass them over.
+    Ancillary chunks (first letter in lower case) may have a wrong one, as decoders skip them.
     """
     start = len(_PNG)
     while start + 12 <= len(data):
@@ -226,7 +226,7 @@ def _check_png(data: bytes, path: Path) -> None:
 
 
 def _check_jpeg(data: bytes, path: Path) -> None:
-    """Look for the end mark after the first scan; one in an EXIF thumbnail does not count."""
+    """Require an end-of-image marker after the first scan; a thumbnail's does not count."""
     position = max((end for _, _, end in jpeg_segments(data)), default=len(data))
     # Within a scan each 0xFF is followed by 0x00, a restart mark or, before a mark, by more of
     # them, so this is the end mark; what lies behind it belongs to no picture.
@@ -238,9 +238,9 @@ def _check_jpeg(data: bytes, path: Path) -> None:
 
 
 def _with_identity_palette(data: bytes) -> bytes:
-    """The same PNG with a palette that maps each index to its own number.
+    """Rewrite a PNG with a palette that maps each index to its own number.
 
-    A decoder then returns the indices in every channel. Grey below 8 bits becomes a palette
+    Decoders then return the indices in every channel. Grey below 8 bits becomes a palette
     picture, since decoders stretch grey to the full range.
     """
     header = _PngHeader.of(data)

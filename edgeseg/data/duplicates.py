@@ -1,4 +1,4 @@
-"""Finding the same picture twice: exactly, and nearly."""
+"""Detect exact and near duplicates of pictures."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _FLAT = 1.0
 
 
 def digest(image: NDArray[np.uint8]) -> str:
-    """Hex SHA-256 of size and pixels, the same whatever lossless format they were stored in.
+    """Return the hex SHA-256 of size and pixels, independent of the file format.
 
     Args:
         image: uint8 (H, W, 3).
@@ -36,16 +36,16 @@ def digest(image: NDArray[np.uint8]) -> str:
 
 
 def fingerprint(image: NDArray[np.uint8]) -> NDArray[np.float32] | None:
-    """What is left of a picture at 32×32, whatever its size, brightness and contrast.
+    """Reduce a picture to a normalised 32×32 thumbnail, for comparison.
 
-    Two of them multiplied are the correlation of two pictures, -1 to 1. It does not see that a
-    picture was mirrored, turned or cropped.
+    It is invariant to size, brightness and contrast, but not to flips, rotations or crops. The dot
+    product of two fingerprints is the correlation of the pictures, -1 to 1.
 
     Args:
         image: uint8 (H, W, 3) BGR.
 
     Returns:
-        float32 (1024,) of mean 0 and length 1; None for a picture of one brightness.
+        float32 (1024,) of mean 0 and norm 1; None for a picture of uniform brightness.
     """
     grey = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)
     small = cv2.resize(grey, (SIDE, SIDE), interpolation=cv2.INTER_AREA).astype(np.float32).ravel()
@@ -56,21 +56,21 @@ def fingerprint(image: NDArray[np.uint8]) -> NDArray[np.float32] | None:
 
 @dataclass(frozen=True)
 class Similar:
-    """Which of the others is most similar, and how much it is."""
+    """The index of the most similar picture, and its correlation."""
 
     number: int
     correlation: float
 
 
 def most_similar(own: NDArray[np.float32] | None, others: NDArray[np.float32]) -> Similar | None:
-    """The most similar of several pictures, if one is similar at all.
+    """Find the most similar of several pictures.
 
     Args:
-        own: A fingerprint, or None for a picture that has none.
-        others: Fingerprints, float32 (N, 1024).
+        own: Fingerprint of the picture, or None if it has none.
+        others: Fingerprints to compare with, float32 (N, 1024).
 
     Returns:
-        None where no correlation reaches ``SIMILAR``.
+        The best match, or None if no correlation reaches ``SIMILAR``.
     """
     if own is None or not len(others):
         return None

@@ -1,4 +1,4 @@
-"""What there is to say of a data set: its splits in numbers, faults and warnings."""
+"""The report on a data set: statistics per split, faults and warnings."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ LISTED = 20
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that is wrong or worth knowing.
+    """One problem or observation.
 
     Attributes:
         kind: ``pair``, ``file``, ``size``, ``value``, ``classes``, ``split``, ``unlabelled``,
             ``duplicate``, ``similar``, ``turn`` (EXIF), ``palette`` or ``skipped``.
         message: One sentence that names the file.
-        mend: How to put it right, where there is one way; None where the message says it all.
+        mend: Hint for a fix, or None.
     """
 
     kind: str
@@ -32,7 +32,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class ClassCount:
-    """How much of a split is of one class; ``share`` is a fraction of its labelled pixels."""
+    """Frequency of a class in a split; ``share`` is its fraction of the labelled pixels."""
 
     name: str
     pixels: int
@@ -42,15 +42,15 @@ class ClassCount:
 
 @dataclass(frozen=True)
 class SplitSummary:
-    """One split in numbers, of the files that could be read.
+    """Statistics of one split, over the files that could be read.
 
     Attributes:
-        name: ``train`` …; empty where the data set is not divided.
-        pictures: Pictures with labels.
-        sizes: (``WIDTHxHEIGHT``, pictures of it), most frequent first.
-        classes: In the order of their ids.
-        ignored_share: Fraction of all pixels that carries no class.
-        objects: Number of objects, None where there are no maps of them.
+        name: Name of the split, e.g. ``train``; empty if the data set has no splits.
+        pictures: Number of labelled pictures.
+        sizes: (``WIDTHxHEIGHT``, number of pictures), most frequent first.
+        classes: Frequency of each class, ordered by id.
+        ignored_share: Fraction of all pixels that is unlabelled.
+        objects: Number of objects, None if there are no object maps.
     """
 
     name: str
@@ -63,11 +63,11 @@ class SplitSummary:
 
 @dataclass(frozen=True)
 class Findings:
-    """All that :func:`edgeseg.data.check.check` found.
+    """The result of :func:`edgeseg.data.check.check`.
 
-    ``faults`` are what training refuses and pictures of one split in another; ``warnings`` are
-    for people to judge. ``samples`` are those of each split that are complete, ``classes`` what
-    training would take, None where nothing says it.
+    ``faults`` are problems that training refuses and duplicates across splits; ``warnings`` need a
+    human judgement. ``samples`` are the complete samples of each split, ``classes`` the classes
+    that training would use, None if unknown.
     """
 
     root: Path
@@ -79,7 +79,7 @@ class Findings:
     classes: ClassMap | None
 
     def to_dict(self) -> dict[str, object]:
-        """The same as JSON types."""
+        """Return the findings as JSON types."""
         splits = [
             asdict(split)
             | {
@@ -98,12 +98,12 @@ class Findings:
 
 
 def render(findings: Findings) -> str:
-    """Text for people."""
+    """Format the findings as text."""
     return "\n".join(_lines(findings)) + "\n"
 
 
 def plural(count: int, noun: str) -> str:
-    """``1 picture``, ``2 pictures``."""
+    """Format a count with its noun: ``1 picture``, ``2 pictures``."""
     return f"{count} {noun}{'' if count == 1 else 's'}"
 
 

@@ -1,4 +1,4 @@
-"""The networks: plain ``torch.nn.Module`` from pictures (N, C, H, W) to logits of that size."""
+"""Network architectures: ``torch.nn.Module`` from pictures (N, C, H, W) to logits of that size."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ ARCHITECTURES: MappingProxyType[str, type[nn.Module]] = MappingProxyType(
 def build(
     arch: str, num_classes: int, in_channels: int = 3, **options: bool | int | float | str
 ) -> nn.Module:
-    """Make a network with fresh weights.
+    """Build a network with newly initialised weights.
 
     Args:
-        arch: A key of :data:`ARCHITECTURES`.
+        arch: Architecture, a key of :data:`ARCHITECTURES`.
         num_classes: Number of classes, 2…255.
         in_channels: 3 for colour, 1 for grey.
         **options: Keyword arguments of the architecture's class, e.g. ``width=16``.
@@ -63,7 +63,7 @@ def build(
 
 
 def default_options(arch: str) -> dict[str, bool | int | float | str]:
-    """The options of an architecture and their defaults; raises UsageError for an unknown one."""
+    """Return an architecture's options and defaults; raises UsageError if it is unknown."""
     if arch not in ARCHITECTURES:
         raise UsageError(f"no architecture {arch!r}; there are {', '.join(ARCHITECTURES)}")
     parameters = inspect.signature(ARCHITECTURES[arch]).parameters.values()

@@ -4,13 +4,13 @@ Long, Shelhamer and Darrell, "Fully Convolutional Networks for Semantic Segmenta
 (CVPR 2015). The paper pads the picture by 100 pixels and crops the result; here every
 convolution has same padding, which gives the same size without computing the margin.
 
-Where things lie: a cell of stride s covers pixels s·i … s·i + s − 1 of the picture and is
+Alignment: a cell of stride s covers pixels s·i … s·i + s − 1 of the picture and is
 centred between them, pooling rounds up, and the deconvolutions interpolate between centres.
 So cell 0 of every map starts at pixel 0, all crops take the upper left, and no offset is needed.
 
-At the rim an interpolation has no neighbours beyond the picture, so scores fade towards zero there:
-alike for all classes, but not alike for the strides that are added. The paper's margin moves
-this off the picture, at the price of computing the margin.
+At the edge an interpolation has no neighbours beyond the picture, so scores fade towards zero:
+equally for all classes, but differently for each stride. The paper's margin moves this effect off
+the picture, at the price of computing the margin.
 """
 
 from __future__ import annotations
@@ -25,23 +25,23 @@ from edgeseg.models.vgg import VGG16
 
 
 class FCN(nn.Module):
-    """What the three share: float (N, in_channels, H, W) to logits of that size.
+    """Base class of the three networks: float (N, in_channels, H, W) to logits of that size.
 
-    Height and width are 32 or more; any such size will do.
+    Height and width may be any size from 32.
 
-    As in the paper the scores start at zero, so training begins with even odds, and the
-    transposed convolutions start as bilinear interpolation. Those of factor 2 are learnt.
+    As in the paper, score layers are initialised to zero and transposed convolutions to bilinear
+    interpolation; those of factor 2 are learnt.
 
-    The three networks name what they share alike, so each starts from the one before it: the
-    paper trains FCN-32s, then FCN-16s from its weights, then FCN-8s from those.
+    The three networks use the same names for shared layers, so each can start from the weights of
+    the coarser one: the paper trains FCN-32s, then FCN-16s, then FCN-8s.
 
     Args:
-        num_classes: Channels of the logits.
-        in_channels: Channels of the picture.
+        num_classes: Number of classes, the channels of the logits.
+        in_channels: Number of picture channels.
         fc_width: Channels of fc6 and fc7, 8…4096; 4096 in the paper.
-        learn_upsampling: Learn the last deconvolution too; fixed to bilinear in the paper,
-            and fixed it is exported depthwise, with one kernel a class.
-        dropout: Share of the values of fc6 and fc7 that training drops, 0 ≤ dropout < 1.
+        learn_upsampling: Learn the last deconvolution too. The paper fixes it to bilinear; a fixed
+            one is exported as a depthwise convolution, with one kernel per class.
+        dropout: Dropout probability after fc6 and fc7, 0 ≤ dropout < 1.
 
     Raises:
         UsageError: An option is out of range.
@@ -87,25 +87,25 @@ class FCN(nn.Module):
 
 
 class FCN32s(FCN):
-    """The coarsest: scores at stride 32, enlarged at once. Arguments as for :class:`FCN`."""
+    """FCN-32s: scores at stride 32, upsampled in one step. Arguments as for :class:`FCN`."""
 
     skips = 0
 
 
 class FCN16s(FCN):
-    """The scores of pool4, at stride 16, are added. Arguments as for :class:`FCN`."""
+    """FCN-16s: adds the scores of pool4, at stride 16. Arguments as for :class:`FCN`."""
 
     skips = 1
 
 
 class FCN8s(FCN):
-    """Those of pool3, at stride 8, are added as well. Arguments as for :class:`FCN`."""
+    """FCN-8s: adds the scores of pool4 and pool3, at stride 8. Arguments as for :class:`FCN`."""
 
     skips = 2
 
 
 def bilinear_deconvolution(channels: int, factor: int) -> nn.ConvTranspose2d:
-    """A transposed convolution that enlarges by an even ``factor`` and starts as bilinear.
+    """Create a transposed convolution that upsamples by an even ``factor``, initially bilinear.
 
     Half-pixel centres: in the interior it equals ``interpolate(…, align_corners=False)``.
     """
@@ -124,7 +124,7 @@ def bilinear_deconvolution(channels: int, factor: int) -> nn.ConvTranspose2d:
 
 
 def _crop(scores: Tensor, like: Tensor) -> Tensor:
-    """Cut off what rounding up in the pooling layers added at the right and lower rim."""
+    """Crop the excess at the right and bottom that comes from rounding up in pooling."""
     height, width = like.shape[-2:]
     if scores.shape[-2:] == like.shape[-2:]:
         return scores

@@ -1,4 +1,4 @@
-"""What several networks are made of: blocks, their initialisation, and the check of sizes."""
+"""Building blocks shared by several networks, their initialisation and a size check."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from edgeseg.errors import UsageError
 
 
 class PaddedConv2d(nn.Conv2d):
-    """A convolution whose gradients are right in reduced precision on maps of any size.
+    """A convolution with correct gradients in reduced precision on maps of any size.
 
-    Under autocast on a CPU it is computed in float32 where some tap of the kernel lies on padding
-    wherever the kernel is put, so that no pixel of the map ever meets it.
+    Under autocast on a CPU it is computed in float32 if some tap of the kernel only ever falls on
+    padding and never on a pixel of the map.
 
-    oneDNN leaves the bfloat16 gradient of such a tap unwritten on CPUs, so it is what the memory
-    held before, NaN at times. Measured with PyTorch 2.13 on Sapphire Rapids against float32, with
+    oneDNN does not write the bfloat16 gradient of such a tap on CPUs, so it holds old memory,
+    sometimes NaN. Measured with PyTorch 2.13 on Sapphire Rapids against float32, with
     ``MALLOC_PERTURB_=128``: kernels of 2…9 pixels, maps of 1…12, 3…512 channels, with AMX and
     capped to AVX512_CORE_BF16, which is what AMD Zen 4 has. Wrong were, among others, 7×7 kernels
     of stride 1 on maps of height 1 and 2 without AMX, and 2×2…9×9 kernels of stride 2 on narrow
@@ -37,7 +37,7 @@ class PaddedConv2d(nn.Conv2d):
 
 
 def _misses(size: int, kernel: int, stride: int, padding: int) -> bool:
-    """Whether the first or the last tap of a kernel meets no pixel of a row of ``size``."""
+    """Whether the first or last tap of a kernel never falls on a pixel of a row of ``size``."""
     last_place = (size + 2 * padding - kernel) // stride * stride
     return last_place < padding or kernel - 1 - padding >= size
 
@@ -45,14 +45,14 @@ def _misses(size: int, kernel: int, stride: int, padding: int) -> bool:
 def double_conv(
     inputs: int, outputs: int, *, stride: int = 1, padding: int = 1, batch_norm: bool = True
 ) -> nn.Sequential:
-    """Two 3×3 convolutions, each with its non-linearity: the step of every U-Net level.
+    """Create two 3×3 convolutions, each followed by a ReLU: one level of a U-Net.
 
     Args:
-        inputs: Channels in.
-        outputs: Channels out, after the first convolution already.
-        stride: Of the first convolution.
-        padding: 1 keeps the size, 0 takes a pixel a convolution off each side.
-        batch_norm: Normalise before each ReLU; the convolutions then need no bias.
+        inputs: Number of input channels.
+        outputs: Number of output channels of both convolutions.
+        stride: Stride of the first convolution.
+        padding: 1 keeps the size; 0 removes one pixel per convolution on each side.
+        batch_norm: Add batch normalisation before each ReLU; the convolutions then have no bias.
     """
     layers: list[nn.Module] = []
     for source, step in ((inputs, stride), (outputs, 1)):
@@ -66,10 +66,10 @@ def double_conv(
 
 
 def doubling_deconvolution(inputs: int, outputs: int) -> nn.ConvTranspose2d:
-    """The U-Net paper's up-convolution: 2×2 of stride 2, so no two kernels overlap.
+    """Create the U-Net paper's up-convolution: 2×2 with stride 2, so kernels do not overlap.
 
-    Each value it makes is the weighted sum of one pixel's ``inputs`` channels, which is the
-    number that He initialisation asks for.
+    Each output value is a weighted sum of one pixel's ``inputs`` channels, so ``inputs`` is the
+    fan-in for He initialisation.
     """
     layer = nn.ConvTranspose2d(inputs, outputs, kernel_size=2, stride=2)
     if not layer.weight.is_meta:
@@ -80,12 +80,12 @@ def doubling_deconvolution(inputs: int, outputs: int) -> nn.ConvTranspose2d:
 
 
 def initialise(module: nn.Module) -> None:
-    """He initialisation of every convolution; transposed ones are left as they are.
+    """Apply He initialisation to every convolution except transposed ones.
 
     He et al., "Delving Deep into Rectifiers" (ICCV 2015), equation 10.
     """
     for layer in module.modules():
-        # On the meta device there is nothing to fill, and trying to imports torch's compiler.
+        # Meta tensors have nothing to fill, and trying to would import torch's compiler.
         if isinstance(layer, nn.Conv2d) and not layer.weight.is_meta:
             nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
             if layer.bias is not None:
@@ -93,14 +93,14 @@ def initialise(module: nn.Module) -> None:
 
 
 def check_size(picture: Tensor, smallest: int) -> None:
-    """Refuse a picture that would shrink to nothing, naming the size to pad to.
+    """Reject a picture that is too small for a network; the error names the size to pad to.
 
     Args:
         picture: (N, C, H, W).
-        smallest: Height and width that the network needs.
+        smallest: Minimum height and width of the network.
 
     Raises:
-        UsageError: The picture is smaller.
+        UsageError: The picture is too small.
     """
     height, width = picture.shape[-2:]
     if height < smallest or width < smallest:

@@ -1,4 +1,4 @@
-"""Logits of the picture's size from a network without padding, by mirroring the picture.
+"""Mirror-pad pictures so that a network without padding gives logits of the picture's size.
 
 Ronneberger, Fischer and Brox (MICCAI 2015), section 2: "missing context is extrapolated by
 mirroring the input image".
@@ -14,21 +14,21 @@ from edgeseg.tiling import mirrored
 
 
 def same_size(model: nn.Module) -> nn.Module:
-    """A network whose logits have the picture's height and width, whatever these are.
+    """Wrap a network so that its logits have the picture's height and width, for any size.
 
     Returns:
-        ``model`` itself where its ``margin`` is 0, else :class:`Mirrored` around it.
+        ``model`` itself if its ``margin`` is 0, else a :class:`Mirrored` that wraps it.
     """
     return Mirrored(model) if getattr(model, "margin", 0) else model
 
 
 class Mirrored(nn.Module):
-    """From float (N, C, H, W) of any size to logits (N, K, H, W).
+    """Mirror-padding wrapper: float (N, C, H, W) of any size to logits (N, K, H, W).
 
     Args:
-        inner: A network with ``margin`` and ``valid_size``, such as
-            :class:`edgeseg.models.unet.UNet`. Checkpoints hold its tensors, not those of this
-            wrapper.
+        inner: Network with ``margin`` and ``valid_size``, such as
+            :class:`edgeseg.models.unet.UNet`. Checkpoints hold its tensors, without the
+            wrapper's prefix.
     """
 
     margin = 0
@@ -43,10 +43,10 @@ class Mirrored(nn.Module):
 
 
 def same_size_logits(model: nn.Module, picture: Tensor) -> Tensor:
-    """One forward pass of :func:`same_size`, for callers that keep no second module.
+    """Functional form of :func:`same_size`: one forward pass, without a wrapper module.
 
     Args:
-        model: Any network; one without ``margin`` is simply called.
+        model: Any network; one without ``margin`` is called directly.
         picture: Float (N, C, H, W).
 
     Returns:
@@ -65,10 +65,10 @@ def same_size_logits(model: nn.Module, picture: Tensor) -> Tensor:
 
 
 def padded_logits(model: nn.Module, picture: Tensor) -> Tensor:
-    """:func:`same_size_logits` by padding of a constant width, for one graph of many sizes.
+    """Compute :func:`same_size_logits` with constant padding, for graphs that take many sizes.
 
-    Equal to it where height and width are multiples of the network's stride, and more than
-    :func:`mirror_width`: a line cannot be mirrored beyond its other end at once.
+    The results are equal if height and width are multiples of the network's stride and greater
+    than :func:`mirror_width`, since one reflection cannot pad by more than the picture's size.
     """
     margin: int = getattr(model, "margin", 0)
     if not margin:
@@ -81,7 +81,7 @@ def padded_logits(model: nn.Module, picture: Tensor) -> Tensor:
 
 
 def mirror_width(model: nn.Module) -> int:
-    """Pixels that are mirrored after a picture whose sides are multiples of the stride."""
+    """Mirrored pixels to the right and bottom if the sides are multiples of the stride."""
     margin, stride = int(getattr(model, "margin", 0)), int(model.stride)  # type: ignore[arg-type]
     if not margin:
         return 0
@@ -91,9 +91,9 @@ def mirror_width(model: nn.Module) -> int:
 
 
 def _surround(model: nn.Module, margin: int, axis: int, picture: Tensor) -> Tensor:
-    """Which pixel to take for each of a valid input: the margin, the picture, and what is left.
+    """Index the picture along an axis so that it is mirror-padded to a valid input size.
 
-    What is left lies after the picture, where :func:`same_size_logits` cuts it off.
+    Padding beyond the margin goes after the picture; :func:`same_size_logits` crops it.
     """
     size = picture.shape[axis]
     total: int = model.valid_size(size + 2 * margin)  # type: ignore[operator]

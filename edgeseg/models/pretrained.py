@@ -1,7 +1,7 @@
-"""Starting from weights that were learnt before: VGG16 on ImageNet, or another edgeseg network.
+"""Load pretrained weights: VGG16 on ImageNet, or another edgeseg network.
 
-Files of ``torch.save`` are read as tensors only; one that holds anything else is refused, for
-a pickle runs what it holds. Nothing is copied unless the file as a whole is sound.
+Files of ``torch.save`` are read with ``weights_only``; one that holds anything but tensors is
+refused, since it could run code. Nothing is copied unless the whole file is valid.
 """
 
 from __future__ import annotations
@@ -21,35 +21,35 @@ from edgeseg.errors import CorruptArtifact, MismatchedArtifact, RuntimeMissing, 
 from edgeseg.models.vgg import VGG16, convolutionalise
 from edgeseg.sidecar import verify
 
-_PICKLE_STARTS = (b"PK\x03\x04", b"\x80")  # ``torch.save`` since 1.6, and before.
+_PICKLE_STARTS = (b"PK\x03\x04", b"\x80")  # ``torch.save`` from PyTorch 1.6, and before.
 _VGG16_MEND = "use the weights of torchvision's vgg16, as safetensors or .pth"
 
 
 def load_pretrained(model: nn.Module, path: Path) -> tuple[str, ...]:
-    """Copy what fits from a file of weights into ``model``.
+    """Copy all matching weights from a file into ``model``.
 
-    Two kinds of file are known:
+    Two kinds of file are supported:
 
     - an edgeseg checkpoint, of this or another network: every tensor of the same name and shape
-      is taken. So FCN-16s starts from FCN-32s, FCN-8s from FCN-16s, and any network from itself
-      with other classes, whose scores stay fresh. What the network keeps fixed stays as it is.
-    - VGG16 as torchvision names it, for FCN-32s, -16s and -8s: the 13 convolutions, and with
+      is copied. So FCN-16s can start from FCN-32s, FCN-8s from FCN-16s, and any network from one
+      with other classes, whose score layers stay fresh. Fixed tensors are not overwritten.
+    - VGG16 with torchvision's names, for FCN-32s, -16s and -8s: the 13 convolutions, and with
       ``classifier.0`` and ``classifier.3`` also fc6 and fc7; see
       :func:`edgeseg.models.vgg.convolutionalise` for ``fc_width`` below 4096.
 
     Args:
-        model: A fresh network on the CPU or any other device.
-        path: safetensors of any float type, or for VGG16 also a state dict saved by
+        model: Newly built network, on any device.
+        path: safetensors file of any float type, or for VGG16 also a state dict saved by
             ``torch.save`` (``.pth``).
 
     Returns:
-        The names in ``model`` that were copied; all others are as they were.
+        The names in ``model`` that were copied; all others are unchanged.
 
     Raises:
         UsageError: No such file.
-        UntrustedArtifact: A pickle that holds more than tensors.
-        CorruptArtifact: Truncated, altered, or with weights that are not finite.
-        MismatchedArtifact: Nothing in it fits this network, or a VGG16 is incomplete.
+        UntrustedArtifact: The file is a pickle that holds more than tensors.
+        CorruptArtifact: The file is truncated or altered, or a weight is not finite.
+        MismatchedArtifact: Nothing in the file matches this network, or its VGG16 is incomplete.
     """
     path = Path(path)
     require_file(path)
@@ -66,19 +66,19 @@ def load_pretrained(model: nn.Module, path: Path) -> tuple[str, ...]:
 
 
 def load_imagenet(model: nn.Module) -> tuple[str, ...]:
-    """Copy torchvision's ImageNet weights of VGG16 into an FCN; they are fetched once, 528 MiB.
+    """Copy torchvision's ImageNet weights of VGG16 into an FCN; downloads 528 MiB once.
 
     Returns:
         The names in ``model`` that were copied.
 
     Raises:
-        RuntimeMissing: torchvision is not installed, or the weights cannot be fetched.
-        MismatchedArtifact: The network has no VGG16 in it, or takes grey pictures.
+        RuntimeMissing: torchvision is not installed, or the download failed.
+        MismatchedArtifact: The network contains no VGG16, or takes grey pictures.
     """
     _vgg16_of(model, "ImageNet weights")
     try:
         from torchvision.models import VGG16_Weights
-    except (ImportError, RuntimeError) as error:  # The latter where it is for another torch.
+    except (ImportError, RuntimeError) as error:  # RuntimeError: built for another torch.
         raise RuntimeMissing(
             f"ImageNet weights come with torchvision, which is not installed or does not fit the "
             f"torch that is ({error})",
@@ -86,7 +86,7 @@ def load_imagenet(model: nn.Module) -> tuple[str, ...]:
         ) from error
     weights = VGG16_Weights.IMAGENET1K_V1
     try:
-        # It says where it downloads to; stdout belongs to results.
+        # torchvision prints the download path; stdout is reserved for results.
         with contextlib.redirect_stdout(sys.stderr):
             tensors = weights.get_state_dict(progress=False, check_hash=True, weights_only=True)
     except (OSError, RuntimeError) as error:
@@ -98,7 +98,7 @@ def load_imagenet(model: nn.Module) -> tuple[str, ...]:
 
 
 def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], bool]:
-    """The tensors, and whether there is a card with them: then edgeseg made the file."""
+    """Read the tensors, and whether the file has a card, i.e. was written by edgeseg."""
     try:
         from safetensors import SafetensorError, safe_open
     except ModuleNotFoundError as error:
@@ -138,7 +138,7 @@ def _unpickle(path: Path) -> dict[str, Tensor]:
 
 
 def _copy_alike(model: nn.Module, tensors: Mapping[str, Tensor], origin: str) -> tuple[str, ...]:
-    """Take every tensor that has a free one of its name and shape in the network."""
+    """Copy every tensor whose name and shape match one of the network that is not fixed."""
     fixed = {name for name, value in model.named_parameters() if not value.requires_grad}
     state = {name: value for name, value in model.state_dict().items() if name not in fixed}
     alike = {
@@ -146,7 +146,7 @@ def _copy_alike(model: nn.Module, tensors: Mapping[str, Tensor], origin: str) ->
         for name, value in tensors.items()
         if name in state and state[name].shape == value.shape
     }
-    # Biases and counters of equal length are chance; a network of this kind shares a kernel.
+    # Biases and counters may match by chance; related networks share at least one kernel.
     if not any(value.ndim > 1 for value in alike.values()):
         raise MismatchedArtifact(
             f"{origin}: no layer in it has the name and shape of one in this {_name(model)}",
@@ -156,7 +156,7 @@ def _copy_alike(model: nn.Module, tensors: Mapping[str, Tensor], origin: str) ->
 
 
 def _copy_vgg16(model: nn.Module, tensors: Mapping[str, Tensor], origin: str) -> tuple[str, ...]:
-    """Take the convolutions of a VGG16, all of them, and its hidden dense layers if it has them."""
+    """Copy all convolutions of a VGG16, and its hidden dense layers if present."""
     network = _vgg16_of(model, origin)
     state = network.state_dict()
     try:

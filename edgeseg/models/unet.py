@@ -1,10 +1,10 @@
 """The original U-Net, with valid convolutions.
 
 Ronneberger, Fischer and Brox, "U-Net: Convolutional Networks for Biomedical Image
-Segmentation" (MICCAI 2015), figure 1. Each output pixel has seen nothing but true
-neighbourhood, so the label map is smaller than the picture: 388 of 572 pixels.
-:mod:`edgeseg.models.mirror` gives it the picture's size, :mod:`edgeseg.tiling` the overlap-tile
-strategy for pictures of any size.
+Segmentation" (MICCAI 2015), figure 1. No output pixel depends on padding, so the label map is
+smaller than the picture: 388 of 572 pixels.
+:mod:`edgeseg.models.mirror` restores the picture's size; :mod:`edgeseg.tiling` implements the
+overlap-tile strategy for pictures of any size.
 """
 
 from __future__ import annotations
@@ -20,23 +20,23 @@ from edgeseg.models.layers import double_conv, doubling_deconvolution, initialis
 class UNet(nn.Module):
     """U-Net from float (N, in_channels, H, W) to logits (N, num_classes, H - 184, W - 184).
 
-    184 pixels, twice :attr:`margin`, is for a depth of 4. Pooling must come out even at each
-    level, so only every 16th size is valid: 188, 204, … 572, … (:meth:`valid_size`).
+    The loss of 184 pixels, twice :attr:`margin`, applies to a depth of 4. Pooling must divide
+    evenly at each level, so only every 16th size is valid: 188, 204, … 572, … (:meth:`valid_size`).
 
     Args:
-        num_classes: Channels of the logits.
-        in_channels: Channels of the picture; 1 in the paper.
+        num_classes: Number of classes, the channels of the logits.
+        in_channels: Number of picture channels; 1 in the paper.
         width: Channels at the highest resolution, a multiple of 8 up to 256; doubled by each
             level down, so that 64 ends at 1024.
-        depth: How often the resolution is halved, 1…6.
-        batch_norm: Normalise after each 3×3 convolution, which the paper does not; it makes
-            training from fresh weights less sensitive to the learning rate.
-        dropout: Share of the lowest level's features that training drops (paper: "at the end
-            of the contracting path"), 0 up to but not including 1.
+        depth: Number of times the resolution is halved, 1…6.
+        batch_norm: Add batch normalisation after each 3×3 convolution. The paper has none; it makes
+            training from scratch less sensitive to the learning rate.
+        dropout: Dropout probability at the lowest level (paper: "at the end of the contracting
+            path"), 0 ≤ dropout < 1.
 
     Attributes:
-        stride: ``2**depth``, the distance from one valid size to the next.
-        margin: Pixels that the logits lack on each side, 92 for a depth of 4.
+        stride: ``2**depth``, the step between valid sizes.
+        margin: Pixels by which the logits are smaller on each side, 92 for a depth of 4.
 
     Raises:
         UsageError: An option is out of range.
@@ -60,8 +60,8 @@ class UNet(nn.Module):
         if not 0 <= dropout < 1:
             raise UsageError(f"unet: dropout is from 0 to below 1, not {dropout}")
         self.stride: int = 2**depth
-        # A level's four convolutions take 8 of its pixels, which are 2**level of the picture's
-        # each; the lowest level has two of them. Half the sum is lost on each side.
+        # Each level's four convolutions cost 8 of its pixels, of 2**level picture pixels
+        # each; the lowest level has only two. Half the sum is lost on each side.
         self.margin: int = 6 * self.stride - 4
         widths = [width * 2**level for level in range(depth + 1)]
         self.stem = double_conv(in_channels, width, padding=0, batch_norm=batch_norm)
@@ -89,7 +89,7 @@ class UNet(nn.Module):
         return logits
 
     def valid_size(self, at_least: int) -> int:
-        """The smallest height or width not below ``at_least`` that every pooling halves evenly.
+        """Return the smallest size of at least ``at_least`` that all poolings halve evenly.
 
         The logits of such a size ``n`` are ``n - 2 * margin`` wide, one pixel or more.
         """
@@ -112,7 +112,7 @@ class UNet(nn.Module):
 
 
 class _Up(nn.Module):
-    """Up-convolution that halves the channels, crop and concatenate, refine."""
+    """Decoder level: up-convolution to half the channels, crop and concatenate, double conv."""
 
     def __init__(self, below: int, above: int, batch_norm: bool) -> None:
         super().__init__()
@@ -126,7 +126,7 @@ class _Up(nn.Module):
 
 
 def _crop(skip: Tensor, like: Tensor) -> Tensor:
-    """The middle of ``skip``, of the height and width of ``like``."""
+    """Crop the centre of ``skip`` to the height and width of ``like``."""
     top, left = (
         (outer - inner) // 2 for outer, inner in zip(skip.shape[-2:], like.shape[-2:], strict=True)
     )

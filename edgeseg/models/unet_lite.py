@@ -1,7 +1,7 @@
 """UNetLite: a small U-Net for CPUs and edge devices.
 
-After Ronneberger, Fischer and Brox, "U-Net: Convolutional Networks for Biomedical Image
-Segmentation" (MICCAI 2015), with these departures; :mod:`edgeseg.models.unet` has none:
+Based on Ronneberger, Fischer and Brox, "U-Net: Convolutional Networks for Biomedical Image
+Segmentation" (MICCAI 2015), with these changes (for the original see :mod:`edgeseg.models.unet`):
 
 - same padding instead of valid convolutions, so the label map has the size of the picture;
 - batch normalisation, which export folds into the convolution before it, so it costs nothing;
@@ -11,8 +11,8 @@ Segmentation" (MICCAI 2015), with these departures; :mod:`edgeseg.models.unet` h
 - an optional first convolution of stride 2: a quarter of the arithmetic, 3.4× faster, for a
   little accuracy at thin rims.
 
-Two options are there to repeat experiments: without the skips, and with the other two ways to
-enlarge, the paper's learnt deconvolution and SegNet's unpooling.
+Two options exist to reproduce experiments: no skip connections, and two other upsampling methods,
+the paper's learnt deconvolution and SegNet's unpooling.
 
 All channel counts but the input's and the classes' are multiples of 8, the width of int8 and
 half-precision vector instructions.
@@ -35,26 +35,26 @@ UPSAMPLINGS = ("bilinear", "deconvolution", "unpooling")
 class UNetLite(nn.Module):
     """U-Net from float (N, in_channels, H, W) to logits (N, num_classes, H, W).
 
-    Height and width are at least :attr:`stride`; multiples of it need no padding anywhere and
-    export to the cleanest graph.
+    Height and width must be at least :attr:`stride`; multiples of it need no padding and export to
+    the simplest graph.
 
     Args:
-        num_classes: Channels of the logits.
-        in_channels: Channels of the picture.
+        num_classes: Number of classes, the channels of the logits.
+        in_channels: Number of picture channels.
         width: Channels at the highest resolution, a multiple of 8 up to 256; doubled by each
             level down.
-        depth: How often the resolution is halved, 1…6.
-        stem_stride: 2 works at half the resolution throughout and enlarges the logits.
-        skips: Join the encoder's features to the decoder's. Without them fine detail has to
-            pass the lowest resolution, which is what the skips are there to avoid.
-        upsampling: One of :data:`UPSAMPLINGS`. ``unpooling`` takes the places of the maxima
-            from the encoder, also without skips.
+        depth: Number of times the resolution is halved, 1…6.
+        stem_stride: Stride of the first convolution, 1 or 2. With 2 the network works at half the
+            resolution and upsamples the logits.
+        skips: Concatenate encoder features to the decoder's (skip connections).
+        upsampling: Upsampling method, one of :data:`UPSAMPLINGS`. ``unpooling`` takes the positions
+            of the maxima from the encoder, even without skips.
 
     Attributes:
-        stride: Pixels of the picture for one at the lowest resolution.
-        margin: Pixels lost on each side: none.
-        size_may_vary: Whether one exported graph serves several sizes of pictures. That of
-            ``unpooling`` holds the places of its own size.
+        stride: Downsampling factor of the lowest resolution.
+        margin: Pixels lost on each side, always 0.
+        size_may_vary: Whether an exported graph can take pictures of several sizes; False for
+            ``unpooling``, whose graph holds constants of one size.
 
     Raises:
         UsageError: An option is out of range.
@@ -110,7 +110,7 @@ class UNetLite(nn.Module):
 
 
 class _Up(nn.Module):
-    """Narrow, enlarge to the skip's size, join, refine."""
+    """Decoder level: reduce channels, upsample to the skip's size, concatenate, double conv."""
 
     def __init__(self, below: int, above: int, skips: bool, upsampling: str) -> None:
         super().__init__()
@@ -137,18 +137,18 @@ class _Up(nn.Module):
 
 
 def _interpolate(small: Tensor, like: Tensor) -> Tensor:
-    """``small`` at the height and width of ``like``, bilinear with half-pixel centres."""
+    """Resize ``small`` to the size of ``like``, bilinear with half-pixel centres."""
     size, target = small.shape[-2:], like.shape[-2:]
     if size == target:
         return small
     if (2 * size[0], 2 * size[1]) == tuple(target):
-        # A constant scale instead of a size: exporters then need no Shape nodes.
+        # A constant scale instead of a size, so that exporters need no Shape nodes.
         return functional.interpolate(small, scale_factor=2.0, mode="bilinear")
     return functional.interpolate(small, size=target, mode="bilinear")
 
 
 def _repeat_rim(doubled: Tensor, like: Tensor) -> Tensor:
-    """Give back the row and the column that pooling drops where a size is odd."""
+    """Repeat the last row and column, which pooling drops if a size is odd."""
     below, right = (a - b for a, b in zip(like.shape[-2:], doubled.shape[-2:], strict=True))
     if not (below or right):
         return doubled

@@ -1,10 +1,10 @@
-"""Enlarge by putting each value back where the maximum came from.
+"""Unpooling: upsample by putting each value back where the maximum came from.
 
 Zeiler and Fergus, "Visualizing and Understanding Convolutional Networks" (ECCV 2014),
 section 2.1; as a decoder: Badrinarayanan, Kendall and Cipolla, "SegNet" (PAMI 2017).
 
-Of equal maxima the first in row-major order counts, as in PyTorch's pooling. ReLU makes such
-ties common: in a 2×2 window of zeros all four values are the maximum.
+Among equal maxima the first in row-major order wins, as in PyTorch's pooling. Such ties are common
+after ReLU: in a 2×2 window of zeros all four values are the maximum.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from torch.nn import functional
 
 
 def unpool(small: Tensor, features: Tensor) -> Tensor:
-    """``small`` at the size of ``features``, zero wherever those were no 2×2 maximum.
+    """Unpool ``small`` to the size of ``features``; all but the 2×2 maxima become zero.
 
-    ONNX has an operator for it (MaxUnpool) that TensorRT does not know, so an exporter sees
-    :func:`unpool_by_comparison` instead. Both give the same bits.
+    TensorRT does not support ONNX's operator for it (MaxUnpool), so exporters use
+    :func:`unpool_by_comparison` instead. Both give identical results.
 
     Args:
         small: (N, C, H // 2, W // 2).
-        features: (N, C, H, W), what the maximum was taken of.
+        features: (N, C, H, W), the input of the pooling layer.
 
     Returns:
-        (N, C, H, W). An odd last row or column, which pooling leaves out, is zero.
+        (N, C, H, W). An odd last row or column, which pooling ignores, is zero.
     """
     if torch.compiler.is_exporting():
         return unpool_by_comparison(small, features)
@@ -33,10 +33,10 @@ def unpool(small: Tensor, features: Tensor) -> Tensor:
 
 
 def unpool_by_indices(small: Tensor, features: Tensor) -> Tensor:
-    """:func:`unpool` with PyTorch's own pair of operators.
+    """Implement :func:`unpool` with PyTorch's own pair of operators.
 
-    The indices are found again rather than kept from the encoder: a second pooling costs less
-    than the memory of a 64-bit number for every value.
+    The indices are recomputed rather than kept from the encoder: a second pooling costs less than
+    the memory for a 64-bit index per value.
     """
     with torch.no_grad():
         _, indices = functional.max_pool2d(features, 2, return_indices=True)
@@ -44,11 +44,11 @@ def unpool_by_indices(small: Tensor, features: Tensor) -> Tensor:
 
 
 def unpool_by_comparison(small: Tensor, features: Tensor) -> Tensor:
-    """:func:`unpool` with operators that every runtime has, and for any batch.
+    """Implement :func:`unpool` with operators that every runtime has, for any batch size.
 
-    The four values of a window play a knock-out in which the earlier one wins a draw. Against
-    a comparison with the pooled value this always finds exactly one winner, also where a
-    runtime rounds features and maxima apart (FP16, INT8).
+    The four values of a window are compared pairwise; the earlier one wins a tie. Unlike a
+    comparison with the pooled value, this always finds exactly one maximum, even if a runtime
+    rounds features and maxima differently (FP16, INT8).
     """
     height, width = (2 * side for side in small.shape[-2:])
     upper_left, upper_right, lower_left, lower_right = (
@@ -61,7 +61,7 @@ def unpool_by_comparison(small: Tensor, features: Tensor) -> Tensor:
         torch.where(lower_left >= lower_right, 2.0, 3.0),
     )
     places = _places(height, width, small)
-    # Half a place of tolerance: quantised, a 1 may come back as 0.99.
+    # Tolerance for quantisation: a 1 may come back as 0.99.
     won = (functional.interpolate(winner, scale_factor=2.0) - places).abs() < 0.5
     doubled = functional.interpolate(small, scale_factor=2.0)
     enlarged = torch.where(won, doubled, torch.zeros_like(doubled))
@@ -70,7 +70,7 @@ def unpool_by_comparison(small: Tensor, features: Tensor) -> Tensor:
 
 
 def _places(height: int, width: int, like: Tensor) -> Tensor:
-    """0 1 over 2 3, the places of a window in row-major order, over and over."""
+    """Tile the map with the window positions in row-major order: 0 1 over 2 3."""
     rows = torch.tensor([[0.0], [2.0]] * (height // 2), device=like.device)
     columns = torch.tensor([[0.0, 1.0] * (width // 2)], device=like.device)
     return rows + columns

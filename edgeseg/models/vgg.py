@@ -20,16 +20,16 @@ _WINDOW = 7  # Height and width of the map that the first dense layer sees.
 
 
 class VGG16(nn.Module):
-    """From float (N, in_channels, H, W) to the three maps that an FCN scores.
+    """VGG16 backbone: float (N, in_channels, H, W) to the three maps that an FCN scores.
 
-    Pooling rounds up, so no pixel at the right and lower rim is lost. ``forward`` returns pool3
+    Pooling rounds up, so no pixel at the right and bottom edge is lost. ``forward`` returns pool3
     (256 channels, stride 8), pool4 (512, stride 16) and fc7 (``fc_width``, stride 32).
 
     Args:
-        in_channels: Channels of the picture.
+        in_channels: Number of picture channels.
         fc_width: Channels of fc6 and fc7, 8…4096; 4096 in the paper, where they hold 119 of
             134 million parameters.
-        dropout: Share of the values of fc6 and fc7 that training drops, 0 ≤ dropout < 1.
+        dropout: Dropout probability after fc6 and fc7, 0 ≤ dropout < 1.
 
     Raises:
         UsageError: An option is out of range.
@@ -69,24 +69,23 @@ class VGG16(nn.Module):
 
 
 def convolutionalise(tensors: Mapping[str, Tensor], fc_width: int) -> dict[str, Tensor]:
-    """Weights of torchvision's ``vgg16`` under the names and in the shapes of :class:`VGG16`.
+    """Convert weights of torchvision's ``vgg16`` to the names and shapes of :class:`VGG16`.
 
-    A dense layer over a map of 7×7 is a convolution with a kernel of that size: where the
-    kernel lies within the map, the values are the same. The last layer, ``classifier.6``,
-    knows ImageNet's classes only and is discarded, as in the paper (section 4.1).
+    A dense layer over a 7×7 map equals a convolution with a kernel of that size. The last layer,
+    ``classifier.6``, scores ImageNet's classes and is discarded, as in the paper (section 4.1).
 
-    Of more channels than ``fc_width`` evenly spaced ones are kept, which is how Chen et al.,
-    "DeepLab" (ICLR 2015), section 3.1, and Liu et al., "SSD" (ECCV 2016), section 3.1, made
-    fc6 and fc7 of 1024 channels. Such a network is a start for training, not a classifier.
+    If there are more than ``fc_width`` channels, evenly spaced ones are kept, as Chen et al.,
+    "DeepLab" (ICLR 2015), section 3.1, and Liu et al., "SSD" (ECCV 2016), section 3.1, did for 1024
+    channels. Such a network is a starting point for training, not a classifier.
 
     Args:
         tensors: ``features.N.weight`` and ``features.N.bias``, and, if it has its dense layers,
             ``classifier.{0,3}.weight`` (outputs, inputs) and ``classifier.{0,3}.bias``.
-        fc_width: Channels wanted of fc6 and fc7.
+        fc_width: Number of channels of fc6 and fc7.
 
     Returns:
-        ``features.*`` as they are; ``fc6.*`` and ``fc7.*`` where both dense layers are whole,
-        in the shapes that the file allows: the caller compares them with the network's.
+        ``features.*`` unchanged; ``fc6.*`` and ``fc7.*`` if both dense layers are complete. The
+        caller must compare their shapes with the network's.
     """
     converted = {name: value for name, value in tensors.items() if name.startswith("features.")}
     dense = [f"classifier.{layer}.{kind}" for layer in (0, 3) for kind in ("weight", "bias")]
