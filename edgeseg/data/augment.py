@@ -27,8 +27,8 @@ except ModuleNotFoundError as error:
     ) from error
 
 Orientation = Literal["upright", "any"]
-"""``upright``: mirrored left to right only, as for roads and rooms. ``any``: flips and quarter
-turns, as for microscopes and cameras that look straight down."""
+"""``upright``: horizontal flips only, for scenes such as roads and rooms. ``any``: all flips and
+quarter turns, for microscopes and cameras that look straight down."""
 
 ELASTIC_PIXELS = 10.0
 """Standard deviation of the displacements on a grid of 3 by 3: U-Net paper, section 3.1."""

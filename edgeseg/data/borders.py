@@ -42,8 +42,8 @@ def border_weights(
     for label, window in _windows(instances, ~background, margin=max(1, int(reach - 1))):
         elsewhere = (instances[window] != label).astype(np.uint8)
         distance = cv2.distanceTransform(elsewhere, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
-        # Its last bit differs from call to call, and trainings are repeated to the bit. A square
-        # of a distance between pixels is a whole number.
+        # The last bit differs between calls, but trainings must be reproducible; squared
+        # distances between pixels are whole numbers.
         distance = np.sqrt(np.rint(np.square(distance)))
         first, second = nearest[:, window[0], window[1]]
         np.minimum(second, np.maximum(first, distance), out=second)

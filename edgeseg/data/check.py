@@ -42,7 +42,7 @@ from edgeseg.data.turns import borders_of_stored, follows_stored
 from edgeseg.errors import ArtifactError, DatasetError
 
 NEEDED = ("train", "val")
-"""Splits without which there is no training."""
+"""Splits that training requires."""
 
 _What = TypeVar("_What")
 _Array = TypeVar("_Array")

@@ -79,7 +79,7 @@ def check_ignored(
     Args:
         root: Root folder of the data set.
         masks: Pixel count of each id by mask file, over all splits.
-        classes: The declared classes, two or more.
+        classes: The declared classes.
     """
     ignore = classes.ignore
     ids = {path: set(values) for path, values in masks.items() if values}

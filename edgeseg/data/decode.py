@@ -38,7 +38,7 @@ PICTURE_SUFFIXES = frozenset(
         *(".jp2", ".ppm", ".pgm", ".pbm", ".pnm"),
     }
 )
-"""What is taken for a picture, in lower case: what OpenCV reads as 8 bits a channel."""
+"""Suffixes of picture files, in lower case: formats that OpenCV reads as 8 bits per channel."""
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 _JPEG = b"\xff\xd8\xff"
@@ -228,8 +228,8 @@ def _check_png(data: bytes, path: Path) -> None:
 def _check_jpeg(data: bytes, path: Path) -> None:
     """Require an end-of-image marker after the first scan; a thumbnail's does not count."""
     position = max((end for _, _, end in jpeg_segments(data)), default=len(data))
-    # Within a scan each 0xFF is followed by 0x00, a restart mark or, before a mark, by more of
-    # them, so this is the end mark; what lies behind it belongs to no picture.
+    # Within a scan 0xFF is followed by 0x00, a restart marker or, before a marker, more 0xFF,
+    # so this is the end marker; anything after it belongs to no picture.
     if data.find(b"\xff\xd9", position) < 0:
         raise DatasetError(
             f"{path}: the JPEG is truncated: no end mark in its {len(data)} bytes",

@@ -10,18 +10,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 SIDE = 32
-"""A fingerprint is the picture at 32×32 grey levels."""
+"""Height and width of a fingerprint in pixels."""
 
 SIMILAR = 0.97
-"""Correlation of two fingerprints from which on two pictures are called similar.
+"""Minimum correlation of the fingerprints of similar pictures.
 
-Saved again as JPEG of quality 50, at half size, or with another gamma, pictures keep 0.96 to
-1; neighbouring slices of one embryo have 0.978; the frames nearest to each other across the
-usual division of the CamVid road scenes, recorded on the same street, have 0.95 at most.
+Pictures saved again as JPEG of quality 50, at half size or with another gamma correlate by 0.96 to
+1 with the original, neighbouring slices of one embryo by 0.978, and the most similar frames across
+the usual splits of CamVid, recorded on the same street, by 0.95 at most.
 """
 
 _FLAT = 1.0
-"""Standard deviation of grey levels below which a picture has too little in it to compare."""
+"""Standard deviation of grey levels below which a picture is too uniform to compare."""
 
 
 def digest(image: NDArray[np.uint8]) -> str:

@@ -11,7 +11,7 @@ from edgeseg.data.sample import Sample
 from edgeseg.documents import printable
 
 LISTED = 20
-"""Findings of a kind that people are shown; JSON has all."""
+"""Maximum number of findings per kind in the text report; JSON has all."""
 
 
 @dataclass(frozen=True)

@@ -1,18 +1,18 @@
-"""Labelled pictures in folders.
+"""Find the labelled pictures of a data set in folders.
 
 ::
 
-    ROOT/classes.json                    {"names": ["background", "nucleus"]}, may be left out
+    ROOT/classes.json                    {"names": ["background", "nucleus"]}, optional
     ROOT/train/images/a.png  b.jpg       pictures
-    ROOT/train/masks/a.png   b.png       PNG of class ids, the ignore value (255) left out
+    ROOT/train/masks/a.png   b.png       PNG of class ids; 255 is the ignore value
     ROOT/val/…           ROOT/test/…
 
-``instances/`` may stand for ``masks/`` or beside it: PNG of up to 16 bits with one id an object.
-Alone it makes all of them class 1; where both are there, classes come from ``masks/`` and
-objects from ``instances/``. A ROOT that holds ``images/`` itself is one split without a name.
+``instances/`` can replace or accompany ``masks/``: PNG of up to 16 bits with one id per object.
+Without ``masks/`` all objects are class 1; with both, classes come from ``masks/`` and objects from
+``instances/``. A ROOT that contains ``images/`` directly is one unnamed split.
 
-PASCAL VOC (:mod:`edgeseg.data.voc`) and Cityscapes (:mod:`edgeseg.data.cityscapes`) are read as
-they were published, and recognised by the names of their folders.
+PASCAL VOC (:mod:`edgeseg.data.voc`) and Cityscapes (:mod:`edgeseg.data.cityscapes`) are read in
+their published layouts and recognised by the names of their folders.
 """
 
 from __future__ import annotations
@@ -53,8 +53,8 @@ _LAYOUT = "lay it out as DIR/{train,val}/{images,masks} with one PNG mask a pict
 class Split:
     """The labelled pictures of one split, sorted by name.
 
-    ``declared`` says that the classes come from ``classes.json``; otherwise the number of
-    classes was read off the masks and the names are made up.
+    ``declared`` is True if the classes are named by the data set; otherwise their number was
+    inferred from the masks and the names are made up.
     """
 
     root: Path
@@ -71,22 +71,22 @@ class Split:
 
 
 def bundled_sample() -> Path:
-    """Root of the nuclei pictures that come with edgeseg: 46 to train on, 14 to validate on."""
+    """Return the root of the bundled nuclei data set: 46 training and 14 validation pictures."""
     return Path(__file__).parent / "nuclei"
 
 
 def read_split(root: Path, split: str) -> Split:
-    """Find the pictures and masks of one split, reading masks only where classes are not named.
+    """Find the pictures and masks of one split; reads the masks only to infer classes.
 
     Args:
-        root: The folder described above.
-        split: ``train``, ``val`` or ``test``; of no effect where ``root`` has no split folders.
+        root: Root folder of the data set.
+        split: ``train``, ``val`` or ``test``; ignored if ``root`` has no split folders.
 
     Raises:
         UsageError: ``root`` is no folder.
-        DatasetError: No such split, no pictures, a picture without mask or the reverse, two
-            files for one name, or masks from which no two classes can be read.
-        ArtifactError: ``classes.json`` is not valid.
+        DatasetError: The split is missing or empty, a picture or mask lacks its counterpart, two
+            files have the same name, or fewer than two classes can be inferred.
+        ArtifactError: ``classes.json`` is invalid.
     """
     layout = find_layout(root)
     if split not in layout.splits and "" not in layout.splits:
@@ -105,11 +105,11 @@ def read_split(root: Path, split: str) -> Split:
 
 
 def find_layout(root: Path) -> Layout:
-    """Recognise how a data set is laid out.
+    """Detect the layout of a data set.
 
     Raises:
         UsageError: ``root`` is no folder.
-        DatasetError: Its folders are those of no layout that can be read.
+        DatasetError: The folders match no supported layout.
     """
     root = Path(root)
     if not root.is_dir():
@@ -128,21 +128,21 @@ def find_layout(root: Path) -> Layout:
 
 
 def declared_classes(root: Path, layout: Layout) -> ClassMap | None:
-    """The classes that ``classes.json`` names, else those of the layout; raises ArtifactError."""
+    """Return the classes of ``classes.json``, else of the layout; raises ArtifactError."""
     named = Path(root) / "classes.json"
     return load(ClassMap, named) if named.exists() else layout.classes
 
 
 def list_images(path: Path) -> list[Path]:
-    """The pictures that a path means, sorted by name.
+    """List the pictures of a folder, a glob or a file, sorted by name.
 
-    Files of a folder or glob that are no pictures are named in the log: see :func:`passed_over`.
+    Files that are not pictures are skipped and logged, see :func:`passed_over`.
 
     Args:
         path: A folder, a glob such as ``frames/*.png``, or one file.
 
     Raises:
-        UsageError: It means no picture.
+        UsageError: The path matches no picture.
     """
     found, others = _sorted_out(Path(path))
     if not found:
@@ -158,7 +158,7 @@ def list_images(path: Path) -> list[Path]:
 
 
 def passed_over(path: Path) -> list[tuple[Path, str]]:
-    """What a folder or glob holds that :func:`list_images` does not take, and why; no hidden files.
+    """List the files that :func:`list_images` skips, with reasons; hidden files are not listed.
 
     Raises:
         UsageError: The folder cannot be read.
@@ -182,7 +182,7 @@ def _sorted_out(path: Path) -> tuple[list[Path], list[tuple[Path, str]]]:
 
 
 def _why_not(path: Path) -> str:
-    """Why a path is not taken for a picture; empty where it is."""
+    """Return why a path is not a picture; empty if it is one."""
     if path.is_dir():
         return "a folder"
     if not path.is_file():
@@ -193,21 +193,21 @@ def _why_not(path: Path) -> str:
 
 
 def _few(names: Iterable[str], most: int = 8) -> str:
-    """The first names in one line that no terminal takes for anything else."""
+    """Format the first names on one line, safe to print on a terminal."""
     listed = [printable(name, 80) for name in names]
     more = f" and {len(listed) - most} more" if len(listed) > most else ""
     return ", ".join(listed[:most]) + more
 
 
 def _matches(pattern: Path) -> Iterator[Path]:
-    """What a glob matches; ``Path.glob`` takes relative patterns only."""
+    """Expand a glob; ``Path.glob`` takes relative patterns only."""
     anchor = Path(pattern.anchor or ".")
     relative = pattern.relative_to(pattern.anchor) if pattern.anchor else pattern
     return anchor.glob(str(relative)) if relative.parts else iter(())
 
 
 def _whole(layout: Layout, split: str) -> tuple[Sample, ...]:
-    """The pictures of a split in which nothing is missing."""
+    """Return the pictures of a split; raises DatasetError if anything is missing."""
     pairing = layout.pair(split)
     for fault in pairing.faults:
         raise fault
@@ -215,7 +215,7 @@ def _whole(layout: Layout, split: str) -> tuple[Sample, ...]:
 
 
 def _pair(folder: Path) -> Pairing:
-    """Each picture of ``folder/images`` with the mask and the objects of the same name."""
+    """Pair each picture of ``folder/images`` with the mask and object map of the same name."""
     labels = [folder / part for part in ("masks", "instances") if (folder / part).is_dir()]
     if not labels:
         fault = DatasetError(f"{folder}: expected a folder masks or instances beside images")
@@ -251,7 +251,7 @@ def _pair(folder: Path) -> Pairing:
 
 
 def _by_stem(folder: Path, faults: list[DatasetError]) -> dict[str, Path]:
-    """Stem → the first picture of that name; each further one is a fault."""
+    """Map each stem to its first file; further files of the same stem are faults."""
     found: dict[str, Path] = {}
     for path in _sorted_out(folder)[0]:
         stem = same_name(path.stem)
@@ -264,15 +264,15 @@ def _by_stem(folder: Path, faults: list[DatasetError]) -> dict[str, Path]:
 
 
 def undeclared_classes() -> ClassMap:
-    """The classes of objects that nobody named."""
+    """Default classes for object maps without declared classes."""
     return ClassMap.model_validate({"names": ("background", "object")})
 
 
 def numbered_classes(root: Path, largest: int) -> ClassMap:
-    """Class names made up from the largest id of all splits, so that they agree between splits.
+    """Make up class names from the largest id of all splits, so that all splits agree.
 
     Raises:
-        DatasetError: It is 0 or no id of a class.
+        DatasetError: ``largest`` is 0 or not a valid class id.
     """
     if not 1 <= largest < IGNORE:
         raise DatasetError(
@@ -285,7 +285,7 @@ def numbered_classes(root: Path, largest: int) -> ClassMap:
 
 
 def _infer_classes(root: Path, samples: list[Sample]) -> ClassMap:
-    """What the labels of all splits tell of classes that nobody named."""
+    """Infer undeclared classes from the labels of all splits."""
     masked = [sample for sample in samples if sample.mask is not None]
     if not masked:
         return undeclared_classes()

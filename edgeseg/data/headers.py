@@ -1,8 +1,8 @@
-"""What a picture file states before anything is decoded: its size and its EXIF orientation.
+"""Read the size and EXIF orientation of encoded pictures without decoding them.
 
-A few bytes tell how much memory a picture takes, so a small file that unpacks to gigabytes is
-refused before it does. :func:`check_pixels` takes the first bytes of a file, or a whole file or
-frame, and is cheap enough for each frame of a camera.
+This allows refusing decompression bombs, small files that would decode to gigabytes.
+:func:`check_pixels` takes the first bytes of a file, or a whole file or frame, and is cheap enough
+to call for each camera frame.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from dataclasses import dataclass
 from edgeseg.errors import DatasetError, UsageError
 
 MAX_PIXELS = 1 << 28
-"""Pixels of a picture or frame, unless the user allows more: 16384×16384, 0.8 GB as BGR."""
+"""Default maximum pixels of a picture or frame: 16384×16384, 0.8 GB as BGR."""
 
 _VARIABLE = "EDGESEG_MAX_PIXELS"
-_BYTES = 10  # of memory a pixel, about: picture, label map, overlay and one of them encoded
+_BYTES = 10  # approximate memory per pixel: picture, label map, overlay and one of them encoded
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 _EXIF = b"Exif\0\0"
@@ -31,9 +31,9 @@ _PNM = re.compile(rb"P[1-6](?:\s|#[^\n]*\n)+(\d+)(?:\s|#[^\n]*\n)+(\d+)")
 
 @dataclass(frozen=True)
 class Header:
-    """Width and height as stored, in pixels, and the orientation of EXIF, 1 (upright) to 8.
+    """Stored width and height in pixels, and EXIF orientation, 1 (upright) to 8.
 
-    Orientations from 5 on exchange width and height when the picture is shown.
+    Orientations 5 to 8 swap width and height when the picture is shown.
     """
 
     width: int
@@ -42,19 +42,19 @@ class Header:
 
     @property
     def shown(self) -> tuple[int, int]:
-        """(height, width) of the picture as it is meant to be seen."""
+        """(height, width) of the picture after its EXIF rotation."""
         upright = self.orientation < 5
         return (self.height, self.width) if upright else (self.width, self.height)
 
 
 def read_header(data: bytes) -> Header | None:
-    """Size and orientation of an encoded picture.
+    """Read the size and orientation of an encoded picture.
 
     Args:
-        data: PNG, JPEG, WebP, GIF, BMP, TIFF, PNM or JPEG 2000, whole or from its beginning.
+        data: PNG, JPEG, WebP, GIF, BMP, TIFF, PNM or JPEG 2000; the whole file or its beginning.
 
     Returns:
-        None where the bytes are of none of these formats, or do not reach to the size.
+        The header, or None if the format is unknown or ``data`` ends before the size.
     """
     try:
         return _parse(data)
@@ -63,17 +63,17 @@ def read_header(data: bytes) -> Header | None:
 
 
 def check_pixels(data: bytes, name: object, limit: int | None = None) -> None:
-    """Refuse an encoded picture with more pixels than are allowed, before it is decoded.
+    """Raise DatasetError if an encoded picture exceeds the pixel limit, without decoding it.
 
-    Bytes that state no size pass: the decoder judges them.
+    Data without a readable size passes and is left to the decoder.
 
     Args:
-        data: As :func:`read_header` takes it.
-        name: The file or camera, for the message.
-        limit: Pixels; None is :func:`pixel_limit`.
+        data: Encoded picture, as for :func:`read_header`.
+        name: Name of the file or camera, for the error message.
+        limit: Maximum number of pixels; None for :func:`pixel_limit`.
 
     Raises:
-        DatasetError: It has more.
+        DatasetError: The picture has more pixels.
     """
     header = read_header(data)
     pixels = header.width * header.height if header else 0
@@ -89,10 +89,10 @@ def check_pixels(data: bytes, name: object, limit: int | None = None) -> None:
 
 
 def pixel_limit() -> int:
-    """How many pixels a picture may have: ``EDGESEG_MAX_PIXELS``, else :data:`MAX_PIXELS`.
+    """Return the maximum pixels per picture: ``EDGESEG_MAX_PIXELS``, else :data:`MAX_PIXELS`.
 
     Raises:
-        UsageError: The variable is no whole number from 1 on.
+        UsageError: The variable is not a positive whole number.
     """
     text = os.environ.get(_VARIABLE, "")
     if text and (not text.isascii() or not text.isdecimal() or int(text) < 1):
@@ -104,10 +104,10 @@ def pixel_limit() -> int:
 
 
 def jpeg_segments(data: bytes) -> Iterator[tuple[int, int, int]]:
-    """(marker, start, end) of the body of each JPEG segment up to the first scan's header.
+    """Yield (marker, start, end) of each JPEG segment's body, up to the first scan's header.
 
-    Any marker may follow fill bytes 0xFF (ITU-T T.81, B.1.1.2). Bytes between segments that
-    belong to none are passed over, as decoders do.
+    Any marker may follow fill bytes 0xFF (ITU-T T.81, B.1.1.2). Stray bytes between segments are
+    skipped, as decoders do.
     """
     position = 2
     while (position := data.find(b"\xff", position)) >= 0:
@@ -145,7 +145,7 @@ def _parse(data: bytes) -> Header | None:
 
 
 def _simple(data: bytes) -> Header | None:
-    """Formats that state a size at a fixed place, and no orientation."""
+    """Parse formats with a size at a fixed offset and no orientation."""
     if data.startswith(b"GIF8"):
         return Header(*struct.unpack_from("<HH", data, 6))
     if data.startswith(b"BM"):
@@ -157,7 +157,7 @@ def _simple(data: bytes) -> Header | None:
     if data[4:8] == b"jP  ":
         height, width = struct.unpack_from(">II", data, data.index(b"ihdr", 0, 4096) + 4)
         return Header(width, height)
-    if data.startswith(b"\xff\x4f\xff\x51"):  # JPEG 2000 without a file around it
+    if data.startswith(b"\xff\x4f\xff\x51"):  # bare JPEG 2000 codestream
         right, bottom, left, top = struct.unpack_from(">IIII", data, 8)
         return Header(right - left, bottom - top)
     return None
@@ -189,7 +189,7 @@ def _webp(data: bytes) -> Header | None:
 
 
 def _chunk(data: bytes, start: int, wanted: bytes, order: str) -> bytes:
-    """The first chunk of that kind of a PNG (``>``) or RIFF (``<``) file; empty if none."""
+    """Return the first chunk of a kind in a PNG (``>``) or RIFF (``<``) file; empty if none."""
     while start + 8 <= len(data):
         first, second = data[start : start + 4], data[start + 4 : start + 8]
         kind, number = (second, first) if order == ">" else (first, second)
@@ -213,7 +213,7 @@ def _orientation(tags: dict[int, int]) -> int:
 
 
 def _tags(data: bytes) -> dict[int, int]:
-    """Whole numbers of the first directory of a TIFF or BigTIFF file, by the number of the tag."""
+    """Read the integer tags of the first directory of a TIFF or BigTIFF file, by tag number."""
     if data[:2] not in (b"II", b"MM"):
         return {}
     order = "<" if data[:2] == b"II" else ">"

@@ -1,8 +1,8 @@
-"""Objects → classes: what a network that knows classes alone can learn of single objects.
+"""Convert object maps to class masks, so that a semantic network can learn single objects.
 
-Connected components of the object class are the objects that such a network finds. Two objects
-that touch are one component, unless something is learnt between them: a gap of background, as in
-the U-Net paper, or a class of its own for their boundary.
+Such a network finds objects as connected components of the object class. Touching objects form one
+component unless it learns a separator: a gap of background, as in the U-Net paper, or a boundary
+class.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ BOUNDARY = "boundary"
 """Name of the third class that :func:`with_boundary` adds."""
 
 Touching = Literal["merged", "gap", "boundary"]
-"""``merged``: objects that touch are one area. ``gap``: background between them. ``boundary``:
-a class of its own around every object."""
+"""How touching objects are labelled: ``merged`` as one area, ``gap`` with background between
+them, ``boundary`` with a separate class around every object."""
 
 _NEIGHBOURS = np.ones((3, 3), np.uint8)
 
 
 def with_boundary(classes: ClassMap) -> ClassMap:
-    """The classes of background and object with ``boundary`` behind them.
+    """Append a ``boundary`` class to background and object.
 
     Raises:
-        UsageError: They are not two, or the new id is their ignore value.
+        UsageError: ``classes`` has not exactly two classes, or the new id is the ignore value.
     """
     if has_boundary(classes):
         return classes
@@ -49,32 +49,31 @@ def with_boundary(classes: ClassMap) -> ClassMap:
 
 
 def has_boundary(classes: ClassMap) -> bool:
-    """Whether these are background, one object class and its boundary."""
+    """Whether the classes are background, one object class and its boundary."""
     return len(classes) == 3 and classes.names[-1] == BOUNDARY
 
 
 def class_mask(
     instances: NDArray[np.integer], classes: ClassMap, touching: Touching = "merged"
 ) -> NDArray[np.uint8]:
-    """The mask of classes that a map of objects stands for.
+    """Convert a map of object ids to a mask of class ids.
 
-    Objects are class 1. Neighbours of a pixel are the eight around it; beyond the edge of the
-    picture there is nothing to adjoin. With ``gap``, pixels of an object with a neighbour of
-    another object become background: two pixels between any two objects, one on each side. Where
-    ``classes`` has a boundary class, pixels of an object with a neighbour that is not of it,
-    background included, are class 2: one pixel wide. Either way the components of class 1 never
-    join two objects; an object of one or two pixels' width may leave no pixel of it.
+    Objects are class 1. Pixels have eight neighbours, none beyond the edge of the picture. With
+    ``gap``, object pixels next to another object become background: a gap of two pixels, one on
+    each side. If ``classes`` has a boundary class, object pixels next to another object or the
+    background become class 2: one pixel wide. Either way no component of class 1 joins two
+    objects, but an object one or two pixels wide may vanish.
 
     Args:
-        instances: Integers (H, W), one id an object, 0 is the background.
-        classes: What the network will know.
-        touching: How to part objects. A boundary class in ``classes`` counts whatever it says.
+        instances: Object ids, integers (H, W); 0 is the background.
+        classes: Classes of the network.
+        touching: How to separate objects. If ``classes`` has a boundary class, it is always used.
 
     Returns:
-        uint8 (H, W) of 0, 1 and, with a boundary class, 2.
+        uint8 (H, W) with values 0, 1 and, with a boundary class, 2.
 
     Raises:
-        UsageError: ``touching`` is ``boundary`` and ``classes`` has no such class.
+        UsageError: ``touching`` is ``boundary`` but ``classes`` has no boundary class.
     """
     if touching == BOUNDARY and not has_boundary(classes):
         raise UsageError(

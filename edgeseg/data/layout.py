@@ -1,4 +1,4 @@
-"""How a data set lies on disk: its splits, and which files of a split belong together."""
+"""The layout of a data set on disk: its splits and the files of each."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from edgeseg.errors import DatasetError
 
 @dataclass(frozen=True)
 class Pairing:
-    """The files of a split.
+    """The files of a split, paired.
 
     Attributes:
-        samples: The pictures that have labels, sorted.
-        faults: What does not fit together.
-        passed_over: What lies beside them and is not read, and why.
+        samples: Labelled pictures, sorted.
+        faults: Errors such as a picture without mask.
+        passed_over: Files that were skipped, with reasons.
     """
 
     samples: tuple[Sample, ...]
@@ -29,14 +29,14 @@ class Pairing:
 
 @dataclass(frozen=True)
 class Layout:
-    """A data set as its folders tell it.
+    """The layout of a data set.
 
     Attributes:
-        kind: What the layout is called.
-        splits: Names of the splits; the empty name where the data set is not divided.
-        pair: Name of a split → its files.
-        classes: The classes that come with the layout, None where the masks or ``classes.json``
-            say them.
+        kind: Name of the layout.
+        splits: Names of the splits; one empty name if the data set has no splits.
+        pair: Function from the name of a split to its files.
+        classes: Classes that the layout defines, None if they come from masks or
+            ``classes.json``.
     """
 
     kind: str
@@ -46,8 +46,8 @@ class Layout:
 
 
 def same_name(name: str) -> str:
-    """``name`` in the one Unicode form in which names are compared (NFC).
+    """Normalise a name to NFC, so that names can be compared.
 
-    macOS and some archives spell ``é`` as ``e`` and an accent; the two look the same to anybody.
+    macOS and some archives store ``é`` as ``e`` plus an accent, which looks the same.
     """
     return unicodedata.normalize("NFC", name)

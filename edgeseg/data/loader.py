@@ -1,4 +1,4 @@
-"""Labelled pictures as the tensors that training takes."""
+"""Load labelled pictures as batches of training tensors."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ from edgeseg.ops.preprocess import fit_mask, place, preprocess
 log = logging.getLogger(__name__)
 
 SHARED_MEMORY = Path("/dev/shm")
-"""Where processes hand tensors to each other."""
+"""Shared memory in which processes pass tensors."""
 
 _AHEAD = 2
 
 MEMORY_LIMIT = 1 << 30
-"""Bytes of tensors up to which a split is prepared once and kept, 1 GiB."""
+"""Maximum bytes of tensors to cache per split, 1 GiB."""
 
 
 @dataclass(frozen=True)
 class Objects:
-    """What the labels say of single objects; see ``Recipe`` in :mod:`edgeseg.training.recipe`."""
+    """Settings for labels of single objects; see ``Recipe`` in :mod:`edgeseg.training.recipe`."""
 
     touching: Touching = "merged"
     border_weight: float = 0.0
@@ -47,12 +47,12 @@ class Objects:
 
     @property
     def needed(self) -> bool:
-        """Whether object ids are read at all."""
+        """Whether object maps must be read."""
         return self.touching != "merged" or self.border_weight > 0
 
 
 class Example(NamedTuple):
-    """One picture as training takes it.
+    """One training example.
 
     ``picture`` is float32 (C, H, W), ``mask`` uint8 (H, W), ``borders`` float32 (H, W).
     """
@@ -63,14 +63,14 @@ class Example(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """Several of them: float32 (N, C, H, W), integers (N, H, W) and float32 (N, H, W)."""
+    """Several examples: float32 (N, C, H, W), integers (N, H, W) and float32 (N, H, W)."""
 
     pictures: Tensor
     masks: Tensor
     borders: Tensor | None
 
     def to(self, device: torch.device) -> Batch:
-        """The same on another device."""
+        """Copy the batch to another device."""
         borders = None if self.borders is None else self.borders.to(device)
         return Batch(self.pictures.to(device), self.masks.to(device), borders)
 
@@ -78,11 +78,11 @@ class Batch(NamedTuple):
 def training_tensor(
     sample: Sample, classes: ClassMap, spec: InputSpec
 ) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
-    """What training sees of a picture before augmentation.
+    """Make the tensors of a sample, before augmentation.
 
     Returns:
-        ``preprocess`` of the picture, float32 (C, height, width), the very tensor that
-        evaluation, calibration and the stream make of it; and the mask, uint8 (height, width).
+        The picture after ``preprocess``, float32 (C, height, width), identical to that of
+        evaluation, calibration and streaming; and the mask, uint8 (height, width).
     """
     image, mask = load_sample(sample, classes)
     return preprocess(image, spec), fit_mask(mask, spec, classes.ignore)
@@ -91,24 +91,24 @@ def training_tensor(
 def object_labels(
     sample: Sample, mask: NDArray[np.uint8], classes: ClassMap, spec: InputSpec, objects: Objects
 ) -> tuple[NDArray[np.uint8], NDArray[np.float32] | None]:
-    """The labels of a picture that knows its objects, worked out at the network's size.
+    """Compute mask and border weights from a sample's object map, at the network's size.
 
-    There, since a gap of a pixel would be lost when a large mask is made smaller, and since
-    ``border_sigma`` is in the pixels that the network sees.
+    Not at the picture's size: a gap of one pixel would be lost when a large mask is scaled down,
+    and ``border_sigma`` is in pixels of the network's input.
 
     Args:
-        sample: Has ``instances``.
-        mask: Of :func:`training_tensor`.
+        sample: Sample with ``instances``.
+        mask: Mask from :func:`training_tensor`.
         classes: Classes of the network.
         spec: Input of the network.
-        objects: What to say of them.
+        objects: Settings for labels of single objects.
 
     Returns:
-        The mask, uint8 (height, width), with touching objects parted as asked; and the border
-        weights, float32 (height, width), None where their weight is 0.
+        The mask, uint8 (height, width), with touching objects separated as requested; and the
+        border weights, float32 (height, width), or None if their weight is 0.
 
     Raises:
-        DatasetError: The sample has no objects, or their file is bad.
+        DatasetError: The sample has no object map, or the file is invalid.
     """
     ids = _fit_ids(load_instances(sample), spec)
     labels = class_mask(ids, classes, objects.touching)
@@ -119,21 +119,21 @@ def object_labels(
         mask = np.where(between, labels, mask)
     if objects.border_weight <= 0:
         return mask, None
-    # What was taken off the objects lies between them now, where the weights are highest.
+    # Pixels removed from objects now lie between them, where the weights are highest.
     parted = np.where(labels == 1, ids, 0)
     return mask, border_weights(parted, objects.border_weight, objects.border_sigma)
 
 
 class LabelledTensors(Dataset[Example]):
-    """The training tensors of a split: kept in memory if they fit, else made at each access.
+    """The training tensors of a split, cached if they fit in memory, else made on each access.
 
     Args:
-        split: Pictures and masks.
+        split: Split with pictures and masks.
         classes: Classes of the network.
         spec: Input of the network.
-        objects: What the labels say of single objects.
-        memory_limit: Bytes up to which all are kept.
-        track: Progress of preparing them.
+        objects: Settings for labels of single objects.
+        memory_limit: Maximum bytes to cache.
+        track: Progress callback while filling the cache.
     """
 
     def __init__(
@@ -159,7 +159,7 @@ class LabelledTensors(Dataset[Example]):
 
     @property
     def in_memory(self) -> bool:
-        """Whether all were prepared once and are kept."""
+        """Whether all tensors are cached."""
         return self._kept is not None
 
     def __len__(self) -> int:
@@ -169,7 +169,7 @@ class LabelledTensors(Dataset[Example]):
         return self._make(number) if self._kept is None else self._kept[number]
 
     def masks(self) -> Iterator[Tensor]:
-        """Each picture's mask, uint8 (H, W)."""
+        """Yield each picture's mask, uint8 (H, W)."""
         return (self[number].mask for number in range(len(self)))
 
     def _make(self, number: int) -> Example:
@@ -186,18 +186,18 @@ class LabelledTensors(Dataset[Example]):
 
 
 class Order(Sampler[list[int]]):
-    """Which pictures make which batch: shuffled anew each epoch, by seed and epoch alone.
+    """Batch sampler that reshuffles each epoch, depending only on seed and epoch.
 
-    An epoch is a number of steps of ``accumulate`` batches each. Pictures that do not fill a
-    last step are left out, unless it is the only one.
+    An epoch consists of steps of ``accumulate`` batches each. An incomplete last step is dropped,
+    unless it is the only one.
 
     Args:
-        pictures: How many there are.
-        batch_size: Pictures a batch, over all processes together.
-        accumulate: Batches a step.
-        parts: How often a picture comes in an epoch.
-        seed: Of the order.
-        share: (rank, number of processes): each takes its part of every batch.
+        pictures: Number of pictures.
+        batch_size: Pictures per batch, summed over all processes.
+        accumulate: Batches per step.
+        parts: Number of times each picture occurs per epoch.
+        seed: Random seed of the order.
+        share: (rank, number of processes); each process takes its share of every batch.
     """
 
     def __init__(
@@ -220,22 +220,22 @@ class Order(Sampler[list[int]]):
 
     @property
     def steps(self) -> int:
-        """Steps an epoch."""
+        """Steps per epoch."""
         return self._total // self._step
 
     @property
     def passes(self) -> int:
-        """Batches a step."""
+        """Batches per step."""
         return -(-self._step // self._batch_size)
 
     @property
     def largest(self) -> int:
-        """Pictures of the largest batch, the largest part that a process takes of it."""
+        """Size of the largest batch of any process."""
         return -(-self._batch_size // self._share[1])
 
     @property
     def smallest(self) -> int:
-        """Pictures of the smallest batch, the part of this process."""
+        """Size of this process's smallest batch."""
         rank, processes = self._share
         last = self._step - (self.passes - 1) * self._batch_size
         return len(range(rank, last, processes))
@@ -255,31 +255,31 @@ class Order(Sampler[list[int]]):
 
 
 def batches(tensors: LabelledTensors, order: Order) -> DataLoader[Batch]:
-    """The batches of one epoch after the other; the same with worker processes or without."""
+    """Make a data loader; worker processes are used if the tensors are not cached."""
     workers = 0 if tensors.in_memory else _workers(tensors.picture_bytes * order.largest)
     return DataLoader(
-        tensors,  # type: ignore[arg-type]  # what collate makes of the examples are batches
+        tensors,  # type: ignore[arg-type]  # collate turns examples into batches
         batch_sampler=order,
         collate_fn=_collate,
         num_workers=workers,
         persistent_workers=workers > 0,
         worker_init_fn=_single_threaded,
         pin_memory=torch.cuda.is_available(),
-        # Its own, since it draws a seed for workers, with or without any; the order needs none.
+        # A private one: DataLoader draws a worker seed from it even without workers.
         generator=torch.Generator(),
     )
 
 
 def _workers(batch_bytes: int) -> int:
-    """How many processes read pictures: as many as there are cores for, and shared memory.
+    """Choose the number of reader processes, limited by cores and shared memory.
 
-    Without the latter the main process reads them itself, which takes longer and ends.
+    If shared memory is too small, the main process reads the pictures itself, more slowly.
     """
     wanted = min(4, os.cpu_count() or 1)
     if not SHARED_MEMORY.is_dir():
         return wanted
     free = shutil.disk_usage(SHARED_MEMORY).free // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    # PyTorch has each of them make two batches ahead, and one more is in use.
+    # PyTorch makes each worker prefetch two batches, and one more is in use.
     fitting = (free // batch_bytes - 1) // _AHEAD
     if fitting >= wanted:
         return wanted
@@ -297,8 +297,8 @@ def _collate(examples: Sequence[Example]) -> Batch:
     weighted = None if borders[0] is None else torch.stack(borders)
     batch = Batch(torch.stack(pictures), torch.stack(masks), weighted)
     if get_worker_info() is not None:
-        # Here, where the main process hears of a lack of shared memory. The thread that sends
-        # the batch would move it there as well, and what fails in it keeps all waiting for ever.
+        # Here, so that the main process sees an error if shared memory is full. The sender thread
+        # would do it otherwise, and a failure there would hang all processes.
         for tensor in batch:
             if tensor is not None:
                 tensor.share_memory_()
@@ -306,7 +306,7 @@ def _collate(examples: Sequence[Example]) -> Batch:
 
 
 def _fit_ids(ids: NDArray[np.int32], spec: InputSpec) -> NDArray[np.int32]:
-    """Object ids at the network's size, as ``fit_mask`` does classes; 0 on a letterbox."""
+    """Resize object ids to the network's size like ``fit_mask``; 0 on a letterbox border."""
     placement = place(ids.shape[:2], spec)
     fitted = np.zeros((spec.height, spec.width), np.int32)
     size = (placement.width, placement.height)
@@ -315,5 +315,5 @@ def _fit_ids(ids: NDArray[np.int32], spec: InputSpec) -> NDArray[np.int32]:
 
 
 def _single_threaded(_worker: int) -> None:
-    """Workers are as many as cores already; OpenCV's threads would contend with them."""
+    """Turn off OpenCV's threads, as there are already as many workers as cores."""
     cv2.setNumThreads(0)

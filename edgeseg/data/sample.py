@@ -1,4 +1,4 @@
-"""One labelled picture: where its files are, and reading them strictly."""
+"""One labelled picture: the paths of its files, and strict reading."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from edgeseg.errors import DatasetError
 
 @dataclass(frozen=True)
 class Sample:
-    """One picture and its labels: a mask of class ids, a map of object ids, or both.
+    """Paths of one picture and its labels: a mask of class ids, a map of object ids, or both.
 
     Attributes:
-        image: The picture.
-        mask: PNG of class ids. Where it is there, classes come from it and not from the objects.
-        instances: PNG of object ids, 0 is the background.
-        relabel: The class of each id that the mask may store, from 0 on, for data sets whose
-            files number the classes in another way; None where the stored ids are the classes.
+        image: Picture file.
+        mask: PNG of class ids, which takes precedence over object ids for classes.
+        instances: PNG of object ids; 0 is the background.
+        relabel: Lookup table from ids in the mask file to class ids, for data sets that number
+            classes differently; None if the stored ids are class ids.
     """
 
     image: Path
@@ -40,11 +40,11 @@ class Sample:
 def load_sample(sample: Sample, classes: ClassMap) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     """Read one picture and its mask.
 
-    Where there are only objects, the mask is made of them: class 1, and the boundary class where
-    ``classes`` has one (:func:`edgeseg.data.instances.class_mask`).
+    Without a mask file, the mask is made from the object map
+    (:func:`edgeseg.data.instances.class_mask`).
 
     Returns:
-        Picture uint8 (H, W, 3) BGR and mask uint8 (H, W) of class ids and ``classes.ignore``.
+        Picture uint8 (H, W, 3) BGR and mask uint8 (H, W) of class ids or ``classes.ignore``.
 
     Raises:
         DatasetError: A file is unreadable, the sizes differ, or the mask holds an id that is
@@ -68,13 +68,13 @@ def load_sample(sample: Sample, classes: ClassMap) -> tuple[NDArray[np.uint8], N
 
 
 def load_mask(sample: Sample) -> NDArray[np.uint8] | NDArray[np.uint16]:
-    """Read the class ids of a sample that has a mask, relabelled, not yet checked.
+    """Read a sample's mask and relabel it, without validating the ids.
 
     Returns:
         uint8 (H, W), uint16 where the file has 16 bits.
 
     Raises:
-        DatasetError: The sample has no mask, or the file is bad.
+        DatasetError: The sample has no mask, or the file is invalid.
     """
     if sample.mask is None:
         raise DatasetError(f"{sample.image}: expected a mask of class ids, found only objects")
@@ -94,11 +94,11 @@ def load_instances(sample: Sample) -> NDArray[np.int32]:
     """Read the object ids of a sample.
 
     Returns:
-        int32 (H, W), 0 is the background.
+        int32 (H, W); 0 is the background.
 
     Raises:
-        DatasetError: The sample has no objects, the file is bad, or it has another size than
-            the mask of classes beside it.
+        DatasetError: The sample has no object map, or the file is invalid or of another size than
+            the class mask.
     """
     if sample.instances is None:
         raise DatasetError(

@@ -1,4 +1,4 @@
-"""Contact sheets: pictures beside themselves with their labels laid over, or pictures alone."""
+"""Contact sheets of pictures, with or without label overlays."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from edgeseg.errors import DatasetError, UsageError
 from edgeseg.ops.overlay import drawable, overlay
 
 PER_SPLIT = 24
-"""Pictures shown of a split, evenly spread over it."""
+"""Maximum pictures shown per split, spread evenly."""
 
 _COLUMNS = 4
 _HEIGHT, _WIDTH = 150, 200
@@ -32,7 +32,7 @@ _BACK, _INK, _BAD = (32, 32, 32), (230, 230, 230), (60, 60, 220)
 
 
 def check_suffix(path: Path) -> None:
-    """Raise UsageError where ``path`` is no PNG: before the data set is read, not after."""
+    """Raise UsageError if ``path`` does not end in ``.png``; call it before slow work."""
     if path.suffix.lower() != ".png":
         raise UsageError(f"{path}: a contact sheet is drawn as .png, not {path.suffix!r}")
 
@@ -40,7 +40,7 @@ def check_suffix(path: Path) -> None:
 def save_sheet(
     path: Path, splits: Mapping[str, Sequence[Sample]], classes: ClassMap | None
 ) -> None:
-    """Draw the sheet into a PNG; see :func:`draw_sheet`.
+    """Draw a contact sheet and save it as a PNG; see :func:`draw_sheet`.
 
     Raises:
         UsageError: ``path`` is no PNG or cannot be written.
@@ -54,12 +54,12 @@ def draw_sheet(
 ) -> NDArray[np.uint8]:
     """Draw up to ``PER_SPLIT`` pictures of each split, with a legend on top.
 
-    Where there are only objects, their boundaries are drawn as well, so that two which touch can
-    be told apart. A sample that cannot be read is shown with what is wrong.
+    For samples with object maps only, object boundaries are drawn too, so that touching objects
+    can be told apart. Samples that cannot be read show the error.
 
     Args:
-        splits: Name → samples.
-        classes: What the masks mean, None where nothing says it.
+        splits: Samples by split name.
+        classes: Classes of the masks, None if unknown.
 
     Returns:
         uint8 (H, W, 3) BGR.
@@ -76,18 +76,18 @@ def draw_sheet(
 
 
 def thumbnail(image: NDArray[np.uint8]) -> bytes:
-    """A small JPEG for :func:`save_thumbnails`; ``image`` is uint8 (H, W, 3) BGR."""
+    """Encode a small JPEG for :func:`save_thumbnails`; ``image`` is uint8 (H, W, 3) BGR."""
     box = np.full((_HEIGHT, _WIDTH, 3), _BACK, np.uint8)
     _place(box, image)
     return cv2.imencode(".jpg", box, [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])[1].tobytes()
 
 
 def save_thumbnails(path: Path, sections: Mapping[str, Sequence[tuple[str, bytes]]]) -> None:
-    """Draw sections of pictures without labels into a PNG.
+    """Save a contact sheet of unlabelled pictures, in sections, as a PNG.
 
     Args:
-        path: The PNG.
-        sections: Title → caption and :func:`thumbnail` of each picture.
+        path: PNG file to write.
+        sections: Caption and :func:`thumbnail` of each picture, by section title.
 
     Raises:
         UsageError: ``path`` is no PNG or cannot be written.
@@ -116,7 +116,7 @@ def _spread(samples: Sequence[Sample]) -> list[Sample]:
 
 
 def _cell(sample: Sample, classes: ClassMap) -> NDArray[np.uint8]:
-    """Picture and overlay side by side, the name below."""
+    """Draw picture and overlay side by side, with the name below."""
     if sample.mask is None and len(classes) == 2:
         classes = with_boundary(classes)
     cell = np.full((_HEIGHT + _TEXT, 2 * _WIDTH, 3), _BACK, np.uint8)
@@ -141,7 +141,7 @@ def _or_nothing(sample: Sample) -> NDArray[np.uint8]:
 
 
 def _place(box: NDArray[np.uint8], image: NDArray[np.uint8]) -> None:
-    """Fit a picture into the middle of a box."""
+    """Scale a picture to fit a box, centred."""
     scale = min(box.shape[0] / image.shape[0], box.shape[1] / image.shape[1])
     height, width = (max(1, int(side * scale)) for side in image.shape[:2])
     method = cv2.INTER_AREA if scale < 1 else cv2.INTER_NEAREST
@@ -160,7 +160,7 @@ def _row(cells: Sequence[NDArray[np.uint8]], width: int) -> NDArray[np.uint8]:
 
 
 def _legend(classes: ClassMap, width: int) -> Iterator[NDArray[np.uint8]]:
-    """Colour and name of each class, as many to a line as fit."""
+    """Draw the colour and name of each class, as many per line as fit."""
     line, left = _line("", width), _GAP
     for name, (red, green, blue) in zip(classes.names, classes.palette, strict=True):
         text = drawable(name)

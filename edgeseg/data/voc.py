@@ -1,18 +1,18 @@
-"""PASCAL VOC as it was published.
+"""Read PASCAL VOC in its published layout.
 
 ::
 
     ROOT/JPEGImages/2007_000032.jpg
     ROOT/SegmentationClass/2007_000032.png      palette PNG, index = class, 255 = void
-    ROOT/ImageSets/Segmentation/train.txt       one name a line; val.txt, trainval.txt
+    ROOT/ImageSets/Segmentation/train.txt       one name per line; val.txt, trainval.txt
 
-Sets that people lay out in this way differ in details, which are taken as they are: pictures of
-any kind, lists of other names, lists in ``ImageSets/Main`` or in ``ImageSets`` itself.
+Variations found in other data sets with this layout are accepted: other picture formats, other
+list names, and lists in ``ImageSets/Main`` or directly in ``ImageSets``.
 
 Everingham et al., "The PASCAL Visual Object Classes Challenge" (2010) and the development kit of
-2012, from which names, numbers and colours are taken. The pictures of ``test`` come without masks,
-and a list without any mask is no split here.
-``SegmentationObject`` is not read: its objects are of twenty classes, not of one.
+2012, which defines names, ids and colours. Lists without any mask, such as ``test``, are not treated
+as splits.
+``SegmentationObject`` is not read, since its objects have twenty classes, not one.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _LISTS = ("ImageSets/Segmentation", "ImageSets/Main", "ImageSets")
 
 
 def colour(index: int) -> Rgb:
-    """RGB of a palette index, as ``VOClabelcolormap.m`` of the development kit makes it.
+    """Return the RGB of a palette index, as in ``VOClabelcolormap.m`` of the development kit.
 
     Bits 0, 1, 2 of the index are the highest bits of red, green, blue; bits 3, 4, 5 the next.
     """
@@ -55,10 +55,10 @@ CLASSES = ClassMap(names=_NAMES, palette=tuple(map(colour, range(len(_NAMES)))),
 
 
 def find(root: Path) -> Layout | None:
-    """The layout of ``root`` if its folders are named as VOC's.
+    """Return the layout of ``root`` if it has the folders of VOC, else None.
 
     Raises:
-        DatasetError: They are, but one is missing, or there is no list.
+        DatasetError: Some of the folders, or all lists, are missing.
     """
     parts = (_PICTURES, _MASKS, "ImageSets")
     missing = [part for part in parts if not (root / part).is_dir()]
@@ -85,7 +85,7 @@ def _rank(split: str) -> tuple[int, str]:
 
 
 def _lists(root: Path) -> dict[str, Path]:
-    """Name → list of names, of the first folder that has any."""
+    """Map split names to list files, from the first folder that has any."""
     for folder in _LISTS:
         if found := {path.stem: path for path in sorted((root / folder).glob("*.txt"))}:
             return found
@@ -101,7 +101,7 @@ def _by_stem(folder: Path, suffixes: Iterable[str]) -> dict[str, Path]:
 
 
 def _names(listed: Path) -> list[str]:
-    """The names in a list; raises DatasetError."""
+    """Read the names in a list; raises DatasetError."""
     try:
         lines = listed.read_text("utf-8-sig").splitlines()
     except (OSError, ValueError) as error:
@@ -110,7 +110,7 @@ def _names(listed: Path) -> list[str]:
 
 
 def _entry(line: str, files: Mapping[str, Path]) -> str:
-    """The name that a line means: all of it, without a suffix, or before a label of an object."""
+    """Extract the name from a line, which may add a suffix or an object label."""
     for name in (line, line.rsplit(".", 1)[0], line.split(maxsplit=1)[0]):
         if name in files:
             return name

@@ -28,7 +28,7 @@ ARCHITECTURES: MappingProxyType[str, type[nn.Module]] = MappingProxyType(
         "fcn32s": FCN32s,
     }
 )
-"""Name on the command line and in model cards → class."""
+"""Architecture classes by their name on the command line and in model cards."""
 
 
 def build(

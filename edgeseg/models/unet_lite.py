@@ -29,7 +29,7 @@ from edgeseg.models.layers import check_size, double_conv, doubling_deconvolutio
 from edgeseg.models.unpooling import unpool
 
 UPSAMPLINGS = ("bilinear", "deconvolution", "unpooling")
-"""Ways of the decoder to enlarge: interpolated, learnt, or back to where the maxima were."""
+"""Upsampling methods: interpolation, transposed convolution, or SegNet's unpooling."""
 
 
 class UNetLite(nn.Module):

@@ -35,7 +35,7 @@ except ModuleNotFoundError as error:
     ) from error
 
 _PICKLE_STARTS = (b"PK\x03\x04", b"\x80")
-"""``torch.save`` writes a zip around a pickle since 1.6, and a bare pickle before."""
+"""First bytes of ``torch.save`` files: a zip since PyTorch 1.6, a bare pickle before."""
 
 
 def save_checkpoint(path: Path, model: nn.Module, card: ModelCard) -> None:

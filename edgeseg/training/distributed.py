@@ -27,8 +27,8 @@ from torch import distributed as dist
 from edgeseg.errors import UsageError
 
 TIMEOUT = timedelta(minutes=30)
-"""How long processes wait for the first, which alone validates; torchrun ends them all at once
-when one dies."""
+"""How long the other processes wait for rank 0, which validates alone. If one process dies,
+torchrun ends all of them at once."""
 
 
 def rank() -> int:

@@ -24,7 +24,7 @@ from edgeseg.training.recipe import Autocast, Recipe
 from edgeseg.training.schedule import Course
 
 AVERAGE_DECAY = 0.98
-"""What is validated and kept is the running mean of the weights over at most about 50 steps."""
+"""Decay of the running mean of the weights, which spans about 50 steps."""
 
 
 @dataclass

@@ -10,11 +10,11 @@ import torch
 from edgeseg.training.recipe import Recipe
 
 WARM_UP = 0.2
-"""Share of a one-cycle training in which the learning rate rises."""
+"""Fraction of a one-cycle training in which the learning rate rises."""
 POWER = 0.9
-"""Of the polynomial schedule; 0.9 as in ParseNet and DeepLab."""
+"""Exponent of the polynomial schedule; 0.9 as in ParseNet and DeepLab."""
 BETA1, BETA1_AT_PEAK, BETA1_AT_REST = 0.9, 0.85, 0.95
-"""First-moment decay of AdamW: constant, or against the learning rate in a one-cycle."""
+"""First-moment decay of AdamW: constant, or in one-cycle at and away from the peak."""
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,7 @@ except ModuleNotFoundError as error:
 STATE = "state.safetensors"
 STATE_KEY = "edgeseg.training"
 _OF_THE_MACHINE = ("data", "run", "resume", "tensorboard", "threads")
-"""Fields of a configuration that may differ when a training goes on."""
+"""Configuration fields that may differ when a training is resumed."""
 
 
 @dataclass(frozen=True)
