@@ -1,13 +1,13 @@
-"""Large archives through one engine on many workers: resumable, and no file ends the run.
+"""Segment large archives with many workers. Runs are resumable and survive bad files.
 
 ===============  ===========================================================================
-``units.py``     what there is to do: pictures, and videos in ranges of frames
-``work.py``      the job as every worker gets it, and one unit through it; no cluster in it
-``journal.py``   what is done, kept in the output folder; what of it still holds
-``videos.py``    exact ranges of frames
-``cluster.py``   the only module that imports Ray: actors, their deaths, outcomes as they come
-``run.py``       all of it, in the order in which it happens
-``summary.py``   totals and tables
+``units.py``     units of work: pictures, and ranges of video frames
+``work.py``      the job description, and processing of one unit; independent of Ray
+``journal.py``   the record of finished units in the output folder, for resuming
+``videos.py``    exact ranges of video frames
+``cluster.py``   the only module that imports Ray: actors, crashes, streaming of outcomes
+``run.py``       the entry point, which runs all steps in order
+``summary.py``   totals and tables of results
 ===============  ===========================================================================
 """
 

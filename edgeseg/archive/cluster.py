@@ -1,7 +1,7 @@
-"""Ray Data: an actor pool, each actor with one open engine; the only module that imports Ray.
+"""A pool of Ray Data actors, each with one open engine. The only module that imports Ray.
 
-Ray starts an actor that died again and gives it the units that it had not handed back. What
-kills its worker each time would go round for ever; :data:`edgeseg.archive.work.TRIES` ends that.
+Ray restarts an actor that died and repeats its unfinished units.
+:data:`edgeseg.archive.work.TRIES` limits how often a unit that kills its worker is retried.
 """
 
 from __future__ import annotations
@@ -24,22 +24,22 @@ from edgeseg.documents import parse
 from edgeseg.errors import EdgesegError, InferenceError, RuntimeMissing, UsageError
 
 OBJECT_STORE_BYTES = 200 * 1024 * 1024
-"""Of a local cluster. Only units and their records pass through it; pictures never do."""
+"""Object store size of a local cluster. It holds only units and records, never pictures."""
 
 _MOST_A_TASK = 16
-"""Units of one task: the most that a death does again."""
+"""Units per task, the most that a worker's crash repeats."""
 
 
 @dataclass(frozen=True)
 class Cluster:
-    """Where the work is done.
+    """The cluster to run on, and the resources of its workers.
 
     Attributes:
         address: ``local`` for workers on this machine alone, ``ray://HOST:10001``, or ``auto``
             for the cluster that this machine belongs to.
-        workers: None takes as many as the processors (or GPUs) have room for.
+        workers: Number of workers; None for as many as the CPUs (or GPUs) allow.
         threads: CPU threads of each worker's engine.
-        gpus: That each worker needs.
+        gpus: GPUs per worker.
     """
 
     address: str = "local"
@@ -55,7 +55,7 @@ class Cluster:
 
 
 class Worker:
-    """One actor. It never raises: what is wrong with it or with a unit is its answer."""
+    """A worker actor. It never raises; errors are returned as outcomes."""
 
     desk: type[Desk] = Desk
 
@@ -71,7 +71,7 @@ class Worker:
             )
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[Any]]:
-        """Rows of one column ``pending`` → rows of one column ``outcome``, both JSON."""
+        """Process a batch: column ``pending`` in, column ``outcome`` out, both JSON strings."""
         units = (parse(Pending, row, "a unit") for row in batch["pending"])
         return {"outcome": [self._do(unit).to_json() for unit in units]}
 
@@ -83,13 +83,13 @@ class Worker:
 
 @contextlib.contextmanager
 def connected(cluster: Cluster) -> Iterator[None]:
-    """A cluster to work on; one that this process is connected to already is taken and left.
+    """Connect to a cluster for the duration of the block; an existing connection is reused.
 
-    A local one listens on loopback alone, to who knows its token, and is gone afterwards. Ray
-    reports to nobody, and what it prints goes to stderr.
+    A local cluster listens on loopback only, requires a token, and is shut down afterwards. Ray's
+    usage reports are disabled, and its output goes to stderr.
 
     Raises:
-        RuntimeMissing: Ray is not installed, or the cluster does not answer.
+        RuntimeMissing: Ray is not installed, or the cluster does not respond.
     """
     with contextlib.ExitStack() as stack:
         stack.enter_context(contextlib.redirect_stdout(sys.stderr))
@@ -113,16 +113,16 @@ def connected(cluster: Cluster) -> Iterator[None]:
 def outcomes(
     cluster: Cluster, job: Job, pending: Sequence[Pending], worker: type[Worker] = Worker
 ) -> Generator[Outcome, None, None]:
-    """Do all units on the connected cluster; what became of them, as it is known.
+    """Process all units on the connected cluster and yield their outcomes as they arrive.
 
     Args:
-        cluster: Of :func:`connected`.
-        job: The same for all.
-        pending: The work.
-        worker: Class of the actors.
+        cluster: Cluster passed to :func:`connected`.
+        job: Job description, shared by all units.
+        pending: Units to process.
+        worker: Actor class.
 
     Raises:
-        UsageError: No machine has room for a worker.
+        UsageError: No machine has the resources for a worker.
         InferenceError: The cluster as a whole failed.
     """
     ray = _ray()
@@ -142,7 +142,7 @@ def outcomes(
 
 @dataclass(frozen=True)
 class _Plan:
-    """What to ask of Ray Data: so many actors of a class, made with this job."""
+    """Parameters of the actor pool: class, job and number of actors."""
 
     cluster: Cluster
     least: int
@@ -152,7 +152,7 @@ class _Plan:
 
 
 def _run(plan: _Plan, units: list[str]) -> Iterator[str]:
-    """Units through the actor pool; JSON in, JSON out."""
+    """Run units through the actor pool; JSON in, JSON out."""
     ray = _ray()
     a_task = max(1, min(_MOST_A_TASK, len(units) // (plan.most * 4)), len(units) // 20_000)
     rows = ray.data.from_items(
@@ -170,13 +170,13 @@ def _run(plan: _Plan, units: list[str]) -> Iterator[str]:
 
 
 class _Inside:
-    """:func:`_run` as an actor: Ray Data cannot be driven through Ray's client."""
+    """Runs :func:`_run` in an actor, since Ray Data does not work through Ray Client."""
 
     def __init__(self, plan: _Plan, units: list[str]) -> None:
         self._rows = _run(plan, units)
 
     def some(self) -> list[str]:
-        """The next outcomes, none at the end."""
+        """Return the next outcomes; empty at the end."""
         return list(itertools.islice(self._rows, _MOST_A_TASK))
 
 
@@ -188,7 +188,7 @@ def _from_outside(plan: _Plan, units: list[str]) -> Iterator[str]:
 
 
 def _pool(cluster: Cluster, has: dict[str, float], units: int) -> tuple[int, int]:
-    """Least and most actors: as many as were asked for, else as there is room for now."""
+    """Minimum and maximum number of actors: as configured, else as resources allow."""
     if cluster.workers is not None:
         return min(cluster.workers, units), min(cluster.workers, units)
     room = has.get("CPU", 0) // cluster.threads
@@ -204,8 +204,8 @@ def _pool(cluster: Cluster, has: dict[str, float], units: int) -> tuple[int, int
 
 
 def _local(cluster: Cluster, stack: contextlib.ExitStack) -> dict[str, Any]:
-    """Options of ``ray.init`` for workers on this machine."""
-    # The paths of its sockets are longer than this by 82 characters, and end at 107.
+    """Options of ``ray.init`` for a local cluster."""
+    # Ray's socket paths add 82 characters to this, and 107 is the limit.
     short = tempfile.gettempdir() if len(tempfile.gettempdir()) <= 24 else "/tmp"
     folder = tempfile.mkdtemp(prefix="edgeseg-", dir=short)
     stack.callback(shutil.rmtree, folder, ignore_errors=True)
@@ -219,18 +219,18 @@ def _local(cluster: Cluster, stack: contextlib.ExitStack) -> dict[str, Any]:
 
 
 def _settings(cluster: Cluster) -> dict[str, str]:
-    """Variables that Ray and its processes read when they start."""
+    """Environment variables that Ray and its processes read on start."""
     quiet = {
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
-        "RAY_BACKEND_LOG_LEVEL": "fatal",  # Its errors reach us as exceptions, too.
+        "RAY_BACKEND_LOG_LEVEL": "fatal",  # Errors also reach us as exceptions.
     }
     if cluster.address != "local":
         return quiet
     # Ray makes a token its servers' key by itself, and reads it once a process; without this
     # one it would leave a file in the home folder.
     os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
-    # Where this is the default, as the name tells, Ray keeps to loopback.
+    # On the systems where 0 is the default, Ray listens on loopback only.
     return quiet | {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 
 

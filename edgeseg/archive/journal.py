@@ -1,14 +1,14 @@
-"""What is done, kept in the output folder, so that the same command goes on where it stopped.
+"""The journal of finished units in the output folder, from which a run can be resumed.
 
 ::
 
     OUT/journal/lock                    held while a run writes here
-    OUT/journal/HOST-PID-TOKEN.jsonl    one file a worker: a line for each unit that it finished
-    OUT/journal/tries-RUN/              one file for each unit under way: a byte for each start
+    OUT/journal/HOST-PID-TOKEN.jsonl    one file per worker, with a line per finished unit
+    OUT/journal/tries-RUN/              one file per unit in progress, with a byte per attempt
 
-A worker appends a line when all files of the unit are on the disk. Nobody else writes to its
-file, so a death can cut the last line and no other; a cut line never was, and its unit is done
-again. A unit that was done twice has two lines and counts once.
+A worker appends a line when all files of a unit are written. Only that worker writes to its file,
+so a crash can truncate only the last line, which is then ignored and its unit repeated. A unit that
+was processed twice has two lines and counts once.
 """
 
 from __future__ import annotations
@@ -34,15 +34,15 @@ from edgeseg.errors import CorruptArtifact, UsageError
 
 
 class Labelled(Document):
-    """One label map: of a picture, or of a frame of a video.
+    """One label map, of a picture or a video frame.
 
     Attributes:
-        name: ``OUT/NAME.labels.png``, and ``OUT/NAME.overlay.png`` where overlays were asked for.
-        frame: Number of the frame, None of a picture.
-        height: Pixels.
-        width: Pixels.
-        pixels: Of each class.
-        regions: Connected regions of each class; the background (class 0) has none.
+        name: Name of the files ``OUT/NAME.labels.png`` and, if requested, ``OUT/NAME.overlay.png``.
+        frame: Frame number in the video, None for a picture.
+        height: Height in pixels.
+        width: Width in pixels.
+        pixels: Pixel count of each class.
+        regions: Number of connected regions of each class; 0 for the background (class 0).
     """
 
     name: str
@@ -54,18 +54,18 @@ class Labelled(Document):
 
 
 class Record(Document):
-    """A unit that is done.
+    """A finished unit.
 
     Attributes:
-        unit: Its key.
-        source: Path of the file, as the worker read it.
-        work: Hash of the engine and of all options that change what is written.
-        bytes: Size of the file.
-        mtime_ns: When it was changed last.
-        sha256: Of its bytes.
-        results: The label maps, in order of frames.
-        worker: ``HOST-PID-TOKEN``.
-        tries: Which start of it ended well, from 1.
+        unit: Key of the unit.
+        source: Path of the source file on the worker.
+        work: Hash of the engine and all options that affect the results.
+        bytes: Size of the source file.
+        mtime_ns: Modification time of the source file, in nanoseconds.
+        sha256: SHA-256 of the source file.
+        results: Label maps, in frame order.
+        worker: Worker id, ``HOST-PID-TOKEN``.
+        tries: Number of the successful attempt, from 1.
     """
 
     unit: str
@@ -80,7 +80,7 @@ class Record(Document):
 
 
 class Journal:
-    """The folder ``OUT/journal``.
+    """The journal folder, ``OUT/journal``.
 
     Args:
         out: The output folder.
@@ -92,10 +92,10 @@ class Journal:
 
     @contextlib.contextmanager
     def held(self) -> Iterator[Path]:
-        """Hold the output folder; gives the folder for the tries of this run.
+        """Lock the output folder; yields the folder that counts this run's attempts.
 
         Raises:
-            UsageError: Another run holds it, or it cannot be written.
+            UsageError: Another run holds the lock, or the folder is not writable.
         """
         tries = self.folder / f"tries-{secrets.token_hex(4)}"
         try:
@@ -122,10 +122,10 @@ class Journal:
                 shutil.rmtree(tries, ignore_errors=True)
 
     def read(self) -> dict[str, Record]:
-        """Key of a unit → its newest record.
+        """Read the newest record of each unit, by key.
 
         Raises:
-            CorruptArtifact: A line is no record, and it is not a last one that was cut.
+            CorruptArtifact: A line is not a record, and not a truncated last line.
         """
         found: dict[str, Record] = {}
         for path in sorted(self.folder.glob("*.jsonl"), key=lambda path: path.stat().st_mtime_ns):
@@ -133,19 +133,19 @@ class Journal:
         return found
 
     def writer(self) -> JournalWriter:
-        """The file of this process."""
+        """Create a writer for this process."""
         return JournalWriter(self.folder)
 
 
 class JournalWriter:
-    """One worker's own file; made by its first record."""
+    """Writes one worker's journal file, created on the first record."""
 
     def __init__(self, folder: Path) -> None:
         self.worker = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
         self._path = folder / f"{self.worker}.jsonl"
 
     def append(self, record: Record) -> None:
-        """Make a record last; raises OSError where the disk refuses."""
+        """Append a record and flush it to disk; raises OSError if that fails."""
         with self._path.open("ab") as stream:
             stream.write(record.to_json().encode() + b"\n")
             stream.flush()
@@ -153,34 +153,34 @@ class JournalWriter:
 
 
 class Tries:
-    """Counts how often a unit was begun and not ended: what kills its worker shows here alone.
+    """Counts the unfinished attempts of a unit, to detect units that kill their worker.
 
     Args:
-        folder: That of the run.
-        key: The unit's.
+        folder: Folder of the run's attempt files.
+        key: Key of the unit.
     """
 
     def __init__(self, folder: Path, key: str) -> None:
         self._path = folder / hashlib.sha256(key.encode()).hexdigest()[:32]
 
     def begin(self) -> int:
-        """Count one more; which it is, from 1."""
+        """Count a new attempt and return its number, from 1."""
         with self._path.open("ab") as stream:
             stream.write(b"x")
         return self._path.stat().st_size
 
     def end(self) -> None:
-        """The unit ended, well or with a reason."""
+        """Mark the unit as finished, successfully or with an error."""
         self._path.unlink(missing_ok=True)
 
 
 class Pending(Document):
-    """A unit to do.
+    """A unit to process.
 
     Attributes:
         unit: The unit.
-        known: What an earlier run made of the same name, where only size or time of the file
-            are others now: the same bytes need not be done again.
+        known: Record of an earlier run if only size or modification time of the file differ; if
+            the file's hash is unchanged, it need not be processed again.
     """
 
     unit: Unit
@@ -190,7 +190,7 @@ class Pending(Document):
 def split(
     units: Iterable[Unit], done: dict[str, Record], work: str, out: Path
 ) -> tuple[list[Pending], dict[str, Record], Counter[str]]:
-    """What is to do; the records that hold; and why others do not, counted."""
+    """Return the pending units, the valid records, and a count of reasons for invalid ones."""
     pending, kept, reasons = [], {}, Counter[str]()
     for unit in units:
         record = done.get(unit.key)
@@ -207,7 +207,7 @@ _CHANGED = "another size or time of the file"
 
 
 def _outdated(unit: Unit, record: Record, work: str, out: Path) -> str:
-    """Why a record does not hold, the most telling reason first; empty where it does."""
+    """Return the main reason why a record is outdated; empty if it is valid."""
     if record.work != work:
         return "another engine or other options"
     if not all((out / f"{result.name}.labels.png").exists() for result in record.results):
@@ -225,7 +225,7 @@ def _records(path: Path) -> Iterator[Record]:
     with open_file(path) as stream:
         for number, line in enumerate(stream, 1):
             if not line.endswith(b"\n"):
-                return  # Cut by a death; nothing follows it.
+                return  # Truncated by a crash; nothing follows.
             try:
                 yield Record.model_validate_json(line)
             except ValidationError as error:
@@ -236,5 +236,5 @@ def _records(path: Path) -> Iterator[Record]:
 
 
 def work_key(**parts: object) -> str:
-    """Hash of all that changes what is written."""
+    """Hash everything that affects the results."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]

@@ -1,4 +1,4 @@
-"""An archive from paths to a summary."""
+"""Segment an archive, from paths to a summary."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class ArchiveConfig:
-    """What to segment, how, and where.
+    """Configuration of an archive run.
 
     Attributes:
-        engine: A checkpoint, network or engine, on a disk that all workers see.
-        paths: As :func:`edgeseg.archive.units.find_units` takes them.
-        outputs: What is written; the folder must be on a disk that all workers share.
-        cluster: Where the work is done; ``gpus`` is set by the engine.
-        tiles: Overlapping tiles at the pictures' own scale.
-        margin: Of a tile, pixels; None is the default one.
-        every: Of a video each such frame.
+        engine: Checkpoint, network or engine, on a disk that all workers share.
+        paths: Input paths, see :func:`edgeseg.archive.units.find_units`.
+        outputs: Outputs to write; the folder must be on a disk that all workers share.
+        cluster: Cluster to run on; ``gpus`` is determined by the engine.
+        tiles: Segment in overlapping tiles at the pictures' own scale.
+        margin: Margin of tiles in pixels; None for the default.
+        every: Process every n-th frame of videos.
     """
 
     engine: Path
@@ -54,23 +54,23 @@ class ArchiveConfig:
 def segment_archive(
     config: ArchiveConfig, track: Track = silent, worker: type[Worker] = Worker
 ) -> Summary:
-    """Segment all that is not done yet, and write the tables of all that is.
+    """Segment all files that are not done yet, and write tables of all results.
 
-    A file that cannot be segmented is reported in ``failures.jsonl`` and counted, and tried
-    again by the next run. What holds from an earlier run into the same folder is kept: the same
-    engine and options, the file unchanged (size and time, else its sha256), its label maps there.
+    Files that fail are listed in ``failures.jsonl`` and retried by the next run. Results of an
+    earlier run in the same folder are kept if engine and options are the same, the file is
+    unchanged (by size and time, or by SHA-256), and its label maps exist.
 
     Args:
-        config: What, how and where.
-        track: Progress, one item a unit.
-        worker: Class of the actors.
+        config: Configuration of the run.
+        track: Progress callback, one item per unit.
+        worker: Actor class.
 
     Raises:
-        UsageError: There is nothing to segment, two files would be written to one place, another
-            run holds the output folder, or it cannot be written.
-        ArtifactError: The engine is damaged or not the one that a worker sees.
-        RuntimeMissing: Ray, PyAV or what the engine needs is not there; no cluster answers.
-        InferenceError: A GPU was lost, or the cluster as a whole.
+        UsageError: There is nothing to segment, two files would have the same output path, or the
+            output folder is locked by another run or not writable.
+        ArtifactError: The engine is damaged, or workers see a different file.
+        RuntimeMissing: Ray, PyAV or the engine's runtime is missing, or no cluster responds.
+        InferenceError: A GPU or the whole cluster failed.
     """
     started = time.monotonic()
     card, cluster = _engine(config)
@@ -115,7 +115,7 @@ def _collect(
     failures: list[Failure] = []
     if not pending:
         return done, failures
-    # Closed while there is a cluster: what is under way is called off.
+    # Closed before the cluster, which cancels the units in progress.
     with connected(cluster), closing(outcomes(cluster, job, pending, worker)) as found:
         for outcome in track(found, "segmenting", len(pending)):
             if outcome.refusal is not None:
@@ -128,7 +128,7 @@ def _collect(
 
 
 def _engine(config: ArchiveConfig) -> tuple[ModelCard, Cluster]:
-    """The card, and the cluster with the GPUs that such an engine needs."""
+    """Return the card, and the cluster with the number of GPUs that the engine needs."""
     made = sidecar.read(require_file(config.engine))
     if made is None:
         with load(config.engine, threads=1) as engine:
@@ -139,7 +139,7 @@ def _engine(config: ArchiveConfig) -> tuple[ModelCard, Cluster]:
 
 
 def _refuse_to_replace(units: Iterable[Unit], outputs: Outputs) -> None:
-    """Refuse an output folder that holds results, and no journal that tells of them."""
+    """Refuse an output folder that has results but no journal."""
     for unit in units:
         picture = unit.first is None
         paths = outputs.paths(unit.name) if picture else (outputs.folder / unit.name,)
@@ -152,7 +152,7 @@ def _refuse_to_replace(units: Iterable[Unit], outputs: Outputs) -> None:
 
 
 def make_job(config: ArchiveConfig, tries: Path) -> Job:
-    """What every worker of a run gets; ``tries`` is the folder of :meth:`Journal.held`."""
+    """Make the job description for workers; ``tries`` is the folder of :meth:`Journal.held`."""
     outputs = config.outputs
     digest = sha256_file(config.engine)
     return Job(

@@ -1,10 +1,10 @@
-"""Totals of an archive, and its tables.
+"""Totals and tables of an archive run.
 
 ``pictures.csv``
-    A line for each label map: ``name source frame height width``, then for each class
+    One line per label map: ``name source frame height width``, then for each class
     ``share:NAME`` and ``regions:NAME``.
 ``failures.jsonl``
-    A line for each unit that was not done: ``unit kind message mend tries``.
+    One line per failed unit: ``unit kind message mend tries``.
 ``summary.json``
     :class:`Summary`.
 """
@@ -26,14 +26,14 @@ from edgeseg.documents import Document
 
 
 class ClassTotal(Document):
-    """One class over the whole archive.
+    """Totals of one class over the whole archive.
 
     Attributes:
-        name: Of the class.
-        pixels: In all label maps.
-        share: Of all pixels, 0…1.
-        label_maps: In which it occurs.
-        regions: Connected regions; the background (class 0) has none.
+        name: Name of the class.
+        pixels: Number of pixels in all label maps.
+        share: Fraction of all pixels, 0…1.
+        label_maps: Number of label maps that contain the class.
+        regions: Number of connected regions; 0 for the background (class 0).
     """
 
     name: str
@@ -44,21 +44,21 @@ class ClassTotal(Document):
 
 
 class Summary(Document):
-    """What a run leaves behind; ``edgeseg infer --cluster … --json`` prints it.
+    """Summary of a run; ``edgeseg infer --cluster … --json`` prints it.
 
     Attributes:
-        engine: Path.
-        engine_sha256: Of its bytes.
+        engine: Path of the engine.
+        engine_sha256: SHA-256 of the engine.
         out: The output folder.
-        cluster: As it was named.
-        units: Pictures and ranges of videos in the archive.
-        done: Units of this run.
-        kept: Units that an earlier run did and that still hold.
-        failed: Units that were not done; ``failures.jsonl`` says why.
-        retried: Units that were begun again, since their worker died.
-        label_maps: Pictures and frames that have one now.
-        seconds: Of this run, from before the first worker was started.
-        classes: Totals over all label maps, of earlier runs too.
+        cluster: Address of the cluster, as given.
+        units: Number of pictures and video ranges in the archive.
+        done: Number of units that this run finished.
+        kept: Number of units kept from earlier runs.
+        failed: Number of failed units, which ``failures.jsonl`` lists.
+        retried: Number of units retried because their worker died.
+        label_maps: Number of label maps, those of earlier runs included.
+        seconds: Wall time of this run, from before the first worker starts.
+        classes: Totals per class over all label maps, those of earlier runs included.
     """
 
     schema_version: Literal[1] = 1
@@ -77,7 +77,7 @@ class Summary(Document):
 
 
 def class_totals(records: Iterable[Record], names: Sequence[str]) -> tuple[ClassTotal, ...]:
-    """Sums over all label maps, exact."""
+    """Sum up the classes over all label maps."""
     pixels, regions, occurs = np.zeros((3, len(names)), np.int64)
     everything = 0
     for result in (result for record in records for result in record.results):
@@ -100,10 +100,10 @@ def class_totals(records: Iterable[Record], names: Sequence[str]) -> tuple[Class
 def write_tables(
     out: Path, records: Mapping[str, Record], failures: Sequence[Failure], names: Sequence[str]
 ) -> None:
-    """``pictures.csv`` and ``failures.jsonl``, sorted by unit, whole or not at all.
+    """Write ``pictures.csv`` and ``failures.jsonl``, sorted by unit; each is written atomically.
 
     Raises:
-        UsageError: They cannot be written.
+        UsageError: A file cannot be written.
     """
     head = ["name", "source", "frame", "height", "width"]
     head += [f"{what}:{name}" for name in names for what in ("share", "regions")]

@@ -1,7 +1,7 @@
-"""What there is to do: each picture, and each video in ranges of frames.
+"""Split an archive into units of work: pictures, and ranges of video frames.
 
-A unit is what a worker does in one go, writes whole, and does again after a death. Its results
-lie below the output folder as the files lie in the archive::
+A unit is processed by one worker and repeated as a whole after a crash. The output folder mirrors
+the structure of the archive::
 
     edgeseg infer ENGINE archive --out out
     archive/cam1/a.jpg   →  out/cam1/a.labels.png
@@ -22,18 +22,18 @@ from edgeseg.documents import Document
 from edgeseg.errors import UsageError
 
 FRAMES = 200
-"""Label maps that one unit of a video makes: some seconds of work, and the most a death costs."""
+"""Label maps per video unit: some seconds of work, the most that a crash repeats."""
 
 
 class Unit(Document):
-    """One piece of work.
+    """One unit of work.
 
     Attributes:
-        name: Where its results lie below the output folder: the file's place in the archive,
-            of a picture without its suffix.
-        source: Absolute path.
-        first: Number of a video's first frame in this unit, None of a picture.
-        last: Number of the frame after its last one; None is the end of the video.
+        name: Path of the results relative to the output folder: the file's path in the archive,
+            without suffix for a picture.
+        source: Absolute path of the file.
+        first: First frame number of a video range, None for a picture.
+        last: End of the frame range, exclusive; None for the end of the video.
     """
 
     name: str
@@ -43,22 +43,22 @@ class Unit(Document):
 
     @property
     def key(self) -> str:
-        """Unit of one archive and no other."""
+        """Key of the unit, unique within the archive."""
         return self.name if self.first is None else f"{self.name}#{self.first}"
 
 
 def find_units(paths: Sequence[str], out: Path, every: int = 1) -> list[Unit]:
-    """The work in an archive, sorted by name.
+    """List the units of an archive, sorted by name.
 
     Args:
-        paths: Folders, with all below them; globs; files; and lists: text files (``.txt``) of
-            one path a line. Hidden files and what lies in ``out`` are passed over.
+        paths: Folders (searched recursively), globs, files, and lists: text files (``.txt``) with
+            one path per line. Hidden files and files in ``out`` are skipped.
         out: The output folder.
-        every: Of a video each such frame counts.
+        every: Process every n-th frame of videos.
 
     Raises:
-        UsageError: Nothing is found, a path is none of these, or two files would be written to
-            the same place.
+        UsageError: Nothing is found, a path is invalid, or two files would have the same output
+            path.
     """
     found: dict[str, Path] = {}
     below = Path(os.path.abspath(out))  # noqa: PTH100 - links are not followed, unlike resolve()
@@ -81,7 +81,7 @@ def find_units(paths: Sequence[str], out: Path, every: int = 1) -> list[Unit]:
 
 
 def _units(name: str, path: Path, every: int) -> Iterator[Unit]:
-    """A picture, or the ranges of a video; the last is open, since a header may be wrong."""
+    """Yield a picture, or the ranges of a video; the last is open-ended, as headers may be wrong."""
     if not _is_video(path):
         yield Unit(name=name, source=str(path))
         return
@@ -93,7 +93,7 @@ def _units(name: str, path: Path, every: int) -> Iterator[Unit]:
 
 
 def _of(text: str) -> Iterator[tuple[str, Path]]:
-    """(name, path) of all that one path of a command line means."""
+    """Yield (name, path) of all files that a command-line path refers to."""
     if "://" in text:
         raise UsageError(
             f"{text.partition('://')[0]}:// is not read: every worker reads paths",
@@ -115,7 +115,7 @@ def _of(text: str) -> Iterator[tuple[str, Path]]:
 
 
 def _listed(path: Path) -> Iterator[tuple[str, Path]]:
-    """A list's entries keep the path that stands there, relative to the current folder."""
+    """Yield the entries of a list; relative paths refer to the current folder."""
     for number, line in enumerate(path.read_text("utf-8-sig").splitlines(), 1):
         entry = Path(line.strip())
         if not line.strip():
@@ -144,7 +144,7 @@ def _name(relative: Path, path: Path) -> str:
 
 
 def _walk(root: Path) -> Iterator[Path]:
-    """All files below ``root``; linked folders are not entered, since they may lead in a circle."""
+    """Yield all files below ``root``; linked folders are skipped, as they may form cycles."""
     for folder, _, files in os.walk(root):
         yield from (Path(folder, file) for file in files)
 

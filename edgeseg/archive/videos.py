@@ -1,10 +1,9 @@
-"""Exact ranges of the frames of a video file, by PyAV.
+"""Read exact ranges of video frames with PyAV.
 
-The number of a frame is its place in the order of presentation, as a stream finds it that reads
-the file from its start (:mod:`edgeseg.stream.places`). A worker that begins in the middle goes to
-the key frame before it; which frame is which is told by their presentation times, which all
-packets state and which are gathered without decoding. Where they do not (missing, equal, or those
-of decoding), it decodes from the start.
+Frames are numbered in presentation order, the same as when a stream reads the file from its start
+(:mod:`edgeseg.stream.places`). To start in the middle, the reader seeks to the preceding key frame
+and identifies frames by their presentation times, which are collected from all packets without
+decoding. If these times are unusable (missing, equal, or decoding times), it decodes from the start.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ VIDEO_SUFFIXES = frozenset(
 
 
 def frame_count(path: Path) -> int:
-    """About how many frames a video has, from its header; 0 where that says nothing.
+    """Estimate the number of frames from a video's header; 0 if unknown.
 
     Raises:
         RuntimeMissing: There is no PyAV.
@@ -43,26 +42,26 @@ def frame_count(path: Path) -> int:
             seconds = (container.duration or 0) / av.time_base
             return int(seconds * (stream.average_rate or 0))
     except OSError:
-        return 0  # Who reads it says why.
+        return 0  # The reader reports the error.
 
 
 def read_frames(
     path: Path, first: int, last: int | None, every: int
 ) -> Iterator[tuple[int, NDArray[np.uint8]]]:
-    """The frames ``first``, ``first + every`` … before ``last``, with their numbers.
+    """Yield the frames ``first``, ``first + every`` … before ``last``, with their numbers.
 
     Args:
-        path: A video file.
-        first: Number of a frame; may lie behind the end, where there are none.
-        last: None for the end of the video.
-        every: Step.
+        path: Video file.
+        first: First frame number; past the end of the video nothing is yielded.
+        last: End of the range, exclusive; None for the end of the video.
+        every: Step between frames.
 
     Yields:
-        Number and picture, uint8 (H, W, 3) BGR, turned as the file says.
+        Frame number and picture, uint8 (H, W, 3) BGR, rotated as the file specifies.
 
     Raises:
-        DatasetError: It cannot be opened or holds no video; or, at the end, wanted frames that
-            the file states could not be decoded.
+        DatasetError: The file cannot be opened or has no video stream, or (raised at the end)
+            requested frames could not be decoded.
         RuntimeMissing: There is no PyAV.
     """
     av = _pyav()
@@ -70,7 +69,7 @@ def read_frames(
         numbers = _numbers(str(path), os.stat(path).st_mtime_ns)  # noqa: PTH116
         container, stream = open_video(path)
         with container:
-            stream.codec_context.thread_count = 1  # A worker has the cores of its engine.
+            stream.codec_context.thread_count = 1  # The engine uses the worker's cores.
             if numbers is None:
                 yield from _counted(container, stream, first, last, every)
                 return
@@ -106,7 +105,7 @@ def _timed(
 
 
 def _from(container: Any, stream: Any, time: int) -> Iterator[Any]:
-    """Decoded frames from ``time`` on or from before it; from the start if seeking went past."""
+    """Decode from ``time`` or before it; from the start if seeking went too far."""
     if time > (stream.start_time or 0):
         container.seek(time, stream=stream)
         frames = _decoded(container, stream)
@@ -120,7 +119,7 @@ def _from(container: Any, stream: Any, time: int) -> Iterator[Any]:
 
 
 def _decoded(container: Any, stream: Any) -> Iterator[Any]:
-    """The frames that can be decoded."""
+    """Yield the frames that can be decoded."""
     failure = _pyav().FFmpegError
     for packet in container.demux(stream):
         with contextlib.suppress(failure):
@@ -139,9 +138,9 @@ def _counted(
 
 @functools.lru_cache(maxsize=4)
 def _numbers(path: str, changed: int) -> Mapping[int, int] | None:  # noqa: ARG001 - part of the key
-    """Presentation times of all frames with their numbers, None where times do not tell them apart.
+    """Map presentation times to frame numbers; None if times do not identify frames.
 
-    What is lost in a damaged file has a number and no time.
+    In a damaged file, lost frames have a number but no time.
     """
     container, stream = open_video(Path(path))
     with container:
@@ -153,7 +152,7 @@ def _numbers(path: str, changed: int) -> Mapping[int, int] | None:  # noqa: ARG0
     times = [time for time, _ in found]
     if None in times or len(set(times)) < len(times):
         return None
-    # AVI knows the order of decoding alone, and FFmpeg takes that for the times.
+    # AVI stores decoding order only, and FFmpeg derives the times from it.
     if reorders and not packets.stamped:
         return None
     timeline = Timeline(path, rate)
@@ -174,5 +173,5 @@ def _pyav() -> Any:
             "videos of an archive are read by PyAV, which is not installed",
             mend="pip install 'edgeseg[cluster]'",
         ) from None
-    av.logging.set_level(av.logging.PANIC)  # What it finds in damaged files is ours to say.
+    av.logging.set_level(av.logging.PANIC)  # Damaged files are reported by us.
     return av

@@ -1,4 +1,4 @@
-"""One unit through the engine: what every worker does, wherever it runs."""
+"""Process one unit with an engine; used by every worker, independent of Ray."""
 
 from __future__ import annotations
 
@@ -32,23 +32,23 @@ from edgeseg.ops.components import components
 from edgeseg.ops.overlay import class_areas
 
 TRIES = 3
-"""A unit whose worker died so often while it was under way is given up and reported."""
+"""Number of attempts after which a unit that kills its worker is reported as failed."""
 
 
 class Job(Document):
-    """The same for all units; what every worker gets.
+    """The job description that every worker gets.
 
     Attributes:
-        version: Of edgeseg, which must be the same on all machines.
-        engine: Absolute path, seen by all workers.
-        engine_sha256: Of its bytes.
-        threads: CPU threads of the engine of each worker.
-        tiles: Overlapping tiles at the pictures' own scale.
-        margin: Of a tile; None is the default one.
-        every: Of a video each such frame.
-        outputs: What is written, and where.
-        tries: Absolute path of the folder that counts tries.
-        work: Hash of what changes the results.
+        version: Version of edgeseg, which must be the same on all machines.
+        engine: Absolute path of the engine, accessible to all workers.
+        engine_sha256: SHA-256 of the engine.
+        threads: CPU threads of each worker's engine.
+        tiles: Segment in overlapping tiles at the pictures' own scale.
+        margin: Margin of tiles in pixels; None for the default.
+        every: Process every n-th frame of videos.
+        outputs: Outputs to write, and their folder.
+        tries: Absolute path of the folder that counts attempts.
+        work: Hash of everything that affects the results.
     """
 
     version: str
@@ -64,7 +64,7 @@ class Job(Document):
 
 
 class Failure(Document):
-    """A unit that was not done: ``kind`` of the error, what it said, how often it was begun."""
+    """A failed unit: kind and message of the error, and number of attempts."""
 
     unit: Unit
     kind: str
@@ -74,10 +74,10 @@ class Failure(Document):
 
 
 class Outcome(Document):
-    """What became of a unit: one of these.
+    """The outcome of a unit; exactly one field is set.
 
-    ``refusal`` is no fault of the unit's file and ends the run: an engine that does not open, a
-    full disk, a lost GPU.
+    ``refusal`` is an error that is not the file's fault and ends the run: an engine that cannot be
+    opened, a full disk, a lost GPU.
     """
 
     record: Record | None = None
@@ -86,12 +86,12 @@ class Outcome(Document):
 
 
 class Desk:
-    """An open engine and all that a worker needs beside it. Lives as long as the worker.
+    """A worker's open engine and its context. Lives as long as the worker.
 
     Raises:
-        MismatchedArtifact: This machine has another edgeseg or another file as engine.
-        UsageError: It does not see the output folder.
-        EdgesegError: The engine does not open.
+        MismatchedArtifact: This machine has another version of edgeseg or another engine file.
+        UsageError: The output folder does not exist on this machine.
+        EdgesegError: The engine cannot be opened.
     """
 
     def __init__(self, job: Job) -> None:
@@ -104,11 +104,11 @@ class Desk:
 
     @property
     def card(self) -> ModelCard:
-        """Of the engine."""
+        """Model card of the engine."""
         return self._engine.card
 
     def do(self, pending: Pending) -> Outcome:
-        """Do one unit and make its record last; nothing that its file can cause is raised."""
+        """Process one unit and write its record; errors of its file become failures."""
         tries = Tries(Path(self.job.tries), pending.unit.key)
         count = tries.begin()
         if count > TRIES:
@@ -127,7 +127,7 @@ class Desk:
         except OSError as error:
             full = UsageError(f"cannot write the journal: {error}", mend="make room on the disk")
             return Outcome(refusal=failure_of(full, pending.unit, count))
-        except Exception as error:  # One file of a million may find what nobody thought of.
+        except Exception as error:  # Any file may trigger an unforeseen error.
             return Outcome(failure=failure_of(error, pending.unit, count))
         return Outcome(record=record)
 
@@ -167,7 +167,7 @@ class Desk:
 
 
 def failure_of(error: Exception, unit: Unit, tries: int = 1) -> Failure:
-    """An exception as it travels from a worker to the run."""
+    """Convert an exception to a record that a worker can send to the run."""
     return Failure(
         unit=unit,
         kind=type(error).__name__,
@@ -178,7 +178,7 @@ def failure_of(error: Exception, unit: Unit, tries: int = 1) -> Failure:
 
 
 def raise_refusal(refusal: Failure) -> None:
-    """Raise it again as what it was."""
+    """Raise the refusal's original exception."""
     kind = getattr(errors, refusal.kind, EdgesegError)
     raise kind(refusal.message, mend=refusal.mend)
 
@@ -213,7 +213,7 @@ def _check(job: Job) -> None:
 
 
 def _pictures(unit: Unit, every: int) -> Iterator[tuple[str, int | None, NDArray[np.uint8]]]:
-    """(name of the result, number of the frame, uint8 (H, W, 3) BGR)."""
+    """Yield (name of the result, frame number, uint8 (H, W, 3) BGR)."""
     source = Path(unit.source)
     if unit.first is None:
         yield unit.name, None, load_image(source)
@@ -223,7 +223,7 @@ def _pictures(unit: Unit, every: int) -> Iterator[tuple[str, int | None, NDArray
 
 
 def _identity(source: str) -> tuple[int, int, str]:
-    """Size, time of the last change in ns, and sha256; raises DatasetError."""
+    """Return size, modification time in ns, and SHA-256; raises DatasetError."""
     try:
         status = Path(source).stat()
         return status.st_size, status.st_mtime_ns, _digest(source, status.st_mtime_ns)
@@ -233,5 +233,5 @@ def _identity(source: str) -> tuple[int, int, str]:
 
 @functools.lru_cache(maxsize=4)
 def _digest(source: str, changed: int) -> str:  # noqa: ARG001 - part of the key
-    """Hashed once for all ranges of a video that a worker does."""
+    """Hash a file; cached, so that a worker hashes a video once for all its ranges."""
     return sha256_file(Path(source))

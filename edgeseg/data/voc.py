@@ -10,8 +10,8 @@ Variations found in other data sets with this layout are accepted: other picture
 list names, and lists in ``ImageSets/Main`` or directly in ``ImageSets``.
 
 Everingham et al., "The PASCAL Visual Object Classes Challenge" (2010) and the development kit of
-2012, which defines names, ids and colours. Lists without any mask, such as ``test``, are not treated
-as splits.
+2012, which defines names, ids and colours. Lists without any mask, such as ``test``, are not
+treated as splits.
 ``SegmentationObject`` is not read, since its objects have twenty classes, not one.
 """
 
