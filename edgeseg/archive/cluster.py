@@ -227,10 +227,10 @@ def _settings(cluster: Cluster) -> dict[str, str]:
     }
     if cluster.address != "local":
         return quiet
-    # Ray makes a token its servers' key by itself, and reads it once a process; without this
-    # one it would leave a file in the home folder.
+    # Ray would create a token by itself and leave it in a file in the home folder; it reads
+    # this variable once per process.
     os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
-    # On the systems where 0 is the default, Ray listens on loopback only.
+    # With 0, the default on Windows and macOS, Ray listens on loopback only.
     return quiet | {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 
 

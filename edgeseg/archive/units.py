@@ -61,7 +61,7 @@ def find_units(paths: Sequence[str], out: Path, every: int = 1) -> list[Unit]:
             path.
     """
     found: dict[str, Path] = {}
-    below = Path(os.path.abspath(out))  # noqa: PTH100 - links are not followed, unlike resolve()
+    below = Path(os.path.abspath(out))  # noqa: PTH100 - unlike resolve(), keeps links
     for name, path in (pair for text in paths for pair in _of(text)):
         path = Path(os.path.abspath(path))  # noqa: PTH100
         if below in path.parents:
@@ -81,7 +81,7 @@ def find_units(paths: Sequence[str], out: Path, every: int = 1) -> list[Unit]:
 
 
 def _units(name: str, path: Path, every: int) -> Iterator[Unit]:
-    """Yield a picture, or the ranges of a video; the last is open-ended, as headers may be wrong."""
+    """Yield a picture, or the ranges of a video, the last open-ended as headers may be wrong."""
     if not _is_video(path):
         yield Unit(name=name, source=str(path))
         return

@@ -3,7 +3,8 @@
 Frames are numbered in presentation order, the same as when a stream reads the file from its start
 (:mod:`edgeseg.stream.places`). To start in the middle, the reader seeks to the preceding key frame
 and identifies frames by their presentation times, which are collected from all packets without
-decoding. If these times are unusable (missing, equal, or decoding times), it decodes from the start.
+decoding. If these times are unusable (missing, equal, or decoding times), it decodes from the
+start.
 """
 
 from __future__ import annotations

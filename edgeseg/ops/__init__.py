@@ -1,7 +1,7 @@
-"""Pixels before and after the network: picture → tensor, label map → colours.
+"""Preprocessing and postprocessing kernels: picture → tensor, label map → colours.
 
-Each kernel has a NumPy/OpenCV reference; :mod:`edgeseg.ops.native` finds the C++ twin, which
-gives the same bits sooner.
+Each kernel has a NumPy/OpenCV reference and a faster C++ version with identical results, loaded by
+:mod:`edgeseg.ops.native`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from edgeseg.ops.native import native_available
 __all__ = ["native_available"]
 
 try:
-    import cv2 as _cv2  # noqa: F401 - only asks whether it is there
+    import cv2 as _cv2  # noqa: F401 - only checks that it is installed
 except ImportError as error:
     raise RuntimeMissing(
         f"OpenCV for Python (module cv2) cannot be imported: {error}",

@@ -1,6 +1,6 @@
-"""Logits → label map, at the network's size or, smoother, at the picture's.
+"""Convert logits to label maps, at the network's size or, with smoother edges, the picture's.
 
-For engines whose output is logits; an exported network has the argmax in its graph.
+For engines that output logits; exported networks have the argmax in their graph.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from edgeseg.ops.native import kernels
 from edgeseg.ops.preprocess import place
 
 MAX_CLASSES = 256
-"""As many as a uint8 label map tells apart."""
+"""Maximum number of classes in a uint8 label map."""
 
 _ROWS = 16
-"""Of the picture that the NumPy twin interpolates at a time, to stay in the cache."""
+"""Rows that the NumPy version interpolates at a time, to stay in the cache."""
 
 
 def argmax(
@@ -26,18 +26,18 @@ def argmax(
     *,
     threads: int = 1,
 ) -> NDArray[np.uint8]:
-    """Class of the largest logit: of equals the first, of NaNs the first, as ``np.argmax``.
+    """Return the class of the largest logit; ties and NaNs are resolved as in ``np.argmax``.
 
     Args:
         logits: float32, float16 or int8, (C, H, W) or (N, C, H, W), any strides.
         out: C-contiguous uint8 (H, W) or (N, H, W) to write into.
-        threads: That the C++ kernel shares the pixels out among.
+        threads: Number of threads for the C++ kernel.
 
     Returns:
         ``out``, or a new array: uint8 (H, W) or (N, H, W), class ids.
 
     Raises:
-        UsageError: A dtype, shape or layout is another, or there are more than 256 classes.
+        UsageError: A dtype, shape or layout is invalid, or there are more than 256 classes.
     """
     _check_logits(logits, (np.float32, np.float16, np.int8), (3, 4))
     shape = (*logits.shape[:-3], *logits.shape[-2:])
@@ -59,17 +59,16 @@ def argmax(
 def argmax_upsampled(
     logits: NDArray[np.float32], size: tuple[int, int], spec: InputSpec, *, threads: int = 1
 ) -> NDArray[np.uint8]:
-    """Label map at the picture's size from logits interpolated to it: edges without steps.
+    """Upsample logits to the picture's size and return the label map, with smooth edges.
 
-    Bilinear, half-pixel centres; the border of a letterbox is cut off before. Where a pixel's
-    four neighbours have one class it is that class, which the interpolation can only miss by
-    rounding.
+    Bilinear with half-pixel centres, after cropping a letterbox border. If a pixel's four
+    neighbours have the same class, the pixel gets that class without interpolation.
 
     Args:
         logits: float32 (C, height, width) of ``spec``, any strides.
         size: (H, W) of the picture that was preprocessed.
         spec: The card's ``input``.
-        threads: That the C++ kernel shares the rows out among.
+        threads: Number of threads for the C++ kernel.
 
     Returns:
         uint8 (H, W), class ids.
@@ -90,7 +89,7 @@ def argmax_upsampled(
 
 
 def upsampled_reference(part: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.uint8]:
-    """Label map of ``size`` from logits (C, h, w); the definition that the C++ twin matches."""
+    """Reference for upsampling logits (C, h, w) to a label map of ``size``."""
     top, bottom, down = _taps(part.shape[1], size[0])
     left, right, across = _taps(part.shape[2], size[1])
     wide = part[:, :, left] * (1 - across) + part[:, :, right] * across
@@ -111,7 +110,7 @@ def upsampled_reference(part: NDArray[np.float32], size: tuple[int, int]) -> NDA
 def upsampled_native(
     part: NDArray[np.float32], size: tuple[int, int], threads: int = 1
 ) -> NDArray[np.uint8]:
-    """:func:`upsampled_reference` in one pass of C++ that releases the GIL."""
+    """C++ version of :func:`upsampled_reference`; releases the GIL."""
     assert kernels is not None
     if not part[0, 0].flags.c_contiguous:
         part = np.ascontiguousarray(part)
@@ -135,7 +134,7 @@ def _argmax_native(
 def _taps(
     source: int, target: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
-    """First and second neighbour and the weight of the second, for each of ``target``."""
+    """Return each target pixel's two neighbours and the weight of the second."""
     position = np.clip((np.arange(target) + 0.5) * source / target - 0.5, 0, source - 1)
     first = position.astype(np.int64)
     return first, np.minimum(first + 1, source - 1), (position - first).astype(np.float32)

@@ -1,4 +1,4 @@
-"""Connected regions of a label map: the objects of each class, in one pass over all classes."""
+"""Connected components of a label map, for all classes in one pass."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from edgeseg.ops.native import kernels
 
 @dataclass(frozen=True, eq=False)
 class Components:
-    """N regions, in the order of their first pixels, row by row.
+    """N connected regions, in row-major order of their first pixels.
 
     Attributes:
-        classes: int64 (N,), class ids; there are none of class 0, the background.
+        classes: int64 (N,), class ids; class 0, the background, has no regions.
         areas: int64 (N,), pixels.
         boxes: int64 (N, 4): left, top, width, height.
         centroids: float64 (N, 2): mean x and y of the pixels.
@@ -33,7 +33,7 @@ class Components:
 
 
 def components(labels: NDArray[np.uint8]) -> Components:
-    """The regions of one class each that hang together, corners included (8-connected).
+    """Find the 8-connected regions of each class.
 
     Args:
         labels: uint8 (H, W), class ids, any strides.
@@ -47,7 +47,7 @@ def components(labels: NDArray[np.uint8]) -> Components:
 
 
 def components_reference(labels: NDArray[np.uint8]) -> Components:
-    """Class by class with OpenCV; what the C++ twin matches."""
+    """Reference for :func:`components`, class by class with OpenCV."""
     found: list[tuple[int, NDArray[np.int32], NDArray[np.float64]]] = []
     firsts: list[int] = []
     for label in np.flatnonzero(np.bincount(labels.ravel(), minlength=256)):
@@ -69,7 +69,7 @@ def components_reference(labels: NDArray[np.uint8]) -> Components:
 
 
 def components_native(labels: NDArray[np.uint8]) -> Components:
-    """:func:`components_reference` in one pass of C++ that releases the GIL."""
+    """C++ version of :func:`components_reference`; releases the GIL."""
     assert kernels is not None
     table = kernels.components(labels if labels[0].flags.c_contiguous else labels.copy())
     classes, areas, left, top, right, bottom, sum_x, sum_y = table.T

@@ -1,7 +1,7 @@
-"""Class names written on the regions of a picture.
+"""Write class names on the regions of a picture.
 
-Where a name goes is worked out on a thinned label map, some 128 pixels wide, and what is
-written is drawn once and kept, so that a 720p picture costs a fraction of a millisecond.
+Positions are computed on a subsampled label map, about 128 pixels wide, and rendered text is cached,
+so that a 720p picture takes a fraction of a millisecond.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from numpy.typing import NDArray
 from edgeseg.ops.overlay import check_canvas, drawable
 
 _WIDEST = 128
-"""Columns or rows of the map on which places are sought."""
+"""Maximum columns or rows of the subsampled label map."""
 
 _MOST = 12
-"""Names on one picture: the largest regions get them."""
+"""Maximum number of names per picture; the largest regions get them."""
 
 _INSIDE = 0.5
-"""Share of the written name that must lie on its region."""
+"""Minimum fraction of a name that must lie on its region."""
 
 
 Stamp: TypeAlias = "tuple[NDArray[np.uint8], NDArray[np.uint8]]"
@@ -32,7 +32,7 @@ Stamp: TypeAlias = "tuple[NDArray[np.uint8], NDArray[np.uint8]]"
 
 @dataclass(frozen=True)
 class Written:
-    """A name on a picture: class id and rectangle in pixels (x, y, width, height)."""
+    """A name drawn on a picture: class id and rectangle in pixels (x, y, width, height)."""
 
     label: int
     x: int
@@ -41,7 +41,7 @@ class Written:
     height: int
 
     def meets(self, other: Written) -> bool:
-        """Whether they share a pixel."""
+        """Whether the two rectangles overlap."""
         return (
             self.x < other.x + other.width
             and other.x < self.x + self.width
@@ -56,20 +56,20 @@ def draw_names(
     names: Sequence[str],
     taken: tuple[int, int] = (0, 0),
 ) -> list[Written]:
-    """Write the name of each large region's class on it, white with a dark rim, in place.
+    """Draw class names on the large regions, white with a dark outline, in place.
 
-    A name stands where its region is thickest, never past the frame's edge. Left out are the
-    background (class 0), ids without a name, names of which less than half would lie on their
-    region, and those that would meet the name of a larger region.
+    A name is placed where its region is thickest, within the frame. Not drawn are the background
+    (class 0), ids without a name, names with less than half of their area on their region, and
+    names that would overlap that of a larger region.
 
     Args:
         frame: uint8 (H, W, 3) BGR, writeable and C-contiguous.
-        labels: uint8, class ids, of any size: it lies over the whole frame.
-        names: One a class.
-        taken: (height, width) of the upper left corner that must stay free.
+        labels: uint8, class ids, of any size; stretched over the whole frame.
+        names: Class names, by id.
+        taken: (height, width) of the area at the upper left to keep free.
 
     Returns:
-        What was written.
+        The names drawn.
 
     Raises:
         UsageError: ``frame`` has another dtype, shape or layout.
@@ -92,17 +92,17 @@ def draw_names(
 
 
 def text_height(frame: NDArray[np.uint8]) -> int:
-    """Height in pixels of what is written on a picture."""
+    """Return the height in pixels of text on a picture."""
     height: int = frame.shape[0]
     return max(10, round(height / 36))
 
 
 @functools.lru_cache(maxsize=512)
 def stamp(text: str, height: int) -> Stamp:
-    """The text, white with a dark rim.
+    """Render a text in white with a dark outline.
 
     Returns:
-        uint8 (h, w, 3) BGR; uint8 (h, w), not 0 where it covers the picture.
+        uint8 (h, w, 3) BGR, and a mask uint8 (h, w), non-zero where the text is opaque.
     """
     font, scale = cv2.FONT_HERSHEY_SIMPLEX, height / 30
     (width, above), below = cv2.getTextSize(text, font, scale, 1)
@@ -118,7 +118,7 @@ def stamp(text: str, height: int) -> Stamp:
 
 
 def put(frame: NDArray[np.uint8], text: Stamp, x: int, y: int) -> None:
-    """Lay a stamp with its upper left corner at (x, y); what passes the edges is cut."""
+    """Draw a stamp with its upper left corner at (x, y), clipped at the edges."""
     strokes, covers = text
     part = frame[y : y + covers.shape[0], x : x + covers.shape[1]]
     height, width = part.shape[:2]
@@ -127,10 +127,10 @@ def put(frame: NDArray[np.uint8], text: Stamp, x: int, y: int) -> None:
 
 
 def _thickest(small: NDArray[np.uint8], classes: int) -> Iterator[tuple[int, tuple[int, int]]]:
-    """Class and innermost (row, column) of each region, the largest first."""
+    """Yield class and innermost (row, column) of each region, largest first."""
     padded = cv2.copyMakeBorder(small, 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=(0,))
     rim = cv2.morphologyEx(padded, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8))
-    # Without their rims, regions of different classes no longer touch.
+    # Without their rims, regions of different classes do not touch.
     inner = ((rim == 0) & (padded > 0) & (padded < classes)).astype(np.uint8)
     count, parts, stats, _ = cv2.connectedComponentsWithStats(inner, connectivity=4)
     if count == 1:
@@ -152,7 +152,7 @@ def _placed(
     small: tuple[int, ...],
     frame: tuple[int, ...],
 ) -> Written | None:
-    """Centred on ``place``, moved off the edges; None where the frame is smaller."""
+    """Centre a name on ``place``, moved inside the frame; None if it does not fit."""
     height, width = text[:2]
     if height > frame[0] or width > frame[1]:
         return None
@@ -163,7 +163,7 @@ def _placed(
 
 
 def _share(small: NDArray[np.uint8], name: Written, frame: tuple[int, ...]) -> float:
-    """How much of the name's rectangle lies on its class."""
+    """Return the fraction of a name's rectangle that lies on its class."""
     down, across = small.shape[0] / frame[0], small.shape[1] / frame[1]
     top, left = int(name.y * down), int(name.x * across)
     bottom = max(top + 1, round((name.y + name.height) * down))

@@ -1,7 +1,7 @@
-"""The C++ twins, where the extension was built.
+"""Load the C++ kernels, if the extension is built.
 
-``EDGESEG_NATIVE=0`` leaves them out. They use the best instructions that the CPU has;
-``EDGESEG_SIMD=portable`` (or ``avx2``, ``avx512``; ``neon`` on aarch64) names others.
+``EDGESEG_NATIVE=0`` disables them. They use the best instruction set of the CPU;
+``EDGESEG_SIMD=portable`` (or ``avx2``, ``avx512``; ``neon`` on aarch64) selects another.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from edgeseg.errors import UsageError
 _log = logging.getLogger(__name__)
 
 REVISION = 4
-"""Of the functions' signatures, as in ``native/module.cpp``: an editable install may lag behind."""
+"""Version of the extension's interface, to detect outdated builds; see ``native/module.cpp``."""
 
 
 def _load() -> ModuleType | None:
@@ -48,14 +48,14 @@ def _use(module: ModuleType, level: str) -> None:
 
 
 kernels: ModuleType | None = _load()
-"""The extension ``edgeseg._native``, None where it is absent or left out."""
+"""The extension ``edgeseg._native``, None if it is missing or disabled."""
 
 
 def native_available() -> bool:
-    """Whether the C++ kernels are in use; else NumPy and OpenCV compute the same values."""
+    """Whether the C++ kernels are in use, rather than the NumPy/OpenCV versions."""
     return kernels is not None
 
 
 def simd_level() -> str | None:
-    """The instructions that the C++ kernels use, e.g. ``avx2``; None where there are no kernels."""
+    """Return the instruction set of the C++ kernels, e.g. ``avx2``; None without kernels."""
     return None if kernels is None else str(kernels.level())

@@ -1,4 +1,4 @@
-"""Label maps as pictures: class colours, see-through overlays, a legend, areas."""
+"""Draw label maps as pictures: class colours, overlays, a legend; and count class areas."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from edgeseg.ops.native import kernels
 from edgeseg.ops.preprocess import inside, nearest, nearest_indices
 
 UNNAMED_COLOUR: Rgb = (224, 224, 192)
-"""Colour of ids past the palette such as ignore: that of "void" in PASCAL VOC."""
+"""Colour of ids beyond the palette, such as ignore; "void" in PASCAL VOC."""
 
 _GREY: Rgb = (90, 90, 90)
-"""Swatch of a class that is not shown."""
+"""Swatch colour of hidden classes."""
 
 _COUNTED = 1 << 22  # pixels at once
 
 
 def colourise(labels: NDArray[np.uint8], palette: Sequence[Rgb]) -> NDArray[np.uint8]:
-    """Each pixel in the colour of its class.
+    """Colour each pixel by its class.
 
     Args:
         labels: uint8 (H, W), class ids.
-        palette: RGB, one a class; ids past it become ``UNNAMED_COLOUR``.
+        palette: RGB colours by class id; ids beyond it get ``UNNAMED_COLOUR``.
 
     Returns:
         uint8 (H, W, 3) BGR.
@@ -46,12 +46,12 @@ def colourise(labels: NDArray[np.uint8], palette: Sequence[Rgb]) -> NDArray[np.u
 
 @dataclass(frozen=True)
 class Look:
-    """How classes are laid over a picture.
+    """Style of an overlay.
 
     Attributes:
-        palette: RGB, one a class; ids past it have ``UNNAMED_COLOUR``.
-        alpha: 0 shows the picture alone, 1 the colours alone; counts in steps of 1/256.
-        outline: Draw the rim of each region in its full colour, a pixel wide, inside it.
+        palette: RGB colours by class id; ids beyond it get ``UNNAMED_COLOUR``.
+        alpha: Opacity of the colours, from 0 to 1, in steps of 1/256.
+        outline: Draw a one-pixel opaque outline inside each region.
 
     Raises:
         UsageError: ``alpha`` is not in 0…1.
@@ -67,7 +67,7 @@ class Look:
 
     @property
     def weight(self) -> int:
-        """Of the colours, in 1/256 of the whole."""
+        """Opacity of the colours in units of 1/256."""
         return round(self.alpha * 256)
 
 
@@ -80,21 +80,21 @@ def overlay(
     *,
     outline: bool = False,
 ) -> NDArray[np.uint8]:
-    """The picture with its classes laid over it; class 0, the background, stays clear.
+    """Blend class colours over a picture; class 0, the background, stays clear.
 
     Args:
         frame: uint8 (H, W, 3) BGR, or (H, W) grey.
         labels: uint8 (H, W), class ids.
         palette: As in :class:`Look`, like ``alpha`` and ``outline``.
-        alpha: 0 shows the picture alone, 1 the colours alone.
+        alpha: Opacity of the colours, from 0 to 1.
         out: uint8 (H, W, 3), C-contiguous, to write into; may be ``frame`` itself.
-        outline: Draw the rim of each region.
+        outline: Draw the outline of each region.
 
     Returns:
         ``out``, or a new array: uint8 (H, W, 3) BGR.
 
     Raises:
-        UsageError: A dtype, shape or layout is another, or ``alpha`` is not in 0…1.
+        UsageError: A dtype, shape or layout is invalid, or ``alpha`` is not in 0…1.
     """
     _check_labels(labels)
     look = Look(palette, alpha, outline)
@@ -110,20 +110,20 @@ def overlay_restored(
     look: Look,
     out: NDArray[np.uint8] | None = None,
 ) -> NDArray[np.uint8]:
-    """:func:`overlay` of a network's label map, without making the one at the frame's size.
+    """Draw an :func:`overlay` from a label map at the network's size, without resizing it first.
 
     Args:
         frame: uint8 (H, W, 3) BGR, or (H, W) grey.
         labels: uint8 (height, width) of ``spec``, class ids.
-        spec: The card's ``input``, by which the frame was preprocessed.
-        look: Colours, opacity, outline.
+        spec: The card's ``input``, with which the frame was preprocessed.
+        look: Style of the overlay.
         out: uint8 (H, W, 3), C-contiguous, to write into; may be ``frame`` itself.
 
     Returns:
-        As ``overlay(frame, restore_labels(labels, (H, W), spec), …)``.
+        The same as ``overlay(frame, restore_labels(labels, (H, W), spec), …)``.
 
     Raises:
-        UsageError: A dtype, shape or layout is another.
+        UsageError: A dtype, shape or layout is invalid.
     """
     return _lay_over(frame, inside(labels, frame.shape[:2], spec), look, out)
 
@@ -131,7 +131,7 @@ def overlay_restored(
 def lay_reference(
     frame: NDArray[np.uint8], labels: NDArray[np.uint8], look: Look, out: NDArray[np.uint8]
 ) -> None:
-    """Write the frame, (H, W, 3), under its classes to ``out``; what the C++ twin matches.
+    """Reference for drawing an overlay of ``labels`` on a frame (H, W, 3).
 
     A blended value is ``(frame * (256 - weight) + colour * weight + 128) // 256``. Weights in
     1/256 and the 1/1024 that breaks ties are exact in float32, so every version of addWeighted
@@ -157,7 +157,7 @@ def lay_native(
     out: NDArray[np.uint8],
     threads: int = 1,
 ) -> None:
-    """:func:`lay_reference` in one pass of C++ that releases the GIL."""
+    """C++ version of :func:`lay_reference`; releases the GIL."""
     assert kernels is not None
     frame, labels = _packed(frame), _packed(labels)
     taken = nearest_indices(labels.shape, (out.shape[0], out.shape[1]))
@@ -168,18 +168,18 @@ def lay_native(
 def draw_legend(
     frame: NDArray[np.uint8], classes: ClassMap, hidden: AbstractSet[int] = frozenset()
 ) -> tuple[int, int]:
-    """Write the class names beside their colours into the upper left corner, in place.
+    """Draw a legend of class names and colours in the upper left corner, in place.
 
-    Class 0 is left out, as overlays leave it clear; hidden classes are grey. Text
-    follows the height of the frame; names that find no room are counted in a last line.
+    Class 0 is omitted, as overlays leave it clear; hidden classes are grey. Text scales with the
+    height of the frame; a last line counts the names that do not fit.
 
     Args:
         frame: uint8 (H, W, 3) BGR, writeable and C-contiguous.
         classes: Names and palette.
-        hidden: Class ids that the picture does not show.
+        hidden: Class ids that are hidden in the picture.
 
     Returns:
-        (height, width) of the corner that it takes.
+        (height, width) of the legend.
 
     Raises:
         UsageError: ``frame`` has another dtype, shape or layout.
@@ -201,7 +201,7 @@ def draw_legend(
 def _legend(
     names: tuple[str, ...], palette: tuple[Rgb, ...], hidden: frozenset[int], height: int
 ) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
-    """The legend of a picture of that height, and where its swatches are.
+    """Render the legend for a frame height, and the mask of its colour swatches.
 
     Returns:
         uint8 (h, w, 3) BGR on black; bool (h, n, 1) of its first n columns.
@@ -230,13 +230,13 @@ def _legend(
 
 
 def class_areas(labels: NDArray[np.uint8], num_classes: int) -> NDArray[np.int64]:
-    """Pixels of each class: int64 (num_classes,); ids past it (ignore) are not counted.
+    """Count the pixels of each class: int64 (num_classes,); other ids are not counted.
 
     Raises:
         UsageError: ``labels`` has another dtype or shape.
     """
     _check_labels(labels)
-    # NumPy counts a copy of eight bytes a pixel, so a slide is counted in parts.
+    # NumPy copies to eight bytes per pixel, so large pictures are counted in parts.
     rows = max(1, _COUNTED // max(1, labels.shape[1]))
     counts = np.zeros(256, np.int64)
     for top in range(0, len(labels), rows):
@@ -247,7 +247,7 @@ def class_areas(labels: NDArray[np.uint8], num_classes: int) -> NDArray[np.int64
 def restored_areas(
     labels: NDArray[np.uint8], size: tuple[int, int], spec: InputSpec, num_classes: int
 ) -> NDArray[np.int64]:
-    """:func:`class_areas` of a network's label map at the picture's ``size`` (H, W).
+    """Compute :func:`class_areas` at the picture's ``size`` (H, W) from a network's label map.
 
     Raises:
         UsageError: ``labels`` has another dtype or shape.
@@ -269,7 +269,7 @@ def restored_areas(
 
 @functools.lru_cache(maxsize=16)
 def _colour_table(palette: tuple[Rgb, ...]) -> NDArray[np.uint8]:
-    """Uint8 (256, 1, 3) BGR, as applyColorMap takes it."""
+    """Make a lookup table for applyColorMap, uint8 (256, 1, 3) BGR."""
     table = np.empty((256, 1, 3), np.uint8)
     table[:] = UNNAMED_COLOUR[::-1]
     table[: len(palette), 0] = np.array(palette, np.uint8)[:, ::-1]
@@ -303,12 +303,12 @@ def _lay_over(
 
 
 def _packed(array: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The array, or a copy whose rows have no gaps."""
+    """Return the array, or a copy if its rows are not contiguous."""
     return array if array[0].flags.c_contiguous else array.copy()
 
 
 def drawable(name: str) -> str:
-    """What putText can draw: anything since OpenCV 5; before, ASCII, so accents are dropped."""
+    """Convert a name to what putText can draw: ASCII without accents before OpenCV 5."""
     if int(cv2.__version__.partition(".")[0]) >= 5:
         return name
     plain = "".join(c for c in unicodedata.normalize("NFKD", name) if not unicodedata.combining(c))
@@ -321,7 +321,7 @@ def _check_labels(labels: NDArray[np.uint8]) -> None:
 
 
 def check_canvas(frame: NDArray[np.uint8], what: str) -> None:
-    """Raises UsageError unless ``frame``, called ``what``, can be drawn on."""
+    """Raise UsageError unless ``frame`` can be drawn on; the message calls it ``what``."""
     if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3 or frame.size == 0:
         raise UsageError(f"{what} must be uint8 (H, W, 3), not {frame.dtype} {frame.shape}")
     if not (frame.flags.c_contiguous and frame.flags.writeable):

@@ -1,7 +1,7 @@
-"""Picture → input tensor, and label maps and masks between the two sizes.
+"""Convert pictures to input tensors, and resize label maps and masks.
 
-Everything that feeds a network goes through here: training, evaluation, calibration and the
-stream cannot differ in how they resize or normalise.
+Training, evaluation, calibration and streaming all use this module, so they cannot differ in how
+they resize or normalise.
 
 The bilinear resize is OpenCV's ``INTER_LINEAR_EXACT``: 8-bit weights, one rounding at the
 end, the same bits on every machine. Plain ``INTER_LINEAR`` takes another path for each CPU.
@@ -23,16 +23,16 @@ from edgeseg.errors import UsageError
 from edgeseg.ops.native import kernels
 
 Tensor: TypeAlias = NDArray[Any]
-"""float32, float16 or uint8, as its :class:`Form` says."""
+"""Array of float32, float16 or uint8, according to its :class:`Form`."""
 
 
 @dataclass(frozen=True)
 class Form:
-    """How an input tensor is stored; an engine knows which its network takes.
+    """Storage format of an input tensor; each engine has one.
 
     Attributes:
-        dtype: ``float32`` or ``float16``, normalised as the card says, or ``uint8``: the grey
-            levels as they are, for a graph that normalises.
+        dtype: ``float32`` or ``float16``, normalised as the card specifies, or ``uint8``: raw grey
+            levels, for a graph that normalises.
         layout: ``chw``, (C, height, width), or ``hwc``, (height, width, C).
     """
 
@@ -40,22 +40,22 @@ class Form:
     layout: Literal["chw", "hwc"] = "chw"
 
     def shape(self, spec: InputSpec) -> tuple[int, int, int]:
-        """Of one input tensor."""
+        """Return the shape of one input tensor."""
         channels, height, width = spec.shape
         return spec.shape if self.layout == "chw" else (height, width, channels)
 
     def planes(self, tensor: Tensor) -> Tensor:
-        """A tensor of this form as a view (C, height, width)."""
+        """View a tensor of this form as (C, height, width)."""
         return tensor if self.layout == "chw" else tensor.transpose(2, 0, 1)
 
 
 FLOAT32 = Form()
-"""What the networks of this package take."""
+"""Default form, which the networks of this package take."""
 
 
 @dataclass(frozen=True)
 class Placement:
-    """The part of the network's input that the picture fills, in pixels of that input."""
+    """The rectangle of the network's input that the picture fills, in input pixels."""
 
     top: int
     left: int
@@ -64,7 +64,7 @@ class Placement:
 
     @property
     def region(self) -> tuple[slice, slice]:
-        """Index of that part in an array (height, width)."""
+        """Slices of the rectangle in an array (height, width)."""
         return (
             slice(self.top, self.top + self.height),
             slice(self.left, self.left + self.width),
@@ -72,7 +72,7 @@ class Placement:
 
 
 def place(size: tuple[int, int], spec: InputSpec) -> Placement:
-    """Where a picture of ``size`` (H, W) lies in the input: all of it, or centred in a letterbox.
+    """Compute where a picture of ``size`` (H, W) is placed: the full input, or a letterbox.
 
     A letterbox keeps the aspect ratio to the nearest pixel; an odd remainder goes to the
     bottom and to the right.
@@ -92,18 +92,18 @@ def preprocess(
     *,
     threads: int = 1,
 ) -> NDArray[np.float32]:
-    """Resize, order the colours, normalise and lay out one picture as the network takes it.
+    """Convert one picture to an input tensor: resize, reorder channels and normalise.
 
     Args:
         image: uint8 (H, W) grey, (H, W, 1), (H, W, 3) BGR or (H, W, 4) BGRA (alpha is left
             out), any strides.
         spec: The card's ``input``.
         out: C-contiguous float32 (C, height, width) to write into, e.g. one item of a batch.
-        threads: That the C++ kernel shares the rows out among.
+        threads: Number of threads for the C++ kernel.
 
     Returns:
         ``out``, or a new array: float32 (C, height, width), ``(value * scale - mean) / std``
-        a channel. The border of a letterbox is 0, the mean colour.
+        per channel. The border of a letterbox is 0, the mean colour.
 
     Raises:
         UsageError: ``image`` or ``out`` has another dtype, shape or layout.
@@ -119,18 +119,18 @@ def preprocess_as(
     *,
     threads: int = 1,
 ) -> Tensor:
-    """:func:`preprocess` into a tensor of another form.
+    """Do :func:`preprocess` into a tensor of a given form.
 
     Args:
-        form: Of the tensor.
-        image: As for :func:`preprocess`.
+        form: Form of the tensor.
+        image: Picture, as for :func:`preprocess`.
         spec: The card's ``input``.
         out: C-contiguous array of that form to write into, e.g. one item of a batch.
-        threads: That the C++ kernel shares the rows out among.
+        threads: Number of threads for the C++ kernel.
 
     Returns:
-        ``out``, or a new array. float16 is what float64 rounds to; the border of a letterbox
-        in uint8 is the grey level next to the mean colour.
+        ``out``, or a new array. float16 is rounded from float64; in uint8 the border of a
+        letterbox is the grey level closest to the mean colour.
 
     Raises:
         UsageError: ``image`` or ``out`` has another dtype, shape or layout.
@@ -154,7 +154,7 @@ def preprocess_as(
 def restore_labels(
     labels: NDArray[np.uint8], size: tuple[int, int], spec: InputSpec
 ) -> NDArray[np.uint8]:
-    """Bring a label map of the network back to the picture's size.
+    """Resize a network's label map to the picture's size.
 
     Args:
         labels: uint8 (height, width) of ``spec``.
@@ -162,7 +162,7 @@ def restore_labels(
         spec: The card's ``input``.
 
     Returns:
-        uint8 (H, W): the nearest label (half-pixel centres), letterbox border cut off.
+        uint8 (H, W): nearest label (half-pixel centres), without the letterbox border.
 
     Raises:
         UsageError: ``labels`` has another dtype or shape.
@@ -171,17 +171,17 @@ def restore_labels(
 
 
 def inside(labels: NDArray[np.uint8], size: tuple[int, int], spec: InputSpec) -> NDArray[np.uint8]:
-    """The part of a network's label map where a picture of ``size`` (H, W) lies, as a view.
+    """View the part of a network's label map that a picture of ``size`` (H, W) fills.
 
     Raises:
-        UsageError: ``labels`` has another dtype or shape than ``spec`` says.
+        UsageError: ``labels`` is not uint8 of the size in ``spec``.
     """
     _check_labels(labels, (spec.height, spec.width))
     return labels[place(size, spec).region]
 
 
 def fit_mask(mask: NDArray[np.uint8], spec: InputSpec, ignore: int = 255) -> NDArray[np.uint8]:
-    """Bring a mask of the picture's size to the network's, as ``preprocess`` does the picture.
+    """Resize a mask to the network's size, matching what ``preprocess`` does to the picture.
 
     Args:
         mask: uint8 (H, W), class ids.
@@ -189,7 +189,7 @@ def fit_mask(mask: NDArray[np.uint8], spec: InputSpec, ignore: int = 255) -> NDA
         ignore: Value for the border of a letterbox.
 
     Returns:
-        uint8 (height, width): the nearest value (half-pixel centres).
+        uint8 (height, width): nearest value (half-pixel centres).
 
     Raises:
         UsageError: ``mask`` has another dtype or shape.
@@ -204,7 +204,7 @@ def fit_mask(mask: NDArray[np.uint8], spec: InputSpec, ignore: int = 255) -> NDA
 def fill_reference(
     pixels: NDArray[np.uint8], planes: Tensor, placement: Placement, spec: InputSpec
 ) -> None:
-    """Write the picture into its part of ``planes``; the definition that the C++ twin matches."""
+    """Reference for resizing and normalising a picture into its part of ``planes``."""
     size = (placement.width, placement.height)
     if spec.reduce == "area":
         resized = average(pixels[..., :3], size[::-1])
@@ -220,16 +220,16 @@ def fill_reference(
         channels = channels[::-1]
     tables = normalisation(spec, planes.dtype.name)
     for channel, table, target in zip(channels, tables, planes, strict=True):
-        # Halves are looked up as the bits that they are.
+        # float16 values are looked up by their bit patterns.
         bits = table.view(np.uint16) if table.dtype == np.float16 else table
         target[placement.region] = cv2.LUT(channel, bits).view(table.dtype)
 
 
 def average(pixels: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
-    """A picture (H, W, C) resized to ``size`` (h, w): the mean of what each pixel covers.
+    """Resize a picture (H, W, C) to ``size`` (h, w) by averaging the area of each pixel.
 
-    What OpenCV's ``INTER_AREA`` approximates in single precision; here sums are exact, and a half
-    is rounded up, on every machine. A pixel that is smaller than the picture's covers one or two.
+    Like OpenCV's ``INTER_AREA``, but with exact sums and halves rounded up on every machine. When
+    enlarging, an output pixel covers one or two input pixels.
     """
     total = pixels.shape[0] * pixels.shape[1]
     sums = _covered(_covered(pixels.astype(np.int64), size[0], 0), size[1], 1)
@@ -237,7 +237,7 @@ def average(pixels: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint
 
 
 def _covered(values: NDArray[np.int64], target: int, axis: int) -> NDArray[np.int64]:
-    """Sums of what each of ``target`` pixels covers, in parts of which a value has ``target``."""
+    """Sum the values that each of ``target`` pixels covers, in units of 1/``target`` value."""
     source = values.shape[axis]
     whole, part = np.divmod(np.arange(target + 1) * source, target)
     shape = [-1 if each == axis else 1 for each in range(values.ndim)]
@@ -254,7 +254,7 @@ def fill_native(
     spec: InputSpec,
     threads: int = 1,
 ) -> None:
-    """:func:`fill_reference` in one pass of C++ that releases the GIL."""
+    """C++ version of :func:`fill_reference`; releases the GIL."""
     assert kernels is not None
     if not pixels[0].flags.c_contiguous:
         pixels = np.ascontiguousarray(pixels)
@@ -273,16 +273,16 @@ def fill_native(
 
 @functools.lru_cache(maxsize=16)
 def normalisation(spec: InputSpec, dtype: str = "float32") -> Tensor:
-    """(C, 256) of ``dtype``: what each grey level becomes in each channel of the tensor.
+    """Make the lookup table (C, 256) that normalises grey levels per channel.
 
-    Worked out in double precision and rounded once, so that all twins read the same bits.
+    Computed in float64 and rounded once, so that all implementations use identical values.
     """
     levels = np.arange(256, dtype=np.float64)
     if dtype == "uint8":
         table = np.tile(levels.astype(np.uint8), (spec.channels, 1))
     else:
         mean, std = np.array(spec.mean)[:, None], np.array(spec.std)[:, None]
-        with np.errstate(over="ignore"):  # past 65504 a half is infinite
+        with np.errstate(over="ignore"):  # float16 overflows past 65504
             table = ((levels * spec.scale - mean) / std).astype(dtype)
     table.flags.writeable = False
     return table
@@ -290,11 +290,11 @@ def normalisation(spec: InputSpec, dtype: str = "float32") -> Tensor:
 
 @functools.lru_cache(maxsize=16)
 def lines(spec: InputSpec) -> NDArray[np.float32] | None:
-    """What :func:`normalisation` has in float32, bit by bit, as arithmetic: (C, 4), or None.
+    """Express the float32 table of :func:`normalisation` exactly as arithmetic: (C, 4), or None.
 
     A level becomes ``(level * slope + offset) + (level * slope_rest + offset_rest)``. Slope and
-    offset are so coarse that the first bracket is exact, and the second holds what they lack, so
-    that nearly always one rounding gives the table's value. None where any of the 256 differs.
+    offset are so coarse that the first bracket is exact, and the second adds the remainder, so that
+    usually a single rounding gives the table's value. None if any of the 256 values differs.
     """
     slopes, offsets = spec.scale / np.array(spec.std), -np.array(spec.mean) / np.array(spec.std)
     with np.errstate(over="ignore", invalid="ignore"):
@@ -313,7 +313,7 @@ def lines(spec: InputSpec) -> NDArray[np.float32] | None:
 
 
 def border(spec: InputSpec, dtype: str) -> Tensor:
-    """(C, 1, 1): the mean colour, which fills up a letterbox."""
+    """Return the mean colour that fills a letterbox border, (C, 1, 1)."""
     if dtype != "uint8":
         return np.zeros((spec.channels, 1, 1), dtype)
     levels = np.round(np.array(spec.mean) / spec.scale)
@@ -321,7 +321,7 @@ def border(spec: InputSpec, dtype: str) -> Tensor:
 
 
 def nearest(labels: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
-    """A label map, uint8 (h, w), resized to ``size`` (H, W): nearest, half-pixel centres."""
+    """Resize a label map, uint8 (h, w), to ``size`` (H, W): nearest, half-pixel centres."""
     if labels.shape == size:
         return labels
     resized = cv2.resize(labels, size[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
@@ -332,9 +332,9 @@ def nearest(labels: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint
 def nearest_indices(
     source: tuple[int, int], target: tuple[int, int]
 ) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-    """Rows (H,) and columns (W,) that :func:`nearest` takes from ``source`` for ``target``.
+    """Return the rows (H,) and columns (W,) of ``source`` that :func:`nearest` samples.
 
-    OpenCV is asked, not imitated: each of its versions may round in its own way.
+    They are obtained from OpenCV itself, since its versions may round differently.
     """
     indices = []
     for old, new in zip(source, target, strict=True):
@@ -346,7 +346,7 @@ def nearest_indices(
 
 
 def _check_image(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The picture as (H, W, 1, 3 or 4), or a UsageError."""
+    """Return the picture as (H, W, 1, 3 or 4); raises UsageError if it is invalid."""
     shape = getattr(image, "shape", None)
     if not isinstance(image, np.ndarray) or image.dtype != np.uint8:
         found = f"{image.dtype} {shape}" if shape is not None else type(image).__name__

@@ -1,4 +1,4 @@
-"""Regions as values: what :func:`edgeseg.ops.components.components` finds, one by one."""
+"""Connected regions of a label map as a list of objects."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from edgeseg.ops.components import components
 
 @dataclass(frozen=True)
 class Region:
-    """Pixels of one class that touch, diagonally too.
+    """A connected region of one class (8-connected).
 
     Attributes:
         label: Class id.
-        area: Pixels.
-        box: (x, y, width, height), the smallest rectangle around them, pixels.
-        centroid: (x, y), mean of their positions; the upper left pixel is at (0, 0).
+        area: Area in pixels.
+        box: Bounding box (x, y, width, height) in pixels.
+        centroid: Mean pixel position (x, y); the upper left pixel is at (0, 0).
     """
 
     label: int
@@ -28,13 +28,13 @@ class Region:
 
 
 def regions(labels: NDArray[np.uint8], num_classes: int, min_area: int = 1) -> list[Region]:
-    """Regions of a label map, the largest first, of equals that whose first pixel comes first.
+    """List the regions of a label map, largest first; ties in row-major order of first pixels.
 
     Args:
         labels: uint8 (H, W), class ids. Class 0 (background) and ids past the classes (ignore)
             have no regions.
         num_classes: Number of classes.
-        min_area: Smaller regions are left out, pixels.
+        min_area: Minimum area in pixels; smaller regions are omitted.
 
     Raises:
         UsageError: ``labels`` has another dtype or shape.
