@@ -21,9 +21,8 @@
     ├─ RegressionError           exit 8   a benchmark is worse than the one before
     └─ OutputError               exit 9   an output cannot be written or served now
 
-The message names the file, what was expected and what was found; ``mend`` is the
-command or the act that puts it right. The command line prints both and exits with
-``exit_code``; a library user catches the class.
+The message names the file, what was expected and what was found; ``mend`` is a hint for a fix. The
+command line prints both and exits with ``exit_code``; library users catch the class.
 """
 
 from __future__ import annotations
@@ -56,8 +55,8 @@ class EdgesegError(Exception):
     """Base of all errors that edgeseg raises on purpose.
 
     Args:
-        message: What went wrong, in one sentence: the file, what was expected, what was found.
-        mend: How to put it right: a command where there is one.
+        message: One sentence with the file, what was expected and what was found.
+        mend: Hint for a fix, if possible a command.
     """
 
     exit_code: int = 1

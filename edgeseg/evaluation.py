@@ -1,4 +1,4 @@
-"""How well an engine segments labelled pictures, and how far two engines agree."""
+"""Evaluate an engine on labelled pictures, and compare two engines."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Labelled = tuple[NDArray[np.uint8], NDArray[np.uint8]]
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Metrics over a split, fractions of 1; see :mod:`edgeseg.metrics`.
+    """Metrics over a split, from 0 to 1; see :mod:`edgeseg.metrics`.
 
     ``per_class`` pairs each class name with its intersection over union, None where the class
     occurs in neither truth nor prediction. ``objects`` is None where the split has no map of
@@ -42,7 +42,7 @@ class Evaluation:
     objects: ObjectScores | None = None
 
     def to_dict(self) -> dict[str, object]:
-        """The same as JSON types, without the counts of the confusion matrix.
+        """Return the metrics as JSON types, without the confusion matrix.
 
         ``per_class`` becomes a list of ``{"name", "iou"}``, ``objects`` a dictionary.
         """
@@ -58,10 +58,10 @@ class Evaluation:
 
 
 def evaluate(engine: Engine, split: Split, track: Track = silent) -> Evaluation:
-    """Segment each picture of a split and compare with its mask, at the mask's own size.
+    """Segment each picture of a split and compare it with its mask, at the mask's size.
 
-    Where the split has maps of objects, and the network knows background and one more class
-    (and perhaps its boundary), single objects are compared too; see :mod:`edgeseg.objects`.
+    If the split has object maps and the network has one class besides background (and possibly
+    its boundary), single objects are scored too; see :mod:`edgeseg.objects`.
 
     Raises:
         DatasetError: The data set names other classes than the network has, a file is bad
@@ -81,7 +81,7 @@ def evaluate(engine: Engine, split: Split, track: Track = silent) -> Evaluation:
 
 
 def score(engine: Engine, pictures: Iterable[Labelled]) -> Evaluation:
-    """:func:`evaluate` for pictures that are in memory, without objects."""
+    """Evaluate pictures that are in memory, without object metrics."""
     scores = Scores(engine.card.classes)
     for image, mask in pictures:
         scores.add(mask, engine.segment(image))
@@ -89,10 +89,10 @@ def score(engine: Engine, pictures: Iterable[Labelled]) -> Evaluation:
 
 
 class Scores:
-    """What was counted so far, over pictures.
+    """Accumulator of metrics over pictures.
 
     Args:
-        classes: Those of the network.
+        classes: Classes of the network.
     """
 
     def __init__(self, classes: ClassMap) -> None:
@@ -102,17 +102,17 @@ class Scores:
         self.objects: ObjectScores | None = None
 
     def add(self, mask: NDArray[np.uint8], labels: NDArray[np.uint8]) -> None:
-        """Count a picture: truth and prediction, uint8 (H, W) both."""
+        """Add a picture: truth and prediction, both uint8 (H, W)."""
         self.confusion.update(mask, labels)
         self.images += 1
 
     def add_objects(self, instances: NDArray[np.int32], labels: NDArray[np.uint8]) -> None:
-        """Count its objects: int32 (H, W), 0 for none, and the prediction."""
+        """Add a picture's objects: ids int32 (H, W), 0 for background, and the prediction."""
         found = score_objects(instances, predicted_objects(labels, self.classes))
         self.objects = found if self.objects is None else self.objects + found
 
     def evaluation(self) -> Evaluation:
-        """The metrics so far; raises DatasetError where no pixel carries a label."""
+        """Return the metrics so far; raises DatasetError if no pixel is labelled."""
         confusion = self.confusion
         if not confusion.matrix.any():
             raise DatasetError(
@@ -133,15 +133,15 @@ class Scores:
 
 
 def read(sample: Sample, engine: Engine) -> Labelled:
-    """A picture and its mask in the classes of the network."""
+    """Read a picture and its mask, in the classes of the network."""
     return load_sample(sample, engine.card.classes)
 
 
 def check_classes(engine: Engine, split: Split) -> None:
-    """Refuse a data set whose ids mean something else than the network's.
+    """Raise DatasetError if the data set's classes differ from the network's.
 
-    Names that were made up from mask values are no evidence and are not compared. A network
-    that learnt the boundaries of objects besides may be measured where there are objects.
+    Made-up names are not compared. A network with an additional boundary class is accepted if the
+    data set has object maps.
     """
     expected = split.classes
     drawn = any(sample.mask for sample in split)  # a mask of classes has no boundaries
@@ -156,11 +156,11 @@ def check_classes(engine: Engine, split: Split) -> None:
 
 
 def agreement(reference: Engine, candidate: Engine, images: Iterable[NDArray[np.uint8]]) -> float:
-    """Share of pixels, at the network's size, to which both engines give the same class.
+    """Compute the fraction of pixels, at the network's size, on which two engines agree.
 
     Args:
-        reference: The engine to be matched.
-        candidate: Its twin in another runtime or precision, with the same ``InputSpec``.
+        reference: Reference engine.
+        candidate: Engine to compare, with the same ``InputSpec``.
         images: uint8 (H, W, 3) BGR or (H, W).
 
     Raises:

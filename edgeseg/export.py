@@ -101,10 +101,10 @@ def export_onnx(
     Args:
         checkpoint: ``model.safetensors``.
         onnx_path: The file to write.
-        dynamic_batch: Leave N open; otherwise it is 1.
-        dynamic_size: Leave height and width open, to multiples of the network's stride; the
-            card says which in ``open_size``. Compared with PyTorch at several sizes.
-        opset: Of the ONNX operators, 17 or newer.
+        dynamic_batch: Make N dynamic; otherwise it is 1.
+        dynamic_size: Make height and width dynamic, for multiples of the network's stride as given
+            by ``open_size`` in the card. Compared with PyTorch at several sizes.
+        opset: ONNX opset version, 17 or newer.
         images: Pictures uint8 (H, W, 3) BGR to compare with PyTorch on; two of seeded noise
             where there are none.
 
@@ -137,7 +137,7 @@ def export_module(
     opset: int = OPSET,
     images: Sequence[NDArray[np.uint8]] = (),
 ) -> ExportResult:
-    """:func:`export_onnx` for a network in memory with the card that the file shall carry."""
+    """Export a network that is in memory, like :func:`export_onnx`, with the given card."""
     onnx_path = Path(onnx_path)
     if onnx_path.suffix != ".onnx":
         raise UsageError(f"{onnx_path}: expected a name that ends with .onnx")
@@ -168,7 +168,7 @@ def export_module(
 def trace(
     model: nn.Module, card: ModelCard, *, dynamic_batch: bool = False, opset: int = OPSET
 ) -> ModelProto:
-    """The graph from float32 ``image`` to uint8 ``labels``, card inside.
+    """Trace the graph from float32 ``image`` to uint8 ``labels``, with the card embedded.
 
     Shapes are fixed but for the batch, and for the size where the card has an ``open_size``.
     BatchNorm is folded into the convolution before it, deconvolutions that mix no channels are
@@ -255,7 +255,7 @@ class _Labels(nn.Module):
 def _torch_labels(
     model: nn.Module, batch: NDArray[np.float32]
 ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-    """Labels (N, H, W) and by how much each won."""
+    """Return labels (N, H, W) and the margin between the two best scores."""
     with torch.inference_mode():
         logits = same_size_logits(model, torch.from_numpy(batch))
         if not bool(torch.isfinite(logits).all()):
@@ -278,7 +278,7 @@ def _inputs(
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """The exporter prints and warns of its own affairs; stdout belongs to results."""
+    """Silence the exporter's output and warnings; stdout is reserved for results."""
     names = ("torch.onnx", "onnxscript", "onnx_ir")
     levels = {name: logging.getLogger(name).level for name in names}
     for name in names:
@@ -361,7 +361,7 @@ def _module(node: onnx.NodeProto, weight: str) -> str:
 
 
 def _strip(model: ModelProto) -> None:
-    """Drop what the exporter notes of the machine and its source files: stack traces, paths."""
+    """Remove metadata about the machine and source files, such as stack traces and paths."""
     graph = model.graph
     graph.name = "edgeseg"
     model.doc_string = graph.doc_string = ""

@@ -1,4 +1,4 @@
-"""Pictures on disk → label maps and overlays on disk, with any engine."""
+"""Segment picture files with any engine and write label maps and overlays."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ Segment: TypeAlias = Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
 
 @dataclass(frozen=True)
 class Outputs:
-    """What is written of each picture: ``FOLDER/NAME.labels.png``, ``FOLDER/NAME.overlay.png``.
+    """Outputs per picture: ``FOLDER/NAME.labels.png`` and ``FOLDER/NAME.overlay.png``.
 
     Attributes:
-        folder: Made where there is none.
-        opacity: How strong the colours of the overlay are, 0 to 1.
-        overlays: Whether there are overlays.
-        coloured: Whether label maps carry the class colours as a palette; the values stay ids.
+        folder: Output folder, created if missing.
+        opacity: Opacity of the overlay's colours, from 0 to 1.
+        overlays: Write overlays.
+        coloured: Add the class colours as a palette to label maps; pixel values are still ids.
     """
 
     folder: Path
@@ -46,14 +46,14 @@ class Outputs:
     coloured: bool = False
 
     def paths(self, name: str) -> tuple[Path, Path | None]:
-        """Where the label map and the overlay of a picture lie."""
+        """Return the paths of a picture's label map and overlay."""
         overlay_path = self.folder / f"{name}.overlay.png" if self.overlays else None
         return self.folder / f"{name}.labels.png", overlay_path
 
 
 @dataclass(frozen=True)
 class Segmented:
-    """One picture's result: where it lies, and the share of the picture each class covers."""
+    """Result of one picture: its files, and the fraction of the picture that each class covers."""
 
     picture: str
     labels: str
@@ -63,7 +63,7 @@ class Segmented:
 
 @dataclass(frozen=True)
 class Failed:
-    """A picture that could not be read: why, and how to put it right."""
+    """A picture that could not be read, with the error and a hint."""
 
     picture: str
     message: str
@@ -80,19 +80,18 @@ def segment_files(
     failed: list[Failed] | None = None,
     track: Track = silent,
 ) -> list[Segmented]:
-    """Segment each picture and write its label map and overlay, named as the picture is.
+    """Segment pictures and write label maps and overlays, named after the pictures.
 
     The label map holds class ids, uint8 at the picture's own size.
 
     Args:
         engine: The network.
-        pictures: Files; one that is named twice counts once.
+        pictures: Picture files; duplicates are processed once.
         outputs: What is written.
         segment: How to segment a picture, see :func:`segmenter`; None is ``engine.segment``.
-        overwrite: Whether results of an earlier run may be replaced; pictures never are.
-        failed: Takes the pictures that cannot be read, and the others are done; None raises for
-            the first.
-        track: Progress, one item a picture.
+        overwrite: Allow replacing results of an earlier run; pictures are never replaced.
+        failed: List to which unreadable pictures are appended; None to raise an error instead.
+        track: Progress callback, one item per picture.
 
     Raises:
         DatasetError: A picture cannot be read, and ``failed`` is None.
@@ -130,13 +129,13 @@ def write_result(
     name: str,
     outputs: Outputs,
 ) -> tuple[Path, Path | None]:
-    """Write one picture's files, each whole or not at all; where they lie.
+    """Write one picture's files atomically and return their paths.
 
     Args:
-        classes: Names and colours.
+        classes: Class names and colours.
         image: uint8 (H, W, 3) BGR.
         labels: uint8 (H, W), class ids.
-        name: Of the files, without suffix; may hold folders, which are made.
+        name: File name without suffix; may contain folders, which are created.
         outputs: What is written.
 
     Raises:
@@ -155,7 +154,7 @@ def write_result(
 def segment_tiled(
     engine: Engine, image: NDArray[np.uint8], margin: int | None = None
 ) -> NDArray[np.uint8]:
-    """Label map of one picture at its own scale, in overlapping tiles of the engine's size.
+    """Segment one picture at its own scale, in overlapping tiles of the engine's size.
 
     ``engine.segment`` resizes the whole picture to the network's input instead.
 
@@ -169,7 +168,7 @@ def segment_tiled(
         uint8 (H, W), class ids.
 
     Raises:
-        UsageError: The margins leave nothing of a tile.
+        UsageError: The margins are too large for the tile.
     """
     spec = engine.card.input
     margin = default_margin(spec) if margin is None else margin
@@ -233,7 +232,7 @@ def _png(image: NDArray[np.uint8]) -> bytes:
 
 
 def refuse_conflicts(pictures: Iterable[Path], outputs: Outputs, *, overwrite: bool) -> None:
-    """Refuse pictures whose results would replace each other, a picture, or what is there.
+    """Refuse pictures whose results would overwrite each other, a picture or existing files.
 
     Raises:
         UsageError: They would; ``overwrite`` lets results of an earlier run be replaced alone.

@@ -1,4 +1,4 @@
-"""Where the time of a frame goes: one clock a stage, and percentiles of what it read."""
+"""Measure the duration of pipeline stages and report latency percentiles."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 POINTS = (50, 90, 95, 99)
-"""Percentiles that are given when none are named."""
+"""Default percentiles."""
 
 
 def percentiles(samples_ms: ArrayLike, points: Sequence[float] = POINTS) -> dict[str, float]:
@@ -65,7 +65,7 @@ class StageClock:
         self.add(stage, (time.perf_counter_ns() - start) / 1e6)
 
     def add(self, stage: str, milliseconds: float) -> None:
-        """Note a duration that was measured elsewhere."""
+        """Add a duration that was measured elsewhere."""
         self._stages.setdefault(stage, _Reservoir(self._limit)).add(milliseconds)
 
     @property
@@ -74,7 +74,7 @@ class StageClock:
         return tuple(self._stages)
 
     def count(self, stage: str) -> int:
-        """How many durations were noted, those no longer kept included."""
+        """Number of durations recorded, including those no longer kept."""
         return self._stages[stage].seen if stage in self._stages else 0
 
     def samples(self, stage: str) -> NDArray[np.float64]:
@@ -83,7 +83,7 @@ class StageClock:
         return np.array(kept, np.float64)
 
     def percentiles(self, stage: str, points: Sequence[float] = POINTS) -> dict[str, float]:
-        """As :func:`percentiles`.
+        """Compute :func:`percentiles` of a stage.
 
         Raises:
             ValueError: The stage has no samples.

@@ -1,4 +1,4 @@
-"""Any artefact → engine."""
+"""Open any artefact as an engine."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ _CHECKPOINT_SUFFIXES = {".safetensors", ".pt", ".pth", ".ckpt"}
 
 
 def load(path: str | Path, *, threads: int | None = None) -> Engine:
-    """Open a checkpoint, an ONNX network or an engine; all run behind the same protocol.
+    """Open a checkpoint, an ONNX network or an engine; all have the same interface.
 
     Args:
         path: ``model.safetensors`` (needs torch), ``model*.onnx`` or ``model*.engine``.
-        threads: CPU threads of the runtime; None takes the runtime's default.
+        threads: CPU threads of the runtime; None for the runtime's default.
 
     Raises:
         UsageError: No such file, or not a kind that edgeseg knows.
         ArtifactError: Empty, truncated, altered, or made for something else.
-        RuntimeMissing: What it needs is not on this machine.
+        RuntimeMissing: A required library or device is missing.
     """
     path = require_file(Path(path))
     if path.suffix in _CHECKPOINT_SUFFIXES:

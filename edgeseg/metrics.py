@@ -1,4 +1,4 @@
-"""Segmentation metrics from one confusion matrix, of whole pictures or along borders.
+"""Segmentation metrics from a confusion matrix, for whole pictures or along borders.
 
 Definitions of Long, Shelhamer and Darrell, "Fully Convolutional Networks for Semantic
 Segmentation" (CVPR 2015), section 5: with ``n[i, j]`` pixels of class ``i`` predicted as ``j``.
@@ -18,7 +18,7 @@ class ConfusionMatrix:
 
     Args:
         num_classes: Number of classes, 2…255.
-        ignore: Value in the truth whose pixels are not counted.
+        ignore: Value of pixels in the truth to exclude.
     """
 
     def __init__(self, num_classes: int, ignore: int = 255) -> None:
@@ -29,14 +29,14 @@ class ConfusionMatrix:
         self.matrix: NDArray[np.int64] = np.zeros((num_classes, num_classes), np.int64)
 
     def update(self, truth: NDArray[np.uint8], prediction: NDArray[np.uint8]) -> None:
-        """Count the pixels of one picture or more.
+        """Add the pixels of one or more pictures.
 
         Args:
-            truth: uint8, any shape, class ids and ``ignore``.
+            truth: uint8, any shape, class ids or ``ignore``.
             prediction: uint8 of the same shape, class ids.
 
         Raises:
-            UsageError: dtypes or shapes differ, or a counted pixel is not an id of a class.
+            UsageError: dtypes or shapes differ, or a counted pixel is not a class id.
         """
         if truth.dtype != np.uint8 or prediction.dtype != np.uint8:
             raise UsageError(f"label maps are uint8, not {truth.dtype} and {prediction.dtype}")
@@ -53,12 +53,12 @@ class ConfusionMatrix:
 
     @property
     def pixel_accuracy(self) -> float:
-        """Share of counted pixels that are right; nan before any was counted."""
+        """Fraction of counted pixels predicted correctly; nan if none were counted."""
         return _ratio(np.trace(self.matrix), self.matrix.sum())
 
     @property
     def mean_accuracy(self) -> float:
-        """Mean over the classes that occur in the truth of the share of their pixels found."""
+        """Mean recall over the classes that occur in the truth."""
         return _mean(_ratios(np.diag(self.matrix), self.matrix.sum(axis=1)))
 
     @property
@@ -85,7 +85,7 @@ class ConfusionMatrix:
 
 
 def boundary_band(truth: NDArray[np.uint8], radius: int, ignore: int = 255) -> NDArray[np.uint8]:
-    """The truth near borders only: what lies farther from them than ``radius`` is ignored.
+    """Mask the truth so that only pixels within ``radius`` of a border are scored.
 
     A confusion matrix of the result measures accuracy in the "trimap" of Kohli, Ladicky and
     Torr, "Robust Higher Order Potentials for Enforcing Label Consistency" (IJCV 2009, section
@@ -94,14 +94,14 @@ def boundary_band(truth: NDArray[np.uint8], radius: int, ignore: int = 255) -> N
 
     Args:
         truth: uint8 (H, W), class ids and ``ignore``.
-        radius: Pixels, at least 1; a pixel stays where one of another value is as near.
+        radius: Distance in pixels, at least 1, within which a kept pixel has one of another value.
         ignore: Value for the pixels outside the band.
 
     Returns:
         uint8 (H, W), a new array.
 
     Raises:
-        UsageError: The radius is no positive number of pixels.
+        UsageError: The radius is not a positive number of pixels.
     """
     if radius < 1:
         raise UsageError(f"a band around borders is at least 1 pixel wide, not {radius}")

@@ -1,4 +1,4 @@
-"""Metrics of single objects: which were found, missed, run together or cut apart.
+"""Object-level metrics: which objects were found, missed, merged or split.
 
 Objects are the connected components of class 1. Of a picture's true and predicted objects, two
 match where their intersection over union reaches a threshold of at least one half; above it a
@@ -24,18 +24,19 @@ _OBJECT, _RIM = 1, 2
 
 @dataclass(frozen=True)
 class ObjectScores:
-    """Counts of objects over pictures; scores of several pictures add up.
+    """Object counts and scores; those of several pictures can be added.
 
     Attributes:
-        pictures: How many pictures were counted.
-        truths: True objects.
-        predictions: Predicted objects.
-        matches: Pairs of one true and one predicted object, each in one pair at most.
-        matched_iou: Sum of the intersections over union of those pairs.
-        merges: Predictions that cover two true objects or more, each by more than half of it.
-        splits: True objects that hold two predictions or more, each by more than half of it.
-        miscounted: Sum over pictures of how far the number of predictions is off.
-        threshold: Intersection over union from which a pair matches.
+        pictures: Number of pictures.
+        truths: Number of true objects.
+        predictions: Number of predicted objects.
+        matches: Number of one-to-one pairs of a true and a predicted object.
+        matched_iou: Sum of the IoU of those pairs.
+        merges: Number of predictions that cover more than half of each of two or more true objects.
+        splits: Number of true objects that contain more than half of each of two or more
+            predictions.
+        miscounted: Sum over pictures of ``|predictions - truths|``.
+        threshold: Minimum IoU of a matching pair.
     """
 
     pictures: int = 0
@@ -67,22 +68,22 @@ class ObjectScores:
 
     @property
     def precision(self) -> float | None:
-        """Share of predictions that match; None where nothing was predicted."""
+        """Fraction of predictions that match; None if there are none."""
         return _share(self.matches, self.predictions)
 
     @property
     def recall(self) -> float | None:
-        """Share of true objects that match; None where there is none."""
+        """Fraction of true objects that match; None if there are none."""
         return _share(self.matches, self.truths)
 
     @property
     def f1(self) -> float | None:
-        """Harmonic mean of precision and recall; None where there was nothing to find or miss."""
+        """Harmonic mean of precision and recall; None if there are no objects at all."""
         return _share(2 * self.matches, self.truths + self.predictions)
 
     @property
     def mean_matched_iou(self) -> float | None:
-        """Mean intersection over union of the pairs that match: how well the found ones fit."""
+        """Mean IoU of the matching pairs."""
         return _share(self.matched_iou, self.matches)
 
     @property
@@ -96,7 +97,7 @@ class ObjectScores:
         return _share(self.predictions - self.truths, self.pictures)
 
     def to_dict(self) -> dict[str, int | float | None]:
-        """Counts and figures as JSON types."""
+        """Return counts and scores as JSON types."""
         return {
             "threshold": self.threshold,
             "truths": self.truths,
@@ -125,10 +126,9 @@ def score_objects(
     can reach.
 
     Args:
-        truth_ids: Any integers (H, W), 0 for background and one id an object, in one piece or
-            more.
-        predicted_ids: The same for the prediction, as :func:`components` gives them.
-        threshold: Intersection over union from which two objects match, 0.5…1.
+        truth_ids: Object ids, integers (H, W); 0 is the background. Objects need not be connected.
+        predicted_ids: Predicted object ids, integers (H, W), e.g. from :func:`components`.
+        threshold: Minimum IoU of a match, 0.5…1.
 
     Raises:
         UsageError: Shapes differ, an id is negative, or the threshold allows two matches.
@@ -153,29 +153,28 @@ def score_objects(
 
 
 def components(labels: NDArray[np.uint8], class_id: int = _OBJECT) -> NDArray[np.int32]:
-    """Connected components of one class; pixels that touch at a corner are connected.
+    """Label the connected components of one class (8-connected).
 
     Args:
         labels: uint8 (H, W), class ids.
-        class_id: The class.
+        class_id: Id of the class.
 
     Returns:
-        int32 (H, W): 0 for all other classes, and 1… for the components.
+        int32 (H, W): 0 for all other classes, 1… for the components.
     """
     _, ids = cv2.connectedComponents((labels == class_id).astype(np.uint8), connectivity=8)
     return np.asarray(ids, np.int32)
 
 
 def predicted_objects(labels: NDArray[np.uint8], classes: ClassMap) -> NDArray[np.int32]:
-    """The objects in a label map: components of class 1, grown by their boundaries if they have.
+    """Label the objects in a label map: components of class 1, plus their boundary pixels.
 
-    Where the third class is ``boundary``, that class keeps neighbours apart though its pixels
-    are the objects' own rims. So each of them joins the nearest object that it is connected
-    with; boundary without any object inside is no object.
+    If the third class is ``boundary``, its pixels are the rims of objects, and each joins the
+    nearest object that it is connected to; a boundary without an object inside is ignored.
 
     Args:
         labels: uint8 (H, W), class ids.
-        classes: Of which :func:`has_objects` is true.
+        classes: Classes for which :func:`has_objects` is true.
 
     Returns:
         int32 (H, W), 0 for background and 1… for the objects.
@@ -199,7 +198,7 @@ def predicted_objects(labels: NDArray[np.uint8], classes: ClassMap) -> NDArray[n
 
 
 def has_objects(classes: ClassMap) -> bool:
-    """Whether label maps of these classes show objects: background, one class, its boundary."""
+    """Whether the classes are background and one object class, possibly with its boundary."""
     return len(classes) == 2 or has_boundary(classes)
 
 
@@ -238,7 +237,7 @@ class _Overlap:
 
     @property
     def iou(self) -> NDArray[np.float64]:
-        """Intersection over union of each pair."""
+        """IoU of each pair."""
         return self.pixels / (self.truth_area + self.predicted_area - self.pixels)
 
 
@@ -266,7 +265,7 @@ def _check(truth: NDArray[np.integer], prediction: NDArray[np.integer], threshol
 
 
 def _sums(ids: NDArray[np.int64], pixels: NDArray[np.int64]) -> NDArray[np.int64]:
-    """For each entry, the pixels of all entries with its id."""
+    """For each entry, sum the pixels of all entries with the same id."""
     _, place = np.unique(ids, return_inverse=True)
     sums: NDArray[np.int64] = np.zeros(place.max(initial=0) + 1, np.int64)
     np.add.at(sums, place, pixels)
@@ -274,7 +273,7 @@ def _sums(ids: NDArray[np.int64], pixels: NDArray[np.int64]) -> NDArray[np.int64
 
 
 def _repeated(ids: NDArray[np.int64]) -> int:
-    """How many ids occur twice or more."""
+    """Count the ids that occur more than once."""
     return int(np.count_nonzero(np.unique(ids, return_counts=True)[1] > 1))
 
 

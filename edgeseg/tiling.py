@@ -36,7 +36,7 @@ def predict_tiled(
     stride: int = 1,
     batch: int = 1,
 ) -> NDArray[Any]:
-    """Answer for a whole picture, put together from the answers for its tiles.
+    """Predict a whole picture by stitching predictions of overlapping tiles.
 
     Args:
         predict: Answers tiles of the picture's dtype, either for the whole tile, of which the
@@ -48,7 +48,7 @@ def predict_tiled(
         margin: Pixels of a tile on each side whose answers are not used.
         stride: Tiles start at multiples of it: the network's, or a multiple of that. The
             margin of a network that pads is best a multiple of it as well.
-        batch: Tiles a call.
+        batch: Tiles per call of ``predict``.
 
     Returns:
         Logits (K, H, W) or labels (H, W), of the dtype that ``predict`` gives.
@@ -90,7 +90,7 @@ def mirrored(start: int, stop: int, size: int) -> NDArray[np.int64]:
 
 
 def _starts(size: int, inner: int, stride: int) -> Iterator[int]:
-    """Where the kept middles of tiles begin so that they cover 0…size-1."""
+    """Yield the starts of the tiles' kept centres, so that they cover 0…size-1."""
     step = inner // stride * stride
     if step < 1:
         raise UsageError(
@@ -103,7 +103,7 @@ def _starts(size: int, inner: int, stride: int) -> Iterator[int]:
 def _cut(
     image: NDArray[Any], corner: tuple[int, int], tile: tuple[int, int], margin: int
 ) -> NDArray[Any]:
-    """The tile whose middle begins at ``corner`` of the picture."""
+    """Cut out the tile whose centre starts at ``corner``."""
     rows, columns = (
         mirrored(start - margin, start - margin + side, size)
         for start, side, size in zip(corner, tile, image.shape[1:], strict=True)

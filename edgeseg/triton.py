@@ -46,14 +46,14 @@ _KINDS = {"onnxruntime": "KIND_AUTO", "openvino": "KIND_CPU", "tensorrt": "KIND_
 
 @dataclass(frozen=True)
 class Serving:
-    """How Triton shall serve a model.
+    """Settings with which Triton serves a model.
 
     Attributes:
-        name: Of the model; default ``CARD-PRECISION``.
+        name: Name of the model; default ``CARD-PRECISION``.
         max_batch: Largest batch that Triton may put together; only for a network that takes
             several pictures. None: 8, or what the engine was built for.
-        queue_delay_ms: Longest wait of a request for others to share its batch.
-        instances: Copies that run side by side, on each device.
+        queue_delay_ms: Maximum time that a request waits for others to form a batch.
+        instances: Number of concurrent model instances per device.
     """
 
     name: str | None = None
@@ -111,16 +111,15 @@ def write_repository(
     *,
     overwrite: bool = True,
 ) -> Served:
-    """Put a network or an engine into a model repository, as its next version.
+    """Add a network or an engine to a model repository, as a new version.
 
     Args:
         artifact: ``model*.onnx`` (ONNX Runtime, or OpenVINO where it was built for that) or
             ``model*.engine`` of TensorRT.
         repository: Folder that ``tritonserver --model-repository`` is given; made if need be.
             A running Triton finds whole models alone: folders are moved in when complete.
-        serving: Name, batching and number of copies.
-        overwrite: Whether the model's ``config.pbtxt`` may be replaced where it is another, by
-            these settings or by hand.
+        serving: Serving settings.
+        overwrite: Allow replacing an existing ``config.pbtxt`` that differs from the new one.
 
     Raises:
         UsageError: No such file, an engine of TensorRT-RTX, a batch that the network does not

@@ -1,4 +1,4 @@
-"""A folder to make artefacts in, moved into place when all of it is there."""
+"""Build artefacts in a temporary folder and move them into place when complete."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from edgeseg.sidecar import sidecar_path
 
 @contextmanager
 def workshop(folder: Path) -> Iterator[Path]:
-    """A temporary folder in ``folder``, on the same disk, gone when the block ends.
+    """Create a temporary folder in ``folder``, on the same disk, deleted after the block.
 
     Raises:
         UsageError: ``folder`` cannot be made or written, or its disk is full.
@@ -34,7 +34,7 @@ def workshop(folder: Path) -> Iterator[Path]:
 
 
 def install(artifact: Path, folder: Path) -> Path:
-    """Move an artefact and its side-car into ``folder``; the artefact's new path.
+    """Move an artefact and its side-car into ``folder`` and return the artefact's new path.
 
     The artefact goes first: between the two moves the old side-car refuses the new bytes,
     while the other order would let a new side-car stand beside nothing.

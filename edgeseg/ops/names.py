@@ -1,7 +1,7 @@
 """Write class names on the regions of a picture.
 
-Positions are computed on a subsampled label map, about 128 pixels wide, and rendered text is cached,
-so that a 720p picture takes a fraction of a millisecond.
+Positions are computed on a subsampled label map, about 128 pixels wide, and rendered text is
+cached, so that a 720p picture takes a fraction of a millisecond.
 """
 
 from __future__ import annotations
