@@ -1,8 +1,8 @@
-"""The model card: what every later step needs to know of a network, in one small document.
+"""The model card: a small document that describes a network to every later step.
 
-It is born at training and travels inside each artefact: the safetensors header, ONNX
-``metadata_props`` and the side-car, always under the key ``edgeseg.card``. Training,
-evaluation, calibration and the stream preprocess from it and from nothing else.
+Training creates it, and each artefact carries it: in the safetensors header, ONNX
+``metadata_props`` and the side-car, always under the key ``edgeseg.card``. It alone defines the preprocessing of
+training, evaluation, calibration and streaming.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ _COLOURS = (*_OKABE_ITO, *_FARTHEST)
 
 
 def default_palette(count: int) -> tuple[Rgb, ...]:
-    """``count`` RGB colours that colour-blind people can tell apart, black first.
+    """Return ``count`` RGB colours that colour-blind people can tell apart, black first.
 
     The least CIE76 distance between two of them, to normal eyes and as Machado, Oliveira and
     Fernandes (2009) simulate protanopia, deuteranopia and tritanopia, is 16 for up to 19
@@ -67,7 +67,7 @@ def default_palette(count: int) -> tuple[Rgb, ...]:
 
 
 class ClassMap(Document):
-    """Class names, their colours (RGB) and the mask value that is left out of loss and metrics."""
+    """Class names, their RGB colours, and the mask value that loss and metrics ignore."""
 
     names: Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Field(min_length=2)]
     palette: tuple[Rgb, ...]
@@ -97,13 +97,13 @@ class ClassMap(Document):
 
 
 class OpenSize(Document):
-    """Which heights and widths a network takes: multiples of ``step`` from ``smallest`` on."""
+    """Heights and widths that a network accepts: multiples of ``step``, at least ``smallest``."""
 
     step: Annotated[int, Field(ge=1, le=8192)]
     smallest: Annotated[int, Field(ge=1, le=8192)]
 
     def takes(self, *sizes: int) -> bool:
-        """Whether each of ``sizes``, in pixels, is one of them."""
+        """Whether all ``sizes``, in pixels, are accepted."""
         return all(size >= self.smallest and size % self.step == 0 for size in sizes)
 
     def __str__(self) -> str:
@@ -146,21 +146,21 @@ class InputSpec(Document):
 
     @model_serializer(mode="wrap")
     def _silent_if_bilinear(self, handler: SerializerFunctionWrapHandler) -> dict[str, object]:
-        """Cards of before know no ``reduce``, and who reads only those refuses the key."""
+        """Omit the default ``reduce``, which older versions of edgeseg would reject."""
         values: dict[str, object] = handler(self)
         if self.reduce == "bilinear":
             values.pop("reduce", None)
         return values
 
     def takes(self, shape: tuple[int, ...]) -> bool:
-        """Whether a tensor of ``shape`` (C, height, width) is one of the network's."""
+        """Whether the network accepts tensors of ``shape`` (C, height, width)."""
         if self.open_size is None or len(shape) != 3:
             return shape == self.shape
         return shape[0] == self.channels and self.open_size.takes(*shape[1:])
 
     @property
     def channels(self) -> int:
-        """1 for grey, else 3."""
+        """Number of channels: 1 for grey, else 3."""
         return 1 if self.color == "gray" else 3
 
     @property
@@ -170,7 +170,7 @@ class InputSpec(Document):
 
 
 class ModelCard(Document):
-    """What every later step needs to know of a network."""
+    """Description of a network: architecture, input, classes and origin."""
 
     schema_version: Literal[1] = 1
     name: Annotated[str, Field(min_length=1, max_length=200)]
@@ -187,7 +187,7 @@ class ModelCard(Document):
     created: datetime = Field(default_factory=lambda: datetime.now(timezone.utc))
 
     def derive(self, *, parent_sha256: str, precision: Precision | None = None) -> ModelCard:
-        """The card of an artefact made from the one whose bytes hash to ``parent_sha256``."""
+        """Derive the card of an artefact made from the one with hash ``parent_sha256``."""
         return self.model_copy(
             update={
                 "parent_sha256": parent_sha256,

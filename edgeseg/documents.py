@@ -1,4 +1,4 @@
-"""JSON documents that are read from disk: validated in full, and refused in one sentence."""
+"""JSON documents, fully validated when read, with one-sentence errors."""
 
 from __future__ import annotations
 
@@ -17,33 +17,33 @@ _AGAIN = "make it again with the command that made it, or copy it again"
 
 
 class Document(BaseModel):
-    """Base of all that is read from disk: immutable; unknown keys are errors, and so is NaN."""
+    """Base class of JSON documents: immutable; unknown keys and NaN are errors."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     def to_json(self, indent: int | None = None) -> str:
-        """JSON that :func:`parse` reads back."""
+        """Serialise to JSON that :func:`parse` can read."""
         return self.model_dump_json(indent=indent)
 
     def save(self, path: Path) -> None:
-        """Write as indented JSON, whole or not at all."""
+        """Write as indented JSON, atomically."""
         write_atomic(path, self.to_json(indent=2) + "\n")
 
 
 def parse(model: type[Model], text: str | bytes, origin: str) -> Model:
-    """Read a document of the kind ``model``.
+    """Parse and validate a JSON document.
 
     Args:
-        model: The class to validate against.
-        text: JSON.
+        model: Document class to validate against.
+        text: JSON text.
         origin: The file it came from, for the error message.
 
     Raises:
-        MismatchedArtifact: It states a schema version that this version does not know.
-        CorruptArtifact: It is no JSON, or not a document of this kind.
+        MismatchedArtifact: The document has an unsupported schema version.
+        CorruptArtifact: The text is not JSON, or not a valid document of this class.
     """
     try:
-        # Editors on Windows put a byte order mark before the text.
+        # Windows editors may add a byte order mark.
         text = text.decode("utf-8-sig") if isinstance(text, bytes) else text.removeprefix("\ufeff")
         value = json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -69,7 +69,7 @@ def load(model: type[Model], path: Path) -> Model:
 
 
 def first_problem(error: ValidationError) -> str:
-    """The first finding of pydantic in one clause: ``where: what (and n more)``."""
+    """Format pydantic's first error in one clause: ``where: what (and n more)``."""
     findings = error.errors(include_url=False, include_context=False, include_input=False)
     place = printable(".".join(str(part) for part in findings[0]["loc"]), 120)
     more = f" (and {len(findings) - 1} more)" if len(findings) > 1 else ""
@@ -77,11 +77,11 @@ def first_problem(error: ValidationError) -> str:
 
 
 def printable(text: str, limit: int = 300) -> str:
-    """``text`` on one line, cut short, and without what would move a terminal's cursor."""
+    """Return ``text`` on one line, truncated, and without terminal control characters."""
     cut = text if len(text) <= limit else f"{text[:limit]}…"
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in cut)
 
 
 def shown(value: object) -> str:
-    """A JSON value from a file, for a message."""
+    """Format a JSON value for a message."""
     return printable(repr(value), 60)

@@ -1,7 +1,7 @@
-"""What machine this is, for reports and the doctor: read from the kernel, nothing imported.
+"""Describe this machine for reports and ``edgeseg doctor``, from kernel files only.
 
-Every reader returns None or an empty value where the machine does not tell; a figure without
-its machine is worth little, but a missing governor must not stop a benchmark.
+Every reader returns None or an empty value if the information is not available, so that a missing
+file does not stop a benchmark.
 """
 
 from __future__ import annotations
@@ -47,12 +47,12 @@ PACKAGES = (
     "tensorrt",
     "cuda-python",
 )
-"""Distributions whose version belongs to a figure."""
+"""Distributions whose versions are reported."""
 
 
 @dataclass(frozen=True)
 class Gpu:
-    """One NVIDIA GPU as ``nvidia-smi`` names it."""
+    """One NVIDIA GPU, as reported by ``nvidia-smi``."""
 
     name: str
     driver: str = ""
@@ -62,7 +62,7 @@ class Gpu:
 
 @dataclass(frozen=True)
 class Machine:
-    """The hardware and software that figures were measured on; no host name, no user name."""
+    """Hardware and software of a machine, without host or user names."""
 
     cpu: str
     cores: int
@@ -79,7 +79,7 @@ class Machine:
     versions: dict[str, str] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
+        """Return the description as JSON types."""
         return asdict(self) | {"cpu_flags": list(self.cpu_flags), "gpus": [*map(asdict, self.gpus)]}
 
 
@@ -87,7 +87,7 @@ def describe(root: Path = Path("/")) -> Machine:
     """Describe this machine.
 
     Args:
-        root: Where ``proc``, ``sys`` and ``etc`` lie; another folder in tests.
+        root: Folder that contains ``proc``, ``sys`` and ``etc``; for tests.
     """
     cpuinfo = read_text(root / "proc/cpuinfo")
     board = read_text(root / "proc/device-tree/model").rstrip("\0\n") or None
@@ -110,7 +110,7 @@ def describe(root: Path = Path("/")) -> Machine:
 
 
 def read_text(path: Path) -> str:
-    """The text of a kernel or configuration file, empty where it cannot be read."""
+    """Read a kernel or configuration file; empty if it cannot be read."""
     try:
         return path.read_text(errors="replace")
     except OSError:
@@ -118,13 +118,13 @@ def read_text(path: Path) -> str:
 
 
 def read_number(path: Path) -> int | None:
-    """The one whole number that a kernel's file holds, None where it holds none."""
+    """Read a kernel file that holds one integer; None if it does not."""
     text = read_text(path).strip()
     return int(text) if re.fullmatch(r"-?\d+", text, re.ASCII) else None
 
 
 def versions(names: tuple[str, ...]) -> dict[str, str]:
-    """Versions of those distributions that are installed, by metadata alone."""
+    """Return the versions of installed distributions, from metadata without importing them."""
     found = {}
     for name in names:
         try:
@@ -174,13 +174,13 @@ def os_name(os_release: str) -> str | None:
 
 
 def temperature_c(thermal: Path) -> float | None:
-    """The hottest thermal zone in °C, None where the machine shows none."""
+    """Return the temperature of the hottest thermal zone in °C, None if there is none."""
     found = [read_number(zone) for zone in thermal.glob("thermal_zone*/temp")]
     return max((degrees / 1000 for degrees in found if degrees is not None), default=None)
 
 
 def gpus() -> tuple[Gpu, ...]:
-    """The GPUs that ``nvidia-smi`` lists; none where it is absent or fails."""
+    """List the GPUs that ``nvidia-smi`` reports; empty if it is missing or fails."""
     command = [
         "nvidia-smi",
         "--query-gpu=name,driver_version,memory.total,compute_cap",
@@ -194,7 +194,7 @@ def gpus() -> tuple[Gpu, ...]:
 
 
 def parse_gpus(listing: str) -> tuple[Gpu, ...]:
-    """Read lines of ``name, driver, MiB, compute capability``; others are passed over."""
+    """Parse lines of ``name, driver, MiB, compute capability``; other lines are skipped."""
     found = []
     for line in listing.splitlines():
         fields = [part.strip() for part in line.split(",")]

@@ -1,9 +1,8 @@
-"""Networks that take pictures of many sizes: which sizes, and a graph that names none.
+"""Export networks with dynamic height and width.
 
 A network is traced at the size of its card. Where that is a multiple of the network's stride,
-nothing is rounded or cropped on the way down and up, and every factor and every margin in the
-graph is the same for all such sizes. What still counts from the upper left is made to count
-from the end.
+no layer rounds or crops, and every factor and margin in the graph is the same for all such sizes.
+Slices with an absolute end are rewritten to count from the end.
 """
 
 from __future__ import annotations
@@ -24,10 +23,10 @@ _SEED = 1
 
 
 def with_open_size(model: nn.Module, card: ModelCard) -> ModelCard:
-    """The card with the sizes that a graph with open height and width takes.
+    """Add to a card the sizes that a graph with dynamic height and width accepts.
 
     Raises:
-        UsageError: The network holds values for one size, or the card's size is none of those.
+        UsageError: The network works at one size only, or the card's size is not accepted.
     """
     if not getattr(model, "size_may_vary", True):
         raise UsageError(
@@ -51,11 +50,11 @@ def with_open_size(model: nn.Module, card: ModelCard) -> ModelCard:
 
 
 def count_from_the_end(model: ModelProto, known: dict[str, Tensor]) -> None:
-    """Let each Slice that ends within its input end as far before the input's end, in place.
+    """Rewrite Slice ends relative to the end of their input, in place.
 
     Args:
         model: A graph traced at one size.
-        known: Its tensors, with their shapes at that size.
+        known: The graph's tensors, with their shapes at that size.
     """
     constants = {weight.name: weight for weight in model.graph.initializer}
     for place, node in enumerate(n for n in model.graph.node if n.op_type == "Slice"):
@@ -68,7 +67,7 @@ def count_from_the_end(model: ModelProto, known: dict[str, Tensor]) -> None:
 
 
 def other_sizes(card: ModelCard) -> Iterator[NDArray[np.float32]]:
-    """Noise (1, C, height, width) of the smallest size, and of one wider and one higher."""
+    """Yield noise (1, C, height, width) of the smallest size, a wider and a taller one."""
     spec = card.input
     if spec.open_size is None:
         return

@@ -1,4 +1,4 @@
-"""The side-car ``ARTEFACT.json``: what an artefact is, and the hash that vouches for its bytes.
+"""The side-car ``ARTEFACT.json``, which describes an artefact and holds its hash.
 
 A flipped bit in a weight file loads silently in every runtime; only a hash finds it. An
 engine file is native code, and its own validity marks are no tamper check. So a side-car is
@@ -23,11 +23,11 @@ from edgeseg.ownership import stranger
 
 Runtime = Literal["torch", "onnxruntime", "openvino", "tensorrt", "tensorrt-rtx"]
 BuildRuntime = Literal["onnxruntime", "openvino", "tensorrt", "tensorrt-rtx"]
-"""Those that engines are built for: all but PyTorch, which runs checkpoints."""
+"""Runtimes that engines are built for: all but PyTorch, which runs checkpoints."""
 ComputesIn = Literal["fp32", "fp16", "bf16"]
 
 MAX_ARTIFACT_BYTES = 8 * 1024**3
-"""No network of edgeseg is larger; it bounds what is hashed where the side-car states no size."""
+"""Maximum bytes to hash if the side-car states no size; larger than any edgeseg network."""
 
 _AGAIN = "make it again with edgeseg build or export (--overwrite), or copy both files again"
 
@@ -52,7 +52,7 @@ class GateResult(Document):
 
 
 class PrecisionReport(Document):
-    """What precision the artefact really has, counted in its graph.
+    """The actual precision of an artefact, counted in its graph.
 
     ``low_precision_share`` is the share of multiply-accumulates whose operands are of the
     reduced precision, ``low_precision_weights`` the share of weight elements; ``kept`` names
@@ -66,7 +66,7 @@ class PrecisionReport(Document):
 
 
 class SideCar(Document):
-    """What an artefact is: its card, its hash, and how it was made.
+    """Description of an artefact: its card, its hash, and how it was made.
 
     An engine that was tuned on a GPU belongs to it: ``gpu`` is its name,
     ``compute_capability`` such as ``sm_87``, ``cuda_version`` and ``driver_version`` those it
@@ -98,12 +98,12 @@ class SideCar(Document):
 
 
 def sidecar_path(artifact: Path) -> Path:
-    """``ARTEFACT.json`` beside the artefact."""
+    """Return the path of an artefact's side-car, ``ARTEFACT.json``."""
     return artifact.with_name(artifact.name + ".json")
 
 
 def read(artifact: Path, *, follow: bool = True) -> SideCar | None:
-    """The side-car of ``artifact``, None if there is none; raises as ``documents.load``."""
+    """Read an artefact's side-car, None if there is none; raises as ``documents.load``."""
     path = sidecar_path(artifact)
     if not os.path.lexists(path):
         return None
@@ -111,15 +111,15 @@ def read(artifact: Path, *, follow: bool = True) -> SideCar | None:
 
 
 def verify(artifact: Path, *, required: bool) -> SideCar | None:
-    """Check the bytes of ``artifact`` against its side-car and return that.
+    """Check an artefact's bytes against its side-car and return the side-car.
 
     For what is data: checkpoints and networks. A symbolic link is followed where the side-car
     beside it vouches for the bytes, wherever they lie: large files live on other disks. One
     that nothing vouches for is refused. Native code takes :func:`verified_bytes`.
 
     Args:
-        artifact: The file about to be loaded.
-        required: Refuse a file without side-car.
+        artifact: File to check before loading.
+        required: Refuse a file without a side-car.
 
     Raises:
         UsageError: There is no such file.
@@ -180,7 +180,7 @@ def verified_bytes(artifact: Path) -> tuple[bytes, SideCar]:
 
 
 def _refuse_strangers(artifact: Path, path: Path, status: os.stat_result) -> None:
-    """Look at the engine itself, at its side-car or at their folder."""
+    """Refuse an engine, side-car or folder that other users can alter."""
     if found := stranger(status):
         what = "it" if path == artifact else path
         raise UntrustedArtifact(

@@ -1,8 +1,8 @@
-"""The wire format of protobuf, read without the library that made it.
+"""Read the protobuf wire format without the protobuf library.
 
-https://protobuf.dev/programming-guides/encoding/. The bytes may be hostile: nothing is copied
-or built from them here, each field is a number and an extent that lies inside its message, and
-the number of fields is bounded, so that neither time nor memory follows from what they claim.
+See https://protobuf.dev/programming-guides/encoding/. Input may be hostile: nothing is copied, each
+field's extent lies inside its message, and the number of fields is bounded, so neither time nor
+memory depends on sizes that the input claims.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from typing import NamedTuple
 Buffer = bytes | mmap.mmap
 
 MAX_FIELDS = 1_000_000
-"""Of one file. An exported FCN-8s has some thousands: weights are one field each."""
+"""Maximum fields per file. An exported FCN-8s has some thousands, one per weight tensor."""
 
 
 class Field(NamedTuple):
-    """One field: its number, where its bytes are, and its value where it is a varint."""
+    """One field: its number, the extent of its bytes, and its value if it is a varint."""
 
     number: int
     start: int
@@ -27,11 +27,11 @@ class Field(NamedTuple):
 
 
 class WireReader:
-    """Steps over the fields of the messages in one buffer.
+    """Iterates over the fields of the messages in a buffer.
 
     Args:
-        data: A whole file.
-        limit: Fields that may be read in all.
+        data: Contents of a whole file.
+        limit: Maximum number of fields to read in total.
     """
 
     def __init__(self, data: Buffer, limit: int = MAX_FIELDS) -> None:
@@ -39,10 +39,10 @@ class WireReader:
         self._left = limit
 
     def fields(self, start: int, stop: int) -> Iterator[Field]:
-        """The fields of the message that lies from ``start`` to ``stop``.
+        """Yield the fields of the message from ``start`` to ``stop``.
 
         Raises:
-            ValueError: It is no message, is cut short, or the limit is reached.
+            ValueError: The message is invalid or truncated, or the limit is reached.
         """
         place = start
         while place < stop:
@@ -69,13 +69,13 @@ class WireReader:
             place += length
 
     def text(self, field: Field, limit: int) -> str:
-        """The field as UTF-8, bad bytes replaced; raises ValueError if longer than ``limit``."""
+        """Decode a field as UTF-8, replacing bad bytes; ValueError if longer than ``limit``."""
         if field.stop - field.start > limit:
             raise ValueError(f"a text of {field.stop - field.start} bytes")
         return self.data[field.start : field.stop].decode(errors="replace")
 
     def varints(self, field: Field) -> Iterator[int]:
-        """The numbers of a repeated integer field, packed or one of them alone."""
+        """Yield the numbers of a repeated integer field, packed or not."""
         if field.value is not None:
             yield field.value
             return
