@@ -1,8 +1,8 @@
 """The model card: a small document that describes a network to every later step.
 
 Training creates it, and each artefact carries it: in the safetensors header, ONNX
-``metadata_props`` and the side-car, always under the key ``edgeseg.card``. It alone defines the preprocessing of
-training, evaluation, calibration and streaming.
+``metadata_props`` and the side-car, always under the key ``edgeseg.card``. It alone defines the
+preprocessing of training, evaluation, calibration and streaming.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Checkpoint → ONNX: argmax in the graph, BatchNorm folded, compared with PyTorch."""
+"""Export checkpoints to ONNX, with argmax and folded BatchNorm, and compare with PyTorch."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ OPSET = 18
 """Read by TensorRT 8.6 … 11, TensorRT-RTX and every ONNX Runtime since 2023."""
 
 NEAR_TIE = 1e-3
-"""Two scores closer than this may change places between two implementations of float32."""
+"""Scores closer than this may swap ranks between two float32 implementations."""
 
 _IR_VERSION = 8  # The oldest with opset 18; newer ones shut out older runtimes for nothing.
 _SEED = 0
@@ -60,7 +60,7 @@ _SEED = 0
 
 @dataclass(frozen=True)
 class Parity:
-    """How the exported network compares with PyTorch.
+    """Comparison of an exported network with PyTorch.
 
     ``mismatched`` pixels have another label; all of them are ``near_ties``, pixels whose two
     best scores lie closer than 0.001, or the export fails.
@@ -77,7 +77,7 @@ class Parity:
 
 @dataclass(frozen=True)
 class ExportResult:
-    """The network written, its card, and how it compares with PyTorch."""
+    """Result of an export: the file, its card, and the comparison with PyTorch."""
 
     path: Path
     card: ModelCard
@@ -210,11 +210,11 @@ def trace(
 
 
 def check_parity(model: nn.Module, path: Path, inputs: NDArray[np.float32]) -> Parity:
-    """Run the same tensors through PyTorch and through ONNX Runtime.
+    """Compare the labels of PyTorch and ONNX Runtime on the same tensors.
 
     Args:
-        model: The network that gives logits.
-        path: The ONNX file.
+        model: Network that outputs logits.
+        path: ONNX file.
         inputs: float32 (N, C, height, width).
 
     Raises:
@@ -293,7 +293,7 @@ def _quiet() -> Iterator[None]:
 
 
 def _scale_resizes(model: ModelProto) -> None:
-    """Give each Resize its factors in place of a size, which would fix the batch as well."""
+    """Replace the size of each Resize by factors, as a size would also fix the batch."""
     known = tensors(typed(model, "the exported network"))
     for place, node in enumerate(n for n in model.graph.node if n.op_type == "Resize"):
         before, after = known[node.input[0]].shape, known[node.output[0]].shape
@@ -308,7 +308,7 @@ def _scale_resizes(model: ModelProto) -> None:
 
 
 def _remove_unread(model: ModelProto) -> None:
-    """Drop the weights that no node reads any more, and order the nodes anew."""
+    """Remove unused weights and sort the nodes topologically."""
     used = consumers(model)
     left = [weight for weight in model.graph.initializer if weight.name in used]
     del model.graph.initializer[:]
@@ -317,7 +317,7 @@ def _remove_unread(model: ModelProto) -> None:
 
 
 def _name_nodes(model: ModelProto) -> None:
-    """Name nodes and activations by module and operator instead of the tracer's counters."""
+    """Name nodes and activations by module and operator, not by the tracer's counters."""
     fixed = {value.name for value in (*model.graph.input, *model.graph.output)}
     taken: set[str] = set()
     renamed = {w.name: w.name.removeprefix("model.") for w in model.graph.initializer}

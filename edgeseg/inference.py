@@ -87,7 +87,7 @@ def segment_files(
     Args:
         engine: The network.
         pictures: Picture files; duplicates are processed once.
-        outputs: What is written.
+        outputs: Outputs to write.
         segment: How to segment a picture, see :func:`segmenter`; None is ``engine.segment``.
         overwrite: Allow replacing results of an earlier run; pictures are never replaced.
         failed: List to which unreadable pictures are appended; None to raise an error instead.
@@ -136,7 +136,7 @@ def write_result(
         image: uint8 (H, W, 3) BGR.
         labels: uint8 (H, W), class ids.
         name: File name without suffix; may contain folders, which are created.
-        outputs: What is written.
+        outputs: Outputs to write.
 
     Raises:
         UsageError: A file cannot be written.

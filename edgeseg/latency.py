@@ -78,7 +78,7 @@ class StageClock:
         return self._stages[stage].seen if stage in self._stages else 0
 
     def samples(self, stage: str) -> NDArray[np.float64]:
-        """Float64 (n,), milliseconds: the samples kept, in order as long as none was replaced."""
+        """Return the kept samples in milliseconds, float64 (n,), in order until any is replaced."""
         kept = self._stages[stage].kept if stage in self._stages else array("d")
         return np.array(kept, np.float64)
 

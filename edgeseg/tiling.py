@@ -79,7 +79,7 @@ def predict_tiled(
 
 
 def mirrored(start: int, stop: int, size: int) -> NDArray[np.int64]:
-    """Which pixel of a line of ``size`` stands at each place from ``start`` up to ``stop``.
+    """Return the pixel index in a mirrored line of ``size`` for ``start`` up to ``stop``.
 
     Outside 0…size-1 the line is mirrored at its first and its last pixel, which are not
     repeated, as often as it takes: ``mirrored(-3, 5, 3)`` is 1, 2, 1, 0, 1, 2, 1, 0.

@@ -1,9 +1,9 @@
-"""A model repository for NVIDIA's Triton Inference Server, from a network or an engine.
+"""Write model repositories for NVIDIA's Triton Inference Server from networks or engines.
 
 ::
 
     REPOSITORY/NAME/config.pbtxt      inference.ModelConfig as protobuf text
-    REPOSITORY/NAME/labels.txt        a class a line, in the order of the ids
+    REPOSITORY/NAME/labels.txt        one class per line, in the order of the ids
     REPOSITORY/NAME/1/model.onnx      or model.plan
 
 The layout and every field are those of Triton's documents `model_repository.md` and
@@ -37,7 +37,7 @@ Backend = Literal["onnxruntime", "openvino", "tensorrt"]
 CONFIG = "config.pbtxt"
 LABELS = "labels.txt"
 DEFAULT_BATCH = 8
-"""Largest batch of a network that takes any, where none is named."""
+"""Default maximum batch of a network with a dynamic batch."""
 
 _TYPES = {"float32": "TYPE_FP32", "uint8": "TYPE_UINT8"}
 _KINDS = {"onnxruntime": "KIND_AUTO", "openvino": "KIND_CPU", "tensorrt": "KIND_GPU"}
@@ -76,7 +76,7 @@ class Serving:
 
 @dataclass(frozen=True)
 class Served:
-    """What was written: ``max_batch`` is 0 where the network takes one fixed batch."""
+    """Result of :func:`write_repository`; ``max_batch`` is 0 if the batch size is fixed."""
 
     model: str
     version: int
@@ -223,7 +223,7 @@ def _plan(path: Path) -> _Model:
 
 
 def _profile(made: SideCar) -> tuple[int, int, int]:
-    """Smallest, typical and largest batch that an engine was built for."""
+    """Return the minimum, optimum and maximum batch that an engine was built for."""
     batches = [int(part) for part in str(made.build_options.get("batch", 1)).split(":")]
     return batches[0], batches[len(batches) // 2], batches[-1]
 
@@ -339,6 +339,6 @@ def _dims(sizes: tuple[int, ...]) -> str:
 
 
 def _quoted(text: str) -> str:
-    """A string of protobuf's text format: UTF-8, with the escapes of C."""
+    """Quote a string for protobuf's text format: UTF-8 with C escapes."""
     escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
     return f'"{escaped}"'
