@@ -1,4 +1,4 @@
-"""Cameras and videos through an engine: sources, the loop, sinks, a report.
+"""Run a segmentation engine on cameras and videos: sources, the loop, sinks, and a report.
 
 ::
 

@@ -1,4 +1,4 @@
-"""What an opened source is, and those behind ``cv2.VideoCapture``."""
+"""The interface of an opened source, and its implementations on ``cv2.VideoCapture``."""
 
 from __future__ import annotations
 
@@ -18,28 +18,28 @@ from edgeseg.stream.source import MIN_SIDE, SourceSpec
 _log = logging.getLogger(__name__)
 
 _FAILED_READS = 100
-"""Reads that fail in a row before a file is over, or as many as frames are missing."""
+"""Consecutive failed reads after which a file is over, or as many as there are frames missing."""
 
 _MOST_FAILED_READS = 100_000
 
 _UNEVEN = 0.25
-"""Share of an interval by which frames that come evenly may stray."""
+"""Largest deviation of evenly spaced frames, as a share of the frame interval."""
 
 _EVEN_STEPS = 3
-"""Frames that come evenly before a gap is taken for a loss."""
+"""Evenly spaced frames required before a gap counts as lost frames."""
 
 
 class Frames(Protocol):
     """An opened source.
 
     Attributes:
-        fps: Frames a second that it states, None where it states nothing sensible.
-        declared: How many frames it states to hold, None where it does not.
-        unreadable: How many frames could not be read so far; after the end, those that are
-            missing there too.
-        name: Name of the picture file last read, without folder; None for video.
-        place: Where the frame last read stands in its video; None where frames are counted as
-            they come.
+        fps: Declared frames per second; None if the source declares no plausible rate.
+        declared: Declared number of frames; None if unknown.
+        unreadable: Number of frames that could not be read so far; after the end, this includes
+            frames missing from the end.
+        name: Name of the last picture file read, without its folder; None for video.
+        place: Position of the last frame read within its video; None if frames are simply
+            counted as they arrive.
     """
 
     fps: float | None
@@ -51,14 +51,14 @@ class Frames(Protocol):
     def unreadable(self) -> int: ...  # noqa: D102 - the class says it
 
     def read(self) -> NDArray[np.uint8] | None:
-        """The next frame, uint8 (H, W, 3) BGR and the caller's own; None at the end."""
+        """Return the next frame, uint8 (H, W, 3) BGR, owned by the caller; None at the end."""
 
     def close(self) -> None:
-        """Release it; called once."""
+        """Release the source; called once."""
 
 
 class Video:
-    """A URL, camera or pipeline behind ``cv2.VideoCapture``."""
+    """A URL, camera or pipeline read with ``cv2.VideoCapture``."""
 
     name: str | None = None
     place: Place | None = None
@@ -76,10 +76,10 @@ class Video:
         self.unreadable = 0
 
     def read(self) -> NDArray[np.uint8] | None:
-        """The next frame; None at the end, or where OpenCV raises.
+        """Return the next frame; None at the end or if OpenCV raises.
 
         Raises:
-            SourceError: The frame is of a format that is not known.
+            SourceError: The frame format is not supported.
         """
         try:
             ok, frame = self._capture.read()
@@ -109,14 +109,15 @@ class Video:
 
 
 class Bounded:
-    """Frames of a size that can be worked with; all else of ``frames`` is as it was.
+    """Wrap ``frames`` and enforce limits on the frame size.
 
-    A camera's frames of another size are left out and count as unreadable, and so many of them
+    Frames of a camera that are too large or too small are skipped and count as unreadable; 100
     in a row end the connection.
 
     Args:
-        frames: Opened from ``spec``.
-        spec: Its ``max_pixels`` hold, and :data:`~edgeseg.stream.source.MIN_SIDE` if it is live.
+        frames: An opened source.
+        spec: The source's specification. ``max_pixels`` is enforced, and for live sources also
+            :data:`~edgeseg.stream.source.MIN_SIDE`.
     """
 
     _MOST = 100
@@ -129,14 +130,14 @@ class Bounded:
 
     @property
     def unreadable(self) -> int:
-        """How many could not be decoded or were left out."""
+        """Number of frames that could not be decoded or were skipped."""
         return self._frames.unreadable + self._left_out
 
     def read(self) -> NDArray[np.uint8] | None:
-        """The next frame that fits, uint8 (H, W, 3) BGR; None at the end.
+        """Return the next frame within the limits, uint8 (H, W, 3) BGR; None at the end.
 
         Raises:
-            SourceError: A frame of a file, where every one counts, has too many pixels.
+            SourceError: A frame of a file has too many pixels; frames of files are not skipped.
         """
         for _ in range(self._MOST):
             frame = self._frames.read()
@@ -156,7 +157,7 @@ class Bounded:
         return None
 
     def close(self) -> None:
-        """Release it."""
+        """Release the wrapped source."""
         self._frames.close()
 
     def __getattr__(self, name: str) -> Any:
@@ -172,11 +173,11 @@ class Bounded:
 
 
 class VideoFile:
-    """A video file behind ``cv2.VideoCapture``, which is read past what cannot be decoded.
+    """A video file read with ``cv2.VideoCapture``, continuing past frames that cannot be decoded.
 
-    OpenCV says neither which frames it left out nor where. A gap in the presentation times is
-    taken for lost frames where the times were even before and are even behind it, or where a
-    read failed; files without such times (AVI) are counted through.
+    OpenCV does not report which frames it skipped. A gap in the presentation times counts as
+    lost frames if the times are evenly spaced before and after it, or if a read failed. In files
+    without presentation times (AVI), frames are counted.
     """
 
     name: str | None = None
@@ -196,14 +197,14 @@ class VideoFile:
 
     @property
     def unreadable(self) -> int:
-        """Frames that could not be read so far."""
+        """Number of frames that could not be read so far."""
         return self._losses.count
 
     def read(self) -> NDArray[np.uint8] | None:
-        """The next frame; None at the end.
+        """Return the next frame; None at the end.
 
         Raises:
-            SourceError: The frame is of a format that is not known.
+            SourceError: The frame format is not supported.
         """
         found, self._ahead = self._ahead or self._next(), None
         if found is None:
@@ -223,20 +224,20 @@ class VideoFile:
         self._video.close()
 
     def _next(self) -> tuple[NDArray[np.uint8], float | None] | None:
-        """The next frame that can be read, with its presentation time in seconds."""
+        """Return the next readable frame and its presentation time in seconds."""
         patience = max(_FAILED_READS, (self.declared or 0) - self._count)
         for failed in range(min(patience, _MOST_FAILED_READS)):
             frame = self._video.read()
             if frame is not None:
                 self._failed += failed
                 seconds = self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
-                # OpenCV 4 says 0 of the last frames, which the decoder gives late.
+                # OpenCV 4 reports 0 for the last frames, which the decoder returns late.
                 known = math.isfinite(seconds) and (seconds > 0 or not self._count)
                 return frame, seconds if known else None
         return None
 
     def _lost_before(self, seconds: float | None) -> int:
-        """Frames that are missing between the last one and that of ``seconds``."""
+        """Number of frames missing between the last frame and the one at ``seconds``."""
         if self.place is None or self._raw is None:
             if self._failed and self.fps and seconds:
                 self._failed = 0
@@ -259,7 +260,7 @@ class VideoFile:
         return failed
 
     def _even_behind(self, seconds: float) -> bool:
-        """Whether the next frame comes after one interval, if there is one."""
+        """Whether the next frame, if any, follows after one frame interval."""
         self._ahead = self._next()
         if self._ahead is None or self._ahead[1] is None or self.fps is None:
             return True
@@ -275,21 +276,21 @@ class VideoFile:
         self.declared = found
 
     def _ends_early(self) -> bool:
-        """Whether the last frame is shown before the time at which the file states to end."""
+        """Whether the last frame is shown before the declared end of the file."""
         if self.fps is None or self._raw is None or not self.declared:
             return True
         return self.declared / self.fps - self._raw > 2 * self._clock.interval
 
 
 class Standstill:
-    """Tells a picture that moved and then stays the same to the last bit.
+    """Detects a frozen stream: pictures that changed at first and then stay identical.
 
-    When a stream changes its frame size OpenCV 5 stretches what comes to the old size, and
-    nothing tells. OpenCV 4.6 hands out the last frame before the change again and again as
-    if it were new, which must not pass for live. A picture that never moved is a still one.
+    When a stream changes its frame size, OpenCV 5 silently scales new frames to the old size.
+    OpenCV 4.6 returns the last frame before the change over and over as if it were new, which
+    must not pass for live video. A picture that never changed counts as a still scene.
 
     Args:
-        seconds: How long it must stay the same.
+        seconds: How long the picture must stay identical.
     """
 
     def __init__(self, seconds: float) -> None:
@@ -299,7 +300,7 @@ class Standstill:
         self._moved = False
 
     def seen(self, frame: NDArray[Any], now: float) -> bool:
-        """Whether ``frame``, seen at ``now`` (monotonic seconds), ends such a time."""
+        """Whether the stream is frozen, given ``frame`` seen at ``now`` (monotonic seconds)."""
         rows = frame[::16]
         if self._before is not None and np.array_equal(self._before, rows):
             return self._moved and now - self._since >= self._seconds
@@ -309,15 +310,18 @@ class Standstill:
 
 
 def as_bgr(frame: NDArray[Any], height: int, label: str) -> NDArray[np.uint8]:
-    """A frame as OpenCV gives it → uint8 (H, W, 3) BGR: grey is repeated, a fourth channel dropped.
+    """Convert a frame from OpenCV to uint8 (H, W, 3) BGR.
+
+    A grey channel is repeated and a fourth channel is dropped.
 
     Args:
         frame: (H, W), (H, W, 1), (H, W, 3) BGR or (H, W, 4) BGRx.
-        height: In pixels, as stated; planes of YUV have half as many rows again.
-        label: Of the source.
+        height: Declared frame height in pixels, used to recognise planar YUV, which has half as
+            many rows again.
+        label: Name of the source for messages.
 
     Raises:
-        SourceError: It is another format.
+        SourceError: The frame has another format.
     """
     if frame.dtype == np.uint8 and frame.ndim == 3 and frame.shape[2] == 3:
         return frame

@@ -1,8 +1,8 @@
-"""An engine's way from captured frames to results: stage by stage, or whole frames on its GPU.
+"""Turn captured frames into results with one engine, on the CPU or with whole frames on its GPU.
 
-Where :meth:`Engine.open_frames` keeps frames on a GPU, a batch of one size is handed over as a
-whole, and preprocessing and the overlay are part of ``infer``. Everything else, and every engine of
-the processor, is preprocessed into one tensor here. Both give the same bits.
+If :meth:`Engine.open_frames` keeps frames on a GPU, a batch of frames of equal size is submitted
+as a whole, and preprocessing and the overlay are part of ``infer``. In all other cases frames are
+preprocessed into one tensor here. Both paths give bit-identical results.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class _Outcome:
-    """What came of a batch; arrays are the receivers' own.
+    """Outcome of a batch; its arrays are owned by the receiver.
 
     Attributes:
-        labels: uint8 (height, width) of the network, one a frame.
-        shown: Frames with the classes laid over them, where the GPU drew those.
-        took: Milliseconds of the stages.
-        at: Seconds of the monotonic clock when all of it was there.
+        labels: Label maps, uint8 (height, width) at the network's size, one per frame.
+        shown: Frames with the classes drawn over them; None unless the GPU drew them.
+        took: Milliseconds per stage.
+        at: Completion time, in seconds of the monotonic clock.
     """
 
     labels: Sequence[NDArray[np.uint8]]
@@ -46,7 +46,7 @@ class _Outcome:
 
 @dataclass(eq=False)
 class _Batch:
-    """Frames that were handed over, since ``began`` seconds; without an outcome, to the GPU."""
+    """Frames submitted at ``began`` (seconds); without an outcome they are still on the GPU."""
 
     frames: Sequence[Captured]
     began: float
@@ -54,17 +54,17 @@ class _Batch:
 
 
 class Lane:
-    """An engine and the buffers that its pictures go through; used by one thread at a time.
+    """An engine with its input buffers; used by one thread at a time.
 
     Args:
-        engine: The lane does not close it.
-        labels: Of the sources, by their number.
-        view: How overlays look.
-        most: Pictures that go through in one batch at most. An engine of fixed batches takes
-            its own number, the rest of which is left as it was before.
+        engine: Engine to run; the lane does not close it.
+        labels: Names of the sources, indexed by source number.
+        view: Appearance of overlays.
+        most: Maximum number of frames in a batch. An engine with a fixed batch size always runs
+            the full batch; unused entries keep their earlier contents.
 
     Attributes:
-        overlays: Whether overlays are wanted; on a GPU they are drawn together with the labels.
+        overlays: Draw overlays; on a GPU they are drawn together with the labels.
     """
 
     def __init__(self, engine: Engine, labels: Sequence[str], view: View, most: int) -> None:
@@ -81,21 +81,21 @@ class Lane:
         self.overlays = False
 
     def warm_up(self) -> None:
-        """Let the engine run before its first frame."""
+        """Run the engine once before the first frame."""
         self._engine.warm_up()
 
     @property
     def on_gpu(self) -> bool:
-        """Whether whole frames stay on a GPU, as far as is known."""
+        """Whether whole frames stay on a GPU; False until the first frame."""
         return bool(self._on_gpu)
 
     @property
     def depth(self) -> int:
-        """Batches to hand over before the first is collected: a GPU works on one meanwhile."""
+        """Number of batches to submit before collecting the first, to keep a GPU busy."""
         return IN_FLIGHT if self._on_gpu else 1
 
     def segment(self, frames: Sequence[Captured]) -> list[StreamResult]:
-        """The results of one batch, at most ``most`` frames, while none is under way.
+        """Run one batch of at most ``most`` frames; no other batch may be in flight.
 
         Raises:
             InferenceError: The engine failed.
@@ -104,14 +104,14 @@ class Lane:
         return self.collect()
 
     def submit(self, frames: Sequence[Captured]) -> None:
-        """Hand a batch over, where fewer than ``depth`` are under way.
+        """Submit a batch; fewer than ``depth`` may be in flight.
 
         Raises:
             InferenceError: The engine failed.
         """
         runner = self._runner_for(frames)
         if runner is None:
-            self._finish()  # the engine is the GPU's until then
+            self._finish()  # the GPU path uses the engine until then
             outcome = self._in_stages(frames)
             self._under_way.append(_Batch(frames, 0.0, outcome))
             return
@@ -122,7 +122,7 @@ class Lane:
         self._under_way.append(_Batch(frames, began))
 
     def collect(self) -> list[StreamResult]:
-        """The results of the oldest batch under way; waits for it.
+        """Wait for the oldest batch in flight and return its results.
 
         Raises:
             InferenceError: The engine failed.
@@ -134,17 +134,17 @@ class Lane:
         return [self._result(outcome, place, each) for place, each in enumerate(batch.frames)]
 
     def close(self) -> None:
-        """Give back what it has on a GPU; batches under way are forgotten."""
+        """Free GPU resources and discard batches in flight."""
         self._under_way.clear()
         runner, self._runner = self._runner, None
         if runner is not None:
             try:
                 runner.close()
-            except DeviceError as error:  # which must not hide why the stream ends
+            except DeviceError as error:  # must not hide why the stream ends
                 _log.warning("the GPU does not take its memory back: %s", error)
 
     def _runner_for(self, frames: Sequence[Captured]) -> FrameRunner | None:
-        """What keeps these frames on the GPU; None where the processor has to do it."""
+        """Return the runner for these frames on the GPU; None if the CPU must process them."""
         if self._on_gpu is False:
             return None
         sizes = [captured.frame.shape[:2] for captured in frames]
@@ -183,11 +183,11 @@ class Lane:
         maps = self._engine.infer(used)
         end = time.perf_counter()
         took = {"preprocess": (ready - start) * 1000, "infer": (end - ready) * 1000}
-        # The buffer is the engine's again at the next call.
+        # The engine reuses its buffer at the next call.
         return _Outcome([each.copy() for each in maps[: len(frames)]], None, took)
 
     def _finish(self) -> None:
-        """Wait for all that is on the GPU."""
+        """Wait for all batches on the GPU."""
         for batch in self._under_way:
             if batch.outcome is None:
                 try:
@@ -196,12 +196,12 @@ class Lane:
                     batch.outcome = error
 
     def _fetch(self, batch: _Batch) -> _Outcome:
-        """What the GPU made of a batch; its buffers serve the next but one."""
+        """Copy a batch's outcome from the GPU buffers, which are reused two batches later."""
         assert self._runner is not None
         result, count = self._runner.collect(), len(batch.frames)
         labels = [each.copy() for each in result.labels[:count]]
         shown = None if result.shown is None else [each.copy() for each in result.shown[:count]]
-        # Without the time in which the GPU was busy with the batch before.
+        # Exclude the time the GPU spent on the previous batch.
         now = time.perf_counter()
         took = {"infer": (now - max(batch.began, self._last_at)) * 1000}
         self._last_at = now

@@ -1,8 +1,8 @@
-"""Engines side by side: lanes in threads of their own, whose results come in the frames' order.
+"""Run several lanes in parallel threads and return their results in frame order.
 
-One lane in the caller's thread costs a frame no waiting: the mode for a live camera. Lanes in
-threads of their own run while the caller draws and writes the results before: more frames a
-second, and older ones.
+A single lane in the caller's thread adds no waiting and suits a live camera. Lanes in their own
+threads run while the caller draws and writes earlier results: more frames per second, at a
+higher latency.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from edgeseg.stream.result import StreamResult
 from edgeseg.stream.slots import Captured, Intake
 
 _TICK_S = 0.1
-"""How long an end may go unnoticed while no frame comes."""
+"""Longest delay, in seconds, before the end is noticed while no frames arrive."""
 
 
 class Lanes:
-    """Lanes in threads of their own; results come in the order in which frames were taken.
+    """Lanes in their own threads; results are returned in the order frames were taken.
 
     Args:
-        lanes: They share nothing.
-        intake: Where they take frames.
-        over: Whether no frame will ever come again.
-        most: Frames a batch.
-        ahead: Batches that may be under way or wait for the caller, besides those that keep a
-            GPU busy. More of them make results older, not more.
+        lanes: Lanes to run; they must not share state.
+        intake: Queue from which lanes take frames.
+        over: Function that returns True once no more frames will arrive.
+        most: Maximum number of frames per batch.
+        ahead: Maximum number of batches in flight or waiting for the caller, besides those that
+            keep a GPU busy. Higher values increase latency but not throughput.
     """
 
     def __init__(
@@ -57,10 +57,10 @@ class Lanes:
             thread.start()
 
     def take(self, timeout: float) -> list[StreamResult]:
-        """The next batch of results; none when none comes within ``timeout`` seconds.
+        """Return the next batch of results; empty if none arrives within ``timeout`` seconds.
 
         Raises:
-            InferenceError: Its engine failed.
+            InferenceError: The engine failed on this batch.
         """
         with self._changed:
             self._changed.wait_for(lambda: self._handed in self._ready, timeout)
@@ -74,16 +74,16 @@ class Lanes:
 
     @property
     def idle(self) -> bool:
-        """Whether the results of all frames that were taken are handed out."""
+        """Whether the results of all frames taken so far have been returned."""
         return self._handed == self._taken
 
     @property
     def done(self) -> bool:
-        """Whether no result will come any more."""
+        """Whether no more results will arrive."""
         return not any(thread.is_alive() for thread in self._threads) and self.idle
 
     def close(self) -> None:
-        """Take no more frames, and wait for the inferences that run."""
+        """Stop taking frames and wait for running inferences."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
@@ -106,12 +106,12 @@ class Lanes:
                     self._hand(number, error)
                 else:
                     under_way.append(number)
-            # A GPU is given another batch before it is asked for the first, if there is one.
+            # Submit another batch, if there is one, before collecting the first from a GPU.
             if not frames or len(under_way) >= lane.depth:
                 self._give(lane, under_way, most=1)
 
     def _give(self, lane: Lane, under_way: deque[int], most: int | None = None) -> None:
-        """Hand out the results of the oldest batches under way, all of them or ``most``."""
+        """Hand out results of the oldest batches in flight: all of them, or at most ``most``."""
         for _ in range(len(under_way) if most is None else min(most, len(under_way))):
             try:
                 results: list[StreamResult] | Exception = lane.collect()
@@ -125,11 +125,11 @@ class Lanes:
             self._changed.notify_all()
 
     def _next(self, *, wait: bool) -> tuple[int, list[Captured]] | None:
-        """The number of a batch and its frames; None when there are no more.
+        """Return the number and frames of the next batch; None when there are no more.
 
-        Without ``wait`` also no frames, where none may be taken yet.
+        Without ``wait`` the list of frames is empty if none may be taken yet.
         """
-        # Numbers are given in the order in which frames are taken.
+        # Batches are numbered in the order in which frames are taken.
         if not self._taking.acquire(blocking=wait):
             return 0, []
         try:

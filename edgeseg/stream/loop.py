@@ -1,13 +1,13 @@
-"""The loop: newest frames → preprocess → infer → label maps, a result a frame.
+"""The streaming loop: newest frames → preprocess → infer → label maps, one result per frame.
 
-Each source is read and decoded in a thread of its own. What follows runs in one of two modes:
+Each source is read and decoded in its own thread. Inference runs in one of two modes:
 
 ``latency``
-    In the caller's thread, when the caller asks for the next result, so that nothing waits
-    between a frame and its labels. The rule for one live camera.
+    In the caller's thread, when the caller asks for the next result, so that a frame never
+    waits in a queue before inference. The default for one live camera.
 ``throughput``
-    In threads of the engines, beside what the caller does with the results before. The rule
-    for files, where nobody waits, and for several cameras, which share the engines in batches.
+    In one thread per engine, while the caller handles earlier results. The default for files,
+    where latency does not matter, and for several cameras, which share the engines in batches.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ from edgeseg.stream.view import View
 _log = logging.getLogger(__name__)
 
 _TICK_S = 0.1
-"""How long a stop request, a stall or a time limit may go unnoticed while nothing comes."""
+"""Longest delay before a stop request, stall or time limit is noticed while no frames arrive."""
 
 _JOIN_S = 0.25
-"""How long to wait at the end for readers that sit in a read."""
+"""How long to wait at the end for readers that are blocked in a read."""
 
 Mode = Literal["latency", "throughput"]
 AnySource: TypeAlias = "str | int | Path | SourceSpec"
@@ -50,36 +50,37 @@ AnySource: TypeAlias = "str | int | Path | SourceSpec"
 
 @dataclass(frozen=True)
 class StreamOptions:
-    """How a stream runs.
+    """Options of a stream.
 
     Attributes:
-        realtime: True: the newest frame counts, older ones are dropped, and files play at
-            their own rate. False: every frame counts, as fast as possible. None: True for
-            cameras and the test pattern.
-        mode: Nothing waits, or most frames a second; None: ``latency`` for one source of
-            which the newest frame counts, else ``throughput``.
-        batch: Frames that go through the engine at once, at most. None: its own batch, or as
-            many as there are sources.
-        persistent: Cameras that cannot be opened are tried again and again, as those that were
-            lost are, instead of ending the stream.
-        max_frames: Stop after so many results, of all sources together.
-        duration: Stop after so many seconds.
-        strict: A file that ends before its declared end raises SourceLost, and so does a
-            source that fails while others go on.
-        opacity: Of the classes in overlays, 0…1.
+        realtime: If True, only the newest frame is processed, older ones are dropped, and files
+            play at their own rate. If False, every frame is processed as fast as possible. None
+            means True for cameras and the test pattern, False otherwise.
+        mode: ``latency`` or ``throughput``. None means ``latency`` for a single realtime source
+            and ``throughput`` otherwise.
+        batch: Maximum number of frames per inference. None means the engine's own batch size,
+            or the number of sources.
+        persistent: Keep retrying cameras that cannot be opened instead of ending the stream, as
+            is done for cameras whose connection was lost.
+        max_frames: Stop after this many results, counted over all sources.
+        duration: Stop after this many seconds.
+        strict: Raise SourceLost if a file ends before its declared end, and raise the error of
+            a source that fails even while others go on.
+        opacity: Opacity of the classes in overlays, from 0 to 1.
         credentials: File in netrc format with users and passwords of network cameras whose
-            URL names none; see :mod:`edgeseg.stream.credentials`.
-        ca: PEM file with certificates that cameras over TLS may show, or that signed theirs,
-            beside the authorities of the system.
+            URL contains none; see :mod:`edgeseg.stream.credentials`.
+        ca: PEM file with certificates, of cameras or of authorities, to trust for cameras over
+            TLS in addition to the system's authorities.
         insecure_cameras: ``HOST`` or ``HOST:PORT`` of cameras over TLS whose certificate is
             not verified.
-        max_pixels: Frames that have more are left out of live sources and end a file.
-        outline: Overlays have the rim of each region in its full colour.
-        names: Overlays have the class names on the regions that have room.
-        legend: Overlays have a legend.
+        max_pixels: Maximum number of pixels in a frame. Larger frames are skipped in live
+            sources and raise an error in files.
+        outline: Draw the outline of each region in its full colour.
+        names: Write class names on regions that are large enough.
+        legend: Draw a legend.
 
     Raises:
-        UsageError: A value is out of its range.
+        UsageError: A value is out of range.
     """
 
     realtime: bool | None = None
@@ -113,12 +114,12 @@ class StreamOptions:
 
     @property
     def view(self) -> View:
-        """How overlays look."""
+        """Appearance of overlays."""
         return View(self.opacity, self.outline, self.names, self.legend)
 
 
 class Stream:
-    """Segments sources frame by frame, once: a context manager to iterate over.
+    """Segments sources frame by frame: a context manager that can be iterated over once.
 
     ::
 
@@ -127,15 +128,15 @@ class Stream:
                 show(result.overlay())
 
     Args:
-        sources: One or several, each as :func:`edgeseg.stream.parse_source` takes it.
-        engines: One, or several of the same network that take turns, each in a thread of its
-            own in the mode ``throughput``. The stream neither opens nor closes them.
-        options: How it runs.
+        sources: One or several sources, as accepted by :func:`edgeseg.stream.parse_source`.
+        engines: One engine, or several engines of the same network. In the mode ``throughput``
+            each runs in its own thread. The stream neither opens nor closes them.
+        options: Stream options.
 
     Attributes:
-        mode: In which it runs.
-        frames: Results so far.
-        clock: Times of the stages.
+        mode: Mode in which the stream runs.
+        frames: Number of results so far.
+        clock: Timings of the stages.
 
     Raises:
         UsageError: A source cannot be parsed, or there is no source or no engine.
@@ -186,17 +187,17 @@ class Stream:
 
     @property
     def sources(self) -> tuple[Reader, ...]:
-        """The sources as they stand: label, state, frames, drops."""
+        """Current status of each source: label, state, frames, drops."""
         return tuple(self._readers)
 
     @property
     def dropped(self) -> int:
-        """Frames that gave way to a newer one, of all sources."""
+        """Number of frames dropped in favour of a newer one, over all sources."""
         return sum(reader.dropped for reader in self._readers)
 
     @property
     def seconds(self) -> float:
-        """Time since the stream was ready for its first frame or began to wait for it; 0 before."""
+        """Seconds since the stream was ready or began to wait for its first frame; 0 before."""
         return 0.0 if self._started_at is None else time.monotonic() - self._started_at
 
     @property
@@ -205,31 +206,31 @@ class Stream:
         return any(lane.on_gpu for lane in self._lanes)
 
     def want_overlays(self, wanted: bool) -> None:
-        """Say whether overlays are wanted of the frames that come, which a GPU then draws.
+        """Set whether a GPU should draw overlays for the frames that follow.
 
-        Results have their overlay in any case; drawn for nothing it would cost a download.
+        Results offer an overlay in either case; this avoids downloading unused ones.
         """
         for lane in self._lanes:
             lane.overlays = wanted
 
     def stop(self) -> None:
-        """End the iteration, within a tenth of a second and the inference that runs.
+        """End the iteration within 0.1 s plus the time of the running inference.
 
-        May be called from any thread and from a signal handler: it takes no lock.
+        May be called from any thread and from a signal handler: it acquires no lock.
         """
         self._stop_requested = True
 
     def __enter__(self) -> Self:
-        """Open the sources and warm the engines up, all at once.
+        """Open the sources and warm up the engines concurrently.
 
-        It goes on as soon as one source gives frames; cameras that cannot be opened while
-        others can are tried again. With ``persistent`` it goes on, too, once a camera could not
-        be opened: those who look on, and a service manager, learn that it is waited for.
+        Returns as soon as one source delivers frames; cameras that cannot be opened while
+        others can are retried. With ``persistent`` it also returns once a camera failed to open,
+        so that viewers and a service manager can see that the stream is waiting for it.
 
         Raises:
-            OpenFailed: No camera can be opened, or one of the other sources cannot.
-            AuthFailed: The only camera refuses the credentials.
-            InferenceError: An engine fails on zeros.
+            OpenFailed: No camera can be opened, or a source that is not a camera cannot.
+            AuthFailed: The only camera rejects the credentials.
+            InferenceError: An engine fails during warm-up.
         """
         for reader in self._readers:
             reader.start()
@@ -255,18 +256,18 @@ class Stream:
         self._close_readers()
 
     def __iter__(self) -> Iterator[StreamResult]:
-        """The results, until the sources end, a limit is reached or :meth:`stop` is called.
+        """Yield results until the sources end, a limit is reached or :meth:`stop` is called.
 
-        Outside a ``with`` block it opens the sources first and closes them at the end.
+        Outside a ``with`` block, the sources are opened first and closed at the end.
 
         Raises:
-            SourceLost: ``strict``, and a file ended before its end.
+            SourceLost: With ``strict``, a file ended before its declared end.
             InferenceError: An engine failed.
         """
         return (result for result in self.ticks() if result is not None)
 
     def ticks(self) -> Iterator[StreamResult | None]:
-        """As iterating, with a None about each tenth of a second in which no result comes."""
+        """Yield results as iteration does, and None about every 0.1 s while none arrives."""
         with contextlib.ExitStack() as stack:
             if self._started_at is None:
                 stack.enter_context(self)
@@ -289,7 +290,7 @@ class Stream:
             self._raise_failures()
 
     def _in_turn(self) -> Iterator[list[StreamResult]]:
-        """Batches of results, worked out when they are asked for, in this thread."""
+        """Yield batches of results, computed on demand in this thread."""
         lane = self._lanes[0]
         while not self._over():
             done = self._all_done()
@@ -299,7 +300,7 @@ class Stream:
             yield lane.segment(frames) if frames else []
 
     def _side_by_side(self, stack: contextlib.ExitStack) -> Iterator[list[StreamResult]]:
-        """Batches of results, worked out beside this thread."""
+        """Yield batches of results, computed in other threads."""
         ahead = len(self._lanes) + 1
         self._side = lanes = Lanes(self._lanes, self._intake, self._all_done, self._most, ahead)
         stack.callback(lanes.close)
@@ -325,7 +326,7 @@ class Stream:
         return all(reader.over for reader in self._readers)
 
     def _ready(self) -> bool:
-        """Whether frames come, or will never come."""
+        """Whether frames arrive, or never will."""
         self._raise_failures()
         if any(reader.started for reader in self._readers):
             return True
@@ -337,7 +338,7 @@ class Stream:
         return self._all_done()
 
     def _raise_failures(self) -> None:
-        """Raise why a source failed, unless it is a camera and others go on."""
+        """Raise the error of a failed source, unless it is a camera and others go on."""
         failed = [reader for reader in self._readers if reader.state == "failed"]
         alone = len(failed) == len(self._readers)
         for reader in failed:
@@ -359,7 +360,7 @@ def _listed(sources: AnySource | Sequence[AnySource]) -> list[AnySource]:
 
 
 def _frames_a_batch(engines: Sequence[Engine], wanted: int) -> int:
-    """How many frames may go through at once."""
+    """Maximum number of frames per inference."""
     most = wanted
     for engine in engines:
         if engine.batch is not None and engine.batch > wanted:

@@ -1,4 +1,4 @@
-"""What a stream reads from: the text a user gives, parsed, with its passwords masked.
+"""Parse the source of a stream from text, and mask its passwords.
 
 =========================== ======================================================
 ``camera:0``, ``0``         V4L2 camera ``/dev/video0``; ``camera:0:1280x720@30``

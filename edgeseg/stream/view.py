@@ -1,4 +1,4 @@
-"""How results are drawn: what the stream's options say, and what a user switches in a window."""
+"""How results are drawn, as set by the stream's options and by keys in a window."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from edgeseg.ops.preprocess import inside
 
 @dataclass(frozen=True)
 class View:
-    """What is drawn on a picture.
+    """Drawing settings.
 
     Attributes:
-        opacity: Of the classes, 0…1.
-        outline: Draw the rim of each region in its full colour.
-        names: Write the class names on the regions that have room, where there are several
-            classes beside the background.
-        legend: Names beside colours in the upper left corner.
-        hidden: Class ids that are not drawn.
-        bare: Nothing at all is drawn.
+        opacity: Opacity of the classes, from 0 to 1.
+        outline: Draw the outline of each region in its full colour.
+        names: Write class names on regions that are large enough, if there are several classes
+            besides the background.
+        legend: Draw a legend of class colours and names in the upper left corner.
+        hidden: Ids of classes that are not drawn.
+        bare: Draw nothing at all.
 
     Raises:
-        UsageError: ``opacity`` is not within 0…1.
+        UsageError: ``opacity`` is not between 0 and 1.
     """
 
     opacity: float = 0.5
@@ -51,13 +51,13 @@ class View:
         classes: ClassMap,
         spec: InputSpec,
     ) -> NDArray[np.uint8]:
-        """The frame with all of this on it.
+        """Return a copy of the frame with these settings drawn on it.
 
         Args:
-            frame: uint8 (H, W, 3) BGR; stays as it is.
-            labels: uint8 (height, width) of ``spec``, class ids.
-            classes: Names and colours of the ids.
-            spec: The network's input, which says how ``labels`` lie on the frame.
+            frame: uint8 (H, W, 3) BGR; not modified.
+            labels: Class ids, uint8 (height, width) at the size of ``spec``.
+            classes: Class names and colours.
+            spec: The network's input, which determines how ``labels`` map onto the frame.
 
         Returns:
             uint8 (H, W, 3) BGR, a new array.
@@ -70,7 +70,7 @@ class View:
         return self.write(overlay_restored(frame, labels, spec, look), labels, classes, spec)
 
     def look(self, classes: ClassMap) -> Look | None:
-        """How all classes are laid over a frame; None where some or all are not."""
+        """Overlay settings for all classes; None if any class is hidden."""
         if self.bare or self.hidden:
             return None
         return Look(classes.palette, self.opacity, self.outline)
@@ -82,7 +82,7 @@ class View:
         classes: ClassMap,
         spec: InputSpec,
     ) -> NDArray[np.uint8]:
-        """Legend and names on a picture (H, W, 3) that has the classes on it already; in place."""
+        """Draw legend and names in place on a picture (H, W, 3) that shows the classes already."""
         taken = draw_legend(picture, classes, self.hidden) if self.legend else (0, 0)
         if self.names and len(classes) > 2:
             height, width = picture.shape[:2]
@@ -91,14 +91,14 @@ class View:
 
 
 def write_line(picture: NDArray[np.uint8], text: str, line: int = 0) -> None:
-    """Write a line of text at the bottom, ``line`` lines up, in place."""
+    """Write a line of text in place, ``line`` lines above the bottom."""
     written = stamp(text, text_height(picture))
     down = picture.shape[0] - (line + 1) * written[1].shape[0]
     put(picture, written, min(4, picture.shape[1] - 1), max(0, down))
 
 
 def _table(hidden: AbstractSet[int]) -> NDArray[np.uint8]:
-    """Ids to ids, hidden ones to the background."""
+    """Lookup table that maps hidden ids to the background and keeps all others."""
     table = np.arange(256, dtype=np.uint8)
     table[list(hidden)] = 0
     return table
