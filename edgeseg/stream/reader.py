@@ -1,12 +1,12 @@
-"""The thread that reads a source.
+"""The thread that opens, reads and closes a source.
 
-Only this thread opens, reads and closes. A live source is connected again for ever::
+A live source is reconnected indefinitely::
 
     starting → ok ⇄ stalled → reconnecting → ok …      (a live source)
     starting → ok → ended                              (a file, pictures)
 
-Whether a source is stalled is told by our own monotonic clock: OpenCV returns old frames
-with ``ok=True`` after a read that timed out.
+Stalls are detected with our own monotonic clock, because OpenCV returns old frames with
+``ok=True`` after a read that timed out.
 """
 
 from __future__ import annotations
@@ -28,26 +28,26 @@ _log = logging.getLogger(__name__)
 State = Literal["starting", "ok", "stalled", "reconnecting", "ended", "failed"]
 
 _TIMED_OUT = 0.95
-"""Share of the read time-out from which on a read counts as timed out."""
+"""Share of the read time-out after which a read counts as timed out."""
 
 
 class Reader:
-    """Reads one source in a thread of its own.
+    """Reads one source in its own thread.
 
     Args:
-        spec: The source.
-        realtime: The newest frame counts and files play at their own rate; otherwise every
-            frame counts and the reader waits for the consumer.
-        strict: A file that ends before its declared end is an error.
-        persistent: A live source that cannot be opened the first time is tried again, like
-            one that was lost. Refused credentials are final all the same: cameras lock out
-            those who keep trying.
+        spec: The source to read.
+        realtime: Keep only the newest frame and play files at their own rate; otherwise deliver
+            every frame and wait for the consumer.
+        strict: Treat a file that ends before its declared end as an error.
+        persistent: Retry a live source that cannot be opened the first time, like one whose
+            connection was lost. Rejected credentials are final even so, because cameras lock
+            out clients that keep trying.
         index: Number of the source in the stream.
-        changed: What its slot notifies; several readers may share it.
+        changed: Condition that the reader's slot notifies; several readers may share it.
 
     Attributes:
-        error: Why it failed, or why it could not be opened yet; None once a frame came.
-        taken: Frames that were segmented; counted by the stream.
+        error: Why the source failed or could not be opened yet; None once a frame arrived.
+        taken: Number of segmented frames, counted by the stream.
     """
 
     def __init__(
@@ -93,42 +93,42 @@ class Reader:
 
     @property
     def started(self) -> bool:
-        """Whether a frame came, ever."""
+        """Whether any frame has arrived."""
         return self._count > 0
 
     def get(self, timeout: float) -> Captured | None:
-        """The next frame, None when none comes within ``timeout`` seconds."""
+        """Return the next frame; None if none arrives within ``timeout`` seconds."""
         captured = self.slot.get(timeout)
         self.watch()
         return captured
 
     @property
     def state(self) -> State:
-        """Where the source stands now."""
+        """Current state of the source."""
         self.watch()
         return self._state
 
     @property
     def over(self) -> bool:
-        """Whether no frame will come any more; some may wait still."""
+        """Whether no more frames will arrive; some may still be queued."""
         return self._state in ("ended", "failed")
 
     @property
     def dropped(self) -> int:
-        """Frames that a newer one pushed out before they were taken."""
+        """Number of frames replaced by a newer one before they were taken."""
         return self.slot.dropped
 
     def forgive_drops(self) -> None:
-        """Count drops from here on."""
+        """Reset the count of dropped frames."""
         self.slot.forgive()
 
     def stop(self) -> None:
-        """Read no more, without waiting for the read that is under way."""
+        """Stop reading, without waiting for the current read."""
         self._stopping.set()
         self.slot.close(forget=True)
 
     def close(self, timeout: float = 0.25) -> bool:
-        """Stop; whether the thread is over. One that sits in a read ends when that returns."""
+        """Stop reading; return whether the thread ended. A blocked read may still return later."""
         self.stop()
         if self._thread.ident is not None:
             self._thread.join(timeout)
@@ -169,10 +169,10 @@ class Reader:
         self._move("ended")
 
     def _tell_damage(self, frames: Frames) -> None:
-        """Say what of the file could not be read.
+        """Log how much of the file could not be read.
 
         Raises:
-            SourceLost: ``strict``, and there is something.
+            SourceLost: With ``strict``, part of the file could not be read.
         """
         self.declared = frames.declared
         self.bad_frames = frames.unreadable
@@ -200,7 +200,7 @@ class Reader:
             self._stopping.wait(self._delay(failures))
 
     def _attempt(self) -> str:
-        """Connect and read until nothing comes; why that ended."""
+        """Connect and read until no more frames arrive; return the reason it ended."""
         self._waited = 0.0
         try:
             self._survive_session()
@@ -220,10 +220,10 @@ class Reader:
         return "the connection ended"
 
     def _survive_session(self) -> None:
-        """A session, after which a live source is connected again whatever went wrong in it.
+        """Run a session and turn unexpected errors into SourceError, so that reconnecting goes on.
 
         Raises:
-            SourceError: It could not be opened, or failed in a way that nobody foresaw.
+            SourceError: The source could not be opened, or an unexpected error occurred.
         """
         try:
             self._session()
@@ -241,7 +241,7 @@ class Reader:
         return waits[min(failures, len(waits) - 1)] * (1 + jitter)
 
     def _session(self) -> Frames:
-        """Open, read until nothing comes, close."""
+        """Open the source, read until no more frames arrive, and close it."""
         frames = open_frames(self.spec)
         try:
             self.fps = frames.fps
@@ -260,7 +260,7 @@ class Reader:
             took = time.monotonic() - start
             self._waiting_since = None
             self.bad_frames = frames.unreadable
-            # After a time-out OpenCV may hand out the frame before once more, as if it were new.
+            # After a time-out OpenCV may return the previous frame again as if it were new.
             if frame is None or (self.spec.live and took >= _TIMED_OUT * self._limits.read_s):
                 self._waited = took
                 return
@@ -290,7 +290,7 @@ class Reader:
         self.slot.put(captured)
 
     def watch(self) -> None:
-        """Find out whether it is stalled; to be called now and then."""
+        """Check for a stall; to be called regularly."""
         since = self._waiting_since
         if not self.spec.live or self._state != "ok" or since is None:
             return
@@ -298,7 +298,7 @@ class Reader:
             self._move("stalled", f"no frame for {self._limits.stalled_s:g} s", only_from="ok")
 
     def _move(self, state: State, why: str = "", only_from: State | None = None) -> None:
-        """Change state and say so once."""
+        """Change the state and log the change."""
         with self._moving:
             before = self._state
             if before == state or only_from not in (None, before):
@@ -311,7 +311,7 @@ class Reader:
 
 
 class _Pace:
-    """Lets frames of a file pass at the times at which they were filmed."""
+    """Plays frames of a file at their presentation times."""
 
     def __init__(self, fps: float) -> None:
         self._interval = 1 / fps
@@ -319,10 +319,10 @@ class _Pace:
         self._shown: float | None = None
 
     def wait(self, media_time: float | None, stopping: threading.Event) -> None:
-        """Until the frame of ``media_time`` is due; None comes an interval after the one before."""
+        """Wait until the frame of ``media_time`` is due; None means one interval later."""
         if self._shown is not None:
             step = self._interval if media_time is None else media_time - self._shown
-            # After a hold-up the clock starts anew, else the backlog would pass in a burst.
+            # Restart the clock after a delay, or the backlog would be played in a burst.
             self._due = max(self._due + step, time.monotonic())
         self._shown = media_time if media_time is not None else self._shown or 0.0
         left = self._due - time.monotonic()

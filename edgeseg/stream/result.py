@@ -1,4 +1,4 @@
-"""One frame and its labels."""
+"""The result of a stream for one frame."""
 
 from __future__ import annotations
 
@@ -18,29 +18,29 @@ from edgeseg.stream.view import View
 
 @dataclass(frozen=True, eq=False)
 class StreamResult:
-    """One frame and its labels. All arrays are the receiver's own.
+    """One frame and its labels. All arrays are owned by the receiver.
 
     Attributes:
-        index: Number of the frame in the source, from 0, in a file its place; gaps are frames
-            that were dropped or could not be read.
+        index: Number of the frame in the source, from 0; in a file, its position. Gaps are
+            frames that were dropped or could not be read.
         source: Label of the source, passwords masked.
         frame: uint8 (H, W, 3) BGR.
-        labels: uint8 (height, width) of the network, class ids.
-        captured_at: Seconds of the monotonic clock when the frame came.
-        age_ms: From then until its labels were there.
-        stages_ms: ``capture`` (waiting for the camera included), ``preprocess``, ``infer``;
-            the last two are those of the batch in which the frame went. Where a GPU keeps whole
-            frames, there is no ``preprocess``: it is in ``infer``, and so is what ``shown`` took.
-        classes: Names and colours of the ids.
-        input: The network's input, which says how ``labels`` lie on the frame.
-        view: How the overlay looks.
+        labels: Class ids at the network's size, uint8 (height, width).
+        captured_at: Capture time, in seconds of the monotonic clock.
+        age_ms: Time from capture until the labels were available.
+        stages_ms: Milliseconds of ``capture`` (including the wait for the camera),
+            ``preprocess`` and ``infer``; the last two are for the whole batch. If a GPU keeps
+            whole frames, ``preprocess`` and drawing ``shown`` are part of ``infer``.
+        classes: Class names and colours.
+        input: The network's input, which determines how ``labels`` map onto the frame.
+        view: Appearance of the overlay.
         camera: Number of the source in the stream, from 0.
-        name: Name of the picture file that the frame is, without folder; None for video.
-        shown: The classes laid over the frame as ``view`` says, where the GPU drew that together
-            with the labels; :meth:`overlay` adds the writing to it.
-        media_time: Seconds from the first frame of the video; None where nothing tells, as of
-            cameras and pictures.
-        damaged: The decoder met errors in the frame, of which parts may show something else.
+        name: Name of the frame's picture file, without its folder; None for video.
+        shown: The frame with the classes drawn over it, if the GPU drew it together with the
+            labels; :meth:`overlay` adds the text.
+        media_time: Seconds since the first frame of the video; None if unknown, as for cameras
+            and pictures.
+        damaged: Whether the decoder reported errors; parts of the frame may be wrong.
     """
 
     index: int
@@ -60,26 +60,26 @@ class StreamResult:
     damaged: bool = False
 
     def mask(self) -> NDArray[np.uint8]:
-        """The label map at the frame's size, uint8 (H, W); worked out once."""
+        """Return the label map at the frame's size, uint8 (H, W); computed once."""
         return self._mask
 
     def overlay(self) -> NDArray[np.uint8]:
-        """The frame as the stream's view draws it, uint8 (H, W, 3) BGR; drawn once."""
+        """Return the frame with the overlay, uint8 (H, W, 3) BGR; drawn once."""
         return self._overlay
 
     def draw(self, view: View) -> NDArray[np.uint8]:
-        """The frame as another view draws it, uint8 (H, W, 3) BGR; drawn anew each time."""
+        """Return the frame drawn with another view, uint8 (H, W, 3) BGR; drawn on each call."""
         return view.draw(self.frame, self.labels, self.classes, self.input)
 
     def areas(self) -> NDArray[np.int64]:
-        """Pixels of each class in :meth:`mask`, int64 (classes,), counted without making it."""
+        """Return each class's pixel count in :meth:`mask`, int64 (classes,), without making it."""
         height, width = self.frame.shape[:2]
         return restored_areas(self.labels, (height, width), self.input, len(self.classes))
 
     def regions(self, min_area: int = 1) -> list[Region]:
-        """Connected parts of each class in :meth:`mask`, the largest first; class 0 has none.
+        """Return connected regions of each class in :meth:`mask` but class 0, largest first.
 
-        Parts of fewer than ``min_area`` pixels of the frame are left out.
+        Regions smaller than ``min_area`` pixels of the frame are left out.
         """
         return regions(self.mask(), len(self.classes), min_area)
 

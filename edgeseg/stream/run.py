@@ -1,4 +1,4 @@
-"""Run a stream into its sinks until it ends, and say how it went."""
+"""Run a stream into its sinks until it ends, and report statistics."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ STAGES = ("capture", "preprocess", "infer", "postprocess", "sink")
 
 @dataclass(frozen=True)
 class SourceReport:
-    """How a source went. Values that no frame gave are None.
+    """Statistics of one source. Values without any measurement are None.
 
     Attributes:
-        label: What it is, passwords masked.
-        state: The last.
-        reconnects: How often frames came again after a loss.
-        frames: Results that reached the sinks.
-        dropped: Frames that gave way to newer ones.
-        bad_frames: Frames that it declared and that could not be read.
-        frame_age_ms: From capture until the sinks are handed the result; p50, p95, p99.
+        label: Name of the source, passwords masked.
+        state: Final state.
+        reconnects: Number of successful reconnections.
+        frames: Number of results that reached the sinks.
+        dropped: Number of frames dropped in favour of newer ones.
+        bad_frames: Number of frames that could not be read.
+        frame_age_ms: Time from capture until the sinks receive the result; p50, p95, p99.
     """
 
     label: str
@@ -48,25 +48,25 @@ class SourceReport:
 
 @dataclass(frozen=True)
 class StreamReport:
-    """How a stream went. Values that no frame gave are None.
+    """Statistics of a stream. Values without any measurement are None.
 
     Attributes:
-        frames: Results that reached the sinks.
-        dropped: Frames that gave way to newer ones.
-        seconds: From the first frame being ready until the end.
+        frames: Number of results that reached the sinks.
+        dropped: Number of frames dropped in favour of newer ones.
+        seconds: Time from the first frame being ready until the end.
         fps: ``frames / seconds``.
-        inference_fps: 1000 / median of the ``infer`` stage: what the engine alone would do.
-        frame_age_ms: From capture until the sinks are handed the result; p50, p95, p99.
-        stages_ms: p50 and p99 of each stage. ``capture`` holds the wait for the camera,
-            ``postprocess`` the overlay if a sink wants it, else the label map at frame size;
-            without sinks there is none. Where ``frames_on_gpu``, ``preprocess`` has no values:
-            upload, preprocessing and laying the classes over the frame are in ``infer``, and
-            ``postprocess`` is the writing on the overlay.
-        peak_rss_mib: Most memory the process ever held.
-        sources: The sources.
+        inference_fps: 1000 / median of the ``infer`` stage: the rate of the engine alone.
+        frame_age_ms: Time from capture until the sinks receive the result; p50, p95, p99.
+        stages_ms: p50 and p99 of each stage. ``capture`` includes waiting for the camera.
+            ``postprocess`` is the overlay if a sink uses it, otherwise the label map at frame
+            size; it is absent without sinks. With ``frames_on_gpu``, ``preprocess`` has no
+            values: upload, preprocessing and drawing the classes are part of ``infer``, and
+            ``postprocess`` is drawing text on the overlay.
+        peak_rss_mib: Peak resident memory of the process.
+        sources: Statistics of each source.
         mode: ``latency`` or ``throughput``.
         frames_on_gpu: Whether whole frames stayed on a GPU from upload to download.
-        sinks: The outputs, as they stood when all were closed.
+        sinks: Status of each output after it was closed.
     """
 
     frames: int
@@ -84,29 +84,29 @@ class StreamReport:
 
     @property
     def failed(self) -> list[SinkReport]:
-        """Outputs that did not work at the end."""
+        """Outputs that were failing at the end."""
         return [sink for sink in self.sinks if sink.state == "failed"]
 
     @property
     def incomplete(self) -> list[SinkReport]:
-        """Outputs that lack a result or more, whether or not they worked again."""
+        """Outputs that lost at least one result, even if they recovered."""
         return [sink for sink in self.sinks if sink.lost or sink.state == "failed"]
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON takes it, under the same names."""
+        """Return a dictionary that can be serialised as JSON, with the same names."""
         sources = [asdict(source) for source in self.sources]
         return asdict(self) | {"sources": sources, "sinks": [asdict(sink) for sink in self.sinks]}
 
 
 def run(stream: Stream, sinks: Sequence[Sink] = ()) -> StreamReport:
-    """Open ``stream``, hand each result to the sinks in order, and report.
+    """Open ``stream``, pass each result to the sinks in order, and return a report.
 
-    SIGINT, SIGTERM and SIGHUP end it cleanly when it is called in the main thread. A sink that
-    raises is tried again or switched off, as its ``retry`` says, with one line in the log, and
-    the others go on, unless it is ``essential``.
+    In the main thread, SIGINT, SIGTERM and SIGHUP end the run cleanly. A sink that raises is
+    logged and, depending on its ``retry``, retried or switched off while the others go on,
+    unless it is ``essential``.
 
     Raises:
-        EdgesegError: As opening and iterating ``stream`` and opening the sinks do. Sinks that
+        EdgesegError: Opening or iterating ``stream``, or opening a sink, failed. Sinks that
             were opened are closed.
     """
     with contextlib.ExitStack() as stack:
@@ -126,8 +126,8 @@ def run(stream: Stream, sinks: Sequence[Sink] = ()) -> StreamReport:
 def stop_on_signals(stop: Callable[[], None]) -> Iterator[None]:
     """Call ``stop`` on SIGINT, SIGTERM and SIGHUP instead of dying; a second one is not caught.
 
-    A SIGHUP that is ignored, as below ``nohup``, stays so. Does nothing outside the main thread,
-    where Python allows no signal handlers.
+    A SIGHUP that is ignored, as under ``nohup``, stays ignored. Does nothing outside the main
+    thread, where Python allows no signal handlers.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -152,7 +152,7 @@ def stop_on_signals(stop: Callable[[], None]) -> Iterator[None]:
 
 
 class _SinkStage:
-    """The sinks, each of which looks after its own errors."""
+    """Passes results to the sinks, each of which handles its own errors."""
 
     def __init__(self, stream: Stream, sinks: Sequence[Sink]) -> None:
         self._stream = stream
@@ -232,7 +232,7 @@ def _source_report(clock: StageClock, source: Source) -> SourceReport:
 
 
 def _age_of(source: Source) -> str:
-    """The stage under which the ages of its frames are kept."""
+    """Name of the stage that records the age of the source's frames."""
     return f"age of {source.index}"
 
 

@@ -38,7 +38,7 @@ stream something else:
   edgeseg stream --source drive.mkv
   edgeseg stream --source rtsp://user:password@192.168.1.20:554/stream1
   edgeseg stream --source test:640x480@25"""
-"""Ends of error messages: what works on a machine without camera."""
+"""Hint for error messages: sources that work on a machine without a camera."""
 
 _SIZE = r"(?P<width>\d{1,5})x(?P<height>\d{1,5})"
 _FPS = r"@(?P<fps>\d{1,4}(?:\.\d{1,3})?)"
@@ -46,23 +46,24 @@ _CAMERA = re.compile(rf"(?:(?:camera|csi):)?(?P<index>\d{{1,3}})(?::(?:{_SIZE})?
 _TEST = re.compile(rf"test:(?:{_SIZE})?(?:{_FPS})?(?:\?frames=(?P<frames>\d{{1,9}}))?")
 
 MAX_PIXELS = 178_956_970
-"""Pixels of a frame, at most, unless told: more is what Pillow refuses as decompression bomb."""
+"""Default maximum of pixels per frame; above it Pillow reports a decompression bomb."""
 
 MIN_SIDE = 16
-"""Pixels of a side of a camera's frame, at least; what is smaller is no picture of anything."""
+"""Minimum width and height of a camera's frame, in pixels."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """Time-outs of a source, in seconds of the monotonic clock.
+    """Time-outs and limits of a source; times are in seconds of the monotonic clock.
 
     Attributes:
-        open_s: An open that takes longer has failed.
-        read_s: A live source that delivers nothing for so long is lost.
-        stalled_s: … and is said to be stalled after this.
-        backoff_s: Waits before the first, second, … attempt to connect again; the last repeats.
-        jitter: Share by which a wait varies, so that many readers do not knock in step.
-        queued: Frames that may wait where every frame counts.
+        open_s: Time-out for opening the source.
+        read_s: Time without a frame after which a live source counts as lost.
+        stalled_s: Time without a frame after which a live source is reported as stalled.
+        backoff_s: Waits before the first, second, … attempt to reconnect; the last repeats.
+        jitter: Random variation of a wait, as a share of it, so that many readers do not
+            reconnect at the same moment.
+        queued: Maximum number of queued frames when every frame is processed.
     """
 
     open_s: float = 5.0
@@ -75,20 +76,20 @@ class Limits:
 
 @dataclass(frozen=True)
 class SourceSpec:
-    """A source that was parsed and not yet opened.
+    """A parsed source that is not opened yet.
 
     Attributes:
-        kind: Who opens it.
+        kind: Kind of source, which determines how it is opened.
         target: Path, URL or pipeline with its credentials, number of a CSI sensor, or ``""``;
-            never in the repr, a log or a report.
-        label: The same for people to see: user and password are masked.
-        live: A camera: its end is a loss, after which the reader connects again.
-        size: (width, height) that was asked for, None for the source's own.
-        fps: Frames a second that were asked for, None for the source's own.
-        frames: Where a test pattern ends, None for never.
-        limits: Time-outs.
-        trust: Which certificates count, of cameras over TLS.
-        max_pixels: Frames that have more are refused.
+            never shown in the repr, a log or a report.
+        label: The source as shown to people, with passwords masked.
+        live: True for cameras; the reader reconnects when a live source ends.
+        size: Requested (width, height) in pixels; None for the source's default.
+        fps: Requested frames per second; None for the source's default.
+        frames: Number of frames of a test pattern; None for an endless one.
+        limits: Time-outs of the source.
+        trust: Certificates to trust for cameras over TLS.
+        max_pixels: Maximum number of pixels per frame.
     """
 
     kind: Kind
@@ -104,7 +105,7 @@ class SourceSpec:
 
     @property
     def realtime(self) -> bool:
-        """Whether the newest frame counts rather than every frame, unless the user says so."""
+        """Default of ``realtime``: whether old frames are dropped in favour of the newest."""
         return self.live or self.kind == "test"
 
     def __str__(self) -> str:
@@ -112,12 +113,12 @@ class SourceSpec:
 
 
 def parse_source(source: str | int | Path | SourceSpec) -> SourceSpec:
-    """Parse what a user gives as source; the module's docstring lists the forms.
+    """Parse a source given by the user; the module's docstring lists the accepted forms.
 
-    Nothing is opened; that a file is missing shows when the stream starts.
+    Nothing is opened: a missing file is reported when the stream starts.
 
     Raises:
-        UsageError: The text is none of the forms. It never holds a part of a password.
+        UsageError: The text has none of these forms. The message never contains a password.
     """
     if isinstance(source, SourceSpec):
         return source
@@ -127,7 +128,7 @@ def parse_source(source: str | int | Path | SourceSpec) -> SourceSpec:
 
 
 def anchored(text: str, folder: Path) -> str:
-    """``text`` with a relative path in it made one below ``folder``; other sources as they are.
+    """Resolve a relative path in ``text`` against ``folder``; return other sources unchanged.
 
     Raises:
         UsageError: As :func:`parse_source`.
@@ -142,23 +143,23 @@ def anchored(text: str, folder: Path) -> str:
 
 
 def has_secret(text: str) -> bool:
-    """Whether a source that can be parsed holds something that its label masks."""
+    """Whether a valid source contains a secret that its label masks."""
     return HIDDEN in _text(text.strip()).label
 
 
 def with_format(
     spec: SourceSpec, size: tuple[int, int] | None = None, fps: float | None = None
 ) -> SourceSpec:
-    """``spec``, asked for frames of that size and rate: of cameras and the test pattern.
+    """Return ``spec`` with a requested frame size and rate, for cameras and the test pattern.
 
     Args:
-        spec: Any source; with both others None it is returned as it is.
-        size: (width, height), pixels.
-        fps: Frames a second.
+        spec: Any source; returned unchanged if ``size`` and ``fps`` are None.
+        size: Frame size (width, height) in pixels.
+        fps: Frames per second.
 
     Raises:
-        UsageError: The source has a size and rate of its own, states others already, or the
-            values are out of range.
+        UsageError: The source does not support the request, already specifies other values, or
+            the values are out of range.
     """
     if size is None and fps is None:
         return spec
@@ -264,8 +265,8 @@ def _url(text: str) -> SourceSpec:
             mend=EXAMPLES,
         )
     authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
-    # A password with a raw / ? # or @ ends the host early. What follows would go to a log as
-    # a path, and part of it to DNS as a host: so nothing that may be one is let through.
+    # An unescaped / ? # or @ in a password ends the host early. The rest would be logged as a
+    # path, and part of it sent to DNS as a host, so anything ambiguous is rejected.
     if "@" in rest[len(authority) :] and ":" in authority:
         raise UsageError(
             f"{scheme}://***: an '@' stands behind the host",
@@ -285,7 +286,7 @@ def _url(text: str) -> SourceSpec:
 
 
 def _encoded(authority: str) -> str:
-    """With user and password as a URL spells them; what is percent-encoded stays."""
+    """Percent-encode user and password; text that is encoded already stays the same."""
     userinfo, at, host = authority.rpartition("@")
     user, colon, password = (
         quote(unquote(part), safe="") if part != ":" else part for part in userinfo.partition(":")
@@ -294,7 +295,7 @@ def _encoded(authority: str) -> str:
 
 
 def _host(url: str) -> tuple[str, bool]:
-    """The host, and whether the port is one."""
+    """Return the host, and whether the port is valid."""
     try:
         parts = urlsplit(url)
         return parts.hostname or "", parts.port != 0

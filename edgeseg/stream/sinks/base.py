@@ -1,4 +1,4 @@
-"""What every sink is: it takes results, one after another."""
+"""Base class of sinks, which receive the results of a stream one after another."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from edgeseg.stream.sinks.health import SinkReport
 
 
 class StopStream(Exception):
-    """Raised by a sink whose user wants no more: a closed window, a closed pipe."""
+    """Raised by a sink to end the stream, for example when its window or pipe was closed."""
 
 
 class Source(Protocol):
-    """What a sink may ask of a source while the stream runs, from any thread.
+    """Status of a source, which sinks may read from any thread while the stream runs.
 
     Attributes:
-        index: Its number in the stream, from 0: ``StreamResult.camera``.
-        label: What it is, passwords masked.
-        live: A camera: its pictures are of the moment, and its end is a loss.
-        realtime: Frames may be missing between two results.
-        fps: Frames a second that it states, None where it does not.
-        declared: How many frames a file or folder states to hold, None where it does not.
-        state: Where it stands: ``starting``, ``ok``, ``stalled``, ``reconnecting``, ``ended``
-            or ``failed``.
-        taken: Frames that were segmented.
-        dropped: Frames that gave way to a newer one.
-        bad_frames: Frames that it declared and that could not be read.
-        reconnects: How often frames came again after a loss.
+        index: Number of the source in the stream, from 0, as in ``StreamResult.camera``.
+        label: Name of the source, passwords masked.
+        live: Whether the source is a camera, whose end counts as a lost connection.
+        realtime: Whether frames may be missing between two results.
+        fps: Declared frames per second; None if unknown.
+        declared: Declared number of frames in a file or folder; None if unknown.
+        state: Current state: ``starting``, ``ok``, ``stalled``, ``reconnecting``, ``ended`` or
+            ``failed``.
+        taken: Number of segmented frames.
+        dropped: Number of frames dropped in favour of a newer one.
+        bad_frames: Number of frames that could not be read.
+        reconnects: Number of successful reconnections.
     """
 
     index: int
@@ -53,11 +53,11 @@ class Source(Protocol):
 
 @dataclass(frozen=True)
 class Company:
-    """What a sink may know of the stream that it is in.
+    """Information about the stream that a sink belongs to.
 
     Attributes:
-        patient: What cannot be opened yet is waited for.
-        reports: How all outputs stand; may be called from any thread.
+        patient: Whether outputs that cannot be opened yet are retried.
+        reports: Function that returns the status of all outputs; callable from any thread.
     """
 
     patient: bool = False
@@ -65,17 +65,20 @@ class Company:
 
 
 class Sink(ABC):
-    """Takes results. What ``open`` raises ends the run; after an error of ``write`` see ``retry``.
+    """Base class of outputs that receive results.
 
-    All methods are called in the thread that runs the stream. ``str(sink)`` names it in logs.
+    An exception from ``open`` ends the run; ``retry`` decides what follows one from ``write``.
+    All methods but :meth:`reports` are called in the thread that runs the stream. ``str(sink)``
+    is its name in logs.
 
     Attributes:
-        shows_overlay: It asks results for their overlay, which is then drawn before ``write``
+        shows_overlay: Whether the sink uses overlays, which are then drawn before ``write``
             and timed as ``postprocess``.
-        essential: Without it the run is of no use: what its ``write`` raises ends the run too.
-        retry: After ``write`` or ``idle`` raised: ``never`` closes the sink for good, ``later``
-            closes it and opens it again after a while, ``next`` hands it the next result.
-        supervised: It looks after that by itself, and tells by :meth:`reports`.
+        essential: Whether an exception from ``write`` ends the run.
+        retry: What to do after ``write`` or ``idle`` raised: ``never`` closes the sink for good,
+            ``later`` closes it and reopens it after a delay, ``next`` passes it the next result.
+        supervised: Whether the sink handles its errors itself and reports them by
+            :meth:`reports`.
     """
 
     shows_overlay: bool = False
@@ -91,19 +94,19 @@ class Sink(ABC):
 
     @abstractmethod
     def write(self, result: StreamResult) -> None:
-        """Called for each result; must leave its arrays unchanged.
+        """Called for each result; must not modify its arrays.
 
         Raises:
-            StopStream: The stream shall end.
-            Exception: As ``retry`` says; the stream and the others go on.
+            StopStream: To end the stream.
+            Exception: On failure; handled according to ``retry`` while other sinks go on.
         """
 
     def idle(self) -> None:  # noqa: B027 - may be left out
-        """Called about ten times a second while no result comes; raises as ``write`` does."""
+        """Called about ten times per second while no result arrives; may raise like ``write``."""
 
     def close(self) -> None:  # noqa: B027 - may be left out
         """Called once at the end, or after ``write`` raised."""
 
     def reports(self) -> Sequence[SinkReport]:
-        """How the outputs within it stand, where it knows; may be called from any thread."""
+        """Return the status of the outputs within it, if known; callable from any thread."""
         return ()
