@@ -1,4 +1,4 @@
-"""The V4L2 cameras of this machine; none is made to stream."""
+"""List the V4L2 cameras of this machine, without starting a stream."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ class Camera:
 
 
 def cameras(root: Path = Path("/")) -> tuple[Camera, ...]:
-    """V4L2 devices under ``root``, with the name the kernel knows them by.
+    """Return the V4L2 devices under ``root`` with their kernel names.
 
-    Nodes that say that they give no video, such as a USB camera's metadata, are left out.
+    Nodes that report no video capture, such as a USB camera's metadata node, are left out.
     """
     found = []
     devices = (root / "dev").glob("video*")

@@ -1,6 +1,6 @@
-"""What a V4L2 device says of itself, by ioctl: linux/videodev2.h, Video4Linux API.
+"""Query capabilities and modes of V4L2 devices by ioctl (linux/videodev2.h, Video4Linux API).
 
-Nothing is streamed, so a device that another program uses answers too.
+Nothing is streamed, so this works even while another program uses the device.
 """
 
 from __future__ import annotations
@@ -98,12 +98,12 @@ _Asked = TypeVar("_Asked", Capability, FormatDescription, FrameSize, FrameInterv
 
 @dataclass(frozen=True)
 class Mode:
-    """Frames that a camera can give.
+    """A video mode of a camera.
 
     Attributes:
-        pixels: Four letters: ``MJPG``, ``YUYV``, ``NV12``, ….
-        size: (width, height); the largest where any in between can be had.
-        fps: Most frames a second at that size, None where it states none.
+        pixels: Pixel format as a four-character code: ``MJPG``, ``YUYV``, ``NV12``, ….
+        size: (width, height) in pixels; the largest one if the camera supports a range.
+        fps: Maximum frames per second at that size; None if the camera reports none.
     """
 
     pixels: str
@@ -116,10 +116,10 @@ class Mode:
 
 
 def captures_video(device: str) -> bool | None:
-    """Whether a device gives video, None where it is no V4L2 device or may not be opened.
+    """Whether a device captures video; None if it is not a V4L2 device or cannot be opened.
 
-    The second node that many USB cameras have gives metadata: this node's own capabilities
-    tell, those of the whole device do not.
+    Many USB cameras have a second node for metadata; only the capabilities of the node itself,
+    not those of the whole device, distinguish it.
     """
     try:
         with _opened(device) as descriptor:
@@ -131,10 +131,10 @@ def captures_video(device: str) -> bool | None:
 
 
 def modes(device: str) -> tuple[Mode, ...]:
-    """What a camera offers, in its own order.
+    """Return the modes of a camera in the order of its driver.
 
     Raises:
-        OSError: It may not be opened, or is no V4L2 device (ENOTTY).
+        OSError: The device cannot be opened, or is not a V4L2 device (ENOTTY).
     """
     with _opened(device) as descriptor:
         _ask(descriptor, QUERYCAP, Capability())
@@ -156,7 +156,10 @@ def _modes(descriptor: int) -> Iterator[Mode]:
 
 
 def _most(descriptor: int, letters: bytes, size: tuple[int, int]) -> float | None:
-    """Most frames a second; the first two numbers are a discrete interval or the shortest."""
+    """Maximum frames per second at a size.
+
+    The first two numbers of an interval are the discrete interval or the shortest one.
+    """
     asked = FrameInterval(pixel_format=letters, width=size[0], height=size[1])
     rates = []
     for interval in _listed(descriptor, ENUM_FRAMEINTERVALS, asked):
@@ -169,7 +172,7 @@ def _most(descriptor: int, letters: bytes, size: tuple[int, int]) -> float | Non
 
 
 def _listed(descriptor: int, request: int, asked: _Asked) -> Iterator[_Asked]:
-    """Entries 0, 1, … until the driver says that there are no more (EINVAL)."""
+    """Yield entries 0, 1, … until the driver reports the end of the list (EINVAL)."""
     for index in range(256):
         entry = type(asked).from_buffer_copy(asked)
         entry.index = index

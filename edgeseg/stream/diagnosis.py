@@ -24,8 +24,8 @@ def explain_connection(spec: SourceSpec, error: OSError, deadline: float) -> Sou
     """The error that says why the server of ``spec`` could not be reached.
 
     Args:
-        spec: Of the kind ``url``.
-        error: What :class:`~edgeseg.stream.relay.Relay` raised.
+        spec: Source of the kind ``url``.
+        error: Error raised by :class:`~edgeseg.stream.relay.Relay`.
         deadline: Until when the certificate may be looked at again, monotonic seconds.
     """
     server = Server.of(spec.target)

@@ -1,4 +1,4 @@
-"""Which frame of a video file a frame is, and when it is shown, though others were lost.
+"""Number and presentation time of each frame of a video file, even if other frames were lost.
 
 A frame's number is its place in the order of presentation, counted from 0. In an intact file it
 is what counting gives, whatever the times are. Where a file is damaged, frames that were lost
@@ -37,7 +37,7 @@ def slack(stated: int, *, exact: bool) -> float:
     """How many of the frames that a file states may be missing at its end.
 
     Args:
-        stated: That number.
+        stated: Declared number of frames.
         exact: It is stated itself; else it was worked out from a length.
     """
     return _SLACK * stated if exact else max(_SLACK * stated, _SLACK_FRAMES)
@@ -138,7 +138,7 @@ class Mark:
     """What a packet says of the frame in it; marks sort as the frames are presented.
 
     Attributes:
-        epoch: How often the time stamps began anew before it.
+        epoch: Number of times that the time stamps restarted before this packet.
         stamp: Its presentation time, in seconds; in a file without such times its number in
             the order of decoding. None where it has none, though others have.
         sequence: Its number in the order of decoding.
@@ -199,7 +199,7 @@ class Timeline:
         """Number and time of the frame that came of a packet.
 
         Args:
-            mark: That of the packet.
+            mark: Mark of the packet.
             shuffled: Time stamps are those of decoding, in another order than the frames: the
                 frame has the least that is left.
         """

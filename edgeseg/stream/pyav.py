@@ -1,8 +1,8 @@
-"""Network cameras behind PyAV, where it is installed.
+"""Read network cameras with PyAV, if it is installed.
 
-OpenCV 5 stretches frames to the first size when a camera changes its own, and nothing tells;
-PyAV gives each frame at its true size. Slices of a frame are decoded in parallel, never frames:
-that would hand out each frame when the next ones have come.
+When a camera changes its frame size, OpenCV 5 silently scales frames to the first size; PyAV
+returns each frame at its true size. Slices of a frame are decoded in parallel, but not frames:
+that would delay each frame until the next ones have arrived.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from edgeseg.stream.source import SourceSpec
 _log = logging.getLogger(__name__)
 
 _BAD_PACKETS = 100
-"""So many in a row that cannot be decoded, and the source is lost."""
+"""Consecutive packets that cannot be decoded after which the source counts as lost."""
 
 
 def have_pyav() -> bool:
@@ -33,7 +33,7 @@ class NetworkVideo:
     """The first video stream of a URL. Belongs to the thread that opened it.
 
     Args:
-        spec: Of the kind ``url``; its limits hold for opening and each read.
+        spec: Source of the kind ``url``; its limits apply to opening and to each read.
 
     Raises:
         OSError: It cannot be opened, or holds no video; never with the URL in its text.
@@ -79,7 +79,7 @@ class NetworkVideo:
         self._frames: Iterator[Any] = self._decoded(stream, av.FFmpegError)
 
     def read(self) -> NDArray[np.uint8] | None:
-        """The next frame, uint8 (H, W, 3) BGR; None at the end and at a time-out."""
+        """Return the next frame, uint8 (H, W, 3) BGR; None at the end or after a time-out."""
         frame = next(self._frames, None)
         if frame is None:
             return None

@@ -128,7 +128,7 @@ class RecordedVideo:
     """The video of a file. Belongs to the thread that opened it.
 
     Args:
-        spec: Of the kind ``file``.
+        spec: Source of the kind ``file``.
 
     Raises:
         OSError: It cannot be opened, or holds no video.

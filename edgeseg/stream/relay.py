@@ -45,15 +45,15 @@ class Relay:
     FFmpeg is asked.
 
     Args:
-        spec: Of the kind ``url``.
+        spec: Source of the kind ``url``.
         deadline: When opening must be over, monotonic seconds; all connections are cut then
             unless :meth:`opened` was called.
 
     Attributes:
-        url: What FFmpeg is to open; user and password stay in it.
+        url: URL for FFmpeg to open; includes user and password.
         status: The last one that the server answered, None for none.
-        location: Where it redirected to; it was not gone there.
-        talked_nonsense: Whether an answer was none of its protocol.
+        location: URL that the server redirected to; the relay does not follow it.
+        talked_nonsense: Whether an answer violated the protocol.
         expired: Whether the deadline passed.
 
     Raises:

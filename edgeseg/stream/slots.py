@@ -1,4 +1,4 @@
-"""Where frames wait: one slot a source, and the place where the engine takes them from."""
+"""Queues of captured frames: one slot per source, and the intake that feeds the engine."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Captured:
             could not be read.
         frame: uint8 (H, W, 3) BGR.
         captured_at: Seconds of the monotonic clock when the read returned.
-        capture_ms: How long the read took; for a live source that is mostly waiting.
+        capture_ms: Duration of the read; for a live source, mostly waiting.
         camera: Number of the source in the stream, from 0.
         name: Name of the picture file that the frame is, without folder; None for video.
         media_time: Seconds from the first frame of the video; None where nothing tells, as of
@@ -42,9 +42,8 @@ class Slot:
     """Where frames wait between two threads.
 
     Args:
-        places: How many may wait.
-        newest_wins: A frame that finds no place pushes the oldest out, which is counted;
-            otherwise it waits.
+        places: Capacity in frames.
+        newest_wins: If full, drop the oldest frame and count it; otherwise wait for space.
         changed: Notified of each change; several slots may share it, so that one thread can
             wait for all.
     """
@@ -113,7 +112,7 @@ class Intake:
 
     Args:
         slots: They share ``changed``.
-        changed: What they notify; a re-entrant condition.
+        changed: Re-entrant condition that the slots notify.
     """
 
     def __init__(self, slots: Sequence[Slot], changed: threading.Condition) -> None:

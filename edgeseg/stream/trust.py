@@ -16,7 +16,7 @@ class Trust:
     Attributes:
         ca: PEM file with certificates of authorities, or of cameras, that count beside those
             of the system.
-        verify: Whether the certificate is verified at all: its chain, its dates, its name.
+        verify: Verify the certificate: its chain, its dates and its host name.
     """
 
     ca: Path | None = None

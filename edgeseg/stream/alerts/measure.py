@@ -1,4 +1,4 @@
-"""The figure of a frame that a rule speaks of."""
+"""Measure the value in a frame that an alert rule is compared with."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ class Measure:
 
     Args:
         label: Class id.
-        unit: What is counted: ``%`` of the zone's pixels, ``px``, or ``regions``, the
-            connected parts of what lies in the zone.
-        zone: None for the whole frame.
-        min_region: Share of the frame below which a region does not count, 0…1.
+        unit: Unit of the value: ``%`` of the zone's pixels, ``px``, or ``regions``, the number
+            of connected regions within the zone.
+        zone: Zone to measure in; None for the whole frame.
+        min_region: Smallest region that counts, as a share of the frame from 0 to 1.
     """
 
     def __init__(self, label: int, unit: Unit, zone: Zone | None, min_region: float = 0.0) -> None:
@@ -41,7 +41,7 @@ class Measure:
         self._patch = functools.lru_cache(maxsize=8)(self._make_patch)
 
     def of(self, result: StreamResult) -> float:
-        """In the unit; nan where the zone covers no pixel of the frame."""
+        """Return the value in ``unit``; nan if the zone covers no pixel of the frame."""
         height, width = result.frame.shape[:2]
         pixels = height * width
         if self._zone is None and self._unit != "regions":

@@ -1,4 +1,4 @@
-"""What to be told of: the text of a rule, parsed by hand.
+"""Parse the text of an alert rule.
 
 ::
 
@@ -9,7 +9,7 @@
     Road < 5000px
 
 =============== ===================================================================
-``CLASS``       its name; one with spaces, quotes or ``< > =`` in double quotes
+``CLASS``       class name; in double quotes if it has spaces, quotes or ``< > =``
 ``COMPARISON``  ``>``, ``>=``, ``<`` or ``<=``
 ``UNIT``        ``%`` of the zone's pixels, ``px`` of the frame, or ``regions``
 ``in ZONE``     file of a zone (:mod:`edgeseg.stream.alerts.zone`); else the whole frame
@@ -55,17 +55,17 @@ _BARE = re.compile(r'[^\s"<>=]+')
 
 @dataclass(frozen=True)
 class Rule:
-    """A rule as its text says it; ``str(rule)`` is text that parses to the same.
+    """A parsed alert rule; ``str(rule)`` is text that parses to an equal rule.
 
     Attributes:
-        label: Name of a class.
-        comparison: Of the value to ``amount``.
-        amount: In ``unit``; per cent are 0…100.
-        unit: What is counted.
-        zone: File of the zone, None for the whole frame.
-        source: Number of the source, None for each.
-        duration: Seconds that it must hold, and not hold.
-        cooldown: Seconds from one raised alert to the next, at least.
+        label: Name of the class.
+        comparison: Operator that compares the measured value with ``amount``.
+        amount: Threshold in ``unit``; percentages are 0…100.
+        unit: Unit of the measured value: ``%``, ``px`` or ``regions``.
+        zone: Zone file; None for the whole frame.
+        source: Number of the source; None for every source.
+        duration: Seconds that the rule must hold to raise the alert, and not hold to clear it.
+        cooldown: Minimum number of seconds between two raised alerts.
     """
 
     label: str
@@ -96,16 +96,16 @@ class Rule:
 
 
 def parse_rule(text: str) -> Rule:
-    """Parse a rule; the module's docstring says how it is written.
+    """Parse a rule; the module's docstring describes the syntax.
 
     Raises:
-        UsageError: It is not written so; a line below the rule points to where.
+        UsageError: The syntax is wrong; the message points to the character.
     """
     return _Parser(text).rule()
 
 
 def anchored(text: str, folder: Path) -> str:
-    """``text`` with a zone of relative path made one below ``folder``.
+    """Resolve the relative path of a rule's zone file against ``folder``.
 
     Raises:
         UsageError: As :func:`parse_rule`.

@@ -1,4 +1,4 @@
-"""Rules over results: events in the log, in a file, at a webhook."""
+"""Apply alert rules to results; report events in the log, a file and a webhook."""
 
 from __future__ import annotations
 
@@ -34,20 +34,20 @@ _log = logging.getLogger(__name__)
 _LOST = ("stalled", "reconnecting", "failed")
 
 _WAITING = 1000
-"""Events that wait for their file at most."""
+"""Maximum number of events queued while their file cannot be written."""
 
 
 @dataclass(frozen=True)
 class AlertOutputs:
-    """Where events go beside the log.
+    """Outputs for events in addition to the log.
 
     Attributes:
-        lines: A path, which is gone on with, or an open text stream: a line of JSON an event.
-        webhook: Gets each event.
+        lines: File to append to, or an open text stream; receives one line of JSON per event.
+        webhook: Webhook that receives each event.
         snapshots: Folder for a picture and a mask of each frame that raised an alert.
-        rotation: When the lines' file is followed by its next part.
-        budget: In which parts of lines and snapshots of all runs count.
-        overwrite: Begin a file of lines that is there anew.
+        rotation: Limits after which the file of lines begins its next part.
+        budget: Budget that the parts of lines and the snapshots of all runs count towards.
+        overwrite: Truncate an existing file of lines instead of appending to it.
     """
 
     lines: Path | TextIO | None = None
@@ -99,9 +99,9 @@ class Alerts(Sink):
     While the file of lines cannot be written, the newest thousand events wait for it.
 
     Args:
-        rules: As :func:`edgeseg.stream.alerts.parse_rule` gives them.
-        classes: Of the network.
-        outputs: Where events go.
+        rules: Rules parsed by :func:`edgeseg.stream.alerts.parse_rule`.
+        classes: Classes of the network.
+        outputs: Outputs for events.
         min_region: Share of the frame below which ``regions`` are not counted.
 
     Raises:

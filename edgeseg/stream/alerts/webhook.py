@@ -1,4 +1,4 @@
-"""Alerts by HTTP POST, in a thread of its own: a dead receiver never slows the stream."""
+"""Send alerts by HTTP POST in a separate thread, so that a dead receiver never slows the stream."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Patience:
         timeout_s: For connecting and for each piece of the answer.
         backoff_s: Waits before the second, third, … attempt; the last repeats.
         places: Events that may wait; a new one pushes the oldest out, which is counted.
-        close_s: How long the end waits for what is still to be delivered.
+        close_s: Seconds to wait for pending deliveries when the stream ends.
     """
 
     timeout_s: float = 5.0
@@ -68,7 +68,7 @@ class Webhook:
         UsageError: It is no such URL.
 
     Attributes:
-        label: What logs call it.
+        label: Name of the webhook in logs.
         delivered: Events that were accepted.
         lost: Events that were refused, pushed out, or not delivered at the end.
     """

@@ -1,4 +1,4 @@
-"""What the keys of a window do, apart from any window."""
+"""State of a window's keyboard controls, independent of any window."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ Wish = Literal["quit", "snapshot"]
 
 @dataclass
 class Controls:
-    """What the user has chosen.
+    """Settings that the user chose with the keyboard.
 
     Attributes:
-        view: How results are drawn; None as long as nothing was changed.
-        paused: The picture stands still.
-        helping: The keys are listed on the picture.
-        selected: Class that ``c`` switches.
-        says: What the last key did, for the picture; empty if that can be seen.
+        view: Current drawing settings; None until something was changed.
+        paused: Whether the picture is paused.
+        helping: Whether the list of keys is shown on the picture.
+        selected: Id of the class that ``c`` toggles.
+        says: Message about the last key, shown on the picture; empty if its effect is visible.
     """
 
     view: View | None = None
@@ -51,12 +51,12 @@ class Controls:
         """Act on a key.
 
         Args:
-            key: Its code, as OpenCV gives it.
-            view: How results are drawn until now.
-            names: Of the classes.
+            key: Key code as returned by OpenCV.
+            view: Current drawing settings.
+            names: Names of the classes.
 
         Returns:
-            What the window must do, None if nothing.
+            Action that the window must carry out; None if there is none.
         """
         character = chr(key) if 0 <= key < 0x110000 else ""
         if key == _ESCAPE or character == "q":
@@ -75,13 +75,13 @@ class Controls:
         return None
 
     def _select(self, by: int, view: View, names: Sequence[str]) -> None:
-        """The next class; the background, which is never drawn, is passed over."""
+        """Select the next class, skipping the background, which is never drawn."""
         place = (self.selected - 1 + by) if self.selected else (0 if by > 0 else -1)
         self.selected = place % (len(names) - 1) + 1
         self.says = f"class {self.selected}: {self._of_selected(view, names)}"
 
     def _change(self, character: str, view: View, names: Sequence[str]) -> None:
-        """The view, by a key that changes how results are drawn."""
+        """Change the view for a key that affects drawing."""
         if character in ("+", "="):
             self.view = replace(view, opacity=min(1.0, round(view.opacity + _STEP, 2)))
         elif character == "-":

@@ -1,4 +1,4 @@
-"""A sink of its own for each source."""
+"""A sink that uses a separate sink for each source."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from edgeseg.stream.sinks.supervised import Supervised
 
 
 class Each(Sink):
-    """Hands the results of each source to a sink of its own, such as a recording a camera.
+    """Passes the results of each source to its own sink, such as one recording per camera.
 
-    One that fails is tried again by itself; the others go on.
+    A sink that fails is retried separately while the others go on.
 
     Args:
-        make: Called with each source when the stream opens.
-        name: What logs call the whole.
-        shows_overlay: As the sinks that ``make`` makes.
+        make: Function that creates the sink of a source; called when the stream opens.
+        name: Name of the group in logs.
+        shows_overlay: Whether the created sinks use overlays.
     """
 
     supervised = True
@@ -36,11 +36,11 @@ class Each(Sink):
         return self._name
 
     def prepare(self, company: Company) -> None:
-        """Keep it for the sinks that are made."""
+        """Remember the company for the sinks that ``open`` creates."""
         self._company = company
 
     def open(self, sources: Sequence[Source]) -> None:
-        """Make and open all; those opened are closed where one raises."""
+        """Create and open all sinks; if one raises, close those already open."""
         try:
             for source in sources:
                 sink = Supervised(self._make(source))
@@ -56,15 +56,15 @@ class Each(Sink):
         self._sinks[result.camera].write(result)
 
     def idle(self) -> None:
-        """Pass it on."""
+        """Call ``idle`` of each sink."""
         for sink in self._sinks.values():
             sink.idle()
 
     def close(self) -> None:
-        """Close all."""
+        """Close all sinks."""
         for sink in self._sinks.values():
             sink.close()
 
     def reports(self) -> Sequence[SinkReport]:
-        """One a source."""
+        """Return the reports of all sinks."""
         return [report for sink in tuple(self._sinks.values()) for report in sink.reports()]

@@ -1,4 +1,4 @@
-"""Whether outputs work: what the report, the metrics and the page say of them."""
+"""Status of outputs, as shown in the report, the metrics and the web page."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from edgeseg.errors import EdgesegError
 _log = logging.getLogger(__name__)
 
 _BACKOFF_S = (0.5, 1.0, 2.0, 4.0, 5.0)
-"""Waits before an output that failed is tried again; the last is repeated."""
+"""Seconds to wait before retrying a failed output; the last is repeated."""
 
 
 @dataclass(frozen=True)
 class SinkReport:
-    """How an output stands.
+    """Status of an output.
 
     Attributes:
-        name: As logs call it.
+        name: Name of the output in logs.
         kind: ``Recording``, ``JsonLines``, ``Masks``, ``AlertLines``, …
-        state: ``failed`` from an error until a result is taken again.
-        written: Results that it took; of alerts, events and pictures.
-        lost: Those that it could not take.
-        skipped: Those that it left out because it was too slow.
-        errors: How often it failed.
-        error: Why it failed last, None where it never did.
+        state: ``failed`` from an error until a result is written again.
+        written: Number of results written; for alerts, of events and pictures.
+        lost: Number of results that could not be written.
+        skipped: Number of results skipped because the output was too slow.
+        errors: Number of failures.
+        error: Reason of the last failure; None if there was none.
     """
 
     name: str
@@ -42,13 +42,13 @@ class SinkReport:
 
 
 class Health:
-    """Keeps count for one output, says each change once, and when to try again.
+    """Tracks the status of one output, logs each change once, and schedules retries.
 
     Args:
-        name: As logs call it.
+        name: Name of the output in logs.
         kind: See :class:`SinkReport`.
-        final: Once it failed it stays off.
-        patient: Whether attempts wait longer and longer, or each result is one.
+        final: Keep the output off after its first failure.
+        patient: Wait increasingly long between attempts; otherwise retry with every result.
     """
 
     def __init__(self, name: str, kind: str, *, final: bool = False, patient: bool = True) -> None:
@@ -62,25 +62,25 @@ class Health:
 
     @property
     def failed(self) -> bool:
-        """Whether it failed and did not work since."""
+        """Whether the output failed and has not recovered."""
         return self._failed
 
     @property
     def due(self) -> bool:
-        """Whether it works, or may be tried again."""
+        """Whether the output works or may be retried now."""
         if not self._failed:
             return True
         return not self._final and time.monotonic() >= self._again_at
 
     def works(self) -> None:
-        """A result was taken."""
+        """Record that a result was written."""
         self._written += 1
         if self._failed:
             _log.warning("%s works again; it lost %d results so far", self._name, self._lost)
         self._failed, self._attempts = False, 0
 
     def fails(self, error: Exception, *, lost: int = 1) -> None:
-        """It raised ``error``; ``lost`` results are not written."""
+        """Record that the output raised ``error`` and lost ``lost`` results."""
         self._errors += 1
         self._lost += lost
         self._error = why(error)
@@ -94,11 +94,11 @@ class Health:
             self._again_at = time.monotonic() + wait
 
     def loses(self) -> None:
-        """A result came while it was off."""
+        """Record a result lost while the output was off."""
         self._lost += 1
 
     def report(self) -> SinkReport:
-        """How it stands; may be called from any thread."""
+        """Return the current status; callable from any thread."""
         return SinkReport(
             name=self._name,
             kind=self._kind,
@@ -112,7 +112,7 @@ class Health:
 
 
 def why(error: Exception) -> str:
-    """What is said of an error, on one line."""
+    """Return the message of an error on one line."""
     if isinstance(error, EdgesegError):
         return printable(error.message)
     if isinstance(error, OSError) and error.strerror:

@@ -54,7 +54,7 @@ class JsonLines(Sink):
         min_region: Share of the frame, 0…1, below which a region is left out; 1 leaves
             out all that do not fill the frame.
         rotation: When ``NAME.jsonl`` becomes ``NAME-0001.jsonl`` and is begun anew.
-        budget: In which the parts of all runs count.
+        budget: Budget that the parts of all runs count towards.
         overwrite: Begin a file that is there anew.
 
     Raises:

@@ -27,24 +27,24 @@ from edgeseg.stream.sinks.retention import Budget, Rotation, Shelf, part_of, par
 _log = logging.getLogger(__name__)
 
 _OURS = re.compile(rb'\s*\{\s*"(?:frame|event)"')
-"""How each line begins that a stream writes."""
+"""Start of every line that a stream writes."""
 
 _LONGEST = 1 << 20
 """Bytes in which the end of the last whole line is looked for."""
 
 
 class Lines:
-    """Writes JSON documents, each at once, so that others can follow the file.
+    """Writes JSON documents without buffering, so that others can follow the file.
 
-    A file that is there is gone on with. What a killed process left of a line at its end is cut
-    off. With ``rotation`` the file is renamed to ``NAME-0001.jsonl`` and so on, after the highest
-    number that is there, and begun anew; a file that someone else moves away is begun anew, too.
+    An existing file is appended to, after removing an incomplete last line left by a killed
+    process. With ``rotation`` a full file is renamed to ``NAME-0001.jsonl`` and so on, following
+    the highest existing number, and a new one is begun, as when another program moves it away.
 
     Args:
         target: A path, or an open text stream, which stays open.
         rotation: When the next part begins; None for one file.
-        budget: In which the parts of all runs count.
-        overwrite: Begin the file anew.
+        budget: Budget that the parts of all runs count towards.
+        overwrite: Truncate an existing file instead of appending to it.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class Lines:
         return printable(str(self._target)) if isinstance(self._target, Path) else "the output"
 
     def open(self) -> None:
-        """Go on with the file, which is made the first time.
+        """Open the file for appending; create it the first time.
 
         Raises:
             UsageError: It cannot be made, is a symbolic link, or holds something else.

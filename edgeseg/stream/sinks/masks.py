@@ -31,18 +31,18 @@ _INDEXED = 3
 class Masks(Sink):
     """Label maps at frame size as PNG files whose values are class ids.
 
-    A frame of a video becomes ``FOLDER/000042.png`` by its number, a picture keeps its name.
-    Frames of a camera go on behind the highest number that is there. Otherwise a file that is
-    there is never replaced: it is an earlier result, or the picture itself.
+    Frames of a video are named by number, such as ``FOLDER/000042.png``; pictures keep their
+    name. Numbering of camera frames continues after the highest existing number. Otherwise
+    existing files are never replaced, unless ``overwrite`` is set.
 
     Args:
-        folder: Made if it is not there; of one stream at a time.
-        coloured: Add the class colours as a palette, so that viewers show them; the values
-            stay the ids. OpenCV's own reader gives colours for such a file;
-            :func:`edgeseg.data.decode.load_ids` and Pillow give ids.
-        pictures: Files that the source reads; none for a video or camera.
-        budget: In which numbered masks of all runs count.
-        overwrite: Replace files that are there, but none of ``pictures``.
+        folder: Output folder; created if missing, and locked to one stream at a time.
+        coloured: Add the class colours as a palette for image viewers; pixel values remain
+            class ids. OpenCV reads such a file as colours;
+            :func:`edgeseg.data.decode.load_ids` and Pillow read ids.
+        pictures: Files that the source reads; empty for a video or camera.
+        budget: Budget that the numbered masks of all runs count towards.
+        overwrite: Replace existing files, except ``pictures``.
     """
 
     retry = "next"
@@ -69,7 +69,7 @@ class Masks(Sink):
         return f"the mask folder {printable(str(self.folder))}"
 
     def open(self, sources: Sequence[Source]) -> None:
-        """Look that nothing will be replaced.
+        """Lock the folder and check that no file would be replaced.
 
         Raises:
             UsageError: The folder cannot be made, two pictures would share a mask, or a file is

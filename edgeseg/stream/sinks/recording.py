@@ -1,4 +1,4 @@
-"""The overlay as a video file."""
+"""Record overlays or frames to a video file."""
 
 from __future__ import annotations
 
@@ -34,25 +34,26 @@ _ROOM = 1 << 20
 class Recording(Sink):
     """Overlays as a Matroska file of JPEG frames.
 
-    Matroska stays readable when the process is killed. Each frame is a picture of its own:
-    FFmpeg keeps up to 256 KiB back, which is a fraction of a second of a camera's pictures as
-    JPEG, but minutes of a still scene as MPEG-4.
+    Matroska stays readable if the process is killed. Frames are coded separately because FFmpeg
+    buffers up to 256 KiB: a fraction of a second of camera video as JPEG, but minutes of a still
+    scene as MPEG-4.
 
-    Frames of a file are shown at their times in that file: PyAV writes each with its time, and
-    without it frames are repeated and left out, which is said. Frames of a camera are repeated
-    where others were dropped, so that the recording plays at the speed of the scene; a gap longer
-    than a second is shortened to a second.
-    Frames of another size than the first are scaled to it.
+    Frames of a file keep their presentation times. PyAV writes the time of each frame; without
+    PyAV frames are repeated and left out, and a message is logged. Frames of a camera are
+    repeated where others were dropped, so that the recording plays at real speed; a gap longer
+    than one second is shortened to one second.
+    Frames that differ in size from the first are scaled to its size.
 
     Args:
-        path: ``NAME.mkv``, which must not exist. In parts it is ``NAME-0001.mkv`` and so on, after
-            the highest number that is there. After an error, too, it goes on in such a part.
-        overlay: Record overlays; otherwise the frames as they came.
-        minutes: Begin a new part after so many minutes of video.
-        keep: Parts that stay, those of earlier runs included; older ones are deleted.
-        size: Begin a new part after so many bytes.
-        budget: In which the parts of all runs count.
-        overwrite: Replace ``NAME.mkv``.
+        path: ``NAME.mkv``, which must not exist. Parts are named ``NAME-0001.mkv`` and so on,
+            following the highest existing number. Recording also continues in a part after an
+            error.
+        overlay: Record overlays instead of the original frames.
+        minutes: Begin a new part after this many minutes of video.
+        keep: Number of parts to keep, including those of earlier runs; older ones are deleted.
+        size: Begin a new part after this many bytes.
+        budget: Budget that the parts of all runs count towards.
+        overwrite: Replace ``NAME.mkv`` if it exists.
 
     Raises:
         UsageError: Another suffix, or a number that is not positive.
@@ -112,7 +113,7 @@ class Recording(Sink):
         return f"the recording {printable(str(self.path))}"
 
     def files(self) -> list[Path]:
-        """What this run recorded, as far as it is on the disk."""
+        """Return the files that this run recorded and that still exist."""
         single = [self._name] if self._single and self._name.exists() else []
         if self._first is None:
             return single

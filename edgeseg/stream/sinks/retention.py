@@ -1,4 +1,4 @@
-"""How long the files of a stream stay: found by their names, of all runs, the oldest go first."""
+"""Rotate output files and delete the oldest, including those of earlier runs found by name."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ _BLOCK = 4096
 
 @dataclass(frozen=True)
 class Rotation:
-    """When a file is followed by its next part.
+    """Limits after which a file is closed and its next part begins.
 
     Attributes:
-        size: Bytes, None for any.
-        minutes: Of a part, None for any.
+        size: Maximum bytes per part; None for no limit.
+        minutes: Maximum minutes per part; None for no limit.
 
     Raises:
         UsageError: A limit is not positive.
@@ -40,12 +40,12 @@ class Rotation:
 
 
 class Budget:
-    """Bytes that the files on its shelves, together with those being written, may take.
+    """Limit on the total size of the files on its shelves, including those being written.
 
     Files count as whole blocks of 4 KiB, as disks store them. May be used by several threads.
 
     Args:
-        limit: Bytes.
+        limit: Maximum total size in bytes.
 
     Raises:
         UsageError: It is not positive.
@@ -87,10 +87,10 @@ class Shelf:
     Without ``budget`` and ``keep`` it remembers nothing but the highest number.
 
     Args:
-        folder: Where they lie.
+        folder: Folder that contains the files.
         name: Of a file; its first group is a number that grows, dashes in it are left out.
-        budget: In which they count.
-        keep: How many stay.
+        budget: Budget that the files count towards.
+        keep: Number of files to keep.
     """
 
     def __init__(
@@ -144,7 +144,7 @@ class Shelf:
         return [name for _, name in sorted(found)]
 
     def grow(self, path: Path, size: int) -> None:
-        """The file being written has so many bytes; it is never deleted."""
+        """Update the size of the file being written, which is never deleted."""
         with self._lock:
             self._active = path.name
             by = _occupied(size) - self._current
@@ -153,7 +153,7 @@ class Shelf:
                 self._budget.add(by)
 
     def put(self, path: Path, size: int) -> None:
-        """A file is finished, and may be deleted when its turn comes."""
+        """Add a finished file, which may be deleted later."""
         with self._lock:
             self._active = None
             by, self._current = _occupied(size) - self._current, 0

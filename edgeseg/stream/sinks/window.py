@@ -1,4 +1,4 @@
-"""The overlay in a window; without a display the stream goes on and says so once."""
+"""Show overlays in a window; without a display, log that once and go on."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Window(Sink):
     none can be opened (no display, OpenCV without GUI) it logs that once and does nothing.
 
     Args:
-        title: Of the window.
+        title: Title of the window.
         snapshots: Folder for the pictures that ``s`` saves.
     """
 
