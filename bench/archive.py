@@ -1,7 +1,8 @@
-"""An archive on a local cluster, a worker killed half-way, against plain ``edgeseg infer``.
+"""Compare a local archive cluster, with one worker killed half-way, with plain ``edgeseg infer``.
 
 ``python -m bench.archive ENGINE OUT FOLDER…`` writes OUT/archive.json and OUT/archive.md. Each
-way is the command as a user gives it, whole processes, in turns; label maps without overlays.
+variant runs as whole processes with the commands a user would type, in turns, and writes label
+maps without overlays.
 """
 
 from __future__ import annotations

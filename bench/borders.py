@@ -1,7 +1,7 @@
-"""How many weight maps a second: ``python bench/borders.py``.
+"""Measure weight maps per second: ``python bench/borders.py``.
 
-512×512 pictures with 100 drawn nuclei each, one thread, in CPU time: what else the machine does
-is left out. Training makes a map for each picture, so this must keep ahead of the network.
+Uses 512×512 pictures with 100 drawn nuclei each, one thread, and CPU time, which excludes other
+load on the machine. Training computes a map for each picture, so this must outpace the network.
 """
 
 from __future__ import annotations

@@ -1,18 +1,18 @@
-"""What INT8 loses by how its calibration pictures are chosen and its ranges are cut.
+"""Compare the accuracy of INT8 across ways to choose calibration pictures and clip ranges.
 
     python bench/calibrators.py RUN --data DIR --name NAME        # → results/calibrators/NAME.*
     python bench/calibrators.py RUN --data DIR --name NAME --count 128 --count 8 --threads 1
     python bench/calibrators.py --memory model.onnx --data DIR --name fcn8s    # peak of memory
 
-For each way to choose pictures of DIR's ``train`` the network runs once; each method makes its
-ranges of that, and `edgeseg build` makes INT8 of them, which is held against FP32 on ``val``:
-mean IoU as `edgeseg eval` counts it, and the share of pixels that keep their label, both at the
-pictures' own size. With
-``--runtime tensorrt-rtx`` as well, the same ranges are judged in the form TensorRT reads (int8
-around zero), on the graph, in ONNX Runtime. RUN is not written to.
+For each way to choose pictures from DIR's ``train``, the network runs once and each method
+computes its ranges from that run. `edgeseg build` then builds INT8 engines, which are compared
+with FP32 on ``val``: mean IoU as in `edgeseg eval`, and the share of pixels that keep their
+label, both at the pictures' original size. With ``--runtime tensorrt-rtx`` the same ranges are
+also evaluated in the form that TensorRT reads (int8 around zero), on the graph, in ONNX Runtime.
+RUN is not written to.
 
-``--memory`` measures ranges in a fresh process for each of 8 and 128 pictures and method, and
-states the peak of resident memory.
+``--memory`` computes ranges in a fresh process for 8 and for 128 pictures with each method, and
+reports peak resident memory.
 """
 
 from __future__ import annotations
@@ -266,14 +266,25 @@ def _draw(figure: Figure, panels: Sequence[tuple[str, int]], rows: Sequence[Row]
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("run", type=Path, nargs="?", help="run folder with model.safetensors")
-    parser.add_argument("--data", type=Path, required=True, help="{train,val}/{images,masks|…}")
-    parser.add_argument("--name", required=True, help="of the results")
-    parser.add_argument("--count", type=int, action="append", help="pictures; repeatable")
-    parser.add_argument("--runtime", choices=RUNTIMES, action="append", help="repeatable")
+    parser.add_argument(
+        "--data", type=Path, required=True, help="dataset folder with {train,val}/{images,masks|…}"
+    )
+    parser.add_argument("--name", required=True, help="name of the result files")
+    parser.add_argument(
+        "--count", type=int, action="append", help="number of calibration pictures; repeatable"
+    )
+    parser.add_argument(
+        "--runtime",
+        choices=RUNTIMES,
+        action="append",
+        help="runtime to judge ranges for; repeatable",
+    )
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=RESULTS)
-    parser.add_argument("--memory", type=Path, metavar="ONNX", help="measure memory instead")
+    parser.add_argument(
+        "--memory", type=Path, metavar="ONNX", help="measure peak memory on this network instead"
+    )
     parser.add_argument("--peak", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     if options.peak:

@@ -1,7 +1,7 @@
-"""How long faults of a camera take to be noticed and got over, with the default limits.
+"""Measure how long a stream takes to detect and recover from camera faults, with default limits.
 
-``python -m bench.faults OUT`` writes OUT/faults.json and OUT/faults.md: each fault some times
-on loopback, its delays beside the bounds. Needs aio-rtsp-toolkit[server].
+``python -m bench.faults OUT`` writes OUT/faults.json and OUT/faults.md: each fault is repeated
+on loopback, and its delays are shown beside their bounds. Needs aio-rtsp-toolkit[server].
 """
 
 from __future__ import annotations

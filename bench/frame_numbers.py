@@ -1,6 +1,6 @@
-"""Numbers of frames, in their pictures: sixteen black or white fields in the upper rim.
+"""Write frame numbers into pictures, as sixteen black or white fields along the top edge.
 
-Whoever shows such a frame can be asked which one it was, after any lossy codec. NumPy alone, for
+The number of a frame can be read back after any lossy codec. Uses only NumPy, so that it runs in
 the peers' environments.
 """
 

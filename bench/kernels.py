@@ -1,11 +1,11 @@
-"""The kernels around the network: as people write them, the best of OpenCV, ours, the floor.
+"""Compare the kernels around the network: naive code, the best of OpenCV, ours, and the floor.
 
     python bench/kernels.py --frame 1280x720 --threads 1
     python bench/kernels.py --all bench/results/kernels     # 720p and 1080p, 1 and 2 threads
 
-One row a stage; a 512 × 256 network of 21 classes. The four columns are measured in blocks of
-calls, in turns and in random order; what counts are the medians. The floor is what moving the
-memory costs: reading each input and writing each output once, as copies of that many bytes.
+One row per stage, for a 512 × 256 network with 21 classes. The four columns are measured in
+blocks of calls, in turns and in random order; figures are medians. The floor is the cost of
+moving the memory: reading each input and writing each output once, as copies of that many bytes.
 
 ``frame`` is the sum of the first three stages, of which a picture goes through each. The variants
 after it are the same stages with other arrays: logits and tensors of halves and bytes, an overlay
@@ -377,10 +377,12 @@ def _size(text: str) -> tuple[int, int]:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
-    parser.add_argument("--frame", type=_size, default=(1280, 720), help="WIDTHxHEIGHT")
-    parser.add_argument("--threads", type=int, default=1, help="of OpenCV and of the kernels")
-    parser.add_argument("--rounds", type=int, help="of blocks (default 8; 5 of --all)")
-    parser.add_argument("--all", type=Path, metavar="DIR", help="measure all, and write it here")
+    parser.add_argument("--frame", type=_size, default=(1280, 720), help="frame size, WIDTHxHEIGHT")
+    parser.add_argument("--threads", type=int, default=1, help="threads for OpenCV and the kernels")
+    parser.add_argument("--rounds", type=int, help="rounds of blocks (default 8; 5 with --all)")
+    parser.add_argument(
+        "--all", type=Path, metavar="DIR", help="measure all cases and write the results to DIR"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON")
     return parser.parse_args()
 

@@ -1,4 +1,4 @@
-"""Kill a training again and again, and see whether it still comes to the same weights.
+"""Kill a training run repeatedly and check that it still ends with the same weights.
 
 python bench/kills.py [--kills N] [--seed N] [--out FILE.json]
 
@@ -33,9 +33,11 @@ COMMAND = (
 def main() -> None:
     """Train once in one go and once with kills, compare, and write what was seen."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--kills", type=int, default=16, help="how often (default 16)")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the moments (default 0)")
-    parser.add_argument("--out", type=Path, help="file for the result, .json")
+    parser.add_argument("--kills", type=int, default=16, help="number of kills (default 16)")
+    parser.add_argument(
+        "--seed", type=int, default=0, help="random seed for the times of the kills (default 0)"
+    )
+    parser.add_argument("--out", type=Path, help="JSON file for the result")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         result = compare(Path(folder), options.kills, random.Random(options.seed))

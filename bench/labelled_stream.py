@@ -1,8 +1,8 @@
-"""What the live score of a labelled stream is worth: the same frames scored in four ways.
+"""Check the live score of a labelled stream by scoring the same frames in four ways.
 
 ``python -m bench.labelled_stream NETWORK DIR OUT`` takes DIR/images and DIR/masks as frames of
-a drive, 15 a second, codes them as H.264 of several qualities and writes OUT/labelled.json and
-OUT/labelled.md: mean IoU
+a drive at 15 frames per second, encodes them as H.264 at several qualities and writes
+OUT/labelled.json and OUT/labelled.md with the mean IoU
 
 - of the pictures themselves, as ``edgeseg eval`` gives it;
 - of the frames that OpenCV decodes from the file, one by one through ``Engine.segment``: less

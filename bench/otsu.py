@@ -1,4 +1,4 @@
-"""What a threshold reaches on labelled pictures of two classes: the floor for a network.
+"""Score a threshold on labelled pictures of two classes, as a baseline for networks.
 
     python bench/otsu.py [DIR]
 

@@ -1,4 +1,4 @@
-"""Every runtime in every precision, side by side: accuracy, latency and size of one network each.
+"""Compare accuracy, latency and size of a network across all runtimes and precisions.
 
     python bench/runtimes.py runs/camvid-unet-lite runs/camvid-unet --data DIR
 
@@ -331,13 +331,21 @@ def draw(results: Sequence[Result], path: Path) -> None:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run folders")
-    parser.add_argument("--data", type=Path, required=True, help="labelled pictures, of all RUNs")
+    parser.add_argument(
+        "--data", type=Path, required=True, help="labelled pictures, used for all RUNs"
+    )
     parser.add_argument("--split", default="val")
-    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the documents")
-    parser.add_argument("--seconds", type=float, default=10.0, help="measuring time an engine")
-    parser.add_argument("--pictures", type=int, help="labelled pictures at most; default: all")
-    parser.add_argument("--calibration", type=int, default=64, help="pictures to calibrate with")
-    parser.add_argument("--threads", type=int, help="of each engine; default: the runtime's")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="folder for the result documents")
+    parser.add_argument("--seconds", type=float, default=10.0, help="measuring time per engine")
+    parser.add_argument(
+        "--pictures", type=int, help="maximum number of labelled pictures; default: all"
+    )
+    parser.add_argument(
+        "--calibration", type=int, default=64, help="number of calibration pictures"
+    )
+    parser.add_argument(
+        "--threads", type=int, help="threads per engine; default: the runtime's own"
+    )
     return parser.parse_args()
 
 

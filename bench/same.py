@@ -1,4 +1,4 @@
-"""A network against a copy of itself: a benchmark must find no difference where there is none.
+"""Benchmark a network against a copy of itself, which must show no difference.
 
     python bench/same.py runs/nuclei/model.onnx
 
@@ -105,12 +105,14 @@ def _miss(one: Interval, two: Interval) -> bool:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
-    parser.add_argument("network", type=Path, help="an engine that runs here")
+    parser.add_argument("network", type=Path, help="engine that runs on this machine")
     parser.add_argument("--trials", type=int, default=20)
-    parser.add_argument("--seconds", type=float, default=3.0, help="measured a file and trial")
+    parser.add_argument(
+        "--seconds", type=float, default=3.0, help="measuring time per file and trial"
+    )
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, default=RESULTS, help="JSON file")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="JSON file for the results")
     options = parser.parse_args()
     if options.trials < 2:
         parser.error("--trials must be at least 2, to compare one with the next")

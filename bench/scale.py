@@ -1,7 +1,7 @@
-"""What one camera costs and makes, measured, and what many then need, worked out.
+"""Measure the resources and output of one camera, and estimate what many cameras need.
 
-    python bench/scale.py runs/NAME/model.int8.onnx clip.mp4    measures, writes both files
-    python bench/scale.py                                       works the tables out again
+    python bench/scale.py runs/NAME/model.int8.onnx clip.mp4    measure and write both files
+    python bench/scale.py                                       recompute the tables
 
 Everything is measured by ``edgeseg stream`` as a user runs it, in processes of their own: CPU
 time of a whole process over its frames, so that waiting does not count, and other work hardly.
@@ -65,8 +65,8 @@ def main() -> None:
     """Measure if asked, then work the tables out."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("engine", nargs="?", type=Path)
-    parser.add_argument("clip", nargs="?", type=Path, help="H.264, 25 frames a second")
-    parser.add_argument("--frames", type=int, default=60, help="of each source")
+    parser.add_argument("clip", nargs="?", type=Path, help="H.264 clip at 25 frames per second")
+    parser.add_argument("--frames", type=int, default=60, help="number of frames per source")
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
     measured = RESULTS / "measured.json"

@@ -1,4 +1,4 @@
-"""A harmful layer is planted into a trained network: is it found, and is it mended?
+"""Plant a harmful layer in a trained network and check that it is found and fixed.
 
     python bench/sensitivity.py runs/nuclei --data DIR --calibrate-from DIR/train/images
 
@@ -168,10 +168,12 @@ def _shift(model: ModelProto, pair: Pair) -> None:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("run", type=Path, help="run folder with model.onnx and its side-car")
+    parser.add_argument("run", type=Path, help="run folder with model.onnx and its card")
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--calibrate-from", type=Path, required=True)
-    parser.add_argument("--layer", help="the reading layer; default: that in the middle")
+    parser.add_argument(
+        "--layer", help="layer that reads the scaled channel; default: the middle one"
+    )
     return parser.parse_args()
 
 

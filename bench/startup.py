@@ -1,9 +1,9 @@
-"""How long edgeseg takes to start, measured on whole processes as a user starts them.
+"""Measure how long edgeseg takes to start, using whole processes as a user starts them.
 
     python bench/startup.py runs/nuclei/model.int8.onnx
 
-Runs are interleaved in random order; what counts are the medians. The bare interpreter is
-measured along, since it is part of each of the other figures. Files are in the page cache.
+Runs are interleaved in random order; figures are medians. The bare interpreter is measured too,
+since it is part of all other figures. Files are in the page cache.
 """
 
 from __future__ import annotations
@@ -105,10 +105,12 @@ def table(seconds: dict[str, Any]) -> Table:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
-    parser.add_argument("engine", nargs="?", type=Path, help="model*.onnx to start a stream with")
-    parser.add_argument("--runs", type=int, default=15, help="processes a command (default 15)")
-    parser.add_argument("--seed", type=int, default=0, help="of the order")
-    parser.add_argument("--out", type=Path, default=RESULTS, help="JSON file")
+    parser.add_argument("engine", nargs="?", type=Path, help="model*.onnx for starting a stream")
+    parser.add_argument(
+        "--runs", type=int, default=15, help="number of processes per command (default 15)"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="random seed for the order of runs")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="JSON file for the results")
     options = parser.parse_args()
     if options.runs < 2:
         parser.error("--runs must be at least 2, for quartiles")

@@ -1,14 +1,14 @@
-"""The camera loop against the loops people write, with the same engine: files and a live camera.
+"""Compare the camera loop with hand-written loops around the same engine: files and a live camera.
 
-    python bench/stream.py --part file                 # frames a second and CPU time a frame
+    python bench/stream.py --part file                 # frames per second, CPU time per frame
     python bench/stream.py --part live                 # age of a frame at the sink, 25 fps RTSP
     python bench/stream.py --part page                 # the committed page from both documents
 
 ``unet-lite`` at 512×256 on a 720p H.264 clip, overlay drawn and thrown away. All cases of a
 part run in turns, in an order that the seed fixes; figures are medians over the rounds.
 
-CPU time a frame is that of the whole process, decoding included, less what the engine takes
-alone in the same round. How ages are told says ``stream_live.py``.
+CPU time per frame is that of the whole process, including decoding, minus what the engine alone
+takes in the same round. ``stream_live.py`` describes how ages are measured.
 """
 
 from __future__ import annotations
@@ -220,13 +220,19 @@ def _size(text: str) -> tuple[int, int]:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
     parser.add_argument("--part", choices=("file", "live", "page"), default="file")
-    parser.add_argument("--run", type=Path, help="run folder whose weights are taken")
-    parser.add_argument("--video", type=Path, help="what the clip shows")
-    parser.add_argument("--frames", type=int, default=100, help="of the file (default 100)")
-    parser.add_argument("--rounds", type=int, default=9, help="(default 9)")
-    parser.add_argument("--seconds", type=float, default=20, help="live, a loop (default 20)")
+    parser.add_argument("--run", type=Path, help="run folder with the weights to use")
+    parser.add_argument("--video", type=Path, help="video used as the content of the clip")
+    parser.add_argument(
+        "--frames", type=int, default=100, help="number of frames in the file (default 100)"
+    )
+    parser.add_argument("--rounds", type=int, default=9, help="number of rounds (default 9)")
+    parser.add_argument(
+        "--seconds", type=float, default=20, help="seconds per loop in the live part (default 20)"
+    )
     parser.add_argument("--runtimes", nargs="+", default=["onnxruntime", "openvino"])
-    parser.add_argument("--size", type=_size, default=(256, 512), help="WIDTHxHEIGHT")
+    parser.add_argument(
+        "--size", type=_size, default=(256, 512), help="network input size, WIDTHxHEIGHT"
+    )
     parser.add_argument("--precisions", nargs="+", default=["int8", "fp32"])
     parser.add_argument("--out", type=Path, default=RESULTS)
     return parser.parse_args()

@@ -1,4 +1,4 @@
-"""The camera loop with the C++ kernels, without them, and as people write it; the same engine.
+"""Compare the camera loop with C++ kernels, without them, and hand-written, on the same engine.
 
     python bench/stream_kernels.py
 
@@ -136,7 +136,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
     parser.add_argument("--frames", type=int, default=80)
     parser.add_argument("--rounds", type=int, default=4)
-    parser.add_argument("--sizes", nargs="+", default=["512x256", "256x128"], help="WIDTHxHEIGHT")
+    parser.add_argument(
+        "--sizes",
+        nargs="+",
+        default=["512x256", "256x128"],
+        help="network input sizes, WIDTHxHEIGHT",
+    )
     parser.add_argument("--out", type=Path, default=RESULTS)
     for inner in ("--case", "--clip", "--engine"):
         parser.add_argument(inner, help=argparse.SUPPRESS)

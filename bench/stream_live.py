@@ -1,8 +1,8 @@
-"""Age of frames at the sink, on a live RTSP camera of 25 frames a second on loopback.
+"""Measure the age of frames at the sink, with a live 25 fps RTSP camera on loopback.
 
-A frame's age is told by the number in its picture: how much later it reached the sink than it
-left the camera, which plays at an even pace. The camera's clock is not known to us, so ages
-count from the earliest arrival of a frame in the run.
+A frame's age is how much later it reached the sink than it left the camera, which plays at an
+even rate; the number in its picture identifies the frame. The camera's clock is unknown, so ages
+are relative to the earliest arrival of a frame in the run.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The documents that the benchmarks of the stream save, and the page made of them."""
+"""Result documents of the stream benchmarks, and the page generated from them."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The loops that people write by hand around an engine, for comparison.
+"""Hand-written loops around an engine, for comparison.
 
-They use the same engine as edgeseg's stream, labels out of the graph, and OpenCV and NumPy
-for the rest. ``shown`` is called with each frame and its overlay.
+They use the same engine as edgeseg's stream, take labels from the graph, and use OpenCV and
+NumPy for the rest. ``shown`` is called with each frame and its overlay.
 """
 
 from __future__ import annotations

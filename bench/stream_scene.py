@@ -1,4 +1,4 @@
-"""What the benchmarks of the stream run on: a 720p clip with numbered frames, and engines."""
+"""Inputs of the stream benchmarks: a 720p clip with numbered frames, and engines."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who is measured, on which file of the run, and which two are compared."""
+"""Benchmark cases: which peers are measured, on which file of the run, and which are compared."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run measured, as it is kept."""
+"""Stored results of a benchmark run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From blocks to figures: what is kept, medians, and ratios within a round."""
+"""Compute figures from measured blocks: filtering, medians, and ratios within a round."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The measuring end of the pipe: peers as processes, asked in turns."""
+"""The measuring side: runs peers as processes and queries them in turns."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The table and the plot of a run."""
+"""Render the table and the plot of a benchmark run."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """OpenVINO's benchmark_app: ``peer_benchmark_app.py MODEL [--hint throughput]``.
 
-Inference alone on random input, started anew for each block: the ceiling for a loop around it.
+Runs inference alone on random input, restarted for each block: the upper bound for any loop.
 """
 
 from __future__ import annotations

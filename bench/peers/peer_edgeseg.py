@@ -1,4 +1,4 @@
-"""Our stream: ``peer_edgeseg.py ENGINE [--drawn bare|default]``.
+"""Peer that runs edgeseg's stream: ``peer_edgeseg.py ENGINE [--drawn bare|default]``.
 
 Files run in the stream's mode for files, cameras in its mode for cameras, as ``edgeseg stream``
 runs them. ``bare`` draws what the other loops draw, colours alone; ``default`` also class names

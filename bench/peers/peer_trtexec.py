@@ -1,6 +1,6 @@
 """TensorRT's trtexec: ``peer_trtexec.py TRTEXEC MODEL PLAN``, where JetPack or a desktop has it.
 
-Inference alone on random input with copies to and from the GPU: the ceiling for a loop there.
+Runs inference alone on random input, with copies to and from the GPU: the upper bound for loops.
 """
 
 from __future__ import annotations

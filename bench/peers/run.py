@@ -1,15 +1,15 @@
-"""The camera loop side by side with its peers, each as its own people run it.
+"""Compare the camera loop with its peers, each run as its own documentation recommends.
 
-    python bench/peers/setup.py                       # once: an environment a peer
+    python bench/peers/setup.py                       # once: one environment per peer
     python bench/peers/run.py --run runs/NAME         # about six minutes
     python bench/peers/run.py --page                  # page and plot from the document alone
 
-Every peer is a process of its own environment and gets the same 720p H.264 clip, the same
-network (Ultralytics: its own) and all cores. One block each a round, in random order; figures
-are medians over blocks in which others used at most 12 % of a core, comparisons are medians of
-quotients within a round. Then each live loop alone, on an RTSP camera of 25 frames a second on
-loopback. The run folder holds ``model.safetensors``, ``model.onnx``, ``model.int8.onnx`` and the
-``….openvino.onnx`` of both precisions.
+Every peer is a process in its own environment and gets the same 720p H.264 clip, the same
+network (Ultralytics: its own) and all cores. Each peer runs one block per round, in random
+order. Figures are medians over blocks during which other processes used at most 12 % of a core;
+comparisons are medians of ratios within a round. Then each live loop runs alone, on a 25 fps
+RTSP camera on loopback. The run folder must contain ``model.safetensors``, ``model.onnx``,
+``model.int8.onnx`` and the ``….openvino.onnx`` of both precisions.
 """
 
 from __future__ import annotations
@@ -246,14 +246,24 @@ def _command(run: Path, options: argparse.Namespace) -> str:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
     parser.add_argument("--run", type=Path, help="run folder; default: the newest under runs/")
-    parser.add_argument("--work", type=Path, default=WORK, help="of setup.py (default runs/peers)")
+    parser.add_argument(
+        "--work", type=Path, default=WORK, help="working folder of setup.py (default runs/peers)"
+    )
     parser.add_argument("--only", nargs="+", choices=(*NAMES, "trtexec"), metavar="PEER")
-    parser.add_argument("--video", type=Path, help="what the clip shows")
-    parser.add_argument("--rounds", type=int, default=5, help="(default 5)")
-    parser.add_argument("--seconds", type=float, default=2.0, help="a block (default 2)")
-    parser.add_argument("--live-seconds", type=float, default=8, help="a loop (default 8; 0: none)")
-    parser.add_argument("--remark", help="kept in the document and shown, such as other load")
-    parser.add_argument("--page", action="store_true", help="measure nothing, draw what is there")
+    parser.add_argument("--video", type=Path, help="video used as the content of the clip")
+    parser.add_argument("--rounds", type=int, default=5, help="number of rounds (default 5)")
+    parser.add_argument("--seconds", type=float, default=2.0, help="seconds per block (default 2)")
+    parser.add_argument(
+        "--live-seconds", type=float, default=8, help="seconds per live loop (default 8; 0: none)"
+    )
+    parser.add_argument(
+        "--remark", help="remark to store and show with the results, such as other load"
+    )
+    parser.add_argument(
+        "--page",
+        action="store_true",
+        help="measure nothing; redraw the page and plot from stored results",
+    )
     parser.add_argument("--out", type=Path, default=RESULTS)
     return parser.parse_args()
 

@@ -1,4 +1,4 @@
-"""A virtual environment for each peer, of the very versions that were tested.
+"""Create a virtual environment for each peer, with the exact versions that were tested.
 
     python bench/peers/setup.py                    # all, below runs/peers
     python bench/peers/setup.py --only edgeseg     # after a change of the package
@@ -125,7 +125,9 @@ def main() -> int:
     """Set up the peers named; say which failed."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
-    parser.add_argument("--work", type=Path, default=WORK, help="(default runs/peers)")
+    parser.add_argument(
+        "--work", type=Path, default=WORK, help="working folder (default runs/peers)"
+    )
     parser.add_argument("--only", nargs="+", choices=NAMES, default=NAMES, metavar="PEER")
     options = parser.parse_args()
     failed = []

@@ -1,4 +1,4 @@
-"""A peer's end of the pipe: one JSON object a line, questions on stdin, answers on stdout.
+"""The peer's side of the protocol: one JSON object per line, requests on stdin, replies on stdout.
 
 The peer says ``{"ready": {"versions": …, "threads": …}}`` first, then answers
 
