@@ -168,7 +168,7 @@ def _shift(model: ModelProto, pair: Pair) -> None:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("run", type=Path, help="run folder with model.onnx and its card")
+    parser.add_argument("run", type=Path, help="run folder with model.onnx and its side-car file")
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--calibrate-from", type=Path, required=True)
     parser.add_argument(

@@ -1,7 +1,7 @@
-"""Opened sources: each gives one frame a call until its end, and says nothing on fd 2.
+"""Open sources, which return one frame per call until their end and write nothing to stderr.
 
-All that is here belongs to the thread that opened it: OpenCV crashes when a capture is
-released while another thread reads it.
+An opened source belongs to the thread that opened it: OpenCV crashes when a capture is released
+while another thread reads it.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ _SILENT = 0
 
 
 def open_frames(spec: SourceSpec) -> Frames:
-    """Open a source in its ``limits.open_s``.
+    """Open a source within its ``limits.open_s``.
 
     Raises:
-        OpenFailed: It is not there, not readable, silent, or holds no video.
-        AuthFailed: The server wants other credentials.
+        OpenFailed: The source does not exist, is not readable, does not respond, or has no video.
+        AuthFailed: The server rejects the credentials.
     """
     quieten_opencv()
     if spec.kind == "test":
@@ -115,8 +115,8 @@ class TestPattern:
 
     Args:
         size: (width, height), pixels.
-        fps: Frames a second that it states.
-        frames: Its length, None for endless.
+        fps: Declared frames per second.
+        frames: Number of frames; None for an endless pattern.
     """
 
     __test__ = False  # not a test class, whatever pytest thinks
@@ -151,7 +151,7 @@ class TestPattern:
         return frame
 
     def close(self) -> None:
-        """There is nothing to release."""
+        """Do nothing; there is nothing to release."""
 
 
 def _open_file(spec: SourceSpec) -> Frames:

@@ -1,6 +1,6 @@
-"""GStreamer pipelines as text, as ``gst-launch-1.0`` takes them: read, masked, made to give BGR.
+"""Parse, mask and complete GStreamer pipelines written in the syntax of ``gst-launch-1.0``.
 
-Nothing here needs GStreamer; whether a pipeline works is GStreamer's to say.
+Nothing here needs GStreamer, and nothing checks whether a pipeline works.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from fractions import Fraction
 from edgeseg.stream.masking import masked_tail
 
 LIVE_SINK = "appsink drop=true max-buffers=1 sync=false"
-"""Newest frame wins already here: else a slow reader is handed what is old."""
+"""Keeps only the newest frame, or a slow reader would receive old ones."""
 
 FILE_SINK = "appsink max-buffers=4 sync=false"
 
@@ -81,9 +81,9 @@ def jetson_camera(sensor: int, size: tuple[int, int] | None, fps: float | None) 
     """The pipeline of a CSI camera on a Jetson: the ISP's NV12 in GPU memory → BGR.
 
     Args:
-        sensor: Its number, as ``nvarguscamerasrc`` counts.
-        size: (width, height) in pixels, None for the sensor's own.
-        fps: Frames a second, None for the sensor's own.
+        sensor: Sensor number, as counted by ``nvarguscamerasrc``.
+        size: (width, height) in pixels; None for the sensor's default.
+        fps: Frames per second; None for the sensor's default.
     """
     caps = "video/x-raw(memory:NVMM)"
     if size:

@@ -34,23 +34,23 @@ that repeat the last, or state only a length, with the delay of the decoder in i
 
 
 def slack(stated: int, *, exact: bool) -> float:
-    """How many of the frames that a file states may be missing at its end.
+    """Return how many of the declared frames may be missing at the end of a file.
 
     Args:
         stated: Declared number of frames.
-        exact: It is stated itself; else it was worked out from a length.
+        exact: True if the file declares the number; False if it was computed from a length.
     """
     return _SLACK * stated if exact else max(_SLACK * stated, _SLACK_FRAMES)
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where a frame stands in its video.
+    """Position of a frame within its video.
 
     Attributes:
         index: Number of the frame, from 0.
-        media_time: Seconds from the first frame of the video; None where nothing tells.
-        damaged: The decoder met errors in it.
+        media_time: Seconds since the first frame of the video; None if unknown.
+        damaged: Whether the decoder found errors in the frame.
     """
 
     index: int
@@ -59,7 +59,7 @@ class Place:
 
 
 class Losses:
-    """Frames that could not be read: ``count`` of them, each gap said as it is found.
+    """Counts frames that could not be read, and logs each gap.
 
     Args:
         label: Label of the source, for the log.
@@ -71,7 +71,7 @@ class Losses:
         self._said = 0
 
     def add(self, first: int, count: int) -> None:
-        """Frames ``first`` to ``first + count - 1`` are lost."""
+        """Record that frames ``first`` to ``first + count - 1`` are lost."""
         if count <= 0:
             return
         self.count += count
@@ -103,7 +103,7 @@ class Clock:
         return statistics.median(self._intervals) if self._intervals else self._stated
 
     def start(self, seconds: float) -> None:
-        """The first frame of the video has this presentation time, whether it is read or not."""
+        """Set the presentation time of the video's first frame, even if it cannot be read."""
         self._offset = -seconds
 
     def left(self, seconds: float) -> float:
@@ -111,11 +111,11 @@ class Clock:
         return seconds + self._offset - (self.now or 0.0)
 
     def skip(self, frames: int) -> None:
-        """So many frames are lost, and the time stamps behind them do not know of it."""
+        """Advance past lost frames that the following time stamps do not account for."""
         self._offset += frames * self.interval
 
     def show(self, seconds: float | None) -> float:
-        """The time of the next frame, whose presentation time is ``seconds``."""
+        """Advance to the next frame, with presentation time ``seconds``; return its time."""
         if self.now is None:
             self.now = max(0.0, 0.0 if seconds is None else seconds + self._offset)
         elif seconds is None:

@@ -1,7 +1,7 @@
-"""Video files behind PyAV, where it is installed: frame for frame the bits that OpenCV gives.
+"""Read video files with PyAV, if it is installed; frames are bit-identical to OpenCV's.
 
-PyAV tells what OpenCV keeps to itself: which packet a frame came of, which packets cannot be
-decoded, and in which frames the decoder met errors.
+Unlike OpenCV, PyAV reports which packet a frame came from, which packets cannot be decoded, and
+in which frames the decoder found errors.
 """
 
 from __future__ import annotations
@@ -160,11 +160,11 @@ class RecordedVideo:
 
     @property
     def unreadable(self) -> int:
-        """Frames that could not be read so far."""
+        """Number of frames that could not be read so far."""
         return self._timeline.losses.count
 
     def read(self) -> NDArray[np.uint8] | None:
-        """The next frame, uint8 (H, W, 3) BGR, turned as the file says; None at the end."""
+        """Return the next frame, uint8 (H, W, 3) BGR, rotated as declared; None at the end."""
         frame = next(self._frames, None)
         if frame is None:
             return None
@@ -224,7 +224,7 @@ class RecordedVideo:
         return lost_by_hole(packets, stream)
 
     def _finish(self) -> None:
-        """Compare what was found with what the file states to hold."""
+        """Compare the number of frames found with the declared number."""
         timeline, stream = self._timeline, self._stream
         timeline.finish()
         found = timeline.following
@@ -276,7 +276,7 @@ def lost_by_hole(packets: Packets, stream: Any) -> dict[int, int]:
 
 
 def frame_rate(stream: Any) -> float | None:
-    """Frames a second that a stream states, None where it states nothing sensible."""
+    """Return the declared frames per second; None if the stream declares no plausible rate."""
     rate = stream.average_rate or stream.guessed_rate
     return float(rate) if rate and 0 < rate <= 1000 else None
 
@@ -298,13 +298,13 @@ def declared_frames(container: Any, stream: Any) -> int | None:
 
 
 def turned(picture: NDArray[np.uint8], degrees: float) -> NDArray[np.uint8]:
-    """A picture turned counterclockwise as the display matrix of its file says."""
+    """Rotate a picture counterclockwise as declared by the display matrix of its file."""
     turns = round(degrees / 90) % 4
     return np.ascontiguousarray(np.rot90(picture, turns)) if turns else picture
 
 
 def _end(container: Any, stream: Any) -> float | None:
-    """Where the file states that its video ends, in seconds of its presentation times."""
+    """Declared end of the video, in seconds of its presentation times."""
     import av
 
     if stream.duration:

@@ -1,4 +1,4 @@
-"""The way to a network camera: our own connection, which FFmpeg is handed on 127.0.0.1.
+"""Relay between FFmpeg and a network camera: FFmpeg connects to 127.0.0.1, we to the camera.
 
 FFmpeg verifies certificates as well or badly as it was built: with OpenSSL it checks no name
 where a URL has an address, for RTSP over TLS it takes no option to verify, it follows redirects
@@ -39,10 +39,9 @@ _STARTS = (b"RTSP/", b"HTTP/", b"ICY ")
 
 
 class Relay:
-    """Listens for FFmpeg and carries what it says to the server of a source, and back.
+    """Listens for FFmpeg and relays its traffic to and from the server of a source.
 
-    Connects at once, so that what fails with the network or a certificate is known before
-    FFmpeg is asked.
+    Connects immediately, so that network and certificate errors are known before FFmpeg starts.
 
     Args:
         spec: Source of the kind ``url``.
@@ -85,7 +84,7 @@ class Relay:
         self._start(self._accept)
 
     def opened(self) -> None:
-        """Let it go on past the deadline."""
+        """Lift the deadline after the source was opened."""
         self._timer.cancel()
 
     def close(self) -> None:
@@ -219,7 +218,7 @@ class Relay:
 
 
 class _Nonsense(Exception):
-    """An answer that is none of the protocol."""
+    """An answer that violates the protocol."""
 
 
 class _Side:
@@ -257,14 +256,14 @@ class _Side:
         return False
 
     def take(self, count: int, deadline: float) -> bytes:
-        """So many bytes."""
+        """Read and return ``count`` bytes."""
         while len(self._read) < count:
             self._more(deadline)
         taken, self._read = self._read[:count], self._read[count:]
         return taken
 
     def rest(self) -> bytes:
-        """What was read and not taken."""
+        """Return the bytes that were read but not taken."""
         taken, self._read = self._read, b""
         return taken
 
@@ -359,6 +358,6 @@ def _left(deadline: float) -> float:
 
 
 def _cut(connection: socket.socket) -> None:
-    """End both directions, whatever another thread does with it just now."""
+    """Shut down both directions, even while another thread uses the connection."""
     with suppress(OSError):
         socket.socket.shutdown(connection, socket.SHUT_RDWR)

@@ -39,7 +39,7 @@ class Captured:
 
 
 class Slot:
-    """Where frames wait between two threads.
+    """Bounded queue of frames between two threads.
 
     Args:
         places: Capacity in frames.
@@ -59,7 +59,7 @@ class Slot:
         self._closed = False
 
     def put(self, item: Captured) -> None:
-        """Leave a frame; after :meth:`close` it is thrown away."""
+        """Add a frame; after :meth:`close` it is discarded."""
         with self.changed:
             while len(self._items) >= self._places and not self._closed:
                 if self._newest_wins:
@@ -72,13 +72,13 @@ class Slot:
                 self.changed.notify_all()
 
     def get(self, timeout: float) -> Captured | None:
-        """Take the frame that waited longest; None when none comes within ``timeout`` seconds."""
+        """Take the oldest frame; None if none arrives within ``timeout`` seconds."""
         with self.changed:
             self.changed.wait_for(lambda: self._items or self._closed, timeout)
             return self.take()
 
     def take(self) -> Captured | None:
-        """Take the frame that waited longest, if any."""
+        """Take the oldest frame, if any."""
         with self.changed:
             if not self._items:
                 return None
@@ -87,13 +87,13 @@ class Slot:
             return item
 
     def forgive(self) -> None:
-        """Count drops from here on."""
+        """Reset the count of dropped frames."""
         with self.changed:
             self.dropped = 0
 
     @property
     def empty(self) -> bool:
-        """Whether nothing waits."""
+        """Whether no frame is queued."""
         return not self._items
 
     def close(self, *, forget: bool = False) -> None:
@@ -106,9 +106,9 @@ class Slot:
 
 
 class Intake:
-    """The slots of all sources, of which the engine takes what there is, each in its turn.
+    """Takes available frames from the slots of all sources in turn.
 
-    A source without a frame is passed over: a dead camera costs the others nothing.
+    A source without a frame is skipped, so a dead camera does not slow the others.
 
     Args:
         slots: They share ``changed``.

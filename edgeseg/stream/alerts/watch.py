@@ -23,10 +23,10 @@ Standing = Literal["idle", "pending", "raised", "unknown"]
 
 
 class Watch:
-    """Follows what a rule's value does over time.
+    """Tracks the state of a rule as its value changes over time.
 
-    Between two frames the value counts as that of the first: dropped frames are not missed,
-    and a source that gives nothing for long is lost, which the caller tells.
+    Between two frames the value of the first one is assumed to hold. The caller reports when a
+    source is lost.
 
     Args:
         rule: The rule.

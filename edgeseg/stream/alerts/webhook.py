@@ -34,12 +34,12 @@ _LATER = frozenset({408, 425, 429})
 
 @dataclass(frozen=True)
 class Patience:
-    """How hard a webhook tries.
+    """Retry limits of a webhook.
 
     Attributes:
-        timeout_s: For connecting and for each piece of the answer.
-        backoff_s: Waits before the second, third, … attempt; the last repeats.
-        places: Events that may wait; a new one pushes the oldest out, which is counted.
+        timeout_s: Time-out for connecting and for each read of the response.
+        backoff_s: Seconds to wait before the second, third, … attempt; the last repeats.
+        places: Maximum number of queued events; beyond it the oldest is dropped and counted.
         close_s: Seconds to wait for pending deliveries when the stream ends.
     """
 
@@ -97,7 +97,7 @@ class Webhook:
         self._thread.start()
 
     def send(self, document: Mapping[str, Any]) -> None:
-        """Leave a JSON document to be posted; never waits."""
+        """Queue a JSON document for posting; never blocks."""
         body = json.dumps(document, ensure_ascii=False, allow_nan=False).encode()
         with self._changed:
             if len(self._waiting) >= self._patience.places:
@@ -107,7 +107,7 @@ class Webhook:
             self._changed.notify_all()
 
     def report(self) -> SinkReport:
-        """How it stands; may be called from any thread."""
+        """Return the current status; callable from any thread."""
         return SinkReport(
             name=self.label,
             kind="Webhook",

@@ -43,7 +43,7 @@ def open_writer(name: str, size: tuple[int, int], fps: float, *, timed: bool) ->
     Args:
         name: Path of the file; what is there is replaced.
         size: (width, height) of the pictures, pixels.
-        fps: Pictures a second where no times are given.
+        fps: Frames per second if no times are given.
         timed: Each picture is given its time.
 
     Raises:

@@ -60,12 +60,12 @@ class Budget:
         self.lock = threading.RLock()
 
     def join(self, shelf: Shelf) -> None:
-        """Count the files of ``shelf``, too."""
+        """Include the files of ``shelf``."""
         with self.lock:
             self._shelves.append(shelf)
 
     def add(self, count: int) -> None:
-        """Count bytes that were written, and delete the oldest files that are too many."""
+        """Count written bytes, and delete the oldest files until the budget is met."""
         with self.lock:
             self.used += count
             while self.used > self.limit:
@@ -76,7 +76,7 @@ class Budget:
                     min(full, key=lambda shelf: shelf.oldest_at or 0).drop()
 
     def remove(self, count: int) -> None:
-        """Count bytes that are gone."""
+        """Subtract bytes of deleted files."""
         with self.lock:
             self.used -= count
 
@@ -112,7 +112,7 @@ class Shelf:
         self._lock = threading.RLock() if budget is None else budget.lock
 
     def scan(self) -> None:
-        """Look which files are there; raises OSError where the folder cannot be read."""
+        """Find existing files; raises OSError if the folder cannot be read."""
         found = []
         total = 0
         with os.scandir(self._folder) as entries:
@@ -135,7 +135,7 @@ class Shelf:
                 self._budget.add(0)
 
     def names(self, first: int) -> list[str]:
-        """Those on the disk whose number is ``first`` or more."""
+        """Return the names of existing files numbered ``first`` or higher."""
         found = []
         for path in self._folder.iterdir():
             match = self._name.fullmatch(path.name)

@@ -76,7 +76,7 @@ class Window(Sink):
         self._trial, self._tried_at = _begin_trial(), time.monotonic()
 
     def write(self, result: StreamResult) -> None:
-        """Raises StopStream when the user wants no more."""
+        """Show a result; raises StopStream when the user quits."""
         self._came_at[result.camera] = time.monotonic()
         if not self.controls.paused or result.camera not in self._shown:
             self._shown[result.camera] = result
