@@ -1,7 +1,7 @@
-"""Users, passwords and certificates of network cameras; passwords are shown nowhere.
+"""Users, passwords and certificates of network cameras; passwords are never shown.
 
-What stands in a URL goes before the file, the file before the environment. A URL on a command
-line is seen by every user of the machine (``ps``); the other two are not.
+Credentials in a URL take precedence over the file, and the file over the environment. Every user
+of the machine can see a URL on a command line (``ps``), but not the other two.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ class Credentials:
 def with_credentials(
     spec: SourceSpec, file: Path | None = None, environ: Mapping[str, str] = os.environ
 ) -> SourceSpec:
-    """``spec`` with the credentials that it lacks; the label stays.
+    """Return ``spec`` with missing credentials added; the label is unchanged.
 
-    Only network cameras whose URL names no user get any.
+    Only network cameras whose URL contains no user receive credentials.
 
     Args:
         spec: Any source.

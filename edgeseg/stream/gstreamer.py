@@ -1,7 +1,7 @@
-"""Sources that GStreamer reads: CSI cameras of a Jetson, and whatever pipeline a user writes.
+"""Sources read by GStreamer: CSI cameras of a Jetson, and pipelines written by the user.
 
-What can be asked is asked before anything is opened: whether OpenCV has GStreamer, and whether
-each element is installed. OpenCV itself says the same of every cause, or hangs.
+Before a source is opened, we check that OpenCV supports GStreamer and that each element is
+installed, because OpenCV reports the same error for every cause, or hangs.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def open_gstreamer(spec: SourceSpec) -> Frames:
 
 
 def pipeline_of(spec: SourceSpec) -> str:
-    """What OpenCV is handed for a source of the kind ``csi`` or ``gst``."""
+    """Return the pipeline passed to OpenCV for a source of the kind ``csi`` or ``gst``."""
     if spec.kind == "csi":
         return jetson_camera(int(spec.target), spec.size, spec.fps)
     return giving_bgr(spec.target, live=spec.live)

@@ -1,4 +1,4 @@
-"""Secrets in the text of a source: what people may see of a URL.
+"""Mask secrets in URLs of sources.
 
 Users and passwords go; of a query each value goes whose key is not known to be harmless, since
 every maker of cameras names its tokens otherwise. Small numbers stay unless their key says that

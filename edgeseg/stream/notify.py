@@ -1,4 +1,4 @@
-"""Messages to the service manager: the protocol of sd_notify(3), a datagram each.
+"""Send messages to the service manager with the protocol of sd_notify(3).
 
 Written out here, since it is these few lines: of the packages that do so, ``sdnotify`` dates
 from 2017 and swallows all errors, ``systemd-watchdog`` needs Python 3.12, others link libsystemd.

@@ -1,4 +1,4 @@
-"""Files that hold passwords: refused where others may read them."""
+"""Reject files with passwords if other users may read them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from edgeseg.errors import UsageError
 def require_private(
     file: Path, what: str = "the passwords in it", environ: Mapping[str, str] = os.environ
 ) -> None:
-    """Pass if the owner alone may read ``file``.
+    """Check that only the owner may read ``file``.
 
     What systemd hands a service as a credential it gives to the service's user by an access
     list, which shows as a right of the group (systemd.exec(5), ``LoadCredential=``): below

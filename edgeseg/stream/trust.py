@@ -1,4 +1,4 @@
-"""Which certificate a camera over TLS must show."""
+"""Verification of the certificates of cameras over TLS."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from edgeseg.errors import UsageError
 
 @dataclass(frozen=True)
 class Trust:
-    """What is asked of the certificate of ``https://`` and ``rtsps://`` cameras.
+    """How to verify the certificates of ``https://`` and ``rtsps://`` cameras.
 
     Attributes:
-        ca: PEM file with certificates of authorities, or of cameras, that count beside those
-            of the system.
+        ca: PEM file with certificates, of authorities or cameras, to trust in addition to the
+            system's.
         verify: Verify the certificate: its chain, its dates and its host name.
     """
 
@@ -23,7 +23,7 @@ class Trust:
     verify: bool = True
 
     def context(self) -> ssl.SSLContext:
-        """What connections are made with.
+        """Return the SSL context for connections.
 
         Raises:
             UsageError: ``ca`` cannot be read or holds no certificate.

@@ -1,4 +1,4 @@
-"""Where a rule looks: polygons on the picture, in a JSON file.
+"""Zones of alert rules: polygons on the picture, read from a JSON file.
 
 ::
 
@@ -35,8 +35,8 @@ class Zone(Document):
     """A part of the picture: what lies in one of the polygons.
 
     Attributes:
-        polygons: Corners in order; what is surrounded an even number of times lies outside.
-        size: (width, height) of the picture whose pixels the points are; None: shares.
+        polygons: Corners in order; within one polygon the even-odd rule applies.
+        size: Picture size (width, height) if points are in pixels; None if they are shares.
     """
 
     polygons: Annotated[tuple[Polygon, ...], Field(min_length=1, max_length=100)]

@@ -1,4 +1,4 @@
-"""A sink in a thread of its own, so that a slow disk or encoder holds nobody up."""
+"""Run a sink in its own thread, so that a slow disk or encoder does not delay the stream."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ _CLOSE_S = 5.0
 
 
 class Background(Sink):
-    """Hands results to ``sink`` in another thread, a few at most waiting.
+    """Passes results to ``sink`` in another thread through a short queue.
 
-    Where every frame counts, ``write`` waits for room. Where the newest counts, a result that
-    finds none is left out for this sink, which is counted and said once at the end. A sink that
-    fails is tried again in its thread; what ends the stream is raised at the next ``write`` or
-    ``idle``.
+    If the queue is full, ``write`` blocks when every frame is processed. For realtime sources it
+    skips the result for this sink instead; skipped results are counted and logged once at the
+    end. A sink that fails is retried in its thread; an exception that ends the stream is raised
+    at the next ``write`` or ``idle``.
 
     Args:
         sink: Its methods are called in the other thread, except the first ``open`` and ``close``.

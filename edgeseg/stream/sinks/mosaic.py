@@ -1,4 +1,4 @@
-"""Pictures of several sources as tiles of one."""
+"""Combine pictures of several sources into one mosaic."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Mosaic:
     """Tiles in rows, letterboxed; a single one has the size of its picture.
 
     Args:
-        count: Tiles.
+        count: Number of tiles.
     """
 
     def __init__(self, count: int) -> None:

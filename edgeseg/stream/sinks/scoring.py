@@ -1,4 +1,4 @@
-"""A stream whose right answer is known: its score against masks, while it runs."""
+"""Score a stream against ground-truth masks while it runs."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _SLACK = 0.01
 """Share by which the shape of frames, and the number that a file states, may differ."""
 
 _EVERY_S = 10.0
-"""How often the log gets the running score."""
+"""Seconds between two log messages with the running score."""
 
 
 class Scoring(Sink):
@@ -100,7 +100,7 @@ class Scoring(Sink):
             self._say("so far")
 
     def close(self) -> None:
-        """Say the score."""
+        """Log the score."""
         self._say("in the end")
 
     @property

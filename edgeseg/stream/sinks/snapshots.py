@@ -1,4 +1,4 @@
-"""Single pictures that a user keeps."""
+"""Save single pictures and their masks."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ def save_snapshot(
     """Write ``FOLDER/20261124-101530.png`` and ``…-mask.png``; nothing is overwritten.
 
     Args:
-        folder: Made if it is not there.
+        folder: Output folder; created if missing.
         overlay: uint8 (H, W, 3) BGR.
         mask: uint8 (H, W), class ids.
-        now: Local time, for the names.
+        now: Function that returns the local time, used for the file names.
 
     Returns:
         Both paths.

@@ -1,4 +1,4 @@
-"""What changed of the sources since a sink last looked."""
+"""Detect changes in the states of sources."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from edgeseg.stream.sinks.base import Source
 
 @dataclass(frozen=True)
 class Change:
-    """A source that is in another state than before."""
+    """A change in the state of a source."""
 
     source: Source
     before: State
@@ -29,7 +29,7 @@ class StateChanges:
         self._before: list[State] = ["starting"] * len(sources)
 
     def look(self) -> Iterator[Change]:
-        """Those that changed."""
+        """Yield the changes since the last call."""
         for place, source in enumerate(self._sources):
             before, now = self._before[place], source.state
             if now != before:

@@ -1,4 +1,4 @@
-"""A sink that may fail: it is closed, tried again, and what became of it is known."""
+"""Wrap a sink so that its failures are handled: it is closed, retried, and its status tracked."""
 
 from __future__ import annotations
 
@@ -14,10 +14,12 @@ _log = logging.getLogger(__name__)
 
 
 class Supervised(Sink):
-    """Raises nothing but what shall end the stream; see ``Sink.retry`` for what happens else.
+    """Wraps a sink and handles its errors according to ``Sink.retry``.
+
+    Only exceptions that must end the stream are raised.
 
     Args:
-        sink: All its methods are called in the caller's thread.
+        sink: Sink to wrap; its methods are called in the caller's thread.
     """
 
     supervised = True
@@ -49,11 +51,11 @@ class Supervised(Sink):
         self._sink.prepare(company)
 
     def open(self, sources: Sequence[Source]) -> None:
-        """Open the sink, or wait for what it lacks where the stream waits for cameras, too.
+        """Open the sink; if that fails and the stream is persistent, retry later.
 
         Raises:
-            OutputError: It cannot be opened now, and the stream does not wait.
-            Exception: As the sink.
+            OutputError: The sink cannot be opened now, and the stream is not persistent.
+            Exception: Any other error of the sink.
         """
         self._sources = sources
         try:
@@ -78,7 +80,7 @@ class Supervised(Sink):
             self._try(self._sink.idle, lost=0)
 
     def close(self) -> None:
-        """Close the sink; what that raises is said."""
+        """Close the sink; errors are logged."""
         if self._open:
             self._open = False
             try:

@@ -1,4 +1,4 @@
-"""Telling the service manager that frames leave the loop, and only while they do."""
+"""Notify the service manager while, and only while, frames leave the loop."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Watchdog(Sink):
     ``READY=1``    when the first result has passed the sinks, or when the stream waits for
                    cameras that are off, so that a boot does not wait for them
     ``WATCHDOG=1`` while results pass, and while no source sends frames and one is waited for
-    ``STATUS=``    frames a second, their age, the sources that do not send, and the outputs
+    ``STATUS=``    frames per second, their age, the sources that do not send, and the outputs
                    that failed
     ``STOPPING=1`` at the end
     ============== ==========================================================================
