@@ -1,4 +1,4 @@
-"""Compare the camera loop with its peers, each run as its own documentation recommends.
+"""Compare the camera loop with its peers, each run as its own users run it.
 
     python bench/peers/setup.py                       # once: one environment per peer
     python bench/peers/run.py --run runs/NAME         # about six minutes

@@ -51,10 +51,11 @@ class Supervised(Sink):
         self._sink.prepare(company)
 
     def open(self, sources: Sequence[Source]) -> None:
-        """Open the sink; if that fails and the stream is persistent, retry later.
+        """Open the sink; on OutputError retry later if the stream and the sink allow it.
 
         Raises:
-            OutputError: The sink cannot be opened now, and the stream is not persistent.
+            OutputError: The sink cannot be opened now, and the stream is not persistent or the
+                sink's ``retry`` is ``never``.
             Exception: Any other error of the sink.
         """
         self._sources = sources
@@ -68,14 +69,14 @@ class Supervised(Sink):
             self._open = True
 
     def write(self, result: StreamResult) -> None:
-        """Raises StopStream, and what an essential sink raises."""
+        """Write a result; raises StopStream, and any error of an essential sink."""
         if not self._ready():
             self._health.loses()
         elif self._try(lambda: self._sink.write(result), lost=1):
             self._health.works()
 
     def idle(self) -> None:
-        """Try again where it is time; raises as :meth:`write`."""
+        """Retry a failed sink when due; raises as :meth:`write`."""
         if self._ready():
             self._try(self._sink.idle, lost=0)
 
