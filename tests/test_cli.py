@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 import subprocess
 import sys
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import cv2
 import numpy as np
 import pytest
+import typer
+from typer.main import get_command
 
 JSON_PAGE = Path(__file__).parents[1] / "docs" / "json.md"
+PACKAGE = Path(__file__).parents[1] / "edgeseg"
 
 
 def documented_keys() -> dict[str, set[str]]:
@@ -225,3 +230,84 @@ def test_the_module_runs_as_the_command_does() -> None:
     assert child.returncode == 2
     assert json.loads(child.stdout)["error"]["kind"] == "UsageError"
     assert b"Traceback" not in child.stderr
+
+
+_RIDDLE = re.compile(r"(Of|That|The same)\b")
+_SECTION = re.compile(r"^( *)(?:Args|Attributes):\n((?:\1 +.*(?:\n|\Z)|[ \t]*\n)*)", re.MULTILINE)
+_ENTRY = re.compile(r"\*{0,2}\w+(?: \([^)]*\))?: +(.*)")
+
+
+def _help_texts(command: Any, name: str = "edgeseg") -> Iterator[tuple[str, str]]:
+    """Yield (where, help text) of each parameter of a command and its subcommands."""
+    for parameter in command.params:
+        yield f"{name} {parameter.name}", getattr(parameter, "help", None) or ""
+    for part, inner in getattr(command, "commands", {}).items():
+        yield from _help_texts(inner, f"{name} {part}")
+
+
+def _described(source: str) -> Iterator[tuple[str, str]]:
+    """Yield (line, description) of each `Args:` and `Attributes:` entry in the docstrings."""
+    kinds = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    for node in ast.walk(ast.parse(source)):
+        docstring = ast.get_docstring(node) if isinstance(node, kinds) else None
+        for _, section in _SECTION.findall(docstring or ""):
+            for line in section.splitlines():
+                if entry := _ENTRY.fullmatch(line.strip()):
+                    yield line.strip(), entry[1]
+
+
+def _riddles(texts: Iterable[tuple[str, str]]) -> list[str]:
+    return [f"{where}: {text}" for where, text in texts if _RIDDLE.match(text)]
+
+
+def test_help_texts_begin_with_a_noun_or_verb() -> None:
+    from edgeseg.cli import app
+
+    texts = list(_help_texts(get_command(app)))
+    assert any(where == "edgeseg bench compare threshold" for where, _ in texts)
+    assert not _riddles(texts)
+
+
+@pytest.mark.parametrize(
+    "module",
+    sorted(PACKAGE.rglob("*.py")),
+    ids=lambda path: path.relative_to(PACKAGE).as_posix(),
+)
+def test_argument_descriptions_begin_with_a_noun_or_verb(module: Path) -> None:
+    assert not _riddles(_described(module.read_text("utf-8")))
+
+
+def test_a_riddle_is_found() -> None:
+    app = typer.Typer()
+
+    @app.command()
+    def look(size: Annotated[int, typer.Option(help="That the camera shall send.")] = 1) -> None:
+        """Look."""
+
+    (found,) = _riddles(_help_texts(get_command(app)))
+    assert found == "edgeseg size: That the camera shall send."
+    source = '''
+class Camera:
+    """A camera.
+
+    Attributes:
+        size: The same of frames
+            a second.
+        rate: Of: nothing.
+
+    Of the rest: nothing is said.
+    """
+
+    def read(self, weights, offset):
+        """Read.
+
+        Args:
+            weights: Of the weights.
+            offset: Offset in bytes.
+        """
+'''
+    assert _riddles(_described(source)) == [
+        "size: The same of frames: The same of frames",
+        "rate: Of: nothing.: Of: nothing.",
+        "weights: Of the weights.: Of the weights.",
+    ]

@@ -1,9 +1,9 @@
-"""The command line: options in, one call of the library, one result out.
+"""The command line: each command parses its options, calls the library and prints one result.
 
-Every command prints what people read on stderr and its result on stdout: a line or a table,
-or with ``--json`` one JSON document. Errors end with the exit code of their class
-(:mod:`edgeseg.errors`). Each command imports what it needs when it runs, so that
-``edgeseg --help`` stays instant and ``edgeseg stream`` never touches torch.
+Progress and log go to stderr, the result goes to stdout: lines or a table, or with ``--json`` one
+JSON document. An error exits with the code of its class (:mod:`edgeseg.errors`). Commands import
+what they need when they run, so that ``edgeseg --help`` is fast and ``edgeseg stream`` never
+imports torch.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from edgeseg.output import BROKEN_PIPE, INTERRUPTED, fail, leave, prepare_stream
 
 __all__ = ["app", "main"]
 
-# Package → the extra that brings it.
+# Package → extra that installs it.
 EXTRAS = {
     "cv2": "cpu",
     "onnxruntime": "cpu",
@@ -51,7 +51,7 @@ EXTRAS = {
     "tensorrt_rtx": "tensorrt-rtx",
 }
 
-# Typer brings click along since 0.25 and depends on it before: one class of two homes.
+# Typer bundles click since 0.25 and depended on it before, so the class lives in two places.
 _CLICK: Any = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
 
 app = typer.Typer(
@@ -59,7 +59,7 @@ app = typer.Typer(
     help="From a folder of labelled pictures to a segmented camera stream.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    rich_markup_mode=None,  # importing rich for a help text would double its time
+    rich_markup_mode=None,  # importing rich would double the time of --help
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
@@ -70,14 +70,14 @@ def main() -> NoReturn:
     try:
         status = _run()
     except SystemExit as ended:
-        # Click exits with 1 where nobody reads its output any more.
+        # Click exits with 1 if the reader of its output has gone.
         broken = isinstance(ended.__context__, BrokenPipeError)
         status = BROKEN_PIPE if broken else ended.code
     leave(status if isinstance(status, int) else 0)
 
 
 def _run() -> object:
-    """Run the command; its exit code, or None."""
+    """Run the command and return its exit code, or None."""
     as_json = "--json" in sys.argv[1:]
     try:
         status = app(standalone_mode=False)
@@ -86,7 +86,7 @@ def _run() -> object:
     except _CLICK as error:
         told = io.StringIO()
         error.show(told)
-        with contextlib.suppress(OSError):  # The exit code says it.
+        with contextlib.suppress(OSError):  # The exit code still reports the error.
             sys.stderr.write(visible(told.getvalue(), lines=True))
         return error.exit_code
     except (KeyboardInterrupt, typer.Abort):

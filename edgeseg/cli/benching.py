@@ -1,4 +1,4 @@
-"""``bench``: engines measured against each other, and what is done with such measurements."""
+"""The ``bench`` commands: measure engines, and compare two measurements."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ log = logging.getLogger(__name__)
 
 
 class MeasureByDefault(TyperGroup):
-    """``bench compare …`` is a command of its own; whatever else follows ``bench`` is measured.
+    """Command group that runs ``measure`` unless a subcommand such as ``compare`` is named.
 
-    An engine whose file is called like a command is reached as ``./compare``.
+    To measure an engine file named like a subcommand, write ``./compare``.
     """
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Put the measuring command before arguments that name no other."""
+        """Insert ``measure`` unless the first argument names a subcommand."""
         named = bool(args) and args[0] in self.commands
         return super().parse_args(ctx, args if named else ["measure", *args])
 
 
 class Nameless(TyperCommand):
-    """Is called by the name of its group, in usage and errors too."""
+    """Command that appears under the name of its group in usage lines and errors."""
 
     class _Context(TyperCommand.context_class):  # type: ignore[misc, valid-type]
         @property
@@ -44,52 +44,55 @@ class Nameless(TyperCommand):
     context_class = _Context
 
 
-app = typer.Typer(
-    cls=MeasureByDefault, help="Measure latency and accuracy of engines, interleaved in one run."
-)
+app = typer.Typer(cls=MeasureByDefault, help="Measure latency and accuracy of engines in one run.")
 
 
 @app.callback()
 def _bench() -> None:
-    """Measure latency and accuracy of engines, interleaved in one run."""
+    """Measure latency and accuracy of engines in one run."""
 
 
 @app.command(cls=Nameless, hidden=True)
 def measure(
     engines: Annotated[
         list[Path] | None,
-        typer.Argument(help="Engines or run folders; default: all of the newest run."),
+        typer.Argument(help="Engines or run folders; default: all engines of the newest run."),
     ] = None,
     data: OptionalData = None,
     split: SplitName = "val",
     report: Annotated[
-        list[Path] | None, typer.Option(help="Write this .html or .md file; repeatable.")
+        list[Path] | None,
+        typer.Option(help="Write a report to this .html or .md file; repeatable."),
     ] = None,
     worst: Annotated[
-        int, typer.Option(min=0, help="Pictures of lowest IoU to show in a page; 0: none.")
+        int,
+        typer.Option(
+            min=0, help="Number of pictures with the lowest IoU to show in an HTML report."
+        ),
     ] = 4,
     budget: Annotated[
         str | None,
         typer.Option(
-            help="Recommend the most accurate that keeps it: 15ms or 66fps; needs --data."
+            help="Recommend the most accurate engine that meets 15ms or 66fps; needs --data."
         ),
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Keep the JSON document in this file.")] = None,
-    seconds: Annotated[float, typer.Option(min=0.1, help="Measuring time a row.")] = 5.0,
+    out: Annotated[Path | None, typer.Option(help="Write the JSON document to this file.")] = None,
+    seconds: Annotated[float, typer.Option(min=0.1, help="Measuring time per row.")] = 5.0,
     batch: Annotated[
         str | None,
-        typer.Option(help="Pictures a call, e.g. 1,2,4: a row each of engines that take them."),
+        typer.Option(help="Batch sizes, e.g. 1,2,4: one row each, for engines that support them."),
     ] = None,
     threads: Annotated[
         str | None,
-        typer.Option(help="CPU threads, e.g. 1,2: a row each; default: the runtime's choice."),
+        typer.Option(help="CPU threads, e.g. 1,2: one row each; default: the runtime's choice."),
     ] = None,
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
-    """Measure latency and accuracy of engines, interleaved in one run.
+    """Measure latency and accuracy of engines in one run.
 
-    Ctrl-C ends the run early and keeps what was measured.
+    Engines take turns, so that all see the same conditions. Ctrl-C ends the run early and
+    keeps what was measured.
     """
     from contextlib import ExitStack
 
@@ -139,7 +142,7 @@ def measure(
 
 
 def _tell(result: BenchReport, advice: Recommendation | None, *, as_json: bool) -> None:
-    """What people read: a table, what to keep in mind, and the recommendation."""
+    """Print the table, the notes and the recommendation."""
     from edgeseg.report.tables import bench_table, render_rich
 
     console = stderr_console() if as_json else stdout_console()
@@ -153,30 +156,31 @@ def _tell(result: BenchReport, advice: Recommendation | None, *, as_json: bool) 
 
 @app.command()
 def compare(
-    before: Annotated[Path, typer.Argument(help="JSON of `edgeseg bench --out`, to hold against.")],
-    after: Annotated[Path, typer.Argument(help="The same of the run in question.")],
+    before: Annotated[Path, typer.Argument(help="Baseline: JSON of `edgeseg bench --out`.")],
+    after: Annotated[Path, typer.Argument(help="JSON of the benchmark to compare with it.")],
     report: Annotated[
-        list[Path] | None, typer.Option(help="Write this .html or .md file; repeatable.")
+        list[Path] | None,
+        typer.Option(help="Write a report to this .html or .md file; repeatable."),
     ] = None,
     threshold: Annotated[
-        float, typer.Option(min=0, help="Per cent of latency below which nothing is told.")
+        float, typer.Option(min=0, help="Smallest change of latency to report, in per cent.")
     ] = 2.0,
     points: Annotated[
-        float, typer.Option(min=0, help="Points of mean IoU below which nothing is told.")
+        float, typer.Option(min=0, help="Smallest change of mean IoU to report, in points.")
     ] = 0.1,
     fail_on_regression: Annotated[
         bool,
         typer.Option(
             "--fail-on-regression",
-            help="Exit 8 where something is worse, 3 where the two are not like with like.",
+            help="Exit with 8 on a regression, with 3 if the two are not comparable.",
         ),
     ] = False,
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
-    """Say what is slower, less accurate or larger in the second of two benchmarks.
+    """Report what got slower, less accurate or larger between two benchmarks.
 
-    A difference is told where it is both sure and large enough to matter.
+    A difference is reported if it is both significant and above the threshold.
     """
     from edgeseg.artifacts import refuse_to_replace
     from edgeseg.bench.compare import compare as compared

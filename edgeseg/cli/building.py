@@ -1,4 +1,4 @@
-"""``export``, ``calibrate`` and ``build``: from a checkpoint to an engine."""
+"""The commands ``export``, ``calibrate`` and ``build``: from a checkpoint to an engine."""
 
 from __future__ import annotations
 
@@ -42,36 +42,40 @@ def export(
     checkpoint: Annotated[
         Path | None,
         typer.Argument(
-            help="model.safetensors or run folder; default: newest run. "
+            help="Checkpoint or run folder; default: the newest run. "
             "With --triton also a network or an engine."
         ),
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Default: model.onnx beside it.")] = None,
-    dynamic_batch: Annotated[bool, typer.Option(help="Any batch size instead of 1.")] = False,
+    out: Annotated[
+        Path | None, typer.Option(help="Output file; default: model.onnx beside the checkpoint.")
+    ] = None,
+    dynamic_batch: Annotated[
+        bool, typer.Option(help="Accept any batch size instead of 1.")
+    ] = False,
     dynamic_size: Annotated[
-        bool, typer.Option(help="Any height and width that are multiples of the network's stride.")
+        bool, typer.Option(help="Accept any size that is a multiple of the network's stride.")
     ] = False,
     triton: Annotated[
         Path | None,
-        typer.Option(help="Also put it into this model repository of Triton Inference Server."),
+        typer.Option(help="Also add the model to this Triton Inference Server repository."),
     ] = None,
     name: Annotated[
-        str | None, typer.Option(help="--triton: name of the model; default CARD-PRECISION.")
+        str | None, typer.Option(help="With --triton: model name; default: CARD-PRECISION.")
     ] = None,
     max_batch: Annotated[
         int | None,
-        typer.Option(min=1, help="--triton: largest batch it may put together; default 8."),
+        typer.Option(min=1, help="With --triton: maximum batch size; default: 8."),
     ] = None,
     queue_delay: Annotated[
-        float, typer.Option(min=0, help="--triton: ms that a request waits for others at most.")
+        float, typer.Option(min=0, help="With --triton: maximum queue delay, in ms.")
     ] = 1.0,
     instances: Annotated[
-        int, typer.Option(min=1, help="--triton: copies that run side by side.")
+        int, typer.Option(min=1, help="With --triton: number of model instances.")
     ] = 1,
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
-    """Write the checkpoint as ONNX, argmax included, and check it against PyTorch."""
+    """Export a checkpoint to ONNX and check it against PyTorch."""
     from edgeseg.artifacts import refuse_to_replace
     from edgeseg.partials import alone
     from edgeseg.runs import CHECKPOINT, NETWORK, resolve
@@ -117,7 +121,7 @@ def export(
 def _served(
     artifact: Path, repository: Path, serving: Serving, *, overwrite: bool
 ) -> dict[str, object]:
-    """Put it into the repository; what `export` says of that."""
+    """Add the artefact to the Triton repository; return the entries for the JSON result."""
     from edgeseg.triton import write_repository
 
     made = write_repository(artifact, repository, serving, overwrite=overwrite)
@@ -132,28 +136,31 @@ def _served(
 
 def calibrate(
     source: Annotated[
-        str, typer.Option("--from", help="Folder, glob, video, URL or camera:N of real pictures.")
+        str,
+        typer.Option(
+            "--from", help="Source of real pictures: folder, glob, video, URL or camera:N."
+        ),
     ],
     network: Network = None,
-    count: Annotated[int, typer.Option(min=1, help="Pictures to take.")] = 128,
+    count: Annotated[int, typer.Option(min=1, help="Number of pictures to select.")] = 128,
     select: Annotated[
-        str, typer.Option(help="k-centre, random, first or spread: how pictures are chosen.")
+        str, typer.Option(help="Selection of pictures: k-centre, random, first or spread.")
     ] = "k-centre",
     method: Annotated[
-        str, typer.Option(help="minmax, percentile, entropy or mse: how ranges are cut.")
+        str, typer.Option(help="Range estimation: minmax, percentile, entropy or mse.")
     ] = "minmax",
     out: Annotated[
-        Path | None, typer.Option(help="Manifest; default calib/RUN/manifest.json.")
+        Path | None, typer.Option(help="Manifest file; default: calib/RUN/manifest.json.")
     ] = None,
     credentials: Credentials = None,
     ca: Authority = None,
     insecure_camera: InsecureCameras = None,
-    seed: int = 0,
+    seed: Annotated[int, typer.Option(help="Random seed.")] = 0,
     overwrite: Overwrite = False,
     max_pixels: MaxPixels = None,
     as_json: Json = False,
 ) -> None:
-    """Pick calibration pictures and measure the range of every tensor, for INT8."""
+    """Select pictures and measure tensor ranges for INT8."""
     allow_pixels(max_pixels)  # before the imports, which bring OpenCV
 
     from edgeseg.artifacts import refuse_to_replace, require_text
@@ -177,10 +184,10 @@ def calibrate(
     target = path.with_name(RANGES)
     made = (*outputs_of(source, manifest), target)
     for named in (manifest, target, Path(source)):
-        require_text(named)  # The manifest and the ranges hold these.
+        require_text(named)  # The manifest and the ranges contain these paths.
     refuse_to_replace(*made, overwrite=overwrite, inputs=[path, Path(source)])
     with alone(manifest, doing="collects"), alone(target, doing="measures"):
-        refuse_to_replace(*made, overwrite=overwrite)  # Another process may just have ended.
+        refuse_to_replace(*made, overwrite=overwrite)  # Another process may have just finished.
         path = network_of(network)
         check_measurable(path)  # a bad network is refused before frames are taken for it
         pictures = collect(spec, manifest, count=count, select=how, seed=seed, track=progress_bar)
@@ -207,14 +214,18 @@ def build(
     network: Network = None,
     onnx: Annotated[
         Path | None,
-        typer.Option(help="Q/DQ or FP16 graph of NETWORK that was made elsewhere (ModelOpt …)."),
+        typer.Option(help="Q/DQ or FP16 graph of NETWORK made by another tool, e.g. ModelOpt."),
     ] = None,
-    fp32: Annotated[bool, typer.Option("--fp32", help="Full precision.")] = False,
-    fp16: Annotated[bool, typer.Option("--fp16", help="Half precision.")] = False,
-    int8: Annotated[bool, typer.Option("--int8", help="8 bit; calibrate first.")] = False,
+    fp32: Annotated[bool, typer.Option("--fp32", help="Build in full precision.")] = False,
+    fp16: Annotated[bool, typer.Option("--fp16", help="Build in half precision.")] = False,
+    int8: Annotated[
+        bool, typer.Option("--int8", help="Build in 8-bit precision; run calibrate first.")
+    ] = False,
     runtime: Annotated[
         str,
-        typer.Option(help="onnxruntime, openvino, tensorrt, tensorrt-rtx; auto: the best here."),
+        typer.Option(
+            help="onnxruntime, openvino, tensorrt, tensorrt-rtx, or auto: the best on this machine."
+        ),
     ] = "auto",
     target: Annotated[
         list[str] | None,
@@ -222,14 +233,16 @@ def build(
     ] = None,
     batch: Annotated[
         str | None,
-        typer.Option(help="TensorRT: batches as smallest:typical:largest; default 1:1:8."),
+        typer.Option(help="TensorRT: batch sizes as smallest:typical:largest; default: 1:1:8."),
     ] = None,
     sizes: Annotated[
         str | None,
-        typer.Option(help="TensorRT: the same of sizes, e.g. 256x128:512x256:1024x512."),
+        typer.Option(
+            help="TensorRT: input sizes as smallest:typical:largest, e.g. 256x128:512x256:1024x512."
+        ),
     ] = None,
     workspace: Annotated[
-        int | None, typer.Option(min=1, help="TensorRT: MiB of scratch memory at most.")
+        int | None, typer.Option(min=1, help="TensorRT: maximum scratch memory, in MiB.")
     ] = None,
     optimisation_level: Annotated[
         int | None,
@@ -237,47 +250,57 @@ def build(
     ] = None,
     timing_cache: Annotated[
         str,
-        typer.Option(help="TensorRT: file of measured kernels; auto: one a version and GPU; none."),
+        typer.Option(help="TensorRT: timing cache file; auto: one per version and GPU; or none."),
     ] = "auto",
     dla: Annotated[
         int | None, typer.Option(min=0, help="Jetson: run on this deep-learning accelerator.")
     ] = None,
     gpu_fallback: Annotated[
-        bool, typer.Option(help="Layers that the DLA does not take run on the GPU.")
+        bool, typer.Option(help="Run layers that the DLA does not support on the GPU.")
     ] = True,
     hardware_compatibility: Annotated[
-        str, typer.Option(help="TensorRT: GPUs it runs on: none (this one), ampere+, or same.")
+        str,
+        typer.Option(
+            help="TensorRT: other GPUs to run on: none, ampere+, or same (compute capability)."
+        ),
     ] = "none",
-    tf32: Annotated[bool, typer.Option(help="TensorRT: FP32 products may be TF32.")] = True,
+    tf32: Annotated[bool, typer.Option(help="TensorRT: allow TF32 for FP32 operations.")] = True,
     layers: Annotated[
-        Path | None, typer.Option(help="TensorRT: write every layer as JSON to this file.")
+        Path | None, typer.Option(help="TensorRT: write a list of all layers to this JSON file.")
     ] = None,
     ranges: Annotated[
-        Path | None, typer.Option(help="INT8: default model.ranges.json beside the network.")
+        Path | None,
+        typer.Option(help="INT8: tensor ranges; default: model.ranges.json beside NETWORK."),
     ] = None,
     keep: Annotated[
         list[str] | None,
-        typer.Option(help="Nodes to leave in FP32, by name or pattern; repeatable."),
+        typer.Option(help="Nodes to keep in FP32, by name or pattern; repeatable."),
     ] = None,
     quantise: Annotated[
         list[str] | None,
-        typer.Option(help="INT8: nodes to quantise that are left in FP32 otherwise; repeatable."),
+        typer.Option(help="INT8: nodes to quantise that are kept in FP32 by default; repeatable."),
     ] = None,
     auto_mixed: Annotated[
-        bool, typer.Option("--auto-mixed", help="Leave the fewest layers in FP32 that pass.")
+        bool,
+        typer.Option(
+            "--auto-mixed", help="Keep as few layers in FP32 as the accuracy check allows."
+        ),
     ] = False,
     data: OptionalData = None,
     split: SplitName = "val",
     max_drop: Annotated[
-        float, typer.Option(min=0, help="Points of mean IoU that may be lost on --data.")
+        float, typer.Option(min=0, help="Maximum loss of mean IoU on --data, in points.")
     ] = 1.0,
     min_agreement: Annotated[
-        float, typer.Option(min=0, max=100, help="Per cent of equal pixels without --data.")
+        float,
+        typer.Option(
+            min=0, max=100, help="Minimum share of equal pixels without --data, in per cent."
+        ),
     ] = 98.0,
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
-    """Build an engine, compare it with FP32, and refuse it where it lost too much."""
+    """Build an engine and reject it if it loses too much accuracy."""
     from edgeseg.artifacts import refuse_to_replace
     from edgeseg.building import BuildConfig, EngineRuntime, outputs_of
     from edgeseg.building import build as build_engine
@@ -354,7 +377,7 @@ def build(
 
 
 def _show_layers(table: LayerTable, file: Path | None) -> None:
-    """A line a layer on stderr, the middle of a long table left out; all of it in ``file``."""
+    """Print one line per layer on stderr, shortened if long; save the full table to ``file``."""
     from rich.table import Table
 
     from edgeseg.console import stderr_console
@@ -383,7 +406,7 @@ def _timing_cache(text: str) -> Path | Literal["auto", "none"]:
 
 
 def _beside(onnx: Path | None) -> Path | None:
-    """The FP32 network in the folder of a graph that was made from it, if it is there."""
+    """Return the FP32 network in the same folder as ``onnx``, or None if there is none."""
     from edgeseg.runs import NETWORK
 
     network = None if onnx is None else onnx.with_name(NETWORK)

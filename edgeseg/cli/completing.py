@@ -1,7 +1,7 @@
-"""What a shell offers for the values of options; names, files and commands it knows by itself.
+"""Shell completion of option values; Typer completes option names, files and commands itself.
 
-Completing runs the command line once a key, so nothing is imported to know the words: they stand
-here, and a test holds them against the code that takes them.
+Completion runs the command line at each key press, so the words are listed here instead of
+imported from heavy modules. A test compares them with the code that accepts them.
 """
 
 from __future__ import annotations
@@ -46,11 +46,11 @@ VALUES: Mapping[str, Words] = {
     },
     "stream": {"mode": ("latency", "throughput")},
 }
-"""Command → parameter → its words."""
+"""Command → parameter → values to offer."""
 
 
 def offering(command: Callable[..., Any], words: Words) -> Callable[..., Any]:
-    """The command, with the words offered where a shell asks for a value of these parameters.
+    """Add shell completion of the given words to parameters of a command; return the command.
 
     Raises:
         KeyError: The command has no such parameter.
@@ -65,7 +65,7 @@ def offering(command: Callable[..., Any], words: Words) -> Callable[..., Any]:
 
 
 def _offering(info: Any, words: tuple[str, ...]) -> Any:
-    """A copy of an option that offers the words; what is no option stays as it is."""
+    """Return a copy of an option that completes the words; anything else is returned unchanged."""
     if not isinstance(info, OptionInfo):
         return info
 

@@ -1,8 +1,8 @@
-"""The options of a command in a TOML file: read as its defaults, and written with their help.
+"""Read and write the options of a command as a TOML file.
 
-A key is an option without its dashes, ``record-minutes``, or the name of an argument. Keys,
-types and limits are those of the command's own parameters: there is no second list of them.
-A value on the command line goes before one of the environment, that before one of the file.
+A key is an option without its leading dashes, e.g. ``record-minutes``, or the name of an
+argument. Keys, types and limits are taken from the parameters of the command. The command line
+takes precedence over the environment, and the environment over the file.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ else:
     import tomli as tomllib
 
 _LIMIT = 1 << 20
-"""Bytes; a larger file is no configuration."""
+"""Maximum size of a configuration file, in bytes."""
 
 _WORDS = {bool: "true or false", int: "a whole number", float: "a number"}
 _TOML = {bool: "true or false", int: "a number", float: "a number", str: "text", list: "a list"}
@@ -42,12 +42,12 @@ _EXAMPLES = {bool: True, int: 1, float: 1.0, Path: "PATH", str: "TEXT"}
 
 @dataclass(frozen=True)
 class Meaning:
-    """What the types of a command's options do not say.
+    """Facts about the options of a command that their types do not express.
 
     Attributes:
-        apart: Names of the parameters that no file may hold.
-        anchor: For texts that may hold a path: the text with a relative one below a folder.
-        secret: For texts that may hold one: whether they do.
+        apart: Names of parameters that are not allowed in a file.
+        anchor: Parameter name → function that makes a relative path in a text start at a folder.
+        secret: Parameter name → function that tells whether a text contains a secret.
     """
 
     apart: frozenset[str]
@@ -60,10 +60,10 @@ class _Option:
     """A parameter of the command.
 
     Attributes:
-        key: As files spell it.
-        off: The key that its ``--no-…`` would have.
-        type: Of one value: bool, int, float, str or Path.
-        several: It takes a list.
+        key: Key of the option in a file.
+        off: Key that its ``--no-…`` form would have.
+        type: Type of a single value: bool, int, float, str or Path.
+        several: Whether the option takes a list.
     """
 
     parameter: Any
@@ -74,22 +74,22 @@ class _Option:
 
     @property
     def name(self) -> str:
-        """As the command's function spells it."""
+        """Name of the parameter in the command's function."""
         return str(self.parameter.name)
 
 
 def read(path: Path, context: typer.Context, meaning: Meaning) -> dict[str, Any]:
-    """The values of the file by the names of the parameters: a ``default_map``.
+    """Read a configuration file into a ``default_map``: parameter name → value.
 
     Args:
-        path: A TOML file. Relative paths in it are relative to its folder, ``~`` is the home.
-        context: Of the command.
-        meaning: Of its options.
+        path: TOML file. Relative paths in it start at its folder; ``~`` is the home folder.
+        context: Context of the command.
+        meaning: Additional facts about its options.
 
     Raises:
-        UsageError: The file is not there, no TOML, or others may read a secret in it; a key is
-            unknown; a value is of the wrong type or refused. No part of a value that may be a
-            secret is in it.
+        UsageError: The file is missing or not TOML, contains a secret that other users can read,
+            or has an unknown key or an invalid value. The message never contains a value that
+            may be secret.
     """
     text = _text(path)
     options = {option.key: option for option in _options(context, meaning)}
@@ -116,13 +116,13 @@ def read(path: Path, context: typer.Context, meaning: Meaning) -> dict[str, Any]
 
 
 def write(path: Path, context: typer.Context, meaning: Meaning) -> None:
-    """Write what the command was given to a file that :func:`read` takes, with all help texts.
+    """Write the given options, with all help texts, to a file for :func:`read`.
 
-    Options that were not given stand there as comments. Relative paths become absolute. What
-    came from the environment is left there. Others cannot read a file that holds a secret.
+    Options that were not given are written as comments. Relative paths become absolute. Values
+    from the environment are not written. A file with a secret is readable by its owner only.
 
     Raises:
-        UsageError: The file cannot be written, or a text is no UTF-8.
+        UsageError: The file cannot be written, or a text is not valid UTF-8.
     """
     name = context.info_name
     parts = [
@@ -153,7 +153,7 @@ def write(path: Path, context: typer.Context, meaning: Meaning) -> None:
 
 
 def _options(context: typer.Context, meaning: Meaning) -> list[_Option]:
-    """Those that a file may hold, in the order of the help."""
+    """Options that are allowed in a file, in the order of the help."""
     function = inspect.unwrap(context.command.callback or _nothing)
     hints = typing.get_type_hints(function)
     found = []
@@ -167,22 +167,22 @@ def _options(context: typer.Context, meaning: Meaning) -> list[_Option]:
 
 
 def _given(context: typer.Context, option: _Option) -> bool:
-    """Whether its value is from the command line or a file."""
+    """Whether the value of the option comes from the command line or a file."""
     source = context.get_parameter_source(option.name)
     return source is not None and source.name in ("COMMANDLINE", "DEFAULT_MAP")
 
 
 def _nothing() -> None:
-    """What a command without function would do."""
+    """Stand in for the function of a command that has none."""
 
 
 def _key(names: Sequence[str]) -> str | None:
-    """The long name without its dashes; None for an argument."""
+    """Return the long option name without dashes; None for an argument."""
     return next((name[2:] for name in names if name.startswith("--")), None)
 
 
 def _kind(hint: Any) -> tuple[type, bool]:
-    """``list[str] | None`` → (str, True)."""
+    """Split a type hint into item type and list flag: ``list[str] | None`` → (str, True)."""
     if typing.get_origin(hint) in (types.UnionType, typing.Union):
         (hint,) = (each for each in typing.get_args(hint) if each is not type(None))
     several = typing.get_origin(hint) is list
@@ -211,7 +211,11 @@ def _parsed(path: Path, text: str) -> dict[str, Any]:
 
 
 def _line(text: str, key: str) -> int:
-    """Where ``key`` stands at the left, from 1: behind what is TOML by itself and lacks it."""
+    """Find the line that assigns ``key``, counted from 1.
+
+    The lines before it must be valid TOML without the key, so that text inside a multi-line
+    string is not mistaken for an assignment.
+    """
     lines = text.splitlines(keepends=True)
     pattern = re.compile(rf"""[\s\[]*["']?{re.escape(key)}["']?\s*[=.\]]""")
     for number, line in enumerate(lines):
@@ -242,7 +246,10 @@ def _unknown(where: str, key: str, value: Any, options: Sequence[_Option]) -> Us
 
 
 def _typed(where: str, option: _Option, value: Any) -> Any:
-    """As the command takes it; texts are shown in no error, since they may hold a password."""
+    """Check a value and convert it for the command.
+
+    Texts never appear in an error, since they may contain a password.
+    """
     if option.several:
         if not isinstance(value, list):
             raise _wrong(where, option, "a list", value)
@@ -278,7 +285,7 @@ def _wrong(where: str, option: _Option, expected: str, value: Any) -> UsageError
 
 
 def _anchored(option: _Option, value: Any, folder: Path, meaning: Meaning) -> Any:
-    """With the relative paths in it made ones below ``folder``."""
+    """Return the value with its relative paths made to start at ``folder``."""
     anchor = meaning.anchor.get(option.name)
     if option.type is Path:
         return str(folder / value)
@@ -293,7 +300,7 @@ def _is_secret(option: _Option, value: Any, meaning: Meaning) -> bool:
 
 
 def _default(option: _Option) -> Any:
-    """What holds where nothing is said, or an example where that is nothing."""
+    """Return the default of an option, or an example if it has none."""
     default = option.parameter.default
     if isinstance(default, (bool, int, float, str, Path)):
         return _plain(default)
@@ -315,10 +322,10 @@ def _help(option: _Option) -> str:
 
 
 def _toml(value: Any) -> str:
-    """A bool, number, text or list of these as TOML 1.0."""
+    """Format a bool, number, text or list of these as TOML 1.0."""
     if isinstance(value, list):
         return f"[{', '.join(map(_toml, value))}]"
     if isinstance(value, str):
-        # The escapes of JSON are among those of TOML, which wants one more.
+        # JSON escapes are valid TOML; TOML also requires one for DEL.
         return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
     return str(value).lower() if isinstance(value, bool) else repr(value)

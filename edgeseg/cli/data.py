@@ -1,4 +1,4 @@
-"""``data``: labelled pictures before anything is trained on them."""
+"""The ``data`` commands: check labelled pictures before training."""
 
 from __future__ import annotations
 
@@ -12,25 +12,28 @@ from edgeseg.console import progress_bar
 from edgeseg.errors import DatasetError
 from edgeseg.output import finish, show
 
-app = typer.Typer(help="Look labelled pictures over.", no_args_is_help=True)
+app = typer.Typer(help="Check labelled pictures.", no_args_is_help=True)
 
 
 @app.callback()
 def _data() -> None:
-    """Look labelled pictures over."""
+    """Check labelled pictures."""
 
 
 @app.command()
 def check(
-    data: Annotated[Path, typer.Argument(help="Folders, PASCAL VOC or Cityscapes; see README.")],
+    data: Annotated[
+        Path, typer.Argument(help="Data set: folders, PASCAL VOC or Cityscapes; see README.")
+    ],
     sheet: Annotated[
-        Path | None, typer.Option(help="Draw pictures with their labels over them, .png.")
+        Path | None,
+        typer.Option(help="Write a contact sheet of labelled pictures to this .png file."),
     ] = None,
     overwrite: Overwrite = False,
     max_pixels: MaxPixels = None,
     as_json: Json = False,
 ) -> None:
-    """Find everything that is wrong with a data set; exit code 3 where there are faults."""
+    """Find faults in a data set; exits with 3 if there are any."""
     allow_pixels(max_pixels)  # before the imports, which bring OpenCV
 
     from edgeseg.artifacts import refuse_to_replace

@@ -1,4 +1,4 @@
-"""``inspect``: all that is known of an artefact."""
+"""The ``inspect`` command: describe an artefact."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ def inspect(
         Path | None,
         typer.Argument(
             help="Checkpoint, network, engine, ranges, manifest, side-car or run folder; "
-            "default: newest run."
+            "default: the newest run."
         ),
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Tell all that is known of an artefact; exit code 3 where something is wrong with it."""
+    """Describe an artefact; exits with 3 if it has problems."""
     from edgeseg.inspection import inspect as look_at
     from edgeseg.inspection import inspect_run
     from edgeseg.runs import newest_run

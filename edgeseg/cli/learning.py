@@ -1,4 +1,4 @@
-"""``train`` and ``eval``: from labelled pictures to a network whose accuracy is known."""
+"""The commands ``train`` and ``eval``: train a network and measure its accuracy."""
 
 from __future__ import annotations
 
@@ -30,84 +30,83 @@ def train(
     context: typer.Context,
     data: Data,
     arch: Annotated[
-        str, typer.Option(help="unet-lite, unet, fcn32s, fcn16s or fcn8s.")
+        str, typer.Option(help="Architecture: unet-lite, unet, fcn32s, fcn16s or fcn8s.")
     ] = "unet-lite",
-    run: Annotated[
-        Path | None, typer.Option(help="Folder for the run; default runs/ARCH-DATE.")
-    ] = None,
-    size: Annotated[str, typer.Option(help="Network input, WIDTHxHEIGHT.")] = "256x256",
-    resize: Annotated[str, typer.Option(help="How pictures meet it: stretch, letterbox.")] = (
+    run: Annotated[Path | None, typer.Option(help="Run folder; default: runs/ARCH-DATE.")] = None,
+    size: Annotated[str, typer.Option(help="Input size of the network, WIDTHxHEIGHT.")] = "256x256",
+    resize: Annotated[str, typer.Option(help="Fit to that size: stretch, letterbox.")] = (
         "stretch"
     ),
     reduce: Annotated[
-        str, typer.Option(help="How they shrink: bilinear; area keeps what is thin.")
+        str, typer.Option(help="Downsampling: bilinear, or area, which preserves thin structures.")
     ] = "bilinear",
-    color: Annotated[str, typer.Option(help="What the network sees: rgb, bgr, gray.")] = "rgb",
+    color: Annotated[str, typer.Option(help="Input colour: rgb, bgr, gray.")] = "rgb",
     augment: Annotated[
-        str, typer.Option(help="Vary pictures: upright (mirrored at most), any way round, none.")
+        str, typer.Option(help="Augmentation: upright (mirror), any (mirror and rotate), none.")
     ] = "upright",
     crop: Annotated[
-        str | None, typer.Option(help="Train on random parts of this size, WIDTHxHEIGHT.")
+        str | None, typer.Option(help="Train on random crops of this size, WIDTHxHEIGHT.")
     ] = None,
     elastic: Annotated[
-        bool, typer.Option("--elastic", help="Bend pictures smoothly, as tissue bends.")
+        bool, typer.Option("--elastic", help="Apply smooth elastic deformations.")
     ] = False,
-    epochs: Annotated[int, typer.Option(min=1)] = 60,
-    batch_size: Annotated[int, typer.Option(min=1, help="Over all processes.")] = 8,
+    epochs: Annotated[int, typer.Option(min=1, help="Number of epochs.")] = 60,
+    batch_size: Annotated[int, typer.Option(min=1, help="Batch size over all processes.")] = 8,
     accumulate: Annotated[
-        int, typer.Option(min=1, help="Batches a step, where a large one does not fit in memory.")
+        int,
+        typer.Option(
+            min=1, help="Forward passes per optimiser step, for batches that exceed memory."
+        ),
     ] = 1,
-    learning_rate: Annotated[float, typer.Option(min=0)] = 3e-3,
+    learning_rate: Annotated[float, typer.Option(min=0, help="Peak learning rate.")] = 3e-3,
     schedule: Annotated[
-        str, typer.Option(help="Of the learning rate: one-cycle, poly, cosine.")
+        str, typer.Option(help="Learning-rate schedule: one-cycle, poly, cosine.")
     ] = "one-cycle",
-    clip_norm: Annotated[
-        float | None, typer.Option(help="Scale larger gradients down to this L2 norm.")
-    ] = None,
+    clip_norm: Annotated[float | None, typer.Option(help="Clip gradients to this L2 norm.")] = None,
     autocast: Annotated[
-        str, typer.Option(help="Type of the forward pass: auto, off, bf16, fp16.")
+        str, typer.Option(help="Mixed precision of the forward pass: auto, off, bf16, fp16.")
     ] = "auto",
     class_weights: Annotated[
-        str, typer.Option(help="none, or median-frequency to lift rare classes.")
+        str, typer.Option(help="Class weights: none, or median-frequency to favour rare classes.")
     ] = "none",
-    dice: Annotated[float, typer.Option(min=0, help="Weight of Dice beside cross-entropy.")] = 1.0,
+    dice: Annotated[float, typer.Option(min=0, help="Weight of the Dice loss.")] = 1.0,
     border_weight: Annotated[
-        float, typer.Option(min=0, help="Weight of pixels between objects; the U-Net paper has 10.")
+        float, typer.Option(min=0, help="Weight of borders between objects; 10 in the U-Net paper.")
     ] = 0.0,
-    border_sigma: Annotated[float, typer.Option(help="Their reach, in pixels.")] = 5.0,
+    border_sigma: Annotated[float, typer.Option(help="Width of these borders, in pixels.")] = 5.0,
     touching: Annotated[
-        str, typer.Option(help="Objects that touch are learnt: merged, with a gap, a boundary.")
+        str, typer.Option(help="Labels of touching objects: merged, with a gap, or a boundary.")
     ] = "merged",
-    width: Annotated[int | None, typer.Option(help="unet, unet-lite: channels of level 1.")] = None,
+    width: Annotated[
+        int | None, typer.Option(help="unet, unet-lite: channels of the first level.")
+    ] = None,
     depth: Annotated[int | None, typer.Option(help="unet, unet-lite: number of poolings.")] = None,
     stem_stride: Annotated[
         int | None, typer.Option(help="unet-lite: 2 is about 3x faster, masks 2x coarser.")
     ] = None,
-    fc_width: Annotated[int | None, typer.Option(help="fcn…: channels of fc6, fc7.")] = None,
+    fc_width: Annotated[int | None, typer.Option(help="fcn…: channels of fc6 and fc7.")] = None,
     option: Annotated[
         list[str] | None,
-        typer.Option(help="Another option of the network, NAME=VALUE; repeatable."),
+        typer.Option(help="Additional network option, NAME=VALUE; repeatable."),
     ] = None,
     weights: Annotated[
         Path | None,
-        typer.Option(help="Begin with these: VGG16, or a checkpoint of another network."),
+        typer.Option(help="Initial weights: VGG16, or a checkpoint of another network."),
     ] = None,
     pretrained: Annotated[
-        str | None, typer.Option(help="fcn…: imagenet, torchvision's weights of VGG16.")
+        str | None, typer.Option(help="fcn…: imagenet, for the VGG16 weights of torchvision.")
     ] = None,
-    seed: int = 0,
+    seed: Annotated[int, typer.Option(help="Random seed.")] = 0,
     threads: Threads = None,
-    tensorboard: Annotated[bool, typer.Option(help="Write events for TensorBoard.")] = False,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with the training in --run.")
-    ] = False,
-    overwrite: Annotated[bool, typer.Option(help="Replace a run that is there.")] = False,
+    tensorboard: Annotated[bool, typer.Option(help="Write TensorBoard event files.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Resume the training in --run.")] = False,
+    overwrite: Annotated[bool, typer.Option(help="Replace an existing run.")] = False,
     max_pixels: MaxPixels = None,
     as_json: Json = False,
 ) -> None:
     """Train a network on labelled pictures.
 
-    Several processes: torchrun --nproc-per-node 2 -m -- edgeseg train …
+    To train with several processes: torchrun --nproc-per-node 2 -m -- edgeseg train …
     """
     allow_pixels(max_pixels)  # before the imports, which bring OpenCV
 
@@ -147,7 +146,7 @@ def train(
         run = context.with_resource(prepared)
     config = TrainConfig(
         data=data,
-        # Other processes write nothing, and a second one would find the first one's folder.
+        # Only the first process writes; for the others the folder already exists.
         run=run or RUNS / arch,
         arch=arch,
         options={key: value for key, value in options.items() if value is not None}
@@ -191,7 +190,7 @@ def train(
 
 
 def _network_options(arch: str, texts: list[str]) -> dict[str, bool | int | float | str]:
-    """``NAME=VALUE`` → a value of the type that the architecture's option has."""
+    """Parse ``NAME=VALUE`` texts into values of the types that the architecture expects."""
     from pydantic import TypeAdapter, ValidationError
 
     from edgeseg.models import default_options
@@ -216,20 +215,21 @@ def _network_options(arch: str, texts: list[str]) -> dict[str, bool | int | floa
 def evaluate(
     data: Data,
     artifact: Annotated[
-        Path | None, typer.Argument(help="Checkpoint, ONNX or run folder; default: newest run.")
+        Path | None,
+        typer.Argument(help="Checkpoint, network or run folder; default: the newest run."),
     ] = None,
     split: SplitName = "val",
     confusion: Annotated[
-        Path | None, typer.Option(help="Draw which class is taken for which, .png.")
+        Path | None, typer.Option(help="Plot the confusion matrix to this .png file.")
     ] = None,
     max_pixels: MaxPixels = None,
     threads: Threads = None,
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
-    """Measure accuracy on labelled pictures, the same way for every kind of artefact.
+    """Measure the accuracy of an artefact on labelled pictures.
 
-    Where the pictures have maps of objects, single objects are counted and matched too.
+    If the data set has instance maps, individual objects are matched and counted too.
     """
     allow_pixels(max_pixels)  # before the imports, which bring OpenCV
 

@@ -1,4 +1,4 @@
-"""``sensitivity``, ``doctor`` and ``demo``: what there is and how good it is."""
+"""The commands ``sensitivity``, ``doctor`` and ``demo``."""
 
 from __future__ import annotations
 
@@ -26,31 +26,32 @@ log = logging.getLogger(__name__)
 
 def sensitivity(
     network: Network = None,
-    precision: Annotated[str, typer.Option(help="int8 or fp16.")] = "int8",
+    precision: Annotated[str, typer.Option(help="Precision to measure: int8 or fp16.")] = "int8",
     runtime: Annotated[
-        str, typer.Option(help="Whose form of INT8: onnxruntime, openvino or tensorrt-rtx.")
+        str, typer.Option(help="INT8 scheme of this runtime: onnxruntime, openvino, tensorrt-rtx.")
     ] = "onnxruntime",
     data: OptionalData = None,
     split: SplitName = "val",
-    pictures: Annotated[int, typer.Option(min=1, help="Pictures to measure on.")] = 32,
+    pictures: Annotated[int, typer.Option(min=1, help="Number of pictures to measure on.")] = 32,
     ranges: Annotated[
-        Path | None, typer.Option(help="INT8: default model.ranges.json beside the network.")
+        Path | None,
+        typer.Option(help="INT8: tensor ranges; default: model.ranges.json beside NETWORK."),
     ] = None,
     keep: Annotated[
-        list[str] | None, typer.Option(help="Nodes that stay in FP32 anyway; repeatable.")
+        list[str] | None, typer.Option(help="Nodes to keep in FP32 throughout; repeatable.")
     ] = None,
     quantise: Annotated[
-        list[str] | None, typer.Option(help="As for build: nodes to quantise; repeatable.")
+        list[str] | None, typer.Option(help="Nodes to quantise, as in build; repeatable.")
     ] = None,
     reverse: Annotated[
-        bool, typer.Option("--reverse", help="Also all layers but one, for each.")
+        bool, typer.Option("--reverse", help="Also reduce all layers but one, for each.")
     ] = False,
-    plot: Annotated[Path | None, typer.Option(help="Draw it, .png.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Plot the ranking to this .png file.")] = None,
     threads: Threads = None,
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
-    """Rank the layers by the accuracy that reducing each of them alone costs."""
+    """Rank layers by the accuracy lost when each is reduced alone."""
     from edgeseg.artifacts import refuse_to_replace
     from edgeseg.building import BuildConfig, measure_sensitivity
     from edgeseg.runs import network_of, network_place, newest_run
@@ -91,17 +92,19 @@ def sensitivity(
 
 def doctor(
     record: Annotated[
-        Path | None, typer.Option(help="Also write what was found to this .json, for a bug report.")
+        Path | None,
+        typer.Option(help="Also write the findings to this .json file, for a bug report."),
     ] = None,
     machine: Annotated[
-        Path | None, typer.Option(help="Judge the machine recorded in this file, not this one.")
+        Path | None,
+        typer.Option(help="Diagnose the machine recorded in this file instead of this one."),
     ] = None,
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
-    """Say what this machine can do, and the commands for what it cannot.
+    """Diagnose this machine and suggest fixes.
 
-    Ends with 0 whatever it finds; `healthy` of --json says whether engines run.
+    Always exits with 0; `healthy` in the --json output says whether engines run.
     """
     from edgeseg import doctor as doctors
     from edgeseg.artifacts import refuse_to_replace
@@ -123,12 +126,10 @@ def doctor(
 
 
 def demo(
-    out: Annotated[
-        Path | None, typer.Option(help="Folder for everything; default edgeseg-demo.")
-    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Output folder; default: edgeseg-demo.")] = None,
     as_json: Json = False,
 ) -> None:
-    """The whole road in minutes, on bundled microscopy pictures and without a GPU."""
+    """Run every step on bundled pictures, in minutes without a GPU."""
     from edgeseg.demo import run_demo
 
     summary = run_demo(out)

@@ -1,4 +1,4 @@
-"""Options that several commands share, and how their text becomes a value."""
+"""Options shared by several commands, and parsers for their values."""
 
 from __future__ import annotations
 
@@ -13,22 +13,20 @@ from edgeseg.errors import UsageError
 
 Size = tuple[int, int]
 
-Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
-Overwrite = Annotated[
-    bool, typer.Option("--overwrite", help="Replace outputs that are there already.")
-]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace existing outputs.")]
 Threads = Annotated[
-    int | None, typer.Option(min=1, help="CPU threads of the runtime; default: its own choice.")
+    int | None, typer.Option(min=1, help="Number of CPU threads; default: the runtime's choice.")
 ]
 Data = Annotated[
     Path,
-    typer.Option(help="{train,val}/{images,masks|instances}, PASCAL VOC or Cityscapes."),
+    typer.Option(help="Data set: {train,val}/{images,masks|instances}, PASCAL VOC or Cityscapes."),
 ]
 OptionalData = Annotated[
     Path | None, typer.Option(help="Labelled pictures: {train,val}/{images,masks|instances}.")
 ]
 Network = Annotated[
-    Path | None, typer.Argument(help="model.onnx or run folder; default: newest run.")
+    Path | None, typer.Argument(help="ONNX network or run folder; default: the newest run.")
 ]
 MaxPixels = Annotated[
     int | None,
@@ -36,19 +34,19 @@ MaxPixels = Annotated[
         min=1,
         envvar="EDGESEG_MAX_PIXELS",
         show_envvar=False,
-        help="Pixels of a picture at most, for its memory's sake; default: 268435456 "
+        help="Maximum number of pixels in a picture, which limits memory; default: 268435456 "
         "(16384x16384), or EDGESEG_MAX_PIXELS.",
     ),
 ]
-SplitName = Annotated[str, typer.Option(help="Which part of --data.")]
+SplitName = Annotated[str, typer.Option(help="Split of --data to use: train, val or test.")]
 Credentials = Annotated[
     Path | None,
-    typer.Option(help="netrc file (chmod 600) for cameras whose URL names no user."),
+    typer.Option(help="netrc file (mode 600) with logins for cameras whose URL has none."),
 ]
 Authority = Annotated[
     Path | None,
     typer.Option(
-        "--ca", metavar="FILE", help="Trust these certificates (PEM) of cameras over TLS, too."
+        "--ca", metavar="FILE", help="Additional CA certificates (PEM) to trust for TLS cameras."
     ),
 ]
 InsecureCameras = Annotated[
@@ -56,20 +54,20 @@ InsecureCameras = Annotated[
     typer.Option(
         "--insecure-camera",
         metavar="HOST[:PORT]",
-        help="Accept any certificate from this camera; repeat for several.",
+        help="Accept any TLS certificate from this camera; repeatable.",
     ),
 ]
 MaxFramePixels = Annotated[
     int | None,
-    typer.Option(min=1, help="Leave out frames with more pixels; default: 178,956,970."),
+    typer.Option(min=1, help="Drop frames with more pixels than this; default: 178,956,970."),
 ]
 
 
 def allow_pixels(count: int | None) -> None:
-    """Set the limit of a picture's pixels for this process and those that it starts.
+    """Set the maximum number of pixels per picture for this process and its children.
 
-    To be called before OpenCV is imported, which asks for its own limit (2³⁰) then and never again.
-    None leaves :func:`edgeseg.data.headers.pixel_limit` as it is.
+    Call this before OpenCV is imported, which reads its own limit (2³⁰) only once, at import.
+    None leaves :func:`edgeseg.data.headers.pixel_limit` unchanged.
     """
     if count is None:
         return
@@ -79,7 +77,7 @@ def allow_pixels(count: int | None) -> None:
 
 
 def height_width(option: str, text: str) -> tuple[int, int]:
-    """``WIDTHxHEIGHT`` → (height, width); raises UsageError."""
+    """Parse ``WIDTHxHEIGHT`` into (height, width); raises UsageError if malformed."""
     width, cross, height = text.lower().partition("x")
     if not (cross and width.isdecimal() and height.isdecimal()):
         raise UsageError(f"{option} takes WIDTHxHEIGHT, e.g. 512x256, not {text!r}")
@@ -101,7 +99,7 @@ _BYTES = {
 
 
 def byte_size(option: str, text: str) -> int:
-    """``500MB``, ``1.5 GiB`` or a plain number → bytes; raises UsageError."""
+    """Parse ``500MB``, ``1.5 GiB`` or a plain number into bytes; raises UsageError if malformed."""
     match = re.fullmatch(r"(\d{1,15}(?:\.\d{1,9})?)\s*([a-zA-Z]*)", text.strip())
     unit = _BYTES.get(match[2].lower()) if match else None
     size = int(float(match[1]) * unit) if match and unit else 0
@@ -111,7 +109,7 @@ def byte_size(option: str, text: str) -> int:
 
 
 def batch_profile(option: str, text: str | None) -> tuple[int, int, int] | None:
-    """``SMALLEST:TYPICAL:LARGEST``; raises UsageError."""
+    """Parse batch sizes ``SMALLEST:TYPICAL:LARGEST``; raises UsageError if malformed."""
     if text is None:
         return None
     parts = text.split(":")
@@ -122,7 +120,10 @@ def batch_profile(option: str, text: str | None) -> tuple[int, int, int] | None:
 
 
 def size_profile(option: str, text: str | None) -> tuple[Size, Size, Size] | None:
-    """The same of ``WIDTHxHEIGHT`` → three of (height, width); raises UsageError."""
+    """Parse ``SMALLEST:TYPICAL:LARGEST``, each ``WIDTHxHEIGHT``, into three (height, width).
+
+    Raises UsageError if malformed.
+    """
     if text is None:
         return None
     parts = text.split(":")
@@ -135,7 +136,7 @@ def size_profile(option: str, text: str | None) -> tuple[Size, Size, Size] | Non
 
 
 def counts(option: str, text: str | None) -> tuple[int, ...]:
-    """``1,2,4`` → whole numbers from 1 on, in order and once each; none of None."""
+    """Parse ``1,2,4`` into sorted, unique integers ≥ 1; None gives an empty tuple."""
     if text is None:
         return ()
     parts = [part.strip() for part in text.split(",")]
@@ -145,7 +146,7 @@ def counts(option: str, text: str | None) -> tuple[int, ...]:
 
 
 def one_of(option: str, value: str, allowed: tuple[str, ...]) -> Any:
-    """The value if it is one of those allowed; raises UsageError."""
+    """Return ``value`` if it is in ``allowed``; otherwise raise UsageError."""
     if value not in allowed:
         raise UsageError(f"{option} takes {', '.join(allowed)}, not {value!r}")
     return value

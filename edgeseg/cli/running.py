@@ -1,4 +1,4 @@
-"""``infer``: pictures through an engine, a few or an archive of them."""
+"""The ``infer`` command: segment a few pictures or a whole archive."""
 
 from __future__ import annotations
 
@@ -23,27 +23,32 @@ log = logging.getLogger(__name__)
 
 def infer(
     paths: Annotated[
-        list[str], typer.Argument(metavar="[ENGINE] PICTURES...", help="Files, folders or globs.")
+        list[str],
+        typer.Argument(
+            metavar="[ENGINE] PICTURES...", help="Engine, then picture files, folders or globs."
+        ),
     ],
-    out: Annotated[Path, typer.Option(help="Folder for label maps and overlays.")] = Path(
+    out: Annotated[Path, typer.Option(help="Output folder for label maps and overlays.")] = Path(
         "predictions"
     ),
     tiles: Annotated[
-        bool, typer.Option("--tiles", help="Overlapping tiles at the pictures' own scale.")
+        bool,
+        typer.Option("--tiles", help="Segment overlapping tiles at the pictures' original scale."),
     ] = False,
     margin: Annotated[
         int | None,
         typer.Option(
             min=0,
-            help="Rim of a tile left unused, pixels; default: an eighth of its shorter side.",
+            help="Border of each tile to discard, in pixels; default: 1/8 of its shorter side.",
         ),
     ] = None,
-    overlays: Annotated[bool, typer.Option(help="Write overlays, too.")] = True,
+    overlays: Annotated[bool, typer.Option(help="Write overlays as well.")] = True,
     opacity: Annotated[
-        float, typer.Option(min=0, max=1, help="How strong the overlay's colours are.")
+        float, typer.Option(min=0, max=1, help="Opacity of the overlay, from 0 to 1.")
     ] = 0.5,
     coloured: Annotated[
-        bool, typer.Option("--coloured", help="Label maps with the class colours as palette.")
+        bool,
+        typer.Option("--coloured", help="Store the class colours as palette of the label maps."),
     ] = False,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace the results of an earlier run in --out.")
@@ -53,28 +58,29 @@ def infer(
     cluster: Annotated[
         str | None,
         typer.Option(
-            help="An archive on many workers, videos too: local, auto or ray://HOST:10001; "
-            "the same command goes on where it stopped.",
+            help="Segment an archive, videos included, on a Ray cluster: local, auto or "
+            "ray://HOST:10001; the same command resumes an interrupted run.",
         ),
     ] = None,
     workers: Annotated[
-        int | None, typer.Option(min=1, help="Of the cluster; default: as many as it has room for.")
+        int | None,
+        typer.Option(min=1, help="Number of workers; default: as many as fit in the cluster."),
     ] = None,
     every: Annotated[
-        int | None, typer.Option(min=1, help="Of each video of the archive every N-th frame.")
+        int | None,
+        typer.Option(min=1, help="Segment every N-th frame of each video in the archive."),
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Segment pictures: a label map (PNG, class ids) and an overlay for each.
+    """Segment pictures into label maps and overlays.
 
-    Pictures are resized to the network's input, or with --tiles cut into tiles of that size,
-    for networks that were trained at the pictures' own scale.
+    Label maps are PNG files of class ids. Pictures are resized to the network's input, or with
+    --tiles cut into tiles of that size, for networks trained at the original scale.
 
-    A picture that cannot be read is named at the end; the others are done, and the command ends
-    with 3.
+    Pictures that cannot be read are skipped and listed at the end, and the command exits with 3.
 
-    With --cluster, PICTURES are folders with all below them, globs, files, and .txt lists of one
-    path a line; a file that fails is reported in OUT/failures.jsonl, and the command ends with 3.
+    With --cluster, PICTURES are folders (searched recursively), globs, files, and .txt lists with
+    one path per line; failures are listed in OUT/failures.jsonl, and the command exits with 3.
     """
     allow_pixels(max_pixels)  # before the imports, which bring OpenCV
 
@@ -141,7 +147,7 @@ def infer(
 
 
 def _archive(config: ArchiveConfig, as_json: bool) -> None:
-    """The exit code says whether all files were segmented; the result is printed in any case."""
+    """Segment an archive and print the result; exit with 3 if any file failed."""
     from edgeseg.archive import segment_archive
 
     summary = segment_archive(config, progress_bar)

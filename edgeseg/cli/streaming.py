@@ -1,4 +1,4 @@
-"""``stream``: cameras through an engine to windows, files and other machines."""
+"""The ``stream`` command: segment live or recorded video and show, save or serve the result."""
 
 from __future__ import annotations
 
@@ -47,13 +47,13 @@ _DESCRIPTORS = 65536
 """Files and connections that cameras, outputs and viewers of a large stream may have open."""
 
 _PARTS = 20
-"""Parts in which a budget is used up where nobody says how large a part is."""
+"""Number of parts that fit in ``--keep-bytes`` if ``--rotate`` is not given."""
 
 
 def _checked(check: Callable[[str], object]) -> Callable[[Any], Any]:
-    """A callback that leaves a text, or each of several, as it is if ``check`` raises nothing.
+    """Return an option callback that runs ``check`` on each value and returns it unchanged.
 
-    A text that is wrong in a file is so refused with the file's name and line.
+    This way an error in a configuration file is reported with the name and line of the file.
     """
 
     def callback(value: Any) -> Any:
@@ -75,7 +75,7 @@ def _check_rule(text: str) -> object:
 
 
 def _configured(context: typer.Context, path: Path | None) -> Path | None:
-    """Take what stands in the file for the defaults of the options."""
+    """Use the values in the configuration file as defaults of the options."""
     if path is not None and not context.resilient_parsing:
         from edgeseg.cli import configuration
 
@@ -100,16 +100,16 @@ def _meaning() -> Meaning:
 def stream(
     context: typer.Context,
     engine: Annotated[
-        Path | None, typer.Argument(help="Engine or run folder; default: the newest run's.")
+        Path | None, typer.Argument(help="Engine or run folder; default: the newest run.")
     ] = None,
     camera: Annotated[
-        list[int] | None, typer.Option(min=0, help="V4L2 camera number; several: once each.")
+        list[int] | None, typer.Option(min=0, help="Number of a V4L2 camera; repeatable.")
     ] = None,
     source: Annotated[
         list[str] | None,
         typer.Option(
             help="Video, folder, glob, rtsp:// or http:// URL, /dev/videoN, csi:N, "
-            "gst:PIPELINE, test:; several: once each.",
+            "gst:PIPELINE or test:; repeatable.",
             callback=_checked(_check_source),
         ),
     ] = None,
@@ -117,12 +117,13 @@ def stream(
         str | None,
         typer.Option(
             metavar="WIDTHxHEIGHT",
-            help="Picture size to ask the camera for.",
+            help="Frame size to request from the camera.",
             callback=_checked(partial(height_width, "--size")),
         ),
     ] = None,
     fps: Annotated[
-        float | None, typer.Option(help="Frames a second to ask the camera for.")
+        float | None,
+        typer.Option(help="Frame rate to request from the camera, in frames per second."),
     ] = None,
     credentials: Credentials = None,
     ca: Authority = None,
@@ -130,81 +131,94 @@ def stream(
     max_pixels: MaxFramePixels = None,
     record: Annotated[
         Path | None,
-        typer.Option(help="Write the overlay to this .mkv file; of several sources NAME-N.mkv."),
+        typer.Option(help="Record the overlay to this .mkv file; for several sources NAME-N.mkv."),
     ] = None,
     record_raw: Annotated[
         Path | None,
-        typer.Option(help="Write the camera's own pictures, without overlay, to this .mkv file."),
+        typer.Option(help="Record the original frames, without overlay, to this .mkv file."),
     ] = None,
     record_minutes: Annotated[
         float | None,
-        typer.Option(help="Begin a new file NAME-0001.mkv, … every so many minutes."),
+        typer.Option(help="Start a new recording, NAME-0001.mkv, …, at this interval in minutes."),
     ] = None,
     record_keep: Annotated[
         int | None,
-        typer.Option(min=1, help="Keep only so many of these files, the newest of all runs."),
+        typer.Option(min=1, help="Number of recordings to keep, the newest of all runs."),
     ] = None,
     rotate: Annotated[
         str | None,
         typer.Option(
             metavar="SIZE",
-            help="Begin a new part of recordings and line files at this size, e.g. 100MB.",
+            help="Rotate recordings and JSON Lines files at this size, e.g. 100MB.",
             callback=_checked(partial(byte_size, "--rotate")),
         ),
     ] = None,
     rotate_minutes: Annotated[
-        float | None, typer.Option(help="Begin a new part of line files every so many minutes.")
+        float | None, typer.Option(help="Rotate JSON Lines files at this interval in minutes.")
     ] = None,
     keep_bytes: Annotated[
         str | None,
         typer.Option(
             metavar="SIZE",
-            help="Delete the oldest parts, numbered masks and alert snapshots of all runs beyond "
-            "this size in all, e.g. 2GB.",
+            help="Delete the oldest rotated files, numbered masks and alert snapshots of all runs "
+            "when they exceed this total size, e.g. 2GB.",
             callback=_checked(partial(byte_size, "--keep-bytes")),
         ),
     ] = None,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace recordings, masks and lines of before.")
+        bool,
+        typer.Option(
+            "--overwrite", help="Replace existing recordings, masks and JSON Lines files."
+        ),
     ] = False,
     save_masks: Annotated[
-        Path | None, typer.Option(help="Write label maps here; of several sources into N/.")
+        Path | None,
+        typer.Option(help="Write label maps to this folder; for several sources to N/ in it."),
     ] = None,
     json_lines: Annotated[
-        Path | None, typer.Option(help="Append one JSON line a frame to this file.")
+        Path | None, typer.Option(help="Append one JSON line per frame to this file.")
     ] = None,
     coloured_masks: Annotated[
-        bool, typer.Option(help="Masks with the classes' colours as palette; values stay ids.")
+        bool,
+        typer.Option(help="Masks with the classes' colours as palette; values stay ids."),
     ] = False,
     min_region: Annotated[
-        float, typer.Option(min=0, max=1, help="Share of the frame below which lines omit one.")
+        float,
+        typer.Option(
+            min=0, max=1, help="Smallest region to list in JSON Lines, as a share of the frame."
+        ),
     ] = 0.001,
     alert: Annotated[
         list[str] | None,
         typer.Option(
             metavar="RULE",
-            help="Tell when a rule holds: 'Pedestrian > 2% in zone.json for 0.5s'; several.",
+            help="Raise an alert when a rule holds, e.g. "
+            "'Pedestrian > 2% in zone.json for 0.5s'; repeatable.",
             callback=_checked(_check_rule),
         ),
     ] = None,
-    alert_lines: Annotated[Path | None, typer.Option(help="Append a JSON line an alert.")] = None,
+    alert_lines: Annotated[
+        Path | None, typer.Option(help="Append one JSON line per alert to this file.")
+    ] = None,
     alert_webhook: Annotated[
         str | None,
         typer.Option(
             envvar="EDGESEG_WEBHOOK_URL",
-            help="POST each alert as JSON; signed where EDGESEG_WEBHOOK_SECRET is set.",
+            help="POST each alert as JSON to this URL; signed if EDGESEG_WEBHOOK_SECRET is set.",
         ),
     ] = None,
     alert_snapshots: Annotated[
-        Path | None, typer.Option(help="Keep a picture of each frame that raised an alert.")
+        Path | None, typer.Option(help="Save each frame that raised an alert to this folder.")
     ] = None,
-    window: Annotated[bool, typer.Option(help="Show the overlay; h lists the keys.")] = True,
+    window: Annotated[
+        bool, typer.Option(help="Show the overlay in a window; press h for a list of keys.")
+    ] = True,
     web: Annotated[
         str | None,
         typer.Option(
             metavar="[HOST:]PORT",
-            help="Serve a page with the live pictures; of this machine alone unless a HOST is "
-            "given; port 0: any that is free.",
+            help="Serve a live page, reachable from this machine only unless HOST is given; "
+            "port 0 picks a free one.",
             callback=_checked(lambda text: _address("--web", text)),
         ),
     ] = None,
@@ -212,69 +226,73 @@ def stream(
         str | None,
         typer.Option(
             envvar="EDGESEG_WEB_TOKEN",
-            help="Token that viewers must show, never printed. Without one, where others can "
-            "reach the page, a token is made and printed.",
+            help="Token required from viewers, never printed; generated and printed if other "
+            "machines can reach the page and no token is given.",
         ),
     ] = None,
     web_host: Annotated[
         list[str] | None,
         typer.Option(
-            help="Name by which clients may call the page and the metrics, as behind a proxy; "
-            "repeat it for several."
+            help="Host name by which clients may call the page and the metrics; repeatable."
         ),
     ] = None,
     metrics: Annotated[
         str | None,
         typer.Option(
             metavar="[HOST:]PORT",
-            help="Serve metrics for Prometheus at /metrics.",
+            help="Serve Prometheus metrics at /metrics.",
             callback=_checked(lambda text: _address("--metrics", text)),
         ),
     ] = None,
     ground_truth: Annotated[
         Path | None,
-        typer.Option(help="Folder of masks: score the stream, by picture name or frame number."),
+        typer.Option(
+            help="Score the stream against masks in this folder, by picture name or frame number."
+        ),
     ] = None,
-    opacity: Annotated[float, typer.Option(min=0, max=1, help="Opacity of the overlay.")] = 0.5,
-    outline: Annotated[bool, typer.Option(help="Draw the rim of each region.")] = False,
+    opacity: Annotated[
+        float, typer.Option(min=0, max=1, help="Opacity of the overlay, from 0 to 1.")
+    ] = 0.5,
+    outline: Annotated[bool, typer.Option(help="Outline each region.")] = False,
     names: Annotated[bool, typer.Option(help="Write class names on regions.")] = True,
-    legend: Annotated[bool, typer.Option(help="Names beside colours in the corner.")] = True,
+    legend: Annotated[bool, typer.Option(help="Show a legend of the class colours.")] = True,
     realtime: Annotated[
         bool | None,
         typer.Option(
             "--realtime/--every-frame",
-            help="Newest frame wins (default for live), or none is lost (default for files).",
+            help="Skip to the newest frame (default for live sources), or process every frame "
+            "(default for files).",
         ),
     ] = None,
     mode: Annotated[
         str | None,
         typer.Option(
-            help="latency: nothing waits (default for one live source); throughput: most frames "
-            "a second (default for files and several sources).",
+            help="latency: no frame waits (default for one live source); throughput: most frames "
+            "per second (default for files and several sources).",
             callback=_checked(lambda text: one_of("--mode", text, MODES)),
         ),
     ] = None,
     lanes: Annotated[
-        int | None, typer.Option(min=1, help="Engines side by side in throughput mode.")
+        int | None, typer.Option(min=1, help="Number of parallel engines in throughput mode.")
     ] = None,
     batch: Annotated[
-        int | None, typer.Option(min=1, help="Frames at once, at most; default: one a source.")
+        int | None, typer.Option(min=1, help="Maximum batch size; default: one frame per source.")
     ] = None,
     keep_trying: Annotated[
         bool,
         typer.Option(
-            "--keep-trying", help="Wait for cameras, disks and ports that are not there yet."
+            "--keep-trying", help="Wait for cameras, disks and ports that are not available yet."
         ),
     ] = False,
     max_frames: Annotated[
-        int | None, typer.Option(min=1, help="Stop after so many frames of all sources together.")
+        int | None, typer.Option(min=1, help="Stop after this many frames, over all sources.")
     ] = None,
     duration: Annotated[
-        float | None, typer.Option(min=0, help="Stop after so many seconds.")
+        float | None, typer.Option(min=0, help="Stop after this many seconds.")
     ] = None,
     strict: Annotated[
         bool,
-        typer.Option(help="A damaged file ends with exit 5, an output that lacks results with 9."),
+        typer.Option(help="Exit with 5 if a file is damaged, with 9 if an output lacks results."),
     ] = False,
     threads: Threads = None,
     config: Annotated[
@@ -283,16 +301,18 @@ def stream(
             metavar="FILE.toml",
             is_eager=True,
             callback=_configured,
-            help="Options by their names without dashes; the command line goes before them.",
+            help="Read options from this file; the command line takes precedence.",
         ),
     ] = None,
     write_config: Annotated[
         Path | None,
-        typer.Option(metavar="FILE.toml", help="Write the options given to such a file, and end."),
+        typer.Option(
+            metavar="FILE.toml", help="Write the given options to a file for --config and exit."
+        ),
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Run the camera loop: capture, segment, overlay, show or record."""
+    """Segment a camera or video: show, record or serve the result."""
     if write_config is not None:
         _write_config(write_config, context, overwrite=overwrite)
         finish(as_json, {"config": str(write_config)})
@@ -446,13 +466,13 @@ def _rules(texts: Sequence[str]) -> list[Rule]:
 
 @dataclass(frozen=True)
 class _Keeping:
-    """What becomes of files that are there.
+    """How outputs are rotated, limited and replaced.
 
     Attributes:
-        rotation: When a line file is followed by its next part.
-        size: Bytes after which a recording is.
-        budget: Of all outputs together.
-        overwrite: Replace what is there.
+        rotation: When a JSON Lines file is rotated.
+        size: Bytes at which a recording is rotated; None for never.
+        budget: Limit on the total size of all outputs.
+        overwrite: Whether existing files are replaced.
     """
 
     rotation: Rotation
@@ -482,7 +502,7 @@ def _keeping(
 def _check_apart(
     outputs: Sequence[Path | None], inputs: Sequence[Path | None], specs: Sequence[SourceSpec]
 ) -> None:
-    """Raises UsageError where two outputs are one file, or one is what the stream reads."""
+    """Raise UsageError if two outputs are the same file, or an output is also an input."""
     read = [each for each in inputs if each is not None]
     read += [Path(spec.target) for spec in specs if spec.kind == "file"]
     seen: set[Path] = set()
@@ -499,7 +519,7 @@ def _check_apart(
 
 
 def _end(report: StreamReport, *, strict: bool) -> None:
-    """Exit with the code of OutputError where an output lacks results, as the options say."""
+    """Exit with the code of OutputError if an output failed, or with ``strict`` lacks results."""
     for each in report.incomplete if strict else report.failed:
         _log.error(
             "%s lacks %d of %d results: %s",
@@ -525,7 +545,7 @@ def _alerts(rules: Sequence[Rule], classes: ClassMap, outputs: AlertOutputs) -> 
 
 
 def _masks(specs: Sequence[SourceSpec], folder: Path, coloured: bool, keeping: _Keeping) -> Sink:
-    """Written beside the stream, into a folder a source where there are several."""
+    """Return a background sink for masks, with one folder per source if there are several."""
     from edgeseg.stream import Background, Each, Masks
 
     def make(number: int, where: Path) -> Sink:
@@ -547,20 +567,20 @@ def _masks(specs: Sequence[SourceSpec], folder: Path, coloured: bool, keeping: _
 
 
 def _pictures(spec: SourceSpec) -> list[Path]:
-    """The files that a source of pictures reads; none where they are not there."""
+    """List the files of a picture source; empty if it is another kind or cannot be read."""
     from edgeseg.data.folders import list_images
 
     if spec.kind != "pictures":
         return []
     try:
         return list_images(Path(spec.target))
-    except UsageError:  # which opening the source says
+    except UsageError:  # opening the source reports it
         return []
 
 
 @dataclass(frozen=True)
 class _Recordings:
-    """What is recorded of so many sources, encoded beside the stream."""
+    """The recordings of all sources, encoded in the background."""
 
     sources: int
     overlay: Path | None
@@ -571,23 +591,23 @@ class _Recordings:
     made: list[Recording] = field(default_factory=list)
 
     def names(self) -> list[Path]:
-        """One a source, of overlays and of the cameras' own pictures."""
+        """Paths of the recordings: one per source, for overlays and for original frames."""
         given = [path for path in (self.overlay, self.raw) if path is not None]
         return [self._of(path, number) for path in given for number in range(self.sources)]
 
     def files(self) -> list[Path]:
-        """Those that were recorded and are on the disk."""
+        """Paths of the recordings that are on disk."""
         return [path for recording in self.made for path in recording.files()]
 
     def sinks(self) -> list[Sink]:
-        """One for overlays, one for the cameras' own pictures, as far as they are wanted."""
+        """Sinks for the requested recordings: overlays, original frames, or both."""
         both = ((self.overlay, True), (self.raw, False))
         return [self._sink(path, overlay) for path, overlay in both if path is not None]
 
     def _sink(self, path: Path, overlay: bool) -> Sink:
         from edgeseg.stream import Background, Each
 
-        # Made here, where a name that is none is said at once.
+        # Created here, so that an invalid name is reported at once.
         made = [self._make(self._of(path, number), overlay) for number in range(self.sources)]
         self.made.extend(made)
         if self.sources == 1:

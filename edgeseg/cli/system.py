@@ -1,4 +1,4 @@
-"""What the operating system refuses wherever it may happen, as one sentence."""
+"""Turn operating-system errors, such as a full disk, into one-sentence messages."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _MENDS = {
     errno.EIO: "look at the disk and its cable: `dmesg` says what failed",
 }
 
-# How libraries without an exception of their own for it say that memory ran out.
+# Messages of libraries that have no exception class for running out of memory.
 _SIGNS_OF_NO_MEMORY = (
     "out of memory",
     "allocate memory",
@@ -32,7 +32,7 @@ _SIGNS_OF_NO_MEMORY = (
 
 
 def of_system(error: Exception) -> EdgesegError | None:
-    """The error to show for one that the system caused, or None where it is a fault of ours."""
+    """Return the error to show if the system caused ``error``; None if it is a bug in edgeseg."""
     if _is_out_of_memory(error):
         return EdgesegError(
             f"the memory of this machine is used up ({_one_line(error)})",
@@ -44,7 +44,7 @@ def of_system(error: Exception) -> EdgesegError | None:
             f"{error.object[:200]!r}: this name is no UTF-8, and it is passed on as text",
             mend="rename the file or folder",
         )
-    # Pydantic's, of a name that a document would hold; it is not imported for this.
+    # Raised by pydantic, which is not imported for this, for a name in a document.
     if "surrogates not allowed" in str(error) or "type=string_unicode" in str(error):
         return UsageError(
             "a file or folder among the inputs has a name that is no UTF-8, and the result cannot "
@@ -68,7 +68,7 @@ def _is_name(name: object) -> bool:
 def _is_out_of_memory(error: Exception) -> bool:
     if isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM:
         return True
-    # OpenCV, PyTorch and ONNX Runtime raise classes of their own, which are not imported for this.
+    # OpenCV, PyTorch and ONNX Runtime have their own classes, which are not imported for this.
     return any(sign in str(error).lower() for sign in _SIGNS_OF_NO_MEMORY)
 
 
