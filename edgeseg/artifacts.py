@@ -1,4 +1,4 @@
-"""Files on disk: hashed, written whole or not at all, read with a size cap, found by age.
+"""Files on disk: hash them, write them atomically, read them safely, find the newest.
 
 An artefact is ``runs/NAME/model.safetensors``, ``model.onnx``, ``model.fp16.onnx``,
 ``model.int8.onnx``, ``model.ranges.json``, ``model.fp16.engine`` …; beside each network
@@ -20,7 +20,7 @@ from edgeseg.errors import CorruptArtifact, EdgesegError, UntrustedArtifact, Usa
 from edgeseg.partials import partial_file
 
 MAX_JSON_BYTES = 16 * 1024 * 1024
-"""Cap for cards, side-cars, manifests and range files; a larger one is not ours."""
+"""Maximum size of cards, side-cars, manifests and range files, in bytes."""
 
 _AGAIN = "make it again, or copy it again"
 
@@ -41,7 +41,7 @@ def sha256_file(path: Path) -> str:
 
 @contextlib.contextmanager
 def open_file(path: Path, *, follow: bool = True) -> Iterator[BinaryIO]:
-    """Open a regular file for reading; never waits, whatever lies there.
+    """Open a regular file for reading; never block.
 
     A pipe in a file's place would block an ordinary ``open`` for ever, and some devices read
     without end.
@@ -74,9 +74,9 @@ def open_file(path: Path, *, follow: bool = True) -> Iterator[BinaryIO]:
 
 @contextlib.contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """Give a temporary path beside ``path`` that replaces it when the block ends well.
+    """Yield a temporary path beside ``path`` that replaces it if the block succeeds.
 
-    The old file stays whole until then, and stays if the block raises. The suffix is
+    The old file is untouched until then, and kept if the block raises. The suffix is
     kept, since OpenCV and others choose the format by it.
 
     Raises:
@@ -101,15 +101,15 @@ def write_atomic(path: Path, data: bytes | str) -> None:
 
 
 def refuse_to_replace(*outputs: Path, overwrite: bool, inputs: Collection[Path] = ()) -> None:
-    """Refuse to write over what is there; every command asks this before it starts to work.
+    """Refuse to replace existing files; every command calls this before it starts to work.
 
-    A link counts as something there, wherever it leads. A folder counts where it holds anything.
+    A link counts as existing wherever it leads, a folder only if it is not empty.
 
     Args:
-        outputs: Files or folders that a command is going to write.
+        outputs: Files or folders that the command will write.
         overwrite: Whether the user asked for replacement, with ``--overwrite``.
-        inputs: What the command reads, which no output may be, whatever was asked for. Of a
-            folder, as of a data set, that is every file in the folders below it.
+        inputs: Files and folders that the command reads, which no output may replace, even with
+            ``overwrite``. For a folder, this protects all files in its subfolders.
 
     Raises:
         UsageError: One of them exists and ``overwrite`` is False, is an input, is named twice,
@@ -144,7 +144,7 @@ def refuse_to_replace(*outputs: Path, overwrite: bool, inputs: Collection[Path] 
 
 
 def cannot_write(path: Path, error: OSError) -> UsageError:
-    """What is said of an output that the system refuses."""
+    """Return the error for an output that cannot be written."""
     full = error.errno in (errno.ENOSPC, errno.EDQUOT)
     return UsageError(
         f"cannot write {path}: {error.strerror or error}",
@@ -169,7 +169,7 @@ def read_capped(path: Path, limit: int = MAX_JSON_BYTES, *, follow: bool = True)
                 f"{path}: expected at most {limit} bytes, found {size}",
                 mend="this is no file of edgeseg: look at its name, or copy it again",
             )
-        # One more than allowed, should it have grown since.
+        # One byte more than allowed, in case the file has grown.
         data = stream.read(limit + 1)
     if not data:
         raise CorruptArtifact(f"{path} is empty", mend=_AGAIN)
@@ -197,10 +197,10 @@ def require_file(path: Path) -> Path:
 
 
 def require_text(path: Path) -> None:
-    """Refuse a path that is to be passed on as text, to a library or into JSON, and is none.
+    """Refuse a path that is not valid UTF-8, but must be passed on as text.
 
     Raises:
-        UsageError: It holds bytes that are no UTF-8.
+        UsageError: The path is not valid UTF-8.
     """
     try:
         str(path).encode()
@@ -230,7 +230,7 @@ def newest(root: Path, patterns: Iterable[str]) -> Path | None:
 
 
 def _places(path: Path) -> set[object]:
-    """What tells whether two paths are one file: where it lies, and which file lies there."""
+    """Return keys that identify a file, for comparison: its real path, and device and inode."""
     places: set[object] = {os.path.realpath(path)}
     with contextlib.suppress(OSError, ValueError):
         status = path.stat()
@@ -245,7 +245,7 @@ def _is_there_below(path: Path, folders: Iterable[Path]) -> bool:
 
 
 def _refuse_special(path: Path) -> None:
-    """A rename would put a file in the place of ``/dev/null``, where root may do that."""
+    """Refuse devices and pipes, which a rename by root would replace, e.g. ``/dev/null``."""
     with contextlib.suppress(FileNotFoundError):
         mode = path.stat().st_mode
         if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
@@ -266,7 +266,7 @@ def _is_taken(path: Path) -> bool:
 
 
 def _require_room(path: Path) -> None:
-    """Raise OSError where the folder of an output cannot be made or written."""
+    """Raise OSError if the folder of an output cannot be created or written."""
     folder = path.parent
     while not os.path.lexists(folder) and folder != folder.parent:
         folder = folder.parent
@@ -319,7 +319,7 @@ def _cannot_open(path: Path, error: OSError | ValueError) -> EdgesegError:
 
 
 def _flush_to_disk(path: Path) -> None:
-    """Make the bytes durable before the rename, else a power cut leaves an empty file."""
+    """Flush to disk before the rename; otherwise a power cut could leave an empty file."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

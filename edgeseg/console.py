@@ -1,10 +1,10 @@
-"""What people see while they wait: progress and log lines, all on stderr.
+"""Progress bars and log lines on stderr.
 
-Library functions that take long accept a ``track`` and are silent by default; the command
-line passes :func:`progress_bar`. Stdout belongs to results alone.
+Slow library functions accept a ``track`` and are silent by default; the command line passes
+:func:`progress_bar`. Stdout is reserved for results.
 
-Names of classes and files, cards and cameras are other people's text. What in it would steer a
-terminal is shown as an escape sequence of Python's, by both consoles, by the log, and by
+Names of classes, files, cards and cameras are untrusted text. Characters in it that control a
+terminal are shown as Python escapes, by both consoles, by the log, and by
 :mod:`edgeseg.output`.
 """
 
@@ -25,15 +25,15 @@ if TYPE_CHECKING:
 
 Item = TypeVar("Item")
 
-# Controls of C0 and C1, separators of lines, what turns the direction of writing (Unicode's
-# UAX 9), and halves of surrogate pairs, by which Python keeps the bytes of names that are no UTF-8.
+# C0 and C1 controls, line separators, bidirectional controls (Unicode UAX 9), and surrogates, by
+# which Python represents the bytes of names that are not UTF-8.
 _STEERING = re.compile(
     r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
 )
 
 
 def visible(text: str, *, lines: bool = False) -> str:
-    """``text`` with escapes for what would steer a terminal; newlines stay where ``lines``."""
+    """Escape characters in ``text`` that control a terminal; ``lines`` keeps newlines."""
     return _STEERING.sub(
         lambda found: found[0] if lines and found[0] == "\n" else _escape(found[0]), text
     )
@@ -41,13 +41,13 @@ def visible(text: str, *, lines: bool = False) -> str:
 
 def _escape(character: str) -> str:
     code = ord(character)
-    if 0xDC80 <= code <= 0xDCFF:  # A byte of a name, see PEP 383.
+    if 0xDC80 <= code <= 0xDCFF:  # A raw byte of a name, see PEP 383.
         return f"\\x{code - 0xDC00:02x}"
     return character.encode("unicode_escape").decode()
 
 
 class Track(Protocol):
-    """Yields the items of an iterable and shows how far it has come."""
+    """Callable that yields the items of an iterable and shows the progress."""
 
     def __call__(
         self, items: Iterable[Item], description: str, total: int | None = None
@@ -62,7 +62,7 @@ def silent(items: Iterable[Item], description: str, total: int | None = None) ->
 def progress_bar(
     items: Iterable[Item], description: str, total: int | None = None
 ) -> Iterator[Item]:
-    """A :class:`Track` that draws a bar on stderr where that is a terminal."""
+    """A :class:`Track` that draws a progress bar if stderr is a terminal."""
     from rich.progress import track
 
     console = stderr_console()
@@ -78,13 +78,13 @@ def progress_bar(
 
 @functools.cache
 def stderr_console() -> Console:
-    """The one rich console on stderr, for progress and log."""
+    """Return the shared rich console on stderr, for progress and log."""
     return _console(stderr=True)
 
 
 @functools.cache
 def stdout_console() -> Console:
-    """The one rich console on stdout, for results."""
+    """Return the shared rich console on stdout, for results."""
     return _console(stderr=False)
 
 
@@ -93,7 +93,7 @@ def _console(*, stderr: bool) -> Console:
     from rich.segment import Segment
 
     class Careful(Console):
-        """Escapes all text that is rendered; rich's own control codes come after that."""
+        """Console that escapes all rendered text; rich adds its own control codes afterwards."""
 
         def render(
             self, renderable: RenderableType, options: ConsoleOptions | None = None
@@ -105,7 +105,7 @@ def _console(*, stderr: bool) -> Console:
                     yield segment._replace(text=visible(segment.text, lines=True))
 
         def on_broken_pipe(self) -> None:
-            """Nobody reads any more: the end of a result, but not of work that is only logged."""
+            """Stop if the reader of stdout has gone; without a reader of stderr, go on silently."""
             self.quiet = True
             if not self.stderr:
                 raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
@@ -114,28 +114,28 @@ def _console(*, stderr: bool) -> Console:
 
 
 class _ConsoleHandler(logging.Handler):
-    """Prints through the console that draws the bar, so that neither garbles the other."""
+    """Log handler on the console of the progress bar, so that neither garbles the other."""
 
     def emit(self, record: logging.LogRecord) -> None:
         shown = copy.copy(record)
-        # Newlines are ours in the text of a message, and others' in what is put into it.
+        # Newlines in the message itself are intended; those in its arguments are untrusted.
         if isinstance(record.args, Mapping):
             shown.args = {key: _one_line(value) for key, value in record.args.items()}
         elif record.args:
             shown.args = tuple(map(_one_line, record.args))
-        with contextlib.suppress(OSError):  # A log that nobody can read ends no camera loop.
+        with contextlib.suppress(OSError):  # A broken log must not end the camera loop.
             stderr_console().print(self.format(shown), markup=False)
 
 
 def _one_line(value: Any) -> Any:
-    """The value itself unless its text would steer a terminal."""
+    """Return the value, or its escaped text if that would control a terminal."""
     text = str(value)
     shown = visible(text)
     return value if shown == text else shown
 
 
 def log_to_stderr(level: int = logging.INFO) -> None:
-    """Send the log of ``edgeseg`` to stderr, one plain line a message."""
+    """Send the log of ``edgeseg`` to stderr, one plain line per message."""
     logger = logging.getLogger("edgeseg")
     if not logger.handlers:
         logger.addHandler(_ConsoleHandler())

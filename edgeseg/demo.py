@@ -1,7 +1,7 @@
-"""The whole road in minutes: bundled pictures → trained network → engines → stream → report.
+"""Run every step on bundled pictures: train, build engines, stream and report.
 
-The demo runs the public commands, each in a process of its own as a user would, and prints
-them, so that every step can be repeated by hand in the output folder.
+The demo runs the public commands, each in its own process, and prints them, so that every step
+can be repeated by hand in the output folder.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ CLIP = "stage-pan.mkv"
 RECORDING = "overlay.mkv"
 NEEDED = ("torch", "kornia", "safetensors", "onnx", "onnxscript", "matplotlib", "jinja2")
 
-# Small enough for two slow cores to train in about a minute. The crop makes several parts of
-# each picture, and the flips suit a stage that has no upside.
+# Small enough for two slow cores to train in about a minute. The crop gives several parts of
+# each picture, and flips are valid since microscope pictures have no upright orientation.
 TRAINING = (
     *("--size", "256x256", "--stem-stride", "2", "--depth", "3"),
     *("--augment", "any", "--crop", "128x128"),
@@ -47,7 +47,7 @@ TRAINING = (
 
 
 class StepFailed(EdgesegError):
-    """A command of the demo failed and said why on stderr; the demo ends with its status."""
+    """A command of the demo failed, with its error on stderr; the demo exits with its status."""
 
     def __init__(self, command: str, status: int) -> None:
         super().__init__(f"`{command}` failed", mend="its message stands above")
@@ -79,14 +79,14 @@ class Demo:
 
 
 def run_demo(out: Path | None) -> dict[str, Any]:
-    """Take the whole road below ``out`` and return the summary.
+    """Run the demo in ``out`` and return its summary.
 
     Args:
-        out: Output folder; None takes the first free ``edgeseg-demo``, ``edgeseg-demo-2`` …
+        out: Output folder; None uses the first unused one of ``edgeseg-demo``, ``edgeseg-demo-2`` …
 
     Raises:
         RuntimeMissing: The ``demo`` extra is not installed.
-        UsageError: The folder cannot be written, or is in use for something else.
+        UsageError: The folder cannot be written, or is not empty.
         StepFailed: A command failed.
     """
     began = time.perf_counter()
@@ -121,7 +121,7 @@ def run_demo(out: Path | None) -> dict[str, Any]:
 
 
 def _build(demo: Demo) -> list[str]:
-    """All engines this installation can make; those of TensorRT-RTX are compiled without a GPU."""
+    """Build all engines that this installation supports; TensorRT-RTX needs no GPU to compile."""
     builds = [("onnxruntime", precision) for precision in ("fp32", "fp16", "int8")]
     if find_spec("openvino") is not None:
         builds += [("openvino", "fp32"), ("openvino", "int8")]
@@ -138,14 +138,14 @@ def _build(demo: Demo) -> list[str]:
 
 
 def make_clip(pictures: list[Path], path: Path, *, seconds: float = 10.0, fps: int = 25) -> None:
-    """A slow pan over held-out pictures, as if a stage moved under a microscope.
+    """Write a video that pans slowly over held-out pictures, like a microscope stage.
 
     The pictures of one stain are laid side by side on two rows and blended at the seams; a
     window of 320×240 travels over them along a smooth closed path and is shown at 640×480.
 
     Args:
         pictures: At least one picture file.
-        path: Where the clip is written: Matroska, motion JPEG.
+        path: Output file: Matroska, motion JPEG.
     """
     mosaic = _mosaic([load_image(picture) for picture in pictures])
     frames = round(seconds * fps)
@@ -163,7 +163,7 @@ def make_clip(pictures: list[Path], path: Path, *, seconds: float = 10.0, fps: i
 
 
 def _mosaic(images: list[NDArray[np.uint8]], tile: int = 256, seam: int = 24) -> NDArray[np.uint8]:
-    """Tiles of the dark-field pictures on two rows, cross-faded over ``seam`` pixels."""
+    """Arrange dark-field pictures in two rows of tiles, cross-faded over ``seam`` pixels."""
     dark = [image for image in images if image.mean() < 100] or images
     tiles = [cv2.resize(image, (tile, tile), interpolation=cv2.INTER_AREA) for image in dark]
     columns = max(2, len(tiles) // 2)
@@ -240,7 +240,7 @@ def _write_report(
 
 
 def _middle_frame(recording: Path) -> bytes:
-    """A PNG of the frame in the middle of a video."""
+    """Return the middle frame of a video as PNG."""
     video = cv2.VideoCapture(str(recording))
     video.set(cv2.CAP_PROP_POS_FRAMES, video.get(cv2.CAP_PROP_FRAME_COUNT) // 2)
     read, frame = video.read()
@@ -261,6 +261,6 @@ def _engine_row(run: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _peak_rss_mib() -> float:
-    """Peak resident memory of the largest process of the demo, MiB."""
+    """Return the peak resident memory of the largest process of the demo, in MiB."""
     kib = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, -1))
     return round(kib / 1024, 1)

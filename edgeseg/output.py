@@ -1,4 +1,4 @@
-"""What a command leaves on stdout: one JSON document, or lines for people; and its errors."""
+"""Print the result of a command, as one JSON document or as text, and its errors."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from edgeseg.console import visible
 from edgeseg.errors import AccuracyGateError, EdgesegError
 
 INTERRUPTED, BROKEN_PIPE = 130, 141
-"""The exit codes that shells give a process that SIGINT or SIGPIPE ended."""
+"""Exit codes that shells use for a process ended by SIGINT or SIGPIPE."""
 
 
 def finish(as_json: bool, result: Mapping[str, Any]) -> None:
@@ -33,13 +33,13 @@ def finish(as_json: bool, result: Mapping[str, Any]) -> None:
 
 
 def show(text: str) -> None:
-    """Print lines that a command has laid out for people, without a newline of its own."""
+    """Print preformatted text without adding a newline."""
     print(visible(text, lines=True), end="")
 
 
 def fail(error: EdgesegError, *, as_json: bool) -> NoReturn:
-    """Print an error as people read it (and as JSON where that was asked for) and exit."""
-    with contextlib.suppress(OSError):  # The exit code says it to whoever hears nothing else.
+    """Print an error on stderr, with ``as_json`` also as JSON on stdout, and exit."""
+    with contextlib.suppress(OSError):  # The exit code still reports the error.
         print(f"error: {visible(error.message, lines=True)}", file=sys.stderr)
         if error.mend:
             print(f"  mend: {visible(error.mend, lines=True)}", file=sys.stderr)
@@ -58,17 +58,17 @@ def fail(error: EdgesegError, *, as_json: bool) -> NoReturn:
 
 
 def prepare_streams() -> None:
-    """Make stdout and stderr take any text, and exist.
+    """Make sure that stdout and stderr are open and accept any text.
 
-    A name may hold bytes that are no text, and a stream's encoding may have no room for ``×``:
-    both are written as escapes. Where a stream was closed (``>&-``), the next file opened would
-    take its number, and what a library prints would end up in that file.
+    Undecodable bytes in names, and characters such as ``×`` that the encoding lacks, are written
+    as escapes. If a stream was closed (``>&-``), the next file opened would get its descriptor,
+    and the output of a library would end up in that file.
     """
     for number in range(3):
         try:
             os.fstat(number)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # Which takes the lowest number that is free.
+            os.open(os.devnull, os.O_RDWR)  # Gets the lowest free descriptor.
     sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115 - for good
     sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115 - for good
     for stream in (sys.stdout, sys.stderr):
@@ -77,7 +77,7 @@ def prepare_streams() -> None:
 
 
 def leave(status: int) -> NoReturn:
-    """Exit; what a stream does not take is dropped, or Python would try again and exit with 120."""
+    """Exit and drop output that cannot be written, for which Python would exit with 120."""
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()

@@ -1,4 +1,4 @@
-"""Who may alter a file or folder: native code is run only where that is nobody but the user.
+"""Check who may change a file or folder, since native code from it is run.
 
 The rule is that of OpenSSH in Debian for its own files: the owner is the user or root, and
 nobody else may write. A group with one member is that member, so that a umask of 002 on a system
@@ -15,16 +15,16 @@ from typing import NamedTuple
 
 
 class Stranger(NamedTuple):
-    """What is wrong with a file, for a message, and the command that mends it, less the path."""
+    """Problem with the permissions of a file, and the command that fixes it, without the path."""
 
     fault: str
     mend: str
 
 
 def stranger(status: os.stat_result) -> Stranger | None:
-    """Who else may alter what ``status`` describes; None where nobody may.
+    """Return who else may change the file that ``status`` describes; None if nobody.
 
-    In a folder with the sticky bit, as ``/tmp`` has it, others add files and replace none.
+    In a folder with the sticky bit, as ``/tmp`` has it, others can add files but not replace any.
     """
     if status.st_uid not in (os.geteuid(), 0):
         return Stranger(f"belongs to {_user(status.st_uid)}", f"chown {os.geteuid()}")
@@ -40,7 +40,7 @@ def stranger(status: os.stat_result) -> Stranger | None:
 
 
 def _is_private(group: int, user: int) -> bool:
-    """Whether the group is the user's own, with no other member, as far as this machine knows."""
+    """Whether the user is the only known member of the group."""
     try:
         name = pwd.getpwuid(user).pw_name
         members = set(grp.getgrgid(group).gr_mem)

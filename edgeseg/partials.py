@@ -1,8 +1,7 @@
 """Temporary files and folders that do not outlive their writer, and locks between processes.
 
-A writer holds a lock on what it has not finished. The kernel gives that back when the process
-ends, however it ends; so a temporary file whose lock can be taken was left by one that is gone,
-and the next writer into the folder removes it.
+A writer locks its temporary file, and the kernel releases the lock when the process ends, even if
+it is killed. So an unlocked temporary file is stale, and the next writer in the folder removes it.
 """
 
 from __future__ import annotations
@@ -25,15 +24,15 @@ from edgeseg.errors import UsageError
 _NAME = re.compile(r"\..+\.([0-9a-f]{4})[0-9a-f]{8}\.partial(\.[^.]*)?", re.DOTALL)
 _LOCK = ".edgeseg-lock"
 _LOOKED_AT = 1000
-"""Entries of a folder that each write looks at; the first one of a process looks at all."""
+"""Number of folder entries that a write checks; the first write of a process checks all."""
 
 _FORGOTTEN = 24 * 3600.0
-"""Seconds after which the file of another machine counts as left: not all locks reach so far."""
+"""Seconds until a file of another machine counts as stale: locks may not be shared with it."""
 
 
 @contextlib.contextmanager
 def partial_file(path: Path) -> Iterator[Path]:
-    """An empty file beside ``path``, of its suffix; removed at the end unless it was renamed.
+    """Create an empty file beside ``path`` with its suffix; removed at the end unless renamed.
 
     Raises:
         OSError: The folder cannot be written.
@@ -45,7 +44,7 @@ def partial_file(path: Path) -> Iterator[Path]:
         _lock(handle)
         if os.fstat(handle).st_nlink:
             break
-        os.close(handle)  # Another process took it for left before the lock was ours.
+        os.close(handle)  # Another process removed it as stale before it was locked.
     try:
         yield partial
     finally:
@@ -55,7 +54,7 @@ def partial_file(path: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def partial_folder(folder: Path) -> Iterator[Path]:
-    """A new folder in ``folder``, removed at the end with all that is in it then.
+    """Create a temporary folder in ``folder``, removed at the end with its contents.
 
     Raises:
         OSError: ``folder`` cannot be written.
@@ -64,7 +63,7 @@ def partial_folder(folder: Path) -> Iterator[Path]:
     while True:
         partial = _name_in(folder, "build", "")
         partial.mkdir(mode=0o700)
-        with contextlib.suppress(FileNotFoundError):  # Taken for left before it was locked.
+        with contextlib.suppress(FileNotFoundError):  # Removed as stale before it was locked.
             handle = os.open(partial, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             _lock(handle)
             if partial.exists():
@@ -86,8 +85,8 @@ def alone(path: Path, *, doing: str) -> Iterator[None]:
     worker that outlives it blocks nobody.
 
     Args:
-        path: What is made; its folder is made if need be.
-        doing: What the other process does, for the message: ``trains``.
+        path: File to protect; its folder is created if necessary.
+        doing: Verb for the error message, e.g. ``trains``.
 
     Raises:
         UsageError: Another process holds the lock, or the folder cannot be written.
@@ -114,7 +113,7 @@ def alone(path: Path, *, doing: str) -> Iterator[None]:
 
 
 def _taken(lock: Path) -> int:
-    """The descriptor of the locked file; raises BlockingIOError where another process has it."""
+    """Lock a file and return its descriptor; BlockingIOError if another process holds it."""
     while True:
         handle = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
         try:
@@ -132,7 +131,7 @@ def _taken(lock: Path) -> int:
 
 
 def _name_in(folder: Path, stem: str, suffix: str) -> Path:
-    # The stem is cut short, so that a name which is just possible is not made impossible.
+    # The stem is truncated, so that a long name does not exceed the limit of the file system.
     return folder / f".{stem[:40]}.{_machine()}{secrets.token_hex(4)}.partial{suffix}"
 
 
@@ -157,7 +156,7 @@ def _sweep_all(folder: str) -> None:
 
 
 def _remove_left(folder: Path, limit: int | None) -> None:
-    """Remove what killed writers left among the first ``limit`` entries of the folder."""
+    """Remove stale files among the first ``limit`` entries of the folder; None checks all."""
     with contextlib.suppress(OSError), os.scandir(folder) as entries:
         for entry in itertools.islice(entries, limit):
             if ".partial" in entry.name and (match := _NAME.fullmatch(entry.name)):

@@ -1,4 +1,4 @@
-"""Run folders: what lies in ``runs/NAME/``, and the newest of it where none is named."""
+"""Run folders ``runs/NAME/``: create them, and find the newest run or artefact."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from edgeseg.partials import alone
 log = logging.getLogger(__name__)
 
 RUNS = Path("runs")
-"""Where ``edgeseg train`` puts its runs, below the current folder."""
+"""Folder for the runs of ``edgeseg train``, relative to the current folder."""
 
 CHECKPOINT = "model.safetensors"
 NETWORK = "model.onnx"
 RANGES = "model.ranges.json"
 OF_A_RUN = ("model.*", "last.*", "state.*", "events.out.tfevents.*")
-"""What a training leaves and what is made of it; a new one does not begin among these."""
+"""Files of a training and its artefacts; a new training must not start among them."""
 RUNNABLE = (
     NETWORK,
     "model.fp16.onnx",
@@ -39,15 +39,13 @@ ENGINES = (*RUNNABLE, "model.fp32.engine", "model.fp16.engine", "model.int8.engi
 def prepare_run(
     run: Path | None, arch: str, *, overwrite: bool = False, resume: bool = False
 ) -> Iterator[Path]:
-    """The folder for a new training run, made and proved writable before any work is done.
-
-    Until the block ends, other processes that would train in it are refused.
+    """Create the folder for a training run, and lock out other trainings until the block ends.
 
     Args:
-        run: The folder asked for; None names one ``runs/ARCH-YYYYMMDD-HHMMSS``.
-        arch: Architecture name for that.
-        overwrite: Replace what an earlier run left there; else that is refused.
-        resume: Leave what is there, to go on from it; ``run`` must be named.
+        run: Requested folder; None chooses ``runs/ARCH-YYYYMMDD-HHMMSS``.
+        arch: Architecture name for the default folder.
+        overwrite: Whether to replace an earlier run instead of refusing it.
+        resume: Whether to keep an earlier run and resume it; requires ``run``.
 
     Raises:
         UsageError: A run is there already, another process trains there, or the folder cannot
@@ -73,13 +71,13 @@ def prepare_run(
 
 
 def _unused(run: Path) -> Path:
-    """The folder itself, or where another run began in this second one with a number behind."""
+    """Return the folder, with a number appended if it already exists."""
     names = itertools.chain([run], (run.with_name(f"{run.name}-{n}") for n in itertools.count(2)))
     return next(name for name in names if not name.exists())
 
 
 def _clear(run: Path, *, overwrite: bool) -> None:
-    """Remove what an earlier run left, where that was asked for; refuse it else."""
+    """Remove the files of an earlier run, or refuse them unless ``overwrite``."""
     earlier = sorted(path for pattern in OF_A_RUN for path in run.glob(pattern))
     if earlier and not overwrite:
         raise UsageError(
@@ -87,12 +85,12 @@ def _clear(run: Path, *, overwrite: bool) -> None:
             mend="choose another --run, or replace it with --overwrite",
         )
     for path in earlier:
-        # An engine of the earlier network beside the new checkpoint would be taken for its own.
+        # Otherwise an old engine beside the new checkpoint would be taken for its own.
         path.unlink()
 
 
 def newest_run(runs: Path = RUNS) -> Path:
-    """The run under ``runs`` that was trained or exported last; says which one it took.
+    """Return the run under ``runs`` that was trained or exported last, and log it.
 
     Raises:
         UsageError: There is none.
@@ -108,7 +106,7 @@ def newest_run(runs: Path = RUNS) -> Path:
 
 
 def artifact_in(run: Path, names: tuple[str, ...], mend: str) -> Path:
-    """The newest of the files ``names`` in the folder ``run``; says which one it took.
+    """Return the newest of the files ``names`` in the folder ``run``, and log it.
 
     Raises:
         UsageError: None of them is there; ``mend`` is the command that makes one.
@@ -121,7 +119,7 @@ def artifact_in(run: Path, names: tuple[str, ...], mend: str) -> Path:
 
 
 def resolve(path: Path | None, names: tuple[str, ...], mend: str) -> Path:
-    """A file as given; of a run folder, or of the newest run where ``path`` is None, the newest.
+    """Return a file as given, or the newest of ``names`` in a run folder (default: newest run).
 
     Raises:
         UsageError: There is no run, or none of the files ``names`` is in it.
@@ -132,7 +130,7 @@ def resolve(path: Path | None, names: tuple[str, ...], mend: str) -> Path:
 
 
 def engines_of(paths: Sequence[Path]) -> list[Path]:
-    """Engines as named; of a run folder, or of the newest run where none is named, all in it.
+    """Return the given engines, with a run folder (default: the newest) replaced by its engines.
 
     Raises:
         UsageError: There is no run, or no engine in it.
@@ -169,12 +167,12 @@ def engine_and_paths(paths: Sequence[str]) -> tuple[Path, Sequence[str]]:
 
 
 def network_place(path: Path) -> Path:
-    """Where the FP32 network of a run is, or will be when it is exported; a file is itself."""
+    """Return the path of a run's FP32 network, even before export; a file is returned as is."""
     return path / NETWORK if path.is_dir() else path
 
 
 def network_of(path: Path | None) -> Path:
-    """The FP32 ONNX network to work on: as given, or that of a run, exported if need be.
+    """Return the FP32 ONNX network: as given, or that of a run, exported if necessary.
 
     Raises:
         UsageError: There is no run, or it holds neither checkpoint nor network.

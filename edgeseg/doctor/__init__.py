@@ -1,4 +1,4 @@
-"""What this machine can do, and the exact commands for what it cannot."""
+"""Diagnose a machine: what it can do, and the commands that add what is missing."""
 
 from __future__ import annotations
 

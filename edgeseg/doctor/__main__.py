@@ -1,4 +1,4 @@
-"""``python -m edgeseg.doctor``, for an installation whose command line does not start."""
+"""Entry point ``python -m edgeseg.doctor``, for installations whose CLI does not start."""
 
 import sys
 

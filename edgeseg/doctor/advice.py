@@ -1,8 +1,7 @@
-"""Which engine to build on a machine: one line, and why.
+"""Recommend an engine to build on a machine.
 
-:mod:`edgeseg.engines.choice` decides what ``--runtime auto`` takes, and importing it imports NumPy
-and OpenCV, which may be what is broken. So the order stands here again; a test holds the two
-against each other.
+:mod:`edgeseg.engines.choice` decides what ``--runtime auto`` selects, but imports NumPy and
+OpenCV, which may be what is broken. So the order is repeated here, and a test compares the two.
 """
 
 from __future__ import annotations
@@ -21,16 +20,16 @@ WHY = {
 def recommended(
     facts: SystemFacts, checks: tuple[Check, ...], lacks: tuple[str, ...]
 ) -> Command | None:
-    """The runtime that ``--runtime auto`` would take, and the precision that it is good at.
+    """Recommend the runtime that ``--runtime auto`` would select, and a suitable precision.
 
     INT8 on processors: 1.4 to 2.0 times FP32 for at most 0.3 points of mean IoU, measured on
     AVX2; FP16 gains nothing there. FP16 on GPUs, which were not measured: it needs no
     calibration, and INT8 has to show its gain on the device first.
 
     Args:
-        facts: The machine.
-        checks: What was found on it.
-        lacks: What ``build`` needs and this machine has not.
+        facts: Facts about the machine.
+        checks: Checks of the machine.
+        lacks: Requirements of ``build`` that the machine lacks.
     """
     blocked = {check.purpose for check in checks if check.blocks}
     runtime = best_runtime(facts, gpu="gpu" not in blocked)
@@ -46,7 +45,7 @@ def recommended(
 
 
 def best_runtime(facts: SystemFacts, *, gpu: bool) -> str | None:
-    """The first that is installed: a GPU's before a processor's; None for none."""
+    """Return the fastest installed runtime, GPU runtimes first; None if there is none."""
     x86 = facts.architecture == "x86_64"
     cuda = facts.has("cuda-bindings") or facts.has("cuda-python") or facts.has("pycuda")
     usable = {

@@ -1,4 +1,4 @@
-"""What the doctor says: findings, each for a purpose, and what is possible as a consequence."""
+"""Results of a diagnosis: checks, and the commands that work as a consequence."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ CAN: dict[Purpose, str] = {
     "report": "draw curves and reports",
     "scale": "segment archives on a cluster",
 }
-"""Purpose → what a machine can then do; ``speed`` is none of these, it only makes them quicker."""
+"""Purpose → what it enables; ``speed`` is not listed, since it enables nothing new."""
 
 
 @dataclass(frozen=True)
 class Trouble:
-    """What a rule found.
+    """A problem found by a rule.
 
     Attributes:
-        found: What is wrong and what follows, as a clause.
-        mend: Commands, one a line; what is no command is a shell comment.
-        blocks: The rule's purpose is impossible until it is mended.
-        name: What it is about, where the rule's own name says it worse.
+        found: Problem and its consequence, as a clause.
+        mend: Commands that fix it, one per line; other text is a shell comment.
+        blocks: Whether the purpose of the rule is impossible until it is fixed.
+        name: Subject of the problem, if clearer than the name of the rule.
     """
 
     found: str
@@ -48,7 +48,7 @@ class Trouble:
 
 @dataclass(frozen=True)
 class Check:
-    """One finding: ``missing`` stops edgeseg from running engines, ``note`` limits it."""
+    """One check; ``missing`` prevents edgeseg from running engines, ``note`` limits it."""
 
     name: str
     state: State
@@ -61,9 +61,9 @@ class Check:
 
 @dataclass(frozen=True)
 class Command:
-    """A command of edgeseg and what stands in its way, if anything.
+    """A command of edgeseg and the requirements that it lacks.
 
-    ``why`` is there for the one build command that is recommended on this machine.
+    ``why`` is set only for the build command that is recommended on this machine.
     """
 
     name: str
@@ -74,7 +74,7 @@ class Command:
 
 @dataclass(frozen=True)
 class Findings:
-    """All checks, and which commands work as a consequence."""
+    """All checks of a machine, and which commands work on it."""
 
     checks: tuple[Check, ...]
     commands: tuple[Command, ...]
@@ -82,20 +82,20 @@ class Findings:
 
     @property
     def healthy(self) -> bool:
-        """Nothing that running an engine needs is missing."""
+        """Whether everything needed to run an engine is there."""
         return all(check.state != "missing" for check in self.checks)
 
     @property
     def recommended(self) -> Command | None:
-        """What to build on this machine."""
+        """The recommended build command, or None."""
         return next((command for command in self.commands if command.why), None)
 
     def obstacles(self, purpose: Purpose) -> tuple[Check, ...]:
-        """What makes a purpose impossible; what stops all stops each."""
+        """Checks that make a purpose impossible, including those that block everything."""
         return tuple(c for c in self.checks if c.blocks and c.purpose in {purpose, "base"})
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
+        """Convert to plain values for JSON."""
         return {
             "healthy": self.healthy,
             "checks": [asdict(check) for check in self.checks],

@@ -1,7 +1,7 @@
-"""What this machine can do, what is missing, and the command that mends it.
+"""Diagnose a machine from its facts.
 
-:func:`examine` decides from :class:`edgeseg.doctor.facts.SystemFacts` alone, so a recorded
-description of a machine is as good as the machine.
+:func:`examine` uses nothing but :class:`edgeseg.doctor.facts.SystemFacts`, so it also works on
+the recorded description of another machine.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ NEEDS: dict[str, tuple[str, ...]] = {
     "bench --report": (*RUN, "matplotlib", "jinja2"),
     "demo": (*RUN, *LEARN, "kornia", "matplotlib", "jinja2"),
 }
-"""Command → what it cannot do without."""
+"""Command → libraries that it requires."""
 
 _STOPS: tuple[Purpose, ...] = ("base", "cpu")
-"""An obstacle to one of these stops edgeseg from running engines at all."""
+"""Purposes without which edgeseg cannot run any engine."""
 
 
 def examine(facts: SystemFacts | None = None) -> Findings:
-    """Judge a machine; this one where no facts are given. Never raises for a broken library."""
+    """Diagnose a machine, by default this one. A broken library never raises."""
     facts = facts or probe()
     checks = (*inventory(facts), *troubles(facts))
     advice = recommended(facts, checks, _lacks(facts, "build"))
@@ -53,7 +53,7 @@ def examine(facts: SystemFacts | None = None) -> Findings:
 
 
 def troubles(facts: SystemFacts) -> Iterator[Check]:
-    """What each rule of the table that fires has to say."""
+    """Yield a check for each rule that finds a problem."""
     for purpose, rules in RULES.items():
         for rule in rules:
             trouble = _trouble(purpose, rule, facts)
@@ -62,7 +62,7 @@ def troubles(facts: SystemFacts) -> Iterator[Check]:
 
 
 def _trouble(purpose: Purpose, rule: Rule, facts: SystemFacts) -> Trouble | None:
-    """None for what only a Jetson has, elsewhere."""
+    """Apply a rule; Jetson-only purposes are skipped on other machines."""
     if purpose in {"dla", "csi"} and facts.jetson is None:
         return None
     return rule(facts)
@@ -85,7 +85,7 @@ def _lacks(facts: SystemFacts, command: str) -> tuple[str, ...]:
 
 
 def _usable(facts: SystemFacts, key: str) -> bool:
-    """Imports, for the libraries that were asked; is installed, for the others."""
+    """Whether a library imports, if that was tried, or else is installed."""
     if key == "tensorrt":
         return bool(facts.tensorrt)
     return not facts.library(key).error if key in RUN else key in facts.distributions

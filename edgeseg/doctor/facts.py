@@ -1,4 +1,4 @@
-"""What the doctor decides on: a machine, described so that it can be written down and sent.
+"""Facts about a machine for the doctor, as a document that can be saved and sent.
 
 A recorded description stands for its machine, in a test or in a bug report. It names no host,
 no user, no serial number and no home folder (:func:`anonymous`).
@@ -26,19 +26,19 @@ _HOME = re.compile(r"(?:/home/[^/\s\"']+|/Users/[^/\s\"']+|/root)(?![^/\s\"':,;)
 
 
 class Probed(Document):
-    """What a library told when it was asked, or the last line of how it failed."""
+    """Answer of a library that was probed, or the last line of its error."""
 
     told: dict[str, JsonValue] = Field(default_factory=dict)
     error: str = ""
 
     @property
     def version(self) -> str:
-        """The version it told, empty if none."""
+        """Version of the library; empty if unknown."""
         return str(self.told.get("version", ""))
 
 
 class GpuFacts(Document):
-    """An NVIDIA GPU; ``capability`` as in ``8.7``, ``memory_mib`` None where it is the board's."""
+    """An NVIDIA GPU; ``capability`` as in ``8.7``, ``memory_mib`` None if shared with the CPU."""
 
     name: str
     capability: str = ""
@@ -47,7 +47,7 @@ class GpuFacts(Document):
 
 
 class CameraFacts(Document):
-    """A V4L2 device: what it offers as ``1280x720@30 MJPG``, and whether this user may open it."""
+    """A V4L2 device: its modes (``1280x720@30 MJPG``), and whether this user may open it."""
 
     device: str
     name: str = ""
@@ -56,22 +56,22 @@ class CameraFacts(Document):
 
 
 class PowerMode(Document):
-    """An entry of ``/etc/nvpmodel.conf``."""
+    """A power mode listed in ``/etc/nvpmodel.conf``."""
 
     id: int
     name: str
 
 
 class JetsonFacts(Document):
-    """What only a Jetson has.
+    """Facts that only a Jetson has.
 
     Attributes:
-        board: Its model, as the device tree names it.
+        board: Model name from the device tree.
         release: First line of ``/etc/nv_tegra_release``.
-        power_modes: All that ``nvpmodel`` knows.
-        power_mode: The ``id`` of the one in use, None where it does not tell.
+        power_modes: All power modes of ``nvpmodel``.
+        power_mode: ``id`` of the active mode; None if unknown.
         clocks_locked: Whether ``jetson_clocks`` holds the processor at its highest clock.
-        dla_cores: Deep-learning accelerators that have a device file.
+        dla_cores: Number of deep-learning accelerators with a device file.
     """
 
     board: str = ""
@@ -89,20 +89,20 @@ class JetsonFacts(Document):
 
 
 class SystemFacts(Document):
-    """All that the doctor decides on.
+    """All facts about a machine that the doctor uses.
 
     Attributes:
-        distributions: Installed Python packages that matter here, name → version.
-        libraries: ``numpy opencv onnxruntime native cuda kernels`` → what each told.
-        gpus: As the CUDA driver lists them.
-        listed_gpus: As ``nvidia-smi`` lists them, whether or not CUDA starts.
-        nvidia_smi: How ``nvidia-smi`` failed, empty where it did not or is not there.
-        nvidia_pci: An NVIDIA display device is on the PCI bus.
-        nvidia_module: Version of the loaded kernel module, empty for none.
-        nvidia_libraries: Version of the driver's libraries, where ``nvidia-smi`` told.
-        video_group: This user may open what belongs to the group ``video``.
-        system_opencv: Folder or file of an OpenCV of the system's Python, else empty.
-        system_tensorrt: The same of TensorRT.
+        distributions: Installed Python packages relevant to edgeseg, name → version.
+        libraries: ``numpy opencv onnxruntime native cuda kernels`` → its answer.
+        gpus: GPUs listed by the CUDA driver.
+        listed_gpus: GPUs listed by ``nvidia-smi``, even if CUDA does not start.
+        nvidia_smi: Error of ``nvidia-smi``; empty if it worked or is not installed.
+        nvidia_pci: Whether an NVIDIA display device is on the PCI bus.
+        nvidia_module: Version of the loaded kernel module; empty if none.
+        nvidia_libraries: Version of the driver libraries; empty if ``nvidia-smi`` gives none.
+        video_group: Whether this user may open devices of the group ``video``.
+        system_opencv: Path of OpenCV in the system Python; empty if there is none.
+        system_tensorrt: Path of TensorRT in the system Python; empty if there is none.
         gstreamer: Element → whether it is installed; empty without ``gst-inspect-1.0``.
     """
 
@@ -136,7 +136,7 @@ class SystemFacts(Document):
     cameras: tuple[CameraFacts, ...] = ()
 
     def library(self, key: str) -> Probed:
-        """What a library told; one that was not asked counts as failed."""
+        """Return the answer of a library; one that was not probed counts as failed."""
         return self.libraries.get(key, Probed(error="not asked"))
 
     def has(self, *distributions: str) -> bool:
@@ -145,24 +145,24 @@ class SystemFacts(Document):
 
     @property
     def opencv_wheels(self) -> tuple[str, ...]:
-        """Those of pip's OpenCV packages that are installed."""
+        """Installed OpenCV packages from pip."""
         return tuple(name for name in OPENCV_PACKAGES if name in self.distributions)
 
     @property
     def tensorrt(self) -> str:
-        """Version of TensorRT, by whichever of its packages; empty for none."""
+        """Version of TensorRT from any of its packages; empty if none is installed."""
         names = ("tensorrt", "tensorrt-cu13", "tensorrt-cu12")
         return next((self.distributions[name] for name in names if self.has(name)), "")
 
     @property
     def cuda_version(self) -> tuple[int, int] | None:
-        """The newest CUDA that the driver speaks."""
+        """Newest CUDA version that the driver supports, (major, minor); None if unknown."""
         told = self.library("cuda").told.get("version")
         return (told // 1000, told % 1000 // 10) if isinstance(told, int) and told else None
 
 
 def anonymous(facts: SystemFacts, private: Iterable[str]) -> SystemFacts:
-    """The facts without home folders, and with each of ``private`` (names) blotted out."""
+    """Return the facts with home folders and the names in ``private`` masked."""
     names = "|".join(sorted({re.escape(name) for name in private if len(name) > 1}))
     named = re.compile(rf"(?<![\w-])(?:{names})(?![\w-])") if names else None
 
@@ -180,5 +180,5 @@ def anonymous(facts: SystemFacts, private: Iterable[str]) -> SystemFacts:
 
 
 def numbers(version: str, count: int = 2) -> tuple[int, ...]:
-    """The leading numbers of a version: ``10.3.0`` → (10, 3)."""
+    """Return the first ``count`` numbers of a version: ``10.3.0`` → (10, 3)."""
     return tuple(int(part) for part in re.findall(r"\d+", version)[:count])

@@ -1,4 +1,4 @@
-"""What is there and works, a line each."""
+"""List what is installed and works, one line each."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ NAMES: dict[str, tuple[str, Purpose]] = {
     "jinja2": ("Jinja", "report"),
     "ray": ("Ray", "scale"),
 }
-"""Distribution → its name, and what it is for."""
+"""Distribution → display name and purpose."""
 
 
 def machine_name(facts: SystemFacts) -> str:
-    """One line: board or processor, GPU, system, Python."""
+    """Describe the machine in one line: board or processor, GPU, system, Python."""
     place = "WSL, " if facts.wsl else "container, " if facts.container else ""
     hardware = jetson_name(facts.jetson) if facts.jetson else facts.cpu or facts.architecture
     gpus = ", ".join(gpu.name for gpu in facts.gpus if not gpu.integrated)
@@ -41,7 +41,7 @@ def machine_name(facts: SystemFacts) -> str:
 
 
 def inventory(facts: SystemFacts) -> Iterator[Check]:
-    """Lines in the order of their purposes' first mention."""
+    """Return the checks, grouped by purpose in order of first appearance."""
     yield _ok("Python", _python(facts))
     yield _ok("edgeseg", facts.edgeseg_version or f"{__version__}, from a source folder")
     if not facts.library("numpy").error:
@@ -123,7 +123,7 @@ def _dla(facts: SystemFacts) -> Iterator[Check]:
 
 
 def _cameras(facts: SystemFacts) -> Iterator[Check]:
-    """Bare sensors of a Jetson with the number that they usually have for ``nvarguscamerasrc``."""
+    """Raw sensors of a Jetson, with their usual number for ``nvarguscamerasrc``."""
     readable = [camera for camera in facts.cameras if camera.readable]
     for camera in readable:
         if not is_raw(camera):
@@ -134,7 +134,7 @@ def _cameras(facts: SystemFacts) -> Iterator[Check]:
 
 
 def _camera(camera: CameraFacts) -> str:
-    """``MJPG 1920x1080@30, 1280x720@60; YUYV 640x480@30``, a format after the other."""
+    """Group modes by format: ``MJPG 1920x1080@30, 1280x720@60; YUYV 640x480@30``."""
     formats: dict[str, list[str]] = {}
     for mode in camera.modes:
         size, _, pixels = mode.partition(" ")

@@ -1,4 +1,4 @@
-"""Which JetPack brings what: nothing here was read on a Jetson, all of it in these documents.
+"""Contents of JetPack releases, taken from these documents and not checked on a Jetson.
 
 - JetPack ↔ Jetson Linux: https://developer.nvidia.com/embedded/jetpack-archive
 - 6.0 (CUDA 12.2, TensorRT 8.6, OpenCV 4.8): RidgeRun, "NVIDIA Jetpack 6 Components"
@@ -16,7 +16,7 @@ from edgeseg.doctor.facts import JetsonFacts, SystemFacts, numbers
 
 @dataclass(frozen=True)
 class JetPack:
-    """A release; ``tensorrt`` is None where its documents name no version."""
+    """A JetPack release; ``tensorrt`` is None if its documents name no version."""
 
     name: str
     cuda: tuple[int, int]
@@ -39,18 +39,18 @@ RELEASES: dict[tuple[int, ...], JetPack] = {
     (38, 4): JetPack("7.1", (13, 0), _SEVEN, None),
     (39,): JetPack("7.2", (13, 2), _SEVEN, None),
 }
-"""Jetson Linux (L4T) → JetPack; the longest that fits counts."""
+"""Jetson Linux (L4T) version prefix → JetPack; the longest match wins."""
 
 
 def jetpack(jetson: JetsonFacts) -> JetPack | None:
-    """The JetPack of a Jetson, None for one that is not listed."""
+    """Return the JetPack release of a Jetson; None if it is not listed."""
     release = jetson.l4t
     prefixes = (release[:count] for count in range(len(release), 0, -1))
     return next((RELEASES[prefix] for prefix in prefixes if prefix in RELEASES), None)
 
 
 def jetson_name(jetson: JetsonFacts) -> str:
-    """``JetPack 6.2 (L4T 36.4.3), NVIDIA Jetson …``."""
+    """Describe a Jetson: ``JetPack 6.2 (L4T 36.4.3), NVIDIA Jetson …``."""
     known = jetpack(jetson)
     release = ".".join(map(str, jetson.l4t))
     name = f"JetPack {known.name}" if known else "an unknown JetPack"
@@ -58,12 +58,12 @@ def jetson_name(jetson: JetsonFacts) -> str:
 
 
 def dla_in(tensorrt: str) -> bool:
-    """Whether this TensorRT drives a Jetson's DLA: up to 10.7, and again from 11.4.1."""
+    """Whether this TensorRT supports the DLA of a Jetson: up to 10.7, and from 11.4.1."""
     version = numbers(tensorrt, 3)
     return version[:2] <= (10, 7) or version >= (11, 4, 1)
 
 
 def python_of(facts: SystemFacts) -> tuple[int, int] | None:
-    """The Python that JetPack's modules were built for."""
+    """Return the Python version that the modules of JetPack were built for."""
     known = jetpack(facts.jetson) if facts.jetson else None
     return known.python if known else None

@@ -1,8 +1,8 @@
-"""Facts about this machine for the doctor, gathered so that nothing broken can take it down.
+"""Gather facts about this machine, safely even if a library is broken.
 
-A library is asked in a process of its own: an import can raise, hang on a driver, or end the
+Each library is probed in its own process: an import can raise, hang on a driver, or end the
 process (an instruction the processor lacks, an extension built for another NumPy). Large
-libraries are only looked up in the metadata of their distributions.
+libraries are only looked up in the metadata of installed packages.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ PACKAGES = (
     "ray",
 )
 
-# Each prints one JSON object; what it cannot learn it leaves out.
+# Each script prints one JSON object and omits what it cannot find out.
 NUMPY = "import json, numpy; print(json.dumps({'version': numpy.__version__}))"
 OPENCV = r"""
 import json, re, cv2
@@ -132,7 +132,7 @@ SCRIPTS = {
 
 
 def probe(timeout: float = PROBE_SECONDS) -> SystemFacts:
-    """Ask this machine; takes about as long as its slowest import, and never raises for one.
+    """Gather the facts; takes about as long as the slowest import, and a failed one never raises.
 
     Args:
         timeout: Seconds after which a library that does not answer counts as hung.
@@ -174,7 +174,7 @@ def probe(timeout: float = PROBE_SECONDS) -> SystemFacts:
 
 
 def ask(scripts: dict[str, str], timeout: float) -> dict[str, Probed]:
-    """Run each script in a Python of its own, all at once; what one does harms no other."""
+    """Run each script in its own Python process, in parallel, and collect the answers."""
     children = {
         name: subprocess.Popen(
             [sys.executable, "-c", script],
@@ -210,18 +210,18 @@ def _answer(child: subprocess.Popen[str], deadline: float) -> Probed:
 
 
 def gpus_of(cuda: Probed) -> tuple[GpuFacts, ...]:
-    """The devices of the answer to :data:`CUDA`."""
+    """Return the GPUs in the answer to :data:`CUDA`."""
     devices = cuda.told.get("devices")
     listed = devices if isinstance(devices, list) else []
     return tuple(GpuFacts.model_validate(device) for device in listed)
 
 
 def cameras_here() -> tuple[CameraFacts, ...]:
-    """The V4L2 cameras with what they offer; none is made to stream."""
+    """List the V4L2 cameras and their modes, without starting to stream."""
     found = []
     for camera in cameras():
         offered: tuple[str, ...] = ()
-        with contextlib.suppress(OSError):  # It may not be opened, or was unplugged just now.
+        with contextlib.suppress(OSError):  # Not permitted, or just unplugged.
             offered = tuple(map(str, modes(camera.device)))
         found.append(
             CameraFacts(

@@ -1,4 +1,4 @@
-"""A machine's description on disk: made where the trouble is, judged wherever one likes."""
+"""Save the facts about a machine, and load them elsewhere for diagnosis."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from edgeseg.documents import load
 
 
 def record(facts: SystemFacts, path: Path) -> None:
-    """Write the facts, without this machine's host, user and home folder.
+    """Write the facts to a file, without host name, user name and home folder.
 
     Raises:
         UsageError: The folder cannot be written.
     """
     host = platform.node()
     private = {host, host.partition(".")[0], Path.home().name}
-    with contextlib.suppress(OSError, KeyError):  # A user without a name, as containers have.
+    with contextlib.suppress(OSError, KeyError):  # The user has no name, as in some containers.
         private.add(getpass.getuser())
     anonymous(facts, private - {"root"}).save(path)
 
 
 def read(path: Path) -> SystemFacts:
-    """Read a recorded machine.
+    """Read the facts about a recorded machine.
 
     Raises:
         UsageError: There is no such file.
-        ArtifactError: It is no such document, or of another version.
+        ArtifactError: The file is not such a document, or has another version.
     """
     return load(SystemFacts, path)

@@ -1,7 +1,7 @@
-"""Findings for people: the verdict, what to do, then what was seen.
+"""Render findings as text: the verdict, what to do, then what was found.
 
-The text is the same with and without colour; a command stands on a line of its own, so that it
-can be copied, and is never wrapped.
+The text is the same with and without colour. Commands have their own lines and are never
+wrapped, so that they can be copied.
 """
 
 from __future__ import annotations
@@ -18,25 +18,25 @@ _JETSON_ONLY: tuple[Purpose, ...] = ("dla", "csi")
 
 
 class Line(NamedTuple):
-    """A line of text and its style in rich's words."""
+    """A line of text and its rich style."""
 
     text: str
     style: str = ""
 
 
 def render(findings: Findings) -> str:
-    """Plain text."""
+    """Render findings as plain text."""
     return "".join(f"{line.text}\n" for line in lines(findings))
 
 
 def show(findings: Findings, console: Console) -> None:
-    """The same with colour, where the console has it."""
+    """Print findings to a console, in colour if it supports that."""
     for line in lines(findings):
         console.print(line.text, style=line.style or None, markup=False, soft_wrap=True)
 
 
 def lines(findings: Findings) -> Iterator[Line]:
-    """All that is said, in order."""
+    """Yield all lines in order."""
     yield Line(findings.machine, "bold")
     yield Line("")
     yield from _verdict(findings)
@@ -71,12 +71,12 @@ def _verdict(findings: Findings) -> Iterator[Line]:
 
 
 def _own(findings: Findings, purpose: Purpose) -> tuple[Check, ...]:
-    """The obstacles to a purpose but for those to all."""
+    """Return the obstacles to this purpose alone, not those to everything."""
     return tuple(check for check in findings.obstacles(purpose) if check.purpose == purpose)
 
 
 def _applies(findings: Findings, purpose: Purpose) -> bool:
-    """The DLA and CSI cameras belong to Jetsons; few want a cluster, who then installed Ray."""
+    """Whether a purpose is relevant: DLA and CSI only on Jetsons, clusters only with Ray."""
     there = {check.name for check in findings.checks}
     if purpose in _JETSON_ONLY:
         return "Jetson" in there
@@ -99,7 +99,7 @@ def _trouble(said: str, mend: str | None) -> Iterator[Line]:
 
 
 def _seen(findings: Findings) -> Iterator[Line]:
-    """What was found working, the columns aligned."""
+    """Yield what works, in aligned columns."""
     there: list[Check] = [check for check in findings.checks if check.state == "ok"]
     width = max((len(check.name) for check in there), default=0)
     yield Line("")

@@ -1,7 +1,7 @@
-"""What the kernel and small tools of the system tell: driver, Jetson, GStreamer, groups.
+"""Query the kernel and system tools: driver, Jetson, GStreamer, groups.
 
-Every reader takes the root folder, another one in tests, and gives an empty value where the
-machine does not tell. Paths of Jetsons are from NVIDIA's Jetson Linux Developer Guide ("Platform
+Readers of files take the root folder as argument, for tests, and return an empty value if a
+fact is unavailable. Paths of Jetsons are from NVIDIA's Jetson Linux Developer Guide ("Platform
 Power and Performance") and from listings of ``/dev`` in public reports; none was read on one here.
 """
 
@@ -31,12 +31,12 @@ ELEMENTS = (
     "h264parse",
     "avdec_h264",
 )
-"""Elements of the pipelines that edgeseg writes (``csi:``) and that people write for RTSP."""
+"""GStreamer elements of the ``csi:`` pipelines of edgeseg and of typical RTSP pipelines."""
 
 
 @dataclass(frozen=True)
 class Driver:
-    """NVIDIA's driver, as far as the kernel and ``nvidia-smi`` tell."""
+    """The NVIDIA driver as reported by the kernel and ``nvidia-smi``."""
 
     version: str
     listed: tuple[str, ...]
@@ -46,7 +46,7 @@ class Driver:
 
 
 def nvidia_driver(root: Path) -> Driver:
-    """The driver, loaded or not; the module is the host's, in a container too."""
+    """Describe the NVIDIA driver, loaded or not; in a container, the module is that of the host."""
     listed = gpus()
     failure = ""
     if not listed and shutil.which("nvidia-smi"):
@@ -65,7 +65,7 @@ def nvidia_driver(root: Path) -> Driver:
 
 
 def jetson(root: Path) -> JetsonFacts | None:
-    """A Jetson by its release file, None elsewhere."""
+    """Describe a Jetson, recognised by its release file; None on other machines."""
     release = read_text(root / "etc/nv_tegra_release").split("\n")[0]
     if not release:
         return None
@@ -82,13 +82,13 @@ def jetson(root: Path) -> JetsonFacts | None:
 
 
 def _power_mode(told: str) -> int | None:
-    """``NV Power Mode: MAXN`` and its number on the next line."""
+    """Parse ``NV Power Mode: MAXN`` and the id on the next line."""
     match = re.search(r"NV Power Mode:[^\n]*\n\s*(\d+)", told)
     return int(match[1]) if match else None
 
 
 def _clocks_locked(root: Path) -> bool | None:
-    """``jetson_clocks`` sets the lowest clock that the governor may choose to the highest."""
+    """Whether clocks are locked: ``jetson_clocks`` raises the minimum clock to the maximum."""
     policy = root / "sys/devices/system/cpu/cpu0/cpufreq"
     lowest, highest = (
         read_text(policy / f"scaling_{name}_freq").strip() for name in ("min", "max")
@@ -97,13 +97,13 @@ def _clocks_locked(root: Path) -> bool | None:
 
 
 def in_container(root: Path) -> bool:
-    """Docker and Podman leave a file, Kubernetes a variable."""
+    """Whether this is a container: Docker and Podman leave a file, Kubernetes a variable."""
     files = (root / ".dockerenv", root / "run/.containerenv")
     return any(file.exists() for file in files) or "KUBERNETES_SERVICE_HOST" in os.environ
 
 
 def may_open_video() -> bool:
-    """Root, or a member of the group ``video`` in this session; True where there is none."""
+    """Whether this user is root or in the group ``video``; True if there is no such group."""
     try:
         return os.geteuid() == 0 or grp.getgrnam("video").gr_gid in os.getgroups()
     except KeyError:
@@ -111,14 +111,14 @@ def may_open_video() -> bool:
 
 
 def nvcc() -> str:
-    """Version of the CUDA compiler, empty for none."""
+    """Return the version of the CUDA compiler; empty if there is none."""
     found = shutil.which("nvcc") or "/usr/local/cuda/bin/nvcc"
     match = re.search(r"release ([\d.]+)", _output(found, "--version"))
     return match[1] if match else ""
 
 
 def system_module(name: str, lib: Path = Path("/usr/lib")) -> str:
-    """Where Debian, Ubuntu and JetPack put a module for the system's Python, else empty."""
+    """Return the path of a module in the system Python; empty if there is none."""
     for pattern in (f"python3/dist-packages/{name}*", f"python3.*/dist-packages/{name}*"):
         for found in sorted(lib.glob(pattern)):
             if re.fullmatch(rf"{name}(\.cpython-\w+[\w.-]*\.so|\.so)?", found.name):
@@ -127,10 +127,10 @@ def system_module(name: str, lib: Path = Path("/usr/lib")) -> str:
 
 
 def gstreamer_elements() -> dict[str, bool]:
-    """Whether each of :data:`ELEMENTS` is installed; empty without ``gst-inspect-1.0``.
+    """Return for each of :data:`ELEMENTS` if it is installed; empty without ``gst-inspect-1.0``.
 
-    The first call after an update scans all plugins and may take too long: what it was asked
-    is left out then, which is not the same as missing.
+    The first call after an update scans all plugins and may time out. That element is then
+    omitted, not reported as missing.
     """
     inspect = shutil.which("gst-inspect-1.0")
     found = {}
@@ -143,7 +143,7 @@ def gstreamer_elements() -> dict[str, bool]:
 
 
 def _output(*command: str, failed: bool = False) -> str:
-    """What a tool prints; of one that fails only where that is asked for, both its streams."""
+    """Return the output of a command, or with ``failed`` both its streams if it failed."""
     try:
         done = subprocess.run(
             command, capture_output=True, text=True, errors="replace", timeout=_SECONDS, check=False

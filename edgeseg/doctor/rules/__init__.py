@@ -1,6 +1,6 @@
-"""The decision table: purpose → rules, each a function of the facts to one trouble or none.
+"""The decision table: purpose → rules, each a function of the facts that finds one problem.
 
-Of causes that hide one another the first alone speaks, so that what it says is what to do next.
+If several causes hide each other, only the first is reported, as the one to fix next.
 """
 
 from __future__ import annotations
@@ -71,5 +71,5 @@ RULES: dict[Purpose, tuple[Rule, ...]] = {
 
 
 def rule_name(rule: Rule) -> str:
-    """``pip_opencv_hides_jetpacks`` → ``pip-opencv-hides-jetpacks``."""
+    """Return the public name of a rule, e.g. ``pip-opencv-hides-jetpacks``."""
     return rule.__name__.replace("_", "-")

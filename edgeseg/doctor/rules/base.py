@@ -1,4 +1,4 @@
-"""What edgeseg does not start without, and what runs engines on the processor."""
+"""Rules for the requirements of edgeseg and of engines on the CPU."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ uv pip install --python VENV 'edgeseg[cpu]'"""
 
 
 def python_too_old(facts: SystemFacts) -> Trouble | None:
-    """JetPack 5 has Python 3.8: https://docs.nvidia.com/jetson/jetpack/ (Ubuntu 20.04)."""
+    """Python is too old (JetPack 5 has 3.8): https://docs.nvidia.com/jetson/jetpack/."""
     if numbers(facts.python) >= OLDEST_PYTHON:
         return None
     found = f"Python {facts.python}, edgeseg needs 3.10 or newer"
@@ -37,12 +37,15 @@ def python_too_old(facts: SystemFacts) -> Trouble | None:
 
 
 def numpy_unusable(facts: SystemFacts) -> Trouble | None:
-    """It is there and does not import, or it is not there."""
+    """NumPy is missing or does not import."""
     return _unusable(facts, "numpy", "NumPy")
 
 
 def onnxruntime_unusable(facts: SystemFacts) -> Trouble | None:
-    """On a Jetson by itself: ``edgeseg[cpu]`` would bring an OpenCV that hides JetPack's."""
+    """ONNX Runtime is missing or broken.
+
+    On a Jetson it is installed alone: ``edgeseg[cpu]`` adds an OpenCV that hides JetPack's.
+    """
     install = "pip install onnxruntime 'numpy<2'" if facts.jetson else INSTALL_CPU
     return _unusable(facts, "onnxruntime", "ONNX Runtime", install)
 
@@ -64,7 +67,7 @@ def _unusable(
 
 
 def native_kernels_absent(facts: SystemFacts) -> Trouble | None:
-    """NumPy and OpenCV compute the same values in their place, several times slower."""
+    """The C++ kernels are missing; NumPy and OpenCV replace them, several times slower."""
     probed = facts.library("native")
     unasked = facts.library("numpy").error or facts.library("opencv").error
     if probed.told.get("available") or unasked:  # They are imported with these.

@@ -1,4 +1,4 @@
-"""What comes with an extra of the package, and is asked for where it is wanted."""
+"""Rules for the optional extras of the package."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ def _absent(facts: SystemFacts, needs: tuple[str, ...], extra: str) -> Trouble |
 
 
 def training_absent(facts: SystemFacts) -> Trouble | None:
-    """PyTorch and what stands around it."""
+    """PyTorch or another library for training is missing."""
     needs = ("torch", "kornia", "safetensors", "onnx", "onnxscript", "matplotlib")
     return _absent(facts, needs, "train")
 
 
 def onnx_absent(facts: SystemFacts) -> Trouble | None:
-    """Calibrating and building read and write ONNX; running an engine does not."""
+    """ONNX, which calibrating and building need, is missing."""
     return _absent(facts, ("onnx",), "build")
 
 
 def openvino_absent(facts: SystemFacts) -> Trouble | None:
-    """On x86-64 alone: elsewhere it was not measured against ONNX Runtime."""
+    """OpenVINO is missing on x86-64; elsewhere it was not compared with ONNX Runtime."""
     if facts.architecture != "x86_64" or facts.has("openvino"):
         return None
     return Trouble(
@@ -40,12 +40,12 @@ def openvino_absent(facts: SystemFacts) -> Trouble | None:
 
 
 def web_absent(facts: SystemFacts) -> Trouble | None:
-    """``edgeseg stream --web``."""
+    """The libraries for ``edgeseg stream --web`` are missing."""
     return _absent(facts, ("starlette", "uvicorn", "h11"), "web")
 
 
 def metrics_absent(facts: SystemFacts) -> Trouble | None:
-    """``edgeseg stream --metrics``; the page works without."""
+    """The library for ``edgeseg stream --metrics`` is missing; ``--web`` works without it."""
     if facts.has("prometheus-client"):
         return None
     return Trouble(
@@ -55,5 +55,5 @@ def metrics_absent(facts: SystemFacts) -> Trouble | None:
 
 
 def report_absent(facts: SystemFacts) -> Trouble | None:
-    """``--report``, and the curves of a training."""
+    """The libraries for ``--report`` and training curves are missing."""
     return _absent(facts, ("matplotlib", "jinja2"), "report")

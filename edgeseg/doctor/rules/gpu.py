@@ -1,4 +1,4 @@
-"""From an NVIDIA GPU to an engine on it: driver, CUDA from Python, TensorRT, kernels.
+"""Rules for engines on NVIDIA GPUs: driver, CUDA bindings, TensorRT, kernels.
 
 Error numbers are those of ``CUresult`` in cuda.h. Which driver a binding needs: "Installation",
 https://nvidia.github.io/cuda-python/cuda-bindings/latest/install.html.
@@ -19,7 +19,7 @@ RTX_CAPABILITIES = ("7.5", "8.0", "8.6", "8.9", "12.0", "12.1")
 
 
 def cuda_binding(facts: SystemFacts) -> str:
-    """How to get one for the CUDA that the driver speaks."""
+    """Return the command that installs a CUDA binding for the CUDA version of the driver."""
     spoken = facts.cuda_version
     if spoken and spoken[0] == 12:
         return "pip install 'cuda-python>=12.6.1,<13'"
@@ -27,7 +27,7 @@ def cuda_binding(facts: SystemFacts) -> str:
 
 
 def cause(facts: SystemFacts) -> Cause | None:
-    """Why CUDA lists no GPU; None where it lists one."""
+    """Return why CUDA lists no GPU; None if it lists one."""
     if facts.gpus:
         return None
     cuda, jetson = facts.library("cuda"), facts.jetson is not None
@@ -45,7 +45,7 @@ def cause(facts: SystemFacts) -> Cause | None:
 
 
 def driver_mismatch(facts: SystemFacts) -> Trouble | None:
-    """Libraries of an update beside the module loaded before it, until the machine restarts."""
+    """The driver was updated, but the old kernel module is loaded until a restart."""
     if cause(facts) != "mismatch":
         return None
     module = f" {facts.nvidia_module}" if facts.nvidia_module else ""
@@ -58,7 +58,7 @@ def driver_mismatch(facts: SystemFacts) -> Trouble | None:
 
 
 def gpu_not_given_to_container(facts: SystemFacts) -> Trouble | None:
-    """The host's module is seen in ``/sys``, its libraries only where the runtime brings them."""
+    """The container sees the kernel module of the host, but not the driver libraries."""
     if cause(facts) != "container":
         return None
     return Trouble(
@@ -70,7 +70,7 @@ def gpu_not_given_to_container(facts: SystemFacts) -> Trouble | None:
 
 
 def wsl_without_driver(facts: SystemFacts) -> Trouble | None:
-    """The driver is Windows' own: "CUDA on WSL User Guide", which warns of one inside WSL."""
+    """WSL uses the driver of Windows: "CUDA on WSL User Guide", which warns of one inside WSL."""
     if cause(facts) != "wsl":
         return None
     return Trouble(
@@ -81,7 +81,7 @@ def wsl_without_driver(facts: SystemFacts) -> Trouble | None:
 
 
 def driver_absent(facts: SystemFacts) -> Trouble | None:
-    """A GPU on the bus and no module: wiki.debian.org/NvidiaGraphicsDrivers; in non-free."""
+    """There is a GPU but no kernel module: wiki.debian.org/NvidiaGraphicsDrivers; in non-free."""
     if cause(facts) != "driver":
         return None
     ubuntu = "ubuntu" in facts.os.lower()
@@ -94,7 +94,7 @@ def driver_absent(facts: SystemFacts) -> Trouble | None:
 
 
 def cuda_does_not_start(facts: SystemFacts) -> Trouble | None:
-    """What none of the other causes explains."""
+    """CUDA does not start for a reason that no other rule explains."""
     if cause(facts) != "other":
         return None
     cuda = facts.library("cuda")
@@ -108,7 +108,7 @@ def cuda_does_not_start(facts: SystemFacts) -> Trouble | None:
 
 
 def driver_too_old(facts: SystemFacts) -> Trouble | None:
-    """No binding of CUDA 11 serves Python 3.10 and what edgeseg calls; JetPack 5 stays there."""
+    """The driver is too old: no CUDA 11 binding supports Python 3.10 and the calls of edgeseg."""
     spoken = facts.cuda_version
     if facts.jetson or not facts.gpus or spoken is None or spoken >= (12, 0):
         return None
@@ -129,14 +129,14 @@ def _install_driver(facts: SystemFacts) -> str:
 
 
 def no_gpu(facts: SystemFacts) -> Trouble | None:
-    """Nothing of NVIDIA's in sight."""
+    """There is no NVIDIA GPU."""
     if cause(facts) != "none":
         return None
     return Trouble("there is no NVIDIA GPU", blocks=True)
 
 
 def tensorrt_absent(facts: SystemFacts) -> Trouble | None:
-    """On a desktop; a Jetson has JetPack's."""
+    """TensorRT is missing on a desktop; Jetsons get it from JetPack."""
     if facts.jetson or not facts.gpus or facts.tensorrt or facts.has("tensorrt-rtx"):
         return None
     if facts.gpus[0].capability in RTX_CAPABILITIES:
@@ -157,7 +157,7 @@ def _install_tensorrt(facts: SystemFacts) -> str:
 
 
 def rtx_does_not_know_gpu(facts: SystemFacts) -> Trouble | None:
-    """Hopper, Orin and Thor are not among its targets."""
+    """TensorRT-RTX does not support this GPU, e.g. Hopper, Orin and Thor."""
     if not facts.gpus or not facts.has("tensorrt-rtx") or facts.tensorrt:
         return None
     gpu = facts.gpus[0]
@@ -172,7 +172,7 @@ def rtx_does_not_know_gpu(facts: SystemFacts) -> Trouble | None:
 
 
 def cuda_binding_absent(facts: SystemFacts) -> Trouble | None:
-    """TensorRT alone moves no frame to the GPU."""
+    """The CUDA binding, which copies frames to the GPU, is missing."""
     tensorrt = facts.tensorrt or facts.has("tensorrt-rtx")
     if not facts.gpus or not tensorrt or _binding(facts) or facts.has("pycuda"):
         return None
@@ -204,7 +204,7 @@ def _binding(facts: SystemFacts) -> str:
 
 
 def kernels_absent(facts: SystemFacts) -> Trouble | None:
-    """Those that preprocess and draw on the GPU: shipped, or compiled by NVRTC at first use."""
+    """The GPU kernels for preprocessing and drawing are missing, and NVRTC cannot compile them."""
     told = facts.library("kernels").told
     if not facts.gpus or not _binding(facts) or told.get("fatbin") or told.get("nvrtc"):
         return None
@@ -217,7 +217,7 @@ def kernels_absent(facts: SystemFacts) -> Trouble | None:
 
 
 def cpu_onnxruntime_hides_gpus(facts: SystemFacts) -> Trouble | None:
-    """Both packages write the folder ``onnxruntime``: microsoft/onnxruntime#26996."""
+    """Both ONNX Runtime packages write the folder ``onnxruntime``: microsoft/onnxruntime#26996."""
     providers = facts.library("onnxruntime").told.get("providers")
     both = facts.has("onnxruntime", "onnxruntime-gpu")
     if not facts.gpus or not both or not isinstance(providers, list):

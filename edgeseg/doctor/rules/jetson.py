@@ -1,4 +1,4 @@
-"""What goes wrong on a Jetson alone. No rule of these was tried on one: sources are named."""
+"""Rules for Jetsons, based on the sources named; none was tested on a Jetson."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from edgeseg.doctor.rules.opencv import SYSTEM_VENV, feature
 
 INSTALL_JETPACK = "sudo apt-get install nvidia-jetpack"
 _SMALL_MIB = 8 * 1024
-"""Orin Nano and the smaller Orin NX: half of it is enough for the streams, not for all builds."""
+"""Memory of Orin Nano and the smaller Orin NX; enough for streams, not for all builds."""
 
 
 def user_not_in_video_group(facts: SystemFacts) -> Trouble | None:
-    """``/dev/nvmap`` belongs to it; without, ``cuInit`` gives 100 or 999: NVIDIA/NemoClaw#4231."""
+    """Without the group, ``cuInit`` cannot open ``/dev/nvmap`` (100, 999): NVIDIA/NemoClaw#4231."""
     if cause(facts) != "group":
         return None
     return Trouble(
@@ -25,7 +25,7 @@ def user_not_in_video_group(facts: SystemFacts) -> Trouble | None:
 
 
 def python_is_not_jetpacks(facts: SystemFacts) -> Trouble | None:
-    """Its TensorRT and OpenCV are compiled for one Python, that of its Ubuntu."""
+    """TensorRT and OpenCV of JetPack only work with the Python of its Ubuntu."""
     built_for, running = python_of(facts), numbers(facts.python)
     if built_for is None or running == built_for or running < (3, 10):
         return None
@@ -45,13 +45,13 @@ def python_is_not_jetpacks(facts: SystemFacts) -> Trouble | None:
 
 
 def _tensorrt_visible(facts: SystemFacts) -> bool:
-    """Or out of reach for another reason, which is another rule's."""
+    """Whether TensorRT is visible, or hidden for a reason that another rule reports."""
     other_python = python_of(facts) != numbers(facts.python)
     return facts.jetson is None or bool(facts.tensorrt) or other_python
 
 
 def venv_hides_tensorrt(facts: SystemFacts) -> Trouble | None:
-    """JetPack installs it for the system's Python; a virtual environment has to be let in."""
+    """The virtual environment does not see the TensorRT of JetPack."""
     if _tensorrt_visible(facts) or not facts.system_tensorrt:
         return None
     return Trouble(
@@ -62,7 +62,7 @@ def venv_hides_tensorrt(facts: SystemFacts) -> Trouble | None:
 
 
 def jetpack_tensorrt_absent(facts: SystemFacts) -> Trouble | None:
-    """A Jetson that was flashed without JetPack's libraries."""
+    """The Jetson was flashed without the libraries of JetPack."""
     if _tensorrt_visible(facts) or facts.system_tensorrt:
         return None
     return Trouble(
@@ -71,7 +71,7 @@ def jetpack_tensorrt_absent(facts: SystemFacts) -> Trouble | None:
 
 
 def tensorrt_is_not_jetpacks(facts: SystemFacts) -> Trouble | None:
-    """The wheels are for servers (SBSA): "Migrating from 10.x to 11.x on Jetson/JetPack"."""
+    """TensorRT wheels are for servers (SBSA): "Migrating from 10.x to 11.x on Jetson/JetPack"."""
     known = jetpack(facts.jetson) if facts.jetson else None
     version = facts.tensorrt
     if known is None or known.tensorrt is None or not version:
@@ -87,14 +87,14 @@ def tensorrt_is_not_jetpacks(facts: SystemFacts) -> Trouble | None:
 
 
 def no_dla(facts: SystemFacts) -> Trouble | None:
-    """Thor and Orin Nano have none."""
+    """The Jetson has no DLA, e.g. Thor and Orin Nano."""
     if facts.jetson is None or facts.jetson.dla_cores:
         return None
     return Trouble("this module has no deep-learning accelerator", blocks=True)
 
 
 def tensorrt_without_dla(facts: SystemFacts) -> Trouble | None:
-    """10.8 to 11.4.0 cannot: TensorRT 11.4.1, "Working with DLA"."""
+    """TensorRT 10.8 to 11.4.0 does not support the DLA: TensorRT 11.4.1, "Working with DLA"."""
     version = facts.tensorrt
     if facts.jetson is None or not facts.jetson.dla_cores or not version or dla_in(version):
         return None
@@ -107,7 +107,7 @@ def tensorrt_without_dla(facts: SystemFacts) -> Trouble | None:
 
 
 def pip_opencv_hides_jetpacks(facts: SystemFacts) -> Trouble | None:
-    """None of pip's has GStreamer, which CSI cameras come through."""
+    """OpenCV from pip lacks GStreamer, which CSI cameras need."""
     wheels = facts.opencv_wheels
     if not wheels or not facts.system_opencv or not _lacks_gstreamer(facts):
         return None
@@ -121,7 +121,7 @@ def pip_opencv_hides_jetpacks(facts: SystemFacts) -> Trouble | None:
 
 
 def opencv_without_gstreamer(facts: SystemFacts) -> Trouble | None:
-    """JetPack's is not there at all, or was replaced by one built without."""
+    """OpenCV lacks GStreamer: JetPack's is missing or was replaced."""
     if not _lacks_gstreamer(facts) or (facts.opencv_wheels and facts.system_opencv):
         return None
     return Trouble(
@@ -132,19 +132,19 @@ def opencv_without_gstreamer(facts: SystemFacts) -> Trouble | None:
 
 
 def _lacks_gstreamer(facts: SystemFacts) -> bool:
-    """Though JetPack's, for this very Python, would have it."""
+    """Whether OpenCV lacks GStreamer although JetPack's for this Python has it."""
     opencv = facts.library("opencv")
     broken = bool(opencv.error) or python_of(facts) not in {None, numbers(facts.python)}
     return facts.jetson is not None and not broken and not feature(facts, "gstreamer")
 
 
 def csi_needs_jetpacks_python(facts: SystemFacts) -> Trouble | None:
-    """As for TensorRT: another Python has an OpenCV without GStreamer."""
+    """CSI cameras need the Python of JetPack, whose OpenCV has GStreamer."""
     return None if feature(facts, "gstreamer") else python_is_not_jetpacks(facts)
 
 
 def camera_plugin_absent(facts: SystemFacts) -> Trouble | None:
-    """``nvarguscamerasrc`` and ``nvvidconv``: "Accelerated GStreamer", Jetson Linux guide."""
+    """No ``nvarguscamerasrc`` or ``nvvidconv``: "Accelerated GStreamer", Jetson Linux guide."""
     names = ("nvarguscamerasrc", "nvvidconv")
     missing = [name for name in names if facts.gstreamer.get(name) is False]
     if facts.jetson is None or not missing:
@@ -158,7 +158,7 @@ def camera_plugin_absent(facts: SystemFacts) -> Trouble | None:
 
 
 def gstreamer_tools_absent(facts: SystemFacts) -> Trouble | None:
-    """Without ``gst-inspect-1.0`` nobody can ask before a pipeline hangs."""
+    """``gst-inspect-1.0`` is missing, so plugins cannot be checked before a pipeline hangs."""
     if facts.jetson is None or facts.gstreamer:
         return None
     return Trouble(
@@ -168,7 +168,7 @@ def gstreamer_tools_absent(facts: SystemFacts) -> Trouble | None:
 
 
 def little_memory(facts: SystemFacts) -> Trouble | None:
-    """The GPU shares it. Swap as NVIDIA's jetson-containers sets it up: docs/setup.md."""
+    """Memory, shared with the GPU, is small; for swap see docs/setup.md of jetson-containers."""
     if facts.jetson is None or not facts.memory_mib or facts.memory_mib > _SMALL_MIB:
         return None
     if (facts.swap_mib or 0) >= _SMALL_MIB:
@@ -183,7 +183,7 @@ def little_memory(facts: SystemFacts) -> Trouble | None:
 
 
 def low_power_mode(facts: SystemFacts) -> Trouble | None:
-    """The mode named MAXN has the highest clocks: "Supported Modes and Power Efficiency"."""
+    """A mode below MAXN is active: "Supported Modes and Power Efficiency"."""
     jetson = facts.jetson
     if jetson is None or jetson.power_mode is None:
         return None
@@ -198,13 +198,13 @@ def low_power_mode(facts: SystemFacts) -> Trouble | None:
 
 
 def _best(modes: tuple[PowerMode, ...]) -> PowerMode | None:
-    """MAXN_SUPER (JetPack 6.2) before MAXN."""
+    """Return the fastest mode: MAXN_SUPER (JetPack 6.2), then MAXN."""
     named = {mode.name: mode for mode in modes}
     return named.get("MAXN_SUPER") or named.get("MAXN")
 
 
 def clocks_not_locked(facts: SystemFacts) -> Trouble | None:
-    """The governor lowers them between frames, which a latency shows."""
+    """Clocks are not locked; the governor lowers them between frames, so latency varies."""
     if facts.jetson is None or facts.jetson.clocks_locked is not False:
         return None
     return Trouble(

@@ -1,4 +1,4 @@
-"""OpenCV: pip's, the system's and JetPack's, of which Python imports the first it finds."""
+"""Rules for OpenCV from pip, the system or JetPack; Python imports the first that it finds."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _APT = {"libGL.so.1": "libgl1", "libgthread-2.0.so.0": "libglib2.0-0"}
 
 
 def feature(facts: SystemFacts, key: str) -> str:
-    """A line of ``cv2.getBuildInformation()``: ``gstreamer ffmpeg gui``; empty for NO and NONE."""
+    """Look up ``gstreamer``, ``ffmpeg`` or ``gui`` in the build information; empty if absent."""
     value = str(facts.library("opencv").told.get(key, "")).strip()
     if value.upper().startswith(("NO", "NONE")):
         return ""
@@ -22,7 +22,7 @@ def feature(facts: SystemFacts, key: str) -> str:
 
 
 def _cause(facts: SystemFacts) -> str:
-    """Why it does not import: ``numpy library hidden absent broken``, empty where it does."""
+    """Return why OpenCV does not import (numpy, library, hidden, absent, broken), else ""."""
     error = facts.library("opencv").error
     if not error:
         return ""
@@ -38,7 +38,7 @@ def _cause(facts: SystemFacts) -> str:
 
 
 def numpy_too_new_for_opencv(facts: SystemFacts) -> Trouble | None:
-    """Debian's and JetPack's OpenCV were compiled for NumPy 1: opencv/opencv-python#995."""
+    """OpenCV of Debian and JetPack was compiled for NumPy 1: opencv/opencv-python#995."""
     if _cause(facts) != "numpy":
         return None
     numpy = facts.distributions["numpy"]
@@ -52,7 +52,7 @@ def numpy_too_new_for_opencv(facts: SystemFacts) -> Trouble | None:
 
 
 def opencv_lacks_system_library(facts: SystemFacts) -> Trouble | None:
-    """Minimal images have no libGL: opencv-python's README, "Frequently Asked Questions"."""
+    """Minimal images lack libGL: README of opencv-python, "Frequently Asked Questions"."""
     if _cause(facts) != "library":
         return None
     error = facts.library("opencv").error
@@ -66,7 +66,7 @@ def opencv_lacks_system_library(facts: SystemFacts) -> Trouble | None:
 
 
 def venv_hides_system_opencv(facts: SystemFacts) -> Trouble | None:
-    """A virtual environment sees the system's packages only where it was made to."""
+    """The virtual environment does not see the OpenCV of the system."""
     if _cause(facts) != "hidden":
         return None
     whose = "JetPack's" if facts.jetson else "the system's"
@@ -78,7 +78,7 @@ def venv_hides_system_opencv(facts: SystemFacts) -> Trouble | None:
 
 
 def opencv_absent(facts: SystemFacts) -> Trouble | None:
-    """On a Jetson JetPack's is wanted, for it has GStreamer."""
+    """OpenCV is missing; on a Jetson, JetPack's is recommended for its GStreamer."""
     if _cause(facts) != "absent":
         return None
     install = f"sudo apt-get install nvidia-jetpack\n{SYSTEM_VENV}" if facts.jetson else INSTALL_CPU
@@ -86,7 +86,7 @@ def opencv_absent(facts: SystemFacts) -> Trouble | None:
 
 
 def opencv_broken(facts: SystemFacts) -> Trouble | None:
-    """A wheel that is there and does not import."""
+    """OpenCV is installed from a wheel but does not import."""
     if _cause(facts) != "broken":
         return None
     wheels = facts.opencv_wheels
@@ -98,7 +98,7 @@ def opencv_broken(facts: SystemFacts) -> Trouble | None:
 
 
 def several_opencvs(facts: SystemFacts) -> Trouble | None:
-    """They all install the folder ``cv2``: the last one wins, and removing one breaks both."""
+    """Several packages install the folder ``cv2``: the last wins, removing one breaks all."""
     wheels = facts.opencv_wheels
     if len(wheels) < 2:
         return None
@@ -109,7 +109,7 @@ def several_opencvs(facts: SystemFacts) -> Trouble | None:
 
 
 def opencv_without_window(facts: SystemFacts) -> Trouble | None:
-    """The headless packages, and self-made builds without Qt or GTK."""
+    """OpenCV cannot show windows: a headless package, or built without Qt and GTK."""
     if facts.library("opencv").error or feature(facts, "gui"):
         return None
     wheels = facts.opencv_wheels
@@ -122,7 +122,7 @@ def opencv_without_window(facts: SystemFacts) -> Trouble | None:
 
 
 def no_display(facts: SystemFacts) -> Trouble | None:
-    """Neither X nor Wayland."""
+    """There is no display, neither X nor Wayland."""
     if facts.display or not feature(facts, "gui"):
         return None
     return Trouble(

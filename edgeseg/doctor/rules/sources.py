@@ -1,4 +1,4 @@
-"""Where frames come from: network cameras, files, USB cameras."""
+"""Rules for sources of frames: network cameras, files, USB cameras."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ _PACKAGES = {
     "appsink": "gstreamer1.0-plugins-base",
 }
 _BAYER = re.compile(r"(?:RG|BG|GB|BA)1[0246]|RGGB|GRBG|GBRG|BA81|BYR2|p[BGgR](?:AA|CC|EE)")
-"""Four letters of the Bayer formats in linux/videodev2.h."""
+"""FourCC codes of the Bayer formats in linux/videodev2.h."""
 
 
 def no_video_decoder(facts: SystemFacts) -> Trouble | None:
-    """Neither PyAV nor an OpenCV with FFmpeg or GStreamer."""
+    """Nothing decodes video: no PyAV, and no OpenCV with FFmpeg or GStreamer."""
     opencv = facts.library("opencv")
     decodes = feature(facts, "ffmpeg") or feature(facts, "gstreamer")
     if opencv.error or decodes or facts.has("av"):
@@ -34,7 +34,7 @@ def no_video_decoder(facts: SystemFacts) -> Trouble | None:
 
 
 def av_absent(facts: SystemFacts) -> Trouble | None:
-    """OpenCV reads them too, but stretches a new frame size to the old one."""
+    """PyAV is missing; OpenCV reads video too, but stretches a new frame size to the old one."""
     if facts.has("av"):
         return None
     return Trouble(
@@ -44,7 +44,7 @@ def av_absent(facts: SystemFacts) -> Trouble | None:
 
 
 def gstreamer_plugins_absent(facts: SystemFacts) -> Trouble | None:
-    """Of pipelines that people write for ``gst:``; the Jetson's decoder on a Jetson only."""
+    """Plugins for typical ``gst:`` pipelines are missing; the Jetson decoder on Jetsons only."""
     if not feature(facts, "gstreamer"):
         return None
     missing = [
@@ -62,7 +62,7 @@ def gstreamer_plugins_absent(facts: SystemFacts) -> Trouble | None:
 
 
 def no_camera(facts: SystemFacts) -> Trouble | None:
-    """WSL and containers have none that nobody gave them."""
+    """There is no camera; WSL and containers need one passed through."""
     if facts.cameras:
         return None
     if facts.wsl:
@@ -82,7 +82,7 @@ def no_camera(facts: SystemFacts) -> Trouble | None:
 
 
 def camera_not_readable(facts: SystemFacts) -> Trouble | None:
-    """The devices belong to the group ``video``."""
+    """The user may not open a camera; devices belong to the group ``video``."""
     shut = [camera.device for camera in facts.cameras if not camera.readable]
     if not shut:
         return None
@@ -94,13 +94,13 @@ def camera_not_readable(facts: SystemFacts) -> Trouble | None:
 
 
 def is_raw(camera: CameraFacts) -> bool:
-    """It gives a sensor's Bayer mosaic alone (V4L2_PIX_FMT_SRGGB10 and its kin), not pictures."""
+    """Whether a camera delivers only raw Bayer data, e.g. V4L2_PIX_FMT_SRGGB10."""
     formats = {mode.rpartition(" ")[2] for mode in camera.modes}
     return bool(formats) and all(map(_BAYER.fullmatch, formats))
 
 
 def raw_sensor(facts: SystemFacts) -> Trouble | None:
-    """A CSI sensor: its pictures come from the Jetson's image processor, by ``csi:N``."""
+    """A CSI sensor is there; use it through the image processor of the Jetson, as ``csi:N``."""
     raw = [camera for camera in facts.cameras if is_raw(camera)]
     if not raw:
         return None
