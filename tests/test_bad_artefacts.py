@@ -49,8 +49,16 @@ def commands(kind: str, path: Path, data: Path) -> dict[str, tuple[object, ...]]
     if kind == "checkpoint":
         return inspect | runs | {"export": ("export", path, "--out", "new.onnx")}
     if kind == "network":
-        build = {"build": ("build", path, "--fp16"), "int8": ("build", path, "--int8")}
-        return inspect | runs | build | {"calibrate": ("calibrate", path, "--from", data)}
+        build = {
+            "build": ("build", path, "--fp16", "--overwrite"),
+            "int8": ("build", path, "--int8", "--overwrite"),
+        }
+        return (
+            inspect
+            | runs
+            | build
+            | {"calibrate": ("calibrate", path, "--from", data, "--overwrite")}
+        )
     return inspect | runs
 
 
