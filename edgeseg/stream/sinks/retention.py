@@ -88,7 +88,7 @@ class Shelf:
 
     Args:
         folder: Folder that contains the files.
-        name: Of a file; its first group is a number that grows, dashes in it are left out.
+        name: Pattern of file names; its first group is a growing number, in which dashes are ignored.
         budget: Budget that the files count towards.
         keep: Number of files to keep.
     """

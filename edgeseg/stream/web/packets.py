@@ -35,7 +35,7 @@ def encode(number: int, result: StreamResult, largest: int) -> bytes:
     (of the picture's area, one a class), ``jpeg``, ``labels`` (bytes).
 
     Args:
-        number: Of the packet.
+        number: Number of the packet.
         result: Its arrays are read only.
         largest: Side in pixels beyond which the picture is scaled down.
     """
