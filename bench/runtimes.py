@@ -101,7 +101,7 @@ def main() -> int:
             measure(run, options.data, settings).save(document)
         except EdgesegError as error:
             failed += 1
-            logger.error("%s: %s%s", run, error.message, f" ({error.mend})" if error.mend else "")
+            logger.error("%s: %s%s", run, error.message, f" ({error.hint})" if error.hint else "")
     results = [load(Result, path) for path in sorted(options.out.glob("*.json"))]
     if results:
         write_atomic(options.out / "README.md", page(results))

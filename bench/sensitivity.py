@@ -49,7 +49,7 @@ class Pair:
 
 
 def main() -> None:
-    """Plant, build, rank, mend, and write what came out."""
+    """Plant, build, rank, hint, and write what came out."""
     options = _options()
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder) / options.run.name
@@ -89,7 +89,7 @@ def experiment(run: Path, options: argparse.Namespace) -> dict[str, Any]:
     except AccuracyGateError as error:
         refused = {"message": error.message.splitlines()[0], "layers": error.layers}
     else:
-        raise EdgesegError("the planted layer did no harm", mend="plant it elsewhere: --layer")
+        raise EdgesegError("the planted layer did no harm", hint="plant it elsewhere: --layer")
     found = measure_sensitivity(config, track=progress_bar).to_dict()
     mixed = build(BuildConfig(**{**vars(config), "auto_mixed": True}), progress_bar).sidecar
     assert mixed.gate is not None

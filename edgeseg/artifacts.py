@@ -68,7 +68,7 @@ def open_file(path: Path, *, follow: bool = True) -> Iterator[BinaryIO]:
             yield stream
         except OSError as error:
             raise CorruptArtifact(
-                f"{path}: cannot be read: {error.strerror or error}", mend="copy it again"
+                f"{path}: cannot be read: {error.strerror or error}", hint="copy it again"
             ) from error
 
 
@@ -123,11 +123,11 @@ def refuse_to_replace(*outputs: Path, overwrite: bool, inputs: Collection[Path] 
         if not read.isdisjoint(places) or _is_there_below(path, folders):
             raise UsageError(
                 f"{path} is an input of this command and would be replaced by its output",
-                mend="choose another path for the output",
+                hint="choose another path for the output",
             )
         if not written.isdisjoint(places):
             raise UsageError(
-                f"two outputs would be written to {path}", mend="give each a path of its own"
+                f"two outputs would be written to {path}", hint="give each a path of its own"
             )
         written |= places
         try:
@@ -139,7 +139,7 @@ def refuse_to_replace(*outputs: Path, overwrite: bool, inputs: Collection[Path] 
         if taken:
             raise UsageError(
                 f"{path} already exists and would be replaced",
-                mend="choose another path, or add --overwrite",
+                hint="choose another path, or add --overwrite",
             )
 
 
@@ -148,7 +148,7 @@ def cannot_write(path: Path, error: OSError) -> UsageError:
     full = error.errno in (errno.ENOSPC, errno.EDQUOT)
     return UsageError(
         f"cannot write {path}: {error.strerror or error}",
-        mend="make room on that disk, or choose an output path on another"
+        hint="make room on that disk, or choose an output path on another"
         if full
         else "choose an output path that you can write",
     )
@@ -167,12 +167,12 @@ def read_capped(path: Path, limit: int = MAX_JSON_BYTES, *, follow: bool = True)
         if size > limit:
             raise CorruptArtifact(
                 f"{path}: expected at most {limit} bytes, found {size}",
-                mend="this is no file of edgeseg: look at its name, or copy it again",
+                hint="this is no file of edgeseg: look at its name, or copy it again",
             )
         # One byte more than allowed, in case the file has grown.
         data = stream.read(limit + 1)
     if not data:
-        raise CorruptArtifact(f"{path} is empty", mend=_AGAIN)
+        raise CorruptArtifact(f"{path} is empty", hint=_AGAIN)
     if len(data) > limit:
         raise CorruptArtifact(f"{path}: expected at most {limit} bytes, and it grows")
     return data
@@ -192,7 +192,7 @@ def require_file(path: Path) -> Path:
         raise _cannot_open(path, error) from error
     _require_regular(path, status.st_mode)
     if status.st_size == 0:
-        raise CorruptArtifact(f"{path} is empty", mend=_AGAIN)
+        raise CorruptArtifact(f"{path} is empty", hint=_AGAIN)
     return path
 
 
@@ -207,7 +207,7 @@ def require_text(path: Path) -> None:
     except UnicodeEncodeError as error:
         raise UsageError(
             f"{path}: its name is no UTF-8, and has to be written as text",
-            mend="rename the file, or the folder above it whose name is none",
+            hint="rename the file, or the folder above it whose name is none",
         ) from error
 
 
@@ -250,7 +250,7 @@ def _refuse_special(path: Path) -> None:
         mode = path.stat().st_mode
         if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
             raise UsageError(
-                f"cannot write {path}: it is {_kind(mode)}", mend="name a file on a disk"
+                f"cannot write {path}: it is {_kind(mode)}", hint="name a file on a disk"
             )
 
 
@@ -279,14 +279,14 @@ def _require_room(path: Path) -> None:
 def _require_regular(path: Path, mode: int) -> None:
     if stat.S_ISDIR(mode):
         raise UsageError(
-            f"{path} is a folder; a file was expected", mend=f"name a file in it: `ls {path}`"
+            f"{path} is a folder; a file was expected", hint=f"name a file in it: `ls {path}`"
         )
     if not stat.S_ISREG(mode):
         raise _no_file(path, _kind(mode))
 
 
 def _no_file(path: Path, found: str) -> CorruptArtifact:
-    return CorruptArtifact(f"{path} is {found}; a file was expected", mend="name a file on a disk")
+    return CorruptArtifact(f"{path} is {found}; a file was expected", hint="name a file on a disk")
 
 
 def _cannot_open(path: Path, error: OSError | ValueError) -> EdgesegError:
@@ -297,24 +297,24 @@ def _cannot_open(path: Path, error: OSError | ValueError) -> EdgesegError:
             return UntrustedArtifact(
                 f"{path} is a symbolic link to {target}, which is not followed here: whoever may "
                 "change the link decides what is loaded",
-                mend=f"name the file itself: {path.resolve()}",
+                hint=f"name the file itself: {path.resolve()}",
             )
         leads = "leads in a circle" if number == errno.ELOOP else "leads nowhere"
         return CorruptArtifact(
             f"{path} is a symbolic link to {target} that {leads}",
-            mend=f"remove the link (`rm {path}`) and copy the file itself",
+            hint=f"remove the link (`rm {path}`) and copy the file itself",
         )
     if number in (errno.ENOENT, errno.ENOTDIR):
-        return UsageError(f"{path}: no such file", mend="check the path")
+        return UsageError(f"{path}: no such file", hint="check the path")
     if number == errno.ENXIO:  # What a socket gives.
         return _no_file(path, "a socket")
     if number is None or number == errno.ENAMETOOLONG:
         name = str(path)
         shown = name if len(name) <= 80 else f"{name[:80]}…"
-        return UsageError(f"{shown!r}: no file can have this name", mend="check the path")
+        return UsageError(f"{shown!r}: no file can have this name", hint="check the path")
     why = error.strerror if isinstance(error, OSError) else error
     return CorruptArtifact(
-        f"{path}: cannot be read: {why}", mend=f"give yourself the right to read it: `ls -l {path}`"
+        f"{path}: cannot be read: {why}", hint=f"give yourself the right to read it: `ls -l {path}`"
     )
 
 

@@ -50,7 +50,7 @@ class StepFailed(EdgesegError):
     """A command of the demo failed, with its error on stderr; the demo exits with its status."""
 
     def __init__(self, command: str, status: int) -> None:
-        super().__init__(f"`{command}` failed", mend="its message stands above")
+        super().__init__(f"`{command}` failed", hint="its message stands above")
         self.exit_code = status
 
 
@@ -187,14 +187,14 @@ def _output_folder(out: Path | None) -> Path:
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UsageError(
             f"{out} is there already and not an empty folder",
-            mend="choose a new folder with --out, or leave --out away",
+            hint="choose a new folder with --out, or leave --out away",
         )
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(f"cannot make the folder {out}: {error.strerror}") from error
     if not os.access(out, os.W_OK | os.X_OK):
-        raise UsageError(f"cannot write in {out}", mend="choose another --out")
+        raise UsageError(f"cannot write in {out}", hint="choose another --out")
     return out
 
 
@@ -203,7 +203,7 @@ def _require_extra() -> None:
     if missing:
         raise RuntimeMissing(
             f"the demo trains and builds, which needs {', '.join(missing)}",
-            mend="pip install 'edgeseg[demo]'",
+            hint="pip install 'edgeseg[demo]'",
         )
 
 

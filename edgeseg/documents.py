@@ -47,7 +47,7 @@ def parse(model: type[Model], text: str | bytes, origin: str) -> Model:
         text = text.decode("utf-8-sig") if isinstance(text, bytes) else text.removeprefix("\ufeff")
         value = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise CorruptArtifact(f"{origin}: not valid JSON ({error})", mend=_AGAIN) from error
+        raise CorruptArtifact(f"{origin}: not valid JSON ({error})", hint=_AGAIN) from error
     if isinstance(value, dict):
         field = model.model_fields.get("schema_version")
         known = field.default if field and not field.is_required() else None
@@ -55,12 +55,12 @@ def parse(model: type[Model], text: str | bytes, origin: str) -> Model:
             raise MismatchedArtifact(
                 f"{origin}: schema version {shown(value['schema_version'])}, "
                 f"this edgeseg reads version {known}",
-                mend="make the artefact again with this edgeseg, or install the one that made it",
+                hint="make the artefact again with this edgeseg, or install the one that made it",
             )
     try:
         return model.model_validate_json(text)
     except ValidationError as error:
-        raise CorruptArtifact(f"{origin}: {first_problem(error)}", mend=_AGAIN) from error
+        raise CorruptArtifact(f"{origin}: {first_problem(error)}", hint=_AGAIN) from error
 
 
 def load(model: type[Model], path: Path) -> Model:

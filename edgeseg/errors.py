@@ -21,7 +21,7 @@
     ├─ RegressionError           exit 8   a benchmark is worse than the one before
     └─ OutputError               exit 9   an output cannot be written or served now
 
-The message names the file, what was expected and what was found; ``mend`` is a hint for a fix. The
+The message names the file, what was expected and what was found; ``hint`` is a hint for a fix. The
 command line prints both and exits with ``exit_code``; library users catch the class.
 """
 
@@ -56,15 +56,15 @@ class EdgesegError(Exception):
 
     Args:
         message: One sentence with the file, what was expected and what was found.
-        mend: Hint for a fix, if possible a command.
+        hint: Hint for a fix, if possible a command.
     """
 
     exit_code: int = 1
 
-    def __init__(self, message: str, *, mend: str | None = None) -> None:
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
         super().__init__(message)
         self.message = message
-        self.mend = mend
+        self.hint = hint
 
 
 class UsageError(EdgesegError):
@@ -145,10 +145,10 @@ class AccuracyGateError(EdgesegError):
         self,
         message: str,
         *,
-        mend: str | None = None,
+        hint: str | None = None,
         layers: Sequence[Mapping[str, object]] = (),
     ) -> None:
-        super().__init__(message, mend=mend)
+        super().__init__(message, hint=hint)
         self.layers = list(layers)
 
 

@@ -117,7 +117,7 @@ class Scores:
         if not confusion.matrix.any():
             raise DatasetError(
                 f"{self.images} pictures were compared and no pixel of their masks carries a label",
-                mend=f"label some pixels with a class instead of {self.classes.ignore} (ignore)",
+                hint=f"label some pixels with a class instead of {self.classes.ignore} (ignore)",
             )
         ious = [None if math.isnan(iou) else float(iou) for iou in confusion.per_class_iou]
         return Evaluation(
@@ -151,7 +151,7 @@ def check_classes(engine: Engine, split: Split) -> None:
         raise DatasetError(
             f"{split.root / 'classes.json'}: expected the classes of {engine.path.name} "
             f"({', '.join(engine.card.classes.names)}), found {', '.join(split.classes.names)}",
-            mend="evaluate on the data set that the network was trained for",
+            hint="evaluate on the data set that the network was trained for",
         )
 
 

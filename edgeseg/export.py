@@ -32,7 +32,7 @@ try:
     from onnx import ModelProto, numpy_helper
 except ImportError as missing:
     raise RuntimeMissing(
-        f"exporting needs onnx and onnxscript ({missing})", mend="pip install 'edgeseg[train]'"
+        f"exporting needs onnx and onnxscript ({missing})", hint="pip install 'edgeseg[train]'"
     ) from missing
 
 from edgeseg.precision.deconvolution import split_channels
@@ -235,7 +235,7 @@ def check_parity(model: nn.Module, path: Path, inputs: NDArray[np.float32]) -> P
         raise InferenceError(
             f"the exported network differs from PyTorch in {mismatched - near_ties} of {pixels} "
             f"pixels that are no near ties (besides {near_ties} that are); nothing was written",
-            mend="report it with the architecture and its options",
+            hint="report it with the architecture and its options",
         )
     return Parity(len(inputs), pixels, mismatched, near_ties)
 

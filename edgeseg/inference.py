@@ -67,7 +67,7 @@ class Failed:
 
     picture: str
     message: str
-    mend: str | None
+    hint: str | None
 
 
 def segment_files(
@@ -109,7 +109,7 @@ def segment_files(
         except DatasetError as error:
             if failed is None:
                 raise
-            failed.append(Failed(str(path), error.message, error.mend))
+            failed.append(Failed(str(path), error.message, error.hint))
             continue
         labels = segment(image)
         written = write_result(engine.card.classes, image, labels, path.stem, outputs)
@@ -244,13 +244,13 @@ def refuse_conflicts(pictures: Iterable[Path], outputs: Outputs, *, overwrite: b
             if other is not path:
                 raise UsageError(
                     f"{other} and {path} would be written to the same file",
-                    mend="segment them in two calls with different --out folders",
+                    hint="segment them in two calls with different --out folders",
                 )
     read = {path.resolve() for path in made.values()}
     for result, path in made.items():
         if result.resolve() in read:
             raise UsageError(
                 f"the result of {path} would replace {result}, which is one of the pictures",
-                mend="choose another --out folder",
+                hint="choose another --out folder",
             )
     refuse_to_replace(*made, overwrite=overwrite)

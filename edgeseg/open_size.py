@@ -32,7 +32,7 @@ def with_open_size(model: nn.Module, card: ModelCard) -> ModelCard:
         raise UsageError(
             f"{card.arch} with these options holds values for one size of pictures, so its "
             "height and width cannot be left open",
-            mend="export it without --dynamic-size",
+            hint="export it without --dynamic-size",
         )
     step = int(model.stride)  # type: ignore[arg-type]
     # At least one more than what is mirrored, up to the next multiple.
@@ -44,7 +44,7 @@ def with_open_size(model: nn.Module, card: ModelCard) -> ModelCard:
         raise UsageError(
             f"{card.arch} takes open heights and widths that are {rule}, and its own size is "
             f"{width}x{height}",
-            mend=f"train it with --size {better[0]}x{better[1]}, or export without --dynamic-size",
+            hint=f"train it with --size {better[0]}x{better[1]}, or export without --dynamic-size",
         )
     return card.model_copy(update={"input": card.input.model_copy(update={"open_size": rule})})
 

@@ -41,13 +41,13 @@ def fail(error: EdgesegError, *, as_json: bool) -> NoReturn:
     """Print an error on stderr, with ``as_json`` also as JSON on stdout, and exit."""
     with contextlib.suppress(OSError):  # The exit code still reports the error.
         print(f"error: {visible(error.message, lines=True)}", file=sys.stderr)
-        if error.mend:
-            print(f"  mend: {visible(error.mend, lines=True)}", file=sys.stderr)
+        if error.hint:
+            print(f"  hint: {visible(error.hint, lines=True)}", file=sys.stderr)
     if as_json:
         document: dict[str, Any] = {
             "kind": type(error).__name__,
             "message": error.message,
-            "mend": error.mend,
+            "hint": error.hint,
             "exit_code": error.exit_code,
         }
         if isinstance(error, AccuracyGateError):

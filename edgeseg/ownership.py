@@ -18,7 +18,7 @@ class Stranger(NamedTuple):
     """Problem with the permissions of a file, and the command that fixes it, without the path."""
 
     fault: str
-    mend: str
+    hint: str
 
 
 def stranger(status: os.stat_result) -> Stranger | None:

@@ -98,12 +98,12 @@ def alone(path: Path, *, doing: str) -> Iterator[None]:
     except BlockingIOError as error:
         raise UsageError(
             f"another process {doing} {path} right now",
-            mend="wait until it has ended, or choose another path",
+            hint="wait until it has ended, or choose another path",
         ) from error
     except OSError as error:
         raise UsageError(
             f"cannot write {path}: {error.strerror or error}",
-            mend="choose a folder that you can write",
+            hint="choose a folder that you can write",
         ) from error
     try:
         yield

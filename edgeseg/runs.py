@@ -54,7 +54,7 @@ def prepare_run(
     if resume and (run is None or overwrite):
         raise UsageError(
             "--resume goes on with the training in a folder that is named, and keeps what is there",
-            mend="name it with --run, and leave --overwrite out",
+            hint="name it with --run, and leave --overwrite out",
         )
     if run is None:
         run = _unused(RUNS / f"{arch}-{datetime.now():%Y%m%d-%H%M%S}")
@@ -63,7 +63,7 @@ def prepare_run(
     except OSError as error:
         raise UsageError(f"cannot make the run folder {run}: {error.strerror}") from error
     if not os.access(run, os.W_OK | os.X_OK):
-        raise UsageError(f"cannot write in the run folder {run}", mend="choose another --run")
+        raise UsageError(f"cannot write in the run folder {run}", hint="choose another --run")
     with alone(run / CHECKPOINT, doing="trains"):
         if not resume:
             _clear(run, overwrite=overwrite)
@@ -82,7 +82,7 @@ def _clear(run: Path, *, overwrite: bool) -> None:
     if earlier and not overwrite:
         raise UsageError(
             f"{run} already holds a run ({earlier[0].name})",
-            mend="choose another --run, or replace it with --overwrite",
+            hint="choose another --run, or replace it with --overwrite",
         )
     for path in earlier:
         # Otherwise an old engine beside the new checkpoint would be taken for its own.
@@ -99,26 +99,26 @@ def newest_run(runs: Path = RUNS) -> Path:
     if found is None:
         raise UsageError(
             f"no path given, and no run under {runs.absolute()}",
-            mend="edgeseg train --data DIR, or name the file",
+            hint="edgeseg train --data DIR, or name the file",
         )
     log.info("taking %s, the newest run", found.parent)
     return found.parent
 
 
-def artifact_in(run: Path, names: tuple[str, ...], mend: str) -> Path:
+def artifact_in(run: Path, names: tuple[str, ...], hint: str) -> Path:
     """Return the newest of the files ``names`` in the folder ``run``, and log it.
 
     Raises:
-        UsageError: None of them is there; ``mend`` is the command that makes one.
+        UsageError: None of them is there; ``hint`` is the command that makes one.
     """
     found = newest(run, names)
     if found is None:
-        raise UsageError(f"{run} holds none of {', '.join(names)}", mend=mend)
+        raise UsageError(f"{run} holds none of {', '.join(names)}", hint=hint)
     log.info("taking %s", found)
     return found
 
 
-def resolve(path: Path | None, names: tuple[str, ...], mend: str) -> Path:
+def resolve(path: Path | None, names: tuple[str, ...], hint: str) -> Path:
     """Return a file as given, or the newest of ``names`` in a run folder (default: newest run).
 
     Raises:
@@ -126,7 +126,7 @@ def resolve(path: Path | None, names: tuple[str, ...], mend: str) -> Path:
     """
     if path is not None and not path.is_dir():
         return path
-    return artifact_in(path or newest_run(), names, mend)
+    return artifact_in(path or newest_run(), names, hint)
 
 
 def engines_of(paths: Sequence[Path]) -> list[Path]:
@@ -142,7 +142,7 @@ def engines_of(paths: Sequence[Path]) -> list[Path]:
             continue
         there = [path / name for name in ENGINES if (path / name).exists()]
         if not there:
-            raise UsageError(f"{path} holds no engine", mend="edgeseg build --fp16")
+            raise UsageError(f"{path} holds no engine", hint="edgeseg build --fp16")
         found += there
     return found
 
@@ -162,7 +162,7 @@ def engine_and_paths(paths: Sequence[str]) -> tuple[Path, Sequence[str]]:
     )
     named = paths[1:] if is_engine else paths
     if not named:
-        raise UsageError("no pictures given", mend="edgeseg infer PICTURES…")
+        raise UsageError("no pictures given", hint="edgeseg infer PICTURES…")
     return engine, named
 
 

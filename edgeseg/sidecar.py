@@ -135,7 +135,7 @@ def verify(artifact: Path, *, required: bool) -> SideCar | None:
             raise UntrustedArtifact(
                 f"{artifact} is a symbolic link to {artifact.readlink()}, and no side-car "
                 f"{sidecar_path(artifact).name} beside it vouches for the bytes",
-                mend=f"name the file itself: {artifact.resolve()}, or link its side-car as well",
+                hint=f"name the file itself: {artifact.resolve()}, or link its side-car as well",
             )
         return None
     _require_size(artifact, artifact.stat().st_size, sidecar)
@@ -162,7 +162,7 @@ def verified_bytes(artifact: Path) -> tuple[bytes, SideCar]:
         if status.st_size == 0:
             raise CorruptArtifact(
                 f"{artifact} is empty",
-                mend="build it again with `edgeseg build --overwrite`, or copy it again",
+                hint="build it again with `edgeseg build --overwrite`, or copy it again",
             )
         sidecar = read(artifact, follow=False)
         if sidecar is None:
@@ -185,7 +185,7 @@ def _refuse_strangers(artifact: Path, path: Path, status: os.stat_result) -> Non
         what = "it" if path == artifact else path
         raise UntrustedArtifact(
             f"{artifact} is native code, and {what} {found.fault}",
-            mend=f"{found.mend} {shlex.quote(str(path))}, then build the engine again "
+            hint=f"{found.hint} {shlex.quote(str(path))}, then build the engine again "
             "unless you know who wrote it",
         )
 
@@ -194,13 +194,13 @@ def _require_size(artifact: Path, found: int, sidecar: SideCar) -> None:
     """Cheap, and before any byte is read: a file of the wrong size is not worth hashing."""
     if found > MAX_ARTIFACT_BYTES:
         raise CorruptArtifact(
-            f"{artifact}: expected at most {MAX_ARTIFACT_BYTES} bytes, found {found}", mend=_AGAIN
+            f"{artifact}: expected at most {MAX_ARTIFACT_BYTES} bytes, found {found}", hint=_AGAIN
         )
     if sidecar.artifact_bytes not in (None, found):
         raise CorruptArtifact(
             f"{artifact}: its bytes changed since it was made ({found} of them, the side-car "
             f"says {sidecar.artifact_bytes})",
-            mend=_AGAIN,
+            hint=_AGAIN,
         )
 
 
@@ -209,7 +209,7 @@ def _require_hash(artifact: Path, found: str, sidecar: SideCar) -> None:
         raise CorruptArtifact(
             f"{artifact}: its bytes changed since it was made (sha256 {found[:12]}…, "
             f"the side-car says {sidecar.artifact_sha256[:12]}…)",
-            mend=_AGAIN,
+            hint=_AGAIN,
         )
 
 
@@ -217,5 +217,5 @@ def _nothing_vouches(artifact: Path) -> UntrustedArtifact:
     return UntrustedArtifact(
         f"{artifact} has no side-car {sidecar_path(artifact).name}, so nothing vouches "
         "for its bytes; an engine is native code",
-        mend="build it here with `edgeseg build`, or copy the side-car along",
+        hint="build it here with `edgeseg build`, or copy the side-car along",
     )

@@ -95,7 +95,7 @@ def _starts(size: int, inner: int, stride: int) -> Iterator[int]:
     if step < 1:
         raise UsageError(
             f"a tile keeps {inner} pixels between its margins, fewer than the stride of {stride}",
-            mend="take larger tiles or a smaller margin",
+            hint="take larger tiles or a smaller margin",
         )
     return iter(range(0, max(size - inner, 0) + step, step))
 

@@ -166,7 +166,7 @@ def _read(path: Path) -> _Model:
         return _plan(path)
     raise UsageError(
         f"{path}: Triton serves a network .onnx or an .engine, not {path.suffix!r}",
-        mend="edgeseg export --triton DIR model.safetensors exports it first",
+        hint="edgeseg export --triton DIR model.safetensors exports it first",
     )
 
 
@@ -176,7 +176,7 @@ def _network(path: Path) -> _Model:
     if weights := external_locations(path):
         raise UsageError(
             f"{path}: its weights lie in {weights[0]!r}; expected one file that holds them",
-            mend="export it again with `edgeseg export --overwrite`: that keeps weights inside",
+            hint="export it again with `edgeseg export --overwrite`: that keeps weights inside",
         )
     made = verify(path, required=False)
     for_openvino = made is not None and made.runtime == "openvino"
@@ -198,7 +198,7 @@ def _plan(path: Path) -> _Model:
     if made.runtime != "tensorrt":
         raise UsageError(
             f"{path} was built by {made.runtime}; Triton's back end runs engines of TensorRT",
-            mend="edgeseg build --runtime tensorrt, on the kind of GPU that will serve it",
+            hint="edgeseg build --runtime tensorrt, on the kind of GPU that will serve it",
         )
     smallest, typical, largest = _profile(made)
     source, target = _ports_of_plan(path, made)
@@ -248,13 +248,13 @@ def _largest_batch(model: _Model, asked: int | None) -> int:
         if asked not in (None, model.batch):
             raise UsageError(
                 f"{model.path}: it takes batches of {model.batch} only, not up to {asked}",
-                mend="edgeseg export --dynamic-batch, then build and export --triton again",
+                hint="edgeseg export --dynamic-batch, then build and export --triton again",
             )
         return 0
     if model.largest is not None and asked is not None and asked > model.largest:
         raise UsageError(
             f"{model.path} was built for batches up to {model.largest}, not {asked}",
-            mend=f"edgeseg build --batch 1:{asked}:{asked}",
+            hint=f"edgeseg build --batch 1:{asked}:{asked}",
         )
     return asked or model.largest or DEFAULT_BATCH
 
@@ -278,7 +278,7 @@ def _next_version(folder: Path, config: str) -> int:
         raise MismatchedArtifact(
             f"{folder} serves another model: back end, ports, classes or preprocessing in its "
             f"{CONFIG} are not those of this network",
-            mend="choose another --name, or remove that folder",
+            hint="choose another --name, or remove that folder",
         )
     versions = [int(path.name) for path in folder.iterdir() if path.name.isdecimal()]
     return max(versions, default=0) + 1

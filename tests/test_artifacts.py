@@ -109,7 +109,7 @@ def test_what_is_no_file_is_named_and_never_waited_for(tmp_path: Path) -> None:
         for read in (require_file, read_capped, sha256_file):
             with pytest.raises(CorruptArtifact, match=says) as caught:
                 read(path)
-            assert caught.value.mend
+            assert caught.value.hint
         assert not is_file(path)
 
 
@@ -132,6 +132,6 @@ def test_links_are_followed_only_where_that_was_said(tmp_path: Path) -> None:
         open_file(tmp_path / "link", follow=False),
     ):
         pass
-    assert str(tmp_path / "a") in (caught.value.mend or "")
+    assert str(tmp_path / "a") in (caught.value.hint or "")
     with open_file(tmp_path / "a", follow=False) as stream:
         assert stream.read() == b"data"

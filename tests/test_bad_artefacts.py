@@ -1,6 +1,6 @@
 """Each way in which an artefact goes bad × each kind × each command that takes one.
 
-Refused with exit code 3 in one sentence that names the file and how to mend it, before any
+Refused with exit code 3 in one sentence that names the file and how to hint it, before any
 runtime or deserialiser is reached, before gigabytes are hashed, and with nothing written.
 """
 
@@ -215,7 +215,7 @@ def test_refused(
         errors = [document["error"]] if "error" in document else document["problems"]
         assert errors, line
         assert any(path.name in error["message"] for error in errors), errors
-        assert all(error["mend"] and "\n" not in error["message"] for error in errors), errors
+        assert all(error["hint"] and "\n" not in error["message"] for error in errors), errors
         assert files(whole_run.parent) == before, line
 
 

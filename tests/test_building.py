@@ -281,7 +281,7 @@ def test_int8_needs_ranges_of_this_network(run_copy: Path, tmp_path: Path) -> No
     ranges.unlink()
     with pytest.raises(UsageError, match="INT8 needs measured ranges") as caught:
         build(BuildConfig(network, "int8"))
-    assert f"edgeseg calibrate {network}" in str(caught.value.mend)
+    assert f"edgeseg calibrate {network}" in str(caught.value.hint)
     assert files(run_copy) == {name: h for name, h in before.items() if name != ranges.name}
 
 

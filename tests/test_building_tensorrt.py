@@ -168,7 +168,7 @@ def test_tensorrt_that_is_not_there_is_said(
     monkeypatch.setitem(sys.modules, "tensorrt", None)
     with pytest.raises(RuntimeMissing, match="TensorRT, which is not installed") as caught:
         build(BuildConfig(run_copy / "model.onnx", "fp16", "tensorrt"))
-    assert "JetPack" in str(caught.value.mend)
+    assert "JetPack" in str(caught.value.hint)
 
 
 def test_options_of_tensorrt_are_refused_elsewhere(run_copy: Path) -> None:

@@ -139,7 +139,7 @@ def test_without_the_extra_it_says_what_to_install(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(demo, "NEEDED", ("torch", "a_library_nobody_has"))
     with pytest.raises(RuntimeMissing, match="needs a_library_nobody_has") as caught:
         demo.run_demo(None)
-    assert caught.value.mend == "pip install 'edgeseg[demo]'"
+    assert caught.value.hint == "pip install 'edgeseg[demo]'"
 
 
 def test_the_clip_pans_slowly(tmp_path: Path, nuclei: Path) -> None:

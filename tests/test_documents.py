@@ -29,7 +29,7 @@ def test_keys_neither_move_the_cursor_nor_fill_the_screen(key: str) -> None:
         parse(Small, f'{{"{key}": 1}}', "a.json")
     assert caught.value.message.isprintable()
     assert len(caught.value.message) < 300
-    assert caught.value.mend
+    assert caught.value.hint
 
 
 def test_a_version_of_any_length_is_told_in_short() -> None:

@@ -117,7 +117,7 @@ def test_half_precision_of_the_picture_is_refused(bare: Path, small_data: Path) 
     onnx.save(convert_float_to_float16(onnx.load(bare / "model.onnx")), theirs)
     with pytest.raises(MismatchedArtifact, match="float16") as caught:
         build(config(bare, theirs, small_data))
-    assert "keep_io_types" in str(caught.value.mend)
+    assert "keep_io_types" in str(caught.value.hint)
 
 
 def test_the_gate_refuses_a_bad_one(bare: Path, small_data: Path) -> None:
@@ -147,7 +147,7 @@ def test_what_is_no_such_graph_is_refused(bare: Path, small_data: Path) -> None:
     # As the network itself it would be compared with nothing but itself.
     with pytest.raises(UsageError, match="is a network in int8") as caught:
         build(BuildConfig(theirs, "int8"))
-    assert f"--onnx {theirs}" in str(caught.value.mend)
+    assert f"--onnx {theirs}" in str(caught.value.hint)
     with pytest.raises(UsageError, match="--onnx brings one"):
         BuildConfig(bare / "model.onnx", "int8", foreign=theirs, keep=("*",))
 

@@ -67,7 +67,7 @@ def outcome(read: Callable[[], object]) -> str:
     assert isinstance(error, ArtifactError), error
     assert len(error.message) < 1000, error.message
     assert error.message.isprintable(), error.message
-    assert error.mend, error.message
+    assert error.hint, error.message
     return type(error).__name__
 
 

@@ -134,7 +134,7 @@ def test_results_replace_nothing_unasked(
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").iterdir()}
     refused = edgeseg(*call)
     assert refused.code == 2
-    assert "--overwrite" in refused.document["error"]["mend"]
+    assert "--overwrite" in refused.document["error"]["hint"]
     assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "out").iterdir()}
     assert edgeseg(*call, "--overwrite").code == 0
     assert all(path.stat().st_mtime_ns > then for path, then in before.items())
@@ -183,7 +183,7 @@ def test_the_limit_of_pixels_is_an_option(
     refused = edgeseg(*call)
     assert refused.code == 3
     assert "limit of 1000 (and 1 more)" in refused.document["error"]["message"]
-    assert "--max-pixels" in refused.document["error"]["mend"]
+    assert "--max-pixels" in refused.document["error"]["hint"]
     assert edgeseg(*call, "--max-pixels", "1000000").code == 0
 
 

@@ -155,7 +155,7 @@ def test_nothing_but_the_core_is_needed(name: str, trained: Path) -> None:
     assert told["problems"] == []
     if told["runs_here"] is not None:
         assert told["runs_here"]["runs"] is False
-        assert "pip install 'edgeseg[" in told["runs_here"]["mend"]
+        assert "pip install 'edgeseg[" in told["runs_here"]["hint"]
 
 
 @pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
@@ -224,8 +224,8 @@ def test_whether_an_engine_can_run_here(
     assert runs.runs is (says is None)
     assert (says or "") in (runs.reason or "")
     if says and "built for" in says:
-        assert f"edgeseg build {run_copy / 'model.onnx'} --fp16" in (runs.mend or "")
-        assert "--target sm_86" in (runs.mend or "")
+        assert f"edgeseg build {run_copy / 'model.onnx'} --fp16" in (runs.hint or "")
+        assert "--target sm_86" in (runs.hint or "")
 
 
 @pytest.mark.parametrize("length", [0, 1, 2**40, 2**64 - 1])

@@ -117,7 +117,7 @@ def test_a_network_that_holds_one_size_is_refused(tmp_path: Path) -> None:
         export_module(
             build("unet-lite", 3, **options), card, tmp_path / "model.onnx", dynamic_size=True
         )
-    assert "--dynamic-size" in str(caught.value.mend)
+    assert "--dynamic-size" in str(caught.value.hint)
     assert not list(tmp_path.iterdir())
 
 
@@ -130,7 +130,7 @@ def test_a_size_that_does_not_halve_evenly_is_refused(tmp_path: Path) -> None:
             tmp_path / "model.onnx",
             dynamic_size=True,
         )
-    assert "--size 32x32" in str(caught.value.mend)
+    assert "--size 32x32" in str(caught.value.hint)
 
 
 class Anchored(nn.Module):

@@ -255,7 +255,7 @@ def test_every_peer_has_its_turn_each_round(load: Load) -> None:
 def test_a_peer_that_is_not_set_up_is_refused(load: Load, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="handwritten is not set up") as caught:
         load("cases").present(tmp_path, tmp_path, ["handwritten"])
-    assert caught.value.mend == f"python bench/peers/setup.py --work {tmp_path} --only handwritten"
+    assert caught.value.hint == f"python bench/peers/setup.py --work {tmp_path} --only handwritten"
 
 
 def set_up(work: Path, peer: str, **notes: Any) -> None:
@@ -273,7 +273,7 @@ def test_a_run_without_a_network_is_refused(load: Load, tmp_path: Path) -> None:
     set_up(tmp_path, "openvino")
     with pytest.raises(UsageError, match=r"model\.int8\.openvino\.onnx") as caught:
         load("cases").present(tmp_path, tmp_path, ["openvino"])
-    assert caught.value.mend == f"edgeseg build {tmp_path} --int8 --runtime openvino"
+    assert caught.value.hint == f"edgeseg build {tmp_path} --int8 --runtime openvino"
 
 
 def test_notes_of_a_setup_become_remarks(load: Load, tmp_path: Path) -> None:

@@ -445,7 +445,7 @@ def test_a_missing_library_is_named_with_its_extra(
     monkeypatch.setitem(sys.modules, library, None)
     with pytest.raises(RuntimeMissing) as caught:
         page(tmp_path, bench=full_bench().to_dict())
-    assert caught.value.mend == "pip install 'edgeseg[report]'"
+    assert caught.value.hint == "pip install 'edgeseg[report]'"
     write_report(tmp_path / "report.md", title="x", bench=full_bench().to_dict())
 
 

@@ -24,7 +24,7 @@ def _touch(path: str, age: int) -> None:
 def test_no_run_names_the_command_that_makes_one() -> None:
     with pytest.raises(UsageError, match="no run under") as caught:
         runs.newest_run()
-    assert "edgeseg train" in (caught.value.mend or "")
+    assert "edgeseg train" in (caught.value.hint or "")
 
 
 def test_newest_run_is_the_one_trained_last_even_if_an_older_one_has_engines() -> None:
@@ -34,7 +34,7 @@ def test_newest_run_is_the_one_trained_last_even_if_an_older_one_has_engines() -
     assert runs.newest_run() == Path("runs/new")
     with pytest.raises(UsageError, match="holds none of") as caught:
         runs.resolve(None, ("model.int8.onnx",), "edgeseg build --int8")
-    assert caught.value.mend == "edgeseg build --int8"
+    assert caught.value.hint == "edgeseg build --int8"
 
 
 def test_a_file_is_taken_as_given_and_a_folder_as_a_run(caplog: pytest.LogCaptureFixture) -> None:
@@ -59,7 +59,7 @@ def test_a_run_is_not_replaced_by_accident() -> None:
         runs.prepare_run(run, "unet-lite"),
     ):
         pass
-    assert "--overwrite" in (caught.value.mend or "")
+    assert "--overwrite" in (caught.value.hint or "")
     with runs.prepare_run(run, "unet-lite", overwrite=True):
         pass
     assert os.listdir(run) == ["notes.txt"]

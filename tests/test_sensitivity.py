@@ -73,10 +73,10 @@ def test_a_refused_build_names_the_layer_and_the_way_out(
     assert error["layers"][0]["layer"] == PLANTED
     assert error["layers"][0]["loss"] > 0.05
     assert PLANTED in error["message"]
-    assert "--auto-mixed" in error["mend"]
+    assert "--auto-mixed" in error["hint"]
     assert files(planted) == left
     # The command that is proposed is taken at its word.
-    proposed = shlex.split(error["mend"].split("`")[1])
+    proposed = shlex.split(error["hint"].split("`")[1])
     assert proposed[:2] == ["edgeseg", "build"]
     assert proposed[-2:] == ["--keep", PLANTED]
     mended = edgeseg(*proposed[1:], "--json")

@@ -59,7 +59,7 @@ def test_no_side_car_is_refused_only_where_one_is_required(artifact: Path) -> No
     assert sidecar.verify(artifact, required=False) is None
     with pytest.raises(UntrustedArtifact, match="no side-car") as caught:
         sidecar.verify(artifact, required=True)
-    assert "edgeseg build" in (caught.value.mend or "")
+    assert "edgeseg build" in (caught.value.hint or "")
 
 
 def test_damaged_or_foreign_side_car(artifact: Path) -> None:
@@ -129,7 +129,7 @@ def test_native_code_that_everyone_may_write_is_refused(artifact: Path, who: str
     path.chmod(path.stat().st_mode | 0o002)
     with pytest.raises(UntrustedArtifact, match="writable by every user") as caught:
         sidecar.verified_bytes(artifact)
-    assert f"chmod o-w {path}" in (caught.value.mend or "")
+    assert f"chmod o-w {path}" in (caught.value.hint or "")
     path.chmod(path.stat().st_mode & ~0o002)
     sidecar.verified_bytes(artifact)
 
@@ -142,7 +142,7 @@ def test_native_code_of_another_user_is_refused(artifact: Path, who: str) -> Non
     os.chown(path, 65534, -1)
     with pytest.raises(UntrustedArtifact, match="belongs to the user") as caught:
         sidecar.verified_bytes(artifact)
-    assert f"chown {os.geteuid()} {path}" in (caught.value.mend or "")
+    assert f"chown {os.geteuid()} {path}" in (caught.value.hint or "")
 
 
 @pytest.mark.parametrize("who", ["artifact", "side-car", "folder"])
@@ -157,7 +157,7 @@ def test_native_code_that_a_group_of_several_may_write_is_refused(
     monkeypatch.setattr(grp, "getgrgid", lambda _number: several)
     with pytest.raises(UntrustedArtifact, match=f"writable by the group {group.gr_name}") as caught:
         sidecar.verified_bytes(artifact)
-    assert f"chmod g-w {path}" in (caught.value.mend or "")
+    assert f"chmod g-w {path}" in (caught.value.hint or "")
     path.chmod(path.stat().st_mode & ~0o020)
     sidecar.verified_bytes(artifact)
 
@@ -191,7 +191,7 @@ def test_a_link_to_data_is_followed_where_its_side_car_vouches(
     link.symlink_to(artifact)
     with pytest.raises(UntrustedArtifact, match="symbolic link") as caught:
         sidecar.verify(link, required=False)
-    assert str(artifact) in (caught.value.mend or "")
+    assert str(artifact) in (caught.value.hint or "")
     sidecar.sidecar_path(link).symlink_to(sidecar.sidecar_path(artifact))
     assert sidecar.verify(link, required=False) == sidecar.read(artifact)
     artifact.write_bytes(b"other bytes")

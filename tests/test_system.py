@@ -169,7 +169,7 @@ def test_what_the_system_refuses(error: Exception, code: int, says: str) -> None
     assert isinstance(shown, EdgesegError)
     assert shown.exit_code == code
     assert says in shown.message
-    assert shown.mend
+    assert shown.hint
 
 
 def test_names_as_text_and_faults_of_ours_are_told_apart() -> None:
@@ -197,7 +197,7 @@ def test_at_the_top_of_the_command_line(
     expected = {MemoryError: 1, KeyboardInterrupt: 130, BrokenPipeError: 141}
     assert done.code == expected[type(error)]
     if done.code == 1:
-        assert done.document["error"]["mend"]
+        assert done.document["error"]["hint"]
     else:
         assert (done.out, done.err) == ("", "")
 
@@ -238,7 +238,7 @@ def test_a_full_disk_leaves_nothing_half_written(
     assert done.returncode == 2, done.stderr
     error = json.loads(done.stdout)["error"]
     assert "No space left on device" in error["message"]
-    assert "room" in error["mend"]
+    assert "room" in error["hint"]
     assert "Traceback" not in done.stderr
     before, after = (set((tmp_path / f).read_text().split()) for f in ("before", "after"))
     folders = {"r", f"{disk}/r:"}  # The run's own folder, which is empty.

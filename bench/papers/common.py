@@ -200,7 +200,7 @@ class Lab:
         if not self._weights.is_file():
             raise UsageError(
                 f"{self._weights}: no such file, and the scale {self.scale} starts from ImageNet",
-                mend="name VGG16 weights with torchvision's names: --weights FILE",
+                hint="name VGG16 weights with torchvision's names: --weights FILE",
             )
         return self._weights
 
@@ -245,8 +245,8 @@ def run(
         save_figure(options.out / f"{experiment.name}.png", draw, lab.rows)
     except EdgesegError as error:
         say(f"error: {error.message}")
-        if error.mend:
-            say(f"  {error.mend}")
+        if error.hint:
+            say(f"  {error.hint}")
         raise SystemExit(error.exit_code) from error
     except KeyboardInterrupt:
         say("stopped; the finished rows are kept, the same command goes on from there")
@@ -409,7 +409,7 @@ def _data(experiment: Experiment, options: argparse.Namespace) -> Path:
     if not any((folder / split).is_dir() for split in SPLITS):
         raise UsageError(
             f"{folder}: no pictures there, and the scale {options.scale} needs {experiment.data}",
-            mend=f"python bench/papers/{experiment.name}.py --data DIR, or --scale smoke",
+            hint=f"python bench/papers/{experiment.name}.py --data DIR, or --scale smoke",
         )
     return folder
 
@@ -422,7 +422,7 @@ def _earlier_rows(path: Path, scale: str) -> dict[str, Row]:
     if document["scale"] != scale:
         raise UsageError(
             f"{path} holds results of the scale {document['scale']}, not {scale}",
-            mend="choose another --out, or delete that file",
+            hint="choose another --out, or delete that file",
         )
     return {row["key"]: row for row in document["rows"]}
 

@@ -61,7 +61,7 @@ def read(folder: Path) -> list[dict[str, Any]]:
         found[document["name"]] = document
     if not found:
         raise UsageError(
-            f"{folder}: no results there", mend="python bench/papers/fcn.py --scale cpu"
+            f"{folder}: no results there", hint="python bench/papers/fcn.py --scale cpu"
         )
     known = [found.pop(name) for name in ORDER if name in found]
     return known + list(found.values())
@@ -147,8 +147,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         write_atomic(out, render(read(options.results), folder))
     except EdgesegError as error:
         say(f"error: {error.message}")
-        if error.mend:
-            say(f"  {error.mend}")
+        if error.hint:
+            say(f"  {error.hint}")
         raise SystemExit(error.exit_code) from error
     say(f"{out} written")
 

@@ -205,11 +205,11 @@ def _require(work: Path, peer: str) -> SetUp:
     command = f"python bench/peers/setup.py --work {work} --only {peer}"
     notes = work / peer / "setup.json"
     if not notes.exists():
-        raise UsageError(f"the peer {peer} is not set up in {work}", mend=command)
+        raise UsageError(f"the peer {peer} is not set up in {work}", hint=command)
     found = load(SetUp, notes)
     if peer == "edgeseg" and found.tree != package_tree():
         raise UsageError(
-            f"{work / peer} holds edgeseg of another commit than this tree", mend=command
+            f"{work / peer} holds edgeseg of another commit than this tree", hint=command
         )
     return found
 
@@ -225,7 +225,7 @@ def _require_artifact(path: Path) -> None:
             FP32: f"edgeseg export {path.parent}",
         }
         build = f"edgeseg build {path.parent} --{precision} --runtime {runtime}"
-        raise UsageError(error.message, mend=made.get(path.name, build)) from error
+        raise UsageError(error.message, hint=made.get(path.name, build)) from error
 
 
 def compared(keys: Sequence[str]) -> Iterator[Compared]:

@@ -136,7 +136,7 @@ def ages(answer: Mapping[str, Sequence[float]], fps: float, settle: float = 0.5)
     if not settled.any():
         raise InferenceError(
             f"{shown.size} frames of the camera were shown, none after {settle:g} s",
-            mend="give the loops more time with --live-seconds",
+            hint="give the loops more time with --live-seconds",
         )
     departure = float(np.min(np.array(answer["read"], np.float64) - numbers / fps))
     late = (shown - departure - numbers / fps) * 1000

@@ -72,7 +72,7 @@ class Peer:
             raise self._ended() from error
         answer = self._answer()
         if "error" in answer:
-            raise InferenceError(f"{self.name}: {answer['error']}", mend=f"see {self._log}")
+            raise InferenceError(f"{self.name}: {answer['error']}", hint=f"see {self._log}")
         return answer
 
     def block(self, source: Path, seconds: float) -> Block:
@@ -118,7 +118,7 @@ class Peer:
     def _ended(self) -> InferenceError:
         last = self._log.read_text(errors="replace").strip().splitlines()[-1:]
         return InferenceError(
-            f"{self.name} ended: {last[0] if last else 'it said nothing'}", mend=f"see {self._log}"
+            f"{self.name} ended: {last[0] if last else 'it said nothing'}", hint=f"see {self._log}"
         )
 
 

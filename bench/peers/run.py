@@ -61,7 +61,7 @@ def main() -> int:
         write_atomic(options.out / "README.md", page(found))
         draw(found, options.out / "peers.png")
     except EdgesegError as error:
-        logger.error("%s%s", error.message, f"\n  {error.mend}" if error.mend else "")
+        logger.error("%s%s", error.message, f"\n  {error.hint}" if error.hint else "")
         return error.exit_code
     print(page(found))
     return 0

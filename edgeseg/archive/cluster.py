@@ -67,7 +67,7 @@ class Worker:
             self._refusal = error
         except ModuleNotFoundError as error:
             self._refusal = RuntimeMissing(
-                f"a worker lacks {error.name}", mend="install the same edgeseg on all machines"
+                f"a worker lacks {error.name}", hint="install the same edgeseg on all machines"
             )
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[Any]]:
@@ -102,7 +102,7 @@ def connected(cluster: Cluster) -> Iterator[None]:
             except (ConnectionError, RuntimeError, ValueError, OSError) as error:
                 raise RuntimeMissing(
                     f"no cluster at {cluster.address}: {_last_line(error)}",
-                    mend="look whether it runs (`ray status` on its head); versions of Ray and "
+                    hint="look whether it runs (`ray status` on its head); versions of Ray and "
                     "Python must be the same on all machines, and where it asks for a token, set "
                     "RAY_AUTH_MODE=token and RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH",
                 ) from error
@@ -136,7 +136,7 @@ def outcomes(
     except ray.exceptions.RayError as error:
         raise InferenceError(
             f"the cluster failed: {_last_line(error)}",
-            mend="the same command goes on where it stopped; `ray status` and Ray's logs say more",
+            hint="the same command goes on where it stopped; `ray status` and Ray's logs say more",
         ) from error
 
 
@@ -198,7 +198,7 @@ def _pool(cluster: Cluster, has: dict[str, float], units: int) -> tuple[int, int
         raise UsageError(
             f"a worker takes {cluster.threads} processors and {cluster.gpus} GPUs, and no machine "
             f"has them ({has.get('CPU', 0):g} and {has.get('GPU', 0):g} in all)",
-            mend="fewer --threads; where machines are added on demand, say how many with --workers",
+            hint="fewer --threads; where machines are added on demand, say how many with --workers",
         )
     return 1, min(int(room), units)
 
@@ -255,7 +255,7 @@ def _ray() -> Any:
     except ModuleNotFoundError as error:
         raise RuntimeMissing(
             f"--cluster needs Ray Data, and {error.name} is not installed",
-            mend="pip install 'edgeseg[cluster]'",
+            hint="pip install 'edgeseg[cluster]'",
         ) from None
     for name in ("ray", "ray.data"):
         logging.getLogger(name).setLevel(logging.ERROR)

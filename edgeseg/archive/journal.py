@@ -103,7 +103,7 @@ class Journal:
             lock = (self.folder / "lock").open("w")
         except OSError as error:
             raise UsageError(
-                f"cannot write {self.folder}: {error.strerror}", mend="choose another --out"
+                f"cannot write {self.folder}: {error.strerror}", hint="choose another --out"
             ) from error
         with lock:
             try:
@@ -111,7 +111,7 @@ class Journal:
             except OSError as error:
                 tries.rmdir()
                 raise UsageError(
-                    f"another run is writing to {self.out}", mend="wait for it, or end it first"
+                    f"another run is writing to {self.out}", hint="wait for it, or end it first"
                 ) from error
             for stale in self.folder.glob("tries-*"):
                 if stale != tries:
@@ -231,7 +231,7 @@ def _records(path: Path) -> Iterator[Record]:
             except ValidationError as error:
                 raise CorruptArtifact(
                     f"{path}:{number}: {first_problem(error)}",
-                    mend=f"remove {path}: the units it names are done again",
+                    hint=f"remove {path}: the units it names are done again",
                 ) from error
 
 

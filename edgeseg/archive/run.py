@@ -147,7 +147,7 @@ def _refuse_to_replace(units: Iterable[Unit], outputs: Outputs) -> None:
             if os.path.lexists(path):
                 raise UsageError(
                     f"{path} already exists, is of no run on an archive, and would be replaced",
-                    mend="choose another --out folder",
+                    hint="choose another --out folder",
                 )
 
 

@@ -4,7 +4,7 @@
     One line per label map: ``name source frame height width``, then for each class
     ``share:NAME`` and ``regions:NAME``.
 ``failures.jsonl``
-    One line per failed unit: ``unit kind message mend tries``.
+    One line per failed unit: ``unit kind message hint tries``.
 ``summary.json``
     :class:`Summary`.
 """

@@ -70,12 +70,12 @@ def find_units(paths: Sequence[str], out: Path, every: int = 1) -> list[Unit]:
         if other != path:
             raise UsageError(
                 f"{other} and {path} would be written to the same file",
-                mend="name a folder that holds both, or segment them into different --out folders",
+                hint="name a folder that holds both, or segment them into different --out folders",
             )
     if not found:
         raise UsageError(
             f"no pictures and no videos in {', '.join(paths)}",
-            mend="name a folder, a glob in quotes, files, or a .txt of one path a line",
+            hint="name a folder, a glob in quotes, files, or a .txt of one path a line",
         )
     return [unit for name in sorted(found) for unit in _units(name, found[name], every)]
 
@@ -97,7 +97,7 @@ def _of(text: str) -> Iterator[tuple[str, Path]]:
     if "://" in text:
         raise UsageError(
             f"{text.partition('://')[0]}:// is not read: every worker reads paths",
-            mend="mount it on every machine of the cluster, and name the mounted folder",
+            hint="mount it on every machine of the cluster, and name the mounted folder",
         )
     path = Path(text).expanduser()
     if path.is_dir():
@@ -111,7 +111,7 @@ def _of(text: str) -> Iterator[tuple[str, Path]]:
         matches = fixed.glob(str(path.relative_to(fixed)))
         yield from _named((match for match in matches if match.is_file()), fixed)
     else:
-        raise UsageError(f"{text}: no such file or folder", mend="check the path")
+        raise UsageError(f"{text}: no such file or folder", hint="check the path")
 
 
 def _listed(path: Path) -> Iterator[tuple[str, Path]]:
@@ -121,7 +121,7 @@ def _listed(path: Path) -> Iterator[tuple[str, Path]]:
         if not line.strip():
             continue
         if not entry.is_file():
-            raise UsageError(f"{path}:{number}: {entry}: no such file", mend="check the list")
+            raise UsageError(f"{path}:{number}: {entry}: no such file", hint="check the list")
         relative = entry.relative_to(entry.anchor) if entry.is_absolute() else entry
         yield _name(Path(os.path.normpath(relative)), entry), entry
 
@@ -138,7 +138,7 @@ def _name(relative: Path, path: Path) -> str:
     if ".." in relative.parts:
         raise UsageError(
             f"{relative} would be written outside of the output folder",
-            mend="write absolute paths into the list, or paths below the current folder",
+            hint="write absolute paths into the list, or paths below the current folder",
         )
     return (relative if _is_video(path) else relative.with_suffix("")).as_posix()
 

@@ -80,7 +80,7 @@ def read_frames(
     except (av.FFmpegError, ValueError, IndexError, OSError) as error:
         raise DatasetError(
             f"{path}: no video that can be decoded ({type(error).__name__})",
-            mend="copy the file again from where it came from, or take it out of the archive",
+            hint="copy the file again from where it came from, or take it out of the archive",
         ) from None
 
 
@@ -101,7 +101,7 @@ def _timed(
     if left:
         raise DatasetError(
             f"{path}: {left} of the frames {wanted[0]} to {wanted[-1]} cannot be decoded",
-            mend="copy the file again from where it came from, or take it out of the archive",
+            hint="copy the file again from where it came from, or take it out of the archive",
         )
 
 
@@ -172,7 +172,7 @@ def _pyav() -> Any:
     except ModuleNotFoundError:
         raise RuntimeMissing(
             "videos of an archive are read by PyAV, which is not installed",
-            mend="pip install 'edgeseg[cluster]'",
+            hint="pip install 'edgeseg[cluster]'",
         ) from None
     av.logging.set_level(av.logging.PANIC)  # Damaged files are reported by us.
     return av

@@ -69,7 +69,7 @@ class Failure(Document):
     unit: Unit
     kind: str
     message: str
-    mend: str | None = None
+    hint: str | None = None
     tries: int = 1
 
 
@@ -125,7 +125,7 @@ class Desk:
         except (UsageError, RuntimeMissing, DeviceError) as error:
             return Outcome(refusal=failure_of(error, pending.unit, count))
         except OSError as error:
-            full = UsageError(f"cannot write the journal: {error}", mend="make room on the disk")
+            full = UsageError(f"cannot write the journal: {error}", hint="make room on the disk")
             return Outcome(refusal=failure_of(full, pending.unit, count))
         except Exception as error:  # Any file may trigger an unforeseen error.
             return Outcome(failure=failure_of(error, pending.unit, count))
@@ -172,7 +172,7 @@ def failure_of(error: Exception, unit: Unit, tries: int = 1) -> Failure:
         unit=unit,
         kind=type(error).__name__,
         message=error.message if isinstance(error, EdgesegError) else f"{unit.source}: {error!r}",
-        mend=error.mend if isinstance(error, EdgesegError) else None,
+        hint=error.hint if isinstance(error, EdgesegError) else None,
         tries=tries,
     )
 
@@ -180,7 +180,7 @@ def failure_of(error: Exception, unit: Unit, tries: int = 1) -> Failure:
 def raise_refusal(refusal: Failure) -> None:
     """Raise the refusal's original exception."""
     kind = getattr(errors, refusal.kind, EdgesegError)
-    raise kind(refusal.message, mend=refusal.mend)
+    raise kind(refusal.message, hint=refusal.hint)
 
 
 def _given_up(unit: Unit, tries: int) -> Failure:
@@ -188,7 +188,7 @@ def _given_up(unit: Unit, tries: int) -> Failure:
         unit=unit,
         kind="WorkerDied",
         message=f"{unit.source}: its worker died {tries} times while it was under way",
-        mend="look at this file alone: edgeseg infer ENGINE FILE; it may need more memory than "
+        hint="look at this file alone: edgeseg infer ENGINE FILE; it may need more memory than "
         "a worker has",
         tries=tries,
     )
@@ -198,17 +198,17 @@ def _check(job: Job) -> None:
     if job.version != edgeseg.__version__:
         raise MismatchedArtifact(
             f"a worker has edgeseg {edgeseg.__version__}, the run was started by {job.version}",
-            mend="install the same version on all machines of the cluster",
+            hint="install the same version on all machines of the cluster",
         )
     if not Path(job.tries).is_dir():
         raise UsageError(
             f"a worker does not see {job.outputs.folder}",
-            mend="choose an --out on a disk that all machines of the cluster share",
+            hint="choose an --out on a disk that all machines of the cluster share",
         )
     if sha256_file(Path(job.engine)) != job.engine_sha256:
         raise MismatchedArtifact(
             f"{job.engine}: a worker finds another file there than the run was started with",
-            mend="put the engine on a disk that all machines of the cluster share",
+            hint="put the engine on a disk that all machines of the cluster share",
         )
 
 

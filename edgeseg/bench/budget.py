@@ -90,7 +90,7 @@ def check_budget(text: str | None, *, labelled: bool) -> None:
     if not labelled:
         raise UsageError(
             "--budget picks the most accurate engine that keeps it, and no pictures are labelled",
-            mend="give labelled pictures with --data",
+            hint="give labelled pictures with --data",
         )
 
 
@@ -105,7 +105,7 @@ def recommend(report: BenchReport, budget: str) -> Recommendation:
     if not any(run.mean_iou is not None for run in timed):
         raise UsageError(
             "a recommendation wants the most accurate engine, and none was scored",
-            mend="give labelled pictures with --data, and engines that run on this machine",
+            hint="give labelled pictures with --data, and engines that run on this machine",
         )
     rows = [(_candidate(run, limit), run) for run in timed]
     fitting = sorted((row for row in rows if row[0].fits), key=lambda row: _rank(row[0]))

@@ -79,7 +79,7 @@ def compare(
             f"{names[0]} and {names[1]} share no row of one engine, runtime, precision, batch and "
             f"threads: {'; '.join(map(describe, only_before)) or 'nothing was measured'}, against "
             f"{'; '.join(map(describe, only_after)) or 'nothing'}",
-            mend="measure the same engines with the same options both times",
+            hint="measure the same engines with the same options both times",
         )
     unlike = tuple(differences(before, after))
     found = [list(_look(pair, before, after, config)) for pair in pairs]
@@ -111,7 +111,7 @@ def regression(found: Comparison) -> EdgesegError | None:
         return MismatchedArtifact(
             f"{found.before.origin} and {found.after.origin} cannot be held against each other: "
             f"{'; '.join(found.differences)}",
-            mend="measure both on one machine, with the same options and pictures",
+            hint="measure both on one machine, with the same options and pictures",
         )
     worse = found.regressions()
     if not worse:

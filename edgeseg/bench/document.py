@@ -306,7 +306,7 @@ def load_bench(path: Path) -> BenchReport:
     except (ValueError, RecursionError) as error:
         raise CorruptArtifact(
             f"{path}: expected the JSON document of a benchmark, found other text ({error})",
-            mend="write one with `edgeseg bench ENGINE… --out FILE.json`",
+            hint="write one with `edgeseg bench ENGINE… --out FILE.json`",
         ) from error
     return read_bench(document, str(path))
 
@@ -326,7 +326,7 @@ def read_bench(document: object, origin: str) -> BenchReport:
     if isinstance(schema, str) and schema != SCHEMA:
         raise MismatchedArtifact(
             f"{origin}: schema {schema!r}, this edgeseg reads {SCHEMA!r}",
-            mend="measure again with `edgeseg bench ENGINE… --json`",
+            hint="measure again with `edgeseg bench ENGINE… --json`",
         )
     try:
         return BenchReport.model_validate(document)

@@ -68,10 +68,10 @@ def bench(
     """
     config = config or BenchConfig()
     if not engines and not unavailable:
-        raise UsageError("nothing to measure: no engine given", mend="name an artefact to measure")
+        raise UsageError("nothing to measure: no engine given", hint="name an artefact to measure")
     images = list(images[: config.pictures]) or _pictures_of(data, config.pictures)
     if engines and not images:
-        raise UsageError("no picture to time with", mend="give labelled data or pictures")
+        raise UsageError("no picture to time with", hint="give labelled data or pictures")
     cases = [e if isinstance(e, Case) else Case.of(e, config.threads) for e in engines]
     measurement = Measurement(cases, data, images, config, track)
     measurement.run()

@@ -49,7 +49,7 @@ def gather(source: Source, config: BuildConfig) -> Evidence:
         if needed:
             raise UsageError(
                 f"INT8 needs measured ranges, and there is no {path}",
-                mend=f"edgeseg calibrate {source.path} --from DIR (or a video, or camera:0)",
+                hint=f"edgeseg calibrate {source.path} --from DIR (or a video, or camera:0)",
             )
         return Evidence(None, [])
     try:

@@ -44,12 +44,12 @@ def precision_of(path: Path) -> Precision:
         raise MismatchedArtifact(
             f"{path} is quantised with integer operators (QLinearConv …), which no runtime but "
             "ONNX Runtime reads; expected pairs of QuantizeLinear and DequantizeLinear",
-            mend="quantise again with QuantFormat.QDQ",
+            hint="quantise again with QuantFormat.QDQ",
         )
     raise MismatchedArtifact(
         f"{path}: expected a graph in FP16, or with Q/DQ before activations and weights; found "
         "none of its layers so",
-        mend="build from the FP32 network with --int8 or --fp16",
+        hint="build from the FP32 network with --int8 or --fp16",
     )
 
 
@@ -71,7 +71,7 @@ def adopt(source: Source, path: Path, precision: Precision, form: Form) -> Candi
     if found != precision:
         raise UsageError(
             f"{path} is a graph in {found}, not {precision}",
-            mend=f"leave --{precision} out: the graph says it",
+            hint=f"leave --{precision} out: the graph says it",
         )
     model = load_model(path, any_order=True)
     _require_card(model, source, path)
@@ -101,7 +101,7 @@ def _require_card(model: ModelProto, source: Source, path: Path) -> None:
         if getattr(card, what) != getattr(source.card, what):
             raise MismatchedArtifact(
                 f"{path}: the {what} in its card are not those of {source.path}",
-                mend="name the FP32 network that it was made from: "
+                hint="name the FP32 network that it was made from: "
                 f"`edgeseg build NETWORK --onnx {path}`",
             )
 
@@ -117,7 +117,7 @@ def _require_same_ends(model: ModelProto, source: Source, path: Path) -> None:
             raise MismatchedArtifact(
                 f"{path}: expected the {role} of {source.path}, {_text(expected)}; "
                 f"found {_text(found)}",
-                mend="convert it with its inputs and outputs as they are (`keep_io_types=True`)",
+                hint="convert it with its inputs and outputs as they are (`keep_io_types=True`)",
             )
 
 

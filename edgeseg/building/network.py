@@ -33,12 +33,12 @@ def refuse_plan_options(config: BuildConfig, name: str) -> None:
     if config.plan.targets:
         raise UsageError(
             f"{name} compiles for no target",
-            mend="leave --target out, or add `--runtime tensorrt-rtx`",
+            hint="leave --target out, or add `--runtime tensorrt-rtx`",
         )
     if config.plan != PlanOptions():
         raise UsageError(
             f"{name} has no use for the options of TensorRT",
-            mend="leave them out, or add `--runtime tensorrt` or `--runtime tensorrt-rtx`",
+            hint="leave them out, or add `--runtime tensorrt` or `--runtime tensorrt-rtx`",
         )
 
 

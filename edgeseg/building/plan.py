@@ -50,7 +50,7 @@ def build_plan(
     options = _with_sizes(config.plan, source)
     implicit = options.dla_core is not None and implicit_only(trt)
     if options.dla_core is not None and config.precision == "fp32":
-        raise UsageError("a DLA computes in FP16 and INT8", mend="build with --fp16 or --int8")
+        raise UsageError("a DLA computes in FP16 and INT8", hint="build with --fp16 or --int8")
     binding = machine_of_engine(runtime)
     with workshop(source.path.parent) as shop:
         graph, model, fed = None, source.model, source.sha256

@@ -209,7 +209,7 @@ def require_precision(report: PrecisionReport, precision: Precision) -> None:
     if report.precision != precision:
         raise MismatchedArtifact(
             f"{precision} was asked for and nothing in the graph computes in it",
-            mend="name fewer nodes with --keep",
+            hint="name fewer nodes with --keep",
         )
 
 

@@ -92,7 +92,7 @@ class _Reduction:
         if not len(self.pictures):
             raise UsageError(
                 "--auto-mixed asks the gate, and there are no pictures for it",
-                mend="give labelled ones with --data, or calibrate first",
+                hint="give labelled ones with --data, or calibrate first",
             )
         with Trials(self.source, self.config, self.pictures, self.shop, self.track) as trials:
             whole = trials.attempt(recipe, ())
@@ -129,7 +129,7 @@ class _Reduction:
         try:
             from edgeseg.report.precision import save_trade_off
         except RuntimeMissing as error:
-            logger.warning("the trade-off is not drawn: %s (%s)", error, error.mend)
+            logger.warning("the trade-off is not drawn: %s (%s)", error, error.hint)
             return
         plot = self.shop / self.source.named(recipe.precision, "mixed", "png")
         save_trade_off(plot, search.trials, chosen, precision=recipe.precision)

@@ -72,7 +72,7 @@ def measure_sensitivity(
     if not len(chosen):
         raise UsageError(
             "the sensitivity of layers is measured on pictures, and there are none",
-            mend="give labelled ones with --data, or calibrate first",
+            hint="give labelled ones with --data, or calibrate first",
         )
     form: Form = "onnxruntime"
     if config.runtime in ("tensorrt", "tensorrt-rtx"):

@@ -50,7 +50,7 @@ def read_source(path: Path) -> Source:
     if precision != "fp32":
         raise UsageError(
             f"{path} is a network in {precision}; engines are built from the FP32 one",
-            mend="name the FP32 network, e.g. model.onnx; a graph that was made elsewhere goes "
+            hint="name the FP32 network, e.g. model.onnx; a graph that was made elsewhere goes "
             f"beside it: `edgeseg build model.onnx --onnx {path}`",
         )
     return Source(path, model, card, sha256_file(path))

@@ -101,7 +101,7 @@ def _run() -> object:
             raise
         missing = RuntimeMissing(
             f"this command needs {package}, which is not installed",
-            mend=f"pip install 'edgeseg[{EXTRAS[package]}]'",
+            hint=f"pip install 'edgeseg[{EXTRAS[package]}]'",
         )
         fail(missing, as_json=as_json)
     except Exception as error:

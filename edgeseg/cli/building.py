@@ -86,7 +86,7 @@ def export(
     if triton is None and serving != Serving():
         raise UsageError(
             "--name, --max-batch, --queue-delay and --instances say how Triton serves a model",
-            mend="add --triton DIR, or leave them out",
+            hint="add --triton DIR, or leave them out",
         )
     path = resolve(checkpoint, (CHECKPOINT,), "edgeseg train --data DIR")
     if triton is not None and path.suffix in (".onnx", ".engine"):
@@ -94,7 +94,7 @@ def export(
             raise UsageError(
                 f"{path} is exported already; --out, --dynamic-batch and --dynamic-size "
                 "are for a checkpoint",
-                mend="name model.safetensors, or leave them out",
+                hint="name model.safetensors, or leave them out",
             )
         finish(as_json, _served(path, triton, serving, overwrite=overwrite))
         return
@@ -313,7 +313,7 @@ def build(
     if layers is not None and not runtime.startswith("tensorrt"):
         raise UsageError(
             "--layers lists those of a TensorRT engine",
-            mend="add `--runtime tensorrt` or `--runtime tensorrt-rtx`",
+            hint="add `--runtime tensorrt` or `--runtime tensorrt-rtx`",
         )
     network = network or _beside(onnx) or newest_run()
     config = BuildConfig(
@@ -428,6 +428,6 @@ def _precision(*, fp32: bool, fp16: bool, int8: bool, onnx: Path | None) -> Prec
     if len(chosen) != 1:
         raise UsageError(
             f"one precision is needed, found {' and '.join(chosen) or 'none'}",
-            mend="edgeseg build --fp16 (or --int8, or --fp32)",
+            hint="edgeseg build --fp16 (or --int8, or --fp32)",
         )
     return chosen[0]

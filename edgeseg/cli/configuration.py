@@ -108,7 +108,7 @@ def read(path: Path, context: typer.Context, meaning: Meaning) -> dict[str, Any]
         except typer.BadParameter as error:
             raise UsageError(f"{where}: {key}: {error.message}") from error
         except UsageError as error:
-            raise UsageError(f"{where}: {key}: {error.message}", mend=error.mend) from error
+            raise UsageError(f"{where}: {key}: {error.message}", hint=error.hint) from error
         values[option.name] = found
     if secret:
         require_private(path, "the password in it")
@@ -144,7 +144,7 @@ def write(path: Path, context: typer.Context, meaning: Meaning) -> None:
     except UnicodeEncodeError as error:
         raise UsageError(
             f"cannot write {path}: an option holds a text that is no UTF-8",
-            mend="rename the file or folder that it names",
+            hint="rename the file or folder that it names",
         ) from error
     with atomic_path(path) as partial:
         if secret:
@@ -206,7 +206,7 @@ def _parsed(path: Path, text: str) -> dict[str, Any]:
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise UsageError(
             f"{path}: expected TOML: {printable(str(error), 120)}",
-            mend='texts stand in quotes, lists in [brackets]: source = ["rtsp://front/live"]',
+            hint='texts stand in quotes, lists in [brackets]: source = ["rtsp://front/live"]',
         ) from error
 
 
@@ -235,14 +235,14 @@ def _unknown(where: str, key: str, value: Any, options: Sequence[_Option]) -> Us
         return UsageError(f"{where}: expected the name of an option, found a key in quotes")
     message = f"{where}: unknown option {printable(key, 60)!r}"
     if isinstance(value, dict):
-        return UsageError(message, mend=f"leave [{printable(key, 60)}] out: there are no tables")
+        return UsageError(message, hint=f"leave [{printable(key, 60)}] out: there are no tables")
     spelt = key.lower().replace("_", "-")
     off = next((option.key for option in options if option.off == spelt), None)
     if off:
-        return UsageError(message, mend=f"write {off} = false")
+        return UsageError(message, hint=f"write {off} = false")
     near = difflib.get_close_matches(spelt, [option.key for option in options], n=1)
     listed = "--help lists the options, --write-config FILE.toml writes them all"
-    return UsageError(message, mend=f"write {near[0]}; {listed}" if near else listed)
+    return UsageError(message, hint=f"write {near[0]}; {listed}" if near else listed)
 
 
 def _typed(where: str, option: _Option, value: Any) -> Any:
@@ -280,7 +280,7 @@ def _wrong(where: str, option: _Option, expected: str, value: Any) -> UsageError
         example = [str(value)] if option.several else str(value)
     return UsageError(
         f"{where}: {option.key}: expected {expected}, found {found}",
-        mend=f"write it like this: {option.key} = {_toml(example)}",
+        hint=f"write it like this: {option.key} = {_toml(example)}",
     )
 
 

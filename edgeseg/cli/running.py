@@ -90,7 +90,7 @@ def infer(
     from edgeseg.runs import engine_and_paths
 
     if margin is not None and not tiles:
-        raise UsageError("--margin is of tiles", mend=f"edgeseg infer … --tiles --margin {margin}")
+        raise UsageError("--margin is of tiles", hint=f"edgeseg infer … --tiles --margin {margin}")
     outputs = Outputs(out, opacity, overlays, coloured)
     engine_path, named = engine_and_paths(paths)
     if cluster is not None:
@@ -100,7 +100,7 @@ def infer(
         if overwrite:
             raise UsageError(
                 "--overwrite is not for an archive, which goes on where it stopped",
-                mend="choose another --out to do it all again",
+                hint="choose another --out to do it all again",
             )
         where = Cluster(cluster, workers, threads or 1)
         config = ArchiveConfig(engine_path, named, outputs, where, tiles, margin, every or 1)
@@ -109,7 +109,7 @@ def infer(
     for option, value in (("--workers", workers), ("--every", every)):
         if value is not None:
             raise UsageError(
-                f"{option} is of an archive", mend=f"edgeseg infer … --cluster local {option} …"
+                f"{option} is of an archive", hint=f"edgeseg infer … --cluster local {option} …"
             )
     pictures = [image for path in named for image in list_images(Path(path))]
     skipped = [found for path in named for found in passed_over(Path(path))]
@@ -130,7 +130,7 @@ def infer(
         log.error("%s", printable(failure.message, 1000))
     if failed and not results:
         more = f" (and {len(failed) - 1} more)" if len(failed) > 1 else ""
-        raise DatasetError(failed[0].message + more, mend=failed[0].mend)
+        raise DatasetError(failed[0].message + more, hint=failed[0].hint)
     finish(
         as_json,
         {

@@ -326,10 +326,10 @@ def stream(
     _raise_descriptors()
     keeping = _keeping(rotate, rotate_minutes, keep_bytes, overwrite)
     if (record_minutes or record_keep) and not (record or record_raw):
-        raise UsageError("parts are of a recording", mend="add --record NAME.mkv")
+        raise UsageError("parts are of a recording", hint="add --record NAME.mkv")
     if (alert_lines or alert_snapshots) and not alert:
         raise UsageError(
-            "there is no rule for alerts", mend="add --alert 'CLASS > 2%', see edgeseg stream -h"
+            "there is no rule for alerts", hint="add --alert 'CLASS > 2%', see edgeseg stream -h"
         )
     pixels = None if size is None else height_width("--size", size)[::-1]
     specs = [
@@ -423,7 +423,7 @@ def _write_config(path: Path, context: typer.Context, *, overwrite: bool) -> Non
 def _sources(cameras: Sequence[int], sources: Sequence[str]) -> list[str]:
     both = [*(f"camera:{number}" for number in cameras), *sources]
     if not both:
-        raise UsageError("a source is needed: --camera N or --source …", mend=ONE_SOURCE)
+        raise UsageError("a source is needed: --camera N or --source …", hint=ONE_SOURCE)
     return both
 
 
@@ -493,7 +493,7 @@ def _keeping(
         if 2 * size > limit:
             raise UsageError(
                 f"parts of {rotate} leave no room for a second one in {keep_bytes}",
-                mend="give --keep-bytes several times the size of --rotate",
+                hint="give --keep-bytes several times the size of --rotate",
             )
     budget = None if limit is None else Budget(limit)
     return _Keeping(Rotation(size, minutes), size, budget, overwrite)
@@ -509,12 +509,12 @@ def _check_apart(
     for output in (each for each in outputs if each is not None):
         name = printable(str(output))
         if output.absolute() in seen:
-            raise UsageError(f"{name} is the path of two outputs", mend="choose another for one")
+            raise UsageError(f"{name} is the path of two outputs", hint="choose another for one")
         seen.add(output.absolute())
         if any(output.exists() and each.exists() and output.samefile(each) for each in read):
             raise UsageError(
                 f"{name} is read by the stream and would be written to",
-                mend="choose another path for the output",
+                hint="choose another path for the output",
             )
 
 

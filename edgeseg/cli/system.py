@@ -36,27 +36,27 @@ def of_system(error: Exception) -> EdgesegError | None:
     if _is_out_of_memory(error):
         return EdgesegError(
             f"the memory of this machine is used up ({_one_line(error)})",
-            mend="close other programs, or ask for less at once: smaller pictures, batches, "
+            hint="close other programs, or ask for less at once: smaller pictures, batches, "
             "--threads or --workers",
         )
     if isinstance(error, UnicodeEncodeError) and _has_bytes(error.object):
         return UsageError(
             f"{error.object[:200]!r}: this name is no UTF-8, and it is passed on as text",
-            mend="rename the file or folder",
+            hint="rename the file or folder",
         )
     # Raised by pydantic, which is not imported for this, for a name in a document.
     if "surrogates not allowed" in str(error) or "type=string_unicode" in str(error):
         return UsageError(
             "a file or folder among the inputs has a name that is no UTF-8, and the result cannot "
             "hold it",
-            mend="rename it: `find . -print0 | grep -zaxv '.*' | tr '\\0' '\\n'` lists such names",
+            hint="rename it: `find . -print0 | grep -zaxv '.*' | tr '\\0' '\\n'` lists such names",
         )
     if isinstance(error, OSError) and error.errno is not None:
         names = [os.fsdecode(name) for name in (error.filename, error.filename2) if _is_name(name)]
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         where = " and ".join(names) or ("the result cannot be written" if full else "the system")
         return UsageError(
-            f"{where}: {error.strerror or os.strerror(error.errno)}", mend=_MENDS.get(error.errno)
+            f"{where}: {error.strerror or os.strerror(error.errno)}", hint=_MENDS.get(error.errno)
         )
     return None
 

@@ -23,7 +23,7 @@ try:
 except ModuleNotFoundError as error:
     raise RuntimeMissing(
         "augmentation needs kornia, which is not installed",
-        mend="pip install 'edgeseg[train]'",
+        hint="pip install 'edgeseg[train]'",
     ) from error
 
 Orientation = Literal["upright", "any"]

@@ -55,8 +55,8 @@ class _Notes:
     faults: list[Finding] = field(default_factory=list)
     warnings: list[Finding] = field(default_factory=list)
 
-    def fault(self, kind: str, message: str, mend: str | None = None) -> None:
-        self.faults.append(Finding(kind, message, mend))
+    def fault(self, kind: str, message: str, hint: str | None = None) -> None:
+        self.faults.append(Finding(kind, message, hint))
 
     def warn(self, kind: str, message: str) -> None:
         self.warnings.append(Finding(kind, message))
@@ -89,10 +89,10 @@ def refuse_faults(root: Path, track: Track = silent) -> None:
     messages = "; ".join(finding.message for finding in faults[:3])
     more = f"; and {len(faults) - 3} more" if len(faults) > 3 else ""
     every = f"`edgeseg data check {shlex.quote(str(root))}` lists all faults"
-    mend = faults[0].mend
+    hint = faults[0].hint
     raise DatasetError(
         f"{root} has {plural(len(faults), 'fault')}: {messages}{more}",
-        mend=f"{mend}; {every}" if mend else every,
+        hint=f"{hint}; {every}" if hint else every,
     )
 
 
@@ -243,7 +243,7 @@ def _read(load: Callable[[_What], _Array], what: _What, notes: _Notes) -> _Array
     try:
         return load(what)
     except DatasetError as error:
-        notes.fault("file", error.message, error.mend)
+        notes.fault("file", error.message, error.hint)
         return None
 
 
@@ -271,7 +271,7 @@ def _declared(root: Path, layout: Layout, notes: _Notes) -> ClassMap | None:
     try:
         return declared_classes(root, layout)
     except ArtifactError as error:
-        notes.fault("classes", error.message, error.mend)
+        notes.fault("classes", error.message, error.hint)
         return None
 
 
@@ -286,7 +286,7 @@ def _inferred(root: Path, pictures: Iterable[_Picture], notes: _Notes) -> ClassM
     try:
         return numbered_classes(root, largest)
     except DatasetError as error:
-        notes.fault("classes", error.message, error.mend)
+        notes.fault("classes", error.message, error.hint)
         return None
 
 

@@ -103,7 +103,7 @@ def _nothing_to_learn(root: Path) -> Finding:
     try:
         numbered_classes(root, 0)
     except DatasetError as error:
-        return Finding("classes", error.message, error.mend)
+        return Finding("classes", error.message, error.hint)
     raise AssertionError("classes were made of nothing")
 
 

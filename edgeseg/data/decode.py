@@ -65,7 +65,7 @@ def load_image(path: Path) -> NDArray[np.uint8]:
     if pixels.dtype != np.uint8:
         raise DatasetError(
             f"{path}: expected 8 bits a channel, found {pixels.dtype}",
-            mend="convert it to 8 bits with the range that the camera will deliver",
+            hint="convert it to 8 bits with the range that the camera will deliver",
         )
     return np.asarray(pixels, np.uint8)
 
@@ -129,14 +129,14 @@ def load_ids(path: Path) -> NDArray[np.uint8] | NDArray[np.uint16]:
     if not data.startswith(_PNG):
         raise DatasetError(
             f"{path}: a mask is a PNG of ids, this is no PNG",
-            mend="save masks as PNG; formats that lose detail change the ids",
+            hint="save masks as PNG; formats that lose detail change the ids",
         )
     header = _PngHeader.of(data)
     if header.colour_type not in (_GREY, _PALETTE):
         raise DatasetError(
             f"{path}: a mask holds one id a pixel (grey or palette PNG), "
             f"found {_COLOUR_TYPES.get(header.colour_type, 'an unknown colour type')}",
-            mend="replace each colour by the id of its class and save as grey PNG",
+            hint="replace each colour by the id of its class and save as grey PNG",
         )
     if header.colour_type == _PALETTE or header.depth < 8:
         colours = _decode(_with_identity_palette(data), path, cv2.IMREAD_COLOR)
@@ -151,7 +151,7 @@ def _read_whole(path: Path) -> bytes:
     except OSError as error:
         raise DatasetError(f"{path}: cannot be read: {error.strerror or error}") from error
     if not data:
-        raise DatasetError(f"{path} is empty", mend=_COPY_AGAIN)
+        raise DatasetError(f"{path} is empty", hint=_COPY_AGAIN)
     check_pixels(data, path)
     if data.startswith(_PNG):
         _check_png(data, path)
@@ -171,7 +171,7 @@ def _decode(data: bytes, path: Path, flags: int) -> NDArray[np.uint8] | NDArray[
     if pixels is None:
         raise DatasetError(
             f"{path}: no picture that can be decoded; it is damaged or of another kind",
-            mend=_COPY_AGAIN,
+            hint=_COPY_AGAIN,
         )
     decoded: NDArray[np.uint8] | NDArray[np.uint16] = pixels
     return decoded
@@ -221,7 +221,7 @@ def _check_png(data: bytes, path: Path) -> None:
         raise DatasetError(
             f"{path}: the PNG is truncated or altered: {len(data)} bytes, "
             f"{len(kinds)} good chunks and no end mark after them",
-            mend=_COPY_AGAIN,
+            hint=_COPY_AGAIN,
         )
 
 
@@ -233,7 +233,7 @@ def _check_jpeg(data: bytes, path: Path) -> None:
     if data.find(b"\xff\xd9", position) < 0:
         raise DatasetError(
             f"{path}: the JPEG is truncated: no end mark in its {len(data)} bytes",
-            mend=_COPY_AGAIN,
+            hint=_COPY_AGAIN,
         )
 
 

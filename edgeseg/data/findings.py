@@ -22,12 +22,12 @@ class Finding:
         kind: ``pair``, ``file``, ``size``, ``value``, ``classes``, ``split``, ``unlabelled``,
             ``duplicate``, ``similar``, ``turn`` (EXIF), ``palette`` or ``skipped``.
         message: One sentence that names the file.
-        mend: Hint for a fix, or None.
+        hint: Hint for a fix, or None.
     """
 
     kind: str
     message: str
-    mend: str | None = None
+    hint: str | None = None
 
 
 @dataclass(frozen=True)
@@ -129,8 +129,8 @@ def _lines(findings: Findings) -> Iterator[str]:
         shown_mend = None
         for finding in found[:LISTED]:
             yield f"  {printable(finding.message, 1000)}"
-            if finding.mend and finding.mend != shown_mend:
-                yield f"    mend: {printable(finding.mend, 1000)}"
-            shown_mend = finding.mend
+            if finding.hint and finding.hint != shown_mend:
+                yield f"    hint: {printable(finding.hint, 1000)}"
+            shown_mend = finding.hint
         if len(found) > LISTED:
             yield f"  … and {len(found) - LISTED} more; --json lists them all"

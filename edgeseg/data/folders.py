@@ -93,7 +93,7 @@ def read_split(root: Path, split: str) -> Split:
         found = ", ".join(layout.splits) or "none at all"
         raise DatasetError(
             f"{root}: expected the split {split!r}, found {found}",
-            mend=f"rename the one that is meant to {split!r}" if layout.splits else _LAYOUT,
+            hint=f"rename the one that is meant to {split!r}" if layout.splits else _LAYOUT,
         )
     name = split if split in layout.splits else ""
     samples = _whole(layout, name)
@@ -113,7 +113,7 @@ def find_layout(root: Path) -> Layout:
     """
     root = Path(root)
     if not root.is_dir():
-        raise UsageError(f"{root}: no such folder of pictures and masks", mend=_LAYOUT)
+        raise UsageError(f"{root}: no such folder of pictures and masks", hint=_LAYOUT)
     folders = {name: root / name for name in SPLITS if (root / name / "images").is_dir()}
     if not folders and (root / "images").is_dir():
         folders = {"": root}
@@ -123,7 +123,7 @@ def find_layout(root: Path) -> Layout:
     if layout is None:
         there = sorted(entry.name for entry in root.iterdir() if entry.is_dir())
         near = f" among its folders {_few(there)}" if there else ""
-        raise DatasetError(f"{root}: expected folders of pictures, found none{near}", mend=_LAYOUT)
+        raise DatasetError(f"{root}: expected folders of pictures, found none{near}", hint=_LAYOUT)
     return layout
 
 
@@ -149,7 +149,7 @@ def list_images(path: Path) -> list[Path]:
         seen = f", among {_few([other.name for other, _ in others])}" if others else ""
         raise UsageError(
             f"{path}: no picture there{seen} ({' '.join(sorted(PICTURE_SUFFIXES))})",
-            mend="name a folder of pictures, a glob in quotes, or one file",
+            hint="name a folder of pictures, a glob in quotes, or one file",
         )
     if others:
         names = _few([f"{other.name} ({why})" for other, why in others])
@@ -174,7 +174,7 @@ def _sorted_out(path: Path) -> tuple[list[Path], list[tuple[Path, str]]]:
         shown = sorted(entry for entry in entries if not entry.name.startswith("."))
     except OSError as error:
         raise UsageError(
-            f"{path}: cannot be read: {error.strerror}", mend="check the path"
+            f"{path}: cannot be read: {error.strerror}", hint="check the path"
         ) from error
     reasons = {entry: _why_not(entry) for entry in shown}
     found = [entry for entry, why in reasons.items() if not why]
@@ -228,7 +228,7 @@ def _pair(folder: Path) -> Pairing:
         beside = [other.name for other, _ in others if other.parent == pictures]
         near = f" beside {_few(beside)}" if beside else ""
         faults.append(
-            DatasetError(f"{pictures}: expected pictures, found none{near}", mend=_LAYOUT)
+            DatasetError(f"{pictures}: expected pictures, found none{near}", hint=_LAYOUT)
         )
     found = {path.name: _by_stem(path, faults) for path in labels}
     whole = set(images)
@@ -278,7 +278,7 @@ def numbered_classes(root: Path, largest: int) -> ClassMap:
         raise DatasetError(
             f"{root}: expected masks of class ids 0…254 with {IGNORE} for pixels to ignore, found "
             + (f"the id {largest}" if largest else f"only 0 and perhaps {IGNORE}"),
-            mend=NUMBERED,
+            hint=NUMBERED,
         )
     names = tuple(f"class_{number}" for number in range(largest + 1))
     return ClassMap.model_validate({"names": names})

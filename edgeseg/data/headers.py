@@ -82,7 +82,7 @@ def check_pixels(data: bytes, name: object, limit: int | None = None) -> None:
         raise DatasetError(
             f"{name}: {header.width}×{header.height} are {pixels} pixels, "
             f"more than the limit of {limit}",
-            mend=f"cut it into smaller pictures, or allow it with --max-pixels {pixels} "
+            hint=f"cut it into smaller pictures, or allow it with --max-pixels {pixels} "
             f"({_VARIABLE}={pixels} where a command has no such option); "
             f"it takes about {pixels * _BYTES / 2**30:.1f} GiB of memory",
         )
@@ -98,7 +98,7 @@ def pixel_limit() -> int:
     if text and (not text.isascii() or not text.isdecimal() or int(text) < 1):
         raise UsageError(
             f"{_VARIABLE} is a whole number of pixels from 1 on, not {text!r}",
-            mend=f"unset {_VARIABLE}, or set it to {MAX_PIXELS}",
+            hint=f"unset {_VARIABLE}, or set it to {MAX_PIXELS}",
         )
     return int(text) if text else MAX_PIXELS
 

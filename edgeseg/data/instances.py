@@ -38,7 +38,7 @@ def with_boundary(classes: ClassMap) -> ClassMap:
         raise UsageError(
             f"a boundary class goes with background and one object class, found "
             f"{', '.join(classes.names)} with {classes.ignore} for pixels to ignore",
-            mend="learn such masks with touching objects merged",
+            hint="learn such masks with touching objects merged",
         )
     colour = next(colour for colour in default_palette(4)[2:] if colour not in classes.palette)
     return ClassMap(
@@ -79,7 +79,7 @@ def class_mask(
         raise UsageError(
             f"touching={touching!r} needs a third class {BOUNDARY!r}, found "
             f"{', '.join(classes.names)}",
-            mend="take edgeseg.data.instances.with_boundary(classes)",
+            hint="take edgeseg.data.instances.with_boundary(classes)",
         )
     ids = instances.astype(np.float64)  # holds every id exactly, and OpenCV has no int32 erosion
     objects = ids > 0

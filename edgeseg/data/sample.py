@@ -62,7 +62,7 @@ def load_sample(sample: Sample, classes: ClassMap) -> tuple[NDArray[np.uint8], N
         raise DatasetError(
             f"{sample.mask}: expected ids 0…{len(classes) - 1} or {classes.ignore} (ignore), "
             f"found {stray.max()} in {stray.size} pixels",
-            mend="name all classes in classes.json, or set those pixels to the ignore value",
+            hint="name all classes in classes.json, or set those pixels to the ignore value",
         )
     return image, mask.astype(np.uint8)
 
@@ -85,7 +85,7 @@ def load_mask(sample: Sample) -> NDArray[np.uint8] | NDArray[np.uint16]:
     if ids.max(initial=0) >= len(table):
         raise DatasetError(
             f"{sample.mask}: expected ids below {len(table)}, found {ids.max()}",
-            mend="take the label files of the data set as they were published",
+            hint="take the label files of the data set as they were published",
         )
     return table[ids]
 
@@ -103,7 +103,7 @@ def load_instances(sample: Sample) -> NDArray[np.int32]:
     if sample.instances is None:
         raise DatasetError(
             f"{sample.image}: expected a map of objects, found only a mask of classes",
-            mend="put a PNG with one id an object into instances/ beside images/",
+            hint="put a PNG with one id an object into instances/ beside images/",
         )
     instances = load_ids(sample.instances).astype(np.int32)
     if sample.mask is not None:
@@ -121,10 +121,10 @@ def _check_size(
         return
     header = load_header(picture) if picture else None
     if picture and header and follows_stored(labels.shape[:2], header):
-        raise DatasetError(turned_away(picture, path, header.orientation), mend=REMOVE_TURN)
+        raise DatasetError(turned_away(picture, path, header.orientation), hint=REMOVE_TURN)
     expected, found = (f"{array.shape[1]}×{array.shape[0]}" for array in (other, labels))
     raise DatasetError(
         f"{path}: expected the size of its {'picture' if picture else 'mask'} {expected}, "
         f"found {found}",
-        mend="make the labels again from the picture",
+        hint="make the labels again from the picture",
     )

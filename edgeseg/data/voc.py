@@ -71,7 +71,7 @@ def find(root: Path) -> Layout | None:
         raise DatasetError(
             f"{root}: expected folders of pictures, found none that is whole: {found} "
             f"as in PASCAL VOC, without {what}",
-            mend=f"add it, with {_LISTS[0]}/train.txt and val.txt, one name a line",
+            hint=f"add it, with {_LISTS[0]}/train.txt and val.txt, one name a line",
         )
     masks = _by_stem(root / _MASKS, (".png",))
     others = lists.keys() - set(SPLITS)

@@ -35,13 +35,13 @@ class Trouble:
 
     Attributes:
         found: Problem and its consequence, as a clause.
-        mend: Commands that fix it, one per line; other text is a shell comment.
+        hint: Commands that fix it, one per line; other text is a shell comment.
         blocks: Whether the purpose of the rule is impossible until it is fixed.
         name: Subject of the problem, if clearer than the name of the rule.
     """
 
     found: str
-    mend: str | None = None
+    hint: str | None = None
     blocks: bool = False
     name: str = ""
 
@@ -53,7 +53,7 @@ class Check:
     name: str
     state: State
     found: str
-    mend: str | None = None
+    hint: str | None = None
     purpose: Purpose = "base"
     rule: str | None = None
     blocks: bool = False

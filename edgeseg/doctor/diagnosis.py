@@ -73,7 +73,7 @@ def _check(purpose: Purpose, rule: Rule, trouble: Trouble) -> Check:
         name=rule_name(rule).replace("-", " "),
         state="missing" if trouble.blocks and purpose in _STOPS else "note",
         found=trouble.found,
-        mend=trouble.mend,
+        hint=trouble.hint,
         purpose=purpose,
         rule=rule_name(rule),
         blocks=trouble.blocks,

@@ -60,14 +60,14 @@ def _verdict(findings: Findings) -> Iterator[Line]:
     if base:
         yield Line("It cannot run edgeseg yet, because:", "red")
     for check in base:
-        yield from _trouble(check.found, check.mend)
+        yield from _trouble(check.found, check.hint)
     unable = [(purpose, _own(findings, purpose)) for purpose in purposes]
     if any(checks for _, checks in unable):
         yield Line("After that it could not:" if base else "It cannot:", "red")
     for purpose, checks in unable:
         for number, check in enumerate(checks):
             said = "and" if number else f"{CAN[purpose]}, because"
-            yield from _trouble(f"{said} {check.found}", check.mend)
+            yield from _trouble(f"{said} {check.found}", check.hint)
 
 
 def _own(findings: Findings, purpose: Purpose) -> tuple[Check, ...]:
@@ -89,12 +89,12 @@ def _notes(findings: Findings) -> Iterator[Line]:
         yield Line("")
         yield Line("It could do better:", "yellow")
     for check in notes:
-        yield from _trouble(check.found, check.mend)
+        yield from _trouble(check.found, check.hint)
 
 
-def _trouble(said: str, mend: str | None) -> Iterator[Line]:
+def _trouble(said: str, hint: str | None) -> Iterator[Line]:
     yield Line(f"  - {said}")
-    for command in (mend or "").splitlines():
+    for command in (hint or "").splitlines():
         yield Line(f"      {command}", "cyan")
 
 

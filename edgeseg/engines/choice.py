@@ -88,7 +88,7 @@ def best_here(here: Here | None = None) -> BuildRuntime:
         raise RuntimeMissing(
             "no runtime can run a network here: "
             + "; ".join(f"{c.runtime}: {c.reason}" for c in found),
-            mend="pip install 'edgeseg[cpu]'",
+            hint="pip install 'edgeseg[cpu]'",
         )
     best, better = found[chosen], found[:chosen]
     why_not = "".join(f"; not {c.runtime}: {c.reason}" for c in better)

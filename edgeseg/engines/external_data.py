@@ -54,7 +54,7 @@ def require_local_weights(path: Path) -> None:
         if fault := _fault(path.parent, location):
             raise CorruptArtifact(
                 f"{path}: its external data {location!r} {fault}",
-                mend="export it again with `edgeseg export --overwrite`: that keeps weights inside",
+                hint="export it again with `edgeseg export --overwrite`: that keeps weights inside",
             )
 
 
@@ -103,7 +103,7 @@ def _read(path: Path, message: _Message) -> list[tuple[str, str]]:
         except ValueError as error:
             raise CorruptArtifact(
                 f"{path}: not an ONNX network ({error})",
-                mend="export it again with `edgeseg export --overwrite`, or copy it again",
+                hint="export it again with `edgeseg export --overwrite`, or copy it again",
             ) from error
 
 

@@ -55,7 +55,7 @@ def card_from_metadata(metadata: Mapping[str, str], origin: str) -> ModelCard:
         raise MismatchedArtifact(
             f"{origin}: its metadata_props have no key {CARD_KEY!r}, so its classes and its "
             "preprocessing are unknown",
-            mend="export it with `edgeseg export`, or write a ModelCard there: "
+            hint="export it with `edgeseg export`, or write a ModelCard there: "
             f"onnx.helper.set_model_props(model, {{{CARD_KEY!r}: card.to_json()}})",
         )
     return parse(ModelCard, metadata[CARD_KEY], f"{origin} ({CARD_KEY})")
@@ -95,5 +95,5 @@ def _check_port(origin: str, role: str, port: Port, dtype: str, picture: Shape) 
         raise MismatchedArtifact(
             f"{origin}: its card says {role} {dtype} (N, {wanted}), "
             f"its graph says {port.name!r} {port.dtype} {port.shape}",
-            mend="export it again with `edgeseg export --overwrite`",
+            hint="export it again with `edgeseg export --overwrite`",
         )

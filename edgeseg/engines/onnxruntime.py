@@ -106,7 +106,7 @@ def _open(path: Path, options: Any, providers: Sequence[Any]) -> Any:
     except Exception as error:  # ONNX Runtime's classes share no base but Exception.
         raise CorruptArtifact(
             f"{path}: ONNX Runtime {onnxruntime.__version__} cannot load it ({_reason(error)})",
-            mend="export it again with `edgeseg export --overwrite`, or copy it again",
+            hint="export it again with `edgeseg export --overwrite`, or copy it again",
         ) from error
 
 

@@ -130,7 +130,7 @@ class OnnxRuntimeCudaEngine(OnnxRuntimeEngine):
             with self.cuda.current():
                 yield
         except DeviceError as error:
-            raise DeviceError(f"{self.path}: {error.message}", mend=error.mend) from error
+            raise DeviceError(f"{self.path}: {error.message}", hint=error.hint) from error
 
 
 class _Bound:
@@ -164,6 +164,6 @@ def _require(providers: Sequence[str]) -> None:
         raise RuntimeMissing(
             f"ONNX Runtime {onnxruntime.__version__} has no {_PROVIDER} here, only "
             f"{', '.join(providers)}",
-            mend="pip install --force-reinstall --no-deps onnxruntime-gpu, which the package "
+            hint="pip install --force-reinstall --no-deps onnxruntime-gpu, which the package "
             "onnxruntime hides; where that is in use, look whether its CUDA and cuDNN are there",
         )

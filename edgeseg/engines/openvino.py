@@ -123,7 +123,7 @@ def library() -> Any:
         missing = isinstance(error, ModuleNotFoundError) and error.name == "openvino"
         raise RuntimeMissing(
             "OpenVINO is not installed" if missing else f"OpenVINO does not import: {error}",
-            mend=INSTALL,
+            hint=INSTALL,
         ) from error
     return openvino
 
@@ -186,7 +186,7 @@ def _compile(openvino: Any, model: Any, path: Path, properties: dict[str, Any]) 
 def _unusable(path: Path, act: str, error: Exception) -> CorruptArtifact:
     return CorruptArtifact(
         f"{path}: OpenVINO {version()} cannot {act} it ({_reason(error)})",
-        mend="build it again with `edgeseg build --runtime openvino --overwrite`, or copy it again",
+        hint="build it again with `edgeseg build --runtime openvino --overwrite`, or copy it again",
     )
 
 
@@ -224,5 +224,5 @@ def _refuse_signed_activations(model: Any, origin: str) -> None:
             raise MismatchedArtifact(
                 f"{origin}: its activations are quantised to int8, which OpenVINO computes "
                 "wrongly; it needs uint8 activations",
-                mend="quantise for OpenVINO: `edgeseg build --int8 --runtime openvino`",
+                hint="quantise for OpenVINO: `edgeseg build --int8 --runtime openvino`",
             )

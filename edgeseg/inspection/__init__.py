@@ -45,6 +45,6 @@ def inspect_run(folder: Path) -> tuple[Inspection, ...]:
     ]
     if not found:
         raise UsageError(
-            f"{folder} holds no artefact of edgeseg", mend="edgeseg train --data DIR makes one"
+            f"{folder} holds no artefact of edgeseg", hint="edgeseg train --data DIR makes one"
         )
     return tuple(inspect_file(path) for path in found)

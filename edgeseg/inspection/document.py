@@ -18,12 +18,12 @@ class Problem(Document):
 
     kind: str
     message: str
-    mend: str | None = None
+    hint: str | None = None
 
     @classmethod
     def of(cls, error: EdgesegError) -> Problem:
         """The error as it would have been raised."""
-        return cls(kind=type(error).__name__, message=error.message, mend=error.mend)
+        return cls(kind=type(error).__name__, message=error.message, hint=error.hint)
 
 
 class Port(Document):
@@ -87,7 +87,7 @@ class RunsHere(Document):
     runs: bool
     runtime: str
     reason: str | None = None
-    mend: str | None = None
+    hint: str | None = None
 
 
 class Inspection(Document):

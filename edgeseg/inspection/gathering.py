@@ -47,11 +47,11 @@ def kind_of(path: Path) -> Kind | None:
 def inspect_file(path: Path) -> Inspection:
     """One file of any kind; raises as :func:`edgeseg.inspection.inspect`."""
     if not os.path.lexists(path):
-        raise UsageError(f"{path}: no such file", mend="check the path")
+        raise UsageError(f"{path}: no such file", hint="check the path")
     if path.suffix != ".json" and path.suffix not in _KINDS:
         raise UsageError(
             f"{path}: expected {', '.join(_KINDS)} or .json, found {path.suffix!r}",
-            mend="edgeseg inspect runs/NAME/model.onnx",
+            hint="edgeseg inspect runs/NAME/model.onnx",
         )
     kind = kind_of(path)
     try:
@@ -114,7 +114,7 @@ class _Gathering:
             self._wrong(
                 MismatchedArtifact(
                     f"{sidecar_path(self._path)}: its card is not the one in {self._path.name}",
-                    mend="copy file and side-car again",
+                    hint="copy file and side-car again",
                 )
             )
         if card is not None:
@@ -167,7 +167,7 @@ class _Gathering:
                         MismatchedArtifact(
                             f"{self._path} was measured on another {link.role} (sha256 "
                             f"{link.sha256[:12]}…) than {link.path} now is",
-                            mend=f"edgeseg calibrate {self._path.parent} --from DIR --overwrite",
+                            hint=f"edgeseg calibrate {self._path.parent} --from DIR --overwrite",
                         )
                     )
 
@@ -190,7 +190,7 @@ class _Gathering:
                     MismatchedArtifact(
                         f"{self._path}: of {len(made.files)} pictures {missing} are gone and "
                         f"{changed} changed since the set was made",
-                        mend=f"edgeseg calibrate --from {made.source} --out {self._path} "
+                        hint=f"edgeseg calibrate --from {made.source} --out {self._path} "
                         "--overwrite",
                     )
                 )
@@ -241,7 +241,7 @@ class _Gathering:
             if text is None:
                 raise MismatchedArtifact(
                     f"{self._path} holds no {CARD_KEY}, so it was not made by edgeseg",
-                    mend="make it with `edgeseg train` or `edgeseg export`",
+                    hint="make it with `edgeseg train` or `edgeseg export`",
                 )
             return parse(ModelCard, text, f"{self._path} ({CARD_KEY})")
         return None

@@ -74,7 +74,7 @@ def read_safetensors(path: Path) -> tuple[Contents, str | None]:
         if start.startswith((b"PK\x03\x04", b"\x80")) and start[8:] != b"{":
             raise UntrustedArtifact(
                 f"{path} is a pickle or a zip archive; edgeseg reads safetensors",
-                mend="save the state dict with safetensors.torch.save_file where you trust the "
+                hint="save the state dict with safetensors.torch.save_file where you trust the "
                 "file",
             )
         length = int.from_bytes(start[:8], "little")
@@ -82,14 +82,14 @@ def read_safetensors(path: Path) -> tuple[Contents, str | None]:
         if len(start) < 9 or not 2 <= length <= min(size - 8, MAX_JSON_BYTES):
             raise CorruptArtifact(
                 f"{path}: not safetensors (a header of {length} bytes in a file of {size})",
-                mend=_AGAIN,
+                hint=_AGAIN,
             )
         text = start[8:] + stream.read(length - 1)
     try:
         header = _Header.model_validate_json(text)
     except ValidationError as error:
         raise CorruptArtifact(
-            f"{path}: not safetensors ({first_problem(error)})", mend=_AGAIN
+            f"{path}: not safetensors ({first_problem(error)})", hint=_AGAIN
         ) from error
     tensors = header.__pydantic_extra__
     _require_filled(path, tensors.values(), size - 8 - length)
@@ -110,11 +110,11 @@ def _require_filled(path: Path, tensors: Iterable[_Tensor], size: int) -> None:
         bits = _SAFETENSORS_BITS.get(tensor.dtype)
         needed = None if bits is None else math.prod(tensor.shape) * bits // 8
         if begin != place or end < begin or needed not in (None, end - begin):
-            raise CorruptArtifact(f"{path}: its tensors overlap or leave gaps", mend=_AGAIN)
+            raise CorruptArtifact(f"{path}: its tensors overlap or leave gaps", hint=_AGAIN)
         place = end
     if place != size:
         raise CorruptArtifact(
-            f"{path}: its tensors take {place} bytes, the file has {size} for them", mend=_AGAIN
+            f"{path}: its tensors take {place} bytes, the file has {size} for them", hint=_AGAIN
         )
 
 
@@ -134,10 +134,10 @@ def read_onnx(path: Path) -> tuple[Contents, str | None]:
         try:
             found.read(len(data))
         except ValueError as error:
-            raise CorruptArtifact(f"{path}: not an ONNX network ({error})", mend=_AGAIN) from error
+            raise CorruptArtifact(f"{path}: not an ONNX network ({error})", hint=_AGAIN) from error
     if found.graphs != 1:
         raise CorruptArtifact(
-            f"{path}: not an ONNX network ({found.graphs} graphs in it, expected 1)", mend=_AGAIN
+            f"{path}: not an ONNX network ({found.graphs} graphs in it, expected 1)", hint=_AGAIN
         )
     contents = Contents(
         format=f"ONNX IR {found.ir_version}",
@@ -253,7 +253,7 @@ def read_plan(path: Path) -> Contents:
         size = os.fstat(stream.fileno()).st_size
         start = stream.read(64)
     if len(start) < 64:
-        raise CorruptArtifact(f"{path}: no TensorRT engine ({size} bytes)", mend=_AGAIN)
+        raise CorruptArtifact(f"{path}: no TensorRT engine ({size} bytes)", hint=_AGAIN)
     mark = printable(start[:4].decode("latin-1"))
     if start[:4] != b"vtrt":
         return Contents(format=f"engine marked {mark!r}")
@@ -261,6 +261,6 @@ def read_plan(path: Path) -> Contents:
     stated = int.from_bytes(start[16:24], "little")
     if start[24:26] == bytes([1, 7]) and stated != size:
         raise CorruptArtifact(
-            f"{path}: the engine says it has {stated} bytes, the file has {size}", mend=_AGAIN
+            f"{path}: the engine says it has {stated} bytes, the file has {size}", hint=_AGAIN
         )
     return Contents(format="TensorRT-RTX plan", producer=f"TensorRT-RTX {version}")

@@ -27,15 +27,15 @@ def network_here(sidecar: SideCar | None) -> RunsHere:
 
 def engine_here(path: Path, sidecar: SideCar) -> RunsHere:
     """Engines run in the very version that built them, on a GPU they were built for."""
-    reason, mend = _obstacle(path, sidecar)
-    return RunsHere(runs=reason is None, runtime=sidecar.runtime, reason=reason, mend=mend)
+    reason, hint = _obstacle(path, sidecar)
+    return RunsHere(runs=reason is None, runtime=sidecar.runtime, reason=reason, hint=hint)
 
 
-def _with_modules(runtime: str, missing: list[str], mend: str) -> RunsHere:
+def _with_modules(runtime: str, missing: list[str], hint: str) -> RunsHere:
     if not missing:
         return RunsHere(runs=True, runtime=runtime)
     reason = f"{' and '.join(missing)} not installed"
-    return RunsHere(runs=False, runtime=runtime, reason=reason, mend=mend)
+    return RunsHere(runs=False, runtime=runtime, reason=reason, hint=hint)
 
 
 def _obstacle(path: Path, sidecar: SideCar) -> tuple[str | None, str | None]:
@@ -49,8 +49,8 @@ def _obstacle(path: Path, sidecar: SideCar) -> tuple[str | None, str | None]:
     found = versions((sidecar.runtime,)).get(sidecar.runtime)
     if found is None:
         rtx = sidecar.runtime == "tensorrt-rtx"
-        mend = "pip install 'edgeseg[tensorrt-rtx]'" if rtx else "edgeseg doctor"
-        return f"{sidecar.runtime} is not installed", mend
+        hint = "pip install 'edgeseg[tensorrt-rtx]'" if rtx else "edgeseg doctor"
+        return f"{sidecar.runtime} is not installed", hint
     try:
         from edgeseg.engines.cuda import DeviceFacts
         from edgeseg.engines.tensorrt.preflight import (

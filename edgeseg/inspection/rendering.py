@@ -27,8 +27,8 @@ def show(console: Console, found: Inspection) -> None:
     console.print(Text(f"{printable(found.path)}: {found.kind}", style="bold"))
     for problem in found.problems:
         console.print(Text(f"  ✗ {printable(problem.message, 1000)}", style="red"))
-        if problem.mend:
-            console.print(Text(f"    mend: {printable(problem.mend, 1000)}"))
+        if problem.hint:
+            console.print(Text(f"    hint: {printable(problem.hint, 1000)}"))
     for title, lines in _groups(found):
         grid = Table.grid(padding=(0, 2))
         grid.add_column(no_wrap=True)
@@ -176,8 +176,8 @@ def _link(link: Link) -> Line:
 
 def _here(runs: RunsHere) -> Iterator[Line]:
     yield "runs", f"✓ in {runs.runtime}" if runs.runs else f"✗ {runs.reason}"
-    if runs.mend:
-        yield "mend", runs.mend
+    if runs.hint:
+        yield "hint", runs.hint
 
 
 def _pairs(first: str, values: dict[str, Any]) -> str:

@@ -12,7 +12,7 @@ try:
 except ModuleNotFoundError as error:
     raise RuntimeMissing(
         "training and checkpoints need PyTorch, which is not installed",
-        mend="pip install 'edgeseg[train]'",
+        hint="pip install 'edgeseg[train]'",
     ) from error
 
 from edgeseg.models.fcn import FCN8s, FCN16s, FCN32s

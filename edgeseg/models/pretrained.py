@@ -82,7 +82,7 @@ def load_imagenet(model: nn.Module) -> tuple[str, ...]:
         raise RuntimeMissing(
             f"ImageNet weights come with torchvision, which is not installed or does not fit the "
             f"torch that is ({error})",
-            mend="pip install torchvision, or give a file of them with --weights",
+            hint="pip install torchvision, or give a file of them with --weights",
         ) from error
     weights = VGG16_Weights.IMAGENET1K_V1
     try:
@@ -92,7 +92,7 @@ def load_imagenet(model: nn.Module) -> tuple[str, ...]:
     except (OSError, RuntimeError) as error:
         raise RuntimeMissing(
             f"the ImageNet weights could not be fetched from {weights.url} ({error})",
-            mend="fetch that file where there is a network, and give it with --weights",
+            hint="fetch that file where there is a network, and give it with --weights",
         ) from error
     return _copy_vgg16(model, tensors, str(weights))
 
@@ -104,7 +104,7 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], bool]:
     except ModuleNotFoundError as error:
         raise RuntimeMissing(
             "reading weights needs safetensors, which is not installed",
-            mend="pip install 'edgeseg[train]'",
+            hint="pip install 'edgeseg[train]'",
         ) from error
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
@@ -112,7 +112,7 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], bool]:
             return tensors, CARD_KEY in (file.metadata() or {})
     except (SafetensorError, OSError) as error:
         raise CorruptArtifact(
-            f"{path}: not readable as safetensors ({error})", mend="copy it again"
+            f"{path}: not readable as safetensors ({error})", hint="copy it again"
         ) from error
 
 
@@ -122,17 +122,17 @@ def _unpickle(path: Path) -> dict[str, Tensor]:
     except pickle.UnpicklingError as error:
         raise UntrustedArtifact(
             f"{path} is a pickle that holds more than tensors, and loading it would run that",
-            mend="save the state dict alone, best with safetensors.torch.save_file",
+            hint="save the state dict alone, best with safetensors.torch.save_file",
         ) from error
     except (RuntimeError, OSError, EOFError, ValueError, KeyError) as error:
         reason = str(error).strip().splitlines()
         raise CorruptArtifact(
             f"{path}: not readable as weights ({reason[0] if reason else type(error).__name__})",
-            mend="copy it again",
+            hint="copy it again",
         ) from error
     if not isinstance(found, dict):
         raise MismatchedArtifact(
-            f"{path}: expected a state dict, found {type(found).__name__}", mend=_VGG16_MEND
+            f"{path}: expected a state dict, found {type(found).__name__}", hint=_VGG16_MEND
         )
     return {str(name): value for name, value in found.items() if isinstance(value, Tensor)}
 
@@ -150,7 +150,7 @@ def _copy_alike(model: nn.Module, tensors: Mapping[str, Tensor], origin: str) ->
     if not any(value.ndim > 1 for value in alike.values()):
         raise MismatchedArtifact(
             f"{origin}: no layer in it has the name and shape of one in this {_name(model)}",
-            mend="give a checkpoint of the same architecture and width, or leave --weights out",
+            hint="give a checkpoint of the same architecture and width, or leave --weights out",
         )
     return _copy(state, alike, origin)
 
@@ -164,14 +164,14 @@ def _copy_vgg16(model: nn.Module, tensors: Mapping[str, Tensor], origin: str) ->
     except (RuntimeError, IndexError) as error:
         raise MismatchedArtifact(
             f"{origin}: classifier.0 and classifier.3 are not dense layers of VGG16 ({error})",
-            mend=_VGG16_MEND,
+            hint=_VGG16_MEND,
         ) from error
     for name in {name: None for name in state if name.startswith("features.")} | found:
         shape = tuple(found[name].shape) if name in found else "nothing"
         expected = tuple(state[name].shape) if name in state else "nothing"
         if shape != expected:
             raise MismatchedArtifact(
-                f"{origin}: expected {name} of shape {expected}, found {shape}", mend=_VGG16_MEND
+                f"{origin}: expected {name} of shape {expected}, found {shape}", hint=_VGG16_MEND
             )
     return tuple(f"vgg.{name}" for name in _copy(state, found, origin))
 
@@ -181,12 +181,12 @@ def _vgg16_of(model: nn.Module, origin: str) -> VGG16:
     if not isinstance(network, VGG16):
         raise MismatchedArtifact(
             f"{origin}: not a checkpoint of edgeseg, and {_name(model)} has no VGG16 inside",
-            mend="train with --arch fcn8s, or leave the weights out",
+            hint="train with --arch fcn8s, or leave the weights out",
         )
     if network.in_channels != 3:
         raise MismatchedArtifact(
             f"{origin}: ImageNet weights are for colour pictures, this network takes grey",
-            mend="train with colour input, or without --weights",
+            hint="train with colour input, or without --weights",
         )
     return network
 
@@ -196,7 +196,7 @@ def _copy(
 ) -> tuple[str, ...]:
     for name, value in tensors.items():
         if value.is_floating_point() and not bool(torch.isfinite(value).all()):
-            raise CorruptArtifact(f"{origin}: {name} holds NaN or infinity", mend="copy it again")
+            raise CorruptArtifact(f"{origin}: {name} holds NaN or infinity", hint="copy it again")
     with torch.no_grad():
         for name, value in tensors.items():
             state[name].copy_(value)

@@ -107,7 +107,7 @@ class UNet(nn.Module):
             f"a picture of {width}×{height} does not halve evenly {len(self.down)} times "
             f"without padding; the nearest valid sizes are {below[1]} or {above[1]} wide and "
             f"{below[0]} or {above[0]} high",
-            mend="wrap the network in edgeseg.models.mirror.same_size for any size",
+            hint="wrap the network in edgeseg.models.mirror.same_size for any size",
         )
 
 

@@ -16,6 +16,6 @@ try:
 except ImportError as error:
     raise RuntimeMissing(
         f"OpenCV for Python (module cv2) cannot be imported: {error}",
-        mend="pip install 'edgeseg[cpu]'; on a Jetson take JetPack's: "
+        hint="pip install 'edgeseg[cpu]'; on a Jetson take JetPack's: "
         "python3 -m venv --system-site-packages VENV",
     ) from error

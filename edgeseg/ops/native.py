@@ -42,7 +42,7 @@ def _use(module: ModuleType, level: str) -> None:
     if level not in module.levels():
         raise UsageError(
             f"EDGESEG_SIMD={level}: this CPU has {', '.join(module.levels())}",
-            mend="unset EDGESEG_SIMD",
+            hint="unset EDGESEG_SIMD",
         )
     module.use(level)
 

@@ -13,5 +13,5 @@ try:
 except ImportError as error:
     raise RuntimeMissing(
         "changing the precision of a network needs the onnx library, which is not installed",
-        mend="pip install 'edgeseg[build]'",
+        hint="pip install 'edgeseg[build]'",
     ) from error

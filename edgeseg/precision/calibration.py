@@ -191,19 +191,19 @@ def load_set(manifest: Path) -> tuple[CalibrationSet, list[Path]]:
     try:
         made = load(CalibrationSet, manifest)
     except MismatchedArtifact as error:
-        mend = f"collect the set again: `edgeseg calibrate --from DIR --out {manifest} --overwrite`"
-        raise MismatchedArtifact(error.message, mend=mend) from error
+        hint = f"collect the set again: `edgeseg calibrate --from DIR --out {manifest} --overwrite`"
+        raise MismatchedArtifact(error.message, hint=hint) from error
     paths = []
     for file in made.files:
         path = manifest.parent / file.path
         if not path.is_file():
             raise MismatchedArtifact(
-                f"{manifest}: picture {file.path} is gone", mend=_again(made, manifest)
+                f"{manifest}: picture {file.path} is gone", hint=_again(made, manifest)
             )
         if sha256_file(path) != file.sha256:
             raise MismatchedArtifact(
                 f"{manifest}: picture {file.path} changed since the set was made",
-                mend=_again(made, manifest),
+                hint=_again(made, manifest),
             )
         paths.append(path)
     return made, paths
@@ -221,7 +221,7 @@ def _say(selection: Selection, good: int, label: str) -> None:
     if not good:
         raise SourceError(
             f"{label}: none of {selection.candidates} pictures is of use ({why or 'none came'})",
-            mend="look whether the lens is covered, or name another source",
+            hint="look whether the lens is covered, or name another source",
         )
     if good < selection.wanted:
         logger.warning(

@@ -110,7 +110,7 @@ class _Files:
             yield path.name, image
         if first and not self._read:
             more = f" (and {len(self._paths) - 1} more)" if len(self._paths) > 1 else ""
-            raise DatasetError(first.message + more, mend=first.mend)
+            raise DatasetError(first.message + more, hint=first.hint)
 
     def keep(self, numbers: Sequence[int]) -> list[Path]:
         return [self._read[number] for number in numbers]
@@ -139,7 +139,7 @@ class _Video:
             raise SourceError(
                 f"{self._spec.label} gave {len(found)} of {len(places)} frames when it was read "
                 "a second time",
-                mend="copy the video again, or save frames as pictures and name their folder",
+                hint="copy the video again, or save frames as pictures and name their folder",
             )
         return found
 

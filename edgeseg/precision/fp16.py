@@ -100,5 +100,5 @@ def _refuse_overflow(model: ModelProto, kept: set[str]) -> None:
             raise MismatchedArtifact(
                 f"weight {weight.name!r} of node {users[0]!r} reaches {largest:g}, "
                 f"FP16 ends at {LARGEST:g}",
-                mend=f"keep that node in FP32: `--keep '{users[0]}'`",
+                hint=f"keep that node in FP32: `--keep '{users[0]}'`",
             )

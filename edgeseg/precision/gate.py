@@ -122,7 +122,7 @@ def enforce(result: GateResult, engine: Path, advice: Advice = Advice()) -> None
         f"{result.reference:.4f} in FP32, a loss of {result.drop:.4f} where {result.limit:.4f} "
         f"is allowed, on {result.images} pictures in {result.judged_on}"
         + (f"\n{_table(result, worst)}" if worst else ""),
-        mend=_mend(result, advice),
+        hint=_mend(result, advice),
         layers=[layer.to_dict() for layer in worst],
     )
 

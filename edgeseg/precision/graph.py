@@ -50,7 +50,7 @@ def load_model(path: Path, *, any_order: bool = False) -> ModelProto:
         reason = str(error).strip().splitlines()
         raise CorruptArtifact(
             f"{path}: not a valid ONNX network ({reason[0] if reason else type(error).__name__})",
-            mend="export it again with `edgeseg export --overwrite`, or copy it again",
+            hint="export it again with `edgeseg export --overwrite`, or copy it again",
         ) from error
     return model
 

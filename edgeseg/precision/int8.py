@@ -99,7 +99,7 @@ def to_int8(
     if not any(n.op_type in COMPUTE for n in model.graph.node if n.name in chosen):
         raise MismatchedArtifact(
             "nothing is left to quantise: every convolution is kept in floating point",
-            mend="name fewer nodes with --keep, or build with --fp16",
+            hint="name fewer nodes with --keep, or build with --fp16",
         )
     made_before = producers(model)
     skips = _skip_inputs(model, chosen) if flavour == "tensorrt" else {}
@@ -120,7 +120,7 @@ def to_int8(
     except ValueError as error:
         raise MismatchedArtifact(
             f"the ranges do not cover the network: {error}",
-            mend="run `edgeseg calibrate --overwrite` again",
+            hint="run `edgeseg calibrate --overwrite` again",
         ) from error
 
     def unrounded(reader: NodeProto, tensor: str) -> bool:
@@ -158,7 +158,7 @@ def _choose(
         if not hits:
             raise UsageError(
                 f"--quantise {pattern!r} names no node that can be quantised for {flavour}",
-                mend=f"name some of type {', '.join(_ON_REQUEST[flavour])}",
+                hint=f"name some of type {', '.join(_ON_REQUEST[flavour])}",
             )
         wanted |= hits
     kept = set(matching_nodes(model, keep))
@@ -244,7 +244,7 @@ def require_tensorrt_form(model: ModelProto, origin: str) -> None:
             raise MismatchedArtifact(
                 f"{origin}: {node.op_type} {node.name!r} has {found}; TensorRT reads int8 with "
                 "zero point 0 and nothing else",
-                mend="quantise for TensorRT: `edgeseg build --int8 --runtime tensorrt-rtx`",
+                hint="quantise for TensorRT: `edgeseg build --int8 --runtime tensorrt-rtx`",
             )
 
 

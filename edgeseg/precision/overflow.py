@@ -105,7 +105,7 @@ def require_finite(
             place = int(np.argmax(bad))
             raise NonFiniteOutput(
                 f"{origin}: tensor {names[place]!r} holds NaN or infinity on {path}",
-                mend="keep the nodes around it in FP32 (`--keep 'PATTERN'`), or calibrate on "
+                hint="keep the nodes around it in FP32 (`--keep 'PATTERN'`), or calibrate on "
                 "more pictures so that they are found",
             )
 

@@ -119,14 +119,14 @@ def require_measurable(graph: ModelProto, origin: Path) -> ModelCard:
     if card.precision != "fp32":
         raise UsageError(
             f"{origin} is a {card.precision} network; ranges are measured on the FP32 one",
-            mend="name the FP32 network, e.g. model.onnx",
+            hint="name the FP32 network, e.g. model.onnx",
         )
     found = tensors(graph)[graph.graph.input[0].name].shape
     if found[1:] != card.input.shape:
         raise MismatchedArtifact(
             f"{origin}: its card says input (N, {', '.join(map(str, card.input.shape))}), its "
             f"graph says {found}",
-            mend="export it again with `edgeseg export --overwrite`",
+            hint="export it again with `edgeseg export --overwrite`",
         )
     return card
 
@@ -161,7 +161,7 @@ def check_ranges(ranges: Ranges, ranges_path: Path, onnx_path: Path) -> list[Pat
         raise MismatchedArtifact(
             f"{ranges_path} was measured on another network (sha256 "
             f"{ranges.onnx_sha256[:12]}…) than {onnx_path} ({found[:12]}…)",
-            mend=f"measure again: `{again}`",
+            hint=f"measure again: `{again}`",
         )
     recorded = Path(ranges.manifest)
     manifest = next(
@@ -174,7 +174,7 @@ def check_ranges(ranges: Ranges, ranges_path: Path, onnx_path: Path) -> list[Pat
         raise MismatchedArtifact(
             f"{ranges_path} was measured on another calibration set (sha256 "
             f"{ranges.set_sha256[:12]}…) than {manifest} now is ({made.set_sha256[:12]}…)",
-            mend=f"measure again: `{again}`",
+            hint=f"measure again: `{again}`",
         )
     return paths
 
@@ -232,7 +232,7 @@ def _measure(
                     raise NonFiniteOutput(
                         f"tensor {name!r} holds NaN or infinity (or values of 2¹²⁷ and more) on "
                         f"{path}",
-                        mend="train again with a lower learning rate, or look at the weights "
+                        hint="train again with a lower learning rate, or look at the weights "
                         "before it",
                     )
     return held

@@ -20,7 +20,7 @@ try:
 except ModuleNotFoundError as error:
     raise RuntimeMissing(
         "the picture of a confusion matrix needs matplotlib, which is not installed",
-        mend="pip install 'edgeseg[report]'",
+        hint="pip install 'edgeseg[report]'",
     ) from error
 
 _CELL = 0.42  # inches: room for "100" in 8 points

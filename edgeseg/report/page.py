@@ -49,7 +49,7 @@ def render(template: str, values: Callable[[Mark], dict[str, Any]]) -> str:
         from markupsafe import Markup
     except ImportError as error:
         raise RuntimeMissing(
-            f"reports need Jinja: {error}", mend="pip install 'edgeseg[report]'"
+            f"reports need Jinja: {error}", hint="pip install 'edgeseg[report]'"
         ) from error
     environment = jinja2.Environment(
         autoescape=True,

@@ -35,7 +35,7 @@ def fit(pictures: Sequence[Picture], budget: int = MAX_PICTURE_BYTES) -> tuple[P
     if _total(fitted) > budget:
         raise UsageError(
             f"{len(fitted)} pictures are too many for one page, even as thumbnails",
-            mend="give fewer pictures",
+            hint="give fewer pictures",
         )
     return fitted
 

@@ -19,7 +19,7 @@ try:
 except ModuleNotFoundError as error:
     raise RuntimeMissing(
         "plots of precision need matplotlib, which is not installed",
-        mend="pip install 'edgeseg[report]'",
+        hint="pip install 'edgeseg[report]'",
     ) from error
 
 _HARM, _CALM, _INK = "#c8553d", "#3b82c4", "#7d8590"

@@ -58,7 +58,7 @@ def svg(name: str, title: str, draw: Draw, height: float = 3.0) -> str:
         from matplotlib.figure import Figure
     except ImportError as error:
         raise RuntimeMissing(
-            f"reports need Matplotlib: {error}", mend="pip install 'edgeseg[report]'"
+            f"reports need Matplotlib: {error}", hint="pip install 'edgeseg[report]'"
         ) from error
     with mpl.rc_context(_STYLE | {"svg.hashsalt": name}):
         figure = Figure(figsize=(4.9, height), layout="constrained")

@@ -157,14 +157,14 @@ class TestPattern:
 def _open_file(spec: SourceSpec) -> Frames:
     path = Path(spec.target)
     if not path.is_file():
-        raise OpenFailed(f"{spec.label}: no such file", mend=f"check the path, or {EXAMPLES}")
+        raise OpenFailed(f"{spec.label}: no such file", hint=f"check the path, or {EXAMPLES}")
     if not os.access(path, os.R_OK):
-        raise OpenFailed(f"{spec.label}: permission denied", mend=f"chmod u+r {spec.label}")
+        raise OpenFailed(f"{spec.label}: permission denied", hint=f"chmod u+r {spec.label}")
     frames = _open_recorded(spec) if have_pyav() else _open_opencv(spec)
     if frames is None:
         raise OpenFailed(
             f"{spec.label} ({path.stat().st_size} bytes): expected a video that can be decoded",
-            mend="check that it plays elsewhere; copy it again, or convert it to Matroska",
+            hint="check that it plays elsewhere; copy it again, or convert it to Matroska",
         )
     return frames
 
@@ -216,4 +216,4 @@ def _list_pictures(spec: SourceSpec) -> list[Path]:
     try:
         return list_images(Path(spec.target))
     except UsageError as error:
-        raise OpenFailed(error.message, mend=error.mend) from error
+        raise OpenFailed(error.message, hint=error.hint) from error

@@ -91,7 +91,7 @@ def with_trust(
         raise UsageError(
             f"--insecure-camera {printable(unknown[0])}: no https:// or rtsps:// source has "
             "this host",
-            mend="write the HOST or HOST:PORT of a source, as its URL has it",
+            hint="write the HOST or HOST:PORT of a source, as its URL has it",
         )
     return trusting
 
@@ -100,7 +100,7 @@ def _of_environment(environ: Mapping[str, str]) -> Credentials | None:
     user, password = environ.get(USER, ""), environ.get(PASSWORD, "")
     if bool(user) != bool(password):
         there, absent = (USER, PASSWORD) if user else (PASSWORD, USER)
-        raise UsageError(f"{there} is set and {absent} is not", mend=f"export {absent}=…")
+        raise UsageError(f"{there} is set and {absent} is not", hint=f"export {absent}=…")
     return Credentials(user, password) if user else None
 
 
@@ -111,7 +111,7 @@ def _of_file(file: Path, netloc: str) -> Credentials | None:
     if entries is None:
         raise UsageError(
             f"{file}: expected lines {LINE!r} (netrc format); {why}",
-            mend="percent-encode nothing in it; a password with blanks goes in double quotes",
+            hint="percent-encode nothing in it; a password with blanks goes in double quotes",
         )
     hosts = {host.lower(): entry for host, entry in entries.hosts.items()}
     netloc = netloc.lower()
@@ -129,7 +129,7 @@ def _check_private(file: Path) -> None:
     except OSError as error:
         raise UsageError(
             f"{file}: {(error.strerror or 'cannot be read').lower()}",
-            mend=f"write lines {LINE!r} into it, then chmod 600 {file}",
+            hint=f"write lines {LINE!r} into it, then chmod 600 {file}",
         ) from error
     if not stat.S_ISREG(status.st_mode):
         raise UsageError(f"{file}: expected a file with lines {LINE!r}")

@@ -61,7 +61,7 @@ def explain_answer(spec: SourceSpec, relay: Relay) -> SourceError:
         given = "the user and password given" if "@" in relay.url else "a URL without user"
         return AuthFailed(
             f"{spec.label}: {server} answered {status} to {given}",
-            mend="set EDGESEG_CAMERA_USER and EDGESEG_CAMERA_PASSWORD, or write "
+            hint="set EDGESEG_CAMERA_USER and EDGESEG_CAMERA_PASSWORD, or write "
             f"{server.scheme}://USER:PASSWORD@{server}/…, percent-encoded",
         )
     if status == 404:
@@ -120,5 +120,5 @@ def _reason(error: OSError) -> str:
     return (error.strerror or type(error).__name__).lower()
 
 
-def _failed(spec: SourceSpec, what: str, mend: str) -> OpenFailed:
-    return OpenFailed(f"{spec.label}: {what}", mend=mend)
+def _failed(spec: SourceSpec, what: str, hint: str) -> OpenFailed:
+    return OpenFailed(f"{spec.label}: {what}", hint=hint)

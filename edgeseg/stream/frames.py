@@ -148,7 +148,7 @@ class Bounded:
             if not self._spec.live:
                 raise SourceError(
                     f"{self._spec.label}: {why}",
-                    mend="make a smaller video of it, or raise --max-pixels",
+                    hint="make a smaller video of it, or raise --max-pixels",
                 )
             if not self._said:
                 _log.warning("%s: %s; such frames are left out", self._spec.label, why)
@@ -330,7 +330,7 @@ def as_bgr(frame: NDArray[Any], height: int, label: str) -> NDArray[np.uint8]:
     if frame.dtype != np.uint8 or channels not in (1, 4) or planes:
         raise SourceError(
             f"{label}: frames are {frame.dtype} {frame.shape}, not 8-bit BGR",
-            mend="end the pipeline with … ! videoconvert ! video/x-raw,format=BGR ! appsink",
+            hint="end the pipeline with … ! videoconvert ! video/x-raw,format=BGR ! appsink",
         )
     code = cv2.COLOR_GRAY2BGR if channels == 1 else cv2.COLOR_BGRA2BGR
     return np.asarray(cv2.cvtColor(frame, code), np.uint8)

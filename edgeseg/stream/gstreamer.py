@@ -48,7 +48,7 @@ def open_gstreamer(spec: SourceSpec) -> Frames:
     if missing := missing_elements(elements(pipeline)):
         raise _missing(spec, missing)
     hung = OpenFailed(
-        f"{spec.label}: the pipeline delivered nothing in {spec.limits.open_s:g} s", mend=_why(spec)
+        f"{spec.label}: the pipeline delivered nothing in {spec.limits.open_s:g} s", hint=_why(spec)
     )
     return open_in_time(spec, lambda: _open(spec, pipeline), hung)
 
@@ -66,7 +66,7 @@ def check_support(spec: SourceSpec) -> None:
         raise OpenFailed(
             f"{spec.label}: OpenCV {cv2.__version__} was built without GStreamer, as all of pip's "
             "are; the system's has it, unless pip's hides it",
-            mend=_OPENCV,
+            hint=_OPENCV,
         )
 
 
@@ -95,7 +95,7 @@ def _open(spec: SourceSpec, pipeline: str) -> Frames:
     except cv2.error:
         opened = False
     if not opened:
-        raise OpenFailed(f"{spec.label}: the pipeline does not start", mend=_why(spec))
+        raise OpenFailed(f"{spec.label}: the pipeline does not start", hint=_why(spec))
     return Video(capture, spec)
 
 
@@ -115,13 +115,13 @@ def _missing(spec: SourceSpec, names: Sequence[str]) -> SourceError:
     if spec.kind == "csi" and _JETSON in names:
         return OpenFailed(
             f"{spec.label}: GStreamer has no element {listed}; CSI cameras need a Jetson",
-            mend=f"on a Jetson: {_PACKAGES[_JETSON].partition(': ')[2]}; "
+            hint=f"on a Jetson: {_PACKAGES[_JETSON].partition(': ')[2]}; "
             "elsewhere: edgeseg stream --camera 0",
         )
     known = [_PACKAGES[name] for name in names if name in _PACKAGES]
     return OpenFailed(
         f"{spec.label}: GStreamer has no element {listed}",
-        mend=known[0]
+        hint=known[0]
         if known
         else "check the spelling, or install the plugin that has it: "
         f"apt-cache search gstreamer1.0-; gst-inspect-1.0 {names[0]}",

@@ -63,7 +63,7 @@ def open_url(spec: SourceSpec, open_it: Callable[[SourceSpec], Frames | None]) -
             raise no_answer(spec)
     raise OpenFailed(
         f"{spec.label}: {Server.of(spec.target)} redirects more than {_REDIRECTS} times",
-        mend="write the URL that it ends at as the source",
+        hint="write the URL that it ends at as the source",
     )
 
 
@@ -83,13 +83,13 @@ def redirected(spec: SourceSpec, location: str) -> SourceSpec:
     if after is None or after.protocol != before.protocol:
         raise OpenFailed(
             f"{spec.label}: {before} redirects to what is no {before.protocol}:// camera",
-            mend="write the URL of the video itself as the source",
+            hint="write the URL of the video itself as the source",
         )
     if before.secure and not after.secure:
         raise OpenFailed(
             f"{spec.label}: {before} redirects from {before.scheme}:// to {there.label}, which "
             "is not encrypted",
-            mend=f"write that URL as the source if you trust the network to {after}",
+            hint=f"write that URL as the source if you trust the network to {after}",
         )
     _, new_host, new_rest = split_url(there.target)
     ours = _is_same(before, after)
@@ -124,7 +124,7 @@ def _judged(spec: SourceSpec, at: SourceSpec, relay: Relay) -> SourceError:
     return AuthFailed(
         f"{spec.label}: {named} redirects to {relay.server}, which answered {relay.status}; "
         "passwords follow no redirect to another host",
-        mend=f"if you trust {relay.server}, write its URL as the source",
+        hint=f"if you trust {relay.server}, write its URL as the source",
     )
 
 

@@ -44,7 +44,7 @@ class Notifier:
         if address[0] not in "/@" or len(address) < 2:
             raise UsageError(
                 f"NOTIFY_SOCKET: expected /PATH or @NAME, found {printable(address, 60)!r}",
-                mend="env -u NOTIFY_SOCKET edgeseg stream …",
+                hint="env -u NOTIFY_SOCKET edgeseg stream …",
             )
         mine = str(os.getpid() if pid is None else pid)
         watched = environ.get("WATCHDOG_USEC")
@@ -53,7 +53,7 @@ class Notifier:
         if not watched.isdecimal() or int(watched) == 0:
             raise UsageError(
                 f"WATCHDOG_USEC: expected microseconds, found {printable(watched, 60)!r}",
-                mend="env -u WATCHDOG_USEC edgeseg stream …",
+                hint="env -u WATCHDOG_USEC edgeseg stream …",
             )
         return cls(address, int(watched) / 1e6)
 

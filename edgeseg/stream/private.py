@@ -28,5 +28,5 @@ def require_private(
     ours = handed is not None and file.resolve().is_relative_to(Path(handed).resolve())
     if mode & (0o037 if ours else 0o077):
         raise UsageError(
-            f"{file}: others may read {what} (mode {mode:03o})", mend=f"chmod 600 {file}"
+            f"{file}: others may read {what} (mode {mode:03o})", hint=f"chmod 600 {file}"
         )

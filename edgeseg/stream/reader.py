@@ -163,7 +163,7 @@ class Reader:
         if not self._count:
             raise OpenFailed(
                 f"{self.spec.label}: no frame can be read",
-                mend="check that it plays elsewhere, or copy it again",
+                hint="check that it plays elsewhere, or copy it again",
             )
         self._tell_damage(frames)
         self._move("ended")
@@ -184,7 +184,7 @@ class Reader:
         if self._strict:
             raise SourceLost(
                 f"{self.spec.label}: {found}; it is truncated or corrupt",
-                mend="copy it again; without --strict the stream takes what can be read",
+                hint="copy it again; without --strict the stream takes what can be read",
             )
         _log.warning("%s: %s; it is truncated or corrupt", self.spec.label, found)
 
@@ -207,7 +207,7 @@ class Reader:
             if not self._count and not self._stopping.is_set():
                 raise OpenFailed(
                     f"{self.spec.label}: opened, but no frame came",
-                    mend="check that the camera sends pictures",
+                    hint="check that the camera sends pictures",
                 )
         except SourceError as error:
             final = not self._persistent or isinstance(error, AuthFailed)

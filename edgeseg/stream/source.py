@@ -167,7 +167,7 @@ def with_format(
         raise UsageError(
             f"{spec.label}: size and frame rate can be asked of cameras on this machine and of "
             "test:, not of this source",
-            mend="write them into the pipeline: … ! video/x-raw,width=1280,height=720 ! …"
+            hint="write them into the pipeline: … ! video/x-raw,width=1280,height=720 ! …"
             if spec.kind == "gst"
             else "leave --size and --fps out; the network's own size is reached by resizing",
         )
@@ -189,7 +189,7 @@ def _text(text: str) -> SourceSpec:
     if "://" in text:
         return _url(text)
     if not text:
-        raise UsageError("the source is empty", mend=EXAMPLES)
+        raise UsageError("the source is empty", hint=EXAMPLES)
     return _path(text)
 
 
@@ -198,7 +198,7 @@ def _camera(text: str) -> SourceSpec:
     kind = "csi" if text.startswith("csi:") else "camera"
     if match is None:
         raise UsageError(
-            f"{text!r} is no camera; write {kind}:0 or {kind}:0:1280x720@30", mend=EXAMPLES
+            f"{text!r} is no camera; write {kind}:0 or {kind}:0:1280x720@30", hint=EXAMPLES
         )
     size, fps = _size_and_fps(match)
     index = int(match["index"])
@@ -214,7 +214,7 @@ def _pipeline(text: str) -> SourceSpec:
     if not found:
         raise UsageError(
             f"{label}: no element in the pipeline",
-            mend="edgeseg stream --source 'gst:videotestsrc ! video/x-raw,width=640,height=480'",
+            hint="edgeseg stream --source 'gst:videotestsrc ! video/x-raw,width=640,height=480'",
         )
     live = not {"filesrc", "multifilesrc", "splitmuxsrc"} & set(found)
     return SourceSpec("gst", pipeline, label, live)
@@ -262,7 +262,7 @@ def _url(text: str) -> SourceSpec:
     if scheme not in SCHEMES:
         raise UsageError(
             f"sources of the kind {scheme}:// are not read; {', '.join(SCHEMES)} and paths are",
-            mend=EXAMPLES,
+            hint=EXAMPLES,
         )
     authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
     # An unescaped / ? # or @ in a password ends the host early. The rest would be logged as a
@@ -270,14 +270,14 @@ def _url(text: str) -> SourceSpec:
     if "@" in rest[len(authority) :] and ":" in authority:
         raise UsageError(
             f"{scheme}://***: an '@' stands behind the host",
-            mend="percent-encode the password: %2F for /, %3F for ?, %23 for #, %40 for @ "
+            hint="percent-encode the password: %2F for /, %3F for ?, %23 for #, %40 for @ "
             "(and %40 for an @ in the path)",
         )
     host, port_fits = _host(f"{scheme}://{authority}")
     if not host or not port_fits:
         raise UsageError(
             f"{scheme}://***: no host, or a port that is no number from 1 to 65535",
-            mend=f"write {scheme}://host:port/path; percent-encode a password with : / ? # or @",
+            hint=f"write {scheme}://host:port/path; percent-encode a password with : / ? # or @",
         )
     suffix = PurePosixPath(urlsplit(text).path).suffix.lower()
     live = not (scheme in ("http", "https") and suffix in VIDEOS)

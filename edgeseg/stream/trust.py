@@ -43,7 +43,7 @@ def _load(context: ssl.SSLContext, ca: Path) -> None:
     except ssl.SSLError as error:
         raise UsageError(
             f"{ca}: expected certificates in PEM format, found none",
-            mend=f"openssl x509 -inform der -in {ca} -out ca.pem converts one from DER",
+            hint=f"openssl x509 -inform der -in {ca} -out ca.pem converts one from DER",
         ) from error
     except OSError as error:
         raise UsageError(f"{ca}: {(error.strerror or 'cannot be read').lower()}") from error

@@ -33,14 +33,14 @@ def open_camera(spec: SourceSpec) -> Frames:
     if not os.access(device, os.R_OK | os.W_OK):
         raise OpenFailed(
             f"{spec.label} ({device}): permission denied",
-            mend="sudo usermod -aG video $USER, then log in again",
+            hint="sudo usermod -aG video $USER, then log in again",
         )
     offered = _offered(spec)
     capture = cv2.VideoCapture()
     if not capture.open(str(device), cv2.CAP_V4L2):
         raise OpenFailed(
             f"{spec.label} ({device}): it does not open; another program may use it",
-            mend=f"fuser -v {device} shows which program; end that, or plug the camera in again",
+            hint=f"fuser -v {device} shows which program; end that, or plug the camera in again",
         )
     _ask_for_format(capture, spec, offered)
     return Video(capture, spec)
@@ -97,7 +97,7 @@ def _list(offered: Sequence[Mode]) -> str:
 
 def _no_camera(spec: SourceSpec, why: str) -> SourceError:
     return OpenFailed(
-        f"{spec.label} ({spec.target}): {why}; found {_listing(cameras())}", mend=EXAMPLES
+        f"{spec.label} ({spec.target}): {why}; found {_listing(cameras())}", hint=EXAMPLES
     )
 
 

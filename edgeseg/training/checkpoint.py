@@ -31,7 +31,7 @@ try:
 except ModuleNotFoundError as error:
     raise RuntimeMissing(
         "checkpoints need safetensors, which is not installed",
-        mend="pip install 'edgeseg[train]'",
+        hint="pip install 'edgeseg[train]'",
     ) from error
 
 _PICKLE_STARTS = (b"PK\x03\x04", b"\x80")
@@ -92,7 +92,7 @@ def load_checkpoint(path: Path) -> tuple[nn.Module, ModelCard]:
     except (SafetensorError, OSError) as error:
         raise CorruptArtifact(
             f"{path}: not readable as safetensors ({error})",
-            mend="copy it again, or train again with `edgeseg train`",
+            hint="copy it again, or train again with `edgeseg train`",
         ) from error
     _check_values(_state(model), tensors, path)
     model.load_state_dict(tensors, assign=True)
@@ -113,7 +113,7 @@ def _refuse_pickle(path: Path) -> None:
         raise UntrustedArtifact(
             f"{path} is a pickle or a zip archive, and loading it would run the code it holds; "
             "edgeseg reads safetensors",
-            mend="save the state dict with safetensors.torch.save_file where you trust the file",
+            hint="save the state dict with safetensors.torch.save_file where you trust the file",
         )
 
 
@@ -121,7 +121,7 @@ def _card(metadata: dict[str, str], path: Path) -> ModelCard:
     if CARD_KEY not in metadata:
         raise MismatchedArtifact(
             f"{path} holds tensors but no {CARD_KEY} in its header, so it was not made by edgeseg",
-            mend="train with `edgeseg train`; ImageNet weights are given to it with --weights",
+            hint="train with `edgeseg train`; ImageNet weights are given to it with --weights",
         )
     return parse(ModelCard, metadata[CARD_KEY], str(path))
 
@@ -144,7 +144,7 @@ def _check_shapes(
             raise CorruptArtifact(
                 f"{path}: expected {name} of shape {wanted.get(name, 'none')} by its card, "
                 f"found {found.get(name, 'nothing')}",
-                mend="train again with `edgeseg train`",
+                hint="train again with `edgeseg train`",
             )
 
 
@@ -156,5 +156,5 @@ def _check_values(expected: dict[str, Tensor], found: dict[str, Tensor], path: P
             )
     for name in non_finite(found.items()):
         raise CorruptArtifact(
-            f"{path}: {name} holds NaN or infinity", mend="train again with `edgeseg train`"
+            f"{path}: {name} holds NaN or infinity", hint="train again with `edgeseg train`"
         )

@@ -58,7 +58,7 @@ class Processes:
         if batch_size < self.count:
             raise UsageError(
                 f"a batch of {batch_size} cannot be divided among {self.count} processes",
-                mend=f"--batch-size {self.count} or more; it counts over all processes",
+                hint=f"--batch-size {self.count} or more; it counts over all processes",
             )
 
     def check_epochs(self, done: int) -> None:
@@ -71,7 +71,7 @@ class Processes:
             raise UsageError(
                 f"process {self.rank} of {self.count} finds {done} epochs of this training, the "
                 f"first process {first:.0f}",
-                mend="put --run on a disk that all machines share, or copy the run folder to all",
+                hint="put --run on a disk that all machines share, or copy the run folder to all",
             )
 
     def wrap(self, model: nn.Module) -> nn.Module:

@@ -31,5 +31,5 @@ def refuse_non_finite(path: Path, tensors: Iterable[tuple[str, Tensor]]) -> None
     if names := non_finite(tensors):
         raise NonFiniteOutput(
             f"{path}: not written, since NaN or infinity is in {listed(names)}",
-            mend="train again with a lower --learning-rate; the best checkpoint so far was kept",
+            hint="train again with a lower --learning-rate; the best checkpoint so far was kept",
         )

@@ -96,7 +96,7 @@ class Learner:
             reason = f"the logits overflowed at a learning rate of {rate:.2g}"
         return NonFiniteOutput(
             f"the training diverged in epoch {epoch}: {reason}",
-            mend="train again with a lower --learning-rate; the best checkpoint so far was kept",
+            hint="train again with a lower --learning-rate; the best checkpoint so far was kept",
         )
 
     def _prepared(self, batch: Batch) -> Batch:
@@ -156,7 +156,7 @@ class Learner:
         return NonFiniteOutput(
             f"the training diverged in epoch {epoch}, step {self.step + 1}: the gradients {found} "
             f"after a forward pass in {kind} whose loss was finite",
-            mend=f"train again with {way}; the best checkpoint so far was kept",
+            hint=f"train again with {way}; the best checkpoint so far was kept",
         )
 
     def _loss(self, batch: Batch, labelled: Tensor, passes: int) -> Tensor:

@@ -44,20 +44,20 @@ def _explained(error: Exception) -> DeviceError | None:
     if _NO_SHARED_MEMORY.search(text):
         return DeviceError(
             "the training ran out of shared memory (/dev/shm), through which pictures reach it",
-            mend="give it more: `docker run --shm-size 1g`, or "
+            hint="give it more: `docker run --shm-size 1g`, or "
             "`mount -o remount,size=1G /dev/shm`; or take a smaller --batch-size",
         )
     if _WORKER_ENDED.search(text):
         return DeviceError(
             "a process that reads pictures for the training was killed, "
             "as the system does where memory is short",
-            mend="train again with a smaller --batch-size; --resume goes on after the last epoch",
+            hint="train again with a smaller --batch-size; --resume goes on after the last epoch",
         )
     if out_of_memory(error):
         where = "GPU" if isinstance(error, torch.OutOfMemoryError) else "machine"
         return DeviceError(
             f"the training needs more memory than this {where} has left",
-            mend="take a smaller --batch-size (with --accumulate 2 half of it makes the same "
+            hint="take a smaller --batch-size (with --accumulate 2 half of it makes the same "
             "step), train on parts with --crop, or take a smaller --size",
         )
     return None

@@ -22,7 +22,7 @@ try:
     from matplotlib.figure import Figure
 except ModuleNotFoundError as error:
     raise RuntimeMissing(
-        "plots need matplotlib, which is not installed", mend="pip install 'edgeseg[train]'"
+        "plots need matplotlib, which is not installed", hint="pip install 'edgeseg[train]'"
     ) from error
 
 

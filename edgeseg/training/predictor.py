@@ -51,7 +51,7 @@ class TorchEngine(Engine):
                 raise DeviceError(
                     f"{self.path.name} on {device}: a picture of {batch.shape[3]}x{batch.shape[2]} "
                     "needs more memory than is left",
-                    mend="train again with a smaller --size, or with a smaller network (--width)",
+                    hint="train again with a smaller --size, or with a smaller network (--width)",
                 ) from error
             raise DeviceError(f"{self.path.name} on {device}: {error}") from error
         finally:
@@ -60,7 +60,7 @@ class TorchEngine(Engine):
             # argmax would turn NaN into a plausible class id.
             raise NonFiniteOutput(
                 f"{self.path.name}: the logits hold NaN or infinity",
-                mend="check the pictures; train again with a lower --learning-rate",
+                hint="check the pictures; train again with a lower --learning-rate",
             )
         return np.asarray(labels, np.uint8)
 

@@ -39,19 +39,19 @@ def read_splits(config: TrainConfig) -> tuple[Split, Split]:
     if not training.name:
         raise DatasetError(
             f"{config.data}: expected the folders train and val, found one split without a name",
-            mend="set some pictures aside: DIR/train/{images,masks} and DIR/val/{images,masks}",
+            hint="set some pictures aside: DIR/train/{images,masks} and DIR/val/{images,masks}",
         )
     missing = [sample.image for sample in training if sample.instances is None]
     if missing and config.recipe.objects.needed:
         raise DatasetError(
             f"{missing[0]}: expected a map of its objects, which border weights and parting "
             "objects that touch need, found only a mask of classes",
-            mend="put PNGs with one id an object into train/instances/, or leave both out",
+            hint="put PNGs with one id an object into train/instances/, or leave both out",
         )
     if config.recipe.touching == "boundary" and any(s.mask for s in (*training, *validation)):
         raise UsageError(
             f"{config.data}: a boundary class is made of objects, and here masks/ has the say",
-            mend="take --touching gap, or leave masks/ away",
+            hint="take --touching gap, or leave masks/ away",
         )
     return training, validation
 
@@ -73,7 +73,7 @@ def check_batch_norm(config: TrainConfig, card: ModelCard, smallest: int) -> Non
             f"--batch-size, --accumulate and the number of pictures leave a batch of "
             f"{plural(smallest, 'picture')}, whose map is 1x1 at the deepest level: BatchNorm "
             "needs more than one value a channel",
-            mend="take a larger --size (or --crop) or a smaller --depth; with more than one "
+            hint="take a larger --size (or --crop) or a smaller --depth; with more than one "
             "picture, a --batch-size and --accumulate that leave no picture alone",
         ) from error
 

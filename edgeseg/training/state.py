@@ -32,7 +32,7 @@ try:
 except ModuleNotFoundError as error:
     raise RuntimeMissing(
         "training keeps its state with safetensors, which is not installed",
-        mend="pip install 'edgeseg[train]'",
+        hint="pip install 'edgeseg[train]'",
     ) from error
 
 STATE = "state.safetensors"
@@ -144,7 +144,7 @@ def load_state(run: Path, config: dict[str, Any]) -> TrainingState | None:
         if before != now:
             raise MismatchedArtifact(
                 f"{path}: the training was begun with {name} {before!r}, now it is {now!r}",
-                mend="resume with the options it was begun with, or choose another --run",
+                hint="resume with the options it was begun with, or choose another --run",
             )
     return state
 
@@ -215,5 +215,5 @@ def _flattened(values: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]
 def _unreadable(path: Path, reason: object) -> CorruptArtifact:
     return CorruptArtifact(
         f"{path}: not the state of a training ({reason})",
-        mend="begin again with `edgeseg train --overwrite`",
+        hint="begin again with `edgeseg train --overwrite`",
     )

@@ -145,7 +145,7 @@ class Poisoned(Worker):
 
 class LostDesk(Desk):
     def __init__(self, job: Job) -> None:
-        raise DeviceError("the GPU fell off", mend="put it back")
+        raise DeviceError("the GPU fell off", hint="put it back")
 
 
 class Lost(Worker):
@@ -185,7 +185,7 @@ def test_what_kills_its_worker_each_time_is_reported(
 def test_what_is_no_fault_of_a_file_ends_the_run(config: Make, pictures: Path) -> None:
     with pytest.raises(DeviceError, match="the GPU fell off") as caught:
         segment_archive(config(pictures / "a/b"), worker=Lost)
-    assert caught.value.mend == "put it back"
+    assert caught.value.hint == "put it back"
     assert segment_archive(config(pictures / "a/b")).done == 8
 
 

@@ -77,7 +77,7 @@ def test_the_same_file_twice_is_one(tmp_path: Path) -> None:
 def test_addresses_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="s3:// is not read") as caught:
         names("s3://bucket/pictures")
-    assert "mount it" in (caught.value.mend or "")
+    assert "mount it" in (caught.value.hint or "")
 
 
 @pytest.mark.parametrize("every", [1, 3])

@@ -43,7 +43,7 @@ def test_ray_that_is_not_installed(
         *("--out", tmp_path, "--json"),
     )
     assert outcome.code == 4
-    assert outcome.document["error"]["mend"] == "pip install 'edgeseg[cluster]'"
+    assert outcome.document["error"]["hint"] == "pip install 'edgeseg[cluster]'"
 
 
 @pytest.mark.parametrize(

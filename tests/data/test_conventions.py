@@ -78,11 +78,11 @@ def test_masks_that_do_not_follow_an_exif_turn(
     findings = check(tmp_path)
     assert kinds(findings) == ["turn"] * len(NAMES)
     assert all("do not follow" in finding.message for finding in findings.faults)
-    assert "exiftool -Orientation=1" in str(findings.faults[0].mend)
+    assert "exiftool -Orientation=1" in str(findings.faults[0].hint)
     assert "exiftool" in render(findings)
     with pytest.raises(DatasetError, match=r"do not follow.*and \d more") as caught:
         refuse_faults(tmp_path)
-    assert "edgeseg data check" in str(caught.value.mend)
+    assert "edgeseg data check" in str(caught.value.hint)
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -110,7 +110,7 @@ def test_loading_says_why_the_sizes_differ(tmp_path: Path) -> None:
     split = read_split(tmp_path, "val")
     with pytest.raises(DatasetError, match=r"EXIF turn \(orientation 6\)") as caught:
         load_sample(split.samples[0], split.classes)
-    assert "exiftool" in str(caught.value.mend)
+    assert "exiftool" in str(caught.value.hint)
 
 
 def test_255_as_the_object_of_two_named_classes(tmp_path: Path) -> None:
@@ -119,7 +119,7 @@ def test_255_as_the_object_of_two_named_classes(tmp_path: Path) -> None:
     (tmp_path / "classes.json").unlink()
     (unnamed,) = check(tmp_path).faults
     assert named == unnamed
-    assert "write 1 for 255" in str(named.mend)
+    assert "write 1 for 255" in str(named.hint)
 
 
 def test_255_as_the_object_in_some_masks(tmp_path: Path) -> None:
@@ -127,7 +127,7 @@ def test_255_as_the_object_in_some_masks(tmp_path: Path) -> None:
     findings = check(tmp_path)
     assert kinds(findings) == ["value"] * 2
     assert "b.png: holds 0 and 255" in findings.faults[0].message
-    assert "write 1 for 255" in str(findings.faults[0].mend)
+    assert "write 1 for 255" in str(findings.faults[0].hint)
 
 
 def test_255_that_is_ignored_beside_objects_is_sound(tmp_path: Path) -> None:

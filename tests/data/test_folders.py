@@ -114,7 +114,7 @@ def test_masks_of_0_and_255_say_what_to_do(root: Path) -> None:
         write(path, np.array([[0, 255, 0, 255]] * 3, np.uint8))
     with pytest.raises(DatasetError, match="only 0 and perhaps 255") as caught:
         read_split(root, "val")
-    assert "write 1 for 255" in (caught.value.mend or "")
+    assert "write 1 for 255" in (caught.value.hint or "")
 
 
 def test_missing_folders(root: Path) -> None:

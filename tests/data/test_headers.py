@@ -102,7 +102,7 @@ def test_too_many_pixels_are_refused_before_decoding(tmp_path: Path) -> None:
     for load in (load_image, load_ids):
         with pytest.raises(DatasetError, match="40000×30000 are 1200000000 pixels") as caught:
             load(path)
-        assert "--max-pixels 1200000000" in str(caught.value.mend)
+        assert "--max-pixels 1200000000" in str(caught.value.hint)
 
 
 def test_the_limit_is_the_users(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

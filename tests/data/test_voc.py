@@ -127,7 +127,7 @@ def test_pictures_of_any_kind_and_lists_of_other_names(root: Path) -> None:
     assert len(read_split(root, "validation")) == 1
     with pytest.raises(DatasetError, match="found train, trainval, validation") as caught:
         read_split(root, "val")
-    assert "rename" in str(caught.value.mend)
+    assert "rename" in str(caught.value.hint)
     messages = [fault.message for fault in check(root).faults if fault.kind == "split"]
     assert messages == ["expected the split 'val', found train, trainval, validation"]
 

@@ -72,7 +72,7 @@ def test_the_text_says_all_that_has_to_be_done_and_wraps_no_command(path: Path) 
     lines = plain.splitlines()
     for check in findings.checks:
         assert check.found in plain
-        for command in (check.mend or "").splitlines():
+        for command in (check.hint or "").splitlines():
             assert f"      {command}" in lines
     coloured = io.StringIO()
     doctor.show(findings, Console(file=coloured, force_terminal=True, width=40, highlight=False))

@@ -190,16 +190,16 @@ def test_a_machine_set_up_well_has_nothing_to_mend() -> None:
 def test_each_kind_of_machine_gets_the_cure_of_its_kind() -> None:
     for rule, machine, cure in MENDS_OF:
         for other in (on for each, on, _ in MENDS_OF if each == rule):
-            mend = fired(judged(other))[rule].mend or ""
-            assert (cure in mend) == (other == machine), (rule, other, mend)
+            hint = fired(judged(other))[rule].hint or ""
+            assert (cure in hint) == (other == machine), (rule, other, hint)
     hidden = "venv-hides-system-opencv"
-    assert "edgeseg[cpu]" not in (fired(judged("thor-jetpack7-venv"))[hidden].mend or "")
-    assert "edgeseg[cpu]" in (fired(judged("debian-venv-hides-opencv"))[hidden].mend or "")
+    assert "edgeseg[cpu]" not in (fired(judged("thor-jetpack7-venv"))[hidden].hint or "")
+    assert "edgeseg[cpu]" in (fired(judged("debian-venv-hides-opencv"))[hidden].hint or "")
 
 
 def test_each_rule_has_a_cure_but_for_what_may_be_as_it_is() -> None:
     checks = [check for machine in FIRES for check in fired(judged(machine)).values()]
-    assert {check.rule for check in checks if not check.mend} == {"no-gpu", "no-dla", "no-camera"}
+    assert {check.rule for check in checks if not check.hint} == {"no-gpu", "no-dla", "no-camera"}
     assert all(check.found for check in checks)
 
 
@@ -284,7 +284,7 @@ MENDS = sorted(
         line
         for machine in FIRES
         for check in judged(machine).checks
-        for line in (check.mend or "").splitlines()
+        for line in (check.hint or "").splitlines()
     }
 )
 PYPROJECT = (Path(__file__).parents[2] / "pyproject.toml").read_text()

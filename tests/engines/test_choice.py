@@ -45,7 +45,7 @@ def test_the_choice_is_logged_in_one_line(caplog: pytest.LogCaptureFixture) -> N
 def test_a_machine_without_any_runtime_says_what_to_install() -> None:
     with pytest.raises(RuntimeMissing, match="onnxruntime: not installed") as caught:
         best_here(Here(frozenset(), gpu=False, x86=True))
-    assert "edgeseg[cpu]" in str(caught.value.mend)
+    assert "edgeseg[cpu]" in str(caught.value.hint)
 
 
 @pytest.mark.parametrize("name", ["nvidiactl", "nvhost-gpu"])

@@ -215,7 +215,7 @@ def test_pycuda_is_called_with_its_context_pushed_and_leaves_none() -> None:
 
 
 @pytest.mark.parametrize(
-    ("device", "said", "mend"),
+    ("device", "said", "hint"),
     [
         (Device(driver=0), "no NVIDIA driver", "install the driver"),
         (Device(driver=12060), r"serves CUDA 12\.6, this cuda-python is for 13\.0", "python<13"),
@@ -223,10 +223,10 @@ def test_pycuda_is_called_with_its_context_pushed_and_leaves_none() -> None:
     ],
     ids=["no driver", "driver of CUDA 12", "no GPU"],
 )
-def test_what_is_missing_is_said(device: Device, said: str, mend: str) -> None:
+def test_what_is_missing_is_said(device: Device, said: str, hint: str) -> None:
     with pytest.raises(RuntimeMissing, match=said) as caught:
         CudaPython(Runtime(device))
-    assert mend in str(caught.value.mend)
+    assert hint in str(caught.value.hint)
 
 
 @pytest.mark.parametrize(
@@ -254,7 +254,7 @@ def test_the_variable_chooses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("EDGESEG_CUDA", raising=False)
     with pytest.raises(RuntimeMissing, match="needs cuda-python") as caught:
         open_cuda()
-    assert "pip install 'edgeseg[cuda]'" in str(caught.value.mend)
+    assert "pip install 'edgeseg[cuda]'" in str(caught.value.hint)
     monkeypatch.setenv("EDGESEG_CUDA", "pycuda")
     with pytest.raises(RuntimeMissing, match="pycuda cannot be imported"):
         open_cuda()

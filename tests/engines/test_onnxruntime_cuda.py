@@ -137,5 +137,5 @@ def test_a_missing_provider_says_what_to_install(
             monkeypatch.setattr(f"edgeseg.engines.{name}.onnxruntime", module)
     with pytest.raises(RuntimeMissing, match="no CUDAExecutionProvider here") as caught:
         OnnxRuntimeCudaEngine(network, adapter("cuda-python", device), 1)
-    assert "onnxruntime-gpu" in str(caught.value.mend)
+    assert "onnxruntime-gpu" in str(caught.value.hint)
     assert device.live() == []

@@ -70,7 +70,7 @@ def test_a_network_without_card_says_which_key_to_write(brightest: Maker, tmp_pa
     onnx.save(brightest(card=None), path)
     with pytest.raises(MismatchedArtifact, match=r"no key 'edgeseg\.card'") as caught:
         OnnxRuntimeEngine(path)
-    assert "onnx.helper.set_model_props" in str(caught.value.mend)
+    assert "onnx.helper.set_model_props" in str(caught.value.hint)
 
 
 @pytest.mark.parametrize(

@@ -77,7 +77,7 @@ def test_truncated_networks_are_refused(
 
 
 @pytest.mark.parametrize(
-    ("absent", "reason", "mend"),
+    ("absent", "reason", "hint"),
     [
         ("tensorrt_rtx", "TensorRT-RTX, which is not installed", r"edgeseg\[tensorrt-rtx\]"),
         ("cuda.bindings.runtime", "cuda-python, which is not installed", r"edgeseg\[cuda\]"),
@@ -89,7 +89,7 @@ def test_engines_say_why_they_do_not_run_here_and_what_does(
     monkeypatch: pytest.MonkeyPatch,
     absent: str | None,
     reason: str,
-    mend: str,
+    hint: str,
 ) -> None:
     monkeypatch.setitem(sys.modules, "tensorrt_rtx", standin.tensorrt("rtx-1.7.1"))
     monkeypatch.setitem(sys.modules, "cuda.bindings.runtime", Runtime(Device(driver=0)))
@@ -100,12 +100,12 @@ def test_engines_say_why_they_do_not_run_here_and_what_does(
     ) as caught:
         open_engine(plan)
     twin = plan.with_name("model.int8.onnx")
-    assert f"use {twin} here (`edgeseg build --int8` makes it); to run" in str(caught.value.mend)
-    assert re.search(mend, str(caught.value.mend))
+    assert f"use {twin} here (`edgeseg build --int8` makes it); to run" in str(caught.value.hint)
+    assert re.search(hint, str(caught.value.hint))
     twin.touch()
     with pytest.raises(RuntimeMissing) as caught:
         open_engine(plan)
-    assert str(caught.value.mend).startswith(f"use {twin} here; to run the engine: ")
+    assert str(caught.value.hint).startswith(f"use {twin} here; to run the engine: ")
 
 
 def test_an_engine_runs_where_all_is_there(

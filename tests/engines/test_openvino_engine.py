@@ -77,7 +77,7 @@ def test_int8_activations_are_refused(trained: Path, tmp_path: Path) -> None:
     OnnxRuntimeEngine(path).close()
     with pytest.raises(MismatchedArtifact, match="quantised to int8") as caught:
         OpenVinoEngine(path)
-    assert "--runtime openvino" in str(caught.value.mend)
+    assert "--runtime openvino" in str(caught.value.hint)
 
 
 def test_full_range_int8_is_right_on_every_cpu(overflowing: Path) -> None:
@@ -170,7 +170,7 @@ def test_a_missing_library_says_how_to_get_it(
     monkeypatch.setitem(sys.modules, "openvino", None)
     with pytest.raises(RuntimeMissing, match="OpenVINO is not installed") as caught:
         OpenVinoEngine(network)
-    assert caught.value.mend == "pip install 'edgeseg[openvino]'"
+    assert caught.value.hint == "pip install 'edgeseg[openvino]'"
 
 
 @pytest.mark.parametrize(

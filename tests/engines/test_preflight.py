@@ -217,7 +217,7 @@ def test_one_sentence_and_the_command(tmp_path: Path) -> None:
     with pytest.raises(MismatchedArtifact) as caught:
         check(EngineFile(engine, data, rtx(targets=("sm_89",))), host)
     assert str(caught.value) == (f"{engine} was built for sm_89, and this is NVIDIA A10, sm_86")
-    assert caught.value.mend == (
+    assert caught.value.hint == (
         f"edgeseg build {tmp_path}/model.onnx --int8 --runtime tensorrt-rtx "
         "--target sm_89 --target sm_86 --overwrite"
     )

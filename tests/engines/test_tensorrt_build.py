@@ -88,7 +88,7 @@ def test_a_node_that_it_does_not_take_is_named(
     model.graph.node[1].input[0] = "cropped"
     with pytest.raises(MismatchedArtifact, match="does not take node 'the_crop'") as caught:
         build_engine(serialize(model), PlanOptions())
-    assert "--runtime onnxruntime" in str(caught.value.mend)
+    assert "--runtime onnxruntime" in str(caught.value.hint)
     assert capfd.readouterr() == ("", "")
 
 
@@ -101,7 +101,7 @@ def test_a_missing_library_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "tensorrt_rtx", None)
     with pytest.raises(RuntimeMissing, match="TensorRT-RTX, which is not installed") as caught:
         tensorrt_rtx()
-    assert caught.value.mend == "pip install 'edgeseg[tensorrt-rtx]'"
+    assert caught.value.hint == "pip install 'edgeseg[tensorrt-rtx]'"
 
 
 @pytest.mark.parametrize("batch", [(0, 1, 2), (2, 1, 4), (1, 4, 2)])

@@ -228,7 +228,7 @@ def test_what_an_engine_takes_is_said(
     with bench(brightest("N"), tmp_path).engine() as engine:
         with pytest.raises(UsageError, match=r"\(1, 3, .* to \(4, 3, 16, 24\), not \(5") as caught:
             engine.infer(pictures[:5])
-        assert "edgeseg build" in str(caught.value.mend)
+        assert "edgeseg build" in str(caught.value.hint)
         with pytest.raises(UsageError, match="takes float32"):
             engine.infer(pictures[:1, :, 1:])
     with (
@@ -335,7 +335,7 @@ def test_an_engine_that_tensorrt_refuses_says_why_and_how_to_build_it_again(
     made.trt = other
     with pytest.raises(MismatchedArtifact, match="incompatible device") as caught:
         made.engine()
-    assert str(caught.value.mend).startswith(f"edgeseg build {made.onnx} --fp32 --runtime tensorrt")
+    assert str(caught.value.hint).startswith(f"edgeseg build {made.onnx} --fp32 --runtime tensorrt")
     assert capfd.readouterr() == ("", "")
 
 

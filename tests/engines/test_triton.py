@@ -164,7 +164,7 @@ def test_refused(brightest: Maker, tmp_path: Path) -> None:
     fixed = saved(brightest(1), tmp_path / "model.onnx", "onnxruntime")
     with pytest.raises(UsageError, match="takes batches of 1 only") as caught:
         write_repository(fixed, repository, Serving(max_batch=8))
-    assert "--dynamic-batch" in (caught.value.mend or "")
+    assert "--dynamic-batch" in (caught.value.hint or "")
     (tmp_path / "rtx").mkdir()
     rtx = bench(brightest(1), tmp_path / "rtx", "rtx-1.7.1")
     with pytest.raises(UsageError, match="built by tensorrt-rtx"):
@@ -220,7 +220,7 @@ def test_the_command(edgeseg: Any, run_copy: Path) -> None:
     for arguments in (("--name", "x"), ("--triton", "served", "--out", "y.onnx")):
         refused = edgeseg("export", run_copy / "model.onnx", *arguments)
         assert refused.code == 2
-        assert "mend:" in refused.err
+        assert "hint:" in refused.err
 
 
 SERVER = Path(os.environ.get("EDGESEG_TRITON", ""), "bin", "tritonserver")

@@ -148,7 +148,7 @@ def stream_of(url: str, engine: Engine, **options: Any) -> Stream:
 def failure(stream: Stream) -> EdgesegError:
     with pytest.raises(EdgesegError) as failed:
         list(stream)
-    assert SECRET not in f"{failed.value!r}{failed.value.mend}{failed.value.__context__!r}"
+    assert SECRET not in f"{failed.value!r}{failed.value.hint}{failed.value.__context__!r}"
     return failed.value
 
 
@@ -176,7 +176,7 @@ def test_a_certificate_that_is_not_right_is_refused_before_the_password_is_sent(
     assert isinstance(error, OpenFailed)
     assert f"certificate of 127.0.0.1:{server.port} (SHA-256 " in error.message
     assert why in error.message
-    assert f"--insecure-camera 127.0.0.1:{server.port}" in str(error.mend)
+    assert f"--insecure-camera 127.0.0.1:{server.port}" in str(error.hint)
     assert not any(seen)
 
 
@@ -346,7 +346,7 @@ def test_what_a_server_writes_moves_no_cursor(
     answer = moved("http://127.0.0.1:1/\x1b[2J\xff\xe9/?token=QXZ")
     server = listen(answering(answer, []))
     error = failure(stream_of(f"http://127.0.0.1:{server.port}/", grey_engine))
-    assert (error.message + str(error.mend)).isprintable()
+    assert (error.message + str(error.hint)).isprintable()
     assert "QXZ" not in error.message
 
 

@@ -175,7 +175,7 @@ class Planted:
     def descriptors(self) -> None:
         self._sockets.append(socket.socket())
 
-    def mend(self) -> None:
+    def hint(self) -> None:
         self._end.set()
         for each in self._sockets:
             each.close()
@@ -189,7 +189,7 @@ def test_a_leak_a_reconnect_is_found(kind: str, serve: Serve, grey_engine: Engin
             serve(A_CONNECTION), grey_engine, 10, reconnects=True, leak=getattr(planted, kind)
         )
     finally:
-        planted.mend()
+        planted.hint()
     assert kind in grown.complaints(TRACED_A_RECONNECT, RSS_A_RECONNECT), grown
 
 

@@ -76,8 +76,8 @@ def failure(spec: SourceSpec, engine: Engine) -> EdgesegError:
         list(Stream(spec, engine))
     error = failed.value
     assert error.exit_code == 5
-    assert error.mend
-    assert "hunter2" not in f"{error!r}{error.mend}{error.__cause__!r}{error.__context__!r}"
+    assert error.hint
+    assert "hunter2" not in f"{error!r}{error.hint}{error.__cause__!r}{error.__context__!r}"
     return error
 
 
@@ -220,7 +220,7 @@ def test_a_url_without_user_is_told_that_one_is_wanted(
     server = responder(lambda request: answers.status(request, 401))
     error = failure(spec_of(f"rtsp://127.0.0.1:{server.port}/live"), grey_engine)
     assert "a URL without user" in error.message
-    assert "USER:PASSWORD" in str(error.mend)
+    assert "USER:PASSWORD" in str(error.hint)
 
 
 @pytest.mark.parametrize("scheme", ["rtsp", "http", "rtsps", "https"])

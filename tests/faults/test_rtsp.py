@@ -120,7 +120,7 @@ def test_a_path_that_is_not_there(rtsp_camera: Any, grey_engine: Engine) -> None
     with pytest.raises(OpenFailed, match="nothing at that path") as failed:
         list(Stream(url, grey_engine))
     assert failed.value.exit_code == 5
-    assert "hunter2" not in f"{failed.value!r}{failed.value.mend}"
+    assert "hunter2" not in f"{failed.value!r}{failed.value.hint}"
 
 
 @pytest.fixture
@@ -153,7 +153,7 @@ def test_a_server_that_wants_another_password(
     with pytest.raises(AuthFailed, match="401") as failed:
         list(Stream(f"rtsp://{given}127.0.0.1:{guarded}/live", grey_engine))
     assert failed.value.exit_code == 5
-    assert "wrong" not in f"{failed.value!r}{failed.value.mend}"
+    assert "wrong" not in f"{failed.value!r}{failed.value.hint}"
 
 
 def test_the_right_password_opens_it(guarded: int, grey_engine: Engine, password: str) -> None:

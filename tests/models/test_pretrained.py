@@ -306,12 +306,12 @@ def test_weights_of_torchvision_that_are_out_of_reach(monkeypatch: pytest.Monkey
     stand_in(monkeypatch, get_state_dict)
     with pytest.raises(RuntimeMissing, match="no route to host") as caught:
         load_imagenet(network)
-    assert "--weights" in str(caught.value.mend)
+    assert "--weights" in str(caught.value.hint)
     monkeypatch.setitem(sys.modules, "torchvision", None)
     monkeypatch.delitem(sys.modules, "torchvision.models")
     with pytest.raises(RuntimeMissing, match="torchvision, which is not installed or") as caught:
         load_imagenet(network)
-    assert "pip install torchvision" in str(caught.value.mend)
+    assert "pip install torchvision" in str(caught.value.hint)
 
 
 @pytest.mark.skipif(not IMAGENET.exists(), reason="the ImageNet weights are not beside the project")

@@ -104,11 +104,11 @@ def test_missing_opencv_is_one_sentence_with_a_mend() -> None:
         "import sys; sys.modules['cv2'] = None\n"
         "from edgeseg.errors import RuntimeMissing\n"
         "try:\n    import edgeseg.ops.preprocess\n"
-        "except RuntimeMissing as error:\n    print(error.message, '|', error.mend)\n"
+        "except RuntimeMissing as error:\n    print(error.message, '|', error.hint)\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
     )
-    message, _, mend = done.stdout.partition(" | ")
+    message, _, hint = done.stdout.partition(" | ")
     assert "OpenCV" in message
-    assert "edgeseg[cpu]" in mend
+    assert "edgeseg[cpu]" in hint

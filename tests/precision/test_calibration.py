@@ -295,7 +295,7 @@ def test_a_manifest_of_the_first_kind_is_refused(pictures: Path, tmp_path: Path)
     out.write_text(json.dumps(document))
     with pytest.raises(MismatchedArtifact, match="schema version 1") as caught:
         load_set(out)
-    assert f"edgeseg calibrate --from DIR --out {out}" in str(caught.value.mend)
+    assert f"edgeseg calibrate --from DIR --out {out}" in str(caught.value.hint)
 
 
 def test_a_changed_picture_is_refused(pictures: Path, tmp_path: Path) -> None:
@@ -306,7 +306,7 @@ def test_a_changed_picture_is_refused(pictures: Path, tmp_path: Path) -> None:
     altered.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
     with pytest.raises(MismatchedArtifact, match="changed since the set was made") as caught:
         load_set(out)
-    assert "edgeseg calibrate" in str(caught.value.mend)
+    assert "edgeseg calibrate" in str(caught.value.hint)
     altered.unlink()
     with pytest.raises(MismatchedArtifact, match="is gone"):
         load_set(out)
@@ -360,6 +360,6 @@ def test_passwords_are_masked_everywhere(
 ) -> None:
     with pytest.raises(SourceError) as caught:
         collect("rtsp://admin:hunter2@127.0.0.1:9/live?token=hunter2", tmp_path / "m.json")
-    said = str(caught.value) + str(caught.value.mend) + caplog.text + "".join(capfd.readouterr())
+    said = str(caught.value) + str(caught.value.hint) + caplog.text + "".join(capfd.readouterr())
     assert "rtsp://admin:***@127.0.0.1:9/live" in said
     assert "hunter2" not in said

@@ -59,9 +59,9 @@ def test_a_loss_of_mean_iou_fails(small_data: Path) -> None:
     assert error.exit_code == 7
     for figure in (result.value, result.reference, result.drop, result.limit):
         assert f"{figure:.4f}" in error.message
-    assert "--keep" in str(error.mend)
-    # What the mend proposes is enough.
-    proposed = float(str(error.mend).split("--max-drop ")[1].split("`")[0]) / 100
+    assert "--keep" in str(error.hint)
+    # What the hint proposes is enough.
+    proposed = float(str(error.hint).split("--max-drop ")[1].split("`")[0]) / 100
     assert judge(Threshold(), Threshold(20), split, limits=Limits(max_drop=proposed)).passed
 
 
@@ -74,7 +74,7 @@ def test_unlabelled_pictures_are_judged_by_agreement(small_data: Path) -> None:
     assert not result.passed
     with pytest.raises(AccuracyGateError, match="equal pixels") as caught:
         enforce(result, Path("model.fp16.onnx"))
-    assert "--min-agreement 87.5" in str(caught.value.mend)
+    assert "--min-agreement 87.5" in str(caught.value.hint)
     loose = Limits(min_agreement=0.875)
     assert judge(Threshold(), Threshold(8), pictures, limits=loose, judged_on="here").passed
 

@@ -233,7 +233,7 @@ def test_missing_ranges_are_refused(model: ModelProto, ranges: Ranges, flavour: 
     bounds = {name: bound for name, bound in ranges.ranges.items() if name != "concat"}
     with pytest.raises(MismatchedArtifact, match="concat") as caught:
         to_int8(model, bounds, flavour=flavour)
-    assert "edgeseg calibrate" in str(caught.value.mend)
+    assert "edgeseg calibrate" in str(caught.value.hint)
 
 
 def test_tensorrt_refuses_what_it_would_misread(model: ModelProto, ranges: Ranges) -> None:

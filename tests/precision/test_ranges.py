@@ -212,7 +212,7 @@ def test_ranges_of_another_network_are_refused(
     onnx.save(model, network)
     with pytest.raises(MismatchedArtifact, match="measured on another network") as caught:
         check_ranges(ranges, saved, network)
-    assert f"edgeseg calibrate {network}" in str(caught.value.mend)
+    assert f"edgeseg calibrate {network}" in str(caught.value.hint)
 
 
 def test_ranges_of_another_set_are_refused(

@@ -90,7 +90,7 @@ def test_what_is_not_there_is_said(
     with pytest.raises(OpenFailed) as failed:
         open_frames(parse_source(source))
     assert source in failed.value.message
-    assert failed.value.mend
+    assert failed.value.hint
     assert failed.value.exit_code == 5
 
 
@@ -111,9 +111,9 @@ def test_a_missing_camera_names_the_devices_and_three_ways_on(
         open_frames(parse_source("camera:77"))
     assert "/dev/video77" in failed.value.message
     assert "/dev/video2 (Brio 100), /dev/video4 (HDMI grabber)" in failed.value.message
-    assert failed.value.mend
-    assert failed.value.mend.count("edgeseg stream --source") == 3
-    assert "test:" in failed.value.mend
+    assert failed.value.hint
+    assert failed.value.hint.count("edgeseg stream --source") == 3
+    assert "test:" in failed.value.hint
 
 
 def test_a_machine_without_cameras_says_so(monkeypatch: pytest.MonkeyPatch) -> None:

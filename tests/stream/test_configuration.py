@@ -213,7 +213,7 @@ def test_a_stream_runs_from_a_file_whose_paths_are_relative_to_it(
 
 
 @pytest.mark.parametrize(
-    ("text", "line", "says", "mend"),
+    ("text", "line", "says", "hint"),
     [
         ('sorce = ["test:"]', 1, "unknown option 'sorce'", "write source; "),
         ("opacity = 0.1\n\nrecord_keep = 3", 3, "unknown option 'record_keep'", "record-keep;"),
@@ -246,14 +246,14 @@ def test_a_stream_runs_from_a_file_whose_paths_are_relative_to_it(
     ],
 )
 def test_what_is_wrong_in_a_file_is_named_with_its_line(
-    text: str, line: int, says: str, mend: str | None, edgeseg: Any
+    text: str, line: int, says: str, hint: str | None, edgeseg: Any
 ) -> None:
     outcome = edgeseg("stream", "--config", config(text), "--json")
     assert outcome.code == 2, outcome.err
     error = outcome.document["error"]
     assert error["message"].startswith(f"stream.toml:{line}: ")
     assert says in error["message"]
-    assert mend is None or mend in error["mend"]
+    assert hint is None or hint in error["hint"]
     assert "hunter2" not in outcome.out + outcome.err
     assert "ter2" not in outcome.out + outcome.err
 
@@ -295,7 +295,7 @@ def test_a_file_with_a_secret_that_others_may_read_is_refused(text: str, edgeseg
     for mode in (0o644, 0o640, 0o604):
         outcome = edgeseg("stream", "--config", config(text, mode), "--json")
         assert outcome.code == 2
-        assert outcome.document["error"]["mend"] == "chmod 600 stream.toml"
+        assert outcome.document["error"]["hint"] == "chmod 600 stream.toml"
         assert "hunter2" not in outcome.out + outcome.err
     assert values("--config", config(text, 0o600))
     assert edgeseg("stream", "--config", "stream.toml", "--write-config", "b.toml").code == 0

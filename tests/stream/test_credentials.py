@@ -71,7 +71,7 @@ def test_without_any_the_source_stays() -> None:
 def test_one_variable_without_the_other(there: str, absent: str) -> None:
     with pytest.raises(UsageError, match=f"{there} is set and {absent} is not") as failed:
         with_credentials(parse_source("rtsp://cam/live"), environ={there: "QXZ"})
-    assert "QXZ" not in f"{failed.value}{failed.value.mend}"
+    assert "QXZ" not in f"{failed.value}{failed.value.hint}"
 
 
 @pytest.mark.parametrize(
@@ -117,9 +117,9 @@ def test_a_file_that_cannot_be_used(text: str, mode: int, said: str, tmp_path: P
         with_credentials(parse_source("rtsp://cam/live"), file, {})
     error = failed.value
     assert str(file) in error.message
-    assert error.mend
-    assert (f"chmod 600 {file}" in error.mend) == (mode != 0o600)
-    assert "QXZ" not in f"{error}{error.mend}{error.__cause__!r}{error.__context__!r}"
+    assert error.hint
+    assert (f"chmod 600 {file}" in error.hint) == (mode != 0o600)
+    assert "QXZ" not in f"{error}{error.hint}{error.__cause__!r}{error.__context__!r}"
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
@@ -169,8 +169,8 @@ def test_rtsp_with_digest_over_tcp(
     for environ in ({}, {USER: "us er", PASSWORD: "QXZ"}):
         with pytest.raises(AuthFailed, match="401") as failed:
             open_frames(with_credentials(parse_source(url), environ=environ))
-        assert USER in str(failed.value.mend)
-        assert "QXZ" not in f"{failed.value}{failed.value.mend}"
+        assert USER in str(failed.value.hint)
+        assert "QXZ" not in f"{failed.value}{failed.value.hint}"
     out, err = capfd.readouterr()
     assert "QXZ" not in out + err + caplog.text
 

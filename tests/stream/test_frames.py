@@ -34,7 +34,7 @@ def test_grey_and_four_channels_become_bgr() -> None:
 def test_other_formats_are_errors_with_a_way_on(frame: Any) -> None:
     with pytest.raises(SourceError, match="not 8-bit BGR") as failed:
         as_bgr(frame, 4, "gst:x")
-    assert "videoconvert" in str(failed.value.mend)
+    assert "videoconvert" in str(failed.value.hint)
 
 
 class Capture:

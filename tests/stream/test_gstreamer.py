@@ -42,7 +42,7 @@ for source in json.loads(sys.argv[1]):
             told["means"].append([round(float(x)) for x in frame.mean(axis=(0, 1))])
         frames.close()
     except EdgesegError as error:
-        told |= {"error": type(error).__name__, "message": error.message, "mend": error.mend}
+        told |= {"error": type(error).__name__, "message": error.message, "hint": error.hint}
     print(json.dumps(told), flush=True)
 """
 
@@ -123,12 +123,12 @@ def test_what_does_not_work_is_said_and_never_hangs() -> None:
     )
     assert "delivered nothing in 1.5 s" in nothing["message"]
     assert "no element nosuchelement" in missing["message"]
-    assert "gst-inspect-1.0 nosuchelement" in missing["mend"]
+    assert "gst-inspect-1.0 nosuchelement" in missing["hint"]
     if "nvarguscamerasrc" in csi["message"]:  # that is, not on a Jetson
         assert "CSI cameras need a Jetson" in csi["message"]
     for told in (syntax, link, refused):
         assert told["error"] == "OpenFailed"
-        assert "gst-launch-1.0" in told["mend"]
+        assert "gst-launch-1.0" in told["hint"]
 
 
 @pytest.mark.usefixtures("system")
@@ -163,8 +163,8 @@ def test_opencv_without_gstreamer_is_said_before_anything_is_opened(
     for source in ("csi:0", "gst:videotestsrc user-pw=QXZ"):
         with pytest.raises(OpenFailed, match="built without GStreamer") as failed:
             open_frames(parse_source(source))
-        assert "--system-site-packages" in str(failed.value.mend)
-        assert "QXZ" not in f"{failed.value}{failed.value.mend}"
+        assert "--system-site-packages" in str(failed.value.hint)
+        assert "QXZ" not in f"{failed.value}{failed.value.hint}"
 
 
 def test_without_gst_inspect_nothing_is_called_missing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -109,7 +109,7 @@ def test_a_port_that_is_taken_is_said() -> None:
         port = taken.getsockname()[1]
         with pytest.raises(OutputError, match=f"127.0.0.1:{port} is in use") as failed:
             Metrics("127.0.0.1", port).open([StillSource()])
-    assert f"--metrics 127.0.0.1:{port + 1}" in str(failed.value.mend)
+    assert f"--metrics 127.0.0.1:{port + 1}" in str(failed.value.hint)
 
 
 @pytest.mark.parametrize(
@@ -165,4 +165,4 @@ def test_without_the_packages_it_says_how_to_get_them(
     monkeypatch.delitem(sys.modules, "edgeseg.stream.web.server", raising=False)
     with pytest.raises(RuntimeMissing) as missing:
         Metrics("127.0.0.1", 0).open([StillSource()])
-    assert missing.value.mend == "pip install 'edgeseg[metrics]'"
+    assert missing.value.hint == "pip install 'edgeseg[metrics]'"

@@ -122,7 +122,7 @@ def test_recording_without_a_rate_takes_25(
 def test_recording_wants_matroska(tmp_path: Path) -> None:
     with pytest.raises(UsageError) as refused:
         Recording(tmp_path / "a.mp4")
-    assert refused.value.mend == f"name it {tmp_path / 'a.mkv'}"
+    assert refused.value.hint == f"name it {tmp_path / 'a.mkv'}"
 
 
 def test_recording_overwrites_nothing(tmp_path: Path) -> None:

@@ -95,7 +95,7 @@ def test_a_format_that_cannot_be_had_is_an_error(
 ) -> None:
     with pytest.raises(UsageError, match=said) as failed:
         with_format(parse_source(source), size, fps)
-    assert "secret" not in f"{failed.value}{failed.value.mend}"
+    assert "secret" not in f"{failed.value}{failed.value.hint}"
 
 
 def test_newest_frame_counts_for_cameras_and_the_test_pattern() -> None:
@@ -172,7 +172,7 @@ def seen(url: str) -> str:
         spec = parse_source(url)
     except UsageError as error:
         cause = f"{error.__cause__!r}{error.__context__!r}"
-        return f"{error}{error.mend}{cause}"
+        return f"{error}{error.hint}{cause}"
     return f"{spec!r}{spec}{spec.label}"
 
 

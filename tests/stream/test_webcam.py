@@ -54,7 +54,7 @@ def spec(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SourceSpec:
 def refused(spec: SourceSpec) -> OpenFailed:
     with pytest.raises(OpenFailed) as failed:
         open_camera(spec)
-    assert failed.value.mend
+    assert failed.value.hint
     return failed.value
 
 
@@ -91,7 +91,7 @@ def test_a_camera_in_use(spec: SourceSpec, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(Capture, "opens", False)
     error = refused(spec)
     assert "another program may use it" in error.message
-    assert f"fuser -v {spec.target}" in str(error.mend)
+    assert f"fuser -v {spec.target}" in str(error.hint)
 
 
 @pytest.mark.parametrize(
@@ -121,7 +121,7 @@ def test_without_permission(spec: SourceSpec, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(os, "access", lambda *_: False)  # root may do all
     error = refused(spec)
     assert "permission denied" in error.message
-    assert "usermod -aG video" in str(error.mend)
+    assert "usermod -aG video" in str(error.hint)
 
 
 def test_real_devices_that_are_none() -> None:

@@ -136,7 +136,7 @@ def test_a_batch_must_have_a_picture_for_each() -> None:
     Processes(0, 4).check(batch_size=4)
     with pytest.raises(UsageError, match="a batch of 3 cannot be divided among 4") as caught:
         Processes(0, 4).check(batch_size=3)
-    assert "--batch-size 4" in (caught.value.mend or "")
+    assert "--batch-size 4" in (caught.value.hint or "")
 
 
 class Second(Processes):
@@ -150,7 +150,7 @@ def test_all_go_on_after_the_same_epoch() -> None:
     Second(1, 2).check_epochs(3)
     with pytest.raises(UsageError, match="process 1 of 2 finds 0 epochs") as caught:
         Second(1, 2).check_epochs(0)
-    assert "share" in (caught.value.mend or "")
+    assert "share" in (caught.value.hint or "")
     Processes().check_epochs(7)
 
 

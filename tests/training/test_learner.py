@@ -117,7 +117,7 @@ def test_a_gradient_that_is_no_number_ends_the_training(
     spoil(one, value)
     with pytest.raises(NonFiniteOutput, match=r"epoch 7, step 1: .*head\.bias") as caught:
         one.run_epoch([pictures(2)], 1, 7)
-    assert way in (caught.value.mend or "")
+    assert way in (caught.value.hint or "")
     assert all(torch.equal(a, b) for a, b in zip(before, one.model.parameters(), strict=True))
 
 

@@ -179,7 +179,7 @@ def test_ctrl_c_before_anything_was_learnt(config: TrainConfig) -> None:
 def test_divergence_says_why(config: TrainConfig) -> None:
     with pytest.raises(NonFiniteOutput, match=r"diverged in epoch \d+: .*learning rate") as caught:
         train(changed(config, learning_rate=1e30, epochs=20))
-    assert "--learning-rate" in (caught.value.mend or "")
+    assert "--learning-rate" in (caught.value.hint or "")
 
 
 def test_refuses_a_batch_that_leaves_batch_norm_one_value(config: TrainConfig) -> None:
@@ -187,7 +187,7 @@ def test_refuses_a_batch_that_leaves_batch_norm_one_value(config: TrainConfig) -
     small = dataclasses.replace(config, size=(32, 32), options={"width": 8, "depth": 5})
     with pytest.raises(UsageError, match="BatchNorm needs more than one value") as caught:
         train(changed(small, batch_size=1))
-    assert "--depth" in (caught.value.mend or "")
+    assert "--depth" in (caught.value.hint or "")
     assert not config.run.exists()
     assert train(changed(small, batch_size=2, epochs=1)).history
 
@@ -203,7 +203,7 @@ def test_refuses_what_the_check_of_the_data_faults(
         shutil.copy(data / "train" / part / name, leaky / "val" / part / name)
     with pytest.raises(DatasetError, match=f"1 fault: .*{name}.*across splits") as caught:
         train(dataclasses.replace(config, data=leaky))
-    assert f"edgeseg data check '{leaky}'" in (caught.value.mend or "")
+    assert f"edgeseg data check '{leaky}'" in (caught.value.hint or "")
     assert not config.run.exists()
 
 
@@ -215,7 +215,7 @@ def test_memory_that_is_exhausted_is_one_sentence(config: TrainConfig) -> None:
 
     with pytest.raises(DeviceError, match="needs more memory than this machine") as caught:
         train(changed(config, epochs=1), on_epoch=exhaust)
-    assert "--batch-size" in (caught.value.mend or "")
+    assert "--batch-size" in (caught.value.hint or "")
 
 
 @pytest.mark.parametrize(

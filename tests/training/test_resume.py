@@ -149,7 +149,7 @@ def test_another_configuration_is_refused(
     before = (begun / "state.safetensors").read_bytes()
     with pytest.raises(MismatchedArtifact, match=name) as caught:
         train(config)
-    assert "--run" in (caught.value.mend or "")
+    assert "--run" in (caught.value.hint or "")
     assert (begun / "state.safetensors").read_bytes() == before
 
 

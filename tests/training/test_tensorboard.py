@@ -76,7 +76,7 @@ def test_without_tensorboard_it_says_what_to_install(
     monkeypatch.setitem(sys.modules, "tensorboard", None)
     with pytest.raises(RuntimeMissing, match="not installed") as caught:
         open_board(config, 0)
-    assert "edgeseg[train]" in (caught.value.mend or "")
+    assert "edgeseg[train]" in (caught.value.hint or "")
 
 
 def test_it_writes_nothing_unless_asked(config: TrainConfig) -> None:

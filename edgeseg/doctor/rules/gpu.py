@@ -140,12 +140,12 @@ def tensorrt_absent(facts: SystemFacts) -> Trouble | None:
     if facts.jetson or not facts.gpus or facts.tensorrt or facts.has("tensorrt-rtx"):
         return None
     if facts.gpus[0].capability in RTX_CAPABILITIES:
-        mend = f"pip install 'edgeseg[tensorrt-rtx]'\n{cuda_binding(facts)}"
+        hint = f"pip install 'edgeseg[tensorrt-rtx]'\n{cuda_binding(facts)}"
     else:
-        mend = f"{_install_tensorrt(facts)}\n{cuda_binding(facts)}"
+        hint = f"{_install_tensorrt(facts)}\n{cuda_binding(facts)}"
     return Trouble(
         f"neither TensorRT nor TensorRT-RTX is installed for {facts.gpus[0].name}",
-        mend,
+        hint,
         blocks=True,
     )
 

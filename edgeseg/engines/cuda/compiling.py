@@ -52,7 +52,7 @@ class Nvrtc:
         except (ImportError, OSError, RuntimeError) as error:  # DynamicLibNotFoundError is one.
             raise RuntimeMissing(
                 f"NVRTC is not here ({' '.join(str(error).split())[:150]})",
-                mend="pip install nvidia-cuda-nvrtc (CUDA 12: nvidia-cuda-nvrtc-cu12)",
+                hint="pip install nvidia-cuda-nvrtc (CUDA 12: nvidia-cuda-nvrtc-cu12)",
             ) from error
         self.version = f"nvrtc-{major}.{minor}"
 

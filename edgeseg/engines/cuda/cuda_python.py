@@ -172,7 +172,7 @@ class CudaPython:
             except RuntimeError as error:  # DynamicLibNotFoundError is one: libcuda.
                 raise RuntimeMissing(
                     f"the CUDA driver does not load: {' '.join(str(error).split())[:200]}",
-                    mend="install the NVIDIA driver, then run `edgeseg doctor`",
+                    hint="install the NVIDIA driver, then run `edgeseg doctor`",
                 ) from error
         if int(status) != 0:
             _, word = self._driver.cuGetErrorName(status)
@@ -193,26 +193,26 @@ class CudaPython:
         except RuntimeError as error:  # DynamicLibNotFoundError is one: libcuda or libcudart.
             raise RuntimeMissing(
                 f"CUDA does not start: {' '.join(str(error).split())[:200]}",
-                mend="install the NVIDIA driver, then run `edgeseg doctor`",
+                hint="install the NVIDIA driver, then run `edgeseg doctor`",
             ) from error
         if int(status) == 0 and count:
             return
         if not driver:
             raise RuntimeMissing(
                 "there is no NVIDIA driver on this machine",
-                mend="install the driver where there is an NVIDIA GPU, then run `edgeseg doctor`",
+                hint="install the driver where there is an NVIDIA GPU, then run `edgeseg doctor`",
             )
         _, runtime = self._cuda.cudaRuntimeGetVersion()
         if driver < runtime // 1000 * 1000:
             raise RuntimeMissing(
                 f"the NVIDIA driver serves CUDA {dotted(driver)}, this cuda-python is for "
                 f"{dotted(runtime)}",
-                mend=f"pip install 'cuda-python<{runtime // 1000}', or a newer driver",
+                hint=f"pip install 'cuda-python<{runtime // 1000}', or a newer driver",
             )
         reason = self._reason(status) if int(status) else "none is visible"
         raise RuntimeMissing(
             f"CUDA finds no GPU: {reason}",
-            mend="look at `nvidia-smi` and at CUDA_VISIBLE_DEVICES, then run `edgeseg doctor`",
+            hint="look at `nvidia-smi` and at CUDA_VISIBLE_DEVICES, then run `edgeseg doctor`",
         )
 
     def _read_facts(self) -> DeviceFacts:
@@ -234,7 +234,7 @@ def _bindings(part: str) -> Any:
         raise RuntimeMissing(
             "running an engine needs cuda-python, which is not installed "
             f"({' '.join(str(error).split())[:150]})",
-            mend=f"{INSTALL} (with CUDA 12, as in JetPack 6: pip install 'cuda-python<13'), "
+            hint=f"{INSTALL} (with CUDA 12, as in JetPack 6: pip install 'cuda-python<13'), "
             "or set EDGESEG_CUDA=pycuda",
         ) from error
 

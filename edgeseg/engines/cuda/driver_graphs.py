@@ -31,7 +31,7 @@ class DriverGraphs:
         except OSError as error:
             raise RuntimeMissing(
                 f"there is no NVIDIA driver on this machine ({error})",
-                mend="install the driver, then run `edgeseg doctor`",
+                hint="install the driver, then run `edgeseg doctor`",
             ) from error
 
     def begin(self, stream: int) -> None:

@@ -233,7 +233,7 @@ def _pycuda() -> Any:
         raise RuntimeMissing(
             f"EDGESEG_CUDA=pycuda, and pycuda cannot be imported "
             f"({' '.join(str(error).split())[:150]})",
-            mend=f"{INSTALL}, or leave EDGESEG_CUDA unset to use cuda-python",
+            hint=f"{INSTALL}, or leave EDGESEG_CUDA unset to use cuda-python",
         ) from error
 
 
@@ -247,7 +247,7 @@ def _first_device(driver: Any) -> Any:
         reason = " ".join(str(error).split())[:200]
     raise RuntimeMissing(
         f"CUDA finds no GPU: {reason}",
-        mend="look at `nvidia-smi` and at CUDA_VISIBLE_DEVICES, then run `edgeseg doctor`",
+        hint="look at `nvidia-smi` and at CUDA_VISIBLE_DEVICES, then run `edgeseg doctor`",
     )
 
 

@@ -133,7 +133,7 @@ def _parse(trt: Any, network: Any, onnx_bytes: bytes, log: Any) -> None:
     raise MismatchedArtifact(
         f"{said(trt)} does not take node {name!r} ({operator}): "
         f"{' '.join(error.desc().split())[:300]}",
-        mend="build with `--runtime onnxruntime`, or change that layer of the network",
+        hint="build with `--runtime onnxruntime`, or change that layer of the network",
     )
 
 

@@ -27,11 +27,11 @@ def require_dla(trt: Any, builder: Any, options: PlanOptions) -> None:
     if is_rtx(trt) or _GONE <= version(trt) < _BACK:
         raise UsageError(
             f"{said(trt)} has no DLA: TensorRT 8.6 … 10.7 have, and from 11.4.1 on",
-            mend="leave --dla out, or build with the TensorRT of that JetPack",
+            hint="leave --dla out, or build with the TensorRT of that JetPack",
         )
     cores = int(builder.num_DLA_cores)
     if not cores:
-        raise RuntimeMissing("there is no DLA on this machine", mend="leave --dla out")
+        raise RuntimeMissing("there is no DLA on this machine", hint="leave --dla out")
     assert options.dla_core is not None
     if options.dla_core >= cores:
         raise UsageError(f"there is no DLA core {options.dla_core}; there are 0 to {cores - 1}")
@@ -54,7 +54,7 @@ def layers_on_gpu(trt: Any, config: Any, network: Any, options: PlanOptions) -> 
     if -1 in tuple(network.get_input(0).shape):
         raise UsageError(
             "a DLA takes one batch and one size, and the network's vary",
-            mend="export it without --dynamic-batch and --dynamic-size",
+            hint="export it without --dynamic-batch and --dynamic-size",
         )
     layers = [network.get_layer(place) for place in range(network.num_layers)]
     left = tuple(
@@ -66,6 +66,6 @@ def layers_on_gpu(trt: Any, config: Any, network: Any, options: PlanOptions) -> 
         raise UsageError(
             f"the DLA does not take {len(left)} of {len(layers)} layers: {', '.join(left[:8])}"
             + ("…" if len(left) > 8 else ""),
-            mend="let them run on the GPU: --gpu-fallback",
+            hint="let them run on the GPU: --gpu-fallback",
         )
     return left

@@ -39,14 +39,14 @@ def tensorrt_rtx() -> Any:
     return _module("tensorrt_rtx", "TensorRT-RTX", "pip install 'edgeseg[tensorrt-rtx]'")
 
 
-def _module(name: str, product: str, mend: str) -> Any:
+def _module(name: str, product: str, hint: str) -> Any:
     try:
         return importlib.import_module(name)
     except (ImportError, OSError) as error:
         raise RuntimeMissing(
             f"such an engine needs {product}, which is not installed "
             f"({' '.join(str(error).split())[:150]})",
-            mend=mend,
+            hint=hint,
         ) from error
 
 
@@ -88,7 +88,7 @@ def open_builder(trt: Any, log: Any) -> Any:
         raise RuntimeMissing(
             f"{said(trt)} builds on the GPU that the engine is for, and none can be used here: "
             f"{log.reason()}",
-            mend="build on that machine; `--runtime tensorrt-rtx` builds anywhere",
+            hint="build on that machine; `--runtime tensorrt-rtx` builds anywhere",
         ) from error
 
 

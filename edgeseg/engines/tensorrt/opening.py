@@ -32,7 +32,7 @@ def open_plan(path: Path, *, cuda: Cuda | None = None, graph: bool = True) -> Te
     if sidecar.runtime not in ("tensorrt", "tensorrt-rtx"):
         raise CorruptArtifact(
             f"{path}: its side-car says {sidecar.runtime}, which has no .engine files",
-            mend="build it again with `edgeseg build --overwrite`",
+            hint="build it again with `edgeseg build --overwrite`",
         )
     try:
         trt, cuda = library(sidecar.runtime), cuda or open_cuda()
@@ -50,5 +50,5 @@ def _cannot_run(path: Path, sidecar: SideCar, reason: RuntimeMissing) -> Runtime
         f"{path} is an engine in {precision} for {sidecar.runtime} {sidecar.runtime_version}"
         f"{' for ' + ', '.join(built_for) if built_for else ''} and needs an NVIDIA GPU: "
         f"{reason.message}",
-        mend=f"use {there} here{made}; to run the engine: {reason.mend}",
+        hint=f"use {there} here{made}; to run the engine: {reason.hint}",
     )

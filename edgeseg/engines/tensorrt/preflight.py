@@ -93,7 +93,7 @@ def check(engine: EngineFile, host: Host) -> None:
     if found is not None:
         raise MismatchedArtifact(
             f"{engine.path} was built for {found.made_for}, and this is {found.found}",
-            mend=rebuild_command(engine.path, engine.sidecar, found.targets),
+            hint=rebuild_command(engine.path, engine.sidecar, found.targets),
         )
 
 

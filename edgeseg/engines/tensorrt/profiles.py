@@ -39,7 +39,7 @@ def _batches(shape: tuple[int, ...], options: PlanOptions) -> tuple[int, ...]:
     if options.batch is not None and set(options.batch) != {shape[0]}:
         raise UsageError(
             f"the network takes batches of {shape[0]}, not {':'.join(map(str, options.batch))}",
-            mend="export it with `edgeseg export --dynamic-batch`, or leave --batch out",
+            hint="export it with `edgeseg export --dynamic-batch`, or leave --batch out",
         )
     return (shape[0],) * 3
 
@@ -50,13 +50,13 @@ def _sizes(shape: tuple[int, ...], options: PlanOptions) -> tuple[tuple[int, ...
         if options.sizes is not None and set(options.sizes) != {(height, width)}:
             raise UsageError(
                 f"the network takes pictures of {width}x{height} alone",
-                mend="export it with `edgeseg export --dynamic-size`, or leave --sizes out",
+                hint="export it with `edgeseg export --dynamic-size`, or leave --sizes out",
             )
         return ((height, width),) * 3
     if options.sizes is None:
         raise UsageError(
             "the network takes pictures of any size, and an engine has to know which",
-            mend="name smallest, typical and largest: --sizes 256x128:512x256:1024x512",
+            hint="name smallest, typical and largest: --sizes 256x128:512x256:1024x512",
         )
     for size in options.sizes:
         if height not in (-1, size[0]) or width not in (-1, size[1]):

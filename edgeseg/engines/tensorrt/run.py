@@ -108,7 +108,7 @@ class TensorRtEngine(Engine):
             raise UsageError(
                 f"{self.path.name} takes shapes from {tensors.smallest} to {tensors.largest}, "
                 f"not {shape}",
-                mend="build it for that: `edgeseg build` with --batch or --sizes, each "
+                hint="build it for that: `edgeseg build` with --batch or --sizes, each "
                 "SMALLEST:TYPICAL:LARGEST",
             )
         return session
@@ -120,7 +120,7 @@ class TensorRtEngine(Engine):
             with self.cuda.current():
                 yield
         except DeviceError as error:
-            raise DeviceError(f"{self.path}: {error.message}", mend=error.mend) from error
+            raise DeviceError(f"{self.path}: {error.message}", hint=error.hint) from error
 
 
 class _Plan:

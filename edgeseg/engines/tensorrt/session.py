@@ -116,8 +116,8 @@ class Session:
     def _drop_context(self) -> None:
         self._context = self._cache = None
 
-    def _refusal(self, what: str, mend: str | None = None) -> DeviceError:
-        return DeviceError(f"{said(self._trt)} {what}: {self._log.reason()}", mend=mend)
+    def _refusal(self, what: str, hint: str | None = None) -> DeviceError:
+        return DeviceError(f"{said(self._trt)} {what}: {self._log.reason()}", hint=hint)
 
     def _deserialize(self, engine: EngineFile) -> Any:
         sidecar = engine.sidecar
@@ -131,7 +131,7 @@ class Session:
             raise MismatchedArtifact(
                 f"{engine.path}: {said(self._trt)} does not take it on {self._cuda.facts.name}: "
                 f"{self._log.reason()}",
-                mend=rebuild_command(engine.path, sidecar),
+                hint=rebuild_command(engine.path, sidecar),
             )
         return plan
 

@@ -36,7 +36,7 @@ def configure(trt: Any, builder: Any, options: PlanOptions) -> tuple[Any, Used]:
             raise UsageError(
                 f"{said(trt)} builds the same engine at every optimisation level: it searches "
                 "for kernels when the engine runs",
-                mend="leave --optimisation-level out",
+                hint="leave --optimisation-level out",
             )
         config.builder_optimization_level = options.optimisation_level
         used["optimisation_level"] = options.optimisation_level
@@ -56,7 +56,7 @@ def _set_targets(trt: Any, config: Any, options: PlanOptions) -> None:
         raise UsageError(
             f"{said(trt)} compiles for the GPU of the machine it runs on, not for "
             f"{', '.join(options.targets)}",
-            mend="leave --target out (--hardware-compatibility widens what it runs on), or "
+            hint="leave --target out (--hardware-compatibility widens what it runs on), or "
             "build with `--runtime tensorrt-rtx`",
         )
     known = {
@@ -79,7 +79,7 @@ def _level(trt: Any, options: PlanOptions) -> Any:
     if is_rtx(trt):
         raise UsageError(
             f"{said(trt)} builds the same engine at every level of hardware compatibility",
-            mend="name the GPUs with --target",
+            hint="name the GPUs with --target",
         )
     level = getattr(trt.HardwareCompatibilityLevel, LEVELS[options.hardware_compatibility], None)
     if level is None:

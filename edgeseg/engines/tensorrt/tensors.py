@@ -93,5 +93,5 @@ def read_tensors(trt: Any, engine: Any, card: ModelCard, path: Path) -> Tensors:
 
 def _refuse(path: Path, card: str, engine: str) -> None:
     raise MismatchedArtifact(
-        f"{path}: {card}, {engine}", mend="build it again with `edgeseg build --overwrite`"
+        f"{path}: {card}, {engine}", hint="build it again with `edgeseg build --overwrite`"
     )

@@ -104,7 +104,7 @@ def _locked(path: Path) -> Iterator[None]:
     except OSError as error:
         raise UsageError(
             f"cannot write the timing cache {path}: {error.strerror or error}",
-            mend="name another file with --timing-cache, or `--timing-cache none`",
+            hint="name another file with --timing-cache, or `--timing-cache none`",
         ) from error
     try:
         fcntl.flock(handle, fcntl.LOCK_EX)

@@ -241,7 +241,7 @@ class _Parser:
         raise UsageError(
             f"an alert's rule, character {token.start + 1}: expected {expected}, {found}\n"
             f"  {shown}\n  {' ' * token.start}^",
-            mend=EXAMPLE,
+            hint=EXAMPLE,
         )
 
 

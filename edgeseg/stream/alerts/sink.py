@@ -138,7 +138,7 @@ class Alerts(Sink):
                 raise UsageError(
                     f"the rule {str(rule)!r} is on source {rule.source}; there are "
                     f"{', '.join(map(str, numbers))}",
-                    mend="sources count from 0, in the order in which they were given",
+                    hint="sources count from 0, in the order in which they were given",
                 )
         self._changes = StateChanges(sources)
         self._guards = [
@@ -326,7 +326,7 @@ def _measure(rule: Rule, classes: ClassMap, min_region: float) -> Measure:
     if rule.label not in classes.names:
         raise UsageError(
             f"the rule {str(rule)!r}: expected a class of the network, found {rule.label!r}",
-            mend=f"its classes are {', '.join(classes.names)}",
+            hint=f"its classes are {', '.join(classes.names)}",
         )
     zone = None if rule.zone is None else load_zone(rule.zone)
     return Measure(classes.names.index(rule.label), rule.unit, zone, min_region)

@@ -234,7 +234,7 @@ def _reason(error: BaseException | str) -> str:
 
 
 def _checked(url: str) -> SplitResult:
-    mend = "write https://host/path; percent-encode a password with : / ? # or @"
+    hint = "write https://host/path; percent-encode a password with : / ? # or @"
     try:
         parts = urlsplit(url)
         fits = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
@@ -242,9 +242,9 @@ def _checked(url: str) -> SplitResult:
         fits = False
     # What Python's HTTP client refuses, and would show while refusing.
     if not fits or not url.isascii() or any(each <= " " or each == "\x7f" for each in url):
-        raise UsageError("the webhook is no URL of the kind http:// or https://", mend=mend)
+        raise UsageError("the webhook is no URL of the kind http:// or https://", hint=hint)
     if "@" in parts.path + parts.query + parts.fragment and ":" in parts.netloc:
-        raise UsageError("the webhook's URL has an '@' behind its host", mend=mend)
+        raise UsageError("the webhook's URL has an '@' behind its host", hint=hint)
     return parts
 
 

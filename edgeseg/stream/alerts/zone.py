@@ -74,7 +74,7 @@ def load_zone(path: Path) -> Zone:
     try:
         return load(Zone, path)
     except CorruptArtifact as error:
-        raise CorruptArtifact(error.message, mend=EXAMPLE) from error
+        raise CorruptArtifact(error.message, hint=EXAMPLE) from error
 
 
 def _filled(corners: NDArray[np.float64], height: int, width: int) -> NDArray[np.bool_]:

@@ -29,18 +29,18 @@ def cannot_write(path: Path, error: OSError) -> EdgesegError:
     if error.errno == errno.EEXIST:
         return UsageError(
             f"{shown} already exists and would be replaced",
-            mend="choose another path, or add --overwrite",
+            hint="choose another path, or add --overwrite",
         )
     if error.errno == errno.ELOOP:
         return UsageError(
             f"{shown} is a symbolic link, which is not followed: whoever may change the link "
             "decides what is written to",
-            mend="name the file itself",
+            hint="name the file itself",
         )
     message = f"cannot write {shown}: {error.strerror or error}"
     if error.errno in _NEVER:
-        return UsageError(message, mend="choose another folder")
-    return OutputError(message, mend="make room and see that the folder is there and yours")
+        return UsageError(message, hint="choose another folder")
+    return OutputError(message, hint="make room and see that the folder is there and yours")
 
 
 def make_folder(folder: Path) -> None:
@@ -62,7 +62,7 @@ def lock(handle: int, path: Path) -> None:
     except BlockingIOError as error:
         raise OutputError(
             f"{printable(str(path))} is being written by another stream",
-            mend="end that stream, or choose another path",
+            hint="end that stream, or choose another path",
         ) from error
     except OSError as error:
         if error.errno not in (errno.ENOLCK, errno.EOPNOTSUPP):  # a network file system

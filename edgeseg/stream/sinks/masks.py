@@ -122,13 +122,13 @@ class Masks(Sink):
                 raise UsageError(
                     f"{printable(str(other))} and {printable(str(picture))} would have the same "
                     f"mask, {printable(picture.stem)}.png",
-                    mend="rename one of them",
+                    hint="rename one of them",
                 )
             mask = self.folder / f"{picture.stem}.png"
             if mask.exists() and mask.samefile(picture):
                 raise UsageError(
                     f"the mask of {printable(str(picture))} would replace the picture",
-                    mend="choose another folder for the masks",
+                    hint="choose another folder for the masks",
                 )
             refuse_to_replace(mask, overwrite=self._overwrite)
 

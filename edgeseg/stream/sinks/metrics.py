@@ -107,7 +107,7 @@ class Metrics(Sink):
             raise RuntimeMissing(
                 "metrics need prometheus-client, Starlette and uvicorn, which are not all "
                 f"installed ({error})",
-                mend="pip install 'edgeseg[metrics]'",
+                hint="pip install 'edgeseg[metrics]'",
             ) from error
         registry = prometheus.CollectorRegistry()
         prometheus.ProcessCollector(registry=registry)

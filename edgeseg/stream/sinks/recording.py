@@ -75,7 +75,7 @@ class Recording(Sink):
         if path.suffix.lower() != ".mkv":
             raise UsageError(
                 f"{printable(str(path))}: recordings are Matroska, which survives a crash",
-                mend=f"name it {printable(str(path.with_suffix('.mkv')))}",
+                hint=f"name it {printable(str(path.with_suffix('.mkv')))}",
             )
         self._parts = Rotation(size, minutes)
         self._in_parts = self._parts != Rotation()
@@ -84,7 +84,7 @@ class Recording(Sink):
                 f"{path}: keep is a positive number of parts, not {keep}"
                 if keep < 1
                 else f"{path}: parts are kept of a recording that has any",
-                mend="say how many minutes a part lasts",
+                hint="say how many minutes a part lasts",
             )
         self.shows_overlay = overlay
         self.path = path

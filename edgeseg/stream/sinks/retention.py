@@ -88,7 +88,7 @@ class Shelf:
 
     Args:
         folder: Folder that contains the files.
-        name: Pattern of file names; its first group is a growing number, in which dashes are ignored.
+        name: Pattern of file names; its first group is a growing number, dashes ignored.
         budget: Budget that the files count towards.
         keep: Number of files to keep.
     """

@@ -71,7 +71,7 @@ class Scoring(Sink):
         if not self._masks:
             raise UsageError(
                 f"{self.folder}: no *.png masks for --ground-truth",
-                mend="give the folder of masks whose values are class ids, e.g. data/val/masks",
+                hint="give the folder of masks whose values are class ids, e.g. data/val/masks",
             )
         self._by_name = {same_name(path.stem): path for path in self._masks}
         for path in self._masks:
@@ -149,7 +149,7 @@ class Scoring(Sink):
                 raise DatasetError(
                     f"{self.folder}: {masks} masks do not fit the {frames} frames of "
                     f"{source.label}",
-                    mend="give a folder with one mask a frame, named in the order of the frames",
+                    hint="give a folder with one mask a frame, named in the order of the frames",
                 )
 
     def _say(self, when: str) -> None:
@@ -163,7 +163,7 @@ class Scoring(Sink):
             raise DatasetError(
                 f"{path} holds {counted.max()}; the network's ids are "
                 f"0…{len(self._classes) - 1}, and {self._classes.ignore} to ignore",
-                mend="give masks of the classes that the network knows",
+                hint="give masks of the classes that the network knows",
             )
         return mask.astype(np.uint8, copy=False)
 
@@ -174,5 +174,5 @@ def _check_shape(path: Path, mask: NDArray[np.uint8], result: StreamResult) -> N
     if abs(width * tall / (height * wide) - 1) > _SLACK:
         raise DatasetError(
             f"{path} is {wide}×{tall}, which is not the shape of the {width}×{height} frames",
-            mend="make the masks from the pictures that are streamed",
+            hint="make the masks from the pictures that are streamed",
         )

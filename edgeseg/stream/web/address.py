@@ -51,7 +51,7 @@ def parse_address(text: str, option: str = "--web") -> Address:
     if found is None or int(found["port"]) > 65535:
         raise UsageError(
             f"{option} takes [HOST:]PORT, not {text!r}",
-            mend=f"{option} 8080, {option} 0.0.0.0:8080 or {option} [::1]:8080",
+            hint=f"{option} 8080, {option} 0.0.0.0:8080 or {option} [::1]:8080",
         )
     return Address((found["host"] or "127.0.0.1").strip("[]").lower(), int(found["port"]))
 
@@ -102,22 +102,22 @@ def _cannot_listen(address: Address, error: OSError, option: str) -> EdgesegErro
     if error.errno == errno.EADDRINUSE:
         return OutputError(
             f"{address} is in use already",
-            mend=f"choose another port, such as {option} {_other_port(address)}, or any that is "
+            hint=f"choose another port, such as {option} {_other_port(address)}, or any that is "
             f"free: {option} {Address(address.host, 0)}",
         )
     if error.errno == errno.EACCES:
         return UsageError(
             f"{address}: ports below 1024 belong to the administrator",
-            mend=f"{option} {Address(address.host, 8080)}",
+            hint=f"{option} {Address(address.host, 8080)}",
         )
     if isinstance(error, socket.gaierror) or error.errno in _NOT_HERE:
         return OutputError(
             f"{address}: this machine has no such address",
-            mend=f"{option} {address.port} for this machine alone, or "
+            hint=f"{option} {address.port} for this machine alone, or "
             f"{option} 0.0.0.0:{address.port} for all that can reach it",
         )
     return OutputError(
-        f"cannot listen at {address}: {error.strerror}", mend=f"choose another port with {option}"
+        f"cannot listen at {address}: {error.strerror}", hint=f"choose another port with {option}"
     )
 
 

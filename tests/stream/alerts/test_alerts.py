@@ -157,7 +157,7 @@ def test_a_zone_too_small_for_the_frames_is_unknown(tmp_path: Path) -> None:
 def test_a_class_that_the_network_does_not_have() -> None:
     with pytest.raises(UsageError, match="found 'Road'") as refused:
         Alerts([parse_rule("Road > 2%")], CLASSES)
-    assert refused.value.mend == "its classes are background, road, traffic sign"
+    assert refused.value.hint == "its classes are background, road, traffic sign"
 
 
 def test_a_source_that_is_not_there() -> None:

@@ -117,7 +117,7 @@ def test_what_is_wrong_is_shown_at_its_place(
     assert said.startswith(f"an alert's rule, character {place}: expected {expected}")
     assert found in said
     assert (shown, mark) == (f"  {text}", " " * (place + 1) + "^")
-    assert refused.value.mend
+    assert refused.value.hint
 
 
 @pytest.mark.parametrize(

@@ -271,7 +271,7 @@ def test_what_is_no_url_is_refused_without_showing_it(url: str) -> None:
         Webhook(url)
     assert "hunter2" not in refused.value.message
     assert "ter2" not in refused.value.message
-    assert refused.value.mend
+    assert refused.value.hint
 
 
 def test_one_that_was_never_opened_can_be_closed() -> None:

@@ -89,7 +89,7 @@ def test_a_bad_zone_names_its_file_and_shows_a_good_one(
         load_zone(path)
     assert refused.value.message.startswith(f"{path}: ")
     assert what in refused.value.message
-    assert "polygons" in str(refused.value.mend)
+    assert "polygons" in str(refused.value.hint)
 
 
 def test_a_zone_that_is_not_there(tmp_path: Path) -> None:

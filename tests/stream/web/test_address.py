@@ -36,7 +36,7 @@ def test_addresses(text: str, host: str, port: int, loopback: bool) -> None:
 def test_what_is_no_address(text: str) -> None:
     with pytest.raises(UsageError, match="HOST:.PORT") as failed:
         parse_address(text)
-    assert failed.value.mend
+    assert failed.value.hint
 
 
 def test_any_free_port_and_a_port_in_use() -> None:
@@ -45,7 +45,7 @@ def test_any_free_port_and_a_port_in_use() -> None:
         assert port
         with pytest.raises(OutputError, match=f"127.0.0.1:{port} is in use") as failed:
             listen(Address("127.0.0.1", port), 1)
-    assert f"--web 127.0.0.1:{port + 1}" in str(failed.value.mend)
+    assert f"--web 127.0.0.1:{port + 1}" in str(failed.value.hint)
     listen(Address("127.0.0.1", port), 1).close()  # free again
 
 
@@ -53,7 +53,7 @@ def test_any_free_port_and_a_port_in_use() -> None:
 def test_an_address_of_another_machine(host: str) -> None:
     with pytest.raises(OutputError, match="no such address") as failed:
         listen(Address(host, 0), 1)
-    assert "0.0.0.0" in str(failed.value.mend)
+    assert "0.0.0.0" in str(failed.value.hint)
 
 
 def test_what_to_open_in_a_browser() -> None:

@@ -161,7 +161,7 @@ def test_without_the_libraries(classes: Any, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(RuntimeMissing, match="uvicorn") as failed:
         WebView(classes)
-    assert "edgeseg[web]" in str(failed.value.mend)
+    assert "edgeseg[web]" in str(failed.value.hint)
 
 
 def test_requests_beyond_the_limit_are_told_so(open_view: Open) -> None:
