@@ -24,7 +24,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from edgeseg.documents import Document
+from edgeseg.artifacts.documents import Document
 from edgeseg.machine import describe
 
 ROOT = Path(__file__).parents[1]

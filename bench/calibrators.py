@@ -35,7 +35,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeseg import machine
-from edgeseg.artifacts import atomic_path, write_atomic
+from edgeseg.artifacts.files import atomic_path, write_atomic
 from edgeseg.building import BuildConfig, build
 from edgeseg.console import log_to_stderr
 from edgeseg.data.folders import Split, load_image, load_sample, read_split
@@ -117,7 +117,7 @@ def compare(options: argparse.Namespace) -> Iterator[Row]:
 
 def prepare(run: Path, folder: Path) -> Path:
     """A copy of the run's checkpoint, exported anew."""
-    from edgeseg.export import export_onnx
+    from edgeseg.export.network import export_onnx
 
     for path in run.glob(f"{CHECKPOINT}*"):
         shutil.copy(path, folder)

@@ -35,8 +35,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeseg import machine
-from edgeseg.artifacts import write_atomic
-from edgeseg.card import InputSpec, default_palette
+from edgeseg.artifacts.card import InputSpec, default_palette
+from edgeseg.artifacts.files import write_atomic
 from edgeseg.ops.argmax import argmax, upsampled_native
 from edgeseg.ops.components import components_native, components_reference
 from edgeseg.ops.native import kernels

@@ -21,7 +21,7 @@ from pathlib import Path
 from safetensors.numpy import load_file
 
 from edgeseg import machine
-from edgeseg.artifacts import write_atomic
+from edgeseg.artifacts.files import write_atomic
 from edgeseg.data.folders import bundled_sample
 
 COMMAND = (

@@ -27,14 +27,14 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from edgeseg.artifacts import atomic_path, sha256_file, write_atomic
-from edgeseg.bench.document import BenchConfig, BenchReport, Run
-from edgeseg.bench.measure import Unavailable, bench
+from edgeseg.artifacts.card import Precision
+from edgeseg.artifacts.documents import Document, load
+from edgeseg.artifacts.files import atomic_path, sha256_file, write_atomic
+from edgeseg.benchmark.document import BenchConfig, BenchReport, Run
+from edgeseg.benchmark.measure import Unavailable, bench
 from edgeseg.building import BuildConfig, EngineRuntime, build
-from edgeseg.card import Precision
 from edgeseg.console import progress_bar
 from edgeseg.data.folders import Split, read_split
-from edgeseg.documents import Document, load
 from edgeseg.errors import EdgesegError, RuntimeMissing
 from edgeseg.loading import load as open_artifact
 from edgeseg.machine import summary

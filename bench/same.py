@@ -18,12 +18,12 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from edgeseg.artifacts import write_atomic
-from edgeseg.bench.document import BenchConfig, BenchReport, Interval, Run
-from edgeseg.bench.measure import Case, bench, noise_frames
+from edgeseg.artifacts.files import write_atomic
+from edgeseg.artifacts.sidecar import sidecar_path
+from edgeseg.benchmark.document import BenchConfig, BenchReport, Interval, Run
+from edgeseg.benchmark.measure import Case, bench, noise_frames
 from edgeseg.console import progress_bar
 from edgeseg.loading import load
-from edgeseg.sidecar import sidecar_path
 
 RESULTS = Path(__file__).with_name("results") / "same.json"
 FIGURES = ("p50", "p90", "mean")

@@ -30,7 +30,7 @@ from typing import Any
 import cv2
 
 from edgeseg import machine
-from edgeseg.artifacts import write_atomic
+from edgeseg.artifacts.files import write_atomic
 from edgeseg.report.tables import Column, Table, render_markdown
 
 RESULTS = Path(__file__).with_name("results") / "scale"

@@ -23,8 +23,9 @@ from typing import Any
 import numpy as np
 from onnx import ModelProto, NodeProto, numpy_helper
 
-from edgeseg import machine, sidecar
-from edgeseg.artifacts import sha256_file, write_atomic
+from edgeseg import machine
+from edgeseg.artifacts import sidecar
+from edgeseg.artifacts.files import sha256_file, write_atomic
 from edgeseg.building import BuildConfig, build, measure_sensitivity
 from edgeseg.console import progress_bar
 from edgeseg.data.folders import list_images, load_image, read_split

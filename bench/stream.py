@@ -34,8 +34,8 @@ from stream_live import FPS, live_rows, rtsp_server
 from stream_page import FileRow, Measured, cpu_seconds, measured, page
 from stream_scene import make_clip, make_engines, workshop
 
-from edgeseg.artifacts import write_atomic
-from edgeseg.documents import load
+from edgeseg.artifacts.documents import load
+from edgeseg.artifacts.files import write_atomic
 from edgeseg.engines import open_engine
 from edgeseg.engines.base import Engine
 from edgeseg.stream import Sink, Stream, StreamOptions, StreamResult, run

@@ -28,7 +28,7 @@ from stream_page import cpu_seconds
 from stream_scene import make_clip, make_engines, workshop
 
 from edgeseg import machine
-from edgeseg.artifacts import write_atomic
+from edgeseg.artifacts.files import write_atomic
 from edgeseg.engines import open_engine
 from edgeseg.report.tables import Column, Table, render_markdown
 from edgeseg.stream import Sink, Stream, StreamOptions, StreamResult, run

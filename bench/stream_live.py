@@ -25,8 +25,8 @@ from stream_page import LiveRow
 
 from edgeseg.engines import open_engine
 from edgeseg.engines.base import Engine
-from edgeseg.latency import percentiles
 from edgeseg.stream import Sink, Stream, StreamOptions, StreamResult, run
+from edgeseg.stream.latency import percentiles
 
 FPS = 25
 

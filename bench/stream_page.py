@@ -12,7 +12,7 @@ from typing import Any
 import cv2
 
 from edgeseg import machine
-from edgeseg.documents import Document
+from edgeseg.artifacts.documents import Document
 from edgeseg.report.tables import Column, Table, render_markdown
 
 

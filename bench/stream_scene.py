@@ -12,9 +12,9 @@ import numpy as np
 from frame_numbers import mark
 from numpy.typing import NDArray
 
+from edgeseg.artifacts.card import ClassMap, InputSpec, ModelCard, Precision
 from edgeseg.building import BuildConfig, EngineRuntime, build
-from edgeseg.card import ClassMap, InputSpec, ModelCard, Precision
-from edgeseg.export import export_onnx
+from edgeseg.export.network import export_onnx
 from edgeseg.models import build as build_model
 from edgeseg.precision.calibration import collect
 from edgeseg.precision.ranges import measure_ranges

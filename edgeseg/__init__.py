@@ -39,7 +39,7 @@ from edgeseg.errors import (
 )
 
 if TYPE_CHECKING:
-    from edgeseg.card import ModelCard
+    from edgeseg.artifacts.card import ModelCard
     from edgeseg.engines.base import Engine
     from edgeseg.loading import load
     from edgeseg.stream import Stream, StreamResult
@@ -75,7 +75,7 @@ __all__ = [
 
 _LAZY = {
     "Engine": "edgeseg.engines.base",
-    "ModelCard": "edgeseg.card",
+    "ModelCard": "edgeseg.artifacts.card",
     "Stream": "edgeseg.stream",
     "StreamResult": "edgeseg.stream",
     "load": "edgeseg.loading",

@@ -5,7 +5,7 @@ Slow library functions accept a ``track`` and are silent by default; the command
 
 Names of classes, files, cards and cameras are untrusted text. Characters in it that control a
 terminal are shown as Python escapes, by both consoles, by the log, and by
-:mod:`edgeseg.output`.
+:mod:`edgeseg.cli.output`.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeseg.card import ClassMap
+from edgeseg.artifacts.card import ClassMap
 from edgeseg.console import Track, silent
 from edgeseg.data.folders import Sample, Split, load_instances, load_sample
 from edgeseg.data.instances import has_boundary, with_boundary

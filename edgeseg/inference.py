@@ -12,8 +12,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeseg.artifacts import refuse_to_replace, write_atomic
-from edgeseg.card import ClassMap, InputSpec
+from edgeseg.artifacts.card import ClassMap, InputSpec
+from edgeseg.artifacts.files import refuse_to_replace, write_atomic
 from edgeseg.console import Track, silent
 from edgeseg.data.folders import load_image
 from edgeseg.engines.base import Engine

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from edgeseg.artifacts import require_file
+from edgeseg.artifacts.files import require_file
+from edgeseg.artifacts.sidecar import verify
 from edgeseg.engines import open_engine
 from edgeseg.engines.base import Engine
-from edgeseg.sidecar import verify
 
 _CHECKPOINT_SUFFIXES = {".safetensors", ".pt", ".pth", ".ckpt"}
 

@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeseg.card import ClassMap
+from edgeseg.artifacts.card import ClassMap
 from edgeseg.data.instances import has_boundary
 from edgeseg.errors import UsageError
 

@@ -10,9 +10,9 @@ from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
-from edgeseg.artifacts import newest, sha256_file
+from edgeseg.artifacts.files import newest, sha256_file
+from edgeseg.artifacts.partials import alone
 from edgeseg.errors import UsageError
-from edgeseg.partials import alone
 
 log = logging.getLogger(__name__)
 
@@ -183,7 +183,7 @@ def network_of(path: Path | None) -> Path:
     run = path or newest_run()
     network, checkpoint = run / NETWORK, run / CHECKPOINT
     if checkpoint.exists() and not _is_exported(checkpoint, network):
-        from edgeseg.export import export_onnx
+        from edgeseg.export.network import export_onnx
 
         log.info("exporting %s first", checkpoint)
         export_onnx(checkpoint, network)
@@ -191,7 +191,7 @@ def network_of(path: Path | None) -> Path:
 
 
 def _is_exported(checkpoint: Path, network: Path) -> bool:
-    from edgeseg import sidecar
+    from edgeseg.artifacts import sidecar
 
     if not network.exists():
         return False

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from edgeseg.bench.conditions import Conditions, During, Temperature
-from edgeseg.bench.document import (
+from edgeseg.benchmark.conditions import Conditions, During, Temperature
+from edgeseg.benchmark.document import (
     BenchConfig,
     BenchReport,
     BlockSeries,
@@ -18,8 +18,8 @@ from edgeseg.bench.document import (
     PictureScore,
     Run,
 )
-from edgeseg.bench.energy import EnergyMeter, Sensor
-from edgeseg.bench.nvml import GpuState
+from edgeseg.benchmark.energy import EnergyMeter, Sensor
+from edgeseg.benchmark.nvml import GpuState
 from edgeseg.machine import Gpu, Machine
 from edgeseg.metrics import ConfusionMatrix
 

@@ -157,7 +157,7 @@ def trained(once: Once, small_data: Path) -> Path:
 
 def _train(small_data: Path, home: Path) -> None:
     from edgeseg.building import BuildConfig, build
-    from edgeseg.export import export_onnx
+    from edgeseg.export.network import export_onnx
     from edgeseg.precision.calibration import collect
     from edgeseg.precision.ranges import measure_ranges
     from edgeseg.training.loop import train

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from edgeseg.artifacts import (
+from edgeseg.artifacts.files import (
     atomic_path,
     is_file,
     newest,

@@ -20,9 +20,9 @@ import onnxruntime
 import pytest
 import safetensors
 
-from edgeseg import sidecar
-from edgeseg.artifacts import sha256_bytes, write_atomic
-from edgeseg.sidecar import SideCar, sidecar_path
+from edgeseg.artifacts import sidecar
+from edgeseg.artifacts.files import sha256_bytes, write_atomic
+from edgeseg.artifacts.sidecar import SideCar, sidecar_path
 
 GIGABYTES = 2 * 1024**3
 KINDS = {

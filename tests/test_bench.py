@@ -13,19 +13,19 @@ import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from edgeseg.bench import coldstart, timing
-from edgeseg.bench.cases import Case, Unavailable
-from edgeseg.bench.document import BenchConfig, BenchReport, read_bench
-from edgeseg.bench.doubts import disturbances, shortcomings
-from edgeseg.bench.load import OtherLoad, busy_seconds
-from edgeseg.bench.measure import bench
-from edgeseg.bench.rows import Measured, row
-from edgeseg.card import CARD_KEY, ClassMap, InputSpec, ModelCard, Precision
+from edgeseg.artifacts.card import CARD_KEY, ClassMap, InputSpec, ModelCard, Precision
+from edgeseg.artifacts.sidecar import SideCar, sidecar_path
+from edgeseg.benchmark import coldstart, timing
+from edgeseg.benchmark.cases import Case, Unavailable
+from edgeseg.benchmark.document import BenchConfig, BenchReport, read_bench
+from edgeseg.benchmark.doubts import disturbances, shortcomings
+from edgeseg.benchmark.load import OtherLoad, busy_seconds
+from edgeseg.benchmark.measure import bench
+from edgeseg.benchmark.rows import Measured, row
 from edgeseg.data.folders import Split, read_split
 from edgeseg.engines.base import Engine
 from edgeseg.engines.onnxruntime import OnnxRuntimeEngine
 from edgeseg.errors import CorruptArtifact, MismatchedArtifact, UsageError
-from edgeseg.sidecar import SideCar, sidecar_path
 
 CARD = ModelCard(
     name="threshold",

@@ -11,7 +11,7 @@ import pytest
 from benchmarks import rich_bench
 from test_report_differences import moved
 
-from edgeseg.bench.document import load_bench
+from edgeseg.benchmark.document import load_bench
 from edgeseg.errors import CorruptArtifact, MismatchedArtifact, UsageError
 
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from test_compare import MACHINE, accuracy
 
-from edgeseg.bench.budget import Recommendation, parse_budget, recommend
-from edgeseg.bench.document import BenchConfig, BenchReport, Network, Run
+from edgeseg.benchmark.budget import Recommendation, parse_budget, recommend
+from edgeseg.benchmark.document import BenchConfig, BenchReport, Network, Run
 from edgeseg.errors import UsageError
 from edgeseg.machine import Gpu
 

@@ -10,12 +10,13 @@ import pytest
 import torch
 from torch import nn
 
-from edgeseg.artifacts import sha256_file
+from edgeseg.artifacts.card import ClassMap, InputSpec, ModelCard, Precision
+from edgeseg.artifacts.documents import load
+from edgeseg.artifacts.files import sha256_file
+from edgeseg.artifacts.sidecar import SideCar, verify
 from edgeseg.building import BuildConfig, EngineRuntime, build
 from edgeseg.building import plan as plans
-from edgeseg.card import ClassMap, InputSpec, ModelCard, Precision
 from edgeseg.data.folders import list_images, load_image, read_split
-from edgeseg.documents import load
 from edgeseg.engines import open_engine
 from edgeseg.engines.cpu import int8_saturates
 from edgeseg.engines.tensorrt import Plan, PlanOptions
@@ -27,11 +28,10 @@ from edgeseg.errors import (
     UsageError,
 )
 from edgeseg.evaluation import agreement, evaluate
-from edgeseg.export import export_module
+from edgeseg.export.network import export_module
 from edgeseg.models import build as build_network
 from edgeseg.precision.calibration import collect
 from edgeseg.precision.ranges import Ranges, measure_ranges
-from edgeseg.sidecar import SideCar, verify
 
 
 def files(folder: Path) -> Mapping[str, str]:

@@ -13,17 +13,17 @@ import pytest
 import standin
 from typer.testing import CliRunner
 
-from edgeseg.artifacts import sha256_file
+from edgeseg.artifacts.documents import load
+from edgeseg.artifacts.files import sha256_file
+from edgeseg.artifacts.sidecar import SideCar, verify
 from edgeseg.building import BuildConfig, build
 from edgeseg.building import plan as plans
 from edgeseg.cli import app
-from edgeseg.documents import load
 from edgeseg.engines.cuda import DeviceFacts
 from edgeseg.engines.tensorrt import LayerTable, PlanOptions
 from edgeseg.errors import MismatchedArtifact, RuntimeMissing, UsageError
 from edgeseg.machine import Gpu
 from edgeseg.precision.ranges import Ranges
-from edgeseg.sidecar import SideCar, verify
 
 
 def no_cuda() -> None:

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import create_model
 
-from edgeseg.card import ClassMap, InputSpec, ModelCard, default_palette
-from edgeseg.documents import Document, parse
+from edgeseg.artifacts.card import ClassMap, InputSpec, ModelCard, default_palette
+from edgeseg.artifacts.documents import Document, parse
 from edgeseg.errors import ArtifactError, CorruptArtifact, MismatchedArtifact
 
 

@@ -150,7 +150,7 @@ def test_several_sources_have_a_recording_and_a_mask_folder_each(
 def test_a_network_older_than_its_checkpoint_is_exported_again(
     edgeseg: Any, run_copy: Path, small_data: Path
 ) -> None:
-    from edgeseg.artifacts import sha256_file
+    from edgeseg.artifacts.files import sha256_file
     from edgeseg.training.loop import train
     from edgeseg.training.recipe import Recipe, TrainConfig
 
@@ -159,7 +159,7 @@ def test_a_network_older_than_its_checkpoint_is_exported_again(
     train(TrainConfig(data=small_data, run=run_copy, size=(32, 32), options=options, recipe=recipe))
     outcome = edgeseg("build", "--fp32", "--json")
     assert outcome.code == 0, outcome.err
-    from edgeseg import sidecar
+    from edgeseg.artifacts import sidecar
 
     made = sidecar.read(run_copy / "model.onnx")
     assert made is not None
@@ -173,8 +173,8 @@ def test_eval_says_the_same_of_checkpoint_and_network(
         edgeseg("eval", trained / name, "--data", small_data, "--json").document["mean_iou"]
         for name in ("model.safetensors", "model.onnx", "model.int8.onnx")
     ]
-    from edgeseg.documents import load
-    from edgeseg.sidecar import SideCar
+    from edgeseg.artifacts.documents import load
+    from edgeseg.artifacts.sidecar import SideCar
 
     card = load(SideCar, trained / "model.safetensors.json").card
     assert scores[0] == pytest.approx(card.metrics["mean_iou"], abs=1e-6)

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgeseg.bench.compare import compare, match
-from edgeseg.bench.comparison import Change, CompareConfig, Comparison
-from edgeseg.bench.document import (
+from edgeseg.benchmark.compare import compare, match
+from edgeseg.benchmark.comparison import Change, CompareConfig, Comparison
+from edgeseg.benchmark.document import (
     BenchConfig,
     BenchReport,
     BlockSeries,

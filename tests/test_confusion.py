@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from sklearn import metrics as sk
 
-from edgeseg.card import ClassMap
+from edgeseg.artifacts.card import ClassMap
 from edgeseg.data.folders import load_instances, read_split
 from edgeseg.errors import UsageError
 from edgeseg.metrics import ConfusionMatrix

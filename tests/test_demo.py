@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 import pytest
 
-from edgeseg import demo
+from edgeseg.cli import demo
 from edgeseg.data.folders import list_images
 from edgeseg.errors import RuntimeMissing, UsageError
 
@@ -67,7 +67,7 @@ def test_openvino_gives_what_onnx_runtime_gives(road: tuple[Path, dict[str, Any]
 
 @pytest.mark.skipif(find_spec("tensorrt_rtx") is None, reason="tensorrt-rtx is not installed")
 def test_tensorrt_engines_are_real_and_vouched_for(road: tuple[Path, dict[str, Any]]) -> None:
-    from edgeseg import sidecar
+    from edgeseg.artifacts import sidecar
 
     out, summary = road
     built = [run for run in summary["engines"] if run["runtime"] == "tensorrt-rtx"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from edgeseg.documents import Document, parse, printable
+from edgeseg.artifacts.documents import Document, parse, printable
 from edgeseg.errors import CorruptArtifact, MismatchedArtifact
 
 

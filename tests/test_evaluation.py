@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from edgeseg.card import ClassMap, InputSpec, ModelCard
+from edgeseg.artifacts.card import ClassMap, InputSpec, ModelCard
 from edgeseg.data.folders import Split, load_sample, read_split
 from edgeseg.engines.base import Engine
 from edgeseg.errors import DatasetError, UsageError

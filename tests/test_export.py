@@ -12,14 +12,14 @@ import torch
 from onnx import ModelProto, numpy_helper
 from torch import nn
 
-from edgeseg.card import ClassMap, InputSpec, ModelCard
+from edgeseg.artifacts.card import ClassMap, InputSpec, ModelCard
+from edgeseg.artifacts.sidecar import read, verify
 from edgeseg.data.folders import load_image
 from edgeseg.engines import open_engine
 from edgeseg.errors import InferenceError, NonFiniteOutput, UsageError
-from edgeseg.export import ExportResult, check_parity, export_module, export_onnx, trace
+from edgeseg.export.network import ExportResult, check_parity, export_module, export_onnx, trace
 from edgeseg.models import build
 from edgeseg.precision.graph import read_card, tensors, typed
-from edgeseg.sidecar import read, verify
 from edgeseg.training.checkpoint import save_checkpoint
 
 OPTIONS = {"width": 8, "depth": 2}
@@ -195,7 +195,7 @@ def test_near_ties_may_differ(
 def test_a_failed_export_writes_nothing(
     card: ModelCard, graph: ModelProto, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("edgeseg.export.trace", lambda *_, **__: graph)
+    monkeypatch.setattr("edgeseg.export.network.trace", lambda *_, **__: graph)
     of_other_weights = lively(build("unet-lite", 3, **OPTIONS), seed=1)
     target = tmp_path / "run" / "model.onnx"
     with pytest.raises(InferenceError, match="nothing was written"):
@@ -219,7 +219,7 @@ def test_given_pictures_are_compared(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("edgeseg.export.trace", lambda *_, **__: graph)
+    monkeypatch.setattr("edgeseg.export.network.trace", lambda *_, **__: graph)
     pictures = [load_image(path) for path in sorted((nuclei / "val" / "images").iterdir())[:3]]
     result = export_module(model, card, tmp_path / "model.onnx", images=pictures)
     assert result.parity.images == 3

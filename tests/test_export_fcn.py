@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from edgeseg.card import ClassMap, InputSpec, ModelCard
+from edgeseg.artifacts.card import ClassMap, InputSpec, ModelCard
 from edgeseg.engines import open_engine
-from edgeseg.export import export_module
+from edgeseg.export.network import export_module
 from edgeseg.models import build
 from edgeseg.models.fcn import FCN
 

@@ -13,13 +13,13 @@ import pytest
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 from onnxruntime.transformers.float16 import convert_float_to_float16
 
+from edgeseg.artifacts.sidecar import verify
 from edgeseg.building import BuildConfig, build
 from edgeseg.building.foreign import precision_of
 from edgeseg.data.folders import list_images, load_image
 from edgeseg.errors import AccuracyGateError, MismatchedArtifact, UsageError
 from edgeseg.ops.preprocess import preprocess
 from edgeseg.precision.graph import load_model, read_card, write_card
-from edgeseg.sidecar import verify
 
 # What ONNX Runtime's quantiser must be told for its graphs to be read by TensorRT.
 FOR_TENSORRT: dict[str, Any] = {

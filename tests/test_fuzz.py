@@ -17,14 +17,14 @@ from pathlib import Path
 import pytest
 from fuzzing import Damage, damaged_bytes
 
-from edgeseg.card import CARD_KEY, ModelCard
-from edgeseg.documents import Document, parse
+from edgeseg.artifacts.card import CARD_KEY, ModelCard
+from edgeseg.artifacts.documents import Document, parse
+from edgeseg.artifacts.sidecar import SideCar
 from edgeseg.engines.external_data import require_local_weights
 from edgeseg.errors import ArtifactError, EdgesegError
 from edgeseg.inspection import inspect
 from edgeseg.precision.calibration import CalibrationSet
 from edgeseg.precision.ranges import Ranges
-from edgeseg.sidecar import SideCar
 
 IN_ALL = int(os.environ.get("EDGESEG_FUZZ", "12000"))
 SEEDS = range(4)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from edgeseg.card import ClassMap, InputSpec, ModelCard
+from edgeseg.artifacts.card import ClassMap, InputSpec, ModelCard
 from edgeseg.errors import UsageError
 from edgeseg.inference import default_margin, segment_tiled
 from edgeseg.models.unet import UNet

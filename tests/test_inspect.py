@@ -14,13 +14,13 @@ import onnx
 import pytest
 from safetensors import safe_open
 
-from edgeseg import sidecar
-from edgeseg.artifacts import sha256_file
+from edgeseg.artifacts import sidecar
+from edgeseg.artifacts.files import sha256_file
+from edgeseg.artifacts.sidecar import sidecar_path
 from edgeseg.errors import UsageError
 from edgeseg.inspection import here, inspect, inspect_run
 from edgeseg.inspection.headers import read_onnx
 from edgeseg.machine import Gpu
-from edgeseg.sidecar import sidecar_path
 
 NETWORKS = ["model.onnx", "model.fp16.onnx", "model.int8.onnx"]
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgeseg.latency import StageClock, percentiles
+from edgeseg.stream.latency import StageClock, percentiles
 
 milliseconds = st.floats(0, 1e6, allow_nan=False)
 

@@ -12,7 +12,7 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 from scipy import ndimage, optimize
 
-from edgeseg.card import ClassMap
+from edgeseg.artifacts.card import ClassMap
 from edgeseg.data.instances import class_mask, with_boundary
 from edgeseg.errors import UsageError
 from edgeseg.objects import (

@@ -10,10 +10,10 @@ import pytest
 import torch
 from torch import nn
 
-from edgeseg.card import ClassMap, InputSpec, ModelCard, OpenSize
+from edgeseg.artifacts.card import ClassMap, InputSpec, ModelCard, OpenSize
 from edgeseg.engines import open_engine
 from edgeseg.errors import InferenceError, MismatchedArtifact, UsageError
-from edgeseg.export import ExportResult, export_module
+from edgeseg.export.network import ExportResult, export_module
 from edgeseg.models import build
 from edgeseg.models.mirror import mirror_width, padded_logits, same_size, same_size_logits
 from edgeseg.precision.calibration import collect

@@ -204,7 +204,7 @@ def test_installed_package_is_the_one_that_runs(installed: Path) -> None:
 def test_installed_extension_gives_the_bits_of_the_reference(installed: Path) -> None:
     code = (
         "import numpy as np\n"
-        "from edgeseg.card import InputSpec\n"
+        "from edgeseg.artifacts.card import InputSpec\n"
         "from edgeseg.ops.preprocess import *\n"
         "spec = InputSpec(height=64, width=96, resize='letterbox')\n"
         "image = np.random.default_rng(0).integers(0, 256, (480, 641, 3), dtype=np.uint8)\n"

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from edgeseg.card import Rgb, default_palette
+from edgeseg.artifacts.card import Rgb, default_palette
 
 # Machado, Oliveira, Fernandes, "A Physiologically-based Model for Simulation of Color Vision
 # Deficiency" (2009), severity 1.0; they take linear RGB.

@@ -17,7 +17,7 @@ import pytest
 from numpy.typing import NDArray
 
 from edgeseg import machine
-from edgeseg.card import InputSpec, ModelCard
+from edgeseg.artifacts.card import InputSpec, ModelCard
 from edgeseg.data.folders import Split, load_instances, load_sample, read_split
 from edgeseg.evaluation import evaluate
 

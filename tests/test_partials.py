@@ -13,17 +13,17 @@ from pathlib import Path
 
 import pytest
 
-from edgeseg.artifacts import write_atomic
+from edgeseg.artifacts.files import write_atomic
+from edgeseg.artifacts.partials import alone, partial_file, partial_folder
+from edgeseg.artifacts.workshop import workshop
 from edgeseg.errors import UsageError
-from edgeseg.partials import alone, partial_file, partial_folder
-from edgeseg.workshop import workshop
 
 WRITER = """
 import sys
 from pathlib import Path
-from edgeseg.artifacts import atomic_path
-from edgeseg.partials import alone
-from edgeseg.workshop import workshop
+from edgeseg.artifacts.files import atomic_path
+from edgeseg.artifacts.partials import alone
+from edgeseg.artifacts.workshop import workshop
 path = Path(sys.argv[1])
 with workshop(path.parent) as shop, atomic_path(path) as partial, alone(path, doing="writes"):
     partial.write_bytes(b"half")
@@ -152,7 +152,7 @@ def test_a_second_process_is_refused_until_the_first_ends(tmp_path: Path) -> Non
 FORKED = """
 import os, sys
 from pathlib import Path
-from edgeseg.partials import alone
+from edgeseg.artifacts.partials import alone
 held = alone(Path(sys.argv[1]), doing="makes")
 held.__enter__()
 if os.fork() == 0:

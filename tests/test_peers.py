@@ -321,7 +321,7 @@ def test_every_environment_has_its_versions_pinned(load: Load) -> None:
 def test_a_goal_is_judged_on_a_quiet_machine_alone(
     load: Load, noisy: bool, quotient: float, told: str
 ) -> None:
-    from edgeseg.documents import load as read
+    from edgeseg.artifacts.documents import load as read
 
     found = read(load("document").Measured, BENCH / "results" / "peers" / "peers.json")
     rows = [row.model_copy(update={"noisy": noisy and row.peer == "edgeseg"}) for row in found.rows]
@@ -332,7 +332,7 @@ def test_a_goal_is_judged_on_a_quiet_machine_alone(
 
 
 def test_the_committed_page_is_that_of_the_document(load: Load) -> None:
-    from edgeseg.documents import load as read
+    from edgeseg.artifacts.documents import load as read
 
     results = BENCH / "results" / "peers"
     found = read(load("document").Measured, results / "peers.json")

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from edgeseg.bench.document import BenchConfig, BenchReport, Run
-from edgeseg.card import ClassMap
+from edgeseg.artifacts.card import ClassMap
+from edgeseg.benchmark.document import BenchConfig, BenchReport, Run
 from edgeseg.errors import (
     CorruptArtifact,
     MismatchedArtifact,

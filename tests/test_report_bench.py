@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from benchmarks import CLASSES, rich_accuracy, rich_bench, rich_run
 
-from edgeseg.bench.budget import recommend
-from edgeseg.bench.document import BenchReport, read_bench
-from edgeseg.card import ClassMap
+from edgeseg.artifacts.card import ClassMap
+from edgeseg.benchmark.budget import recommend
+from edgeseg.benchmark.document import BenchReport, read_bench
 from edgeseg.errors import CorruptArtifact, UsageError
 from edgeseg.metrics import ConfusionMatrix
 from edgeseg.report import WorstPictures, write_report

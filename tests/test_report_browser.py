@@ -11,8 +11,8 @@ import pytest
 from benchmarks import rich_bench
 from test_report_bench import worst_of, write
 
-from edgeseg.bench.compare import compare
-from edgeseg.bench.comparison import CompareConfig
+from edgeseg.benchmark.compare import compare
+from edgeseg.benchmark.comparison import CompareConfig
 from edgeseg.report.differences import write_comparison
 
 CHROMIUM = Path(os.environ.get("CHROMIUM", "/usr/bin/chromium"))

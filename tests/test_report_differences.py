@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from benchmarks import rich_accuracy, rich_bench
 
-from edgeseg.bench.compare import compare
-from edgeseg.bench.comparison import CompareConfig, Comparison
-from edgeseg.bench.document import BenchReport, Run
+from edgeseg.benchmark.compare import compare
+from edgeseg.benchmark.comparison import CompareConfig, Comparison
+from edgeseg.benchmark.document import BenchReport, Run
 from edgeseg.errors import UsageError
 from edgeseg.report.differences import change_figure, change_table, lead, write_comparison
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from edgeseg.card import InputSpec, ModelCard
+from edgeseg.artifacts.card import InputSpec, ModelCard
 from edgeseg.data.folders import Split, read_split
 from edgeseg.engines.base import Engine
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from edgeseg import sidecar
-from edgeseg.artifacts import sha256_bytes, write_atomic
-from edgeseg.card import ModelCard
+from edgeseg.artifacts import sidecar
+from edgeseg.artifacts.card import ModelCard
+from edgeseg.artifacts.files import sha256_bytes, write_atomic
 from edgeseg.errors import CorruptArtifact, MismatchedArtifact, UntrustedArtifact, UsageError
 
 

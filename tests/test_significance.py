@@ -8,7 +8,7 @@ import math
 import numpy as np
 import pytest
 
-from edgeseg.bench import significance as subject
+from edgeseg.benchmark import significance as subject
 
 stats = pytest.importorskip("scipy.stats", reason="SciPy is the oracle of these tests")
 

@@ -19,10 +19,10 @@ import cv2
 import numpy as np
 import pytest
 
+from edgeseg.cli.output import finish
 from edgeseg.cli.system import of_system
 from edgeseg.console import log_to_stderr, stderr_console, visible
 from edgeseg.errors import EdgesegError, UsageError
-from edgeseg.output import finish
 
 EDGESEG = (sys.executable, "-m", "edgeseg")
 NO_UTF8 = os.fsdecode(b"n\xff")

@@ -11,10 +11,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from edgeseg.card import ClassMap, InputSpec, ModelCard
+from edgeseg.artifacts.card import ClassMap, InputSpec, ModelCard
 from edgeseg.engines import open_engine
 from edgeseg.engines.tensorrt import PlanOptions, build_engine
-from edgeseg.export import ExportResult, export_module
+from edgeseg.export.network import ExportResult, export_module
 from edgeseg.models import build
 from edgeseg.models.mirror import same_size
 from edgeseg.models.unpooling import unpool, unpool_by_indices

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from edgeseg import v4l2
-from edgeseg.cameras import Camera, cameras, modes
+from edgeseg.sources import v4l2
+from edgeseg.sources.cameras import Camera, cameras, modes
 
 STRUCTS = {
     "v4l2_capability": v4l2.Capability,
@@ -160,7 +160,9 @@ def test_metadata_nodes_are_no_cameras(tmp_path: Path, monkeypatch: pytest.Monke
     for number in (0, 1, 2, 10):
         (tmp_path / f"dev/video{number}").touch()
     gives = {"video0": True, "video1": False, "video2": None, "video10": True}
-    monkeypatch.setattr("edgeseg.cameras.captures_video", lambda device: gives[Path(device).name])
+    monkeypatch.setattr(
+        "edgeseg.sources.cameras.captures_video", lambda device: gives[Path(device).name]
+    )
     assert cameras(tmp_path) == tuple(
         Camera(f"/dev/{name}", "", readable=True) for name in ("video0", "video2", "video10")
     )

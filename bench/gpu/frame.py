@@ -36,8 +36,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeseg import machine
-from edgeseg.artifacts import write_atomic
-from edgeseg.card import ClassMap, InputSpec, ModelCard, default_palette
+from edgeseg.artifacts.card import ClassMap, InputSpec, ModelCard, default_palette
+from edgeseg.artifacts.files import write_atomic
 from edgeseg.engines.base import Engine
 from edgeseg.engines.cuda import Cuda, DeviceMemory, open_cuda
 from edgeseg.engines.cuda.arguments import Argmax

@@ -38,7 +38,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeseg import machine
-from edgeseg.artifacts import write_atomic
+from edgeseg.artifacts.files import write_atomic
 from edgeseg.building import BuildConfig, build
 from edgeseg.data.folders import bundled_sample, load_image
 from edgeseg.engines import open_engine

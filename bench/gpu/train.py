@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeseg import machine
-from edgeseg.artifacts import write_atomic
+from edgeseg.artifacts.files import write_atomic
 
 PAPERS = Path(__file__).parents[1] / "papers"
 RESULTS = Path(__file__).with_name("results")

@@ -33,7 +33,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgeseg import machine
-from edgeseg.artifacts import atomic_path, write_atomic
+from edgeseg.artifacts.files import atomic_path, write_atomic
 from edgeseg.data.decode import PICTURE_SUFFIXES
 from edgeseg.data.folders import SPLITS, bundled_sample, read_split
 from edgeseg.errors import EdgesegError, MismatchedArtifact, UsageError

@@ -19,7 +19,7 @@ import numpy as np
 from common import Column, Experiment, Lab, Outcome, Row, average
 from measures import measure
 
-from edgeseg.artifacts import atomic_path
+from edgeseg.artifacts.files import atomic_path
 from edgeseg.data.augment import Augmentation
 from edgeseg.data.folders import load_sample, read_split
 from edgeseg.objects import components

@@ -25,7 +25,7 @@ from edgeseg.training.recipe import Recipe, TrainConfig
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from edgeseg.card import ClassMap
+    from edgeseg.artifacts.card import ClassMap
     from edgeseg.training.predictor import TorchEngine
 
 EXPERIMENT = Experiment(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeseg.card import ClassMap
+from edgeseg.artifacts.card import ClassMap
 from edgeseg.data.folders import Split, load_instances, load_sample
 from edgeseg.metrics import ConfusionMatrix, boundary_band
 from edgeseg.objects import ObjectScores, predicted_objects, score_objects

@@ -14,7 +14,7 @@ from typing import Any
 
 from common import RESULTS, SCHEMA, Column, say
 
-from edgeseg.artifacts import write_atomic
+from edgeseg.artifacts.files import write_atomic
 from edgeseg.errors import CorruptArtifact, EdgesegError, UsageError
 from edgeseg.machine import Machine, summary
 from edgeseg.report.tables import Column as TableColumn

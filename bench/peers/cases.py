@@ -11,8 +11,8 @@ from pathlib import Path
 from host import Peer
 from setup import HERE, ROOT, environment, package_tree, python_of, quiet
 
-from edgeseg.artifacts import require_file
-from edgeseg.documents import Document, load
+from edgeseg.artifacts.documents import Document, load
+from edgeseg.artifacts.files import require_file
 from edgeseg.errors import EdgesegError, UsageError
 
 TRTEXEC = "/usr/src/tensorrt/bin/trtexec"

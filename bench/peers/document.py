@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from edgeseg.documents import Document
+from edgeseg.artifacts.documents import Document
 
 
 class Row(Document):

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from edgeseg.errors import InferenceError
-from edgeseg.latency import percentiles
+from edgeseg.stream.latency import percentiles
 
 OTHERS = 0.12
 """Cores that others may use in a block that is kept."""

@@ -15,7 +15,7 @@ from figures import Block
 from typing_extensions import Self
 
 from edgeseg import machine
-from edgeseg.bench.load import busy_seconds
+from edgeseg.benchmark.load import busy_seconds
 from edgeseg.errors import InferenceError
 
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")

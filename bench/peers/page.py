@@ -10,7 +10,7 @@ from document import Comparison, LiveRow, Measured, Row
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from edgeseg.artifacts import atomic_path
+from edgeseg.artifacts.files import atomic_path
 from edgeseg.report.tables import NONE, Column, Table, render_markdown
 
 COLOURS = {

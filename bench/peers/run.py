@@ -38,8 +38,8 @@ from stream_live import FPS, rtsp_server
 from stream_scene import make_clip
 
 from edgeseg import machine
-from edgeseg.artifacts import atomic_path, write_atomic
-from edgeseg.documents import load
+from edgeseg.artifacts.documents import load
+from edgeseg.artifacts.files import atomic_path, write_atomic
 from edgeseg.errors import EdgesegError, InferenceError
 from edgeseg.loading import load as open_artifact
 from edgeseg.runs import newest_run

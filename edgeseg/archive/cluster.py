@@ -20,7 +20,7 @@ from typing import Any
 
 from edgeseg.archive.journal import Pending
 from edgeseg.archive.work import Desk, Job, Outcome, failure_of
-from edgeseg.documents import parse
+from edgeseg.artifacts.documents import parse
 from edgeseg.errors import EdgesegError, InferenceError, RuntimeMissing, UsageError
 
 OBJECT_STORE_BYTES = 200 * 1024 * 1024

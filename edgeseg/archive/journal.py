@@ -28,8 +28,8 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from edgeseg.archive.units import Unit
-from edgeseg.artifacts import open_file
-from edgeseg.documents import Document, first_problem
+from edgeseg.artifacts.documents import Document, first_problem
+from edgeseg.artifacts.files import open_file
 from edgeseg.errors import CorruptArtifact, UsageError
 
 

@@ -12,14 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import edgeseg
-from edgeseg import sidecar
 from edgeseg.archive.cluster import Cluster, Worker, connected, outcomes
 from edgeseg.archive.journal import Journal, Pending, Record, split, work_key
 from edgeseg.archive.summary import Summary, class_totals, write_tables
 from edgeseg.archive.units import Unit, find_units
 from edgeseg.archive.work import Failure, Job, raise_refusal
-from edgeseg.artifacts import require_file, sha256_file
-from edgeseg.card import ModelCard
+from edgeseg.artifacts import sidecar
+from edgeseg.artifacts.card import ModelCard
+from edgeseg.artifacts.files import require_file, sha256_file
 from edgeseg.console import Track, silent
 from edgeseg.errors import UsageError
 from edgeseg.inference import Outputs

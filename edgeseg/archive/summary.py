@@ -21,8 +21,8 @@ import numpy as np
 
 from edgeseg.archive.journal import Record
 from edgeseg.archive.work import Failure
-from edgeseg.artifacts import atomic_path, write_atomic
-from edgeseg.documents import Document
+from edgeseg.artifacts.documents import Document
+from edgeseg.artifacts.files import atomic_path, write_atomic
 
 
 class ClassTotal(Document):

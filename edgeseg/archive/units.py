@@ -17,8 +17,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from edgeseg.archive.videos import VIDEO_SUFFIXES, frame_count
+from edgeseg.artifacts.documents import Document
 from edgeseg.data.decode import PICTURE_SUFFIXES
-from edgeseg.documents import Document
 from edgeseg.errors import UsageError
 
 FRAMES = 200

@@ -1,7 +1,7 @@
 """Read exact ranges of video frames with PyAV.
 
 Frames are numbered in presentation order, the same as when a stream reads the file from its start
-(:mod:`edgeseg.stream.places`). To start in the middle, the reader seeks to the preceding key frame
+(:mod:`edgeseg.sources.places`). To start in the middle, the reader seeks to the preceding key frame
 and identifies frames by their presentation times, which are collected from all packets without
 decoding. If these times are unusable (missing, equal, or decoding times), it decodes from the
 start.
@@ -20,8 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeseg.errors import DatasetError, RuntimeMissing
-from edgeseg.stream.places import Timeline
-from edgeseg.stream.recorded import Packets, frame_rate, lost_by_hole, open_video, turned
+from edgeseg.sources.places import Timeline
+from edgeseg.sources.recorded import Packets, frame_rate, lost_by_hole, open_video, turned
 
 VIDEO_SUFFIXES = frozenset(
     {".avi", ".flv", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm", ".wmv"}

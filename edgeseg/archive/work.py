@@ -14,10 +14,10 @@ from edgeseg import errors
 from edgeseg.archive.journal import Journal, Labelled, Pending, Record, Tries
 from edgeseg.archive.units import Unit
 from edgeseg.archive.videos import read_frames
-from edgeseg.artifacts import sha256_file
-from edgeseg.card import ModelCard
+from edgeseg.artifacts.card import ModelCard
+from edgeseg.artifacts.documents import Document
+from edgeseg.artifacts.files import sha256_file
 from edgeseg.data.decode import load_image
-from edgeseg.documents import Document
 from edgeseg.errors import (
     DatasetError,
     DeviceError,

@@ -10,6 +10,7 @@ import contextlib
 from dataclasses import replace
 from pathlib import Path
 
+from edgeseg.artifacts.partials import alone
 from edgeseg.building.config import BuildConfig, BuildResult, EngineRuntime
 from edgeseg.building.network import build_network
 from edgeseg.building.openvino import build_openvino
@@ -19,7 +20,6 @@ from edgeseg.building.sensitivity import Sensitivity, measure_sensitivity
 from edgeseg.building.source import Source, named, read_source
 from edgeseg.console import Track, silent
 from edgeseg.engines.choice import best_here
-from edgeseg.partials import alone
 
 __all__ = [
     "BuildConfig",

@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from edgeseg.card import Precision
+from edgeseg.artifacts.card import Precision
+from edgeseg.artifacts.sidecar import SideCar
 from edgeseg.engines.tensorrt.layers import LayerTable
 from edgeseg.engines.tensorrt.options import PlanOptions
 from edgeseg.errors import UsageError
 from edgeseg.precision.gate import Limits
-from edgeseg.sidecar import SideCar
 
 EngineRuntime = Literal["auto", "onnxruntime", "openvino", "tensorrt", "tensorrt-rtx"]
 

@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from edgeseg.artifacts.documents import load
 from edgeseg.building.config import BuildConfig
 from edgeseg.building.source import Source
 from edgeseg.console import Track
 from edgeseg.data.folders import Split, read_split
-from edgeseg.documents import load
 from edgeseg.errors import ArtifactError, UsageError
 from edgeseg.precision.ranges import Ranges, check_ranges, measure_extremes
 from edgeseg.precision.selection import spread

@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 from onnx import ModelProto, TensorProto, numpy_helper
 
-from edgeseg.artifacts import sha256_file
+from edgeseg.artifacts.card import CARD_KEY, Precision
+from edgeseg.artifacts.files import sha256_file
 from edgeseg.building.recipe import Candidate, Form, Options, graph_name
 from edgeseg.building.source import Source
-from edgeseg.card import CARD_KEY, Precision
 from edgeseg.errors import MismatchedArtifact, UsageError
 from edgeseg.precision.graph import (
     derived_card,

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import onnxruntime
 
-from edgeseg import sidecar as sidecars
+from edgeseg.artifacts import sidecar as sidecars
+from edgeseg.artifacts.sidecar import SideCar, sidecar_path
+from edgeseg.artifacts.workshop import workshop
 from edgeseg.building.config import BuildConfig, BuildResult
 from edgeseg.building.placing import place
 from edgeseg.building.reduced import reduced_graph
@@ -14,8 +16,6 @@ from edgeseg.engines import open_engine
 from edgeseg.engines.tensorrt.options import PlanOptions
 from edgeseg.errors import UsageError
 from edgeseg.precision.graph import precision_report
-from edgeseg.sidecar import SideCar, sidecar_path
-from edgeseg.workshop import workshop
 
 
 def build_network(source: Source, config: BuildConfig, track: Track) -> BuildResult:

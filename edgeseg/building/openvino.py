@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from edgeseg import sidecar as sidecars
+from edgeseg.artifacts import sidecar as sidecars
+from edgeseg.artifacts.sidecar import sidecar_path
+from edgeseg.artifacts.workshop import workshop
 from edgeseg.building.config import BuildConfig, BuildResult
 from edgeseg.building.network import refuse_plan_options
 from edgeseg.building.placing import place
@@ -14,8 +16,6 @@ from edgeseg.building.source import Source
 from edgeseg.console import Track
 from edgeseg.engines import open_engine
 from edgeseg.engines.openvino import library
-from edgeseg.sidecar import sidecar_path
-from edgeseg.workshop import workshop
 
 logger = logging.getLogger(__name__)
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from edgeseg import sidecar as sidecars
+from edgeseg.artifacts import sidecar as sidecars
+from edgeseg.artifacts.workshop import install
 from edgeseg.building.config import BuildResult
-from edgeseg.workshop import install
 
 
 def place(artifacts: Sequence[Path], folder: Path) -> BuildResult:

@@ -10,15 +10,17 @@ from pathlib import Path
 
 from onnx import ModelProto
 
-from edgeseg import sidecar as sidecars
-from edgeseg.artifacts import refuse_to_replace, sha256_bytes, sha256_file, write_atomic
+from edgeseg.artifacts import sidecar as sidecars
+from edgeseg.artifacts.card import Precision
+from edgeseg.artifacts.documents import load
+from edgeseg.artifacts.files import refuse_to_replace, sha256_bytes, sha256_file, write_atomic
+from edgeseg.artifacts.sidecar import SideCar, sidecar_path
+from edgeseg.artifacts.workshop import workshop
 from edgeseg.building.config import BuildConfig, BuildResult
 from edgeseg.building.placing import place
 from edgeseg.building.reduced import reduced_graph, require_precision
 from edgeseg.building.source import Source
-from edgeseg.card import Precision
 from edgeseg.console import Track
-from edgeseg.documents import load
 from edgeseg.engines.cuda import open_cuda
 from edgeseg.engines.tensorrt import (
     Implicit,
@@ -33,8 +35,6 @@ from edgeseg.errors import DeviceError, MismatchedArtifact, RuntimeMissing, Usag
 from edgeseg.machine import gpus
 from edgeseg.precision.graph import derived_card, load_model, report_of, work
 from edgeseg.precision.ranges import Ranges
-from edgeseg.sidecar import SideCar, sidecar_path
-from edgeseg.workshop import workshop
 
 logger = logging.getLogger(__name__)
 

@@ -16,11 +16,12 @@ from typing import Literal
 import onnxruntime
 from onnx import ModelProto
 
-from edgeseg.artifacts import sha256_bytes, write_atomic
+from edgeseg.artifacts.card import Precision
+from edgeseg.artifacts.files import sha256_bytes, write_atomic
+from edgeseg.artifacts.sidecar import PrecisionReport, SideCar, sidecar_path
 from edgeseg.building.config import BuildConfig
 from edgeseg.building.evidence import Evidence, extremes
 from edgeseg.building.source import Source, named
-from edgeseg.card import Precision
 from edgeseg.console import Track
 from edgeseg.engines import openvino
 from edgeseg.engines.cpu import int8_saturates
@@ -39,7 +40,6 @@ from edgeseg.precision.graph import (
 from edgeseg.precision.int8 import to_int8
 from edgeseg.precision.overflow import overflowing
 from edgeseg.precision.ranges import Ranges
-from edgeseg.sidecar import PrecisionReport, SideCar, sidecar_path
 
 logger = logging.getLogger(__name__)
 

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgeseg import sidecar as sidecars
+from edgeseg.artifacts import sidecar as sidecars
+from edgeseg.artifacts.sidecar import GateResult, sidecar_path
 from edgeseg.building.command import again
 from edgeseg.building.config import BuildConfig
 from edgeseg.building.evidence import Evidence, gather, judges, pictures_for_overflow
@@ -29,7 +30,6 @@ from edgeseg.precision.gate import Advice, enforce
 from edgeseg.precision.mixed import Search, Trial, fewest_kept
 from edgeseg.precision.overflow import require_finite
 from edgeseg.precision.sensitivity import LayerCost
-from edgeseg.sidecar import GateResult, sidecar_path
 
 __all__ = ["reduced_graph", "require_precision"]
 

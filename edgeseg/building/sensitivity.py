@@ -5,16 +5,16 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from edgeseg.artifacts.card import Precision
+from edgeseg.artifacts.workshop import workshop
 from edgeseg.building.config import BuildConfig
 from edgeseg.building.evidence import gather, judges
 from edgeseg.building.recipe import Form, read_recipe
 from edgeseg.building.source import read_source
 from edgeseg.building.trials import Trials
-from edgeseg.card import Precision
 from edgeseg.console import Track, silent
 from edgeseg.errors import UsageError
 from edgeseg.precision.sensitivity import LayerCost, Metric
-from edgeseg.workshop import workshop
 
 
 @dataclass(frozen=True)

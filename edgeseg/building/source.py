@@ -7,11 +7,11 @@ from pathlib import Path
 
 from onnx import ModelProto
 
-from edgeseg.artifacts import sha256_file
-from edgeseg.card import ModelCard
+from edgeseg.artifacts.card import ModelCard
+from edgeseg.artifacts.files import sha256_file
+from edgeseg.artifacts.sidecar import verify
 from edgeseg.errors import UsageError
 from edgeseg.precision.graph import load_model, precision_report, read_card
-from edgeseg.sidecar import verify
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from types import TracebackType
 from onnx import ModelProto
 from typing_extensions import Self
 
+from edgeseg.artifacts.sidecar import GateResult, sidecar_path
 from edgeseg.building.config import BuildConfig
 from edgeseg.building.recipe import Candidate, Options, Recipe, write_candidate
 from edgeseg.building.source import Source
@@ -21,7 +22,6 @@ from edgeseg.precision.gate import judge
 from edgeseg.precision.graph import precision_report
 from edgeseg.precision.mixed import Trial
 from edgeseg.precision.sensitivity import LayerCost, Probe, rank_layers
-from edgeseg.sidecar import GateResult, sidecar_path
 
 
 class Trials:

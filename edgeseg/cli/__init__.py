@@ -26,10 +26,10 @@ from edgeseg.cli import (
     streaming,
 )
 from edgeseg.cli.completing import VALUES, offering
+from edgeseg.cli.output import BROKEN_PIPE, INTERRUPTED, fail, leave, prepare_streams
 from edgeseg.cli.system import of_system
 from edgeseg.console import log_to_stderr, visible
 from edgeseg.errors import EdgesegError, RuntimeMissing
-from edgeseg.output import BROKEN_PIPE, INTERRUPTED, fail, leave, prepare_streams
 
 __all__ = ["app", "main"]
 

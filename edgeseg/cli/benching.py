@@ -11,12 +11,12 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from edgeseg.cli.options import Json, OptionalData, Overwrite, SplitName, counts
+from edgeseg.cli.output import INTERRUPTED, fail, finish
 from edgeseg.console import progress_bar, stderr_console, stdout_console
-from edgeseg.output import INTERRUPTED, fail, finish
 
 if TYPE_CHECKING:
-    from edgeseg.bench.budget import Recommendation
-    from edgeseg.bench.document import BenchReport
+    from edgeseg.benchmark.budget import Recommendation
+    from edgeseg.benchmark.document import BenchReport
 
 log = logging.getLogger(__name__)
 
@@ -96,12 +96,12 @@ def measure(
     """
     from contextlib import ExitStack
 
-    from edgeseg.artifacts import refuse_to_replace, write_atomic
-    from edgeseg.bench.budget import check_budget, recommend
-    from edgeseg.bench.cases import open_cases
-    from edgeseg.bench.document import BenchConfig
-    from edgeseg.bench.measure import bench, noise_frames
-    from edgeseg.bench.worst import worst_of_focus
+    from edgeseg.artifacts.files import refuse_to_replace, write_atomic
+    from edgeseg.benchmark.budget import check_budget, recommend
+    from edgeseg.benchmark.cases import open_cases
+    from edgeseg.benchmark.document import BenchConfig
+    from edgeseg.benchmark.measure import bench, noise_frames
+    from edgeseg.benchmark.worst import worst_of_focus
     from edgeseg.data.folders import read_split
     from edgeseg.report import check_report, write_report
     from edgeseg.runs import engines_of
@@ -182,11 +182,11 @@ def compare(
 
     A difference is reported if it is both significant and above the threshold.
     """
-    from edgeseg.artifacts import refuse_to_replace
-    from edgeseg.bench.compare import compare as compared
-    from edgeseg.bench.compare import origins, regression
-    from edgeseg.bench.comparison import CompareConfig
-    from edgeseg.bench.document import load_bench
+    from edgeseg.artifacts.files import refuse_to_replace
+    from edgeseg.benchmark.compare import compare as compared
+    from edgeseg.benchmark.compare import origins, regression
+    from edgeseg.benchmark.comparison import CompareConfig
+    from edgeseg.benchmark.document import load_bench
     from edgeseg.report.differences import check_comparison, tell, write_comparison
 
     reports = [check_comparison(path) for path in report or ()]

@@ -24,14 +24,14 @@ from edgeseg.cli.options import (
     one_of,
     size_profile,
 )
+from edgeseg.cli.output import finish
 from edgeseg.console import progress_bar
 from edgeseg.errors import UsageError
-from edgeseg.output import finish
 
 if TYPE_CHECKING:
-    from edgeseg.card import Precision
+    from edgeseg.artifacts.card import Precision
     from edgeseg.engines.tensorrt import LayerTable
-    from edgeseg.triton import Serving
+    from edgeseg.export.triton import Serving
 
 _LAYERS_SHOWN = 24
 
@@ -76,11 +76,11 @@ def export(
     as_json: Json = False,
 ) -> None:
     """Export a checkpoint to ONNX and check it against PyTorch."""
-    from edgeseg.artifacts import refuse_to_replace
-    from edgeseg.partials import alone
+    from edgeseg.artifacts.files import refuse_to_replace
+    from edgeseg.artifacts.partials import alone
+    from edgeseg.artifacts.sidecar import sidecar_path, verify
+    from edgeseg.export.triton import Serving
     from edgeseg.runs import CHECKPOINT, NETWORK, resolve
-    from edgeseg.sidecar import sidecar_path, verify
-    from edgeseg.triton import Serving
 
     serving = Serving(name, max_batch, queue_delay, instances)
     if triton is None and serving != Serving():
@@ -101,7 +101,7 @@ def export(
     target = out or path.with_name(NETWORK)
     refuse_to_replace(target, sidecar_path(target), overwrite=overwrite, inputs=[path])
     verify(path, required=False)  # Before torch is imported, which takes seconds.
-    from edgeseg.export import export_onnx
+    from edgeseg.export.network import export_onnx
 
     with alone(target, doing="writes"):
         result = export_onnx(path, target, dynamic_batch=dynamic_batch, dynamic_size=dynamic_size)
@@ -122,7 +122,7 @@ def _served(
     artifact: Path, repository: Path, serving: Serving, *, overwrite: bool
 ) -> dict[str, object]:
     """Add the artefact to the Triton repository; return the entries for the JSON result."""
-    from edgeseg.triton import write_repository
+    from edgeseg.export.triton import write_repository
 
     made = write_repository(artifact, repository, serving, overwrite=overwrite)
     return {
@@ -163,15 +163,15 @@ def calibrate(
     """Select pictures and measure tensor ranges for INT8."""
     allow_pixels(max_pixels)  # before the imports, which bring OpenCV
 
-    from edgeseg.artifacts import refuse_to_replace, require_text
-    from edgeseg.partials import alone
+    from edgeseg.artifacts.files import refuse_to_replace, require_text
+    from edgeseg.artifacts.partials import alone
     from edgeseg.precision.calibration import collect, outputs_of, sheet_path
     from edgeseg.precision.ranges import check_measurable, measure_ranges
     from edgeseg.precision.selection import SELECTS
     from edgeseg.precision.thresholds import METHODS
     from edgeseg.runs import RANGES, network_of, network_place, newest_run
-    from edgeseg.stream.credentials import with_credentials, with_trust
-    from edgeseg.stream.source import parse_source
+    from edgeseg.sources.credentials import with_credentials, with_trust
+    from edgeseg.sources.spec import parse_source
 
     chosen = one_of("--method", method, METHODS)
     how = one_of("--select", select, SELECTS)
@@ -301,7 +301,7 @@ def build(
     as_json: Json = False,
 ) -> None:
     """Build an engine and reject it if it loses too much accuracy."""
-    from edgeseg.artifacts import refuse_to_replace
+    from edgeseg.artifacts.files import refuse_to_replace
     from edgeseg.building import BuildConfig, EngineRuntime, outputs_of
     from edgeseg.building import build as build_engine
     from edgeseg.engines.choice import best_here

@@ -22,10 +22,10 @@ from typing import Any
 
 import typer
 
-from edgeseg.artifacts import atomic_path, open_file
-from edgeseg.documents import printable
+from edgeseg.artifacts.documents import printable
+from edgeseg.artifacts.files import atomic_path, open_file
 from edgeseg.errors import UsageError
-from edgeseg.stream.private import require_private
+from edgeseg.sources.private import require_private
 
 if sys.version_info >= (3, 11):
     import tomllib

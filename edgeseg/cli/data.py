@@ -8,9 +8,9 @@ from typing import Annotated
 import typer
 
 from edgeseg.cli.options import Json, MaxPixels, Overwrite, allow_pixels
+from edgeseg.cli.output import finish, show
 from edgeseg.console import progress_bar
 from edgeseg.errors import DatasetError
-from edgeseg.output import finish, show
 
 app = typer.Typer(help="Check labelled pictures.", no_args_is_help=True)
 
@@ -36,7 +36,7 @@ def check(
     """Find faults in a data set; exits with 3 if there are any."""
     allow_pixels(max_pixels)  # before the imports, which bring OpenCV
 
-    from edgeseg.artifacts import refuse_to_replace
+    from edgeseg.artifacts.files import refuse_to_replace
     from edgeseg.data.check import check as look_over
     from edgeseg.data.findings import render
     from edgeseg.data.sheet import check_suffix, save_sheet

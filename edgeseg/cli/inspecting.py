@@ -8,9 +8,9 @@ from typing import Annotated
 import typer
 
 from edgeseg.cli.options import Json
+from edgeseg.cli.output import finish
 from edgeseg.console import stdout_console
 from edgeseg.errors import ArtifactError
-from edgeseg.output import finish
 
 
 def inspect(

@@ -19,9 +19,9 @@ from edgeseg.cli.options import (
     height_width,
     one_of,
 )
+from edgeseg.cli.output import finish
 from edgeseg.console import progress_bar
 from edgeseg.errors import UsageError
-from edgeseg.output import finish
 
 log = logging.getLogger(__name__)
 
@@ -233,7 +233,7 @@ def evaluate(
     """
     allow_pixels(max_pixels)  # before the imports, which bring OpenCV
 
-    from edgeseg.artifacts import refuse_to_replace
+    from edgeseg.artifacts.files import refuse_to_replace
     from edgeseg.data.folders import read_split
     from edgeseg.evaluation import evaluate as measure
     from edgeseg.loading import load

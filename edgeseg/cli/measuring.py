@@ -17,9 +17,9 @@ from edgeseg.cli.options import (
     Threads,
     one_of,
 )
+from edgeseg.cli.output import finish
 from edgeseg.console import progress_bar, stdout_console
 from edgeseg.errors import UsageError
-from edgeseg.output import finish
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +52,7 @@ def sensitivity(
     as_json: Json = False,
 ) -> None:
     """Rank layers by the accuracy lost when each is reduced alone."""
-    from edgeseg.artifacts import refuse_to_replace
+    from edgeseg.artifacts.files import refuse_to_replace
     from edgeseg.building import BuildConfig, measure_sensitivity
     from edgeseg.runs import network_of, network_place, newest_run
 
@@ -107,7 +107,7 @@ def doctor(
     Always exits with 0; `healthy` in the --json output says whether engines run.
     """
     from edgeseg import doctor as doctors
-    from edgeseg.artifacts import refuse_to_replace
+    from edgeseg.artifacts.files import refuse_to_replace
     from edgeseg.doctor.probe import probe
 
     if record is not None and machine is not None:
@@ -130,7 +130,7 @@ def demo(
     as_json: Json = False,
 ) -> None:
     """Run every step on bundled pictures, in minutes without a GPU."""
-    from edgeseg.demo import run_demo
+    from edgeseg.cli.demo import run_demo
 
     summary = run_demo(out)
     told = ("seconds", "peak_rss_mib", "val_mean_iou", "report", "recording")

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from edgeseg.artifacts.documents import printable
 from edgeseg.cli.options import Json, MaxPixels, Threads, allow_pixels
+from edgeseg.cli.output import finish
 from edgeseg.console import progress_bar
-from edgeseg.documents import printable
 from edgeseg.errors import ArtifactError, DatasetError, UsageError
-from edgeseg.output import finish
 
 if TYPE_CHECKING:
     from edgeseg.archive import ArchiveConfig

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from edgeseg.artifacts.documents import printable
 from edgeseg.cli.options import (
     Authority,
     Credentials,
@@ -25,12 +26,11 @@ from edgeseg.cli.options import (
     height_width,
     one_of,
 )
-from edgeseg.documents import printable
+from edgeseg.cli.output import finish
 from edgeseg.errors import OutputError, UsageError
-from edgeseg.output import finish
 
 if TYPE_CHECKING:
-    from edgeseg.card import ClassMap
+    from edgeseg.artifacts.card import ClassMap
     from edgeseg.cli.configuration import Meaning
     from edgeseg.engines.base import Engine
     from edgeseg.stream import Recording, Sink, Source, SourceSpec, StreamReport
@@ -85,7 +85,7 @@ def _configured(context: typer.Context, path: Path | None) -> Path | None:
 
 def _meaning() -> Meaning:
     from edgeseg.cli.configuration import Meaning
-    from edgeseg.stream import source
+    from edgeseg.sources import spec as source
     from edgeseg.stream.alerts import rule
 
     return Meaning(
@@ -318,10 +318,10 @@ def stream(
         finish(as_json, {"config": str(write_config)})
         return
     from edgeseg.runs import RUNNABLE, resolve
+    from edgeseg.sources.spec import MAX_PIXELS, with_format
     from edgeseg.stream import JsonLines, Scoring, Stream, StreamOptions, Window, parse_source, run
     from edgeseg.stream.notify import Notifier
     from edgeseg.stream.sinks.watchdog import Watchdog
-    from edgeseg.stream.source import MAX_PIXELS, with_format
 
     _raise_descriptors()
     keeping = _keeping(rotate, rotate_minutes, keep_bytes, overwrite)
@@ -413,7 +413,7 @@ def _raise_descriptors() -> None:
 
 
 def _write_config(path: Path, context: typer.Context, *, overwrite: bool) -> None:
-    from edgeseg.artifacts import refuse_to_replace
+    from edgeseg.artifacts.files import refuse_to_replace
     from edgeseg.cli import configuration
 
     refuse_to_replace(path, overwrite=overwrite)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from edgeseg.card import InputSpec
+from edgeseg.artifacts.card import InputSpec
 from edgeseg.data.loader import Batch
 from edgeseg.errors import RuntimeMissing, UsageError
 

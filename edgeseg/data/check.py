@@ -20,7 +20,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeseg.card import ClassMap, Rgb
+from edgeseg.artifacts.card import ClassMap, Rgb
 from edgeseg.console import Track, silent
 from edgeseg.data.conventions import Turn, check_ignored, check_palettes, check_turns
 from edgeseg.data.decode import load_header, load_ids, load_image, load_palette

@@ -15,7 +15,7 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
-from edgeseg.card import ClassMap, Rgb
+from edgeseg.artifacts.card import ClassMap, Rgb
 from edgeseg.data.layout import Layout, Pairing, same_name
 from edgeseg.data.sample import Sample
 from edgeseg.errors import DatasetError

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgeseg.card import ClassMap, Rgb, default_palette
+from edgeseg.artifacts.card import ClassMap, Rgb, default_palette
 from edgeseg.data.findings import Finding
 from edgeseg.data.folders import NUMBERED, numbered_classes
 from edgeseg.data.turns import CLEAR, REMOVE_TURN, SETTLE_TURN, turned_away

@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeseg.card import Rgb
+from edgeseg.artifacts.card import Rgb
 from edgeseg.data.headers import Header, check_pixels, jpeg_segments, read_header
 from edgeseg.errors import DatasetError
 

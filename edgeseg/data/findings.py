@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from edgeseg.card import ClassMap
+from edgeseg.artifacts.card import ClassMap
+from edgeseg.artifacts.documents import printable
 from edgeseg.data.sample import Sample
-from edgeseg.documents import printable
 
 LISTED = 20
 """Maximum number of findings per kind in the text report; JSON has all."""

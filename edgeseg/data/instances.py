@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeseg.card import ClassMap, default_palette
+from edgeseg.artifacts.card import ClassMap, default_palette
 from edgeseg.errors import UsageError
 
 BOUNDARY = "boundary"

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 
-from edgeseg.card import ClassMap, InputSpec
+from edgeseg.artifacts.card import ClassMap, InputSpec
 from edgeseg.console import Track, silent
 from edgeseg.data.borders import border_weights
 from edgeseg.data.folders import Split

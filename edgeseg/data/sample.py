@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeseg.card import ClassMap
+from edgeseg.artifacts.card import ClassMap
 from edgeseg.data.decode import load_header, load_ids, load_image
 from edgeseg.data.instances import class_mask
 from edgeseg.data.turns import REMOVE_TURN, follows_stored, turned_away

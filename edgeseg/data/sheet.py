@@ -10,8 +10,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeseg.artifacts import write_atomic
-from edgeseg.card import ClassMap
+from edgeseg.artifacts.card import ClassMap
+from edgeseg.artifacts.files import write_atomic
 from edgeseg.data.decode import load_image
 from edgeseg.data.findings import plural
 from edgeseg.data.folders import undeclared_classes

@@ -21,7 +21,7 @@ from collections.abc import Iterable, Mapping
 from functools import partial
 from pathlib import Path
 
-from edgeseg.card import ClassMap, Rgb
+from edgeseg.artifacts.card import ClassMap, Rgb
 from edgeseg.data.decode import PICTURE_SUFFIXES
 from edgeseg.data.layout import Layout, Pairing, same_name
 from edgeseg.data.sample import Sample

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from pydantic import Field, JsonValue
 
-from edgeseg.documents import Document
+from edgeseg.artifacts.documents import Document
 
 OPENCV_PACKAGES = (
     "opencv-python",

@@ -18,7 +18,6 @@ import sys
 import time
 from pathlib import Path
 
-from edgeseg.cameras import cameras, modes
 from edgeseg.doctor.facts import OPENCV_PACKAGES, CameraFacts, GpuFacts, Probed, SystemFacts
 from edgeseg.doctor.system import (
     gstreamer_elements,
@@ -30,6 +29,7 @@ from edgeseg.doctor.system import (
     system_module,
 )
 from edgeseg.machine import cpu_model, memory_mib, os_name, read_text, versions
+from edgeseg.sources.cameras import cameras, modes
 
 PROBE_SECONDS = 20.0
 

@@ -7,8 +7,8 @@ import getpass
 import platform
 from pathlib import Path
 
+from edgeseg.artifacts.documents import load
 from edgeseg.doctor.facts import SystemFacts, anonymous
-from edgeseg.documents import load
 
 
 def record(facts: SystemFacts, path: Path) -> None:

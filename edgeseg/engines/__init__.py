@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from edgeseg import sidecar
-from edgeseg.artifacts import require_file
+from edgeseg.artifacts import sidecar
+from edgeseg.artifacts.files import require_file
 from edgeseg.engines.base import Engine
 from edgeseg.engines.choice import runtimes_here
 from edgeseg.errors import UsageError

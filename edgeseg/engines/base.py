@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import Self
 
-from edgeseg.card import ModelCard
+from edgeseg.artifacts.card import ModelCard
+from edgeseg.artifacts.sidecar import ComputesIn
 from edgeseg.engines.frames import CpuFrames, FrameJob, FrameRunner, check_job
 from edgeseg.errors import UsageError
 from edgeseg.ops.preprocess import preprocess, restore_labels
-from edgeseg.sidecar import ComputesIn
 
 
 class Engine(ABC):

@@ -12,8 +12,8 @@ import platform
 from dataclasses import dataclass
 from pathlib import Path
 
+from edgeseg.artifacts.sidecar import BuildRuntime
 from edgeseg.errors import RuntimeMissing
-from edgeseg.sidecar import BuildRuntime
 
 logger = logging.getLogger(__name__)
 

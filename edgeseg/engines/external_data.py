@@ -3,8 +3,8 @@
 ONNX tensors may name a file beside the network that holds their bytes. A hostile network names
 ``../../etc/shadow``; newer releases of ONNX Runtime refuse that, older ones read it. The core
 install has no onnx package to ask, and a card should be known before a runtime is loaded, so
-the few fields that matter are read from the protobuf wire format (:mod:`edgeseg.wire`, numbers
-from ``onnx.proto``).
+the few fields that matter are read from the protobuf wire format (:mod:`edgeseg.artifacts.wire`,
+numbers from ``onnx.proto``).
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-from edgeseg.artifacts import open_file, require_text
+from edgeseg.artifacts.files import open_file, require_text
+from edgeseg.artifacts.wire import WireReader
 from edgeseg.errors import CorruptArtifact
-from edgeseg.wire import WireReader
 
 _Message = dict[int, "str | _Message"]
 

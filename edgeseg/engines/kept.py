@@ -11,8 +11,8 @@ import os
 import stat
 from pathlib import Path
 
-from edgeseg.artifacts import write_atomic
-from edgeseg.ownership import stranger
+from edgeseg.artifacts.files import write_atomic
+from edgeseg.artifacts.ownership import stranger
 
 MAX_BYTES = 512 * 1024 * 1024
 """Larger files are ignored."""

@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgeseg.artifacts import require_file
-from edgeseg.card import CARD_KEY, ModelCard
-from edgeseg.documents import parse
+from edgeseg.artifacts.card import CARD_KEY, ModelCard
+from edgeseg.artifacts.documents import parse
+from edgeseg.artifacts.files import require_file
+from edgeseg.artifacts.sidecar import SideCar
 from edgeseg.engines.external_data import require_local_weights
 from edgeseg.errors import CorruptArtifact, MismatchedArtifact
-from edgeseg.sidecar import SideCar
 
 MAX_BYTES = 2 * 1024**3
 """Size limit of protobuf, and so of ONNX files."""

@@ -12,6 +12,7 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
+from edgeseg.artifacts.sidecar import SideCar, verify
 from edgeseg.engines.base import Engine
 from edgeseg.engines.cpu import int8_saturates
 from edgeseg.engines.network import (
@@ -23,7 +24,6 @@ from edgeseg.engines.network import (
 )
 from edgeseg.errors import CorruptArtifact, InferenceError, UsageError
 from edgeseg.ops.argmax import argmax
-from edgeseg.sidecar import SideCar, verify
 
 logger = logging.getLogger(__name__)
 

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeseg.card import ModelCard
+from edgeseg.artifacts.card import ModelCard
+from edgeseg.artifacts.sidecar import ComputesIn, SideCar, verify
 from edgeseg.engines.base import Engine
 from edgeseg.engines.cpu import int8_saturates
 from edgeseg.engines.external_data import metadata_props
@@ -32,7 +33,6 @@ from edgeseg.errors import (
     UsageError,
 )
 from edgeseg.ops.argmax import argmax
-from edgeseg.sidecar import ComputesIn, SideCar, verify
 
 logger = logging.getLogger(__name__)
 

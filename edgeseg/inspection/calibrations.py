@@ -11,9 +11,9 @@ from typing import Annotated, Any
 
 from pydantic import ConfigDict, Field
 
-from edgeseg.artifacts import is_file, sha256_file
-from edgeseg.card import Sha256
-from edgeseg.documents import Document, load
+from edgeseg.artifacts.card import Sha256
+from edgeseg.artifacts.documents import Document, load
+from edgeseg.artifacts.files import is_file, sha256_file
 from edgeseg.errors import RuntimeMissing
 
 

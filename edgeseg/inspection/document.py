@@ -6,8 +6,8 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from edgeseg.card import ModelCard
-from edgeseg.documents import Document
+from edgeseg.artifacts.card import ModelCard
+from edgeseg.artifacts.documents import Document
 from edgeseg.errors import EdgesegError
 
 Kind = Literal["checkpoint", "network", "engine", "ranges", "calibration set", "side-car"]

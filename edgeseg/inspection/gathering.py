@@ -8,10 +8,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from edgeseg import sidecar as sidecars
-from edgeseg.artifacts import is_file, read_capped, require_file, sha256_file
-from edgeseg.card import CARD_KEY, ModelCard
-from edgeseg.documents import parse
+from edgeseg.artifacts import sidecar as sidecars
+from edgeseg.artifacts.card import CARD_KEY, ModelCard
+from edgeseg.artifacts.documents import parse
+from edgeseg.artifacts.files import is_file, read_capped, require_file, sha256_file
+from edgeseg.artifacts.sidecar import SideCar, sidecar_path
 from edgeseg.errors import (
     ArtifactError,
     EdgesegError,
@@ -23,7 +24,6 @@ from edgeseg.inspection.calibrations import gone_or_changed, read_ranges, read_s
 from edgeseg.inspection.document import Calibration, Contents, Inspection, Kind, Problem
 from edgeseg.inspection.headers import read_onnx, read_plan, read_safetensors
 from edgeseg.inspection.lineage import lineage, network_link, set_link
-from edgeseg.sidecar import SideCar, sidecar_path
 
 _KINDS: dict[str, Kind] = {
     ".safetensors": "checkpoint",

@@ -16,13 +16,13 @@ from typing import Annotated
 
 from pydantic import ConfigDict, Field, ValidationError
 
-from edgeseg.artifacts import MAX_JSON_BYTES, open_file
-from edgeseg.card import CARD_KEY
-from edgeseg.documents import Document, first_problem, printable
+from edgeseg.artifacts.card import CARD_KEY
+from edgeseg.artifacts.documents import Document, first_problem, printable
+from edgeseg.artifacts.files import MAX_JSON_BYTES, open_file
+from edgeseg.artifacts.wire import Field as WireField
+from edgeseg.artifacts.wire import WireReader
 from edgeseg.errors import CorruptArtifact, UntrustedArtifact
 from edgeseg.inspection.document import Contents, Port
-from edgeseg.wire import Field as WireField
-from edgeseg.wire import WireReader
 
 MAX_TEXT_BYTES = 1024**2
 """Limit in bytes for one text in an ONNX file: a card has a few hundred, a name fewer."""

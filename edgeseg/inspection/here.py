@@ -5,10 +5,10 @@ from __future__ import annotations
 from importlib.util import find_spec
 from pathlib import Path
 
-from edgeseg.artifacts import open_file
+from edgeseg.artifacts.files import open_file
+from edgeseg.artifacts.sidecar import SideCar
 from edgeseg.inspection.document import RunsHere
 from edgeseg.machine import gpus, versions
-from edgeseg.sidecar import SideCar
 
 
 def checkpoint_here() -> RunsHere:

@@ -13,8 +13,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from edgeseg.card import ModelCard
-from edgeseg.documents import printable
+from edgeseg.artifacts.card import ModelCard
+from edgeseg.artifacts.documents import printable
 from edgeseg.inspection.document import Contents, Inspection, Link, Port, RunsHere
 
 Line = tuple[str, "str | Text"]

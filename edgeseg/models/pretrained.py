@@ -15,11 +15,11 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from edgeseg.artifacts import require_file
-from edgeseg.card import CARD_KEY
+from edgeseg.artifacts.card import CARD_KEY
+from edgeseg.artifacts.files import require_file
+from edgeseg.artifacts.sidecar import verify
 from edgeseg.errors import CorruptArtifact, MismatchedArtifact, RuntimeMissing, UntrustedArtifact
 from edgeseg.models.vgg import VGG16, convolutionalise
-from edgeseg.sidecar import verify
 
 _PICKLE_STARTS = (b"PK\x03\x04", b"\x80")  # ``torch.save`` from PyTorch 1.6, and before.
 _VGG16_MEND = "use the weights of torchvision's vgg16, as safetensors or .pth"

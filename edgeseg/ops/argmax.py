@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeseg.card import InputSpec
+from edgeseg.artifacts.card import InputSpec
 from edgeseg.errors import UsageError
 from edgeseg.ops.native import kernels
 from edgeseg.ops.preprocess import place

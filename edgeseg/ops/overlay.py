@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeseg.card import ClassMap, InputSpec, Rgb
+from edgeseg.artifacts.card import ClassMap, InputSpec, Rgb
 from edgeseg.errors import UsageError
 from edgeseg.ops.native import kernels
 from edgeseg.ops.preprocess import inside, nearest, nearest_indices

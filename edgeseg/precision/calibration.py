@@ -19,11 +19,12 @@ import numpy as np
 from pydantic import Field, model_validator
 from typing_extensions import Self
 
-from edgeseg.artifacts import sha256_file
-from edgeseg.card import Sha256
+from edgeseg.artifacts.card import Sha256
+from edgeseg.artifacts.documents import Document, load
+from edgeseg.artifacts.files import sha256_file
+from edgeseg.artifacts.workshop import workshop
 from edgeseg.console import Track, silent
 from edgeseg.data.sheet import save_thumbnails
-from edgeseg.documents import Document, load
 from edgeseg.errors import MismatchedArtifact, SourceError, UsageError
 from edgeseg.precision.candidates import open_pool
 from edgeseg.precision.selection import (
@@ -36,8 +37,7 @@ from edgeseg.precision.selection import (
     sort_out,
 )
 from edgeseg.precision.shares import class_shares
-from edgeseg.stream.source import SourceSpec, parse_source
-from edgeseg.workshop import workshop
+from edgeseg.sources.spec import SourceSpec, parse_source
 
 logger = logging.getLogger(__name__)
 

@@ -16,13 +16,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeseg.artifacts import write_atomic
+from edgeseg.artifacts.documents import printable
+from edgeseg.artifacts.files import write_atomic
 from edgeseg.data.folders import list_images, load_image
-from edgeseg.documents import printable
 from edgeseg.errors import DatasetError, SourceError
 from edgeseg.precision.selection import Select, spread
-from edgeseg.stream.capture import open_frames
-from edgeseg.stream.source import SourceSpec
+from edgeseg.sources.capture import open_frames
+from edgeseg.sources.spec import SourceSpec
 
 _log = logging.getLogger(__name__)
 

@@ -9,14 +9,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgeseg.card import Precision
+from edgeseg.artifacts.card import Precision
+from edgeseg.artifacts.sidecar import GateResult
 from edgeseg.console import Track, silent
 from edgeseg.data.folders import Split, load_image
 from edgeseg.engines.base import Engine
 from edgeseg.errors import AccuracyGateError, UsageError
 from edgeseg.evaluation import agreement, evaluate
 from edgeseg.precision.sensitivity import LayerCost
-from edgeseg.sidecar import GateResult
 
 
 @dataclass(frozen=True)

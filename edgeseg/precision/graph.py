@@ -12,12 +12,12 @@ import onnx
 from google.protobuf.message import DecodeError
 from onnx import ModelProto, NodeProto, TensorProto
 
-from edgeseg.artifacts import require_file
-from edgeseg.card import CARD_KEY, ModelCard, Precision
+from edgeseg.artifacts.card import CARD_KEY, ModelCard, Precision
+from edgeseg.artifacts.files import require_file
+from edgeseg.artifacts.sidecar import PrecisionReport
 from edgeseg.engines.external_data import require_local_weights
 from edgeseg.engines.network import card_from_metadata
 from edgeseg.errors import CorruptArtifact, MismatchedArtifact, UsageError
-from edgeseg.sidecar import PrecisionReport
 
 COMPUTE = frozenset({"Conv", "ConvTranspose", "MatMul", "Gemm"})
 """Operators whose multiply-accumulates (MACs) and weights are counted."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from edgeseg.sidecar import GateResult
+from edgeseg.artifacts.sidecar import GateResult
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ import numpy as np
 import onnxruntime
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
-from edgeseg.card import InputSpec
+from edgeseg.artifacts.card import InputSpec
 from edgeseg.console import Track, silent
 from edgeseg.errors import NonFiniteOutput
 from edgeseg.precision.fp16 import LARGEST

@@ -18,6 +18,7 @@ import onnxruntime
 from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto, helper
 
+from edgeseg.artifacts.workshop import workshop
 from edgeseg.precision.graph import (
     at_card_size,
     copy_of,
@@ -26,7 +27,6 @@ from edgeseg.precision.graph import (
     tensors,
     typed,
 )
-from edgeseg.workshop import workshop
 
 LARGE = 1 << 18
 """Smallest number of elements of a weight that is moved to the file: 1 MiB of float32."""

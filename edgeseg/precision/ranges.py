@@ -18,11 +18,12 @@ from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto
 from pydantic import Field
 
-from edgeseg.artifacts import sha256_file
-from edgeseg.card import InputSpec, ModelCard, Sha256
+from edgeseg.artifacts.card import InputSpec, ModelCard, Sha256
+from edgeseg.artifacts.documents import Document
+from edgeseg.artifacts.files import sha256_file
+from edgeseg.artifacts.sidecar import verify
 from edgeseg.console import Track, silent
 from edgeseg.data.folders import load_image
-from edgeseg.documents import Document
 from edgeseg.errors import MismatchedArtifact, NonFiniteOutput, UsageError
 from edgeseg.ops.preprocess import preprocess
 from edgeseg.precision.calibration import load_set
@@ -30,7 +31,6 @@ from edgeseg.precision.graph import read_card, tensors
 from edgeseg.precision.histograms import Extremes, Histogram
 from edgeseg.precision.probing import OpenNetwork, opened, run
 from edgeseg.precision.thresholds import Method, bounds
-from edgeseg.sidecar import verify
 
 GROUP_ELEMENTS = 80 * 1024 * 1024
 """Activations held at once: 320 MiB of float32. A network with more needs several runs."""

@@ -13,8 +13,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from edgeseg.artifacts import write_atomic
-from edgeseg.bench.budget import Recommendation
+from edgeseg.artifacts.files import write_atomic
+from edgeseg.benchmark.budget import Recommendation
 from edgeseg.errors import UsageError
 from edgeseg.machine import Machine
 from edgeseg.report.contents import (
@@ -47,7 +47,7 @@ def write_report(  # noqa: PLR0913 - each argument is a section of the page
     Args:
         path: ``*.html`` for the page with plots and pictures, ``*.md`` for its figures alone.
         title: Heading.
-        bench: Output of :meth:`edgeseg.bench.document.BenchReport.to_dict`; its
+        bench: Output of :meth:`edgeseg.benchmark.document.BenchReport.to_dict`; its
             ``recommendation``, if any, is shown.
         training: Training summary, see :class:`edgeseg.report.contents.TrainingSummary`.
         stream: Output of ``edgeseg stream --json``.

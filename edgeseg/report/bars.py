@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from edgeseg.bench.document import Run
+from edgeseg.benchmark.document import Run
 from edgeseg.report.contents import StreamSummary
 from edgeseg.report.entries import Entry
 from edgeseg.report.tables import milliseconds

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edgeseg.bench.document import EngineAccuracy
+from edgeseg.benchmark.document import EngineAccuracy
 from edgeseg.metrics import ConfusionMatrix
 
 MOST = 24

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeseg.artifacts import atomic_path
-from edgeseg.card import ClassMap
+from edgeseg.artifacts.card import ClassMap
+from edgeseg.artifacts.files import atomic_path
 from edgeseg.errors import RuntimeMissing, UsageError
 from edgeseg.metrics import ConfusionMatrix
 

@@ -9,9 +9,9 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
-from edgeseg.bench.budget import Recommendation
-from edgeseg.bench.document import BenchReport, Run, read_bench
-from edgeseg.documents import first_problem
+from edgeseg.artifacts.documents import first_problem
+from edgeseg.benchmark.budget import Recommendation
+from edgeseg.benchmark.document import BenchReport, Run, read_bench
 from edgeseg.errors import CorruptArtifact
 from edgeseg.machine import Machine
 from edgeseg.report.worst import WorstPictures
@@ -129,7 +129,7 @@ def read_part(kind: type[Part], value: Mapping[str, Any] | None, origin: str) ->
 
 
 def read_bench_part(value: Mapping[str, Any] | None) -> BenchReport | None:
-    """Validate the benchmark; raises as :func:`edgeseg.bench.document.read_bench`."""
+    """Validate the benchmark; raises as :func:`edgeseg.benchmark.document.read_bench`."""
     return None if value is None else read_bench(dict(value), "the benchmark")
 
 

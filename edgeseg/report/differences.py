@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgeseg.artifacts import write_atomic
-from edgeseg.bench.comparison import Change, ComparedRow, Comparison, Metric, describe
+from edgeseg.artifacts.files import write_atomic
+from edgeseg.benchmark.comparison import Change, ComparedRow, Comparison, Metric, describe
 from edgeseg.errors import UsageError
 from edgeseg.report.svg import FAINT, INK, RULE, svg
 from edgeseg.report.tables import NONE, Column, Table, escape_markdown, render_markdown

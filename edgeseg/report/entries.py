@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from edgeseg.bench.document import BenchReport, Run
+from edgeseg.benchmark.document import BenchReport, Run
 from edgeseg.report.contents import labels
 from edgeseg.report.svg import COLOURS
 

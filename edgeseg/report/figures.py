@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeseg.bench.document import Run
+from edgeseg.benchmark.document import Run
 from edgeseg.report.entries import Entry
 from edgeseg.report.svg import FAINT, INK, milliseconds_axis, svg
 

@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterator
 
 from edgeseg import __version__
-from edgeseg.bench.budget import Candidate, Recommendation
-from edgeseg.bench.document import BenchReport
+from edgeseg.benchmark.budget import Candidate, Recommendation
+from edgeseg.benchmark.document import BenchReport
 from edgeseg.machine import summary
 from edgeseg.report import tables
 from edgeseg.report.classes import confusions

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edgeseg.bench.document import BenchReport
+from edgeseg.benchmark.document import BenchReport
 from edgeseg.machine import Gpu, Machine
 
 

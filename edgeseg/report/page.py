@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeseg import __version__
-from edgeseg.bench.document import BenchReport, EngineAccuracy
+from edgeseg.benchmark.document import BenchReport, EngineAccuracy
 from edgeseg.errors import RuntimeMissing
 from edgeseg.machine import summary
 from edgeseg.report import bars, classes, curves, figures, state, tables

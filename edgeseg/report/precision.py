@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from edgeseg.artifacts import atomic_path
+from edgeseg.artifacts.files import atomic_path
 from edgeseg.errors import RuntimeMissing, UsageError
 
 try:

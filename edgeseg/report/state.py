@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from edgeseg.bench.conditions import Conditions
-from edgeseg.bench.document import BenchReport
-from edgeseg.bench.nvml import GpuState
+from edgeseg.benchmark.conditions import Conditions
+from edgeseg.benchmark.document import BenchReport
+from edgeseg.benchmark.nvml import GpuState
 from edgeseg.report.tables import NONE, Column, Table
 
 

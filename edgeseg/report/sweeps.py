@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
-from edgeseg.bench.document import BenchReport, Run
+from edgeseg.benchmark.document import BenchReport, Run
 from edgeseg.report.entries import Entry
 from edgeseg.report.svg import svg
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgeseg.bench.document import BenchReport, Interval, Run
+from edgeseg.benchmark.document import BenchReport, Interval, Run
 from edgeseg.report.contents import RUNTIMES, StreamSummary, label, labels
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeseg.card import ClassMap, Rgb
+from edgeseg.artifacts.card import ClassMap, Rgb
 from edgeseg.errors import UsageError
 from edgeseg.ops.overlay import colourise
 

@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+from edgeseg.sources.spec import Limits, SourceSpec, parse_source
 from edgeseg.stream.loop import Mode, Stream, StreamOptions
 from edgeseg.stream.result import StreamResult
 from edgeseg.stream.run import SourceReport, StreamReport, run
@@ -23,7 +24,6 @@ from edgeseg.stream.sinks import (
     StopStream,
     Window,
 )
-from edgeseg.stream.source import Limits, SourceSpec, parse_source
 from edgeseg.stream.view import View
 
 __all__ = [

@@ -26,14 +26,14 @@ from typing_extensions import Self
 
 from edgeseg.engines.base import Engine
 from edgeseg.errors import UsageError
-from edgeseg.latency import StageClock
-from edgeseg.stream.credentials import with_credentials, with_trust
+from edgeseg.sources.credentials import with_credentials, with_trust
+from edgeseg.sources.spec import MAX_PIXELS, SourceSpec, parse_source
 from edgeseg.stream.lane import Lane
 from edgeseg.stream.lanes import Lanes
+from edgeseg.stream.latency import StageClock
 from edgeseg.stream.reader import Reader
 from edgeseg.stream.result import StreamResult
 from edgeseg.stream.slots import Intake
-from edgeseg.stream.source import MAX_PIXELS, SourceSpec, parse_source
 from edgeseg.stream.view import View
 
 _log = logging.getLogger(__name__)
@@ -68,7 +68,7 @@ class StreamOptions:
             a source that fails even while others go on.
         opacity: Opacity of the classes in overlays, from 0 to 1.
         credentials: File in netrc format with users and passwords of network cameras whose
-            URL contains none; see :mod:`edgeseg.stream.credentials`.
+            URL contains none; see :mod:`edgeseg.sources.credentials`.
         ca: PEM file with certificates, of cameras or of authorities, to trust for cameras over
             TLS in addition to the system's authorities.
         insecure_cameras: ``HOST`` or ``HOST:PORT`` of cameras over TLS whose certificate is

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 
 from typing_extensions import Self
 
-from edgeseg.documents import printable
+from edgeseg.artifacts.documents import printable
 from edgeseg.errors import UsageError
 
 

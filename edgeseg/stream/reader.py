@@ -18,10 +18,10 @@ import time
 from typing import Literal
 
 from edgeseg.errors import AuthFailed, EdgesegError, OpenFailed, SourceError, SourceLost
-from edgeseg.stream.capture import Frames, open_frames
-from edgeseg.stream.places import Place
+from edgeseg.sources.capture import Frames, open_frames
+from edgeseg.sources.places import Place
+from edgeseg.sources.spec import SourceSpec
 from edgeseg.stream.slots import Captured, Slot
-from edgeseg.stream.source import SourceSpec
 
 _log = logging.getLogger(__name__)
 

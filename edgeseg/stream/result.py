@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeseg.card import ClassMap, InputSpec
+from edgeseg.artifacts.card import ClassMap, InputSpec
 from edgeseg.ops.overlay import restored_areas
 from edgeseg.ops.preprocess import restore_labels
 from edgeseg.ops.regions import Region, regions

@@ -11,8 +11,8 @@ from dataclasses import asdict, dataclass, replace
 from types import FrameType
 from typing import Any
 
-from edgeseg.latency import StageClock
 from edgeseg.machine import peak_rss_mib
+from edgeseg.stream.latency import StageClock
 from edgeseg.stream.loop import Mode, Stream
 from edgeseg.stream.reader import State
 from edgeseg.stream.result import StreamResult

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeseg.card import ClassMap, InputSpec
+from edgeseg.artifacts.card import ClassMap, InputSpec
 from edgeseg.errors import UsageError
 from edgeseg.ops.names import draw_names, put, stamp, text_height
 from edgeseg.ops.overlay import Look, draw_legend, overlay_restored

@@ -10,9 +10,10 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from edgeseg.artifacts import require_file, sha256_file, write_atomic
-from edgeseg.card import CARD_KEY, ModelCard
-from edgeseg.documents import parse
+from edgeseg.artifacts.card import CARD_KEY, ModelCard
+from edgeseg.artifacts.documents import parse
+from edgeseg.artifacts.files import require_file, sha256_file, write_atomic
+from edgeseg.artifacts.sidecar import SideCar, sidecar_path, verify
 from edgeseg.errors import (
     CorruptArtifact,
     MismatchedArtifact,
@@ -22,7 +23,6 @@ from edgeseg.errors import (
 )
 from edgeseg.inspection.headers import read_safetensors
 from edgeseg.models import build
-from edgeseg.sidecar import SideCar, sidecar_path, verify
 from edgeseg.training.finite import non_finite, refuse_non_finite
 
 try:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
-from edgeseg.card import ModelCard
+from edgeseg.artifacts.card import ModelCard
 from edgeseg.data.augment import Augment
 from edgeseg.data.loader import Batch
 from edgeseg.errors import NonFiniteOutput

@@ -22,8 +22,8 @@ from pathlib import Path
 
 import torch
 
-from edgeseg.artifacts import write_atomic
-from edgeseg.card import ModelCard
+from edgeseg.artifacts.card import ModelCard
+from edgeseg.artifacts.files import write_atomic
 from edgeseg.console import Track, silent
 from edgeseg.data.check import refuse_faults
 from edgeseg.data.folders import Split

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeseg.artifacts import atomic_path
-from edgeseg.card import ClassMap
+from edgeseg.artifacts.card import ClassMap
+from edgeseg.artifacts.files import atomic_path
 from edgeseg.engines.base import Engine
 from edgeseg.errors import RuntimeMissing
 from edgeseg.evaluation import Labelled, score

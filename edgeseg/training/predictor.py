@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from edgeseg.card import ModelCard
+from edgeseg.artifacts.card import ModelCard
 from edgeseg.engines.base import Engine
 from edgeseg.errors import DeviceError, InferenceError, NonFiniteOutput
 from edgeseg.models.mirror import same_size_logits

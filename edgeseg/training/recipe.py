@@ -100,7 +100,8 @@ class TrainConfig:
         options: Options of the architecture.
         size: Input size of the network, (height, width).
         resize: How pictures are fitted to that size, ``stretch`` or ``letterbox``.
-        reduce: Interpolation, ``bilinear`` or ``area``; see :class:`edgeseg.card.InputSpec`.
+        reduce: Interpolation, ``bilinear`` or ``area``, see
+            :class:`edgeseg.artifacts.card.InputSpec`.
         color: Channel order of the input, ``rgb``, ``bgr`` or ``gray``.
         recipe: Training hyperparameters.
         weights: VGG16 weights or an edgeseg checkpoint to start from; see

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from edgeseg import __version__
-from edgeseg.card import ClassMap, InputSpec, ModelCard
+from edgeseg.artifacts.card import ClassMap, InputSpec, ModelCard
 from edgeseg.data.findings import plural
 from edgeseg.data.folders import Split, read_split
 from edgeseg.data.instances import with_boundary

@@ -18,9 +18,9 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from edgeseg.artifacts import write_atomic
+from edgeseg.artifacts.documents import Document, parse
+from edgeseg.artifacts.files import write_atomic
 from edgeseg.data.folders import Split
-from edgeseg.documents import Document, parse
 from edgeseg.errors import CorruptArtifact, MismatchedArtifact, RuntimeMissing
 from edgeseg.training.finite import refuse_non_finite
 from edgeseg.training.learner import Learner

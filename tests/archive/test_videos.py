@@ -16,8 +16,8 @@ from numbered_videos import damage, make_numbered
 
 from edgeseg.archive.videos import frame_count, read_frames
 from edgeseg.errors import DatasetError
-from edgeseg.stream.capture import open_frames
-from edgeseg.stream.source import parse_source
+from edgeseg.sources.capture import open_frames
+from edgeseg.sources.spec import parse_source
 
 FRAMES = 100
 

@@ -20,9 +20,10 @@ import torch
 from onnx import TensorProto, helper
 from safetensors.torch import save_file
 
-from edgeseg import models, sidecar
-from edgeseg.artifacts import sha256_bytes
-from edgeseg.card import CARD_KEY, ModelCard
+from edgeseg import models
+from edgeseg.artifacts import sidecar
+from edgeseg.artifacts.card import CARD_KEY, ModelCard
+from edgeseg.artifacts.files import sha256_bytes
 
 HERE = Path(__file__).parent
 NOISE = random.Random(0)

@@ -11,8 +11,8 @@ import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from edgeseg.bench.cases import Case
-from edgeseg.card import CARD_KEY, ClassMap, InputSpec, ModelCard
+from edgeseg.artifacts.card import CARD_KEY, ClassMap, InputSpec, ModelCard
+from edgeseg.benchmark.cases import Case
 from edgeseg.engines.base import Engine
 
 CARD = ModelCard(

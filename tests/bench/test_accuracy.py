@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgeseg.bench.accuracy import compare, score_pictures, summarise_data
-from edgeseg.bench.bootstrap import Bootstrap
-from edgeseg.bench.document import EngineAccuracy, PictureScore
+from edgeseg.benchmark.accuracy import compare, score_pictures, summarise_data
+from edgeseg.benchmark.bootstrap import Bootstrap
+from edgeseg.benchmark.document import EngineAccuracy, PictureScore
 from edgeseg.data.folders import Split, read_split
 from edgeseg.engines.onnxruntime import OnnxRuntimeEngine
 from edgeseg.evaluation import evaluate

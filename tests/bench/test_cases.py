@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgeseg.bench.cases import Case, Unavailable, first_of_each_path, label_one, open_cases
-from edgeseg.bench.document import BenchConfig
-from edgeseg.bench.measure import bench, noise_frames
+from edgeseg.benchmark.cases import Case, Unavailable, first_of_each_path, label_one, open_cases
+from edgeseg.benchmark.document import BenchConfig
+from edgeseg.benchmark.measure import bench, noise_frames
 from edgeseg.engines.base import Engine
 from edgeseg.errors import CorruptArtifact, RuntimeMissing
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from edgeseg.bench import coldstart
-from edgeseg.bench.document import read_bench
+from edgeseg.benchmark import coldstart
+from edgeseg.benchmark.document import read_bench
 
 Write = Callable[..., Path]
 
@@ -69,7 +69,7 @@ def test_an_interrupted_run_is_kept_and_ends_as_shells_expect(
     def interrupt(*_: Any) -> Any:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("edgeseg.bench.measure.agreements", interrupt)
+    monkeypatch.setattr("edgeseg.benchmark.measure.agreements", interrupt)
     outcome = edgeseg("bench", network, "--seconds", "0.1", "--out", "cut.json", "--json")
     assert outcome.code == 130
     kept = read_bench(json.loads(Path("cut.json").read_text()), "cut.json")

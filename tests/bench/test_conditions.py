@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from edgeseg.bench import conditions
-from edgeseg.bench.conditions import Conditions, During, Temperature, Watch, read_conditions
-from edgeseg.bench.doubts import disturbed_machine
-from edgeseg.bench.nvml import GpuState
+from edgeseg.benchmark import conditions
+from edgeseg.benchmark.conditions import Conditions, During, Temperature, Watch, read_conditions
+from edgeseg.benchmark.doubts import disturbed_machine
+from edgeseg.benchmark.nvml import GpuState
 
 CPU = "sys/devices/system/cpu"
 # admin-guide/pm/cpufreq.rst (kHz), driver-api/thermal/sysfs-api.rst and hwmon/coretemp.rst

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from edgeseg.bench.budget import Candidate, Recommendation
-from edgeseg.bench.comparison import Change, CompareConfig, ComparedRow, Comparison, Side
-from edgeseg.bench.conditions import Conditions, During, Temperature
-from edgeseg.bench.document import (
+from edgeseg.artifacts.sidecar import GateResult
+from edgeseg.benchmark.budget import Candidate, Recommendation
+from edgeseg.benchmark.comparison import Change, CompareConfig, ComparedRow, Comparison, Side
+from edgeseg.benchmark.conditions import Conditions, During, Temperature
+from edgeseg.benchmark.document import (
     BenchConfig,
     BenchReport,
     BlockSeries,
@@ -21,10 +22,9 @@ from edgeseg.bench.document import (
     PictureScore,
     Run,
 )
-from edgeseg.bench.energy import EnergyMeter, Sensor
-from edgeseg.bench.nvml import GpuState
+from edgeseg.benchmark.energy import EnergyMeter, Sensor
+from edgeseg.benchmark.nvml import GpuState
 from edgeseg.machine import Gpu, Machine
-from edgeseg.sidecar import GateResult
 
 PAGE = (Path(__file__).parents[2] / "docs" / "benchmarks.md").read_text("utf-8")
 MODELS = {

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgeseg.bench.cases import Case
-from edgeseg.bench.document import BenchConfig
-from edgeseg.bench.energy import PowerSampler, Rail, Sensors
-from edgeseg.bench.measure import bench
-from edgeseg.bench.rows import Measured, row
-from edgeseg.bench.timing import Block, Timing
+from edgeseg.benchmark.cases import Case
+from edgeseg.benchmark.document import BenchConfig
+from edgeseg.benchmark.energy import PowerSampler, Rail, Sensors
+from edgeseg.benchmark.measure import bench
+from edgeseg.benchmark.rows import Measured, row
+from edgeseg.benchmark.timing import Block, Timing
 
 POWERCAP = "sys/class/powercap"
 # Documentation/power/powercap/powercap.rst: two packages with cores below them, memory, the
@@ -163,7 +163,7 @@ def test_a_benchmark_reads_the_sensors_around_its_blocks(
     tmp_path: Path, counting: Case, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plant(tmp_path, INA, ORIN_NX)
-    monkeypatch.setattr("edgeseg.bench.measure.Sensors", lambda: Sensors(tmp_path, no_nvml))
+    monkeypatch.setattr("edgeseg.benchmark.measure.Sensors", lambda: Sensors(tmp_path, no_nvml))
     config = BenchConfig(
         seconds=0.1, rounds=3, min_block_seconds=0.03, cold_starts=0, idle_seconds=0.05
     )

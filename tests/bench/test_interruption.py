@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgeseg.bench.document import BenchConfig, read_bench
-from edgeseg.bench.measure import bench
+from edgeseg.benchmark.document import BenchConfig, read_bench
+from edgeseg.benchmark.measure import bench
 from edgeseg.data.folders import read_split
 from edgeseg.errors import UsageError
 

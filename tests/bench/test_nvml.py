@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from edgeseg.bench.nvml import LIBRARY, Device, GpuState, devices, gpu_states
+from edgeseg.benchmark.nvml import LIBRARY, Device, GpuState, devices, gpu_states
 
 NOT_SUPPORTED = 3
 """``NVML_ERROR_NOT_SUPPORTED``."""

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from edgeseg.card import InputSpec
+from edgeseg.artifacts.card import InputSpec
 from edgeseg.data.augment import Augment, Augmentation, Orientation
 from edgeseg.data.loader import Batch
 

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from edgeseg.card import ClassMap
+from edgeseg.artifacts.card import ClassMap
 from edgeseg.data.folders import bundled_sample, load_instances, load_sample, read_split
 from edgeseg.data.instances import Touching, class_mask, has_boundary, with_boundary
 from edgeseg.data.sample import Sample

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from edgeseg.card import ClassMap, InputSpec
+from edgeseg.artifacts.card import ClassMap, InputSpec
 from edgeseg.data.borders import border_weights
 from edgeseg.data.folders import Split, bundled_sample, load_sample, read_split
 from edgeseg.data.instances import with_boundary

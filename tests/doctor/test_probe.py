@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from edgeseg import doctor
-from edgeseg.cameras import Camera, Mode, cameras
 from edgeseg.doctor import probe, system
 from edgeseg.doctor.facts import CameraFacts, GpuFacts, PowerMode, Probed
 from edgeseg.doctor.jetpack import dla_in, jetpack, jetson_name
+from edgeseg.sources.cameras import Camera, Mode, cameras
 
 SOURCE = str(Path(doctor.__file__).parents[2])
 

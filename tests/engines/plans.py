@@ -13,7 +13,8 @@ from onnx import ModelProto
 from standin.cuda import Driver, DriverApi, Library, Runtime
 from standin.device import Device
 
-from edgeseg.artifacts import sha256_file
+from edgeseg.artifacts.files import sha256_file
+from edgeseg.artifacts.sidecar import SideCar, sidecar_path
 from edgeseg.engines.cuda import Cuda
 from edgeseg.engines.cuda.cuda_python import CudaPython
 from edgeseg.engines.cuda.pycuda import PyCuda
@@ -21,7 +22,6 @@ from edgeseg.engines.onnxruntime import OnnxRuntimeEngine
 from edgeseg.engines.tensorrt.preflight import EngineFile
 from edgeseg.engines.tensorrt.run import TensorRtEngine
 from edgeseg.precision.graph import read_card
-from edgeseg.sidecar import SideCar, sidecar_path
 
 BATCHES = (1, 2, 4)
 SIZES = ((8, 8), (16, 24), (32, 48))

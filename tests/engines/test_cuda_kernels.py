@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from standin import kernels
 
-from edgeseg.card import InputSpec
+from edgeseg.artifacts.card import InputSpec
 from edgeseg.engines.cuda import arguments as subject
 from edgeseg.engines.cuda.arguments import Layout
 from edgeseg.ops.argmax import argmax

@@ -16,7 +16,7 @@ from onnx import ModelProto
 from plans import bench
 from standin.device import Device
 
-from edgeseg.card import ModelCard
+from edgeseg.artifacts.card import ModelCard
 from edgeseg.engines.cuda import stages
 from edgeseg.engines.cuda.frames import GpuFrames
 from edgeseg.engines.frames import CpuFrames, FrameJob

@@ -10,13 +10,13 @@ import onnxruntime
 import pytest
 from onnx import ModelProto, TensorProto, helper
 
-from edgeseg.artifacts import sha256_file
-from edgeseg.card import ClassMap, InputSpec, ModelCard
+from edgeseg.artifacts.card import ClassMap, InputSpec, ModelCard
+from edgeseg.artifacts.files import sha256_file
+from edgeseg.artifacts.sidecar import SideCar, sidecar_path
 from edgeseg.engines.cpu import int8_saturates
 from edgeseg.engines.onnxruntime import OnnxRuntimeEngine
 from edgeseg.errors import CorruptArtifact, MismatchedArtifact, UsageError
 from edgeseg.precision.graph import write_card
-from edgeseg.sidecar import SideCar, sidecar_path
 
 Maker = Callable[..., ModelProto]
 

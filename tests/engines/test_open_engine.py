@@ -14,8 +14,9 @@ from plans import Bench, bench
 from standin.cuda import Runtime
 from standin.device import Device
 
-from edgeseg.artifacts import sha256_file
-from edgeseg.card import ModelCard
+from edgeseg.artifacts.card import ModelCard
+from edgeseg.artifacts.files import sha256_file
+from edgeseg.artifacts.sidecar import SideCar, read, sidecar_path
 from edgeseg.engines import open_engine, runtimes_here
 from edgeseg.errors import (
     ArtifactError,
@@ -24,7 +25,6 @@ from edgeseg.errors import (
     UntrustedArtifact,
     UsageError,
 )
-from edgeseg.sidecar import SideCar, read, sidecar_path
 
 BAD = Path(__file__).parents[1] / "bad"
 

@@ -10,10 +10,11 @@ import onnx
 import pytest
 from onnx import ModelProto
 
-from edgeseg.artifacts import sha256_file
-from edgeseg.card import InputSpec, ModelCard
+from edgeseg.artifacts.card import InputSpec, ModelCard
+from edgeseg.artifacts.documents import load
+from edgeseg.artifacts.files import sha256_file
+from edgeseg.artifacts.sidecar import SideCar, sidecar_path
 from edgeseg.data.folders import load_image
-from edgeseg.documents import load
 from edgeseg.engines import open_engine
 from edgeseg.engines.cpu import int8_saturates
 from edgeseg.engines.onnxruntime import OnnxRuntimeEngine
@@ -22,7 +23,6 @@ from edgeseg.evaluation import agreement
 from edgeseg.precision.graph import load_model, serialize, write_card
 from edgeseg.precision.int8 import to_int8
 from edgeseg.precision.ranges import Ranges
-from edgeseg.sidecar import SideCar, sidecar_path
 
 pytest.importorskip("openvino", reason="OpenVINO is not installed", exc_type=ImportError)
 

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from edgeseg.artifacts import sha256_bytes
-from edgeseg.card import ClassMap, InputSpec, ModelCard
+from edgeseg.artifacts.card import ClassMap, InputSpec, ModelCard
+from edgeseg.artifacts.files import sha256_bytes
+from edgeseg.artifacts.sidecar import Runtime, SideCar, sidecar_path
 from edgeseg.engines.cuda import DeviceFacts
 from edgeseg.engines.tensorrt.preflight import (
     EngineFile,
@@ -21,7 +22,6 @@ from edgeseg.engines.tensorrt.preflight import (
     warn_if_stale,
 )
 from edgeseg.errors import MismatchedArtifact
-from edgeseg.sidecar import Runtime, SideCar, sidecar_path
 
 CARD = ModelCard(
     name="n",

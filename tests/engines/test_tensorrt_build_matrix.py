@@ -14,11 +14,11 @@ import torch
 from onnx import ModelProto
 from torch import nn
 
-from edgeseg.card import ClassMap, InputSpec, ModelCard, Precision
+from edgeseg.artifacts.card import ClassMap, InputSpec, ModelCard, Precision
 from edgeseg.engines.tensorrt import PlanOptions, build_engine
-from edgeseg.export import trace
+from edgeseg.export.network import trace
+from edgeseg.export.open_size import with_open_size
 from edgeseg.models import build
-from edgeseg.open_size import with_open_size
 from edgeseg.precision.fp16 import to_fp16
 from edgeseg.precision.graph import at_card_size, serialize, typed, work
 from edgeseg.precision.int8 import to_int8

@@ -20,7 +20,7 @@ from onnx import ModelProto, TensorProto, helper
 from plans import Bench, bench
 from standin.device import Device
 
-from edgeseg.card import ClassMap, InputSpec, OpenSize
+from edgeseg.artifacts.card import ClassMap, InputSpec, OpenSize
 from edgeseg.data.folders import load_image
 from edgeseg.engines.cuda.replay import Replay
 from edgeseg.engines.tensorrt.session import Session

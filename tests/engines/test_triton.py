@@ -29,14 +29,14 @@ import pytest
 from onnx import ModelProto
 from plans import bench
 
-from edgeseg.artifacts import sha256_bytes
-from edgeseg.card import ClassMap, InputSpec, ModelCard
+from edgeseg.artifacts.card import ClassMap, InputSpec, ModelCard
+from edgeseg.artifacts.files import sha256_bytes
+from edgeseg.artifacts.sidecar import SideCar, sidecar_path
 from edgeseg.data.folders import load_image
 from edgeseg.engines.onnxruntime import OnnxRuntimeEngine
 from edgeseg.errors import CorruptArtifact, MismatchedArtifact, UsageError
+from edgeseg.export.triton import Served, Serving, write_repository
 from edgeseg.ops.preprocess import preprocess
-from edgeseg.sidecar import SideCar, sidecar_path
-from edgeseg.triton import Served, Serving, write_repository
 
 Maker = Callable[..., ModelProto]
 

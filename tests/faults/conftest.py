@@ -20,7 +20,7 @@ from cameras import PASSWORD, USER, MjpegCamera
 from numpy.typing import NDArray
 from typing_extensions import Self
 
-from edgeseg.card import ClassMap, InputSpec, ModelCard
+from edgeseg.artifacts.card import ClassMap, InputSpec, ModelCard
 from edgeseg.engines.base import Engine
 
 
@@ -234,7 +234,7 @@ def through(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     if name == "pyav":
         pytest.importorskip("av", reason="PyAV is not installed")
     else:
-        monkeypatch.setattr("edgeseg.stream.capture.have_pyav", lambda: False)
+        monkeypatch.setattr("edgeseg.sources.capture.have_pyav", lambda: False)
     return name
 
 

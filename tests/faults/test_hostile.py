@@ -18,9 +18,9 @@ import pytest
 
 from edgeseg.engines.base import Engine
 from edgeseg.errors import AuthFailed, EdgesegError, OpenFailed, UsageError
+from edgeseg.sources.capture import open_frames
+from edgeseg.sources.network import redirected
 from edgeseg.stream import Limits, Stream, StreamOptions, parse_source
-from edgeseg.stream.capture import open_frames
-from edgeseg.stream.network import redirected
 
 pytestmark = pytest.mark.usefixtures("through")
 
@@ -332,7 +332,7 @@ def test_a_name_that_never_resolves_ends_in_time(
 ) -> None:
     answer = threading.Event()
     monkeypatch.setattr(
-        "edgeseg.stream.relay.socket.getaddrinfo", lambda *_, **__: answer.wait(30) or []
+        "edgeseg.sources.relay.socket.getaddrinfo", lambda *_, **__: answer.wait(30) or []
     )
     spec = replace(parse_source("rtsp://front/live"), limits=replace(PATIENT, open_s=0.2))
     error = failure(Stream(spec, grey_engine))
@@ -381,7 +381,7 @@ def test_running_out_of_memory_ends_no_camera(
             raise MemoryError
         return self._frames.read()
 
-    monkeypatch.setattr("edgeseg.stream.network._Relayed.read", once_too_large)
+    monkeypatch.setattr("edgeseg.sources.network._Relayed.read", once_too_large)
     spec = replace(parse_source(camera.url), limits=PATIENT)
     with Stream(spec, grey_engine, StreamOptions(max_frames=8)) as stream:
         assert len(list(stream)) == 8

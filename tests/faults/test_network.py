@@ -238,7 +238,7 @@ if os.environ["THROUGH"] == "opencv":
     sys.modules["av"] = None
 logging.basicConfig(level=logging.DEBUG)
 from edgeseg.stream import parse_source
-from edgeseg.stream.capture import open_frames
+from edgeseg.sources.capture import open_frames
 for url in sys.argv[1:]:
     try:
         open_frames(parse_source(url)).close()

@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from edgeseg.card import ClassMap, InputSpec, ModelCard
+from edgeseg.artifacts.card import ClassMap, InputSpec, ModelCard
 from edgeseg.errors import (
     CorruptArtifact,
     MismatchedArtifact,

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from edgeseg.card import InputSpec
+from edgeseg.artifacts.card import InputSpec
 from edgeseg.errors import UsageError
 from edgeseg.ops import argmax as subject
 from edgeseg.ops.argmax import (

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
-from edgeseg.card import ClassMap, InputSpec, default_palette
+from edgeseg.artifacts.card import ClassMap, InputSpec, default_palette
 from edgeseg.errors import UsageError
 from edgeseg.ops import overlay as subject
 from edgeseg.ops.native import kernels

@@ -12,7 +12,7 @@ import onnx
 import pytest
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
-from edgeseg.card import ClassMap, InputSpec, ModelCard
+from edgeseg.artifacts.card import ClassMap, InputSpec, ModelCard
 from edgeseg.precision.calibration import collect
 from edgeseg.precision.graph import write_card
 from edgeseg.precision.ranges import Ranges, measure_ranges

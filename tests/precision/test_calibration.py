@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from numbered_videos import damage, make_numbered, number_of
 
-from edgeseg.artifacts import sha256_file
+from edgeseg.artifacts.files import sha256_file
 from edgeseg.data.folders import load_image
 from edgeseg.errors import (
     CorruptArtifact,

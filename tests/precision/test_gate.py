@@ -7,12 +7,12 @@ import pytest
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from edgeseg.card import ClassMap, InputSpec, ModelCard
+from edgeseg.artifacts.card import ClassMap, InputSpec, ModelCard
+from edgeseg.artifacts.sidecar import GateResult
 from edgeseg.data.folders import list_images, read_split
 from edgeseg.engines.base import Engine
 from edgeseg.errors import AccuracyGateError, UsageError
 from edgeseg.precision.gate import Limits, enforce, judge
-from edgeseg.sidecar import GateResult
 
 
 class Threshold(Engine):

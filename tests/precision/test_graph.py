@@ -6,7 +6,7 @@ import onnx
 import pytest
 from onnx import ModelProto, TensorProto, helper
 
-from edgeseg.card import ModelCard
+from edgeseg.artifacts.card import ModelCard
 from edgeseg.errors import CorruptArtifact, MismatchedArtifact, UsageError
 from edgeseg.precision.fp16 import to_fp16
 from edgeseg.precision.graph import (

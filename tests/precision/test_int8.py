@@ -9,7 +9,7 @@ import pytest
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
-from edgeseg.card import ModelCard
+from edgeseg.artifacts.card import ModelCard
 from edgeseg.data.folders import list_images, load_image
 from edgeseg.engines.onnxruntime import OnnxRuntimeEngine
 from edgeseg.errors import MismatchedArtifact, UsageError

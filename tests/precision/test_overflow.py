@@ -7,8 +7,8 @@ import onnx
 import pytest
 from onnx import ModelProto, numpy_helper
 
+from edgeseg.artifacts.card import ModelCard
 from edgeseg.building import BuildConfig, build
-from edgeseg.card import ModelCard
 from edgeseg.data.folders import list_images, load_image
 from edgeseg.engines.onnxruntime import OnnxRuntimeEngine
 from edgeseg.errors import NonFiniteOutput

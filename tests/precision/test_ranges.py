@@ -13,7 +13,7 @@ import pytest
 from onnx import ModelProto, numpy_helper
 from onnxruntime.quantization.calibrate import CalibrationDataReader, MinMaxCalibrater
 
-from edgeseg.card import InputSpec, ModelCard
+from edgeseg.artifacts.card import InputSpec, ModelCard
 from edgeseg.data.folders import load_image
 from edgeseg.errors import MismatchedArtifact, NonFiniteOutput, UsageError
 from edgeseg.ops.preprocess import preprocess

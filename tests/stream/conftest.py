@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from edgeseg.card import CARD_KEY, ClassMap, InputSpec, ModelCard
+from edgeseg.artifacts.card import CARD_KEY, ClassMap, InputSpec, ModelCard
 from edgeseg.engines import open_engine
 from edgeseg.engines.base import Engine
 

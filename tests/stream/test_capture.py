@@ -11,11 +11,11 @@ import cv2
 import numpy as np
 import pytest
 
-from edgeseg.cameras import Camera
 from edgeseg.errors import OpenFailed, UsageError
-from edgeseg.stream import capture, webcam
-from edgeseg.stream.capture import Frames, TestPattern, open_frames
-from edgeseg.stream.source import parse_source
+from edgeseg.sources import capture, webcam
+from edgeseg.sources.cameras import Camera
+from edgeseg.sources.capture import Frames, TestPattern, open_frames
+from edgeseg.sources.spec import parse_source
 
 
 def drain(frames: Frames) -> list[Any]:

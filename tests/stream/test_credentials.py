@@ -12,10 +12,10 @@ import pytest
 
 from edgeseg.engines.base import Engine
 from edgeseg.errors import AuthFailed, UsageError
+from edgeseg.sources.capture import open_frames
+from edgeseg.sources.credentials import PASSWORD, USER, Credentials, with_credentials
+from edgeseg.sources.spec import parse_source
 from edgeseg.stream import Stream, StreamOptions
-from edgeseg.stream.capture import open_frames
-from edgeseg.stream.credentials import PASSWORD, USER, Credentials, with_credentials
-from edgeseg.stream.source import parse_source
 
 SECRET = "QXZ@:/?#%40w é"
 ENVIRONMENT = {USER: "us er", PASSWORD: SECRET}

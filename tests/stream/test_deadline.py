@@ -10,8 +10,8 @@ import pytest
 from numpy.typing import NDArray
 
 from edgeseg.errors import OpenFailed
-from edgeseg.stream.deadline import open_in_time
-from edgeseg.stream.source import Limits, SourceSpec
+from edgeseg.sources.deadline import open_in_time
+from edgeseg.sources.spec import Limits, SourceSpec
 
 ALIVE_S = 30.0
 HUNG = OpenFailed("hung")

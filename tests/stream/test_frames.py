@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from edgeseg.errors import SourceError
-from edgeseg.stream.frames import Standstill, Video, as_bgr
-from edgeseg.stream.source import parse_source
+from edgeseg.sources.frames import Standstill, Video, as_bgr
+from edgeseg.sources.spec import parse_source
 
 
 def test_grey_and_four_channels_become_bgr() -> None:

@@ -13,9 +13,9 @@ import pydantic
 import pytest
 
 from edgeseg.errors import OpenFailed
-from edgeseg.stream import gstreamer
-from edgeseg.stream.capture import open_frames
-from edgeseg.stream.source import parse_source
+from edgeseg.sources import gstreamer
+from edgeseg.sources.capture import open_frames
+from edgeseg.sources.spec import parse_source
 
 ROOT = Path(__file__).parents[2]
 SYSTEM = "/usr/bin/python3"
@@ -29,8 +29,8 @@ READ_EACH = """
 import json, logging, sys, time
 from dataclasses import replace
 from edgeseg.errors import EdgesegError
-from edgeseg.stream.capture import open_frames
-from edgeseg.stream.source import Limits, parse_source
+from edgeseg.sources.capture import open_frames
+from edgeseg.sources.spec import Limits, parse_source
 logging.basicConfig(level=logging.DEBUG)
 for source in json.loads(sys.argv[1]):
     spec = replace(parse_source(source), limits=Limits(open_s=1.5, read_s=1.0))
@@ -50,7 +50,7 @@ RECONNECT = """
 import json, logging, sys
 from dataclasses import replace
 from edgeseg.stream.reader import Reader
-from edgeseg.stream.source import Limits, parse_source
+from edgeseg.sources.spec import Limits, parse_source
 spec = replace(parse_source(sys.argv[1]), limits=Limits(backoff_s=(0.01,)))
 reader = Reader(spec, realtime=True)
 reader.start()
@@ -177,8 +177,8 @@ import json, logging, sys, threading, time
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import cv2, numpy as np
-from edgeseg.stream.capture import open_frames
-from edgeseg.stream.source import Limits, parse_source
+from edgeseg.sources.capture import open_frames
+from edgeseg.sources.spec import Limits, parse_source
 
 size = [(48, 64)]
 class Camera(BaseHTTPRequestHandler):

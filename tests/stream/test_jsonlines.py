@@ -16,7 +16,7 @@ import pytest
 from scipy import ndimage
 from streaming import StillSource, still_result
 
-from edgeseg.card import InputSpec
+from edgeseg.artifacts.card import InputSpec
 from edgeseg.engines.base import Engine
 from edgeseg.errors import UsageError
 from edgeseg.stream import JsonLines, StopStream, Stream, StreamOptions, run

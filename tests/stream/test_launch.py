@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from edgeseg.stream.launch import FILE_SINK, LIVE_SINK, elements, giving_bgr, jetson_camera, masked
-from edgeseg.stream.source import parse_source
+from edgeseg.sources.launch import FILE_SINK, LIVE_SINK, elements, giving_bgr, jetson_camera, masked
+from edgeseg.sources.spec import parse_source
 
 
 @pytest.mark.parametrize(

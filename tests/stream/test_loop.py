@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from edgeseg.engines.base import Engine
 from edgeseg.errors import InferenceError, OpenFailed, SourceLost, UsageError
+from edgeseg.sources.spec import SourceSpec
 from edgeseg.stream import Stream, StreamOptions, StreamResult
-from edgeseg.stream.source import SourceSpec
 
 ALIVE_S = 30.0
 

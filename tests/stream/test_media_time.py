@@ -15,7 +15,7 @@ import pytest
 from numbered_videos import damage, make_numbered
 from streaming import StillSource, still_result
 
-from edgeseg.card import ClassMap
+from edgeseg.artifacts.card import ClassMap
 from edgeseg.engines.base import Engine
 from edgeseg.stream import (
     JsonLines,

@@ -14,11 +14,11 @@ import pytest
 from numpy.typing import NDArray
 
 from edgeseg.errors import OpenFailed, SourceError, SourceLost
+from edgeseg.sources.capture import Frames
+from edgeseg.sources.spec import Limits, SourceSpec, parse_source
 from edgeseg.stream import reader as module
-from edgeseg.stream.capture import Frames
 from edgeseg.stream.reader import Reader
 from edgeseg.stream.slots import Captured, Intake, Slot
-from edgeseg.stream.source import Limits, SourceSpec, parse_source
 
 ALIVE_S = 30.0
 """Longer than anything here takes on a busy machine; past it the test has hung."""

@@ -14,12 +14,12 @@ import pytest
 from numbered_videos import FPS, damage, make_numbered, number_of
 
 from edgeseg.errors import SourceLost
-from edgeseg.stream import capture
-from edgeseg.stream.capture import open_frames
-from edgeseg.stream.frames import Frames
-from edgeseg.stream.places import Place
+from edgeseg.sources import capture
+from edgeseg.sources.capture import open_frames
+from edgeseg.sources.frames import Frames
+from edgeseg.sources.places import Place
+from edgeseg.sources.spec import parse_source
 from edgeseg.stream.reader import Reader
-from edgeseg.stream.source import parse_source
 
 COUNT = 60
 WHOLE = ["h.mp4", "h.mkv", "h.avi", "h.ts", "h.flv", "m.mp4", "m.avi", "j.mkv", "j.avi", "v.webm"]

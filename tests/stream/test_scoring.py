@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from streaming import StillSource
 
-from edgeseg.card import ClassMap
+from edgeseg.artifacts.card import ClassMap
 from edgeseg.data.folders import read_split
 from edgeseg.engines.base import Engine
 from edgeseg.errors import DatasetError, UsageError

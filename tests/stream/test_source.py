@@ -11,7 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from edgeseg.errors import UsageError
-from edgeseg.stream.source import SourceSpec, parse_source, with_format
+from edgeseg.sources.spec import SourceSpec, parse_source, with_format
 
 
 @pytest.mark.parametrize(

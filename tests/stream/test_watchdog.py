@@ -21,12 +21,12 @@ from streaming import StillSource, still_result
 
 from edgeseg.engines.base import Engine
 from edgeseg.errors import UsageError
+from edgeseg.sources.spec import parse_source
 from edgeseg.stream import Limits, Sink, Stream, StreamOptions, StreamReport, StreamResult, run
 from edgeseg.stream.loop import Mode
 from edgeseg.stream.notify import Notifier
 from edgeseg.stream.reader import State
 from edgeseg.stream.sinks.watchdog import Watchdog
-from edgeseg.stream.source import parse_source
 
 ALIVE_S = 30.0
 ROOT = Path(__file__).parents[2]

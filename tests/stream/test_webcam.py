@@ -10,11 +10,11 @@ from typing import Any
 import cv2
 import pytest
 
-from edgeseg.cameras import Mode
 from edgeseg.errors import OpenFailed
-from edgeseg.stream import webcam
-from edgeseg.stream.source import SourceSpec, parse_source, with_format
-from edgeseg.stream.webcam import open_camera
+from edgeseg.sources import webcam
+from edgeseg.sources.cameras import Mode
+from edgeseg.sources.spec import SourceSpec, parse_source, with_format
+from edgeseg.sources.webcam import open_camera
 
 OFFERED = (Mode("MJPG", (1280, 720), 30.0), Mode("YUYV", (640, 480), 30.0))
 

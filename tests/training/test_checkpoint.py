@@ -12,7 +12,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from edgeseg.card import CARD_KEY, ClassMap, InputSpec, ModelCard
+from edgeseg.artifacts.card import CARD_KEY, ClassMap, InputSpec, ModelCard
+from edgeseg.artifacts.sidecar import read, sidecar_path
 from edgeseg.errors import (
     CorruptArtifact,
     MismatchedArtifact,
@@ -22,7 +23,6 @@ from edgeseg.errors import (
 )
 from edgeseg.models import build
 from edgeseg.models.pretrained import load_pretrained
-from edgeseg.sidecar import read, sidecar_path
 from edgeseg.training.checkpoint import load_checkpoint, save_checkpoint
 
 OPTIONS: dict[str, bool | int | float | str] = {"width": 8, "depth": 1, "stem_stride": 1}

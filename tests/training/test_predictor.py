@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from edgeseg.card import ClassMap, InputSpec, ModelCard
+from edgeseg.artifacts.card import ClassMap, InputSpec, ModelCard
 from edgeseg.errors import InferenceError, NonFiniteOutput, UsageError
 from edgeseg.models import build
 from edgeseg.training.checkpoint import save_checkpoint

@@ -12,7 +12,7 @@ import pytest
 READ = """
 import sys
 from pathlib import Path
-from edgeseg.card import InputSpec
+from edgeseg.artifacts.card import InputSpec
 from edgeseg.data import loader
 from edgeseg.data.folders import read_split
 from edgeseg.training.memory import memory_explained

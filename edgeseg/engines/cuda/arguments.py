@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from edgeseg.card import InputSpec
+from edgeseg.artifacts.card import InputSpec
 from edgeseg.ops.overlay import Look, colourise
 from edgeseg.ops.preprocess import normalisation
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeseg.card import ModelCard
+from edgeseg.artifacts.card import ModelCard
 from edgeseg.engines.cuda import arguments
 from edgeseg.engines.cuda.device import Cuda
 from edgeseg.engines.cuda.kernels import Kernels

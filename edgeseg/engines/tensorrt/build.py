@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from edgeseg.card import Precision
+from edgeseg.artifacts.card import Precision
 from edgeseg.console import Track, silent
 from edgeseg.engines.tensorrt.dla import layers_on_gpu, require_dla, use_dla
 from edgeseg.engines.tensorrt.layers import LayerTable, layer_table

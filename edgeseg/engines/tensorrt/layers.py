@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from edgeseg.documents import Document
+from edgeseg.artifacts.documents import Document
 from edgeseg.engines.tensorrt.proof import layer_precisions
 
 DTYPES = {"FLOAT": "fp32", "HALF": "fp16"}

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from edgeseg.artifacts.sidecar import SideCar
 from edgeseg.engines.cuda import Cuda, open_cuda
 from edgeseg.engines.tensorrt.library import library
 from edgeseg.engines.tensorrt.preflight import EngineFile, twin
 from edgeseg.engines.tensorrt.run import TensorRtEngine
 from edgeseg.errors import CorruptArtifact, RuntimeMissing
-from edgeseg.sidecar import SideCar
 
 
 def open_plan(path: Path, *, cuda: Cuda | None = None, graph: bool = True) -> TensorRtEngine:

@@ -23,10 +23,10 @@ import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from edgeseg import sidecar as sidecars
+from edgeseg.artifacts import sidecar as sidecars
+from edgeseg.artifacts.sidecar import SideCar
 from edgeseg.engines.cuda import DeviceFacts
 from edgeseg.errors import MismatchedArtifact
-from edgeseg.sidecar import SideCar
 
 logger = logging.getLogger(__name__)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from edgeseg.card import Precision
+from edgeseg.artifacts.card import Precision
 
 
 def computing(trt: Any, network: Any) -> list[Any]:

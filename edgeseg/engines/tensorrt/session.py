@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeseg.card import ModelCard
+from edgeseg.artifacts.card import ModelCard
+from edgeseg.artifacts.sidecar import SideCar
 from edgeseg.engines.cuda import Cuda, DeviceMemory, Pinned
 from edgeseg.engines.cuda.replay import Replay
 from edgeseg.engines.cuda.stages import Network
@@ -23,7 +24,6 @@ from edgeseg.engines.tensorrt.preflight import EngineFile, rebuild_command
 from edgeseg.engines.tensorrt.runtime_cache import RuntimeCache, cache_path
 from edgeseg.engines.tensorrt.tensors import Shape, Tensors, read_tensors
 from edgeseg.errors import DeviceError, MismatchedArtifact
-from edgeseg.sidecar import SideCar
 
 
 class Session:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeseg.card import ModelCard
+from edgeseg.artifacts.card import ModelCard
 from edgeseg.errors import MismatchedArtifact
 from edgeseg.ops.argmax import argmax
 

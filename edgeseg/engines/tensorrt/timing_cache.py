@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgeseg.artifacts import write_atomic
+from edgeseg.artifacts.files import write_atomic
 from edgeseg.engines.tensorrt.library import is_rtx, said
 from edgeseg.engines.tensorrt.options import PlanOptions
 from edgeseg.errors import UsageError

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from edgeseg.card import Precision
+from edgeseg.artifacts.card import Precision
 from edgeseg.engines.tensorrt.proof import computing, layer_precisions
 
 

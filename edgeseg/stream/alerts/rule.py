@@ -33,7 +33,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Literal, NoReturn, cast
 
-from edgeseg.documents import printable
+from edgeseg.artifacts.documents import printable
 from edgeseg.errors import UsageError
 
 Comparison = Literal[">", ">=", "<", "<="]

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
-from edgeseg.card import ClassMap
+from edgeseg.artifacts.card import ClassMap
 from edgeseg.errors import EdgesegError, UsageError
 from edgeseg.stream.alerts.measure import Measure
 from edgeseg.stream.alerts.rule import Rule

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
-from edgeseg.documents import Document, load
+from edgeseg.artifacts.documents import Document, load
 from edgeseg.errors import CorruptArtifact
 
 Point = tuple[float, float]

@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass
 from typing import Literal
 
-from edgeseg.documents import printable
+from edgeseg.artifacts.documents import printable
 from edgeseg.errors import EdgesegError
 
 _log = logging.getLogger(__name__)

@@ -13,7 +13,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, TextIO
 
-from edgeseg.documents import printable
+from edgeseg.artifacts.documents import printable
 from edgeseg.errors import UsageError
 from edgeseg.stream.sinks.files import (
     cannot_write,

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import cv2
 
-from edgeseg.artifacts import refuse_to_replace
-from edgeseg.card import Rgb
-from edgeseg.documents import printable
+from edgeseg.artifacts.card import Rgb
+from edgeseg.artifacts.documents import printable
+from edgeseg.artifacts.files import refuse_to_replace
 from edgeseg.errors import UsageError
 from edgeseg.ops.overlay import UNNAMED_COLOUR
 from edgeseg.stream.result import StreamResult

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeseg.stream.pyav import have_pyav
+from edgeseg.sources.pyav import have_pyav
 
 _log = logging.getLogger(__name__)
 

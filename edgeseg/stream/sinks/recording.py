@@ -13,9 +13,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeseg.documents import printable
+from edgeseg.artifacts.documents import printable
 from edgeseg.errors import UsageError
-from edgeseg.stream.capture import quieten_opencv
+from edgeseg.sources.capture import quieten_opencv
 from edgeseg.stream.result import StreamResult
 from edgeseg.stream.sinks.base import Sink, Source
 from edgeseg.stream.sinks.files import Claim, cannot_write, make_folder

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeseg.card import ClassMap
+from edgeseg.artifacts.card import ClassMap
 from edgeseg.data.decode import load_ids
 from edgeseg.data.layout import same_name
 from edgeseg.errors import DatasetError, UsageError

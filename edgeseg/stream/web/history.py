@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from edgeseg.latency import percentiles
+from edgeseg.stream.latency import percentiles
 
 KEPT_S = 180
 """Seconds that charts show."""

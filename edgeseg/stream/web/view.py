@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from edgeseg.card import ClassMap
+from edgeseg.artifacts.card import ClassMap
 from edgeseg.errors import RuntimeMissing, UsageError
 from edgeseg.stream.result import StreamResult
 from edgeseg.stream.sinks.base import Company, Sink, Source

@@ -13,7 +13,7 @@ from matplotlib.path import Path as Outline
 from scipy import ndimage
 from streaming import still_result
 
-from edgeseg.card import InputSpec
+from edgeseg.artifacts.card import InputSpec
 from edgeseg.errors import CorruptArtifact, UsageError
 from edgeseg.stream.alerts import Zone, load_zone
 from edgeseg.stream.alerts.measure import Measure

@@ -13,7 +13,7 @@ import pytest
 from numpy.typing import NDArray
 from streaming import StillSource
 
-from edgeseg.card import ClassMap, InputSpec
+from edgeseg.artifacts.card import ClassMap, InputSpec
 from edgeseg.stream.result import StreamResult
 from edgeseg.stream.web import WebLimits, WebView
 

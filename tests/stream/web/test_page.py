@@ -17,7 +17,7 @@ from cameras import MjpegCamera
 from numpy.typing import NDArray
 from streaming import StillSource
 
-from edgeseg.card import ClassMap, InputSpec, ModelCard
+from edgeseg.artifacts.card import ClassMap, InputSpec, ModelCard
 from edgeseg.engines.base import Engine
 from edgeseg.ops.overlay import overlay
 from edgeseg.ops.preprocess import restore_labels

@@ -343,7 +343,7 @@ def test_signals_stay_the_stream_s(open_view: Open) -> None:
 SCRIPT = """
 import numpy as np
 from pathlib import Path
-from edgeseg.card import ClassMap, InputSpec, ModelCard
+from edgeseg.artifacts.card import ClassMap, InputSpec, ModelCard
 from edgeseg.engines.base import Engine
 from edgeseg.stream import Stream, run
 from edgeseg.stream.web import WebView

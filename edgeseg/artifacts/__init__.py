@@ -1,0 +1,1 @@
+"""What commands hand to each other: card, side-car, JSON documents, and how files are written."""

@@ -1,0 +1,197 @@
+"""The model card: a small document that describes a network to every later step.
+
+Training creates it, and each artefact carries it: in the safetensors header, ONNX
+``metadata_props`` and the side-car, always under the key ``edgeseg.card``. It alone defines the
+preprocessing of training, evaluation, calibration and streaming.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+from typing import Annotated, Literal
+
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
+
+from edgeseg.artifacts.documents import Document
+
+CARD_KEY = "edgeseg.card"
+"""Name of the card in safetensors headers and in ONNX ``metadata_props``."""
+
+Rgb = tuple[
+    Annotated[int, Field(ge=0, le=255)],
+    Annotated[int, Field(ge=0, le=255)],
+    Annotated[int, Field(ge=0, le=255)],
+]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Precision = Literal["fp32", "fp16", "int8"]
+
+# Okabe and Ito, "Color Universal Design" (2008): distinguishable with every common colour
+# vision deficiency. Their black stays for the background, which overlays leave clear.
+_OKABE_ITO: tuple[Rgb, ...] = (
+    (0, 0, 0),
+    (0, 158, 115),
+    (230, 159, 0),
+    (86, 180, 233),
+    (213, 94, 0),
+    (204, 121, 167),
+    (240, 228, 66),
+    (0, 114, 178),
+)
+# Each the colour of a grid (steps of 17, L* above 30) that lies farthest from all before it
+# and from the colour of "void", seen by the kind of eye that tells it worst.
+_FARTHEST: tuple[Rgb, ...] = (
+    *((136, 0, 255), (119, 51, 17), (85, 68, 85), (170, 255, 136), (136, 187, 102)),
+    *((68, 51, 170), (187, 85, 255), (0, 255, 255), (119, 34, 119), (221, 0, 68)),
+    *((255, 170, 204), (153, 85, 136), (85, 119, 68), (85, 221, 85), (170, 68, 17)),
+    *((221, 17, 187), (238, 119, 136), (153, 153, 255), (221, 255, 238), (153, 153, 51)),
+    *((187, 221, 153), (153, 34, 221), (102, 102, 102), (221, 255, 0)),
+)
+_COLOURS = (*_OKABE_ITO, *_FARTHEST)
+
+
+def default_palette(count: int) -> tuple[Rgb, ...]:
+    """Return ``count`` RGB colours that colour-blind people can tell apart, black first.
+
+    The least CIE76 distance between two of them, to normal eyes and as Machado, Oliveira and
+    Fernandes (2009) simulate protanopia, deuteranopia and tritanopia, is 16 for up to 19
+    colours and 12 for up to 32. Past 32 they repeat at two thirds of the brightness, and names
+    and outlines must help.
+    """
+    colours: list[Rgb] = []
+    for index in range(count):
+        cycle, place = divmod(index, len(_COLOURS))
+        red, green, blue = _COLOURS[place] if cycle == 0 or place else (128, 128, 128)
+        dim = (2 / 3) ** cycle
+        colours.append((round(red * dim), round(green * dim), round(blue * dim)))
+    return tuple(colours)
+
+
+class ClassMap(Document):
+    """Class names, their RGB colours, and the mask value that loss and metrics ignore."""
+
+    names: Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Field(min_length=2)]
+    palette: tuple[Rgb, ...]
+    ignore: Annotated[int, Field(ge=0, le=255)] = 255
+
+    @model_validator(mode="before")
+    @classmethod
+    def _colours_if_none(cls, values: object) -> object:
+        if isinstance(values, dict) and "palette" not in values and "names" in values:
+            return values | {"palette": default_palette(len(values["names"]))}
+        return values
+
+    @model_validator(mode="after")
+    def _consistent(self) -> ClassMap:
+        if len(self.palette) != len(self.names):
+            raise ValueError(f"{len(self.names)} class names but {len(self.palette)} colours")
+        if len(set(self.names)) != len(self.names):
+            raise ValueError("class names repeat")
+        if len(self.names) > 255:
+            raise ValueError("a uint8 label map holds at most 255 classes")
+        if self.ignore < len(self.names):
+            raise ValueError(f"the ignore value {self.ignore} is also the id of a class")
+        return self
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+
+class OpenSize(Document):
+    """Heights and widths that a network accepts: multiples of ``step``, at least ``smallest``."""
+
+    step: Annotated[int, Field(ge=1, le=8192)]
+    smallest: Annotated[int, Field(ge=1, le=8192)]
+
+    def takes(self, *sizes: int) -> bool:
+        """Whether all ``sizes``, in pixels, are accepted."""
+        return all(size >= self.smallest and size % self.step == 0 for size in sizes)
+
+    def __str__(self) -> str:
+        return f"multiples of {self.step} from {self.smallest} on"
+
+
+class InputSpec(Document):
+    """How a picture becomes the network's input tensor.
+
+    A uint8 picture is resized to ``height`` × ``width``, ordered as ``color`` says, and each
+    channel becomes ``(value * scale - mean) / std`` in float32, laid out (C, height, width).
+    ``reduce`` says how: bilinear with half-pixel centres, or the mean of the area that a pixel
+    covers, which keeps what is thin where pictures shrink a lot (:mod:`edgeseg.ops.preprocess`
+    defines both). A network with an ``open_size`` takes tensors of other
+    heights and widths as well; its own are those that it was trained and calibrated at.
+    """
+
+    height: Annotated[int, Field(ge=8, le=8192)]
+    width: Annotated[int, Field(ge=8, le=8192)]
+    color: Literal["rgb", "bgr", "gray"] = "rgb"
+    scale: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1 / 255
+    mean: tuple[Annotated[float, Field(allow_inf_nan=False)], ...] = (0.485, 0.456, 0.406)
+    std: tuple[Annotated[float, Field(gt=0, allow_inf_nan=False)], ...] = (0.229, 0.224, 0.225)
+    resize: Literal["stretch", "letterbox"] = "stretch"
+    reduce: Literal["bilinear", "area"] = "bilinear"
+    open_size: OpenSize | None = None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> InputSpec:
+        if len(self.mean) != self.channels or len(self.std) != self.channels:
+            raise ValueError(
+                f"color {self.color!r} has {self.channels} channel(s), "
+                f"mean has {len(self.mean)} and std {len(self.std)}"
+            )
+        if self.open_size is not None and not self.open_size.takes(self.height, self.width):
+            raise ValueError(
+                f"{self.width}x{self.height} is not among its open sizes, {self.open_size}"
+            )
+        return self
+
+    @model_serializer(mode="wrap")
+    def _silent_if_bilinear(self, handler: SerializerFunctionWrapHandler) -> dict[str, object]:
+        """Omit the default ``reduce``, which older versions of edgeseg would reject."""
+        values: dict[str, object] = handler(self)
+        if self.reduce == "bilinear":
+            values.pop("reduce", None)
+        return values
+
+    def takes(self, shape: tuple[int, ...]) -> bool:
+        """Whether the network accepts tensors of ``shape`` (C, height, width)."""
+        if self.open_size is None or len(shape) != 3:
+            return shape == self.shape
+        return shape[0] == self.channels and self.open_size.takes(*shape[1:])
+
+    @property
+    def channels(self) -> int:
+        """Number of channels: 1 for grey, else 3."""
+        return 1 if self.color == "gray" else 3
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(C, height, width) of one input tensor."""
+        return self.channels, self.height, self.width
+
+
+class ModelCard(Document):
+    """Description of a network: architecture, input, classes and origin."""
+
+    schema_version: Literal[1] = 1
+    name: Annotated[str, Field(min_length=1, max_length=200)]
+    arch: Annotated[str, Field(min_length=1, max_length=100)]
+    options: dict[str, bool | int | float | str] = Field(default_factory=dict)
+    classes: ClassMap
+    input: InputSpec
+    output: Literal["labels_u8", "logits"] = "labels_u8"
+    precision: Precision = "fp32"
+    dataset: str = ""
+    metrics: dict[str, float] = Field(default_factory=dict)
+    parent_sha256: Sha256 | None = None
+    edgeseg_version: str = ""
+    created: datetime = Field(default_factory=lambda: datetime.now(timezone.utc))
+
+    def derive(self, *, parent_sha256: str, precision: Precision | None = None) -> ModelCard:
+        """Derive the card of an artefact made from the one with hash ``parent_sha256``."""
+        return self.model_copy(
+            update={
+                "parent_sha256": parent_sha256,
+                "precision": precision or self.precision,
+                "created": datetime.now(timezone.utc),
+            }
+        )

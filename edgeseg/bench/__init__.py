@@ -1,5 +1,0 @@
-"""Latency and accuracy of engines, side by side on one machine.
-
-Nothing is imported here: ``edgeseg.bench.coldstart`` times a fresh process that starts in this
-package.
-"""

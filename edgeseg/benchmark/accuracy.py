@@ -1,0 +1,173 @@
+"""Accuracy of engines on labelled pictures, picture by picture, and agreement of two engines."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeseg.artifacts.files import sha256_file
+from edgeseg.benchmark.bootstrap import Bootstrap, Floats
+from edgeseg.benchmark.cases import label_one
+from edgeseg.benchmark.document import DataSummary, EngineAccuracy, Interval, PictureScore
+from edgeseg.console import Track, silent
+from edgeseg.data.folders import Sample, Split
+from edgeseg.engines.base import Engine
+from edgeseg.evaluation import Scores, check_classes, read
+from edgeseg.metrics import ConfusionMatrix
+from edgeseg.ops.preprocess import preprocess, restore_labels
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """Accuracy figures as fractions of 1; None if there is nothing to compare with."""
+
+    mean_iou: float | None = None
+    mean_iou_interval: Interval | None = None
+    drop: float | None = None
+    drop_interval: Interval | None = None
+    pixel_agreement: float | None = None
+
+
+def summarise_data(data: Split) -> DataSummary:
+    """Name, split and a hash of the names and bytes of all pictures and labels, in order."""
+    digest = hashlib.sha256()
+    for sample in data:
+        digest.update(picture_name(sample, data).encode())
+        for path in (sample.image, sample.mask, sample.instances):
+            digest.update(sha256_file(path).encode() if path else b"none")
+    return DataSummary(name=data.root.resolve().name, split=data.name, sha256=digest.hexdigest())
+
+
+def picture_name(sample: Sample, data: Split) -> str:
+    """Path below the root of the data; the file's name where it lies elsewhere."""
+    try:
+        return sample.image.relative_to(data.root).as_posix()
+    except ValueError:
+        return sample.image.name
+
+
+def score_pictures(engine: Engine, data: Split, track: Track = silent) -> EngineAccuracy:
+    """Segment each picture and count the pixels of each class, at the mask's own size.
+
+    Raises:
+        DatasetError: As :func:`edgeseg.evaluation.evaluate`.
+        InferenceError: The engine failed.
+    """
+    check_classes(engine, data)
+    scores, pictures = Scores(engine.card.classes), []
+    title = f"Scoring {engine.path.name}"
+    for sample in track(data, title, len(data)):
+        image, mask = read(sample, engine)
+        spec = engine.card.input
+        labels = label_one(engine, preprocess(image, spec))
+        alone = ConfusionMatrix(len(scores.classes), scores.classes.ignore)
+        alone.update(mask, restore_labels(labels, image.shape[:2], spec))
+        scores.confusion.matrix += alone.matrix
+        scores.images += 1
+        pictures.append(_picture_score(picture_name(sample, data), alone))
+    scores.evaluation()  # Refuses a split without a single labelled pixel.
+    return EngineAccuracy(
+        engine=str(engine.path),
+        classes=scores.classes.names,
+        pictures=tuple(pictures),
+        confusion=tuple(tuple(map(int, row)) for row in scores.confusion.matrix),
+    )
+
+
+def _picture_score(name: str, confusion: ConfusionMatrix) -> PictureScore:
+    hits = np.diag(confusion.matrix)
+    unions = confusion.matrix.sum(axis=0) + confusion.matrix.sum(axis=1) - hits
+    iou = confusion.mean_iou
+    return PictureScore(
+        name=name,
+        iou=None if math.isnan(iou) else iou,
+        hits=tuple(map(int, hits)),
+        unions=tuple(map(int, unions)),
+    )
+
+
+def counts_of(accuracy: EngineAccuracy) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Hits and unions as arrays of shape (pictures, classes)."""
+    hits = np.array([picture.hits for picture in accuracy.pictures], np.int64)
+    unions = np.array([picture.unions for picture in accuracy.pictures], np.int64)
+    return hits, unions
+
+
+def mean_iou(hits: NDArray[np.int64], unions: NDArray[np.int64]) -> Floats:
+    """(…, classes) → (…): mean over the classes with a union; nan where there is none."""
+    occurs = unions > 0
+    ious = np.divide(hits, unions, out=np.zeros(hits.shape), where=occurs)
+    classes = occurs.sum(axis=-1)
+    means: Floats = np.full(classes.shape, np.nan)
+    np.divide(ious.sum(axis=-1), classes, out=means, where=classes > 0)
+    return means
+
+
+def resampled_mean_iou(accuracy: EngineAccuracy, plan: Bootstrap) -> Floats:
+    """(resamples,): pictures drawn with replacement, the same for every engine of one data set."""
+    hits, unions = counts_of(accuracy)
+    counts = plan.draw(len(accuracy.pictures))
+    return mean_iou(counts @ hits, counts @ unions)
+
+
+def compare(
+    candidate: EngineAccuracy | None,
+    reference: EngineAccuracy | None,
+    alike: float | None,
+    plan: Bootstrap,
+) -> Accuracy:
+    """Compute the figures of one engine, relative to the reference if there is one."""
+    if candidate is None:
+        return Accuracy(pixel_agreement=alike)
+    own = float(mean_iou(*(part.sum(axis=0) for part in counts_of(candidate))))
+    resampled = _resampled(candidate, plan)
+    drop = drop_interval = None
+    if reference is not None:
+        base = float(mean_iou(*(part.sum(axis=0) for part in counts_of(reference))))
+        drop = base - own
+        before = _resampled(reference, plan)
+        if resampled is not None and before is not None:
+            drop_interval = _interval(before - resampled, plan, candidate)
+    interval = None if resampled is None else _interval(resampled, plan, candidate)
+    return Accuracy(own, interval, drop, drop_interval, alike)
+
+
+def _resampled(accuracy: EngineAccuracy, plan: Bootstrap) -> Floats | None:
+    if len(accuracy.pictures) < 2 or plan.resamples == 0:
+        return None
+    return resampled_mean_iou(accuracy, plan)
+
+
+def _interval(values: Floats, plan: Bootstrap, accuracy: EngineAccuracy) -> Interval | None:
+    # A resample of unlabelled pictures alone has no mean IoU.
+    defined = values[~np.isnan(values)]
+    return plan.interval(defined, len(accuracy.pictures)) if defined.size else None
+
+
+def agreements(
+    reference: Engine,
+    candidates: Sequence[Engine],
+    images: Sequence[NDArray[np.uint8]],
+    track: Track = silent,
+) -> dict[Path, float]:
+    """Share of pixels, at the network's size, that each labels as the reference does.
+
+    Engines that take another input than the reference are left out.
+    """
+    spec = reference.card.input
+    comparable = [engine for engine in candidates if engine.card.input == spec]
+    equal = dict.fromkeys((engine.path for engine in comparable), 0)
+    total = 0
+    for image in track(images, "Comparing", len(images)):
+        tensor = preprocess(image, spec)
+        expected = label_one(reference, tensor).copy()
+        total += expected.size
+        for engine in comparable:
+            equal[engine.path] += int(np.count_nonzero(label_one(engine, tensor) == expected))
+    return {path: count / total for path, count in equal.items()}

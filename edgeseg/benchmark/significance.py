@@ -1,0 +1,180 @@
+"""Do two runs differ by more than chance: rank test, bootstrap intervals, and many rows at once.
+
+Written out rather than taken from SciPy, which would be a dependency of 100 MB for a page of
+code; the tests hold each function against it.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from edgeseg.benchmark.document import EngineAccuracy
+
+Samples = NDArray[np.float64]
+
+_EXACT_UP_TO = 50
+"""Samples a side for which the null distribution is counted out, where no two are equal."""
+
+
+@dataclass(frozen=True)
+class Interval:
+    """An estimate and the ends of its bootstrap interval, in the unit of the estimate."""
+
+    value: float
+    low: float
+    high: float
+
+
+def mann_whitney(first: ArrayLike, second: ArrayLike) -> float:
+    """The two-sided p-value of the Mann-Whitney U test: is one sample larger than the other?
+
+    Exact where no two values are equal and neither side has more than fifty; otherwise by the
+    normal approximation, corrected for ties and for continuity (Mann and Whitney 1947; Hollander,
+    Wolfe and Chicken 2014, section 4.1).
+
+    Args:
+        first: (m,) at least one value.
+        second: (n,) at least one value.
+
+    Returns:
+        Within 0…1; 1 where all values are equal.
+    """
+    one, two = np.asarray(first, np.float64), np.asarray(second, np.float64)
+    m, n = len(one), len(two)
+    above = np.sign(one[:, np.newaxis] - two)
+    u = float((above > 0).sum() + (above == 0).sum() / 2)
+    largest = max(u, m * n - u)
+    _, counts = np.unique(np.concatenate((one, two)), return_counts=True)
+    if counts.max() == 1 and max(m, n) <= _EXACT_UP_TO:
+        orders = orders_of_u(m, n)
+        return min(1.0, 2 * sum(orders[round(largest) :]) / math.comb(m + n, m))
+    both = m + n
+    ties = float((counts**3 - counts).sum()) / (both * (both - 1))
+    deviation = math.sqrt(m * n / 12 * (both + 1 - ties))
+    if deviation == 0:
+        return 1.0
+    z = (largest - m * n / 2 - 0.5) / deviation
+    return min(1.0, math.erfc(z / math.sqrt(2)))
+
+
+@functools.lru_cache(maxsize=256)
+def orders_of_u(m: int, n: int) -> tuple[int, ...]:
+    """How many of the C(m+n, m) orders of m and n values have U = 0, 1 … m·n.
+
+    They are the coefficients of the Gaussian binomial: the product over i = 1…m of
+    (1 - x^(n+i)) / (1 - x^i). Python's integers, since they pass 64 bits from 34 a side on.
+    """
+    counts = [1] + [0] * (m * n)
+    for i in range(1, m + 1):
+        for power in range(m * n, n + i - 1, -1):
+            counts[power] -= counts[power - n - i]
+        for power in range(i, m * n + 1):
+            counts[power] += counts[power - i]
+    return tuple(counts)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """P-values that may be held against one level together (Holm 1979): no row by luck alone.
+
+    The smallest of k is multiplied by k, the next by k - 1 …; none falls below one before it.
+    """
+    adjusted, least = [0.0] * len(p_values), 0.0
+    order = sorted(range(len(p_values)), key=lambda place: p_values[place])
+    for rank, place in enumerate(order):
+        least = max(least, min(1.0, (len(p_values) - rank) * p_values[place]))
+        adjusted[place] = least
+    return adjusted
+
+
+def ratio_of_medians(
+    before: ArrayLike, after: ArrayLike, *, resamples: int, level: float, seed: int = 0
+) -> Interval:
+    """median(after) / median(before) with its percentile bootstrap interval.
+
+    Both sides are drawn anew independently. What is drawn are whole blocks, each one value:
+    calls of one block resemble each other and must not count as independent.
+
+    Args:
+        before: (m,) medians of the blocks, above 0.
+        after: (n,) likewise.
+        resamples: Draws.
+        level: Share of the draws that lies within the interval.
+        seed: Seed of the random draws.
+    """
+    one, two = np.asarray(before, np.float64), np.asarray(after, np.float64)
+    generator = np.random.default_rng(seed)
+    drawn = _drawn_medians(two, resamples, generator) / _drawn_medians(one, resamples, generator)
+    return _interval(float(np.median(two) / np.median(one)), drawn, level)
+
+
+def _drawn_medians(values: Samples, resamples: int, generator: np.random.Generator) -> Samples:
+    places = generator.integers(0, len(values), (resamples, len(values)))
+    return np.asarray(np.median(values[places], axis=1), np.float64)
+
+
+def _interval(value: float, drawn: Samples, level: float) -> Interval:
+    low, high = np.percentile(drawn, (50 * (1 - level), 50 * (1 + level)))
+    return Interval(value, float(low), float(high))
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Pixel counts that each picture adds to the mean IoU: int64 (pictures, classes).
+
+    IoU of a class is the sum of its ``hits`` over that of its ``unions``; the mean is over the
+    classes that occur, as in :class:`edgeseg.metrics.ConfusionMatrix`.
+    """
+
+    hits: NDArray[np.int64]
+    unions: NDArray[np.int64]
+
+    def mean_iou_of_all(self) -> float:
+        """Mean IoU with each picture counted once."""
+        return float(self.mean_iou(np.ones((1, len(self.hits)), np.int64))[0])
+
+    def mean_iou(self, weights: NDArray[np.int64]) -> Samples:
+        """Mean IoU (draws,) with pictures repeated according to ``weights`` (draws, pictures)."""
+        unions = weights @ self.unions
+        shares = np.zeros(unions.shape)
+        np.divide(weights @ self.hits, unions, out=shares, where=unions > 0)
+        return np.asarray(shares.sum(axis=1) / np.maximum((unions > 0).sum(axis=1), 1), np.float64)
+
+
+def counts_of(entry: EngineAccuracy) -> Counts:
+    """The counts of one engine's pictures."""
+    shape = len(entry.pictures), len(entry.classes)
+    hits = np.array([picture.hits for picture in entry.pictures], np.int64)
+    unions = np.array([picture.unions for picture in entry.pictures], np.int64)
+    return Counts(hits.reshape(shape), unions.reshape(shape))
+
+
+def gain_in_mean_iou(
+    before: Counts, after: Counts, *, resamples: int, level: float, seed: int = 0
+) -> tuple[Interval, float]:
+    """Mean IoU after less that before, on the same pictures: its interval, and a p-value.
+
+    A paired bootstrap: pictures are drawn, and each draw scores both engines, so that a hard
+    picture weighs on both. Both engines are exact functions of a picture, so the interval
+    speaks of other pictures of the kind, not of another run. The p-value is twice the share of
+    draws at or beyond zero on the other side (Efron and Tibshirani 1993, section 15.4), never
+    below what the number of draws can tell.
+
+    Args:
+        before: Counts of the pictures.
+        after: Those of the same pictures in the same order.
+        resamples: Draws.
+        level: Share of the draws that lies within the interval.
+        seed: Seed of the random draws.
+    """
+    count = len(before.hits)
+    value = after.mean_iou_of_all() - before.mean_iou_of_all()
+    weights = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), resamples)
+    drawn = after.mean_iou(weights) - before.mean_iou(weights)
+    beyond = min(int((drawn <= 0).sum()), int((drawn >= 0).sum()))
+    return _interval(value, drawn, level), min(1.0, 2 * (beyond + 1) / (resamples + 1))

@@ -1,0 +1,1 @@
+"""From a checkpoint to ONNX, and from an artefact to a Triton model repository."""

@@ -1,0 +1,1 @@
+"""What frames come from: cameras, files, URLs and pipelines, parsed, opened and diagnosed."""
