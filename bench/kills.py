@@ -70,7 +70,7 @@ def compare(folder: Path, kills: int, moments: random.Random) -> dict[str, objec
             if not any(line.startswith("epoch") for line in run.stderr):
                 break  # it came to its end
             try:
-                run.wait(moments.uniform(0, seconds / kills))
+                run.wait(moments.uniform(0, seconds / kills / 3))
             except subprocess.TimeoutExpired:
                 run.kill()
         done += 1

@@ -115,9 +115,10 @@ def test_the_commands_can_be_repeated_in_the_folder(
     out, summary = road
     monkeypatch.chdir(shutil.copytree(out, tmp_path / "out"))
     engine = Path("runs/nuclei/model.int8.onnx")
-    engine.unlink()
     command = next(c for c in summary["commands"] if "--int8 --runtime onnxruntime" in c)
-    outcome = edgeseg(*command.split()[1:], "--json")
+    assert edgeseg(*command.split()[1:]).code == 2  # it replaces nothing unasked
+    engine.write_bytes(b"another")
+    outcome = edgeseg(*command.split()[1:], "--json", "--overwrite")
     assert outcome.code == 0, outcome.err
     assert engine.read_bytes() == (out / engine).read_bytes()
 

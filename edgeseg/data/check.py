@@ -258,7 +258,8 @@ def _check_size(
     if expected is not None and found != expected and not turned_away:
         notes.fault(
             "size",
-            f"{path}: expected the size of its picture {_size(expected)}, found {_size(found)}",
+            f"{path}: expected the size of its picture {expected[1]}×{expected[0]}, "
+            f"found {found[1]}×{found[0]}",
         )
 
 

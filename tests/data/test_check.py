@@ -92,7 +92,7 @@ DEFECTS: list[tuple[Callable[[Path], object], str]] = [
     (lambda r: write(r / "val/images/d.bmp", picture()), "pair: .*expected one file named d"),
     (lambda r: (r / "train/images/a.png").write_bytes(b"no"), "file: .*a.png: no picture"),
     (lambda r: (r / "train/masks/a.png").write_bytes(b""), "file: .*a.png is empty"),
-    (lambda r: write(r / "train/masks/a.png", mask(20)), "size: .*a.png: .*60x40, found 60x20"),
+    (lambda r: write(r / "train/masks/a.png", mask(20)), "size: .*a.png: .*60×40, found 60×20"),
     (
         lambda r: write(r / "train/masks/b.png", mask() * 7),
         r"value: .*b.png: expected ids 0…1 or 255 \(ignore\), found 7 \(600 pixels\)",
@@ -164,7 +164,7 @@ def test_instances_are_read_beside_masks(root: Path) -> None:
     assert check(root).splits[0].objects == 6
     write(root / "val/instances/d.png", np.zeros((40, 61), np.uint16))
     (fault,) = told(check(root))
-    assert "val/instances/d.png: expected the size of its picture 60x40, found 61x40" in fault
+    assert "val/instances/d.png: expected the size of its picture 60×40, found 61×40" in fault
 
 
 def test_boundaries_of_objects_are_counted_where_they_are_a_class(root: Path) -> None:

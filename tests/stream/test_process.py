@@ -89,7 +89,11 @@ def report_of(process: subprocess.Popen[str]) -> dict[str, Any]:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_ends_a_running_stream_and_its_recording_plays(
-    number: int, start: Start, tmp_path: Path, play: Callable[..., list[object]]
+    number: int,
+    start: Start,
+    tmp_path: Path,
+    play: Callable[..., list[object]],
+    not_under_nohup: None,
 ) -> None:
     process = start("test:320x240@50", tmp_path / "a.mkv", tmp_path / "a.jsonl")
     until(process, lambda: lines(tmp_path / "a.jsonl") >= 5)

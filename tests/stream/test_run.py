@@ -179,7 +179,7 @@ def test_a_sink_that_raises_on_closing_is_said(
     assert after.closed == 1
 
 
-def test_signals_stop_and_the_handlers_come_back() -> None:
+def test_signals_stop_and_the_handlers_come_back(not_under_nohup: None) -> None:
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     before = [signal.getsignal(number) for number in numbers]
     stopped: list[int] = []
