@@ -186,7 +186,8 @@ def run_copy(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     """A copy of ``trained`` to alter, at ``runs/small`` below the current folder."""
     monkeypatch.chdir(tmp_path)
     target = tmp_path / "runs" / "small"
-    shutil.copytree(trained, target)
+    # Another worker may be computing in it, which shows as a partial folder.
+    shutil.copytree(trained, target, ignore=shutil.ignore_patterns("*.partial"))
     shutil.copytree(trained.parents[1] / "calib", tmp_path / "calib")
     return target
 
