@@ -17,6 +17,7 @@ from streaming import StillSource, still_result
 
 from edgeseg.artifacts.card import ClassMap
 from edgeseg.engines.base import Engine
+from edgeseg.sources import capture
 from edgeseg.stream import (
     JsonLines,
     Masks,
@@ -24,7 +25,6 @@ from edgeseg.stream import (
     Stream,
     StreamOptions,
     StreamResult,
-    capture,
     run,
 )
 from edgeseg.stream.alerts import AlertOutputs, Alerts, parse_rule
