@@ -11,6 +11,7 @@ import asyncio
 import functools
 import ipaddress
 import logging
+import resource
 import socket
 import threading
 from collections import Counter
@@ -34,6 +35,9 @@ _ENDED_S = 2.0
 
 _ACCEPT_S = 0.002
 """Between two connections that are accepted: a flood of them leaves the interpreter to frames."""
+
+_RESERVE = 256
+"""Descriptors that are left to cameras and files; half of all where there are few."""
 
 _log = logging.getLogger(__name__)
 _quiet = logging.getLogger(f"{__name__}.uvicorn")
@@ -182,9 +186,20 @@ class _Server(uvicorn.Server):
             except OSError as error:  # no descriptor or memory is left, or the client has gone
                 self._warn(f"the {self._name} cannot accept a connection: {error!r}")
                 await asyncio.sleep(_GRACE_S)
-            if len(self._connections) > self._most:
+                continue
+            if client.fileno() >= _descriptors_of_connections():
+                self._warn(f"the {self._name} closed connections to leave descriptors to files")
+                self._make_room(2)  # one would leave as many as there were
+            elif len(self._connections) > self._most:
                 self._warn(f"the {self._name} closed one of more than {self._most} connections")
-                last_in_line(self._connections).transport.abort()
+                self._make_room(1)
+
+    def _make_room(self, places: int) -> None:
+        left = self._connections.copy()
+        for _ in range(min(places, len(left))):
+            going = last_in_line(left)
+            left.remove(going)
+            going.transport.abort()
 
     def _protocol(self) -> asyncio.Protocol:
         return self.config.http_protocol_class(  # type: ignore[call-arg] # as uvicorn itself does
@@ -198,6 +213,15 @@ class _Server(uvicorn.Server):
     def _cut(self) -> None:
         for connection in self._connections.copy():
             connection.transport.abort()
+
+
+def _descriptors_of_connections() -> int:
+    """The number below which the descriptor of a connection must be, for files to have the rest.
+
+    The kernel gives each the lowest number that is free.
+    """
+    soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return soft - min(_RESERVE, soft // 2)
 
 
 def last_in_line(connections: Collection[_Connection]) -> _Connection:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 import contextlib
 import logging
+import os
 import resource
 import signal
 import socket
@@ -246,6 +247,22 @@ def test_a_stream_may_open_as_many_files_as_the_system_lets_it() -> None:
         assert soft == (65536 if hard == resource.RLIM_INFINITY else min(65536, hard))
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, was)
+
+
+def test_descriptors_are_left_to_files(open_view: Open, caplog: pytest.LogCaptureFixture) -> None:
+    view = open_view()
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    os.close(lowest := os.dup(0))
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (2 * (lowest + 5), hard))
+        held = [connect(view) for _ in range(8)]  # both ends are this process's
+        read_to_the_end(held[0])  # ends, or the socket's time-out raises
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    for client in held:
+        client.close()
+    assert "leave descriptors to files" in caplog.text
+    assert httpx.get(f"{view.url}healthz").is_success
 
 
 def test_addresses_that_one_client_has() -> None:
