@@ -53,6 +53,22 @@ ATTACKS = {
     "metrics, never reading": Attack(
         b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n" * 1000, reads=False
     ),
+    "10,000 requests at once": Attack((_HEAD + b"\r\n") * 10_000),
+    "a body without end": Attack(
+        b"POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n",
+        b"1000\r\n" + b"x" * 4096 + b"\r\n",
+    ),
+    "a header of 1 MB": Attack(_HEAD + b"X: " + b"x" * 1_000_000),
+    "an address of 15 kB": Attack(
+        b"GET /" + b"x" * 15_000 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    ),
+    "another method": Attack(b"DELETE / HTTP/1.1\r\nHost: localhost\r\n\r\n"),
+    "HTTP/2": Attack(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\4\0\0\0\0\0"),
+    "TLS": Attack(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"\x5a" * 509),
+    "web sockets": Attack(
+        _HEAD + b"Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+        b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    ),
 }
 
 
