@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -150,7 +151,11 @@ def test_when_all_are_dead_at_the_start_the_first_cause_is_raised(
 
 
 def behind(camera: Any, engine: Any, options: StreamOptions) -> int:
-    """How many frames the camera was ahead of the engine, at most, with 200 ms a result."""
+    """How many frames the camera is ahead of the engine, as a rule, with 200 ms a result.
+
+    The median: a backlog lasts and grows, while a moment in which the machine runs nothing of ours
+    passes. A maximum would tell the two apart on an idle machine only.
+    """
     late: list[int] = []
 
     def watch(batch: NDArray[np.float32]) -> None:
@@ -161,7 +166,7 @@ def behind(camera: Any, engine: Any, options: StreamOptions) -> int:
         engine.watch = watch
         for _ in stream:
             time.sleep(0.2)
-    return max(late[1:])
+    return statistics.median_low(late[1:])
 
 
 @pytest.mark.parametrize("mode", ["latency", "throughput"])
