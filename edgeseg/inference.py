@@ -145,7 +145,7 @@ def write_result(
     write_atomic(label_path, _label_png(labels, classes if outputs.coloured else None))
     if overlay_path is None:
         return label_path, None
-    painted = overlay(image, labels, classes.palette, outputs.opacity)
+    painted = overlay(image, labels, classes.palette, outputs.opacity, clear=classes.clear)
     draw_legend(painted, classes)
     write_atomic(overlay_path, _png(painted))
     return label_path, overlay_path

@@ -42,7 +42,7 @@ class Labelled(Document):
         height: Height in pixels.
         width: Width in pixels.
         pixels: Pixel count of each class.
-        regions: Number of connected regions of each class; 0 for the background (class 0).
+        regions: Number of connected regions of each class; 0 for the background.
     """
 
     name: str

@@ -33,7 +33,7 @@ class ClassTotal(Document):
         pixels: Number of pixels in all label maps.
         share: Fraction of all pixels, 0…1.
         label_maps: Number of label maps that contain the class.
-        regions: Number of connected regions; 0 for the background (class 0).
+        regions: Number of connected regions; 0 for the background.
     """
 
     name: str

@@ -154,7 +154,7 @@ class Desk:
         labels = self._segment(image)
         classes = self.card.classes
         write_result(classes, image, labels, name, self.job.outputs)
-        found = components(labels).classes
+        found = components(labels, classes.background).classes
         height, width = labels.shape
         return Labelled(
             name=name,

@@ -7,6 +7,7 @@ preprocessing of training, evaluation, calibration and streaming.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime, timezone
 from typing import Annotated, Literal
 
@@ -49,36 +50,74 @@ _FARTHEST: tuple[Rgb, ...] = (
 _COLOURS = (*_OKABE_ITO, *_FARTHEST)
 
 
-def default_palette(count: int) -> tuple[Rgb, ...]:
-    """Return ``count`` RGB colours that colour-blind people can tell apart, black first.
+_BACKGROUND_NAMES = ("background", "bg", "unlabelled", "unlabeled", "void")
+"""Names, casefolded, that make a class the background; earlier ones win."""
+
+
+def default_palette(count: int, background: int | None) -> tuple[Rgb, ...]:
+    """Return ``count`` RGB colours that colour-blind people can tell apart.
 
     The least CIE76 distance between two of them, to normal eyes and as Machado, Oliveira and
     Fernandes (2009) simulate protanopia, deuteranopia and tritanopia, is 16 for up to 19
-    colours and 12 for up to 32. Past 32 they repeat at two thirds of the brightness, and names
-    and outlines must help.
+    colours and 12 for up to 32, black counted. Past 32 they repeat at two thirds of the
+    brightness, and names and outlines must help.
+
+    Args:
+        count: Number of classes.
+        background: Id of the class that is black; None if there is none.
     """
     colours: list[Rgb] = []
-    for index in range(count):
+    for index in range(1, count + 1):
         cycle, place = divmod(index, len(_COLOURS))
-        red, green, blue = _COLOURS[place] if cycle == 0 or place else (128, 128, 128)
+        red, green, blue = _COLOURS[place] if place else (128, 128, 128)
         dim = (2 / 3) ** cycle
         colours.append((round(red * dim), round(green * dim), round(blue * dim)))
-    return tuple(colours)
+    if background is not None:
+        colours.insert(background, _COLOURS[0])
+    return tuple(colours[:count])
+
+
+def background_of(names: Sequence[str]) -> int | None:
+    """Return the id of the class whose name says that it is the background, None if none does."""
+    plain = [name.strip().casefold() for name in names]
+    return next((plain.index(name) for name in _BACKGROUND_NAMES if name in plain), None)
 
 
 class ClassMap(Document):
-    """Class names, their RGB colours, and the mask value that loss and metrics ignore."""
+    """Class names, their RGB colours, and the mask value that loss and metrics ignore.
+
+    ``background`` is the id of the class that views leave clear and that has no regions, None if
+    all classes are things to see, as in street scenes whose class 0 is the road or the sky.
+    Documents may give its id, its name or null. Without the key it is the class named
+    background, bg, unlabelled, unlabeled or void, and None if there is no such class.
+    """
 
     names: Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Field(min_length=2)]
     palette: tuple[Rgb, ...]
     ignore: Annotated[int, Field(ge=0, le=255)] = 255
+    background: Annotated[int, Field(ge=0)] | None = None
 
     @model_validator(mode="before")
     @classmethod
-    def _colours_if_none(cls, values: object) -> object:
-        if isinstance(values, dict) and "palette" not in values and "names" in values:
-            return values | {"palette": default_palette(len(values["names"]))}
-        return values
+    def _complete(cls, values: object) -> object:
+        """Derive the background from the names, and the palette from both, if absent."""
+        if not isinstance(values, dict):
+            return values
+        names = values.get("names")
+        if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
+            return values
+        background = values.get("background", background_of(names))
+        if isinstance(background, str):
+            if background not in names:
+                raise ValueError(
+                    f"the background {background!r} is none of the classes {', '.join(names)}"
+                )
+            background = names.index(background)
+        palette = values.get("palette")
+        if "palette" not in values or _made_for_class_0(palette, len(names)):
+            known = isinstance(background, int) and 0 <= background < len(names)
+            palette = default_palette(len(names), background if known else None)
+        return values | {"background": background, "palette": palette}
 
     @model_validator(mode="after")
     def _consistent(self) -> ClassMap:
@@ -90,10 +129,51 @@ class ClassMap(Document):
             raise ValueError("a uint8 label map holds at most 255 classes")
         if self.ignore < len(self.names):
             raise ValueError(f"the ignore value {self.ignore} is also the id of a class")
+        if self.background is not None and self.background >= len(self.names):
+            raise ValueError(
+                f"the background {self.background} is no id of {len(self.names)} classes"
+            )
         return self
+
+    @model_serializer(mode="wrap")
+    def _silent_if_named(self, handler: SerializerFunctionWrapHandler) -> dict[str, object]:
+        """Omit a background that the names give, as older versions of edgeseg reject the key."""
+        values: dict[str, object] = handler(self)
+        if self.background == background_of(self.names):
+            values.pop("background", None)
+        return values
 
     def __len__(self) -> int:
         return len(self.names)
+
+    @property
+    def clear(self) -> frozenset[int]:
+        """Ids that overlays leave clear: the background, if there is one."""
+        return frozenset() if self.background is None else frozenset((self.background,))
+
+    def with_background(self, name: str | None) -> ClassMap:
+        """Return the classes with another background, and made-up colours to match.
+
+        Args:
+            name: Name of a class, or None for no background.
+
+        Raises:
+            ValueError: No class has this name.
+        """
+        made_up = self.palette == default_palette(len(self), self.background)
+        kept = {"names": self.names, "ignore": self.ignore, "background": name}
+        return ClassMap.model_validate(kept if made_up else kept | {"palette": self.palette})
+
+
+def _made_for_class_0(palette: object, count: int) -> bool:
+    """Whether a palette is the one that older versions of edgeseg made up, class 0 black."""
+    if not isinstance(palette, list | tuple) or len(palette) != count:
+        return False
+    made_up = default_palette(count, 0)
+    return all(
+        isinstance(colour, list | tuple) and tuple(colour) == other
+        for colour, other in zip(palette, made_up, strict=True)
+    )
 
 
 class OpenSize(Document):

@@ -117,7 +117,8 @@ def check_palettes(
         classes: The declared classes; colours that edgeseg made up are not compared.
     """
     declared = classes.palette if classes else ()
-    declared = () if declared == default_palette(len(declared)) else declared
+    if classes and declared == default_palette(len(classes), classes.background):
+        declared = ()
     first: dict[int, tuple[Rgb, Path]] = {}
     for path, colours in palettes.items():
         stray = _contradicted(colours, declared)

@@ -40,11 +40,13 @@ def with_boundary(classes: ClassMap) -> ClassMap:
             f"{', '.join(classes.names)} with {classes.ignore} for pixels to ignore",
             hint="learn such masks with touching objects merged",
         )
-    colour = next(colour for colour in default_palette(4)[2:] if colour not in classes.palette)
+    others = default_palette(4, None)[1:]
+    colour = next(colour for colour in others if colour not in classes.palette)
     return ClassMap(
         names=(*classes.names, BOUNDARY),
         palette=(*classes.palette, colour),
         ignore=classes.ignore,
+        background=classes.background,
     )
 
 

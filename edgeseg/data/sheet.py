@@ -123,7 +123,8 @@ def _cell(sample: Sample, classes: ClassMap) -> NDArray[np.uint8]:
     wrong = ""
     try:
         image, mask = load_sample(sample, classes)
-        _place(cell[:_HEIGHT, _WIDTH:], overlay(image, mask, classes.palette, outline=True))
+        shown = overlay(image, mask, classes.palette, outline=True, clear=classes.clear)
+        _place(cell[:_HEIGHT, _WIDTH:], shown)
     except DatasetError as error:
         wrong = error.message.removeprefix(f"{sample.mask or sample.instances}: ")
         image = _or_nothing(sample)

@@ -45,11 +45,11 @@ int run_end(const std::uint8_t *row, int x, int width) {
     return x;
 }
 
-void cut(const std::uint8_t *row, int y, int width, Runs &runs) {
+void cut(const std::uint8_t *row, int y, int width, int background, Runs &runs) {
     for (int x = 0, end; x < width; x = end) {
         end = run_end(row, x, width);
         const auto index = static_cast<std::uint32_t>(runs.size());
-        if (row[x] != 0) runs.push_back({x, end, y, index, row[x]});
+        if (row[x] != background) runs.push_back({x, end, y, index, row[x]});
     }
 }
 
@@ -80,11 +80,11 @@ void add(const Run &run, Component &to) {
 }  // namespace
 
 std::vector<Component> find_components(const std::uint8_t *labels, std::ptrdiff_t stride,
-                                       int height, int width) {
+                                       int height, int width, int background) {
     Runs runs;
     std::uint32_t first = 0, middle = 0;
     for (int y = 0; y < height; ++y) {
-        cut(labels + y * stride, y, width, runs);
+        cut(labels + y * stride, y, width, background, runs);
         const auto last = static_cast<std::uint32_t>(runs.size());
         join_rows(runs, first, middle, last);
         first = middle, middle = last;

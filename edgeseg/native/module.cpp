@@ -32,7 +32,7 @@ using Frame = nb::ndarray<const std::uint8_t, nb::shape<-1, -1, 3>, nb::device::
 using Canvas = nb::ndarray<std::uint8_t, nb::shape<-1, -1, 3>, nb::c_contig, nb::device::cpu>;
 using LabelMap = nb::ndarray<const std::uint8_t, nb::ndim<2>, nb::device::cpu>;
 using Indices = nb::ndarray<const std::int32_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
-using Colours = nb::ndarray<const std::uint8_t, nb::shape<256, 3>, nb::c_contig, nb::device::cpu>;
+using Colours = nb::ndarray<const std::uint8_t, nb::shape<256, 4>, nb::c_contig, nb::device::cpu>;
 using Areas = nb::ndarray<std::int64_t, nb::shape<256>, nb::c_contig, nb::device::cpu>;
 template <class Logit>
 using Planes = nb::ndarray<const Logit, nb::ndim<3>, nb::c_contig, nb::device::cpu>;
@@ -153,7 +153,7 @@ static void argmax_upsampled(const LogitMaps &logits, const Classes &out, int th
                               static_cast<int>(out.shape(1)), out.data(), threads);
 }
 
-static Components components(const LabelMap &labels) {
+static Components components(const LabelMap &labels, int background) {
     if (labels.shape(1) != 1 && labels.stride(1) != 1)
         throw nb::value_error("labels must be packed along their rows");
     auto *found = new std::vector<edgeseg::Component>;
@@ -164,7 +164,7 @@ static Components components(const LabelMap &labels) {
         nb::gil_scoped_release release;
         *found = edgeseg::find_components(
             labels.data(), static_cast<std::ptrdiff_t>(labels.stride(0)),
-            static_cast<int>(labels.shape(0)), static_cast<int>(labels.shape(1)));
+            static_cast<int>(labels.shape(0)), static_cast<int>(labels.shape(1)), background);
     }
     static_assert(sizeof(edgeseg::Component) == 8 * sizeof(std::int64_t));
     return Components(found->data(), {found->size(), 8}, owner);
@@ -182,7 +182,7 @@ static void use(const std::string &level) {
 
 NB_MODULE(_native, module) {
     module.doc() = "C++ twins of the kernels in edgeseg.ops.";
-    module.attr("REVISION") = 4;  // as edgeseg/ops/native.py expects
+    module.attr("REVISION") = 5;  // as edgeseg/ops/native.py expects
     module.def("levels", &levels, "Levels of instructions that this CPU has, the best first.");
     module.def("level", [] { return edgeseg::rows().level; }, "The one in use.");
     module.def("use", &use, nb::arg("level"), "Choose another, for the whole process.");
@@ -202,9 +202,9 @@ NB_MODULE(_native, module) {
                "Nearest label, its colour, blend and rims in one pass, without the GIL.");
     module.def("count_areas", &count_areas, nb::arg("labels"), nb::arg("taken"),
                nb::arg("areas").noconvert(), "Pixels of each label, without the GIL.");
-    module.def("components", &components, nb::arg("labels"),
+    module.def("components", &components, nb::arg("labels"), nb::arg("background"),
                "Label, area, left, top, right, bottom and coordinate sums of each 8-connected "
-               "region, without the GIL.");
+               "region but of the label `background`, without the GIL.");
     const char *first = "Class of the largest logit, the first of equals, without the GIL.";
     module.def("argmax_float", &argmax<float>, nb::arg("logits").noconvert(),
                nb::arg("out").noconvert(), nb::arg("threads") = 1, first);

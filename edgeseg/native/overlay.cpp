@@ -28,9 +28,10 @@ struct Piece {
 
 std::array<Piece, 256> pieces(const Look &look) {
     std::array<Piece, 256> result{};
-    for (int label = 1; label < 256; ++label) {
-        result[label].mask.fill(255);
-        for (int i = 0; i < 16; ++i) result[label].colours[i] = look.colours[3 * label + i % 3];
+    for (int label = 0; label < 256; ++label) {
+        const std::uint8_t *colour = look.colours + 4 * label;
+        result[label].mask.fill(colour[3]);
+        for (int i = 0; i < 16; ++i) result[label].colours[i] = colour[i % 3];
     }
     return result;
 }
@@ -139,10 +140,12 @@ void draw_rims(const Canvas &canvas, const Labels &labels, const std::vector<int
     share_out(canvas.height, threads, [&](int begin, int end) {
         std::vector<std::uint8_t> rim(canvas.width);
         for (int y = begin; y < end; ++y) {
-            rows().find_rim(row(y - 1), row(y), row(y + 1), canvas.width, rim.data());
+            const std::uint8_t *here = row(y);
+            rows().find_rim(row(y - 1), here, row(y + 1), canvas.width, rim.data());
             std::uint8_t *out = canvas.out + static_cast<std::size_t>(y) * canvas.width * 3;
             for (int x = 0; (x = next_in(rim.data(), x, canvas.width)) < canvas.width; ++x)
-                std::memcpy(out + 3 * x, look.colours + 3 * rim[x], 3);
+                if (const std::uint8_t *colour = look.colours + 4 * here[x]; colour[3] != 0)
+                    std::memcpy(out + 3 * x, colour, 3);
         }
     });
 }

@@ -15,7 +15,7 @@ struct Labels {
 };
 
 struct Look {
-    const std::uint8_t *colours;  // BGR of each of the 256 labels
+    const std::uint8_t *colours;  // BGRA of each of the 256 labels; alpha 255, or 0 of clear ones
     int weight;                   // of the colours, 0…256; the frame has the rest
     bool outline;                 // the rim of each region in its full colour
 };
@@ -29,8 +29,8 @@ struct Canvas {
     int height, width;
 };
 
-// out = (frame * (256 - weight) + colour * weight + 128) / 256 where the label is not 0, else the
-// frame.
+// out = (frame * (256 - weight) + colour * weight + 128) / 256, or the frame where the label is
+// clear.
 void overlay(const Canvas &canvas, const Labels &labels, const Look &look, int threads);
 
 // Pixels of each of the 256 labels on a frame of height x width.

@@ -201,7 +201,7 @@ void find_rim(const std::uint8_t *__restrict above, const std::uint8_t *__restri
         const int others = (row[left] ^ label) | (row[right] ^ label) | (above[left] ^ label) |
                            (above[x] ^ label) | (above[right] ^ label) | (below[left] ^ label) |
                            (below[x] ^ label) | (below[right] ^ label);
-        return static_cast<std::uint8_t>(others != 0 ? label : 0);
+        return static_cast<std::uint8_t>(others != 0 ? 255 : 0);
     };
     const int last = width - 1;
     rim[0] = at(0, 0, last < 1 ? 0 : 1);

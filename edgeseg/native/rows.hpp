@@ -46,7 +46,7 @@ struct Rows {
     // it is 0, byte by byte; weight 0…256. `out` may be `frame`.
     void (*lay_over)(const std::uint8_t *frame, const std::uint8_t *colours,
                      const std::uint8_t *mask, int weight, std::size_t count, std::uint8_t *out);
-    // rim[x] = row[x] where one of the eight neighbours has another label, else 0.
+    // rim[x] = 255 where one of the eight neighbours of row[x] has another label, else 0.
     void (*find_rim)(const std::uint8_t *above, const std::uint8_t *row,
                      const std::uint8_t *below, int width, std::uint8_t *rim);
 

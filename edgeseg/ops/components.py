@@ -17,7 +17,7 @@ class Components:
     """N connected regions, in row-major order of their first pixels.
 
     Attributes:
-        classes: int64 (N,), class ids; class 0, the background, has no regions.
+        classes: int64 (N,), class ids.
         areas: int64 (N,), pixels.
         boxes: int64 (N, 4): left, top, width, height.
         centroids: float64 (N, 2): mean x and y of the pixels.
@@ -32,26 +32,28 @@ class Components:
         return len(self.classes)
 
 
-def components(labels: NDArray[np.uint8]) -> Components:
+def components(labels: NDArray[np.uint8], background: int | None = None) -> Components:
     """Find the 8-connected regions of each class.
 
     Args:
         labels: uint8 (H, W), class ids, any strides.
+        background: Id without regions; None if all have them.
 
     Raises:
         UsageError: ``labels`` has another dtype or shape.
     """
     if labels.dtype != np.uint8 or labels.ndim != 2 or labels.size == 0:
         raise UsageError(f"a label map is uint8 (H, W), not {labels.dtype} {labels.shape}")
-    return components_reference(labels) if kernels is None else components_native(labels)
+    find = components_reference if kernels is None else components_native
+    return find(labels, background)
 
 
-def components_reference(labels: NDArray[np.uint8]) -> Components:
+def components_reference(labels: NDArray[np.uint8], background: int | None) -> Components:
     """Reference for :func:`components`, class by class with OpenCV."""
     found: list[tuple[int, NDArray[np.int32], NDArray[np.float64]]] = []
     firsts: list[int] = []
     for label in np.flatnonzero(np.bincount(labels.ravel(), minlength=256)):
-        if label == 0:
+        if label == background:
             continue
         mask = np.asarray(labels == label, np.uint8)
         count, ids, stats, centroids = cv2.connectedComponentsWithStats(mask, connectivity=8)
@@ -68,10 +70,11 @@ def components_reference(labels: NDArray[np.uint8]) -> Components:
     )
 
 
-def components_native(labels: NDArray[np.uint8]) -> Components:
+def components_native(labels: NDArray[np.uint8], background: int | None) -> Components:
     """C++ version of :func:`components_reference`; releases the GIL."""
     assert kernels is not None
-    table = kernels.components(labels if labels[0].flags.c_contiguous else labels.copy())
+    packed = labels if labels[0].flags.c_contiguous else labels.copy()
+    table = kernels.components(packed, -1 if background is None else background)
     classes, areas, left, top, right, bottom, sum_x, sum_y = table.T
     return Components(
         classes=classes,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -55,18 +56,20 @@ def draw_names(
     labels: NDArray[np.uint8],
     names: Sequence[str],
     taken: tuple[int, int] = (0, 0),
+    clear: AbstractSet[int] = frozenset(),
 ) -> list[Written]:
     """Draw class names on the large regions, white with a dark outline, in place.
 
-    A name is placed where its region is thickest, within the frame. Not drawn are the background
-    (class 0), ids without a name, names with less than half of their area on their region, and
-    names that would overlap that of a larger region.
+    A name is placed where its region is thickest, within the frame. Not drawn are clear classes,
+    ids without a name, names with less than half of their area on their region, and names that
+    would overlap that of a larger region.
 
     Args:
         frame: uint8 (H, W, 3) BGR, writeable and C-contiguous.
         labels: uint8, class ids, of any size; stretched over the whole frame.
         names: Class names, by id.
         taken: (height, width) of the area at the upper left to keep free.
+        clear: Ids that get no name: the background and hidden classes.
 
     Returns:
         The names drawn.
@@ -79,7 +82,8 @@ def draw_names(
     written: list[Written] = []
     step = -(-max(labels.shape) // _WIDEST)
     small = np.ascontiguousarray(labels[step // 2 :: step, step // 2 :: step])
-    for label, place in _thickest(small, len(names)):
+    named = frozenset(range(len(names))) - clear
+    for label, place in _thickest(small, named):
         if len(written) == _MOST:
             break
         text = stamp(drawable(names[label]), text_height(frame))
@@ -126,12 +130,16 @@ def put(frame: NDArray[np.uint8], text: Stamp, x: int, y: int) -> None:
         cv2.copyTo(strokes[:height, :width], covers[:height, :width], part)
 
 
-def _thickest(small: NDArray[np.uint8], classes: int) -> Iterator[tuple[int, tuple[int, int]]]:
-    """Yield class and innermost (row, column) of each region, largest first."""
-    padded = cv2.copyMakeBorder(small, 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=(0,))
+def _thickest(
+    small: NDArray[np.uint8], named: AbstractSet[int]
+) -> Iterator[tuple[int, tuple[int, int]]]:
+    """Yield class and innermost (row, column) of each region of ``named``, largest first."""
+    # 0 is what has no name: clear classes, ids past the names, and outside of the picture.
+    table = np.array([label + 1 if label in named else 0 for label in range(256)], np.uint8)
+    padded = cv2.copyMakeBorder(table[small], 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=(0,))
     rim = cv2.morphologyEx(padded, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8))
     # Without their rims, regions of different classes do not touch.
-    inner = ((rim == 0) & (padded > 0) & (padded < classes)).astype(np.uint8)
+    inner = ((rim == 0) & (padded > 0)).astype(np.uint8)
     count, parts, stats, _ = cv2.connectedComponentsWithStats(inner, connectivity=4)
     if count == 1:
         return
@@ -142,7 +150,7 @@ def _thickest(small: NDArray[np.uint8], classes: int) -> Iterator[tuple[int, tup
         window = (slice(y, y + height), slice(x, x + width))
         of_part = (parts[window] == part).view(np.uint8)
         column, row = cv2.minMaxLoc(depth[window], of_part)[3]
-        yield int(padded[y + row, x + column]), (y + row - 1, x + column - 1)
+        yield int(padded[y + row, x + column]) - 1, (y + row - 1, x + column - 1)
 
 
 def _placed(

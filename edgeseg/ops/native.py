@@ -15,7 +15,7 @@ from edgeseg.errors import UsageError
 
 _log = logging.getLogger(__name__)
 
-REVISION = 4
+REVISION = 5
 """Version of the extension's interface, to detect outdated builds; see ``native/module.cpp``."""
 
 

@@ -52,6 +52,7 @@ class Look:
         palette: RGB colours by class id; ids beyond it get ``UNNAMED_COLOUR``.
         alpha: Opacity of the colours, from 0 to 1, in steps of 1/256.
         outline: Draw a one-pixel opaque outline inside each region.
+        clear: Ids that are left clear, such as the background and hidden classes.
 
     Raises:
         UsageError: ``alpha`` is not in 0…1.
@@ -60,6 +61,7 @@ class Look:
     palette: Sequence[Rgb]
     alpha: float = 0.5
     outline: bool = False
+    clear: AbstractSet[int] = frozenset()
 
     def __post_init__(self) -> None:
         if not 0 <= self.alpha <= 1:
@@ -70,6 +72,10 @@ class Look:
         """Opacity of the colours in units of 1/256."""
         return round(self.alpha * 256)
 
+    def table(self) -> NDArray[np.uint8]:
+        """Return the colours of all ids, uint8 (256, 4) BGRA: A is 0 of clear ids, else 255."""
+        return _painted(tuple(self.palette), frozenset(self.clear))
+
 
 def overlay(
     frame: NDArray[np.uint8],
@@ -79,8 +85,9 @@ def overlay(
     out: NDArray[np.uint8] | None = None,
     *,
     outline: bool = False,
+    clear: AbstractSet[int] = frozenset(),
 ) -> NDArray[np.uint8]:
-    """Blend class colours over a picture; class 0, the background, stays clear.
+    """Blend class colours over a picture.
 
     Args:
         frame: uint8 (H, W, 3) BGR, or (H, W) grey.
@@ -89,6 +96,7 @@ def overlay(
         alpha: Opacity of the colours, from 0 to 1.
         out: uint8 (H, W, 3), C-contiguous, to write into; may be ``frame`` itself.
         outline: Draw the outline of each region.
+        clear: Ids that are left clear, e.g. ``card.classes.clear``.
 
     Returns:
         ``out``, or a new array: uint8 (H, W, 3) BGR.
@@ -97,7 +105,7 @@ def overlay(
         UsageError: A dtype, shape or layout is invalid, or ``alpha`` is not in 0…1.
     """
     _check_labels(labels)
-    look = Look(palette, alpha, outline)
+    look = Look(palette, alpha, outline, clear)
     if frame.shape[:2] != labels.shape:
         raise UsageError(f"labels {labels.shape} need a frame of that size, not {frame.shape}")
     return _lay_over(frame, labels, look, out)
@@ -143,11 +151,11 @@ def lay_reference(
     colours = colourise(labels, look.palette)
     share = look.weight / 256
     blended = cv2.addWeighted(out, 1 - share, colours, share, 1 / 1024)
-    # The label map is its own mask: background is 0, and copyTo takes what is not 0.
-    cv2.copyTo(blended, labels, out)
+    shown = cv2.LUT(labels, np.ascontiguousarray(look.table()[:, 3]))
+    cv2.copyTo(blended, shown, out)
     if look.outline:
         rim = cv2.morphologyEx(labels, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8))
-        cv2.copyTo(colours, cv2.min(rim, labels), out)
+        cv2.copyTo(colours, cv2.min(rim, shown), out)
 
 
 def lay_native(
@@ -161,8 +169,7 @@ def lay_native(
     assert kernels is not None
     frame, labels = _packed(frame), _packed(labels)
     taken = nearest_indices(labels.shape, (out.shape[0], out.shape[1]))
-    colours = _colour_table(tuple(look.palette))[:, 0]
-    kernels.overlay(frame, out, labels, taken, (colours, look.weight, look.outline), threads)
+    kernels.overlay(frame, out, labels, taken, (look.table(), look.weight, look.outline), threads)
 
 
 def draw_legend(
@@ -170,8 +177,8 @@ def draw_legend(
 ) -> tuple[int, int]:
     """Draw a legend of class names and colours in the upper left corner, in place.
 
-    Class 0 is omitted, as overlays leave it clear; hidden classes are grey. Text scales with the
-    height of the frame; a last line counts the names that do not fit.
+    The background is omitted, as overlays leave it clear; hidden classes are grey. Text scales
+    with the height of the frame; a last line counts the names that do not fit.
 
     Args:
         frame: uint8 (H, W, 3) BGR, writeable and C-contiguous.
@@ -185,9 +192,12 @@ def draw_legend(
         UsageError: ``frame`` has another dtype, shape or layout.
     """
     check_canvas(frame, "frame")
-    panel, swatches = _legend(
-        classes.names, tuple(classes.palette), frozenset(hidden), frame.shape[0]
+    rows = tuple(
+        (name, _GREY if label in hidden else colour)
+        for label, (name, colour) in enumerate(zip(classes.names, classes.palette, strict=True))
+        if label not in classes.clear
     )
+    panel, swatches = _legend(rows, frame.shape[0])
     height, width = min(panel.shape[0], frame.shape[0]), min(panel.shape[1], frame.shape[1])
     box, panel = frame[:height, :width], panel[:height, :width]
     box //= 4  # dark enough for white text on any picture
@@ -199,9 +209,9 @@ def draw_legend(
 
 @functools.lru_cache(maxsize=64)
 def _legend(
-    names: tuple[str, ...], palette: tuple[Rgb, ...], hidden: frozenset[int], height: int
+    rows: tuple[tuple[str, Rgb], ...], height: int
 ) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
-    """Render the legend for a frame height, and the mask of its colour swatches.
+    """Render a legend of names and colours for a frame height, and the mask of its swatches.
 
     Returns:
         uint8 (h, w, 3) BGR on black; bool (h, n, 1) of its first n columns.
@@ -209,11 +219,9 @@ def _legend(
     font, scale = cv2.FONT_HERSHEY_SIMPLEX, max(0.35, height / 1000)
     line = max(12, round(30 * scale))
     room = max(1, (height - line) // line)
-    shown = [_GREY if label in hidden else colour for label, colour in enumerate(palette)]
-    rows = list(zip(names, shown, strict=True))[1:]
     if len(rows) > room:
         rest = len(rows) - room + 1
-        rows = [*rows[: room - 1], (f"+{rest} more", UNNAMED_COLOUR)]
+        rows = (*rows[: room - 1], (f"+{rest} more", UNNAMED_COLOUR))
     texts = [drawable(name) for name, _ in rows]
     widths = [cv2.getTextSize(text, font, scale, 1)[0][0] for text in texts]
     panel = np.zeros((line * len(rows) + line // 2, max(widths) + 2 * line, 3), np.uint8)
@@ -273,6 +281,15 @@ def _colour_table(palette: tuple[Rgb, ...]) -> NDArray[np.uint8]:
     table = np.empty((256, 1, 3), np.uint8)
     table[:] = UNNAMED_COLOUR[::-1]
     table[: len(palette), 0] = np.array(palette, np.uint8)[:, ::-1]
+    table.flags.writeable = False
+    return table
+
+
+@functools.lru_cache(maxsize=64)
+def _painted(palette: tuple[Rgb, ...], clear: frozenset[int]) -> NDArray[np.uint8]:
+    table = np.full((256, 4), 255, np.uint8)
+    table[:, :3] = _colour_table(palette)[:, 0]
+    table[list(clear), 3] = 0
     table.flags.writeable = False
     return table
 

@@ -27,19 +27,24 @@ class Region:
     centroid: tuple[float, float]
 
 
-def regions(labels: NDArray[np.uint8], num_classes: int, min_area: int = 1) -> list[Region]:
+def regions(
+    labels: NDArray[np.uint8],
+    num_classes: int,
+    min_area: int = 1,
+    background: int | None = None,
+) -> list[Region]:
     """List the regions of a label map, largest first; ties in row-major order of first pixels.
 
     Args:
-        labels: uint8 (H, W), class ids. Class 0 (background) and ids past the classes (ignore)
-            have no regions.
+        labels: uint8 (H, W), class ids. Ids past the classes (ignore) have no regions.
         num_classes: Number of classes.
         min_area: Minimum area in pixels; smaller regions are omitted.
+        background: Id of a class without regions; None if all have them.
 
     Raises:
         UsageError: ``labels`` has another dtype or shape.
     """
-    found = components(labels)
+    found = components(labels, background)
     kept = np.flatnonzero((found.areas >= min_area) & (found.classes < num_classes))
     kept = kept[np.argsort(-found.areas[kept], kind="stable")]
     columns = (found.classes, found.areas, found.boxes, found.centroids)

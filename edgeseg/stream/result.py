@@ -77,11 +77,11 @@ class StreamResult:
         return restored_areas(self.labels, (height, width), self.input, len(self.classes))
 
     def regions(self, min_area: int = 1) -> list[Region]:
-        """Return connected regions of each class in :meth:`mask` but class 0, largest first.
+        """Return connected regions of each class in :meth:`mask` but the background.
 
-        Regions smaller than ``min_area`` pixels of the frame are left out.
+        The largest come first. Regions smaller than ``min_area`` pixels of the frame are left out.
         """
-        return regions(self.mask(), len(self.classes), min_area)
+        return regions(self.mask(), len(self.classes), min_area, self.classes.background)
 
     @functools.cached_property
     def _mask(self) -> NDArray[np.uint8]:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -62,18 +60,16 @@ class View:
         Returns:
             uint8 (H, W, 3) BGR, a new array.
         """
-        if self.bare:
+        look = self.look(classes)
+        if look is None:
             return frame.copy()
-        if self.hidden:
-            labels = np.asarray(cv2.LUT(labels, _table(self.hidden)), np.uint8)
-        look = Look(classes.palette, self.opacity, self.outline)
         return self.write(overlay_restored(frame, labels, spec, look), labels, classes, spec)
 
     def look(self, classes: ClassMap) -> Look | None:
-        """Overlay settings for all classes; None if any class is hidden."""
-        if self.bare or self.hidden:
+        """Return the style of the overlay; None if nothing is drawn."""
+        if self.bare:
             return None
-        return Look(classes.palette, self.opacity, self.outline)
+        return Look(classes.palette, self.opacity, self.outline, classes.clear | self.hidden)
 
     def write(
         self,
@@ -84,9 +80,10 @@ class View:
     ) -> NDArray[np.uint8]:
         """Draw legend and names in place on a picture (H, W, 3) that shows the classes already."""
         taken = draw_legend(picture, classes, self.hidden) if self.legend else (0, 0)
-        if self.names and len(classes) > 2:
+        if self.names and len(classes) - len(classes.clear) > 1:
             height, width = picture.shape[:2]
-            draw_names(picture, inside(labels, (height, width), spec), classes.names, taken)
+            part = inside(labels, (height, width), spec)
+            draw_names(picture, part, classes.names, taken, classes.clear | self.hidden)
         return picture
 
 
@@ -95,10 +92,3 @@ def write_line(picture: NDArray[np.uint8], text: str, line: int = 0) -> None:
     written = stamp(text, text_height(picture))
     down = picture.shape[0] - (line + 1) * written[1].shape[0]
     put(picture, written, min(4, picture.shape[1] - 1), max(0, down))
-
-
-def _table(hidden: AbstractSet[int]) -> NDArray[np.uint8]:
-    """Lookup table that maps hidden ids to the background and keeps all others."""
-    table = np.arange(256, dtype=np.uint8)
-    table[list(hidden)] = 0
-    return table

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from edgeseg.artifacts.card import InputSpec
-from edgeseg.ops.overlay import Look, colourise
+from edgeseg.ops.overlay import Look
 from edgeseg.ops.preprocess import normalisation
 
 Layout = Literal["gray", "bgr", "bgra", "nv12-bt601", "nv12-bt709"]
@@ -154,10 +154,8 @@ def value_table(spec: InputSpec, dtype: DTypeLike) -> NDArray[np.generic]:
 
 
 def colours(look: Look) -> NDArray[np.uint32]:
-    """Uint32 (256,): the colour of each label as ``blue | green << 8 | red << 16``."""
-    bgr = colourise(np.arange(256, dtype=np.uint8)[np.newaxis], look.palette)[0]
-    packed: NDArray[np.uint32] = bgr.astype(np.uint32) @ np.array([1, 1 << 8, 1 << 16], np.uint32)
-    return packed
+    """Uint32 (256,): ``blue | green << 8 | red << 16 | alpha << 24``, as :meth:`Look.table`."""
+    return look.table().view("<u4")[:, 0]
 
 
 def counts(indices: NDArray[np.int32], source: int) -> NDArray[np.int32]:

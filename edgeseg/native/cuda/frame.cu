@@ -218,7 +218,7 @@ struct Labels {
 struct Overlay {
     Picture picture;
     Labels labels;
-    const unsigned int *colours;  // of 256 labels: blue | green << 8 | red << 16
+    const unsigned int *colours;  // of 256 labels: blue | green << 8 | red << 16 | alpha << 24
     Byte *out;                    // packed BGR; the picture itself is allowed
     int weight;                   // of the colours, 0…256; the picture has the rest
     int outline;                  // the rim of each region in its full colour
@@ -239,9 +239,9 @@ __device__ inline bool on_rim(const Overlay &on, const Byte *labels, int y, int 
 __device__ inline unsigned int laid_over(const Overlay &on, const Byte *labels, int y, int x,
                                          unsigned int bgr) {
     const int label = labels[on.labels.rows[y] * on.labels.pitch + on.labels.columns[x]];
-    if (label == 0) return bgr;
     const unsigned int colour = on.colours[label], weight = on.weight;
-    if (on.outline && on_rim(on, labels, y, x, label)) return colour;
+    if (colour >> 24 == 0) return bgr;  // alpha is 255, or 0 of labels that stay clear
+    if (on.outline && on_rim(on, labels, y, x, label)) return colour & 0xffffff;
     unsigned int blended = 0;
     for (int shift = 0; shift < 24; shift += 8) {
         const unsigned int under = bgr >> shift & 255, over = colour >> shift & 255;

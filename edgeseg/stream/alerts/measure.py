@@ -46,7 +46,7 @@ class Measure:
         pixels = height * width
         if self._zone is None and self._unit != "regions":
             return self._scaled(int(result.areas()[self._label]), pixels)
-        found = result.mask() == self._label  # the background has regions here too
+        found = result.mask() == self._label
         if self._zone is not None:
             patch = self._patch(height, width)
             if not patch.pixels:
@@ -54,7 +54,7 @@ class Measure:
             found, pixels = found[patch.window] & patch.inside, patch.pixels
         if self._unit == "regions":
             least = least_area(self._min_region, height * width)
-            return int(np.count_nonzero(components(found.view(np.uint8)).areas >= least))
+            return int(np.count_nonzero(components(found.view(np.uint8), 0).areas >= least))
         return self._scaled(int(np.count_nonzero(found)), pixels)
 
     def _scaled(self, count: int, pixels: int) -> float:

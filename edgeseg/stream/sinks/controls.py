@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from edgeseg.artifacts.card import ClassMap
 from edgeseg.stream.view import View
 
 HELP = (
@@ -37,23 +37,23 @@ class Controls:
         view: Current drawing settings; None until something was changed.
         paused: Whether the picture is paused.
         helping: Whether the list of keys is shown on the picture.
-        selected: Id of the class that ``c`` toggles.
+        selected: Id of the class that ``c`` toggles; None before one was chosen.
         says: Message about the last key, shown on the picture; empty if its effect is visible.
     """
 
     view: View | None = None
     paused: bool = False
     helping: bool = False
-    selected: int = 0
+    selected: int | None = None
     says: str = ""
 
-    def press(self, key: int, view: View, names: Sequence[str]) -> Wish | None:
+    def press(self, key: int, view: View, classes: ClassMap) -> Wish | None:
         """Act on a key.
 
         Args:
             key: Key code as returned by OpenCV.
             view: Current drawing settings.
-            names: Names of the classes.
+            classes: Class names, and which of them is the background.
 
         Returns:
             Action that the window must carry out; None if there is none.
@@ -69,18 +69,19 @@ class Controls:
         elif character == "h":
             self.helping = not self.helping
         elif character in ("n", "p"):
-            self._select(1 if character == "n" else -1, view, names)
+            self._select(1 if character == "n" else -1, view, classes)
         else:
-            self._change(character, view, names)
+            self._change(character, view, classes)
         return None
 
-    def _select(self, by: int, view: View, names: Sequence[str]) -> None:
+    def _select(self, by: int, view: View, classes: ClassMap) -> None:
         """Select the next class, skipping the background, which is never drawn."""
-        place = (self.selected - 1 + by) if self.selected else (0 if by > 0 else -1)
-        self.selected = place % (len(names) - 1) + 1
-        self.says = f"class {self.selected}: {self._of_selected(view, names)}"
+        drawn = _drawn(classes)
+        place = (0 if by > 0 else -1) if self.selected is None else drawn.index(self.selected) + by
+        self.selected = drawn[place % len(drawn)]
+        self._say_selected(view, classes)
 
-    def _change(self, character: str, view: View, names: Sequence[str]) -> None:
+    def _change(self, character: str, view: View, classes: ClassMap) -> None:
         """Change the view for a key that affects drawing."""
         if character in ("+", "="):
             self.view = replace(view, opacity=min(1.0, round(view.opacity + _STEP, 2)))
@@ -97,9 +98,16 @@ class Controls:
         elif character == "a":
             self.view = replace(view, hidden=frozenset())
         elif character == "c":
-            self.selected = self.selected or 1
+            if self.selected is None:
+                self.selected = _drawn(classes)[0]
             self.view = replace(view, hidden=view.hidden ^ {self.selected})
-            self.says = f"class {self.selected}: {self._of_selected(self.view, names)}"
+            self._say_selected(self.view, classes)
 
-    def _of_selected(self, view: View, names: Sequence[str]) -> str:
-        return names[self.selected] + (" (off)" if self.selected in view.hidden else "")
+    def _say_selected(self, view: View, classes: ClassMap) -> None:
+        assert self.selected is not None
+        off = " (off)" if self.selected in view.hidden else ""
+        self.says = f"class {self.selected}: {classes.names[self.selected]}{off}"
+
+
+def _drawn(classes: ClassMap) -> list[int]:
+    return [label for label in range(len(classes)) if label not in classes.clear]

@@ -156,7 +156,7 @@ class Window(Sink):
             return
         first = next(iter(self._shown.values()))
         view = self.controls.view or first.view
-        wish = self.controls.press(key & 0xFF, view, first.classes.names)
+        wish = self.controls.press(key & 0xFF, view, first.classes)
         if wish == "quit":
             raise StopStream
         if wish == "snapshot":

@@ -79,8 +79,8 @@ class Status:
         """What ``/status`` answers.
 
         ``schema_version``, ``run`` (another for each run), ``engine`` {``name``, ``runtime``,
-        ``precision``} or null, ``classes`` [{``name``, ``color`` ``#rrggbb``}], ``seconds`` since
-        the view opened, ``frames``, ``dropped``, ``bad_frames``, ``reconnects`` (of all sources),
+        ``precision``} or null, ``classes`` [{``name``, ``color`` ``#rrggbb``}], ``background``
+        (id of the class that is left clear, or null), ``seconds`` since the view opened, ``frames``, ``dropped``, ``bad_frames``, ``reconnects`` (of all sources),
         ``fps`` (of the last five seconds), ``peak_rss_mib``, ``sources``
         [:meth:`_describe_source`], ``sinks`` [:class:`~edgeseg.stream.sinks.health.SinkReport`].
         """
@@ -95,6 +95,7 @@ class Status:
                 {"name": name, "color": "#{:02x}{:02x}{:02x}".format(*colour)}
                 for name, colour in zip(self._classes.names, self._classes.palette, strict=True)
             ],
+            "background": self._classes.background,
             "seconds": round(now, 1),
             **{key: sum(source[key] for source in sources) for key in counted},
             "fps": round(sum(source["fps"] for source in sources), 2),

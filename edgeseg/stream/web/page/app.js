@@ -9,6 +9,7 @@ const $ = (id) => document.getElementById(id);
 const sleep = (ms) => new Promise((done) => setTimeout(done, ms));
 
 const look = { opacity: 0.5, outline: false, colours: [], shown: [] };
+let background = null; // id of the class that is clear at first, if there is one
 const tiles = new Map(); // source number → Tile
 const history = new Map(); // source number → { column → Map second → value }
 let partNames = [];
@@ -102,8 +103,11 @@ function describe(status) {
   newestStatus = status;
   const labels = JSON.stringify(status.sources.map((source) => source.label));
   if ($("tiles").dataset.labels !== labels) makeTiles(status, labels);
-  const classes = JSON.stringify(status.classes);
-  if ($("legend").dataset.classes !== classes) makeLegend(status.classes, classes);
+  const classes = JSON.stringify([status.classes, status.background]);
+  if ($("legend").dataset.classes !== classes) {
+    background = status.background;
+    makeLegend(status.classes, classes);
+  }
   for (const source of status.sources) tiles.get(source.index).describe(source);
   const engine = status.engine;
   $("engine").textContent = engine
@@ -248,7 +252,7 @@ function makeLegend(classes, text) {
   look.colours = classes.map(({ color }) =>
     [1, 3, 5].map((at) => parseInt(color.slice(at, at + 2), 16)),
   );
-  look.shown = classes.map((_, id) => id > 0); // class 0 is the background: clear
+  look.shown = classes.map((_, id) => id !== background);
   legend.replaceChildren(
     ...classes.map(({ name, color }, id) => {
       const item = document.createElement("li");
@@ -311,7 +315,7 @@ function setOpacity(percent) {
 
 function setShown(shown) {
   [...$("legend").querySelectorAll("input")].forEach((box, id) => {
-    box.checked = shown && id > 0;
+    box.checked = shown && id !== background;
     look.shown[id] = box.checked;
   });
   redraw();
@@ -341,7 +345,7 @@ const keys = {
 
 document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey || event.target.tagName === "SELECT") return;
-  if (/^[1-9]$/.test(event.key)) {
+  if (/^[0-9]$/.test(event.key)) {
     $("legend").children[Number(event.key)]?.querySelector("input").click();
   } else keys[event.key.length === 1 ? event.key.toLowerCase() : event.key]?.();
 });
