@@ -73,7 +73,7 @@ class Scene:
             frame=rng.integers(0, 256, (height, width, 3), dtype=np.uint8),
             logits=logits,
             labels=logits.argmax(axis=0).astype(np.uint8),
-            palette=np.array(default_palette(CLASSES), np.uint8),
+            palette=np.array(default_palette(CLASSES, None), np.uint8),
         )
 
 
@@ -111,9 +111,9 @@ def stages(scene: Scene, threads: int) -> dict[str, tuple[Function, ...]]:
             floor(scene.logits.nbytes, height * width),
         ),
         "components": (
-            lambda: components_reference(scene.labels),
+            lambda: components_reference(scene.labels, 0),
             lambda: opencv_components(scene.labels),
-            lambda: components_native(scene.labels),
+            lambda: components_native(scene.labels, 0),
             floor(labels.nbytes, 0),
         ),
     }

@@ -91,7 +91,7 @@ def test_derived_card_names_its_parent() -> None:
 
 
 def test_palette_colours_differ() -> None:
-    colours = default_palette(32)
+    colours = default_palette(32, 0)
     assert colours[0] == (0, 0, 0)
     assert all(a != b for a, b in itertools.combinations(colours, 2))
     assert all(0 <= part <= 255 for colour in colours for part in colour)

@@ -59,7 +59,18 @@ def least_distance(palette: Sequence[Rgb], eye: str) -> float:
 @pytest.mark.parametrize("eye", EYES)
 @pytest.mark.parametrize(("count", "least"), [(8, 16), (19, 16), (32, 12)])
 def test_any_eye_tells_the_colours_apart(count: int, least: float, eye: str) -> None:
-    assert least_distance(default_palette(count), eye) >= least
+    assert least_distance(default_palette(count, 0), eye) >= least
+    assert least_distance(default_palette(count - 1, None), eye) >= least
+
+
+@pytest.mark.parametrize("count", [2, 12, 40, 255])
+def test_the_background_alone_is_black_wherever_it_stands(count: int) -> None:
+    colours = default_palette(count, None)
+    assert (0, 0, 0) not in colours
+    for background in {0, 1, count // 2, count - 1}:
+        black = default_palette(count, background)
+        assert [id for id, colour in enumerate(black) if colour == (0, 0, 0)] == [background]
+        assert (*black[:background], *black[background + 1 :]) == colours[:-1]
 
 
 def test_distances_are_those_of_the_definition() -> None:
@@ -71,10 +82,10 @@ def test_distances_are_those_of_the_definition() -> None:
 
 
 def test_a_red_and_a_green_fall_together_for_those_who_do_not_see_them() -> None:
-    planted = [*default_palette(8), (190, 40, 40), (110, 110, 40)]
+    planted = [*default_palette(8, 0), (190, 40, 40), (110, 110, 40)]
     assert least_distance(planted, "normal") >= 16
     assert least_distance(planted, "deuteranopia") < 12
 
 
 def test_past_the_colours_that_can_be_told_apart_they_still_differ() -> None:
-    assert len(set(default_palette(60))) == 60
+    assert len(set(default_palette(60, 0))) == 60

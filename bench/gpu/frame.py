@@ -56,7 +56,7 @@ CLASSES = 21
 SIZES = ((720, 1280), (1080, 1920))
 BATCHES = (1, 8)
 ODD = ((1, 1), (7, 33), (479, 641), (333, 2000))
-LOOK = Look(default_palette(CLASSES), 0.5, outline=False)
+LOOK = Look(default_palette(CLASSES, 0), 0.5, clear={0})
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from edgeseg.engines.onnxruntime import OnnxRuntimeEngine
 from edgeseg.ops.overlay import Look, overlay, restored_areas
 from edgeseg.ops.preprocess import preprocess, restore_labels
 
-LOOK = Look(((0, 0, 0), (0, 158, 115), (230, 159, 0)), 0.4, outline=True)
+LOOK = Look(((0, 0, 0), (0, 158, 115), (230, 159, 0)), 0.4, True, {0})
 JOB = FrameJob((37, 50), look=LOOK, areas=True)
 
 needs_compiler = pytest.mark.skipif(
@@ -39,9 +39,10 @@ def expected(network: Path, job: FrameJob, frames: Sequence[NDArray[np.uint8]]) 
     masks = [restore_labels(each, job.size, spec) for each in labels]
     shown, areas = None, None
     if job.look is not None:
+        style = {"outline": job.look.outline, "clear": job.look.clear}
         shown = np.stack(
             [
-                overlay(frame, mask, job.look.palette, job.look.alpha, outline=job.look.outline)
+                overlay(frame, mask, job.look.palette, job.look.alpha, **style)
                 for frame, mask in zip(frames, masks, strict=True)
             ]
         )

@@ -211,16 +211,17 @@ def labels_of(
     layout=st.sampled_from(["gray", "bgr"]),
     alpha=st.floats(0, 1),
     outline=st.booleans(),
+    clear=st.sampled_from([frozenset(), frozenset({0}), frozenset({1, 3})]),
     in_place=st.booleans(),
     seed=seeds,
 )
 def test_overlay_gives_the_bits_of_the_twin(
-    size, network, resize, layout, alpha, outline, in_place, seed
+    size, network, resize, layout, alpha, outline, clear, in_place, seed
 ) -> None:
     spec = InputSpec(height=network[0], width=network[1], resize=resize)
     frames = noise(seed, (2, *subject.frame_shape(size, layout)))
     maps = label_maps(seed, (2, *network))
-    look = Look(PALETTE, alpha, outline)
+    look = Look(PALETTE, alpha, outline, clear)
     expected = [overlay_restored(f, m, spec, look) for f, m in zip(frames, maps, strict=True)]
     part = inside(maps[0], size, spec).shape
     rows, columns = nearest_indices(part, size)
@@ -303,7 +304,7 @@ def cases() -> bytes:
             maps = label_maps(0, (1, where.height, where.width))
             rows, columns = nearest_indices(maps.shape[1:], size)
             labels = subject.Labels(0, where.width, 0, 0, 0)
-            look = Look(PALETTE, 0.5, outline=True)
+            look = Look(PALETTE, 0.5, outline=True, clear={0})
             on = subject.Overlay(
                 subject.picture(0, size, layout), labels, 0, 0, look.weight, look.outline
             )

@@ -27,6 +27,9 @@ TWINS = [
 ]
 
 
+backgrounds = st.sampled_from([None, 0, 1, 255])
+
+
 @st.composite
 def label_maps(draw: st.DrawFn, largest: int) -> NDArray[np.uint8]:
     """Noise or regions, of few and many classes, in any memory layout."""
@@ -51,9 +54,12 @@ def label_maps(draw: st.DrawFn, largest: int) -> NDArray[np.uint8]:
     return labels
 
 
-def flooded(labels: NDArray[np.uint8]) -> list[tuple[int, list[tuple[int, int]]]]:
+def flooded(
+    labels: NDArray[np.uint8], background: int | None
+) -> list[tuple[int, list[tuple[int, int]]]]:
     """Class and pixels (y, x) of each region, one pixel's neighbours after another's."""
-    left = {(int(y), int(x)) for y, x in zip(*np.nonzero(labels), strict=True)}
+    taken = np.ones(labels.shape, bool) if background is None else labels != background
+    left = {(int(y), int(x)) for y, x in zip(*np.nonzero(taken), strict=True)}
     regions = []
     for start in sorted(left):
         if start not in left:
@@ -77,17 +83,17 @@ def assert_same(found: Components, expected: Components) -> None:
 
 @needs_native
 @settings(deadline=None, max_examples=300)
-@given(label_maps(70))
-def test_twins_find_the_same_regions(labels) -> None:
-    assert_same(components_native(labels), components_reference(labels))
+@given(label_maps(70), backgrounds)
+def test_twins_find_the_same_regions(labels, background: int | None) -> None:
+    assert_same(components_native(labels, background), components_reference(labels, background))
 
 
 @pytest.mark.parametrize("twin", TWINS)
 @settings(deadline=None, max_examples=150)
-@given(labels=label_maps(14))
-def test_a_flood_fill_finds_the_same_regions(twin, labels) -> None:
-    expected = flooded(labels)
-    found = twin(labels)
+@given(labels=label_maps(14), background=backgrounds)
+def test_a_flood_fill_finds_the_same_regions(twin, labels, background: int | None) -> None:
+    expected = flooded(labels, background)
+    found = twin(labels, background)
     assert found.classes.tolist() == [label for label, _ in expected]
     for i, (_, pixels) in enumerate(expected):
         ys, xs = np.array(pixels).T
@@ -111,17 +117,17 @@ def test_a_flood_fill_finds_the_same_regions(twin, labels) -> None:
 )
 def test_corners_connect(twin, rows: tuple[str, ...], count: int) -> None:
     labels = np.array([[0 if c == "." else int(c) for c in row] for row in rows], np.uint8)
-    assert len(twin(labels)) == count
+    assert len(twin(labels, 0)) == count
 
 
 @pytest.mark.parametrize("twin", TWINS)
 @pytest.mark.parametrize("shape", [(1, 2000), (2000, 1), (2000, 333), (720, 1280)])
 def test_large_maps_and_none_at_all(twin, shape: tuple[int, int]) -> None:
-    nothing = twin(np.zeros(shape, np.uint8))
+    nothing = twin(np.zeros(shape, np.uint8), 0)
     assert len(nothing) == 0
     assert nothing.boxes.shape == (0, 4)
     assert nothing.centroids.shape == (0, 2)
-    whole = twin(np.full(shape, 255, np.uint8))
+    whole = twin(np.full(shape, 255, np.uint8), 0)
     assert whole.classes.tolist() == [255]
     assert whole.areas.tolist() == [shape[0] * shape[1]]
     assert whole.boxes.tolist() == [[0, 0, shape[1], shape[0]]]
@@ -145,28 +151,28 @@ def test_a_spiral_is_one_region() -> None:
             ):
                 break
         y, x = y + dy, x + dx
-    assert len(components_native(labels)) == 1
-    assert_same(components_native(labels), components_reference(labels))
+    assert len(components_native(labels, 0)) == 1
+    assert_same(components_native(labels, 0), components_reference(labels, 0))
 
 
 @needs_native
 def test_no_memory_is_kept() -> None:
     """The table is the array's own and goes with it."""
     labels = np.random.default_rng(0).integers(0, 9, (100, 100), dtype=np.uint8)
-    table = kernels.components(labels)
+    table = kernels.components(labels, -1)
     copy = table.copy()
     for _ in range(20):
-        kernels.components(labels[::-1])
+        kernels.components(labels[::-1], -1)
     np.testing.assert_array_equal(table, copy)
     with pytest.raises(ValueError, match="packed"):
-        kernels.components(labels[:, ::2])
+        kernels.components(labels[:, ::2], -1)
 
 
 @pytest.mark.parametrize("native", [False, pytest.param(True, marks=needs_native)])
 def test_what_is_no_label_map_is_refused(monkeypatch, native: bool) -> None:
     if not native:
         monkeypatch.setattr(subject, "kernels", None)
-    assert len(components(np.eye(3, dtype=np.uint8))) == 1
+    assert len(components(np.eye(3, dtype=np.uint8), 0)) == 1
     for unfit in (np.zeros((4, 4), np.int64), np.zeros((0, 4), np.uint8), np.zeros(4, np.uint8)):
         with pytest.raises(UsageError, match="a label map is uint8"):
             components(unfit)

@@ -26,7 +26,7 @@ def test_a_name_stands_on_its_region_and_on_any_shade(shade: int) -> None:
     labels = np.zeros((120, 160), np.uint8)
     labels[70:110, 90:150] = 2
     frame = canvas(shade=shade)
-    (name,) = draw_names(frame, labels, NAMES)
+    (name,) = draw_names(frame, labels, NAMES, clear={0})
     assert name.label == 2
     whole = cv2.resize(labels, (320, 240), interpolation=cv2.INTER_NEAREST)
     assert (whole[name.y : name.y + name.height, name.x : name.x + name.width] == 2).all()
@@ -41,7 +41,7 @@ def test_the_middle_of_a_ring_is_not_its_place() -> None:
     yy, xx = np.mgrid[:240, :320]
     radius = np.hypot(yy - 120, xx - 160)
     labels = ((radius < 110) & (radius > 50)).astype(np.uint8)
-    (name,) = draw_names(canvas(), labels, NAMES)
+    (name,) = draw_names(canvas(), labels, NAMES, clear={0})
     assert labels[name.y + name.height // 2, name.x + name.width // 2] == 1
 
 
@@ -56,22 +56,29 @@ def test_a_region_without_room_has_no_name(part: tuple[slice, slice]) -> None:
     labels = np.zeros((240, 320), np.uint8)
     labels[part] = 1
     frame = canvas()
-    assert draw_names(frame, labels, NAMES) == []
+    assert draw_names(frame, labels, NAMES, clear={0}) == []
     assert (frame == 128).all()
 
 
 def test_background_and_ids_without_a_name_have_none() -> None:
     labels = np.zeros((240, 320), np.uint8)
     labels[:, 160:] = 255
-    assert draw_names(canvas(), labels, NAMES) == []
+    assert draw_names(canvas(), labels, NAMES, clear={0}) == []
+
+
+@pytest.mark.parametrize("clear", [set(), {0}, {1}, {0, 1, 2}])
+def test_any_class_has_its_name_unless_it_is_clear(clear: set[int]) -> None:
+    labels = np.arange(3, dtype=np.uint8).repeat(100)[np.newaxis].repeat(240, 0)
+    written = draw_names(canvas(width=900), labels, NAMES, clear=clear)
+    assert {name.label for name in written} == {0, 1, 2} - clear
 
 
 def test_the_taken_corner_stays_free() -> None:
     frame = canvas()
     labels = np.zeros((240, 320), np.uint8)
     labels[:60, :80] = 1
-    assert draw_names(frame.copy(), labels, NAMES)
-    assert draw_names(frame, labels, NAMES, taken=(60, 80)) == []
+    assert draw_names(frame.copy(), labels, NAMES, clear={0})
+    assert draw_names(frame, labels, NAMES, (60, 80), {0}) == []
     assert (frame == 128).all()
 
 
@@ -84,7 +91,7 @@ def test_names_lie_inside_the_frame_and_apart(data: st.DataObject) -> None:
     labels = coarse.astype(np.uint8).repeat(30, 0).repeat(40, 1)
     guard = np.full((height + 40, width + 40, 3), 77, np.uint8)
     frame = np.ascontiguousarray(guard[20:-20, 20:-20])
-    written = draw_names(frame, labels, NAMES)
+    written = draw_names(frame, labels, NAMES, clear={0})
     for name in written:
         assert name.x >= 0
         assert name.y >= 0

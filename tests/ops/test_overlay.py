@@ -33,6 +33,7 @@ LAYS = [lay_reference] if kernels is None else [lay_reference, lay_native]
 needs_native = pytest.mark.skipif(
     kernels is None, reason="edgeseg._native is not installed here or EDGESEG_NATIVE=0"
 )
+clears = st.sampled_from([frozenset(), frozenset({0}), frozenset({1}), frozenset({0, 2, 255})])
 labels_maps = hnp.arrays(np.uint8, hnp.array_shapes(min_dims=2, max_dims=2, max_side=20))
 
 
@@ -43,13 +44,13 @@ def test_each_pixel_has_the_colour_of_its_class(labels) -> None:
     np.testing.assert_array_equal(colourise(labels, PALETTE), expected)
 
 
-@given(labels_maps, st.floats(0, 1))
-def test_overlay_blends_classes_and_leaves_background(labels, alpha: float) -> None:
+@given(labels_maps, st.floats(0, 1), clears)
+def test_overlay_blends_classes_and_leaves_what_is_clear(labels, alpha: float, clear) -> None:
     frame = np.random.default_rng(0).integers(0, 256, (*labels.shape, 3), dtype=np.uint8)
     before = frame.copy()
-    shown = overlay(frame, labels, PALETTE, alpha)
+    shown = overlay(frame, labels, PALETTE, alpha, clear=clear)
     exact = (1 - alpha) * frame + alpha * colourise(labels, PALETTE).astype(float)
-    classes = labels != 0
+    classes = ~np.isin(labels, list(clear))
     assert np.abs(shown - exact)[classes].max(initial=0) <= 1.01  # alpha counts in 1/256
     np.testing.assert_array_equal(shown[~classes], frame[~classes])
     np.testing.assert_array_equal(frame, before)
@@ -98,7 +99,7 @@ def test_twins_give_the_same_bits(using, level: str, data, network, size) -> Non
     frame = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
     frame = data.draw(st.sampled_from([frame, frame[::-1], frame[:, ::-1], frame[..., ::-1]]))
     frame.flags.writeable = False
-    look = Look(PALETTE, data.draw(st.floats(0, 1)), outline=data.draw(st.booleans()))
+    look = Look(PALETTE, data.draw(st.floats(0, 1)), data.draw(st.booleans()), data.draw(clears))
     expected, found = np.zeros((*size, 3), np.uint8), np.zeros((*size, 3), np.uint8)
     lay_reference(frame, part, look, expected)
     with using(level):
@@ -117,8 +118,9 @@ def test_sizes_up_to_2000(lay) -> None:
         mask = restore_labels(labels, size, spec)
         exact = (frame.astype(int) + np.array(PALETTE)[mask][..., ::-1] + 1) // 2
         out = np.empty_like(frame)
-        lay(frame, inside(labels, size, spec), Look(PALETTE, 0.5), out)
-        np.testing.assert_array_equal(out, np.where(mask[..., np.newaxis], exact, frame))
+        lay(frame, inside(labels, size, spec), Look(PALETTE, 0.5, clear={1}), out)
+        shown = mask[..., np.newaxis] != 1
+        np.testing.assert_array_equal(out, np.where(shown, exact, frame))
 
 
 @settings(deadline=None, max_examples=40)
@@ -131,8 +133,8 @@ def test_restored_overlay_and_areas_are_those_of_the_restored_map(data, network,
     mask = restore_labels(labels, size, spec)
     for outline in (False, True):
         np.testing.assert_array_equal(
-            overlay_restored(frame, labels, spec, Look(PALETTE, 0.4, outline)),
-            overlay(frame, mask, PALETTE, 0.4, outline=outline),
+            overlay_restored(frame, labels, spec, Look(PALETTE, 0.4, outline, {0})),
+            overlay(frame, mask, PALETTE, 0.4, outline=outline, clear={0}),
         )
     expected = class_areas(mask, 5)
     np.testing.assert_array_equal(restored_areas(labels, size, spec, 5), expected)
@@ -161,7 +163,7 @@ def test_out_may_overlap_the_frame_or_the_labels() -> None:
 def test_extension_refuses_what_lies_outside_memory() -> None:
     frame, labels = np.zeros((4, 6, 3), np.uint8), np.zeros((2, 3), np.uint8)
     rows, columns = np.array([0, 0, 1, 1], np.int32), np.array([0, 0, 1, 1, 2, 2], np.int32)
-    look = (np.zeros((256, 3), np.uint8), 128, True)
+    look = (np.zeros((256, 4), np.uint8), 128, True)
     areas = np.zeros(256, np.int64)
     kernels.overlay(frame, frame, labels, (rows, columns), look)
     for wrong in (rows + 1, rows - 1, rows[::-1].copy()):
@@ -199,16 +201,18 @@ def test_overlay_of_a_grey_and_a_read_only_frame() -> None:
     np.testing.assert_array_equal(overlay(grey, labels, PALETTE), overlay(colour, labels, PALETTE))
 
 
-def test_outline_is_the_inner_rim_in_full_colour() -> None:
-    labels = np.zeros((9, 9), np.uint8)
-    labels[2:7, 2:7] = 2
-    frame = np.full((9, 9, 3), 255, np.uint8)
-    shown = overlay(frame, labels, PALETTE, alpha=0.5, outline=True)
-    rim = labels == 2
+@pytest.mark.parametrize(("clear", "label"), [(0, 2), (2, 0)])
+@pytest.mark.parametrize("lay", LAYS)
+def test_outline_is_the_inner_rim_in_full_colour(lay, clear: int, label: int) -> None:
+    labels = np.full((9, 9), clear, np.uint8)
+    labels[2:7, 2:7] = label
+    frame, shown = np.full((9, 9, 3), 255, np.uint8), np.zeros((9, 9, 3), np.uint8)
+    lay(frame, labels, Look(PALETTE, alpha=0.5, outline=True, clear={clear}), shown)
+    rim = labels == label
     rim[3:6, 3:6] = False
-    assert (shown[rim] == PALETTE[2][::-1]).all()
-    assert (shown[4, 4] != PALETTE[2][::-1]).any()
-    assert (shown[labels == 0] == 255).all()
+    assert (shown[rim] == PALETTE[label][::-1]).all()
+    assert (shown[4, 4] != PALETTE[label][::-1]).any()
+    assert (shown[labels == clear] == 255).all()
 
 
 @pytest.mark.parametrize(
@@ -263,18 +267,20 @@ def test_legend_shows_every_colour_beside_text_that_stands_out(size, shade: int)
     assert (frame[-1, -1] == shade).all()
 
 
-def test_legend_leaves_the_background_out() -> None:
-    red = ((255, 0, 0), (0, 255, 0))
+@pytest.mark.parametrize("background", [None, 0, 1, 2])
+def test_legend_leaves_the_background_out(background: int | None) -> None:
+    colours = ((255, 0, 0), (0, 255, 0), (0, 0, 255))
     frame = np.full((256, 256, 3), 99, np.uint8)
-    draw_legend(frame, ClassMap(names=("background", "leaf"), palette=red))
-    assert not (frame == (0, 0, 255)).all(axis=2).any()
-    assert (frame == (0, 255, 0)).all(axis=2).any()
+    names = ("Sky", "leaf", "stone")
+    draw_legend(frame, ClassMap(names=names, palette=colours, background=background))
+    for label, colour in enumerate(colours):
+        assert (frame == colour[::-1]).all(axis=2).any() == (label != background)
 
 
 def test_legend_of_more_classes_than_fit_and_of_any_script() -> None:
     names = ("background", "Straße", "façade", "背景", *(f"class {i}" for i in range(80)))
     frame = np.zeros((256, 256, 3), np.uint8)
-    draw_legend(frame, ClassMap(names=names, palette=default_palette(len(names))))
+    draw_legend(frame, ClassMap(names=names, palette=default_palette(len(names), 0)))
     assert (frame == UNNAMED_COLOUR[::-1]).all(axis=2).any(), "no line counts the hidden ones"
     draw_legend(np.zeros((1, 1, 3), np.uint8), ClassMap(names=names))
 

@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 import pytest
 
+from edgeseg.artifacts.card import ClassMap
 from edgeseg.engines.base import Engine
 from edgeseg.stream import Stream, StreamOptions, Window
 from edgeseg.stream.sinks.controls import Controls
@@ -23,13 +24,13 @@ from edgeseg.stream.sinks.mosaic import Mosaic
 from edgeseg.stream.sinks.snapshots import save_snapshot
 from edgeseg.stream.view import View
 
-NAMES = ("background", *(f"class {number}" for number in range(1, 31)))
+CLASSES = ClassMap(names=("background", *(f"class {number}" for number in range(1, 31))))
 
 
-def press(controls: Controls, keys: str) -> View:
+def press(controls: Controls, keys: str, classes: ClassMap = CLASSES) -> View:
     view = View()
     for key in keys:
-        assert controls.press(ord(key), controls.view or view, NAMES) is None
+        assert controls.press(ord(key), controls.view or view, classes) is None
     return controls.view or view
 
 
@@ -58,6 +59,23 @@ def test_keys_change_the_view(keys: str, expected: View) -> None:
     assert press(Controls(), keys) == expected
 
 
+@pytest.mark.parametrize(
+    ("keys", "names", "hidden"),
+    [
+        ("c", ("Sky", "Road", "Car"), {0}),
+        ("nnnnc", ("Sky", "Road", "Car"), {0}),
+        ("pc", ("Sky", "Road", "Car"), {2}),
+        ("nnc", ("Sky", "Void", "Car"), {2}),
+        ("nnpc", ("Sky", "Void", "Car"), {0}),
+        ("pc", ("Sky", "Road", "Void"), {1}),
+    ],
+)
+def test_keys_reach_every_class_but_the_background(
+    keys: str, names: tuple[str, ...], hidden: set[int]
+) -> None:
+    assert press(Controls(), keys, ClassMap(names=names)).hidden == hidden
+
+
 def test_keys_pause_help_and_say_the_class() -> None:
     controls = Controls()
     press(controls, " h")
@@ -72,7 +90,7 @@ def test_keys_pause_help_and_say_the_class() -> None:
 def test_keys_that_the_window_obeys() -> None:
     controls = Controls()
     for key, wish in ((ord("q"), "quit"), (27, "quit"), (ord("s"), "snapshot")):
-        assert controls.press(key, View(), NAMES) == wish
+        assert controls.press(key, View(), CLASSES) == wish
     assert controls == Controls()
 
 
@@ -281,6 +299,6 @@ def test_an_old_picture_is_grey_and_says_so(engine: Engine) -> None:
     )
     assert old[400:].max() > 200, "nothing is written"
     before = result.overlay().copy()
-    window.controls.press(ord("0"), View(), NAMES)
+    window.controls.press(ord("0"), View(), CLASSES)
     window._tile(0, silent=0.2)
     np.testing.assert_array_equal(result.overlay(), before)
