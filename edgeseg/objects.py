@@ -199,7 +199,7 @@ def predicted_objects(labels: NDArray[np.uint8], classes: ClassMap) -> NDArray[n
 
 def has_objects(classes: ClassMap) -> bool:
     """Whether the classes are background and one object class, possibly with its boundary."""
-    return len(classes) == 2 or has_boundary(classes)
+    return classes.background in (0, None) and (len(classes) == 2 or has_boundary(classes))
 
 
 @dataclass(frozen=True)

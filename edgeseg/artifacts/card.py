@@ -13,7 +13,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
-from edgeseg.artifacts.documents import Document
+from edgeseg.artifacts.documents import Document, printable
+from edgeseg.errors import UsageError
 
 CARD_KEY = "edgeseg.card"
 """Name of the card in safetensors headers and in ONNX ``metadata_props``."""
@@ -151,18 +152,28 @@ class ClassMap(Document):
         """Ids that overlays leave clear: the background, if there is one."""
         return frozenset() if self.background is None else frozenset((self.background,))
 
-    def with_background(self, name: str | None) -> ClassMap:
-        """Return the classes with another background, and made-up colours to match.
+    def with_background(self, name: str) -> ClassMap:
+        """Return the classes with another background; default colours are made again to match.
 
         Args:
-            name: Name of a class, or None for no background.
+            name: Name of a class, or ``none``.
 
         Raises:
-            ValueError: No class has this name.
+            UsageError: No class has this name.
         """
-        made_up = self.palette == default_palette(len(self), self.background)
-        kept = {"names": self.names, "ignore": self.ignore, "background": name}
-        return ClassMap.model_validate(kept if made_up else kept | {"palette": self.palette})
+        if name not in (*self.names, "none"):
+            raise UsageError(
+                f"no class is named {printable(name, 80)!r}, so it cannot be the background",
+                hint=f"the classes are {', '.join(self.names)}; none leaves no class clear",
+            )
+        stated = {
+            "names": self.names,
+            "ignore": self.ignore,
+            "background": name if name in self.names else None,
+        }
+        if self.palette != default_palette(len(self), self.background):
+            stated["palette"] = self.palette
+        return ClassMap.model_validate(stated)
 
 
 def _made_for_class_0(palette: object, count: int) -> bool:

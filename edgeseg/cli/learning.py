@@ -41,6 +41,12 @@ def train(
         str, typer.Option(help="Downsampling: bilinear, or area, which preserves thin structures.")
     ] = "bilinear",
     color: Annotated[str, typer.Option(help="Input colour: rgb, bgr, gray.")] = "rgb",
+    background: Annotated[
+        str | None,
+        typer.Option(
+            help="Class that overlays leave clear, or none; default: the class named background."
+        ),
+    ] = None,
     augment: Annotated[
         str, typer.Option(help="Augmentation: upright (mirror), any (mirror and rotate), none.")
     ] = "upright",
@@ -155,6 +161,7 @@ def train(
         color=one_of("--color", color, ("rgb", "bgr", "gray")),
         resize=one_of("--resize", resize, ("stretch", "letterbox")),
         reduce=one_of("--reduce", reduce, ("bilinear", "area")),
+        background=background,
         recipe=recipe,
         weights=weights,
         pretrained=None

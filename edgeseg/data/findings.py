@@ -78,6 +78,13 @@ class Findings:
     samples: Mapping[str, tuple[Sample, ...]]
     classes: ClassMap | None
 
+    @property
+    def background(self) -> str | None:
+        """Name of the background class; None if there is none or the classes are unknown."""
+        if self.classes is None or self.classes.background is None:
+            return None
+        return self.classes.names[self.classes.background]
+
     def to_dict(self) -> dict[str, object]:
         """Return the findings as JSON types."""
         splits = [
@@ -91,6 +98,7 @@ class Findings:
         return {
             "data": str(self.root),
             "layout": self.layout,
+            "background": self.background,
             "splits": splits,
             "faults": [asdict(finding) for finding in self.faults],
             "warnings": [asdict(finding) for finding in self.warnings],
@@ -109,6 +117,8 @@ def plural(count: int, noun: str) -> str:
 
 def _lines(findings: Findings) -> Iterator[str]:
     yield f"{printable(str(findings.root))}: layout {findings.layout}"
+    if findings.classes is not None:
+        yield f"background: {printable(findings.background or 'none, overlays paint every class')}"
     for split in findings.splits:
         yield ""
         objects = "" if split.objects is None else f", {plural(split.objects, 'object')}"

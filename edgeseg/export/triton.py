@@ -296,6 +296,7 @@ def _config(model: _Model, name: str, largest: int, serving: Serving) -> str:
     labels = f" label_filename: {_quoted(LABELS)}" if model.output.dtype == "uint8" else ""
     spec = model.card.input
     classes = model.card.classes
+    described = classes.model_dump(mode="json") | {"background": classes.background}
     lines = [
         f"name: {_quoted(name)}",
         f"backend: {_quoted(model.backend)}",
@@ -320,7 +321,7 @@ def _config(model: _Model, name: str, largest: int, serving: Serving) -> str:
     )
     for key, text in (
         ("edgeseg.input", spec.model_dump_json()),
-        ("edgeseg.classes", json.dumps(classes.model_dump(mode="json"), ensure_ascii=False)),
+        ("edgeseg.classes", json.dumps(described, ensure_ascii=False)),
     ):
         lines.append(
             f"parameters {{ key: {_quoted(key)} value {{ string_value: {_quoted(text)} }} }}"

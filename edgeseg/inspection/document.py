@@ -111,5 +111,8 @@ class Inspection(Document):
     runs_here: RunsHere | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Convert to JSON types."""
-        return self.model_dump(mode="json")
+        """Convert to JSON types; the card states its background, be it by name or not."""
+        document = self.model_dump(mode="json")
+        if self.card is not None:
+            document["card"]["classes"]["background"] = self.card.classes.background
+        return document

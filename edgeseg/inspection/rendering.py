@@ -119,10 +119,13 @@ def _classes(card: ModelCard) -> Iterator[Line]:
     pairs = zip(card.classes.names, card.classes.palette, strict=True)
     for index, (name, (red, green, blue)) in enumerate(pairs):
         swatch = Text("    ", style=f"on rgb({red},{green},{blue})")
+        note = " (background)" if index == card.classes.background else ""
         swatch.append(
-            f" #{red:02x}{green:02x}{blue:02x} {printable(name)}", style="default on default"
+            f" #{red:02x}{green:02x}{blue:02x} {printable(name)}{note}", style="default on default"
         )
         yield str(index), swatch
+    if card.classes.background is None:
+        yield "background", "none, overlays paint every class"
     yield str(card.classes.ignore), "left out of loss and metrics"
 
 

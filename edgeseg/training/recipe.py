@@ -103,6 +103,8 @@ class TrainConfig:
         reduce: Interpolation, ``bilinear`` or ``area``, see
             :class:`edgeseg.artifacts.card.InputSpec`.
         color: Channel order of the input, ``rgb``, ``bgr`` or ``gray``.
+        background: Name of the class that views leave clear, or ``none``; None for the data
+            set's own, see :class:`edgeseg.artifacts.card.ClassMap`.
         recipe: Training hyperparameters.
         weights: VGG16 weights or an edgeseg checkpoint to start from; see
             :func:`edgeseg.models.pretrained.load_pretrained`.
@@ -122,6 +124,7 @@ class TrainConfig:
     resize: str = "stretch"
     reduce: str = "bilinear"
     color: str = "rgb"
+    background: str | None = None
     recipe: Recipe = field(default_factory=Recipe)
     weights: Path | None = None
     pretrained: Literal["imagenet"] | None = None

@@ -79,9 +79,15 @@ def check_batch_norm(config: TrainConfig, card: ModelCard, smallest: int) -> Non
 
 
 def make_card(config: TrainConfig, classes: ClassMap) -> ModelCard:
-    """Make the card of the network to train; raises UsageError for a bad architecture or size."""
+    """Make the card of the network to train.
+
+    Raises:
+        UsageError: The architecture, its size or the background is not valid.
+    """
     if config.recipe.touching == "boundary":
         classes = with_boundary(classes)
+    if config.background is not None:
+        classes = classes.with_background(config.background)
     grey = config.color == "gray"
     statistics = {"mean": (0.449,), "std": (0.226,)} if grey else {}
     height, width = config.size

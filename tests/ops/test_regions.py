@@ -50,7 +50,11 @@ def test_regions_are_those_of_scipy(
 def test_the_largest_comes_first_and_small_ones_are_left_out() -> None:
     mask = np.zeros((10, 10), np.uint8)
     mask[0, 0], mask[2:4, 2:4], mask[6:9, 6:9] = 1, 2, 1
-    assert [(found.label, found.area) for found in regions(mask, 3, background=0)] == [(1, 9), (2, 4), (1, 1)]
+    assert [(found.label, found.area) for found in regions(mask, 3, background=0)] == [
+        (1, 9),
+        (2, 4),
+        (1, 1),
+    ]
     assert [found.area for found in regions(mask, 3, 4, background=0)] == [9, 4]
     assert regions(mask, 3, background=0)[1] == Region(2, 4, (2, 2, 2, 2), (2.5, 2.5))
 

@@ -79,8 +79,9 @@ class Status:
         """What ``/status`` answers.
 
         ``schema_version``, ``run`` (another for each run), ``engine`` {``name``, ``runtime``,
-        ``precision``} or null, ``classes`` [{``name``, ``color`` ``#rrggbb``}], ``background``
-        (id of the class that is left clear, or null), ``seconds`` since the view opened, ``frames``, ``dropped``, ``bad_frames``, ``reconnects`` (of all sources),
+        ``precision``} or null, ``classes`` [{``name``, ``color`` ``#rrggbb``}],
+        ``background`` (id of the class that is clear at first, or null), ``seconds`` since the
+        view opened, ``frames``, ``dropped``, ``bad_frames``, ``reconnects`` (of all sources),
         ``fps`` (of the last five seconds), ``peak_rss_mib``, ``sources``
         [:meth:`_describe_source`], ``sinks`` [:class:`~edgeseg.stream.sinks.health.SinkReport`].
         """

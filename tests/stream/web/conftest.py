@@ -80,8 +80,13 @@ def open_view(sources: list[StillSource]) -> Iterator[Callable[..., WebView]]:
     """``open_view(address="127.0.0.1:0", **options) -> WebView`` that serves; closed at the end."""
     opened: list[WebView] = []
 
-    def make(address: str = "127.0.0.1:0", limits: WebLimits | None = None, **more: Any) -> WebView:
-        view = WebView(CLASSES, address, limits=limits, **more)
+    def make(
+        address: str = "127.0.0.1:0",
+        limits: WebLimits | None = None,
+        classes: ClassMap = CLASSES,
+        **more: Any,
+    ) -> WebView:
+        view = WebView(classes, address, limits=limits, **more)
         view.open(sources)
         opened.append(view)
         return view

@@ -75,9 +75,8 @@ def page(open_view: Open, visit: Any, result: Make) -> Any:
 def drawn(result: StreamResult, alpha: float, without: int | None = None) -> NDArray[np.uint8]:
     """The overlay as the library draws it."""
     mask = restore_labels(result.labels, result.frame.shape[:2], result.input)
-    if without is not None:
-        mask = np.where(mask == without, 0, mask).astype(np.uint8)
-    return overlay(result.frame, mask, result.classes.palette, alpha)
+    clear = result.classes.clear | ({without} - {None})
+    return overlay(result.frame, mask, result.classes.palette, alpha, clear=clear)
 
 
 def test_the_picture_moves(open_view: Open, visit: Any, result: Make) -> None:
@@ -149,6 +148,30 @@ def test_a_class_switched_off_loses_its_colour(page: Any, result: Make) -> None:
     assert differs(canvas_of(page), drawn(result(), 1)) < 3
     page.get_by_role("checkbox", name="background").check()
     assert (canvas_of(page)[:, :40] == 0).all(), "the background can be shown, too"
+
+
+@pytest.mark.parametrize("background", [None, 2])
+def test_class_0_is_drawn_unless_it_is_the_background(
+    open_view: Open, visit: Any, result: Make, classes: ClassMap, background: int | None
+) -> None:
+    names = ("Sky", *classes.names[1:])
+    classes = ClassMap(names=names, background=background)
+    view = open_view(classes=classes)
+    made = result(classes=classes)
+    view.write(made)
+    page = visit(view.url).page
+    wait_for_frame(page, 0)
+    set_opacity(page, 100)
+    switched = page.locator("#legend input")
+    expected = [id_ != background for id_ in range(4)]
+    assert [switched.nth(id_).is_checked() for id_ in range(4)] == expected
+    assert differs(canvas_of(page), drawn(made, 1)) < 3
+    page.keyboard.press("0")
+    assert differs(canvas_of(page), drawn(made, 1, without=0)) < 3
+    page.get_by_role("button", name="none").click()
+    assert differs(canvas_of(page), made.frame) < 3
+    page.get_by_role("button", name="all").click()
+    assert differs(canvas_of(page), drawn(made, 1)) < 3
 
 
 def test_outlines_are_rims_in_full_colour(page: Any, result: Make) -> None:

@@ -195,8 +195,8 @@ def test_status_adds_up(result: Make, sources: list[StillSource], classes: Any) 
     status.add(result(0))
     told = json.loads(json.dumps(status.describe()))
     assert list(told) == [
-        *("schema_version", "run", "engine", "classes", "seconds", "frames", "dropped"),
-        *("bad_frames", "reconnects", "fps", "peak_rss_mib", "sources", "sinks"),
+        *("schema_version", "run", "engine", "classes", "background", "seconds", "frames"),
+        *("dropped", "bad_frames", "reconnects", "fps", "peak_rss_mib", "sources", "sinks"),
     ]
     assert (told["frames"], told["reconnects"], told["dropped"]) == (7, 2, 7)
     assert told["engine"] == {"name": "net.onnx", "runtime": "openvino", "precision": "int8"}
