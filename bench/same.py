@@ -20,10 +20,11 @@ from typing import Any
 
 from edgeseg.artifacts.files import write_atomic
 from edgeseg.artifacts.sidecar import sidecar_path
-from edgeseg.benchmark.document import BenchConfig, BenchReport, Interval, Run
+from edgeseg.benchmark.document import BenchConfig, BenchReport, Run
 from edgeseg.benchmark.measure import Case, bench, noise_frames
 from edgeseg.console import progress_bar
 from edgeseg.loading import load
+from edgeseg.metrics import Interval
 
 RESULTS = Path(__file__).with_name("results") / "same.json"
 FIGURES = ("p50", "p90", "mean")

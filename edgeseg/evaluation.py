@@ -101,10 +101,13 @@ class Scores:
         self.images = 0
         self.objects: ObjectScores | None = None
 
-    def add(self, mask: NDArray[np.uint8], labels: NDArray[np.uint8]) -> None:
-        """Add a picture: truth and prediction, both uint8 (H, W)."""
-        self.confusion.update(mask, labels)
+    def add(self, mask: NDArray[np.uint8], labels: NDArray[np.uint8]) -> ConfusionMatrix:
+        """Add a picture: truth and prediction, both uint8 (H, W); return its own counts."""
+        alone = ConfusionMatrix(len(self.classes), self.classes.ignore)
+        alone.update(mask, labels)
+        self.confusion.matrix += alone.matrix
         self.images += 1
+        return alone
 
     def add_objects(self, instances: NDArray[np.int32], labels: NDArray[np.uint8]) -> None:
         """Add a picture's objects: ids int32 (H, W), 0 for background, and the prediction."""

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from edgeseg.benchmark import significance as subject
+from edgeseg.metrics import Bootstrap, Counts
 
 stats = pytest.importorskip("scipy.stats", reason="SciPy is the oracle of these tests")
 
@@ -61,29 +62,36 @@ def test_holm_multiplies_by_the_rows_that_are_left(
     assert subject.holm(given) == pytest.approx(adjusted)
 
 
+def widened(confidence: float, units: int) -> float:
+    """The confidence to ask SciPy for: ours is widened to Student's t."""
+    quantile = stats.t.ppf((1 + confidence) / 2, units - 1)
+    return float(1 - 2 * stats.norm.cdf(-((units / (units - 1)) ** 0.5) * quantile))
+
+
 def test_ratio_intervals_are_those_of_scipys_bootstrap() -> None:
     noise = np.random.default_rng(3)
     one, two = noise.lognormal(0, 0.05, 24), noise.lognormal(0.1, 0.05, 24)
-    ours = subject.ratio_of_medians(one, two, resamples=20_000, level=0.95)
+    ours = subject.ratio_of_medians(one, two, Bootstrap(20_000, 0.95))
     theirs = stats.bootstrap(
         (one, two),
         lambda a, b, axis: np.median(b, axis) / np.median(a, axis),
         method="percentile",
+        confidence_level=widened(0.95, 24),
         vectorized=True,
         n_resamples=20_000,
         rng=np.random.default_rng(4),
     ).confidence_interval
     assert ours.value == np.median(two) / np.median(one)
     assert (ours.low, ours.high) == pytest.approx((theirs.low, theirs.high), abs=2e-3)
-    wider = subject.ratio_of_medians(one, two, resamples=20_000, level=0.999)
+    wider = subject.ratio_of_medians(one, two, Bootstrap(20_000, 0.999))
     assert wider.low < ours.low < ours.high < wider.high
 
 
-def counts(noise: np.random.Generator, hits: np.ndarray, unions: np.ndarray) -> subject.Counts:
-    return subject.Counts(np.minimum(hits + noise.integers(0, 3, hits.shape), unions), unions)
+def counts(noise: np.random.Generator, hits: np.ndarray, unions: np.ndarray) -> Counts:
+    return Counts(np.minimum(hits + noise.integers(0, 3, hits.shape), unions), unions)
 
 
-def mean_iou(of: subject.Counts, places: np.ndarray) -> float:
+def mean_iou(of: Counts, places: np.ndarray) -> float:
     """Written as the definition reads, for one draw of pictures."""
     ious = []
     for kind in range(of.hits.shape[1]):
@@ -99,7 +107,7 @@ def test_gains_in_mean_iou_are_those_of_scipys_paired_bootstrap() -> None:
     unions[3:, 2] = 0  # a class that many draws do not hold
     hits = np.rint(0.7 * unions).astype(np.int64)
     before, after = counts(noise, hits, unions), counts(noise, hits + (unions > 0), unions)
-    found, p = subject.gain_in_mean_iou(before, after, resamples=4000, level=0.9)
+    found, p = subject.gain_in_mean_iou(before, after, Bootstrap(4000, 0.9))
     everything = np.arange(25)
     assert found.value == pytest.approx(mean_iou(after, everything) - mean_iou(before, everything))
     theirs = stats.bootstrap(
@@ -108,19 +116,19 @@ def test_gains_in_mean_iou_are_those_of_scipys_paired_bootstrap() -> None:
         method="percentile",
         vectorized=False,
         n_resamples=4000,
-        confidence_level=0.9,
+        confidence_level=widened(0.9, 25),
         rng=np.random.default_rng(6),
     ).confidence_interval
     assert (found.low, found.high) == pytest.approx((theirs.low, theirs.high), abs=1.5e-3)
     assert p == pytest.approx(2 / 4001)
     # The other way round the gain is a loss, as sure as before.
-    back, p_back = subject.gain_in_mean_iou(after, before, resamples=4000, level=0.9)
+    back, p_back = subject.gain_in_mean_iou(after, before, Bootstrap(4000, 0.9))
     assert back.value == -found.value
     assert p_back == p
 
 
 def test_engines_that_label_alike_gain_nothing() -> None:
-    same = subject.Counts(np.array([[3, 4], [5, 6]]), np.array([[6, 6], [6, 6]]))
-    found, p = subject.gain_in_mean_iou(same, same, resamples=100, level=0.95)
-    assert found == subject.Interval(0.0, 0.0, 0.0)
+    same = Counts(np.array([[3, 4], [5, 6]]), np.array([[6, 6], [6, 6]]))
+    found, p = subject.gain_in_mean_iou(same, same, Bootstrap(100))
+    assert found == subject.Estimate(0.0, 0.0, 0.0)
     assert p == 1.0

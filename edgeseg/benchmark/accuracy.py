@@ -12,14 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeseg.artifacts.files import sha256_file
-from edgeseg.benchmark.bootstrap import Bootstrap, Floats
+from edgeseg.benchmark.bootstrap import Floats
 from edgeseg.benchmark.cases import label_one
-from edgeseg.benchmark.document import DataSummary, EngineAccuracy, Interval, PictureScore
+from edgeseg.benchmark.document import DataSummary, EngineAccuracy, PictureScore
+from edgeseg.benchmark.significance import counts_of
 from edgeseg.console import Track, silent
 from edgeseg.data.folders import Sample, Split
 from edgeseg.engines.base import Engine
 from edgeseg.evaluation import Scores, check_classes, read
-from edgeseg.metrics import ConfusionMatrix
+from edgeseg.metrics import Bootstrap, ConfusionMatrix, Counts, Interval
 from edgeseg.ops.preprocess import preprocess, restore_labels
 
 
@@ -66,10 +67,7 @@ def score_pictures(engine: Engine, data: Split, track: Track = silent) -> Engine
         image, mask = read(sample, engine)
         spec = engine.card.input
         labels = label_one(engine, preprocess(image, spec))
-        alone = ConfusionMatrix(len(scores.classes), scores.classes.ignore)
-        alone.update(mask, restore_labels(labels, image.shape[:2], spec))
-        scores.confusion.matrix += alone.matrix
-        scores.images += 1
+        alone = scores.add(mask, restore_labels(labels, image.shape[:2], spec))
         pictures.append(_picture_score(picture_name(sample, data), alone))
     scores.evaluation()  # Refuses a split without a single labelled pixel.
     return EngineAccuracy(
@@ -81,39 +79,13 @@ def score_pictures(engine: Engine, data: Split, track: Track = silent) -> Engine
 
 
 def _picture_score(name: str, confusion: ConfusionMatrix) -> PictureScore:
-    hits = np.diag(confusion.matrix)
-    unions = confusion.matrix.sum(axis=0) + confusion.matrix.sum(axis=1) - hits
     iou = confusion.mean_iou
     return PictureScore(
         name=name,
         iou=None if math.isnan(iou) else iou,
-        hits=tuple(map(int, hits)),
-        unions=tuple(map(int, unions)),
+        hits=tuple(map(int, confusion.hits)),
+        unions=tuple(map(int, confusion.unions)),
     )
-
-
-def counts_of(accuracy: EngineAccuracy) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Hits and unions as arrays of shape (pictures, classes)."""
-    hits = np.array([picture.hits for picture in accuracy.pictures], np.int64)
-    unions = np.array([picture.unions for picture in accuracy.pictures], np.int64)
-    return hits, unions
-
-
-def mean_iou(hits: NDArray[np.int64], unions: NDArray[np.int64]) -> Floats:
-    """(…, classes) → (…): mean over the classes with a union; nan where there is none."""
-    occurs = unions > 0
-    ious = np.divide(hits, unions, out=np.zeros(hits.shape), where=occurs)
-    classes = occurs.sum(axis=-1)
-    means: Floats = np.full(classes.shape, np.nan)
-    np.divide(ious.sum(axis=-1), classes, out=means, where=classes > 0)
-    return means
-
-
-def resampled_mean_iou(accuracy: EngineAccuracy, plan: Bootstrap) -> Floats:
-    """(resamples,): pictures drawn with replacement, the same for every engine of one data set."""
-    hits, unions = counts_of(accuracy)
-    counts = plan.draw(len(accuracy.pictures))
-    return mean_iou(counts @ hits, counts @ unions)
 
 
 def compare(
@@ -125,29 +97,30 @@ def compare(
     """Compute the figures of one engine, relative to the reference if there is one."""
     if candidate is None:
         return Accuracy(pixel_agreement=alike)
-    own = float(mean_iou(*(part.sum(axis=0) for part in counts_of(candidate))))
-    resampled = _resampled(candidate, plan)
+    counts = counts_of(candidate)
+    own, resampled = float(counts.mean_iou()[0]), _resampled(counts, plan)
     drop = drop_interval = None
     if reference is not None:
-        base = float(mean_iou(*(part.sum(axis=0) for part in counts_of(reference))))
-        drop = base - own
-        before = _resampled(reference, plan)
+        base = counts_of(reference)
+        drop = float(base.mean_iou()[0]) - own
+        before = _resampled(base, plan)
         if resampled is not None and before is not None:
-            drop_interval = _interval(before - resampled, plan, candidate)
-    interval = None if resampled is None else _interval(resampled, plan, candidate)
+            drop_interval = _interval(before - resampled, plan, len(counts))
+    interval = None if resampled is None else _interval(resampled, plan, len(counts))
     return Accuracy(own, interval, drop, drop_interval, alike)
 
 
-def _resampled(accuracy: EngineAccuracy, plan: Bootstrap) -> Floats | None:
-    if len(accuracy.pictures) < 2 or plan.resamples == 0:
+def _resampled(counts: Counts, plan: Bootstrap) -> Floats | None:
+    """(resamples,): the same pictures are drawn for every engine of one data set."""
+    if len(counts) < 2 or plan.resamples == 0:
         return None
-    return resampled_mean_iou(accuracy, plan)
+    return counts.mean_iou(plan.draw(len(counts)))
 
 
-def _interval(values: Floats, plan: Bootstrap, accuracy: EngineAccuracy) -> Interval | None:
+def _interval(values: Floats, plan: Bootstrap, pictures: int) -> Interval | None:
     # A resample of unlabelled pictures alone has no mean IoU.
     defined = values[~np.isnan(values)]
-    return plan.interval(defined, len(accuracy.pictures)) if defined.size else None
+    return plan.interval(defined, pictures) if defined.size else None
 
 
 def agreements(

@@ -1,59 +1,28 @@
-"""Confidence intervals by the block bootstrap.
+"""Confidence intervals of latencies by the block bootstrap.
 
 Calls that follow each other share a clock, a temperature and a cache, so they are no
 independent samples; blocks, between which other engines ran, nearly are. So whole blocks are
 drawn with replacement, as many as there are, and the figure is computed of all calls in them
 (Davison and Hinkley, "Bootstrap Methods and their Application", 1997, section 3.8; Künsch 1989
-for series). Its quantiles over the resamples are the interval. Few blocks make that too narrow;
-it is widened to Student's t as Hesterberg gives it ("What Teachers Should Know About the
-Bootstrap", The American Statistician 69, 2015, section 5.3: the expanded percentile interval).
+for series).
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeseg.benchmark.document import BenchConfig, Interval
+from edgeseg.benchmark.document import BenchConfig
+from edgeseg.metrics import Bootstrap, Interval
 
 Floats = NDArray[np.float64]
 
 
-@dataclass(frozen=True)
-class Bootstrap:
-    """How often to resample, the confidence as a fraction of 1, and the seed of the draws."""
-
-    resamples: int
-    confidence: float
-    seed: int
-
-    @classmethod
-    def of(cls, config: BenchConfig) -> Bootstrap:
-        """Create the bootstrap from a benchmark's configuration."""
-        return cls(config.resamples, config.confidence, config.seed)
-
-    def draw(self, units: int) -> NDArray[np.int64]:
-        """(resamples, units): how often each unit was drawn; every row adds up to ``units``."""
-        generator = np.random.default_rng(self.seed)
-        even = np.full(units, 1 / units)
-        return generator.multinomial(units, even, size=self.resamples)
-
-    def interval(self, values: Floats, units: int) -> Interval:
-        """The expanded percentile interval.
-
-        Args:
-            values: (resamples,), a figure of each resample.
-            units: Blocks or pictures that were drawn from, at least 2.
-        """
-        quantile = student_t_quantile((1 + self.confidence) / 2, units - 1)
-        tail = NormalDist().cdf(-math.sqrt(units / (units - 1)) * quantile)
-        low, high = np.quantile(values, (tail, 1 - tail))
-        return float(low), float(high)
+def bootstrap_of(config: BenchConfig) -> Bootstrap:
+    """The bootstrap that a benchmark's configuration asks for."""
+    return Bootstrap(config.resamples, config.confidence, config.seed)
 
 
 def latency_intervals(
@@ -101,31 +70,3 @@ def _percentiles(blocks: Sequence[Floats], counts: NDArray[np.int64], points: Fl
         upper = calls[np.searchsorted(ranks, above, side="right")]
         found[place] = lower + (upper - lower) * (position - below)
     return found
-
-
-def student_t_quantile(probability: float, freedom: int) -> float:
-    """Quantile of Student's t distribution, by bisection; ``probability`` within 0.5…1."""
-    low, high = 0.0, 1.0
-    while _student_t_cdf(high, freedom) < probability:
-        high *= 2
-    for _ in range(60):
-        middle = (low + high) / 2
-        if _student_t_cdf(middle, freedom) < probability:
-            low = middle
-        else:
-            high = middle
-    return (low + high) / 2
-
-
-def _student_t_cdf(t: float, freedom: int) -> float:
-    """Student's CDF at t ≥ 0, integer degrees of freedom (Abramowitz and Stegun, 26.7.3-4)."""
-    angle = math.atan(t / math.sqrt(freedom))
-    sine, square = math.sin(angle), math.cos(angle) ** 2
-    odd = freedom % 2
-    term = math.cos(angle) if odd else 1.0
-    total = term if freedom > 1 else 0.0
-    for step in range(2 + odd, freedom - 1, 2):
-        term *= (step - 1) / step * square
-        total += term
-    inside = 2 / math.pi * (angle + sine * total) if odd else sine * total
-    return (1 + inside) / 2

@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from edgeseg.artifacts.documents import Document
 from edgeseg.benchmark import significance
-from edgeseg.benchmark.document import BenchReport, Interval, Run
+from edgeseg.benchmark.bootstrap import bootstrap_of
+from edgeseg.benchmark.document import BenchReport, Run
 from edgeseg.errors import UsageError
+from edgeseg.metrics import Interval
 
 POINT = "p95"
 """The percentile of a call, end to end, that must fit."""
@@ -184,7 +187,7 @@ def _nearest(refused: Sequence[Candidate], limit: float) -> str:
 
 def _nearly_as_good(report: BenchReport, chosen: Run, others: Sequence[Run]) -> Iterator[str]:
     """The quickest runner-up that may be as accurate on other pictures, if there is one."""
-    best = report.accuracy_of(chosen)
+    best, plan = report.accuracy_of(chosen), bootstrap_of(report.config)
     quickest = sorted(others, key=lambda run: (run.latency_ms or {})[POINT])
     for run in quickest:
         scores = report.accuracy_of(run)
@@ -194,9 +197,7 @@ def _nearly_as_good(report: BenchReport, chosen: Run, others: Sequence[Run]) -> 
         gain, p = significance.gain_in_mean_iou(
             significance.counts_of(best),
             significance.counts_of(scores),
-            resamples=report.config.resamples or 1000,
-            level=report.config.confidence,
-            seed=report.config.seed,
+            replace(plan, resamples=plan.resamples or 1000),
         )
         if p > 1 - report.config.confidence:
             ends = f"{100 * gain.low:+.2f} to {100 * gain.high:+.2f}".replace("-", "−")

@@ -31,10 +31,11 @@ from edgeseg.benchmark.comparison import (
     Verdict,
     describe,
 )
-from edgeseg.benchmark.document import BenchReport, EngineAccuracy, Interval, Run
+from edgeseg.benchmark.document import BenchReport, EngineAccuracy, Run
 from edgeseg.benchmark.likeness import data_of, differences, versions_changed
 from edgeseg.errors import EdgesegError, MismatchedArtifact, RegressionError, UsageError
 from edgeseg.machine import summary
+from edgeseg.metrics import Bootstrap, Interval
 
 Pair = tuple[Run, Run]
 Key = tuple[str, str, str, str, int | None, int | None]
@@ -179,9 +180,7 @@ def _latency(one: Run, two: Run, config: CompareConfig) -> Found:
         middles = [(run.latency_ms or {})["p50"] for run in (one, two)]
         doubt = "too few blocks to tell by: fewer than two"
         return Found("latency", middles[0], middles[1], middles[1] / middles[0], doubt=doubt)
-    ratio = significance.ratio_of_medians(
-        *blocks, resamples=config.resamples, level=1 - config.level, seed=config.seed
-    )
+    ratio = significance.ratio_of_medians(*blocks, _bootstrap(config))
     middles = [float(np.median(side)) for side in blocks]
     p = significance.mann_whitney(*blocks)
     ends = ratio.low, ratio.high
@@ -190,15 +189,19 @@ def _latency(one: Run, two: Run, config: CompareConfig) -> Found:
 
 def _accuracy(one: EngineAccuracy, two: EngineAccuracy, config: CompareConfig) -> Found:
     before, after = significance.counts_of(one), significance.counts_of(two)
-    scores = before.mean_iou_of_all(), after.mean_iou_of_all()
+    scores = float(before.mean_iou()[0]), float(after.mean_iou()[0])
     names = [[picture.name for picture in side.pictures] for side in (one, two)]
     if names[0] != names[1] or one.classes != two.classes:
         doubt = "scored on other pictures or classes"
         return Found("mean_iou", *scores, scores[1] - scores[0], doubt=doubt)
-    gain, p = significance.gain_in_mean_iou(
-        before, after, resamples=config.resamples, level=1 - config.level, seed=config.seed
-    )
+    if len(before) < 2:
+        return Found("mean_iou", *scores, scores[1] - scores[0], doubt="scored on one picture")
+    gain, p = significance.gain_in_mean_iou(before, after, _bootstrap(config))
     return Found("mean_iou", *scores, gain.value, (gain.low, gain.high), p)
+
+
+def _bootstrap(config: CompareConfig) -> Bootstrap:
+    return Bootstrap(config.resamples, 1 - config.level, config.seed)
 
 
 def _judged(

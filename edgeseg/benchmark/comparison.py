@@ -9,8 +9,9 @@ from typing import Any, Literal
 from pydantic import ConfigDict, Field
 
 from edgeseg.artifacts.documents import Document
-from edgeseg.benchmark.document import Interval, Run
+from edgeseg.benchmark.document import Run
 from edgeseg.errors import UsageError
+from edgeseg.metrics import Interval
 
 Metric = Literal["latency", "mean_iou", "memory", "size"]
 Verdict = Literal["better", "worse", "same", "cannot tell"]

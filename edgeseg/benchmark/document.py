@@ -22,11 +22,9 @@ from edgeseg.benchmark.conditions import Conditions, During
 from edgeseg.benchmark.energy import EnergyMeter
 from edgeseg.errors import CorruptArtifact, MismatchedArtifact, UsageError
 from edgeseg.machine import Machine
+from edgeseg.metrics import Interval
 
 SCHEMA = "edgeseg.bench/2"
-
-Interval = tuple[float, float]
-"""Lower and upper end."""
 
 
 @dataclass(frozen=True)

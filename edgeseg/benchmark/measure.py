@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from edgeseg import machine
 from edgeseg.benchmark import coldstart
 from edgeseg.benchmark.accuracy import Accuracy, agreements, compare, score_pictures, summarise_data
-from edgeseg.benchmark.bootstrap import Bootstrap
+from edgeseg.benchmark.bootstrap import bootstrap_of
 from edgeseg.benchmark.cases import Case, Unavailable, first_of_each_path
 from edgeseg.benchmark.coldstart import ColdStart
 from edgeseg.benchmark.conditions import Conditions, During, Watch, read_conditions
@@ -186,7 +186,7 @@ class Measurement:
         path, threads = timing.case.engine.path, timing.case.threads
         base = None if self.reference is None else self.scores.get(self.reference.path)
         accuracy: Accuracy = compare(
-            self.scores.get(path), base, self.alike.get(path), Bootstrap.of(self.config)
+            self.scores.get(path), base, self.alike.get(path), bootstrap_of(self.config)
         )
         start = _median_or_reason(self.starts.get((path, threads), []))
         return Measured(timing, accuracy, start, self.idle_w)

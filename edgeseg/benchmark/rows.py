@@ -13,11 +13,12 @@ from edgeseg import machine
 from edgeseg.artifacts import sidecar
 from edgeseg.artifacts.card import ModelCard
 from edgeseg.benchmark.accuracy import Accuracy
-from edgeseg.benchmark.bootstrap import Bootstrap, latency_intervals
+from edgeseg.benchmark.bootstrap import bootstrap_of, latency_intervals
 from edgeseg.benchmark.cases import Unavailable
 from edgeseg.benchmark.coldstart import ColdStart
-from edgeseg.benchmark.document import BenchConfig, BlockSeries, Interval, Network, Run
+from edgeseg.benchmark.document import BenchConfig, BlockSeries, Network, Run
 from edgeseg.benchmark.timing import STAGES, Block, Timing, quiet_blocks, spread_of
+from edgeseg.metrics import Bootstrap, Interval
 from edgeseg.stream.latency import percentiles
 
 POINTS = (50, 90, 95, 99)
@@ -69,7 +70,7 @@ def row(measured: Measured, config: BenchConfig) -> Run:
         cold_start_ms=start.milliseconds() if start else None,
         peak_rss_mib=start.peak_rss_mib if start else None,
     ).model_copy(
-        update=_latency(blocks, case.batch, Bootstrap.of(config))
+        update=_latency(blocks, case.batch, bootstrap_of(config))
         | _energy(blocks, case.batch, measured.idle_w)
         | _series(measured.timing.blocks, blocks)
     )

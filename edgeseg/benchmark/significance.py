@@ -9,12 +9,13 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from edgeseg.benchmark.document import EngineAccuracy
+from edgeseg.metrics import Bootstrap, Counts
 
 Samples = NDArray[np.float64]
 
@@ -23,7 +24,7 @@ _EXACT_UP_TO = 50
 
 
 @dataclass(frozen=True)
-class Interval:
+class Estimate:
     """An estimate and the ends of its bootstrap interval, in the unit of the estimate."""
 
     value: float
@@ -92,71 +93,31 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def ratio_of_medians(
-    before: ArrayLike, after: ArrayLike, *, resamples: int, level: float, seed: int = 0
-) -> Interval:
-    """median(after) / median(before) with its percentile bootstrap interval.
+def ratio_of_medians(before: ArrayLike, after: ArrayLike, plan: Bootstrap) -> Estimate:
+    """median(after) / median(before) with its bootstrap interval.
 
     Both sides are drawn anew independently. What is drawn are whole blocks, each one value:
     calls of one block resemble each other and must not count as independent.
 
     Args:
-        before: (m,) medians of the blocks, above 0.
+        before: (m,) medians of the blocks, above 0, at least two.
         after: (n,) likewise.
-        resamples: Draws.
-        level: Share of the draws that lies within the interval.
-        seed: Seed of the random draws.
+        plan: Parameters of the bootstrap.
     """
     one, two = np.asarray(before, np.float64), np.asarray(after, np.float64)
-    generator = np.random.default_rng(seed)
-    drawn = _drawn_medians(two, resamples, generator) / _drawn_medians(one, resamples, generator)
-    return _interval(float(np.median(two) / np.median(one)), drawn, level)
+    other = replace(plan, seed=plan.seed + 1)
+    drawn = _drawn_medians(two, other) / _drawn_medians(one, plan)
+    interval = plan.interval(drawn, min(len(one), len(two)))
+    return Estimate(float(np.median(two) / np.median(one)), *interval)
 
 
-def _drawn_medians(values: Samples, resamples: int, generator: np.random.Generator) -> Samples:
-    places = generator.integers(0, len(values), (resamples, len(values)))
-    return np.asarray(np.median(values[places], axis=1), np.float64)
+def _drawn_medians(values: Samples, plan: Bootstrap) -> Samples:
+    counts = plan.draw(len(values))
+    drawn = np.repeat(np.tile(values, len(counts)), counts.ravel()).reshape(counts.shape)
+    return np.asarray(np.median(drawn, axis=1), np.float64)
 
 
-def _interval(value: float, drawn: Samples, level: float) -> Interval:
-    low, high = np.percentile(drawn, (50 * (1 - level), 50 * (1 + level)))
-    return Interval(value, float(low), float(high))
-
-
-@dataclass(frozen=True)
-class Counts:
-    """Pixel counts that each picture adds to the mean IoU: int64 (pictures, classes).
-
-    IoU of a class is the sum of its ``hits`` over that of its ``unions``; the mean is over the
-    classes that occur, as in :class:`edgeseg.metrics.ConfusionMatrix`.
-    """
-
-    hits: NDArray[np.int64]
-    unions: NDArray[np.int64]
-
-    def mean_iou_of_all(self) -> float:
-        """Mean IoU with each picture counted once."""
-        return float(self.mean_iou(np.ones((1, len(self.hits)), np.int64))[0])
-
-    def mean_iou(self, weights: NDArray[np.int64]) -> Samples:
-        """Mean IoU (draws,) with pictures repeated according to ``weights`` (draws, pictures)."""
-        unions = weights @ self.unions
-        shares = np.zeros(unions.shape)
-        np.divide(weights @ self.hits, unions, out=shares, where=unions > 0)
-        return np.asarray(shares.sum(axis=1) / np.maximum((unions > 0).sum(axis=1), 1), np.float64)
-
-
-def counts_of(entry: EngineAccuracy) -> Counts:
-    """The counts of one engine's pictures."""
-    shape = len(entry.pictures), len(entry.classes)
-    hits = np.array([picture.hits for picture in entry.pictures], np.int64)
-    unions = np.array([picture.unions for picture in entry.pictures], np.int64)
-    return Counts(hits.reshape(shape), unions.reshape(shape))
-
-
-def gain_in_mean_iou(
-    before: Counts, after: Counts, *, resamples: int, level: float, seed: int = 0
-) -> tuple[Interval, float]:
+def gain_in_mean_iou(before: Counts, after: Counts, plan: Bootstrap) -> tuple[Estimate, float]:
     """Mean IoU after less that before, on the same pictures: its interval, and a p-value.
 
     A paired bootstrap: pictures are drawn, and each draw scores both engines, so that a hard
@@ -166,15 +127,22 @@ def gain_in_mean_iou(
     below what the number of draws can tell.
 
     Args:
-        before: Counts of the pictures.
+        before: Counts of the pictures, at least two.
         after: Those of the same pictures in the same order.
-        resamples: Draws.
-        level: Share of the draws that lies within the interval.
-        seed: Seed of the random draws.
+        plan: Parameters of the bootstrap.
     """
-    count = len(before.hits)
-    value = after.mean_iou_of_all() - before.mean_iou_of_all()
-    weights = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), resamples)
+    value = float(after.mean_iou()[0] - before.mean_iou()[0])
+    weights = plan.draw(len(before))
     drawn = after.mean_iou(weights) - before.mean_iou(weights)
+    drawn = drawn[~np.isnan(drawn)]  # A draw of unlabelled pictures alone has no mean IoU.
     beyond = min(int((drawn <= 0).sum()), int((drawn >= 0).sum()))
-    return _interval(value, drawn, level), min(1.0, 2 * (beyond + 1) / (resamples + 1))
+    interval = plan.interval(drawn, len(before))
+    return Estimate(value, *interval), min(1.0, 2 * (beyond + 1) / (len(drawn) + 1))
+
+
+def counts_of(entry: EngineAccuracy) -> Counts:
+    """The counts of one engine's pictures."""
+    shape = len(entry.pictures), len(entry.classes)
+    hits = np.array([picture.hits for picture in entry.pictures], np.int64)
+    unions = np.array([picture.unions for picture in entry.pictures], np.int64)
+    return Counts(hits.reshape(shape), unions.reshape(shape))

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgeseg.benchmark.document import BenchReport, Interval, Run
+from edgeseg.benchmark.document import BenchReport, Run
+from edgeseg.metrics import Interval
 from edgeseg.report.contents import RUNTIMES, StreamSummary, label, labels
 
 if TYPE_CHECKING:

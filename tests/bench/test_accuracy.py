@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 from edgeseg.benchmark.accuracy import compare, score_pictures, summarise_data
-from edgeseg.benchmark.bootstrap import Bootstrap
 from edgeseg.benchmark.document import EngineAccuracy, PictureScore
 from edgeseg.data.folders import Split, read_split
 from edgeseg.engines.onnxruntime import OnnxRuntimeEngine
 from edgeseg.evaluation import evaluate
+from edgeseg.metrics import Bootstrap
 
 PLAN = Bootstrap(resamples=200, confidence=0.9, seed=1)
 

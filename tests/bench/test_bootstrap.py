@@ -9,7 +9,8 @@ import pytest
 from numpy.typing import NDArray
 from scipy import stats
 
-from edgeseg.benchmark.bootstrap import Bootstrap, latency_intervals, student_t_quantile
+from edgeseg.benchmark.bootstrap import latency_intervals
+from edgeseg.metrics import Bootstrap, student_t_quantile
 
 POINTS = (50, 90, 95, 99)
 PLAN = Bootstrap(resamples=300, confidence=0.95, seed=3)
