@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,7 @@ from edgeseg.data.folders import Sample, Split, load_instances, load_sample
 from edgeseg.data.instances import has_boundary, with_boundary
 from edgeseg.engines.base import Engine
 from edgeseg.errors import DatasetError, UsageError
-from edgeseg.metrics import ConfusionMatrix
+from edgeseg.metrics import ConfusionMatrix, Counts
 from edgeseg.objects import ObjectScores, has_objects, predicted_objects, score_objects
 from edgeseg.ops.preprocess import preprocess
 
@@ -29,7 +29,8 @@ class Evaluation:
 
     ``per_class`` pairs each class name with its intersection over union, None where the class
     occurs in neither truth nor prediction. ``objects`` is None where the split has no map of
-    objects or the network's classes show none.
+    objects or the network's classes show none. ``counts`` holds the pixel counts of each picture
+    of a split, from which intervals over pictures are computed.
     """
 
     mean_iou: float
@@ -40,6 +41,7 @@ class Evaluation:
     images: int
     confusion: ConfusionMatrix = field(repr=False, compare=False)
     objects: ObjectScores | None = None
+    counts: Counts | None = field(default=None, repr=False, compare=False)
 
     def to_dict(self) -> dict[str, object]:
         """Return the metrics as JSON types, without the confusion matrix.
@@ -70,14 +72,14 @@ def evaluate(engine: Engine, split: Split, track: Track = silent) -> Evaluation:
     """
     check_classes(engine, split)
     classes = engine.card.classes
-    scores = Scores(classes)
+    scores, pictures = Scores(classes), []
     for sample in track(split, "evaluate", len(split)):
         image, mask = read(sample, engine)
         labels = engine.segment(image)
-        scores.add(mask, labels)
+        pictures.append(scores.add(mask, labels))
         if sample.instances and has_objects(classes):
             scores.add_objects(load_instances(sample), labels)
-    return scores.evaluation()
+    return replace(scores.evaluation(), counts=Counts.of(pictures))
 
 
 def score(engine: Engine, pictures: Iterable[Labelled]) -> Evaluation:

@@ -32,13 +32,46 @@ MAX_ARTIFACT_BYTES = 8 * 1024**3
 _AGAIN = "make it again with edgeseg build or export (--overwrite), or copy both files again"
 
 
+class WorstClass(Document):
+    """The class that lost most, as fractions of 1.
+
+    ``reference`` and ``value`` are its intersection over union in FP32 and in the engine,
+    ``interval`` holds ``drop`` with 95 % confidence over other pictures of the kind; None where
+    fewer pictures show the class than can tell. ``pictures`` is the number of those that do.
+    ``limit`` is None where the loss of single classes is not limited.
+    """
+
+    name: str
+    reference: float
+    value: float
+    drop: float
+    limit: float | None
+    interval: tuple[float, float] | None
+    pictures: int
+
+    def describe(self) -> str:
+        """State the loss in a clause, with how sure it is."""
+        clause = (
+            f"class {self.name!r} falls from an IoU of {self.reference:.4f} in FP32 to "
+            f"{self.value:.4f}, a loss of {self.drop:.4f}"
+        )
+        if self.limit is not None:
+            clause += f" where {self.limit:.4f} is allowed"
+        shown = f"{self.pictures} pictures show it" if self.pictures > 1 else "1 picture shows it"
+        if self.interval is None:
+            return f"{clause} ({shown}, too few to tell)"
+        low, high = self.interval
+        return f"{clause} ({shown}; 95 % interval {low:.4f} to {high:.4f})"
+
+
 class GateResult(Document):
     """Outcome of comparing an engine of reduced precision with FP32.
 
     ``metric`` is ``mean_iou`` on labelled pictures, ``pixel_agreement`` on unlabelled ones;
     ``reference``, ``value``, ``drop`` and ``limit`` are fractions of 1, ``drop`` positive
     where accuracy was lost. ``judged_on`` names the runtime that computed ``value``: the
-    engine's own where it can run here.
+    engine's own where it can run here. ``passed`` covers ``worst_class`` too, which is None
+    on unlabelled pictures.
     """
 
     metric: Literal["mean_iou", "pixel_agreement"]
@@ -49,6 +82,7 @@ class GateResult(Document):
     passed: bool
     images: int
     judged_on: str
+    worst_class: WorstClass | None = None
 
 
 class PrecisionReport(Document):

@@ -17,6 +17,7 @@ def again(config: BuildConfig) -> str:
         "--data": (config.data, None),
         "--split": (config.split, default.split),
         "--max-drop": (_per_cent(config.max_drop), _per_cent(default.max_drop)),
+        "--max-class-drop": (_per_cent(config.max_class_drop), _per_cent(default.max_class_drop)),
         "--min-agreement": (_per_cent(config.min_agreement), _per_cent(default.min_agreement)),
     }
     for option, (value, usual) in single.items():
@@ -33,5 +34,5 @@ def again(config: BuildConfig) -> str:
     return shlex.join(map(str, words))
 
 
-def _per_cent(fraction: float) -> str:
-    return f"{100 * fraction:g}"
+def _per_cent(fraction: float | None) -> str:
+    return "none" if fraction is None else f"{100 * fraction:g}"

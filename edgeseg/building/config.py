@@ -38,6 +38,8 @@ class BuildConfig:
         max_drop: Largest accepted loss of mean IoU on ``data``, a fraction of 1.
         min_agreement: Smallest share of pixels that must keep their label if there is no
             ``data``, a fraction of 1.
+        max_class_drop: Largest accepted loss of IoU of a class on ``data``, a fraction of 1; None
+            for no limit. See :mod:`edgeseg.precision.worst_class`.
         threads: CPU threads used by the gate.
         overwrite: Allow the graph that TensorRT compiles to replace a file of the same name
             beside the network, such as an engine of ONNX Runtime. The engine itself is always
@@ -58,11 +60,12 @@ class BuildConfig:
     split: str = "val"
     max_drop: float = 0.01
     min_agreement: float = 0.98
+    max_class_drop: float | None = 0.05
     threads: int | None = None
     overwrite: bool = True
 
     def __post_init__(self) -> None:
-        Limits(self.max_drop, self.min_agreement)  # refused now, not after the long part
+        _ = self.limits  # refused now, not after the long part
         if self.quantise and self.precision != "int8":
             raise UsageError(f"--quantise is for --int8, not --{self.precision}")
         if self.auto_mixed and self.precision == "fp32":
@@ -78,7 +81,7 @@ class BuildConfig:
     @property
     def limits(self) -> Limits:
         """The gate's limits; raises UsageError if one is not a fraction of 1."""
-        return Limits(self.max_drop, self.min_agreement)
+        return Limits(self.max_drop, self.min_agreement, self.max_class_drop)
 
 
 @dataclass(frozen=True)

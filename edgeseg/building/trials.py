@@ -18,6 +18,7 @@ from edgeseg.console import Track
 from edgeseg.data.folders import Split
 from edgeseg.engines import open_engine
 from edgeseg.engines.base import Engine
+from edgeseg.evaluation import Evaluation, evaluate
 from edgeseg.precision.gate import judge
 from edgeseg.precision.graph import precision_report
 from edgeseg.precision.mixed import Trial
@@ -49,12 +50,14 @@ class Trials:
         self.shop = shop
         self.track = track
         self._reference = open_engine(source.path, config.threads)
-        self._before: float | None = None
+        self._before: Evaluation | None = None
 
     def judge(self, path: Path) -> GateResult:
         """Judge a graph that has a side-car."""
+        if self._before is None and isinstance(self.pictures, Split):
+            self._before = evaluate(self._reference, self.pictures, self.track)
         with open_engine(path, self.config.threads) as engine:
-            result = judge(
+            return judge(
                 self._reference,
                 engine,
                 self.pictures,
@@ -62,8 +65,6 @@ class Trials:
                 before=self._before,
                 track=self.track,
             )
-        self._before = result.reference
-        return result
 
     def attempt(self, recipe: Recipe, kept: tuple[str, ...]) -> Trial:
         """Make the network with these layers kept, and judge it."""

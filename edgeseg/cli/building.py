@@ -291,6 +291,13 @@ def build(
     max_drop: Annotated[
         float, typer.Option(min=0, help="Maximum loss of mean IoU on --data, in points.")
     ] = 1.0,
+    max_class_drop: Annotated[
+        str,
+        typer.Option(
+            help="Maximum loss of IoU of any class on --data, in points, or none. Only a loss "
+            "that is not due to chance counts."
+        ),
+    ] = "5",
     min_agreement: Annotated[
         float,
         typer.Option(
@@ -344,6 +351,7 @@ def build(
         data=data,
         split=split,
         max_drop=max_drop / 100,
+        max_class_drop=_points_or_none("--max-class-drop", max_class_drop),
         min_agreement=min_agreement / 100,
         overwrite=overwrite,
     )
@@ -353,6 +361,9 @@ def build(
     network_of(network)
     result = build_engine(config, track=progress_bar)
     told = result.sidecar
+    gate = told.gate.model_dump() if told.gate else None
+    # As text, the worst class has a line of its own.
+    worst = {} if as_json or gate is None else {"worst_class": gate.pop("worst_class")}
     if result.layers is not None:
         _show_layers(result.layers, layers)
     finish(
@@ -369,7 +380,8 @@ def build(
             else None,
             "kept": list(told.precision.kept) if told.precision else [],
             "computes_in": told.computes_in,
-            "gate": told.gate.model_dump() if told.gate else None,
+            "gate": gate,
+            **worst,
             "plot": str(result.plot) if result.plot else None,
             **({"layers": result.layers.model_dump()} if as_json and result.layers else {}),
         },
@@ -397,6 +409,19 @@ def _show_layers(table: LayerTable, file: Path | None) -> None:
             more = "" if file else "; --layers FILE holds all"
             shown.add_row(f"… {len(rows) - 2 * half} more{more}")
     stderr_console().print(shown, markup=False)
+
+
+def _points_or_none(option: str, text: str) -> float | None:
+    """A fraction of 1 from points; None for ``none``."""
+    if text == "none":
+        return None
+    try:
+        points = float(text)
+    except ValueError:
+        points = -1.0
+    if not 0 <= points <= 100:
+        raise UsageError(f"{option} {text}: expected points from 0 to 100, or none")
+    return points / 100
 
 
 def _timing_cache(text: str) -> Path | Literal["auto", "none"]:

@@ -92,6 +92,6 @@ def _text(value: Any) -> str:
     if isinstance(value, dict):
         parts = (f"{key.replace('_', ' ')} {_text(part)}" for key, part in value.items())
         return ", ".join(parts)
-    if isinstance(value, list):
+    if isinstance(value, (list, tuple)):
         return ", ".join(_text(part) for part in value)
     return str(value)

@@ -15,6 +15,7 @@ from rich.text import Text
 
 from edgeseg.artifacts.card import ModelCard
 from edgeseg.artifacts.documents import printable
+from edgeseg.artifacts.sidecar import WorstClass
 from edgeseg.inspection.document import Contents, Inspection, Link, Port, RunsHere
 
 Line = tuple[str, "str | Text"]
@@ -170,6 +171,8 @@ def _gate(made: dict[str, Any]) -> Iterator[Line]:
             f"of {gate['limit']:.2%} allowed"
         ),
     )
+    if gate.get("worst_class"):
+        yield "worst class", WorstClass.model_validate(gate["worst_class"]).describe()
 
 
 def _link(link: Link) -> Line:

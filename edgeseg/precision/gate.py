@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import logging
 import math
 import shlex
 from collections.abc import Sequence
@@ -15,21 +16,29 @@ from edgeseg.console import Track, silent
 from edgeseg.data.folders import Split, load_image
 from edgeseg.engines.base import Engine
 from edgeseg.errors import AccuracyGateError, UsageError
-from edgeseg.evaluation import agreement, evaluate
+from edgeseg.evaluation import Evaluation, agreement, evaluate
 from edgeseg.precision.sensitivity import LayerCost
+from edgeseg.precision.worst_class import exceeds, worst_class
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Limits:
-    """Limits on how far an engine of reduced precision may differ from FP32, as fractions of 1."""
+    """Limits on how far an engine of reduced precision may differ from FP32, as fractions of 1.
+
+    ``max_class_drop`` limits the loss of IoU of each class; None for no limit.
+    """
 
     max_drop: float = 0.01
     min_agreement: float = 0.98
+    max_class_drop: float | None = 0.05
 
     def __post_init__(self) -> None:
-        for name in ("max_drop", "min_agreement"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise UsageError(f"{name} is a fraction of 1, not {getattr(self, name)}")
+        for name in ("max_drop", "min_agreement", "max_class_drop"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value <= 1:
+                raise UsageError(f"{name} is a fraction of 1, not {value}")
 
 
 def judge(
@@ -39,13 +48,14 @@ def judge(
     *,
     limits: Limits = Limits(),
     judged_on: str | None = None,
-    before: float | None = None,
+    before: Evaluation | None = None,
     track: Track = silent,
 ) -> GateResult:
     """Compare two engines of the same network.
 
-    The metric is mean IoU on a labelled split, and ``drop`` is the loss of it. On unlabelled
-    pictures the metric is the share of pixels to which both give the same label.
+    The metric is mean IoU on a labelled split, and ``drop`` is the loss of it; the class that
+    loses most is judged too (:mod:`edgeseg.precision.worst_class`). On unlabelled pictures the
+    metric is the share of pixels to which both give the same label.
 
     Args:
         reference: The FP32 engine.
@@ -53,7 +63,7 @@ def judge(
         pictures: A labelled split, or paths of pictures.
         limits: The largest accepted loss.
         judged_on: Runtime to name in the result; by default that of ``candidate``.
-        before: Mean IoU of ``reference`` on this split if already known.
+        before: Evaluation of ``reference`` on this split if already known.
 
     Raises:
         UsageError: ``pictures`` is empty.
@@ -62,26 +72,43 @@ def judge(
     """
     if not len(pictures):
         raise UsageError("the accuracy gate needs at least one picture")
+    judged_on = judged_on or candidate.runtime
     if isinstance(pictures, Split):
-        if before is None:
-            before = evaluate(reference, pictures, track).mean_iou
-        after = evaluate(candidate, pictures, track).mean_iou
-        limit = limits.max_drop
-    else:
-        images = map(load_image, track(pictures, "comparing with FP32", len(pictures)))
-        before, after = 1.0, agreement(reference, candidate, images)
-        limit = 1 - limits.min_agreement
-    drop = before - after
+        before = before or evaluate(reference, pictures, track)
+        return _result(before, evaluate(candidate, pictures, track), limits, judged_on)
+    images = map(load_image, track(pictures, "comparing with FP32", len(pictures)))
+    same, limit = agreement(reference, candidate, images), 1 - limits.min_agreement
     return GateResult(
-        metric="mean_iou" if isinstance(pictures, Split) else "pixel_agreement",
-        reference=before,
-        value=after,
-        drop=drop,
+        metric="pixel_agreement",
+        reference=1.0,
+        value=same,
+        drop=1 - same,
         limit=limit,
-        # NaN never passes.
-        passed=bool(drop <= limit),
+        passed=bool(1 - same <= limit),
         images=len(pictures),
-        judged_on=judged_on or candidate.runtime,
+        judged_on=judged_on,
+    )
+
+
+def _result(before: Evaluation, after: Evaluation, limits: Limits, judged_on: str) -> GateResult:
+    assert before.counts is not None  # Both were evaluated on a split.
+    assert after.counts is not None
+    names = [name for name, _ in before.per_class]
+    worst = worst_class(names, before.counts, after.counts, limits.max_class_drop)
+    drop = before.mean_iou - after.mean_iou
+    if worst and worst.limit is not None and worst.drop > worst.limit and not exceeds(worst):
+        logger.warning("%s; that may be chance: give more pictures of it", worst.describe())
+    return GateResult(
+        metric="mean_iou",
+        reference=before.mean_iou,
+        value=after.mean_iou,
+        drop=drop,
+        limit=limits.max_drop,
+        # NaN never passes.
+        passed=bool(drop <= limits.max_drop) and not (worst and exceeds(worst)),
+        images=after.images,
+        judged_on=judged_on,
+        worst_class=worst,
     )
 
 
@@ -115,15 +142,23 @@ def enforce(result: GateResult, engine: Path, advice: Advice = Advice()) -> None
     """
     if result.passed:
         return
-    what = "mean IoU" if result.metric == "mean_iou" else "equal pixels"
     worst = advice.layers[:SHOWN]
     raise AccuracyGateError(
-        f"{engine.name} was not written: {what} {result.value:.4f} against "
-        f"{result.reference:.4f} in FP32, a loss of {result.drop:.4f} where {result.limit:.4f} "
-        f"is allowed, on {result.images} pictures in {result.judged_on}"
+        f"{engine.name} was not written: {_loss(result)}, in {result.judged_on}"
         + (f"\n{_table(result, worst)}" if worst else ""),
         hint=_mend(result, advice),
         layers=[layer.to_dict() for layer in worst],
+    )
+
+
+def _loss(result: GateResult) -> str:
+    """What exceeds its limit: the metric, or the worst class alone."""
+    if result.drop <= result.limit and result.worst_class is not None:
+        return result.worst_class.describe()
+    what = "mean IoU" if result.metric == "mean_iou" else "equal pixels"
+    return (
+        f"{what} {result.value:.4f} against {result.reference:.4f} in FP32, a loss of "
+        f"{result.drop:.4f} where {result.limit:.4f} is allowed, on {result.images} pictures"
     )
 
 
@@ -155,8 +190,7 @@ def _table(result: GateResult, layers: Sequence[LayerCost]) -> str:
 
 
 def _mend(result: GateResult, advice: Advice) -> str:
-    option = "--max-drop" if result.metric == "mean_iou" else "--min-agreement"
-    accept = f"accept the loss (`{option} {_enough(result)}`)"
+    accept = f"accept the loss (`{_accepting(result)}`)"
     if advice.layers:
         keep = " ".join(
             f"--keep {shlex.quote(glob.escape(name))}"
@@ -176,10 +210,17 @@ def _mend(result: GateResult, advice: Advice) -> str:
     )
 
 
-def _enough(result: GateResult) -> str:
-    """The limit that would have passed, in per cent as on the command line."""
-    if not math.isfinite(result.drop):
-        return "…"
-    if result.metric == "mean_iou":
-        return f"{math.ceil(result.drop * 1000) / 10}"
-    return f"{math.floor(result.value * 1000) / 10}"
+def _accepting(result: GateResult) -> str:
+    """Options with which the result would have passed, in points or per cent."""
+    if result.metric == "pixel_agreement":
+        return f"--min-agreement {math.floor(result.value * 1000) / 10}"
+    options = []
+    if not result.drop <= result.limit:
+        options.append(f"--max-drop {_rounded_up(result.drop)}")
+    if result.worst_class and exceeds(result.worst_class):
+        options.append(f"--max-class-drop {_rounded_up(result.worst_class.drop)}")
+    return " ".join(options)
+
+
+def _rounded_up(drop: float) -> str:
+    return f"{math.ceil(drop * 1000) / 10}" if math.isfinite(drop) else "…"

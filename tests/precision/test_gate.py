@@ -65,10 +65,26 @@ def test_a_loss_of_mean_iou_fails(small_data: Path) -> None:
     assert judge(Threshold(), Threshold(20), split, limits=Limits(max_drop=proposed)).passed
 
 
+def test_a_loss_of_one_class_fails_though_the_mean_passes(nuclei: Path) -> None:
+    split = read_split(nuclei, "val")
+    result = judge(Threshold(), Threshold(flipped=20), split, limits=Limits(max_drop=1))
+    assert result.drop < result.limit
+    assert not result.passed
+    worst = result.worst_class
+    assert worst is not None
+    assert worst.drop > 0.05
+    with pytest.raises(AccuracyGateError, match=f"class '{worst.name}' falls from") as caught:
+        enforce(result, Path("runs/model.int8.onnx"))
+    proposed = float(str(caught.value.hint).split("--max-class-drop ")[1].split("`")[0]) / 100
+    for limit in (proposed, None):
+        loose = Limits(max_drop=1, max_class_drop=limit)
+        assert judge(Threshold(), Threshold(20), split, limits=loose).passed
+
+
 def test_unlabelled_pictures_are_judged_by_agreement(small_data: Path) -> None:
     pictures = list_images(small_data / "val" / "images")
     result = judge(Threshold(), Threshold(flipped=8), pictures)
-    assert result.metric == "pixel_agreement"
+    assert (result.metric, result.worst_class) == ("pixel_agreement", None)
     assert result.value == pytest.approx(1 - 8 / 64)
     assert result.limit == pytest.approx(0.02)
     assert not result.passed
@@ -98,7 +114,7 @@ def test_a_gate_without_pictures_is_refused() -> None:
         judge(Threshold(), Threshold(), [])
 
 
-@pytest.mark.parametrize("field", ["max_drop", "min_agreement"])
+@pytest.mark.parametrize("field", ["max_drop", "min_agreement", "max_class_drop"])
 @pytest.mark.parametrize("value", [-0.1, 1.5, float("nan")])
 def test_limits_are_fractions(field: str, value: float) -> None:
     with pytest.raises(UsageError, match=field):
