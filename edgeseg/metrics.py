@@ -67,7 +67,8 @@ class ConfusionMatrix:
     @property
     def unions(self) -> NDArray[np.int64]:
         """Pixels of each class in the truth or in the prediction, (num_classes,)."""
-        return self.matrix.sum(axis=0) + self.matrix.sum(axis=1) - self.hits
+        either: NDArray[np.int64] = self.matrix.sum(axis=0) + self.matrix.sum(axis=1)
+        return either - self.hits
 
     @property
     def pixel_accuracy(self) -> float:

@@ -175,12 +175,14 @@ def _look(
 
 
 def _latency(one: Run, two: Run, config: CompareConfig) -> Found:
-    blocks = [[block.median_ms for block in run.block_series if block.kept] for run in (one, two)]
+    before, after = blocks = [
+        [block.median_ms for block in run.block_series if block.kept] for run in (one, two)
+    ]
     if min(map(len, blocks)) < 2:
         middles = [(run.latency_ms or {})["p50"] for run in (one, two)]
         doubt = "too few blocks to tell by: fewer than two"
         return Found("latency", middles[0], middles[1], middles[1] / middles[0], doubt=doubt)
-    ratio = significance.ratio_of_medians(*blocks, _bootstrap(config))
+    ratio = significance.ratio_of_medians(before, after, _bootstrap(config))
     middles = [float(np.median(side)) for side in blocks]
     p = significance.mann_whitney(*blocks)
     ends = ratio.low, ratio.high

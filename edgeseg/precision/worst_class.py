@@ -51,14 +51,16 @@ def worst_class(
 
     def loss(place: int) -> WorstClass:
         here = shown[:, place]
-        parts = (Counts(c.hits[here, place, None], c.unions[here, place, None]) for c in pair)
+        fp32, reduced = (
+            Counts(c.hits[here, place, None], c.unions[here, place, None]) for c in pair
+        )
         return WorstClass(
             name=names[place],
             reference=float(before[place]),
             value=float(after[place]),
             drop=float(before[place] - after[place]),
             limit=limit,
-            interval=_interval_of_drop(*parts, plan),
+            interval=_interval_of_drop(fp32, reduced, plan),
             pictures=int(here.sum()),
         )
 
