@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -122,10 +123,14 @@ def test_what_pip_is_asked_for_agrees_with_the_constraints(path: Path) -> None:
 def test_the_install_of_the_cpu_image_runs(tmp_path: Path) -> None:
     """The very words of its ``pip install``, in a fresh environment, up to the download."""
     (step,) = [step for step in stages(CPU)[0] if "pip install" in step.value]
-    subprocess.run([sys.executable, "-m", "venv", tmp_path / "venv"], check=True, timeout=100)
-    words = step.value.replace("/opt/edgeseg", str(tmp_path / "venv"))
+    venv = tmp_path / "venv"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", venv], check=True, timeout=100)
+    # The pip of this environment: the one that a Python brings downloads what it need not.
+    pip = shlex.join([sys.executable, "-m", "pip", "--python", str(venv / "bin" / "python")])
+    words = step.value.replace("/opt/edgeseg/bin/pip", pip)
+    assert words != step.value
     tried = subprocess.run(
-        words.replace("pip install", "pip install --dry-run --quiet --report report.json"),
+        words.replace(" install", " install --dry-run --quiet --report report.json"),
         shell=True, capture_output=True, text=True, check=False, timeout=110,
         cwd=_context(tmp_path / "src"), env=os.environ | {"PYTHONPATH": ""},
     )  # fmt: skip
