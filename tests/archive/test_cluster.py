@@ -79,14 +79,24 @@ def check_totals(out: Path, alone: dict[str, bytes]) -> None:
         assert total["label_maps"] == sum(bool(np.any(each == index)) for each in labels)
 
 
-def test_as_one_process_and_then_only_what_is_new(
+def test_as_one_process_though_a_worker_is_killed_and_then_only_what_is_new(
     config: Make, pictures: Path, alone: dict[str, bytes], tmp_path: Path
 ) -> None:
     archive = tmp_path / "archive"
     shutil.copytree(pictures, archive)
     (archive / "bad.png").write_bytes(b"no picture")
     make_video(archive / "v.mp4", 10)
-    first = segment_archive(config(archive, every=4))
+    killed: list[int] = []
+
+    def kill_the_first(items: Iterable[Outcome], *_: object) -> Iterator[Outcome]:
+        for outcome in items:
+            if not killed and outcome.record is not None:
+                killed.append(int(outcome.record.worker.split("-")[-2]))
+                os.kill(killed[0], signal.SIGKILL)
+            yield outcome
+
+    first = segment_archive(config(archive, every=4), kill_the_first)
+    assert not psutil.pid_exists(killed[0])
     out = tmp_path / "out"
     assert (first.units, first.done, first.kept, first.failed) == (26, 25, 0, 1)
     found = written(out)
@@ -108,25 +118,6 @@ def test_as_one_process_and_then_only_what_is_new(
     again = {path for path, time in times.items() if path.stat().st_mtime_ns != time}
     assert {path.name for path in again} == {f"{changed.stem}.labels.png"}
     assert segment_archive(config(archive, every=4)).done == 0
-
-
-def test_a_killed_worker_loses_nothing(
-    config: Make, pictures: Path, alone: dict[str, bytes], tmp_path: Path
-) -> None:
-    killed: list[int] = []
-
-    def kill_the_first(items: Iterable[Outcome], *_: object) -> Iterator[Outcome]:
-        for outcome in items:
-            if not killed and outcome.record is not None:
-                killed.append(int(outcome.record.worker.split("-")[-2]))
-                os.kill(killed[0], signal.SIGKILL)
-            yield outcome
-
-    summary = segment_archive(config(pictures), kill_the_first)
-    assert (summary.done, summary.failed) == (24, 0)
-    assert written(tmp_path / "out") == alone
-    check_totals(tmp_path / "out", alone)
-    assert not psutil.pid_exists(killed[0])
 
 
 class PoisonedDesk(Desk):
@@ -159,7 +150,7 @@ def by_value(ray: Any) -> None:
 
 
 @pytest.mark.usefixtures("by_value")
-def test_what_kills_its_worker_each_time_is_reported(
+def test_what_ends_a_run_and_what_kills_its_worker_each_time(
     config: Make, pictures: Path, alone: dict[str, bytes], tmp_path: Path
 ) -> None:
     archive = tmp_path / "archive"
@@ -167,6 +158,9 @@ def test_what_kills_its_worker_each_time_is_reported(
     victim = min(pictures.rglob("*.png"))
     for name in ("poison", "once"):
         shutil.copy(victim, archive / f"{name}.png")
+    with pytest.raises(DeviceError, match="the GPU fell off") as caught:
+        segment_archive(config(archive), worker=Lost)  # no fault of a file
+    assert caught.value.hint == "put it back"
     summary = segment_archive(config(archive), worker=Poisoned)
     assert (summary.done, summary.failed) == (25, 1)
     assert summary.retried >= 1
@@ -181,21 +175,18 @@ def test_what_kills_its_worker_each_time_is_reported(
     assert (mended.done, mended.kept, mended.failed) == (1, 25, 0)
 
 
-@pytest.mark.usefixtures("by_value")
-def test_what_is_no_fault_of_a_file_ends_the_run(config: Make, pictures: Path) -> None:
-    with pytest.raises(DeviceError, match="the GPU fell off") as caught:
-        segment_archive(config(pictures / "a/b"), worker=Lost)
-    assert caught.value.hint == "put it back"
-    assert segment_archive(config(pictures / "a/b")).done == 8
+@pytest.fixture
+def command(engine: Path, pictures: Path, tmp_path: Path) -> list[str]:
+    """Arguments of an archive's run on a cluster of its own, on a copy of the pictures."""
+    archive = shutil.copytree(pictures, tmp_path / "archive")
+    line = ["infer", str(engine), str(archive), "--out", str(tmp_path / "out")]
+    return [*line, "--cluster", "local", "--workers", "1", "--json"]
 
 
 @pytest.fixture
-def started(
-    engine: Path, pictures: Path, tmp_path: Path
-) -> Iterator[tuple[subprocess.Popen[bytes], set[psutil.Process]]]:
+def started(command: list[str]) -> Iterator[tuple[subprocess.Popen[bytes], set[psutil.Process]]]:
     """The command itself with a Ray of its own, and all processes that it has started so far."""
-    line = [sys.executable, "-m", "edgeseg", "infer", str(engine), str(pictures), "--no-overlays"]
-    line += ["--cluster", "local", "--workers", "1", "--out", str(tmp_path / "out")]
+    line = [sys.executable, "-m", "edgeseg", *command]
     paths = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
     with tempfile.TemporaryDirectory(dir="/tmp") as folder:  # a path short enough for sockets
         changes = {"PYTHONPATH": paths, "TMPDIR": folder}
@@ -210,16 +201,17 @@ def started(
             run.wait()
 
 
-def test_a_killed_run_goes_on(
+def test_a_killed_command_goes_on(
     started: tuple[subprocess.Popen[bytes], set[psutil.Process]],
-    config: Make,
-    pictures: Path,
+    command: list[str],
+    edgeseg: Any,
     alone: dict[str, bytes],
     tmp_path: Path,
 ) -> None:
     run, known = started
+    out = tmp_path / "out"
     deadline = time.monotonic() + 150
-    while len(written(tmp_path / "out")) < 4:
+    while len(written(out)) < 4:
         assert run.poll() is None
         assert time.monotonic() < deadline
         known |= set(psutil.Process(run.pid).children(recursive=True))
@@ -229,24 +221,17 @@ def test_a_killed_run_goes_on(
     # Two agents of Ray's, which have no part in the work, look about themselves once a minute.
     workers = [one for one in known if one.is_running() and "Agent" not in one.name()]
     assert not psutil.wait_procs(workers, timeout=60)[1]
-    before = Journal(tmp_path / "out").read()
+    before = Journal(out).read()
     assert 0 < len(before) < 24
-    summary = segment_archive(config(pictures))
-    assert (summary.kept, summary.done) == (len(before), 24 - len(before))
-    assert written(tmp_path / "out") == alone
-    check_totals(tmp_path / "out", alone)
-
-
-def test_command_line(edgeseg: Any, engine: Path, pictures: Path, tmp_path: Path) -> None:
-    archive = Path(shutil.copytree(pictures / "a/b", tmp_path / "archive"))
-    line = ("infer", engine, archive, "--out", tmp_path / "out", "--cluster", "local", "--json")
-    whole = edgeseg(*line)
-    assert whole.code == 0
-    assert whole.document["done"] == whole.document["label_maps"] == 8
-    assert whole.document == json.loads((tmp_path / "out/summary.json").read_text())
-    (archive / "bad.png").write_bytes(b"")
-    some = edgeseg(*line)
+    whole = edgeseg(*command)  # on the cluster of these tests
+    assert whole.code == 0, whole.err
+    assert (whole.document["kept"], whole.document["done"]) == (len(before), 24 - len(before))
+    assert whole.document == json.loads((out / "summary.json").read_text())
+    assert written(out) == alone
+    check_totals(out, alone)
+    assert len(list(out.rglob("*.overlay.png"))) == 24
+    (tmp_path / "archive" / "bad.png").write_bytes(b"")
+    some = edgeseg(*command)
     assert some.code == 3
-    assert (some.document["kept"], some.document["failed"]) == (8, 1)
+    assert (some.document["kept"], some.document["failed"]) == (24, 1)
     assert "failures.jsonl" in some.err
-    assert len(list((tmp_path / "out").glob("*.overlay.png"))) == 8
