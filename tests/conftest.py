@@ -18,14 +18,16 @@ from typing import Any
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
+from pages import DOCS
+from walking import Walk, walk
 
 from edgeseg.data.folders import bundled_sample
 
 HERE = Path(__file__).parent
 SLOW = (
-    "test_demo.py",
-    "docs/test_quickstart.py",
+    "docs/test_quickstart.py",  # trains the network that the demo takes
     "archive/test_cluster.py",
+    "test_demo.py",
     "ops/test_native_builds.py",
     "test_packaging.py",
     "test_papers.py",
@@ -130,6 +132,19 @@ def once(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Once:
 
 
 @pytest.fixture(scope="session")
+def quickstart(once: Once) -> Walk:
+    """The quick start, walked in an empty folder; its network is the best trained one of all."""
+    home = once("quickstart", _walk_quickstart)
+    return Walk(home / "tour", **json.loads((home / "walk.json").read_text()))
+
+
+def _walk_quickstart(home: Path) -> None:
+    (home / "tour").mkdir()
+    done = walk(DOCS / "quickstart.md", home / "tour")
+    (home / "walk.json").write_text(json.dumps({"ran": done.ran, "faults": done.faults}))
+
+
+@pytest.fixture(scope="session")
 def small_data(once: Once, nuclei: Path) -> Path:
     """Eight training and four validation pictures of the bundled sample."""
     return once("data", lambda folder: _copy_some(nuclei, folder / "nuclei")) / "nuclei"
@@ -144,6 +159,15 @@ def _copy_some(nuclei: Path, root: Path) -> None:
             (root / split / part).mkdir(parents=True)
             for name in names:
                 shutil.copy(nuclei / split / part / name, root / split / part)
+
+
+@pytest.fixture
+def no_run_plots(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Plots of a run have tests of their own, and take longer than a training of seconds."""
+    from edgeseg.training import loop
+
+    for name in ("save_curves", "save_predictions"):
+        monkeypatch.setattr(loop, name, lambda path, *what: path.touch())
 
 
 @pytest.fixture(scope="session")

@@ -74,15 +74,6 @@ def document(folder: Path, name: str) -> dict[str, Any]:
     return found
 
 
-@pytest.fixture
-def no_run_plots(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Plots of a run have tests of their own, and take longer than a training of this size."""
-    from edgeseg.training import loop
-
-    for name in ("save_curves", "save_predictions"):
-        monkeypatch.setattr(loop, name, lambda *arguments: None)
-
-
 @pytest.mark.usefixtures("no_run_plots")
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_experiment_runs_and_keeps_its_rows(

@@ -31,6 +31,8 @@ from edgeseg.training.loop import EpochStats, TrainConfig, TrainResult, train
 from edgeseg.training.predictor import open_torch
 from edgeseg.training.recipe import Recipe
 
+pytestmark = pytest.mark.usefixtures("no_run_plots")  # but for the run of ``overfit``
+
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:

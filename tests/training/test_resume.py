@@ -19,6 +19,7 @@ from edgeseg.training.checkpoint import load_checkpoint
 from edgeseg.training.loop import EpochStats, TrainConfig, TrainResult, train
 from edgeseg.training.recipe import Recipe
 
+pytestmark = pytest.mark.usefixtures("no_run_plots")
 RECIPE = Recipe(
     epochs=4, batch_size=3, accumulate=2, augmentation=Augmentation("any", crop=(32, 32))
 )
