@@ -324,7 +324,7 @@ def cases() -> bytes:
     return struct.pack("=I", len(made)) + b"".join(made)
 
 
-SANITISE = ("-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
+SANITISE = ("-O0", "-g1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
 
 
 def drive(folder: Path, *options: str, **source: Path) -> subprocess.CompletedProcess[bytes]:
@@ -368,11 +368,9 @@ MOST_REGISTERS = 64
 
 
 def codes() -> set[str]:
-    """``sm_NN`` of all that a wheel has code for and that this nvcc knows."""
+    """``sm_NN`` of a GPU of each generation that this nvcc knows."""
     known = subprocess.run([NVCC, "--list-gpu-code"], capture_output=True, text=True, check=True)
-    text = (kernels.SOURCE.parent / "CMakeLists.txt").read_text()
-    wanted = re.findall(r"\d+", re.findall(r"set\(targets ([\d ]+)\)", text)[0])
-    return {f"sm_{each}" for each in wanted} & set(known.stdout.split())
+    return {"sm_75", "sm_80", "sm_90", "sm_120"} & set(known.stdout.split())
 
 
 def report(

@@ -1,8 +1,8 @@
-"""The real TensorRT-RTX: every architecture × precision × batch and size fixed or open × target.
+"""The real TensorRT-RTX: architecture × precision × batch and size fixed or open × target.
 
 An export a network, opened or fixed afterwards by name alone, so that the matrix costs builds
-and not exports. Those of the FCNs, whose 15 million weights take a second each, are a Latin
-square of forms and targets over the precisions: every pair of two is built, not every three.
+and not exports. Forms and targets are a Latin square over the precisions: every two of the three
+meet in each architecture, not every three. FCN-16s has no operator that the other two lack.
 """
 
 from __future__ import annotations
@@ -28,7 +28,6 @@ ARCHITECTURES: dict[str, dict[str, bool | int | float | str]] = {
     "unet-lite": {"width": 8, "depth": 2},
     "unet": {"width": 8, "depth": 2},
     "fcn32s": {"fc_width": 16},
-    "fcn16s": {"fc_width": 16},
     "fcn8s": {"fc_width": 16},
 }
 TARGETS = ((), ("sm_86",), ("sm_89", "sm_120"))
@@ -98,12 +97,10 @@ def test_every_network_builds_in_every_form(
         ),
     }
     turn = ("fp32", "fp16", "int8").index(precision)
-    large = len(serialize(network)) > 10_000_000
     for place, (form, (graph, options)) in enumerate(forms.items()):
-        data = serialize(graph)
-        for targets in [TARGETS[(place + turn) % 3]] if large else TARGETS:
-            plan = build_engine(data, PlanOptions(targets=targets, **options), trt=trt)
-            assert plan.data[:4] == b"vtrt", (form, targets)
-            assert plan.precisions == shares, (form, targets)
-            assert plan.table.source == "network"
-            assert {layer.name for layer in plan.table.layers} >= set(shares)
+        targets = TARGETS[(place + turn) % 3]
+        plan = build_engine(serialize(graph), PlanOptions(targets=targets, **options), trt=trt)
+        assert plan.data[:4] == b"vtrt", (form, targets)
+        assert plan.precisions == shares, (form, targets)
+        assert plan.table.source == "network"
+        assert {layer.name for layer in plan.table.layers} >= set(shares)
