@@ -1,6 +1,7 @@
 """The whole road, for real: training, building, measuring, streaming.
 
-Shortened to a third of its epochs; ``-m soak`` takes it as users do.
+One epoch from the network of the quick start, and short measurements; ``-m soak`` takes it as
+users do.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from walking import Walk
 
 from edgeseg.cli import demo
 from edgeseg.data.folders import list_images
@@ -25,12 +27,13 @@ pytestmark = pytest.mark.timeout(900)  # it trains and builds, on a machine that
 
 
 @pytest.fixture(scope="module")
-def road(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
-    epochs = demo.TRAINING.index("--epochs") + 1
+def road(quickstart: Walk, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    learned = str(quickstart.folder / "runs/nuclei/model.safetensors")
+    changes = {"--epochs": "1", "--learning-rate": "0.0005"}
+    options = [changes.get(a, b) for a, b in itertools.pairwise(("", *demo.TRAINING))]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            demo, "TRAINING", (*demo.TRAINING[:epochs], "5", *demo.TRAINING[epochs + 1 :])
-        )
+        patch.setattr(demo, "TRAINING", (*options, "--width", "8", "--weights", learned))
+        patch.setattr(demo, "BENCH", (*demo.BENCH, "--seconds", "0.3"))
         out = tmp_path_factory.mktemp("demo") / "out"
         return out, demo.run_demo(out)
 

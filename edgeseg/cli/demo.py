@@ -45,6 +45,8 @@ TRAINING = (
     *("--epochs", "15", "--batch-size", "8", "--learning-rate", "0.004"),
 )
 
+BENCH = ("--data", DATA)
+
 
 class StepFailed(EdgesegError):
     """A command of the demo failed, with its error on stderr; the demo exits with its status."""
@@ -99,7 +101,7 @@ def run_demo(out: Path | None) -> dict[str, Any]:
     demo.run("export", RUN)
     demo.run("calibrate", RUN, "--from", f"{DATA}/train/images", "--out", "calib/nuclei.json")
     engines = _build(demo)
-    measured = demo.run("bench", *engines, "--data", DATA)
+    measured = demo.run("bench", *engines, *BENCH)
     make_clip(list_images(demo.out / DATA / "val" / "images"), demo.out / CLIP)
     streamed = demo.run(
         *("stream", f"{RUN}/model.int8.onnx", "--source", CLIP),

@@ -8,48 +8,38 @@ from pathlib import Path
 
 import cv2
 import pytest
-from pages import DOCS, PAGES, blocks, name
+from pages import PAGES, blocks, name
 from walking import Walk, unquoted, walk
-
-QUICKSTART = DOCS / "quickstart.md"
 
 pytestmark = pytest.mark.timeout(400)  # it trains, on a machine that may be busy
 
 
-@pytest.fixture(scope="module")
-def walked(tmp_path_factory: pytest.TempPathFactory) -> Walk:
-    """The quick start, walked in an empty folder."""
-    folder = tmp_path_factory.mktemp("quickstart") / "tour"
-    folder.mkdir()
-    return walk(QUICKSTART, folder)
+def test_every_command_runs_and_prints_what_is_quoted(quickstart: Walk) -> None:
+    assert quickstart.faults == []
+    assert len(quickstart.ran) >= 8
 
 
-def test_every_command_runs_and_prints_what_is_quoted(walked: Walk) -> None:
-    assert walked.faults == []
-    assert len(walked.ran) >= 8
-
-
-def test_it_ends_with_a_stream_of_all_held_out_pictures(walked: Walk) -> None:
-    pictures = sorted(path.name for path in (walked.folder / "nuclei/val/images").iterdir())
-    lines = (walked.folder / "frames.jsonl").read_text().splitlines()
+def test_it_ends_with_a_stream_of_all_held_out_pictures(quickstart: Walk) -> None:
+    pictures = sorted(path.name for path in (quickstart.folder / "nuclei/val/images").iterdir())
+    lines = (quickstart.folder / "frames.jsonl").read_text().splitlines()
     frames = [line for line in map(json.loads, lines) if "frame" in line]
     assert [frame["name"] for frame in frames] == pictures
-    recording = cv2.VideoCapture(str(walked.folder / "overlay.mkv"))
+    recording = cv2.VideoCapture(str(quickstart.folder / "overlay.mkv"))
     assert recording.get(cv2.CAP_PROP_FRAME_COUNT) == len(pictures)
 
 
-def test_int8_is_about_a_third_of_fp32_as_the_page_says(walked: Walk) -> None:
-    run = walked.folder / "runs/nuclei"
+def test_int8_is_about_a_third_of_fp32_as_the_page_says(quickstart: Walk) -> None:
+    run = quickstart.folder / "runs/nuclei"
     share = (run / "model.int8.onnx").stat().st_size / (run / "model.onnx").stat().st_size
     assert 0.25 < share < 0.4
 
 
 @pytest.mark.parametrize("page", [p for p in PAGES if any(blocks(p, "pycon"))], ids=name)
 def test_the_examples_of_a_page_hold(
-    page: Path, walked: Walk, monkeypatch: pytest.MonkeyPatch
+    page: Path, quickstart: Walk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In one interpreter a page, in the folder that the quick start left."""
-    monkeypatch.chdir(walked.folder)
+    monkeypatch.chdir(quickstart.folder)
     assert faults_of(page) == ""
 
 
