@@ -19,6 +19,7 @@ from edgeseg.cli import (
     benching,
     building,
     data,
+    importing,
     inspecting,
     learning,
     measuring,
@@ -119,6 +120,7 @@ def _before_every_command() -> None:
 app.command("train")(offering(learning.train, VALUES["train"]))
 app.command("eval")(learning.evaluate)
 app.command("export")(building.export)
+app.command("import")(offering(importing.import_, VALUES["import"]))
 app.command("calibrate")(offering(building.calibrate, VALUES["calibrate"]))
 app.command("build")(offering(building.build, VALUES["build"]))
 app.command("sensitivity")(offering(measuring.sensitivity, VALUES["sensitivity"]))

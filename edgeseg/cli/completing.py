@@ -29,6 +29,12 @@ VALUES: Mapping[str, Words] = {
         "resize": ("stretch", "letterbox"),
         "reduce": ("bilinear", "area"),
     },
+    "import": {
+        "color": ("rgb", "bgr", "gray"),
+        "normalise": ("imagenet", "unit", "none"),
+        "resize": ("stretch", "letterbox"),
+        "enlarge": ("scores", "labels"),
+    },
     "calibrate": {
         "select": ("k-centre", "random", "first", "spread"),
         "method": ("minmax", "percentile", "entropy", "mse"),

@@ -1,0 +1,203 @@
+"""The output of a network made elsewhere that says which class each pixel has, and in which form.
+
+Scores (logits, softmax, sigmoid) of any stride, channels first or last, or labels of any integer
+type, with or without a channel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from onnx import ModelProto, NodeProto, TensorProto
+
+from edgeseg.errors import MismatchedArtifact, UsageError
+from edgeseg.precision.graph import Tensor, producers, tensors
+
+MAX_CLASSES = 255
+"""A uint8 label map has no more: 255 is the value to ignore."""
+
+Activation = Literal["none", "softmax", "log-softmax", "sigmoid"]
+
+_FLOATS = (TensorProto.FLOAT, TensorProto.DOUBLE)
+_LABELS = (
+    *(TensorProto.UINT8, TensorProto.INT8, TensorProto.UINT16, TensorProto.INT16),
+    *(TensorProto.INT32, TensorProto.INT64, TensorProto.UINT32, TensorProto.BOOL),
+)
+# From the scores to the output; none of them mixes classes.
+_PASSING = frozenset(
+    {"Identity", "Resize", "Upsample", "Transpose", "Cast", "Reshape", "Squeeze", "Unsqueeze",
+     "Slice", "Clip", "Concat"}
+)  # fmt: skip
+_ACTIVATIONS: dict[str, Activation] = {
+    "Softmax": "softmax",
+    "LogSoftmax": "log-softmax",
+    "Sigmoid": "sigmoid",
+}
+# In the order of how sure each is; the whole name or a part of it.
+_MAIN = ("logits", "semantic", "out", "output", "pred", "seg", "mask", "labels", "scores")
+_SIDE = ("aux", "deep", "edge", "boundary", "feature", "hidden", "embed", "attention")
+_PANOPTIC = ("class_queries_logits", "masks_queries_logits", "pred_masks", "query")
+_DETECTION = ("boxes", "bbox", "dets", "detection", "num_detections")
+_LEAST = 4  # pixels; smaller than this no output is a map of the picture
+
+
+@dataclass(frozen=True)
+class Output:
+    """The output that labels come from.
+
+    Attributes:
+        name: Name of the tensor.
+        kind: ``scores``, one number per class and pixel, or ``labels``, class ids.
+        axes: Order of the axes without those of size 1 in front, e.g. ``chw``, ``hwc`` or ``hw``.
+        channels: Number of score channels; 1 for labels.
+        size: (height, width) of the output in pixels.
+        shape: Shape of the tensor.
+        activation: What the scores went through last.
+        passed: Names of the other outputs, which are left out.
+    """
+
+    name: str
+    kind: Literal["scores", "labels"]
+    axes: Literal["chw", "hwc", "hw"]
+    channels: int
+    size: tuple[int, int]
+    shape: tuple[int, ...]
+    activation: Activation = "none"
+    passed: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        height, width = self.size
+        if self.kind == "labels":
+            return f"{self.name!r}, labels of {width}x{height}"
+        form = {"none": "logits"}.get(self.activation, f"{self.activation} scores")
+        channels = "1 channel" if self.channels == 1 else f"{self.channels} channels"
+        return f"{self.name!r}, {form} in {channels} of {width}x{height}"
+
+
+def find_output(
+    model: ModelProto, path: Path, *, name: str | None = None, classes: int | None = None
+) -> Output:
+    """Choose the output that labels come from, by shape and then by name.
+
+    Args:
+        model: Graph of fixed shapes.
+        path: The file, for messages.
+        name: Output that the user asked for.
+        classes: Number of classes, where it is known.
+
+    Raises:
+        UsageError: No output has that name.
+        MismatchedArtifact: No output is a map of classes, or it has more than 255 of them.
+    """
+    known, names = tensors(model), [value.name for value in model.graph.output]
+    if name is not None and name not in names:
+        raise UsageError(
+            f"--output {name}: {path} has no such output, but {', '.join(names)}",
+            hint=f"edgeseg import {path} --output {names[0]}",
+        )
+    _refuse_by_name(names, path)
+    asked = [name] if name is not None else names
+    found = [output for each in asked if (output := _as_map(each, known[each], model))]
+    if not found:
+        shapes = ", ".join(f"{each!r} {known[each].shape}" for each in asked)
+        raise MismatchedArtifact(
+            f"{path}: expected scores (N, classes, H, W) or labels (N, H, W) as output, "
+            f"found {shapes}",
+            hint="export a network for semantic segmentation"
+            + ("" if name is None else ", or name another output with --output"),
+        )
+    best = min(found, key=lambda output: _rank(output, classes))
+    if best.channels > MAX_CLASSES:
+        raise MismatchedArtifact(
+            f"{path}: expected at most {MAX_CLASSES} classes, which a uint8 label map holds; "
+            f"found {best.channels} in {best.name!r}",
+            hint="merge classes before the export, or name another output with --output",
+        )
+    passed = tuple(each for each in names if each != best.name)
+    return replace(best, passed=passed)
+
+
+def _refuse_by_name(names: Sequence[str], path: Path) -> None:
+    for what, marks in (("panoptic", _PANOPTIC), ("detection", _DETECTION)):
+        hits = [name for name in names if any(mark in name.lower() for mark in marks)]
+        if hits:
+            raise MismatchedArtifact(
+                f"{path}: expected a network for semantic segmentation, found the outputs of a "
+                f"{what} network ({', '.join(hits)})",
+                hint="import a network that scores each class in each pixel, such as DeepLabV3, "
+                "SegFormer or U-Net",
+            )
+
+
+def _as_map(name: str, tensor: Tensor, model: ModelProto) -> Output | None:
+    """The output as a map of the picture; None if it cannot be one."""
+    shape = tuple(size for size in tensor.shape if size is not None)
+    whole = shape
+    if len(shape) != len(tensor.shape) or not 2 <= len(shape) <= 4 or 0 in shape:
+        return None
+    if len(shape) == 4:
+        if shape[0] != 1:
+            return None
+        shape = shape[1:]
+    if tensor.dtype in _LABELS:
+        return _labels(name, shape, whole)
+    if tensor.dtype not in _FLOATS:
+        return None
+    if len(shape) == 2:
+        shape = (1, *shape)
+    axes = _order(shape)
+    height, width, channels = (shape[axes.index(axis)] for axis in "hwc")
+    if min(height, width) < _LEAST:
+        return None
+    if channels == 1 and _is_argmax(model, name):
+        return Output(name, "labels", "hw", 1, (height, width), whole)
+    last = _activation(model, name)
+    return Output(name, "scores", axes, channels, (height, width), whole, last)
+
+
+def _labels(name: str, shape: tuple[int, ...], whole: tuple[int, ...]) -> Output | None:
+    if len(shape) == 3:
+        ones = [axis for axis in (0, 2) if shape[axis] == 1]
+        if not ones:
+            return None
+        shape = shape[1:] if ones[0] == 0 else shape[:2]
+    if min(shape) < _LEAST:
+        return None
+    return Output(name, "labels", "hw", 1, (shape[0], shape[1]), whole)
+
+
+def _order(shape: tuple[int, ...]) -> Literal["chw", "hwc"]:
+    """Channels last where they are fewer there; pictures are larger than numbers of classes."""
+    return "hwc" if shape[2] < shape[0] and shape[2] <= min(shape[0], shape[1]) else "chw"
+
+
+def _before(model: ModelProto, name: str) -> NodeProto | None:
+    """The last node before an output that is no change of form."""
+    made_by = producers(model)
+    node = made_by.get(name)
+    while node is not None and node.op_type in _PASSING:
+        node = made_by.get(node.input[0])
+    return node
+
+
+def _activation(model: ModelProto, name: str) -> Activation:
+    node = _before(model, name)
+    return _ACTIVATIONS.get(node.op_type, "none") if node is not None else "none"
+
+
+def _is_argmax(model: ModelProto, name: str) -> bool:
+    node = _before(model, name)
+    return node is not None and node.op_type == "ArgMax"
+
+
+def _rank(output: Output, classes: int | None) -> tuple[int, int, int, int]:
+    """Order of preference; the least is the best."""
+    lower = output.name.lower()
+    side = any(part in lower for part in _SIDE)
+    counts = (classes, classes - 1) if classes else ()
+    fits = not classes or output.kind == "labels" or output.channels in counts
+    place = next((i for i, part in enumerate(_MAIN) if part in lower), len(_MAIN))
+    return side, not fits, place, -output.size[0] * output.size[1]

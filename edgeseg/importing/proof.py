@@ -1,0 +1,150 @@
+"""Compare the wrapped graph with the original one in ONNX Runtime, pixel by pixel."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from edgeseg.artifacts.card import InputSpec
+from edgeseg.errors import CorruptArtifact, InferenceError, MismatchedArtifact, NonFiniteOutput
+from edgeseg.importing.heads import Head, labels_of
+from edgeseg.importing.inputs import Picture
+from edgeseg.importing.reading import Original
+from edgeseg.ops.preprocess import preprocess
+
+NEAR_TIE = 1e-3
+"""Scores closer than this share of the largest may swap ranks between two graphs in float32."""
+
+_NEAR_TIE_HALVED = 2e-2  # float16 has 11 bits, and layers add their errors up.
+_STRAY_LABELS = 1e-4  # share of pixels; an output of labels hides how near its ties are
+
+
+@dataclass(frozen=True)
+class Proof:
+    """Comparison of the wrapped network with the original.
+
+    ``mismatched`` pixels have another label; ``near_ties`` of them have two best scores that lie
+    closer together than rounding explains.
+    """
+
+    images: int
+    pixels: int
+    mismatched: int
+    near_ties: int
+
+
+class OriginalRun:
+    """The original network in ONNX Runtime, and its labels as NumPy makes them of its output."""
+
+    def __init__(self, original: Original, picture: Picture) -> None:
+        self.original, self.picture = original, picture
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 4
+        self._session: Any = _open(original.path, options)
+
+    def raw(self, tensor: NDArray[np.float32], name: str) -> NDArray[Any]:
+        """The output ``name`` of one picture for a tensor (1, C, H, W)."""
+        try:
+            (result,) = self._session.run([name], {self.picture.name: self.picture.feed(tensor)})
+        except Exception as error:  # ONNX Runtime's classes share no base but Exception.
+            raise _cannot_run(self.original.path, error) from error
+        fixed: NDArray[Any] = np.asarray(result)
+        return fixed[:1] if (self.picture.batch or 1) > 1 else fixed
+
+
+def _open(path: Path, options: Any) -> Any:
+    try:
+        return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    except Exception as error:
+        raise CorruptArtifact(
+            f"{path}: ONNX Runtime {onnxruntime.__version__} cannot load it ({_reason(error)})",
+            hint="export it again with opset_version=18, or update ONNX Runtime",
+        ) from error
+
+
+def _cannot_run(path: Path, error: Exception) -> MismatchedArtifact:
+    return MismatchedArtifact(
+        f"{path}: the original network cannot run at this size ({_reason(error)})",
+        hint="name a size that it takes, e.g. --size 512x512",
+    )
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).split()).split(" : ", 3)[-1][:300].rstrip(".")
+
+
+def prove(
+    run: OriginalRun, wrapped: bytes, head: Head, spec: InputSpec, images: Sequence[NDArray[np.uint8]]
+) -> Proof:
+    """Compare labels on pictures.
+
+    Args:
+        run: The original network.
+        wrapped: The wrapped graph, serialised.
+        head: How the output becomes labels.
+        spec: The card's input.
+        images: Pictures uint8 (H, W, 3) BGR.
+
+    Raises:
+        InferenceError: Labels differ where no near tie explains it.
+        NonFiniteOutput: The original gives NaN or infinity.
+        MismatchedArtifact: The original gives ids that are no class.
+    """
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    try:
+        session: Any = onnxruntime.InferenceSession(
+            wrapped, options, providers=["CPUExecutionProvider"]
+        )
+    except Exception as error:
+        raise CorruptArtifact(
+            f"{run.original.path}: ONNX Runtime cannot load the wrapped graph ({_reason(error)})",
+            hint="export it again with opset_version=18",
+        ) from error
+    mismatched = near = 0
+    tie = _NEAR_TIE_HALVED if run.original.halved else NEAR_TIE
+    for image in images:
+        tensor = preprocess(image, spec)[np.newaxis]
+        raw = run.raw(tensor, head.output.name)
+        _check(raw, head, run.original)
+        labels, margin = labels_of(raw, head)
+        (found,) = session.run(None, {session.get_inputs()[0].name: tensor})
+        differs = found[0] != labels
+        mismatched += int(differs.sum())
+        near += int((differs & (margin <= tie * max(1.0, float(np.abs(raw).max())))).sum())
+    pixels = len(images) * head.size[0] * head.size[1]
+    allowed = near + (_STRAY_LABELS * pixels if head.output.kind == "labels" else 0)
+    if mismatched > allowed:
+        raise InferenceError(
+            f"{run.original.path}: the wrapped network differs from the original in "
+            f"{mismatched} of {pixels} pixels, of which {near} are near ties; nothing was written",
+            hint="export it again with opset_version=18; if that does not help, report it with the "
+            "network",
+        )
+    return Proof(len(images), pixels, mismatched, near)
+
+
+def _check(raw: NDArray[Any], head: Head, original: Original) -> None:
+    path, name = original.path, head.output.name
+    if raw.size != np.prod(head.output.shape):
+        raise MismatchedArtifact(
+            f"{path}: expected {name!r} of shape {head.output.shape}, found {raw.shape}",
+            hint="export it again with fixed sizes",
+        )
+    if raw.dtype.kind == "f" and not np.isfinite(raw).all():
+        raise NonFiniteOutput(
+            f"{path}: its output {name!r} holds NaN or infinity on a picture",
+            hint="state the normalisation that it was trained with, e.g. --normalise imagenet",
+        )
+    if head.output.kind == "labels" and not 0 <= raw.min() <= raw.max() < head.classes:
+        raise MismatchedArtifact(
+            f"{path}: expected labels 0…{head.classes - 1} for {head.classes} classes, found "
+            f"{raw.min()}…{raw.max()}",
+            hint="name all of its classes with --classes",
+        )

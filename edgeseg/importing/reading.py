@@ -1,0 +1,216 @@
+"""Read an ONNX file of another tool and bring its operators into the form that is built on here.
+
+Opsets from 11 on are raised to at least 13, functions are inlined, and a network in half precision
+becomes float32: engines of reduced precision are built and judged from float32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import onnx
+from google.protobuf.message import DecodeError
+from onnx import ModelProto, NodeProto, TensorProto, numpy_helper
+
+from edgeseg.artifacts.files import require_file, sha256_file
+from edgeseg.engines.external_data import external_locations, require_local_weights
+from edgeseg.engines.network import MAX_BYTES
+from edgeseg.errors import CorruptArtifact, MismatchedArtifact
+from edgeseg.precision.graph import sort_nodes
+
+OLDEST_OPSET = 11
+"""Resize has had its modes of coordinates since then."""
+
+_BUILDABLE = 13  # Q/DQ per channel, and Squeeze with its axes as an input.
+_CURRENT = 18
+_OURS = ("", "ai.onnx")
+_QUANTISED = frozenset(
+    {"QuantizeLinear", "DequantizeLinear", "QLinearConv", "ConvInteger", "MatMulInteger"}
+)
+_CONTROL = frozenset({"If", "Loop", "Scan"})
+_AGAIN = "export it again with the tool that wrote it, or copy it again"
+_PLAIN = "export it without the optimiser of a runtime, as plain ONNX"
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Original:
+    """A network as another tool wrote it.
+
+    Attributes:
+        path: The ONNX file.
+        sha256: Its hash, without that of external data.
+        model: Its graph in float32, opset 13 or newer, without functions.
+        metadata: Its ``metadata_props``.
+        halved: Whether it computes in float16 in the file.
+        ports: NumPy's names of the types of its inputs and outputs in the file, by name.
+    """
+
+    path: Path
+    sha256: str
+    model: ModelProto
+    metadata: dict[str, str]
+    halved: bool
+    ports: dict[str, str]
+
+
+def read(path: Path) -> Original:
+    """Read the network at ``path``.
+
+    Raises:
+        UsageError: There is no such file.
+        CorruptArtifact: It is no ONNX network, or names weights outside its folder.
+        MismatchedArtifact: Its opset is older than 11, it is quantised, or it uses operators that
+            are not ONNX's own.
+    """
+    _require_size(path)
+    model = _load(path)
+    metadata = {prop.key: prop.value for prop in model.metadata_props}
+    model = _inlined(model, path)
+    _refuse_operators(model, path)
+    model = _raised(model, path)
+    ports = {
+        value.name: _dtype_name(value.type.tensor_type.elem_type)
+        for value in (*model.graph.input, *model.graph.output)
+    }
+    halved = _widen(model)
+    return Original(path, sha256_file(path), model, metadata, halved, ports)
+
+
+def _dtype_name(kind: int) -> str:
+    try:
+        return onnx.helper.tensor_dtype_to_np_dtype(kind).name
+    except (KeyError, TypeError):
+        return "unknown"
+
+
+def attempt(path: Path, doing: str, work: Callable[[], T]) -> T:
+    """Run a step of a library on the network; its exceptions become CorruptArtifact."""
+    try:
+        return work()
+    except Exception as error:  # onnx and onnxscript raise nearly every class that there is.
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise CorruptArtifact(f"{path}: {doing} failed ({reason})", hint=_AGAIN) from error
+
+
+def _require_size(path: Path) -> None:
+    size = require_file(path).stat().st_size
+    try:
+        require_local_weights(path)
+        outside = {path.parent / location for location in external_locations(path)}
+    except CorruptArtifact as error:
+        raise CorruptArtifact(error.message, hint=_AGAIN) from error
+    size += sum(each.stat().st_size for each in outside)
+    if size > MAX_BYTES:
+        raise CorruptArtifact(
+            f"{path}: expected at most {MAX_BYTES} bytes with its weights, found {size}",
+            hint="a network of this size is none for a camera: take a smaller variant of it",
+        )
+
+
+def _load(path: Path) -> ModelProto:
+    try:
+        model = onnx.load(path)
+        # Some converters leave the nodes in no order.
+        sort_nodes(model)
+        onnx.checker.check_model(model)
+    except (
+        DecodeError,
+        onnx.checker.ValidationError,
+        OSError,
+        ValueError,
+        IndexError,
+        RuntimeError,
+        TypeError,
+    ) as error:
+        lines = str(error).strip().splitlines()
+        raise CorruptArtifact(
+            f"{path}: not a valid ONNX network ({lines[0][:200] if lines else type(error).__name__})",
+            hint=_AGAIN,
+        ) from error
+    return model
+
+
+def _inlined(model: ModelProto, path: Path) -> ModelProto:
+    if not model.functions:
+        return model
+    return attempt(path, "inlining its functions", lambda: onnx.inliner.inline_local_functions(model))
+
+
+def _refuse_operators(model: ModelProto, path: Path) -> None:
+    foreign = sorted({f"{n.domain}.{n.op_type}" for n in model.graph.node if n.domain not in _OURS})
+    if foreign:
+        raise MismatchedArtifact(
+            f"{path}: expected operators of ONNX itself, found {', '.join(foreign[:5])}",
+            hint=_PLAIN,
+        )
+    if any(node.op_type in _QUANTISED for node in model.graph.node):
+        raise MismatchedArtifact(
+            f"{path}: expected a network in floating point, found quantised layers",
+            hint="import the float32 network, and give this one to "
+            f"`edgeseg build RUN --onnx {path}`",
+        )
+
+
+def refuse_control_flow(model: ModelProto, path: Path) -> None:
+    """Raise MismatchedArtifact for branches and loops that shapes and constants did not decide."""
+    found = [node for node in model.graph.node if node.op_type in _CONTROL]
+    if found:
+        raise MismatchedArtifact(
+            f"{path}: expected a graph without control flow, found {_named(found[0])}",
+            hint="export it traced (torch.onnx.export of the module), not scripted",
+        )
+
+
+def _named(node: NodeProto) -> str:
+    return f"{node.op_type} {node.name!r}" if node.name else node.op_type
+
+
+def _raised(model: ModelProto, path: Path) -> ModelProto:
+    """Raise the opset where it is older than what engines are built from."""
+    version = max((o.version for o in model.opset_import if o.domain in _OURS), default=0)
+    if version < OLDEST_OPSET:
+        raise MismatchedArtifact(
+            f"{path}: expected opset {OLDEST_OPSET} or newer, found {version}",
+            hint="export it again with opset_version=18",
+        )
+    if version >= _BUILDABLE:
+        return model
+    return attempt(
+        path,
+        f"raising its opset from {version} to {_CURRENT}",
+        lambda: onnx.version_converter.convert_version(model, _CURRENT),
+    )
+
+
+def _widen(model: ModelProto) -> bool:
+    """Turn float16 weights, casts and ports into float32 in place; whether there were any."""
+    graph = model.graph
+    found = False
+    for weight in graph.initializer:
+        found |= _widen_tensor(weight)
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.type == onnx.AttributeProto.TENSOR:
+                found |= _widen_tensor(attribute.t)
+            if attribute.name in ("to", "dtype") and attribute.i == TensorProto.FLOAT16:
+                attribute.i, found = TensorProto.FLOAT, True
+    if found:
+        del graph.value_info[:]
+        for value in (*graph.input, *graph.output):
+            if value.type.tensor_type.elem_type == TensorProto.FLOAT16:
+                value.type.tensor_type.elem_type = TensorProto.FLOAT
+    return found
+
+
+def _widen_tensor(tensor: TensorProto) -> bool:
+    if tensor.data_type != TensorProto.FLOAT16:
+        return False
+    values = numpy_helper.to_array(tensor).astype(np.float32)
+    tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
+    return True
