@@ -26,6 +26,7 @@ FORBIDDEN: dict[str, tuple[str, ...]] = {
     "edgeseg.stream": TRAINING,
     "edgeseg.engines": TRAINING,
     "edgeseg.ops": (*TRAINING, *RUNTIMES),
+    "edgeseg.importing": (*TRAINING, "edgeseg.stream", "edgeseg.building"),
     "edgeseg.precision": TRAINING,
     "edgeseg.metrics": (*TRAINING, *RUNTIMES),
     "edgeseg.objects": (*TRAINING, *RUNTIMES),

@@ -41,7 +41,7 @@ EXTRAS = {
     "torch": "train",
     "kornia": "train",
     "safetensors": "train",
-    "onnxscript": "train",
+    "onnxscript": "build",
     "onnx": "build",
     "matplotlib": "report",
     "jinja2": "report",

@@ -197,9 +197,7 @@ def _refuse(path: Path, run: Path, target: Path, *, overwrite: bool) -> None:
         )
 
 
-def _size(
-    picture: Picture, known: Known, config: ImportConfig, path: Path
-) -> tuple[int, int]:
+def _size(picture: Picture, known: Known, config: ImportConfig, path: Path) -> tuple[int, int]:
     size = size_of(picture, config.size, path)
     if size is None and known.size is not None:
         size = picture.height or known.size[0], picture.width or known.size[1]

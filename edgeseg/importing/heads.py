@@ -155,9 +155,7 @@ def _resize_labels(chain: _Chain, size: tuple[int, int]) -> None:
     chain.add("Squeeze", "Squeeze", np.array([1], np.int64))
 
 
-def labels_of(
-    raw: NDArray[Any], head: Head
-) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+def labels_of(raw: NDArray[Any], head: Head) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Labels of a raw output in NumPy and OpenCV, the twin of :func:`append_head`.
 
     Args:
@@ -196,6 +194,7 @@ def _strongest(scores: NDArray[np.float32], head: Head) -> tuple[NDArray[Any], N
 
 def _nearest(values: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
     rows, columns = (
-        (np.arange(new) * 2 + 1) * old // (2 * new) for old, new in zip(values.shape, size, strict=True)
+        (np.arange(new) * 2 + 1) * old // (2 * new)
+        for old, new in zip(values.shape, size, strict=True)
     )
     return values[np.ix_(rows, columns)]

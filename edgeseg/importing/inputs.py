@@ -163,7 +163,9 @@ def wrap_input(model: ModelProto, picture: Picture, size: tuple[int, int]) -> Mo
         nodes.append(helper.make_node("Cast", [last], ["picture/levels"], "picture/Cast", to=to))
         last = "picture/levels"
     if "n" not in picture.layout:
-        shape = helper.make_tensor("picture/shape", TensorProto.INT64, [3], [picture.channels, *size])
+        shape = helper.make_tensor(
+            "picture/shape", TensorProto.INT64, [3], [picture.channels, *size]
+        )
         graph.initializer.append(shape)
         nodes.append(
             helper.make_node("Reshape", [last, shape.name], ["picture/single"], "picture/Reshape")

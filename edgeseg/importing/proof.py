@@ -80,7 +80,11 @@ def _reason(error: Exception) -> str:
 
 
 def prove(
-    run: OriginalRun, wrapped: bytes, head: Head, spec: InputSpec, images: Sequence[NDArray[np.uint8]]
+    run: OriginalRun,
+    wrapped: bytes,
+    head: Head,
+    spec: InputSpec,
+    images: Sequence[NDArray[np.uint8]],
 ) -> Proof:
     """Compare labels on pictures.
 

@@ -128,9 +128,9 @@ def _load(path: Path) -> ModelProto:
         RuntimeError,
         TypeError,
     ) as error:
-        lines = str(error).strip().splitlines()
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
         raise CorruptArtifact(
-            f"{path}: not a valid ONNX network ({lines[0][:200] if lines else type(error).__name__})",
+            f"{path}: not a valid ONNX network ({reason})",
             hint=_AGAIN,
         ) from error
     return model
@@ -139,7 +139,9 @@ def _load(path: Path) -> ModelProto:
 def _inlined(model: ModelProto, path: Path) -> ModelProto:
     if not model.functions:
         return model
-    return attempt(path, "inlining its functions", lambda: onnx.inliner.inline_local_functions(model))
+    return attempt(
+        path, "inlining its functions", lambda: onnx.inliner.inline_local_functions(model)
+    )
 
 
 def _refuse_operators(model: ModelProto, path: Path) -> None:

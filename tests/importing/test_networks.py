@@ -1,0 +1,290 @@
+"""Networks of every kind become networks of ours, with the labels of the original."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from foreign import NAMES, SIZE, Foreign, dataset, picture
+
+from edgeseg.artifacts.sidecar import verify
+from edgeseg.data.folders import read_split
+from edgeseg.engines import open_engine
+from edgeseg.errors import EdgesegError, MismatchedArtifact, UsageError
+from edgeseg.evaluation import evaluate
+from edgeseg.importing import ImportConfig, Imported, import_network
+from edgeseg.importing.heads import Head, labels_of
+from edgeseg.importing.outputs import Output
+
+STATED = ImportConfig(classes=",".join(NAMES))
+CASES = Path("/work/shared/cases")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return dataset(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture(scope="module")
+def binary_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return dataset(tmp_path_factory.mktemp("binary"), names=("background", "red"))
+
+
+def imported(tmp_path: Path, network: Foreign, config: ImportConfig = STATED) -> Imported:
+    path = network.save(tmp_path / "theirs.onnx")
+    return import_network(path, tmp_path / "run", config)
+
+
+def mean_iou(made: Imported, data: Path) -> float:
+    with open_engine(made.path) as engine:
+        return evaluate(engine, read_split(data, "val")).mean_iou
+
+
+@pytest.mark.parametrize(
+    "head",
+    ["logits", "softmax", "log-softmax", "nhwc", "chw", "two", "sigmoid-2", "sigmoid-3",
+     "logits-2", "int64", "int64-channel", "int32", "uint8"],
+)  # fmt: skip
+def test_every_output_becomes_labels(tmp_path: Path, data: Path, head: Any) -> None:
+    made = imported(tmp_path, Foreign(head))
+    assert mean_iou(made, data) == 1
+    assert made.proof.mismatched == made.proof.near_ties
+    assert verify(made.path, required=True).card == made.card
+
+
+@pytest.mark.parametrize("head", ["binary", "binary-logit"])
+def test_one_channel_has_a_threshold(tmp_path: Path, binary_data: Path, head: Any) -> None:
+    made = imported(tmp_path, Foreign(head), ImportConfig(classes="background,red"))
+    assert mean_iou(made, binary_data) == 1
+    assert made.card.options["threshold"] == 0.5
+
+
+def test_the_threshold_is_a_probability(tmp_path: Path) -> None:
+    config = ImportConfig(classes="background,red", threshold=0.999)
+    for head in ("binary", "binary-logit"):
+        path = Foreign(head).save(tmp_path / f"{head}.onnx")  # type: ignore[arg-type]
+        made = import_network(path, tmp_path / head, config)
+        with open_engine(made.path) as engine:
+            # The red of the disc exceeds the grey by 5 units: a probability of 0.993.
+            assert not engine.segment(picture(0)[0]).any()
+
+
+@pytest.mark.parametrize(
+    "network",
+    [
+        Foreign(layout="nhwc"),
+        Foreign(layout="nhwc", dtype="uint8", normalise="none"),
+        Foreign(layout="hwc"),
+        Foreign(layout="chw", head="chw"),
+        Foreign(dtype="uint8", normalise="none"),
+        Foreign(dtype="float16"),
+        Foreign(batch="N"),
+        Foreign(batch=4),
+        Foreign(opset=11),
+        Foreign(opset=20),
+        Foreign(opset=11, layout="nhwc", head="sigmoid-3"),
+    ],
+    ids=str,
+)
+def test_every_input_is_fed(tmp_path: Path, data: Path, network: Foreign) -> None:
+    assert mean_iou(imported(tmp_path, network), data) == 1
+
+
+@pytest.mark.parametrize(
+    ("network", "config"),
+    [
+        (Foreign(bgr=True), replace(STATED, color="bgr")),
+        (Foreign(normalise="unit"), replace(STATED, normalise="unit")),
+        (Foreign(normalise="none"), replace(STATED, normalise="none")),
+    ],
+)
+def test_stated_preprocessing_is_kept(
+    tmp_path: Path, data: Path, network: Foreign, config: ImportConfig
+) -> None:
+    made = imported(tmp_path, network, config)
+    assert mean_iou(made, data) == 1
+    wrong = import_network(tmp_path / "theirs.onnx", tmp_path / "other", STATED)
+    assert mean_iou(wrong, data) < 0.9
+
+
+def test_means_above_one_are_grey_levels(tmp_path: Path, data: Path) -> None:
+    levels = replace(STATED, normalise="123.675,116.28,103.53/58.395,57.12,57.375")
+    assert mean_iou(imported(tmp_path, Foreign(), levels), data) == 1
+
+
+def test_an_open_size_is_asked_for(tmp_path: Path, data: Path) -> None:
+    with pytest.raises(UsageError, match="any size") as caught:
+        imported(tmp_path, Foreign(open_size=True))
+    assert "--size" in str(caught.value.hint)
+    made = imported(tmp_path, Foreign(open_size=True), replace(STATED, size=SIZE))
+    assert mean_iou(made, data) == 1
+    path = Foreign().save(tmp_path / "fixed.onnx")
+    with pytest.raises(UsageError, match="fixed to 64x48"):
+        import_network(path, tmp_path / "other", replace(STATED, size=(32, 32)))
+
+
+@pytest.mark.parametrize("enlarge", ["scores", "labels"])
+def test_scores_are_enlarged_as_torch_does(tmp_path: Path, enlarge: Any) -> None:
+    """PyTorch's interpolate, before the argmax or behind it, is the oracle."""
+    torch = pytest.importorskip("torch")
+    network = Foreign("quarter")
+    made = imported(tmp_path, network, replace(STATED, enlarge=enlarge))
+    image = picture(3)[0]
+    kernel, bias = network.scorer()
+    tensor = (image[:, :, ::-1] / 255 - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
+    scores = torch.einsum("kc,hwc->khw", *map(torch.tensor, (kernel[:, :, 0, 0], tensor)))
+    scores = torch.nn.functional.avg_pool2d(scores[None] + torch.tensor(bias)[:, None, None], 4)
+    if enlarge == "scores":
+        wide = torch.nn.functional.interpolate(scores, SIZE, mode="bilinear")
+        expected = wide.argmax(1)
+    else:
+        labels = scores.argmax(1, keepdim=True).float()
+        expected = torch.nn.functional.interpolate(labels, SIZE, mode="nearest")[0].long()
+    with open_engine(made.path) as engine:
+        found = engine.segment(image)
+    assert np.count_nonzero(found != expected[0].numpy()) <= 3  # near ties
+    other = {"scores": "labels", "labels": "scores"}[enlarge]
+    assert any(f"--enlarge {other}" in text for _, text in made.lines)
+
+
+def test_an_output_is_taken_by_name(tmp_path: Path) -> None:
+    made = imported(tmp_path, Foreign("two"), replace(STATED, output="aux"))
+    assert made.head.output.size == (SIZE[0] // 4, SIZE[1] // 4)
+    with pytest.raises(UsageError, match="no such output, but aux, out"):
+        import_network(tmp_path / "theirs.onnx", tmp_path / "other", replace(STATED, output="main"))
+
+
+def refused(tmp_path: Path, model: onnx.ModelProto, config: ImportConfig = STATED) -> EdgesegError:
+    path = tmp_path / "theirs.onnx"
+    onnx.save(model, path)
+    with pytest.raises((MismatchedArtifact, UsageError)) as caught:
+        import_network(path, tmp_path / "run", config)
+    assert caught.value.hint
+    assert not (tmp_path / "run").exists()
+    return caught.value
+
+
+def with_output(model: onnx.ModelProto, name: str) -> onnx.ModelProto:
+    old = model.graph.output[0].name
+    model.graph.output[0].name = name
+    for node in model.graph.node:
+        for place, output in enumerate(node.output):
+            if output == old:
+                node.output[place] = name
+    return model
+
+
+def test_other_kinds_of_networks_are_refused_by_name(tmp_path: Path) -> None:
+    def found(model: onnx.ModelProto) -> str:
+        return refused(tmp_path, model).message
+
+    assert "panoptic" in found(with_output(Foreign().model(), "masks_queries_logits"))
+    assert "detection" in found(with_output(Foreign().model(), "boxes"))
+    many = Foreign(classes=tuple([0] * 256))
+    assert "at most 255 classes" in found(many.model())
+    assert (
+        "3 channels"
+        in refused(tmp_path, Foreign().model(), ImportConfig(classes="a,b,c,d,e")).message
+    )
+    foreign = Foreign().model()
+    foreign.graph.node[0].domain = "com.microsoft"
+    foreign.opset_import.append(onnx.helper.make_opsetid("com.microsoft", 1))
+    assert "com.microsoft.Conv" in found(foreign)
+    assert "opset 11 or newer, found 9" in found(Foreign(opset=9).model())
+    vector = Foreign().model()
+    vector.graph.node[-1].CopyFrom(
+        onnx.helper.make_node("GlobalAveragePool", [vector.graph.node[-1].input[0]], ["scores"])
+    )
+    assert "expected scores (N, classes, H, W)" in found(vector)
+
+
+def test_classes_are_asked_for(tmp_path: Path, data: Path) -> None:
+    error = refused(tmp_path, Foreign().model(), ImportConfig())
+    assert "3 channels" in error.message
+    assert "--classes" in str(error.hint)
+    made = imported(tmp_path, Foreign(), ImportConfig(data=data))
+    assert made.card.classes.names == NAMES
+
+
+def test_labels_beyond_the_classes_are_refused(tmp_path: Path, data: Path) -> None:
+    path = Foreign("int64").save(tmp_path / "theirs.onnx")
+    with pytest.raises(MismatchedArtifact, match="expected labels 0…1"):
+        import_network(path, tmp_path / "run", ImportConfig(classes="a,b", data=None))
+
+
+def test_the_proof_can_fail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A head that swaps two classes in the graph alone is found."""
+    from edgeseg.importing import proof
+
+    def swapped(raw: Any, head: Head) -> Any:
+        labels, margin = labels_of(raw, head)
+        return np.where(labels == 0, 1, labels), margin
+
+    monkeypatch.setattr(proof, "labels_of", swapped)
+    path = Foreign().save(tmp_path / "theirs.onnx")
+    with pytest.raises(EdgesegError, match="differs from the original in"):
+        import_network(path, tmp_path / "run", STATED)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_margin_is_that_of_the_two_best() -> None:
+    output = Output("x", "scores", "chw", 3, (1, 2), (1, 3, 1, 2))
+    raw = np.array([1, 5, 4, 2, 2, 4.5], np.float32).reshape(1, 3, 1, 2)
+    labels, margin = labels_of(raw, Head(output, 3, (1, 2)))
+    assert labels.tolist() == [[1, 0]]
+    assert margin.tolist() == [[2, 0.5]]
+
+
+def test_nothing_is_replaced(tmp_path: Path) -> None:
+    imported(tmp_path, Foreign())
+    with pytest.raises(UsageError, match="already exists"):
+        imported(tmp_path, Foreign())
+    again = import_network(tmp_path / "theirs.onnx", tmp_path / "run", STATED, overwrite=True)
+    assert again.path.exists()
+    with pytest.raises(UsageError, match="lies in the run folder"):
+        import_network(tmp_path / "theirs.onnx", tmp_path, STATED, overwrite=True)
+
+
+def test_the_command_tells_what_it_found(edgeseg: Any, tmp_path: Path) -> None:
+    path = Foreign("two").save(tmp_path / "theirs.onnx")
+    names = tmp_path / "names.txt"
+    names.write_text("\n".join(NAMES))
+    outcome = edgeseg("import", path, "--classes", names, "--run", tmp_path / "a", "--json")
+    assert outcome.code == 0, outcome.err
+    assert outcome.document["classes"] == list(NAMES)
+    assert outcome.document["output"]["left_out"] == ["aux"]
+    assert outcome.document["preprocessing"]["origins"]["color"] == "assumed"
+    outcome = edgeseg("import", path, "--classes", names, "--run", tmp_path / "b")
+    assert "left out: aux" in outcome.out
+    assert "imagenet (assumed)" in outcome.out
+    outcome = edgeseg("import", tmp_path / "none.onnx", "--classes", names, "--json")
+    assert outcome.code == 2
+
+
+@pytest.mark.skipif(not CASES.exists(), reason="the shared cases are not here")
+@pytest.mark.parametrize(
+    ("name", "least"), [("logits", 0.99), ("int64", 0.99), ("two", 0.99), ("quarter", 0.95)]
+)
+def test_shared_cases(tmp_path: Path, name: str, least: float) -> None:
+    """Four times smaller scores hold no more than 0.956, with PyTorch's interpolate too."""
+    path = CASES / "foreign-onnx" / f"fx_{name}.onnx"
+    made = import_network(path, tmp_path / "run", ImportConfig(classes="background,red,blue"))
+    assert mean_iou(made, CASES / "data") >= least
+
+
+def test_damaged_files_end_in_our_errors(tmp_path: Path) -> None:
+    whole = Foreign("two", layout="nhwc").model().SerializeToString()
+    random = np.random.default_rng(0)
+    path = tmp_path / "theirs.onnx"
+    for place in range(40):
+        data = bytearray(whole)
+        for at in random.integers(0, len(data), 1 + place % 3):
+            data[at] = random.integers(0, 256)
+        path.write_bytes(bytes(data[: len(data) - int(random.integers(0, 3)) * 7]))
+        with contextlib.suppress(EdgesegError):
+            import_network(path, tmp_path / f"run{place}", STATED)
