@@ -17,24 +17,25 @@ from edgeseg.console import Track, silent
 from edgeseg.data.folders import Split, bundled_sample, load_image, read_split
 from edgeseg.errors import UsageError
 from edgeseg.importing.deciding import decide_head, head_text
+from edgeseg.importing.finder import Findings, combinations, find
 from edgeseg.importing.heads import Head, append_head
 from edgeseg.importing.inputs import Picture, find_picture, size_of, wrap_input
 from edgeseg.importing.knowledge import Known, known_of
 from edgeseg.importing.options import (
-    IMAGENET,
-    NONE,
-    UNIT,
-    Color,
     ImportConfig,
-    Normalise,
-    ResizeRule,
     background_of,
     class_map,
-    input_spec,
-    parse_normalise,
     read_classes,
 )
 from edgeseg.importing.outputs import find_output
+from edgeseg.importing.preprocessing import (
+    STATED,
+    Preprocessing,
+    prior,
+    settle,
+    trials,
+    tried_lines,
+)
 from edgeseg.importing.proof import OriginalRun, Proof, prove
 from edgeseg.importing.reading import Original, read
 from edgeseg.importing.shapes import name_nodes, simplified
@@ -43,29 +44,6 @@ from edgeseg.runs import NETWORK, RUNS, prepare_run
 
 _IR_VERSION = 10  # Newer ones would shut older runtimes out for nothing.
 _PROOF_PICTURES = 4
-_STATED, _ASSUMED = "stated", "assumed"
-
-
-@dataclass(frozen=True)
-class Preprocessing:
-    """How pictures become the network's input, and where each part is known from."""
-
-    color: Color
-    normalise: Normalise
-    resize: ResizeRule
-    origins: dict[str, str]
-
-    def spec(self, size: tuple[int, int]) -> InputSpec:
-        """The card's input for pictures of ``size`` (H, W)."""
-        return input_spec(size, self.color, self.normalise, self.resize)
-
-    def __str__(self) -> str:
-        parts = {
-            "color": self.color,
-            "normalise": f"normalisation {self.normalise.name}",
-            "resize": self.resize,
-        }
-        return ", ".join(f"{text} ({self.origins[key]})" for key, text in parts.items())
 
 
 @dataclass(frozen=True)
@@ -79,6 +57,7 @@ class Imported:
         picture: The original's input.
         head: How the original's output becomes labels.
         preprocessing: How pictures become its input.
+        findings: What labelled pictures say of it; None without any.
         proof: Comparison with the original.
         lines: What was found and decided, as pairs of a title and a text.
     """
@@ -89,6 +68,7 @@ class Imported:
     picture: Picture
     head: Head
     preprocessing: Preprocessing
+    findings: Findings | None
     proof: Proof
     lines: tuple[tuple[str, str], ...]
 
@@ -120,6 +100,7 @@ class Imported:
                 "resize": pre.resize,
                 "origins": pre.origins,
             },
+            "tried": trials(self.findings) if self.findings else None,
             "proof": asdict(self.proof),
         }
 
@@ -168,7 +149,11 @@ def import_network(
     background = background_of(classes, config.background)
     head = decide_head(output, classes, background, config, size, path)
     append_head(model, head)
-    preprocessing = _preprocessing(picture, known, config)
+    preprocessing, findings = prior(picture, known, config), None
+    if split is not None:
+        choices = combinations(picture, preprocessing.combination)
+        findings = find(serialize(model), choices, size, classes, split, track)
+        preprocessing = settle(preprocessing, findings)
     spec = preprocessing.spec(size)
     card = _card(original, config, classes, spec, head)
     model = _finished(model, card, path)
@@ -181,11 +166,12 @@ def import_network(
         ("labels", head_text(head, classes, config)),
         ("classes", f"{_listed(classes)} ({names_origin})"),
         ("pictures", f"{size[1]}x{size[0]}, {preprocessing}"),
+        *tried_lines(preprocessing, findings, classes),
         ("proof", _proof_text(proof)),
     )
     with prepare_run(run, "imported", overwrite=overwrite):
         _write(data, model, card, target)
-    return Imported(target, card, original, picture, head, preprocessing, proof, lines)
+    return Imported(target, card, original, picture, head, preprocessing, findings, proof, lines)
 
 
 def _refuse(path: Path, run: Path, target: Path, *, overwrite: bool) -> None:
@@ -214,7 +200,7 @@ def _names(
 ) -> tuple[dict[str, Any] | None, str]:
     """Fields of the classes and where they are from; None if nothing names them."""
     if config.classes is not None:
-        return read_classes(config.classes), _STATED
+        return read_classes(config.classes), STATED
     if known.names is not None:
         return {"names": known.names}, known.origins["names"]
     if split is not None and split.declared:
@@ -229,37 +215,6 @@ def _nameless(path: Path, count: int) -> UsageError:
         hint=f"edgeseg import {path} --classes background,road,… or --classes classes.json, in "
         "the order of the network",
     )
-
-
-def _preprocessing(picture: Picture, known: Known, config: ImportConfig) -> Preprocessing:
-    """Merge what is stated with what is known; the rest is assumed."""
-    origins: dict[str, str] = {}
-
-    def first(key: str, stated: Any, assumed: Any) -> Any:
-        value = getattr(known, key)
-        origins[key] = _STATED if stated is not None else known.origins.get(key, _ASSUMED)
-        return stated if stated is not None else assumed if value is None else value
-
-    gray = picture.channels == 1
-    color = first("color", config.color, "gray" if gray else "rgb")
-    if (color == "gray") != gray:
-        raise UsageError(
-            f"--color {color}: the network takes pictures of {picture.channels} channel"
-            f"{'s' * (not gray)}",
-            hint="--color gray" if gray else "--color rgb or --color bgr",
-        )
-    stated = None if config.normalise is None else parse_normalise(config.normalise)
-    levels = picture.dtype == "uint8"
-    normalise = first("normalise", stated, NONE if levels else UNIT if gray else IMAGENET)
-    if levels and stated is None:
-        normalise, origins["normalise"] = NONE, "the input is uint8"
-    if levels and normalise != NONE:
-        raise UsageError(
-            f"--normalise {normalise.name}: the network takes uint8 and normalises by itself",
-            hint="leave --normalise out",
-        )
-    resize = first("resize", config.resize, "stretch")
-    return Preprocessing(color, normalise, resize, origins)
 
 
 def _card(

@@ -134,20 +134,21 @@ def _refuse_by_name(names: Sequence[str], path: Path) -> None:
 
 def _as_map(name: str, tensor: Tensor, model: ModelProto) -> Output | None:
     """The output as a map of the picture; None if it cannot be one."""
-    shape = tuple(size for size in tensor.shape if size is not None)
-    whole = shape
-    if len(shape) != len(tensor.shape) or not 2 <= len(shape) <= 4 or 0 in shape:
+    whole = tuple(size for size in tensor.shape if size)
+    if len(whole) != len(tensor.shape) or not 2 <= len(whole) <= 4:
         return None
-    if len(shape) == 4:
-        if shape[0] != 1:
-            return None
-        shape = shape[1:]
+    shape = whole[1:] if len(whole) == 4 else whole
+    if len(whole) == 4 and whole[0] != 1:
+        return None
     if tensor.dtype in _LABELS:
         return _labels(name, shape, whole)
-    if tensor.dtype not in _FLOATS:
-        return None
-    if len(shape) == 2:
-        shape = (1, *shape)
+    return _scores(name, shape, whole, model) if tensor.dtype in _FLOATS else None
+
+
+def _scores(
+    name: str, shape: tuple[int, ...], whole: tuple[int, ...], model: ModelProto
+) -> Output | None:
+    shape = (1, *shape) if len(shape) == 2 else shape
     axes = _order(shape)
     height, width, channels = (shape[axes.index(axis)] for axis in "hwc")
     if min(height, width) < _LEAST:

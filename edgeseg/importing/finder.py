@@ -1,0 +1,251 @@
+"""Find the preprocessing of a network on labelled pictures.
+
+Most losses of mean IoU after a conversion come from pictures that are fed otherwise than in
+training. Here orders of channels, normalisations, resize rules and orders of classes are tried,
+and ranked by mean IoU. Two combinations differ where the interval of their difference, by a
+paired bootstrap over pictures, leaves zero out; where it does not, the pictures cannot tell.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from edgeseg.artifacts.card import ClassMap
+from edgeseg.benchmark.bootstrap import Bootstrap
+from edgeseg.console import Track, silent
+from edgeseg.data.folders import Split, load_sample
+from edgeseg.errors import DatasetError
+from edgeseg.importing.inputs import Picture
+from edgeseg.importing.options import (
+    IMAGENET,
+    NONE,
+    UNIT,
+    Color,
+    Normalise,
+    ResizeRule,
+    input_spec,
+)
+from edgeseg.metrics import ConfusionMatrix
+from edgeseg.ops.preprocess import preprocess, restore_labels
+
+Part = Literal["color", "normalise", "resize", "order"]
+PARTS: tuple[Part, ...] = ("color", "normalise", "resize", "order")
+
+PICTURES = 24
+"""Largest number of pictures that are tried."""
+
+_FIRST = 6  # pictures on which all combinations are tried, before the best on all
+_KEPT = 8
+_PLAN = Bootstrap(resamples=1000, confidence=0.95, seed=0)
+_HALF = Normalise("0.5,0.5,0.5/0.5,0.5,0.5", 1 / 255, (0.5,) * 3, (0.5,) * 3)
+_MEAN_ONLY = Normalise("123.68,116.78,103.94/1,1,1", 1.0, (123.68, 116.78, 103.94), (1.0, 1.0, 1.0))
+
+
+@dataclass(frozen=True)
+class Combination:
+    """One way to feed a network; ``order`` is the class of each label, None as they are."""
+
+    color: Color
+    normalise: Normalise
+    resize: ResizeRule
+    order: tuple[int, ...] | None = None
+
+    def differs(self, other: Combination) -> tuple[Part, ...]:
+        """Parts in which two combinations differ."""
+        return tuple(part for part in PARTS if getattr(self, part) != getattr(other, part))
+
+
+@dataclass(frozen=True)
+class Findings:
+    """Combinations that were tried.
+
+    Attributes:
+        scores: Mean IoU of each, the best first.
+        samples: Mean IoU of each on every resample of the pictures; empty for one picture.
+        pictures: Number of pictures.
+        tried: Number of combinations before the best were tried on all pictures.
+    """
+
+    scores: dict[Combination, float]
+    samples: dict[Combination, NDArray[np.float64]]
+    pictures: int
+    tried: int
+
+    @property
+    def best(self) -> Combination:
+        """The combination of the highest mean IoU."""
+        return next(iter(self.scores))
+
+    def ahead(self, one: Combination, other: Combination) -> tuple[float, float]:
+        """Interval of what ``one`` is better by, in mean IoU."""
+        if self.pictures < 2:
+            return -1.0, 1.0
+        return _PLAN.interval(self.samples[one] - self.samples[other], self.pictures)
+
+    def clearly_better(self, one: Combination, other: Combination) -> bool:
+        """Whether ``one`` is better by more than chance."""
+        return self.ahead(one, other)[0] > 0
+
+
+def combinations(picture: Picture, likely: Combination) -> list[Combination]:
+    """All combinations that are worth a trial; ``likely`` comes first."""
+    colors: tuple[Color, ...] = ("gray",) if picture.channels == 1 else ("rgb", "bgr")
+    normalises = [NONE] if picture.dtype == "uint8" else [UNIT, NONE]
+    if picture.dtype != "uint8" and picture.channels == 3:
+        normalises = [IMAGENET, *normalises, _HALF, _MEAN_ONLY]
+    if likely.normalise not in normalises:
+        normalises.append(likely.normalise)
+    rules: tuple[ResizeRule, ...] = ("stretch", "letterbox")
+    made = itertools.starmap(Combination, itertools.product(colors, normalises, rules))
+    return [likely, *(each for each in made if each != likely)]
+
+
+def find(
+    wrapped: bytes,
+    choices: Sequence[Combination],
+    size: tuple[int, int],
+    classes: ClassMap,
+    split: Split,
+    track: Track = silent,
+) -> Findings:
+    """Try combinations on labelled pictures.
+
+    Args:
+        wrapped: The wrapped graph, serialised: float32 pictures to uint8 labels.
+        choices: Combinations; the first is always kept.
+        size: (height, width) of the network.
+        classes: Classes of the network.
+        split: Labelled pictures.
+        track: Progress.
+
+    Raises:
+        DatasetError: The data set has other classes, or a file is damaged.
+    """
+    relabel = _relabelling(classes, split)
+    trying = _Trying(wrapped, size, classes)
+    samples = [split.samples[i] for i in _spread(len(split), PICTURES)]
+    pictures = [load_sample(sample, classes) for sample in samples]
+    pairs = [(image, relabel[mask]) for image, mask in pictures]
+    first = [pairs[i] for i in _spread(len(pairs), _FIRST)]
+    counts = {c: trying.count(c, first) for c in track(choices, "try combinations", len(choices))}
+    if len(pairs) > len(first):
+        ranked = sorted(choices, key=lambda c: -_best_order(counts[c])[0])[:_KEPT]
+        kept = list(dict.fromkeys([choices[0], *ranked]))
+        counts = {c: trying.count(c, pairs) for c in track(kept, "try the best", len(kept))}
+    return _findings(counts, len(choices))
+
+
+def _relabelling(classes: ClassMap, split: Split) -> NDArray[np.uint8]:
+    """Lookup from ids of the data set to those of the network, by name."""
+    table = np.arange(256, dtype=np.uint8)
+    if not split.declared or split.classes.names == classes.names:
+        return table
+    if sorted(split.classes.names) != sorted(classes.names):
+        raise DatasetError(
+            f"{split.root / 'classes.json'}: expected the classes of the network "
+            f"({', '.join(classes.names)}), found {', '.join(split.classes.names)}",
+            hint="name the same classes with --classes, or leave --data out",
+        )
+    for old, name in enumerate(split.classes.names):
+        table[old] = classes.names.index(name)
+    return table
+
+
+def _spread(total: int, most: int) -> list[int]:
+    """Evenly spread indices, at most ``most`` of ``total``."""
+    count = min(total, most)
+    return [place * total // count for place in range(count)] if count else []
+
+
+class _Trying:
+    """Confusion matrices of combinations."""
+
+    def __init__(self, wrapped: bytes, size: tuple[int, int], classes: ClassMap) -> None:
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 4
+        self._session: Any = onnxruntime.InferenceSession(
+            wrapped, options, providers=["CPUExecutionProvider"]
+        )
+        self._size, self._classes = size, classes
+
+    def count(
+        self, choice: Combination, pairs: Sequence[tuple[NDArray[np.uint8], NDArray[np.uint8]]]
+    ) -> NDArray[np.int64]:
+        """(pictures, classes, classes): true by predicted class."""
+        spec = input_spec(self._size, choice.color, choice.normalise, choice.resize)
+        found = []
+        for image, mask in pairs:
+            (labels,) = self._session.run(None, {"image": preprocess(image, spec)[np.newaxis]})
+            matrix = ConfusionMatrix(len(self._classes), self._classes.ignore)
+            matrix.update(mask, restore_labels(labels[0], image.shape[:2], spec))
+            found.append(matrix.matrix)
+        return np.stack(found)
+
+
+def mean_ious(matrices: NDArray[Any]) -> NDArray[np.float64]:
+    """Mean IoU of confusion matrices (…, K, K), over the classes that occur in each."""
+    hits = np.diagonal(matrices, axis1=-2, axis2=-1).astype(np.float64)
+    union = matrices.sum(-1) + matrices.sum(-2) - hits
+    ious = np.divide(hits, union, out=np.zeros_like(hits), where=union > 0)
+    return np.asarray(ious.sum(-1) / np.maximum((union > 0).sum(-1), 1), np.float64)
+
+
+def _best_order(counts: NDArray[np.int64]) -> tuple[float, tuple[int, ...] | None]:
+    """Mean IoU with the order of classes that fits best, and that order; None as they are."""
+    total = counts.sum(0)
+    plain = float(mean_ious(total))
+    order = _matched(total)
+    permuted = float(mean_ious(total[:, np.argsort(order)]))
+    return (permuted, order) if permuted > plain + 1e-9 else (plain, None)
+
+
+def _matched(total: NDArray[np.int64]) -> tuple[int, ...]:
+    """The class for each label, greedily by IoU."""
+    hits = total.astype(np.float64)
+    union = total.sum(1)[:, None] + total.sum(0)[None, :] - hits
+    ious = np.divide(hits, union, out=np.zeros_like(hits), where=union > 0)
+    order = [-1] * len(total)
+    free = set(range(len(total)))
+    for place in np.argsort(-ious, axis=None, kind="stable"):
+        true, label = divmod(int(place), len(total))
+        if order[label] < 0 and true in free and ious[true, label] > 0:
+            order[label] = true
+            free.remove(true)
+    for label, true in enumerate(order):  # labels that fit nothing keep their class if it is free
+        if true < 0:
+            order[label] = label if label in free else min(free)
+            free.remove(order[label])
+    return tuple(order)
+
+
+def _ways(
+    counts: dict[Combination, NDArray[np.int64]],
+) -> dict[Combination, NDArray[np.int64]]:
+    """Confusion matrices of all combinations, and of their best orders of classes."""
+    ways: dict[Combination, NDArray[np.int64]] = {}
+    for choice, matrices in counts.items():
+        ways[choice] = matrices
+        order = _best_order(matrices)[1]
+        if order is not None:
+            ways[replace(choice, order=order)] = matrices[:, :, np.argsort(order)]
+    return ways
+
+
+def _findings(counts: dict[Combination, NDArray[np.int64]], tried: int) -> Findings:
+    ways = _ways(counts)
+    plain = {choice: float(mean_ious(matrices.sum(0))) for choice, matrices in ways.items()}
+    # Stable: of equal ones, the likely one comes first.
+    scores = {choice: plain[choice] for choice in sorted(ways, key=lambda each: -plain[each])}
+    pictures = len(next(iter(ways.values())))
+    if pictures < 2:
+        return Findings(scores, {}, pictures, tried)
+    draws = _PLAN.draw(pictures)
+    samples = {c: mean_ious(np.einsum("rn,nij->rij", draws, m)) for c, m in ways.items()}
+    return Findings(scores, samples, pictures, tried)

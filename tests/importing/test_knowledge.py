@@ -1,0 +1,156 @@
+"""What files beside a network and its own first nodes say."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from foreign import NAMES, SIZE, Foreign
+
+from edgeseg.errors import MismatchedArtifact
+from edgeseg.importing import ImportConfig, import_network
+from edgeseg.importing.knowledge import Known, known_of
+from edgeseg.importing.options import IMAGENET, NONE, UNIT
+from edgeseg.importing.reading import read
+
+PROCESSOR = {
+    "do_normalize": True,
+    "do_rescale": True,
+    "do_resize": True,
+    "image_mean": [0.485, 0.456, 0.406],
+    "image_std": [0.229, 0.224, 0.225],
+    "rescale_factor": 1 / 255,
+    "size": {"height": SIZE[0], "width": SIZE[1]},
+}
+PIPELINE = {
+    "pipeline": {
+        "tasks": [
+            {
+                "module": "Transform",
+                "transforms": [
+                    {"type": "LoadImageFromFile"},
+                    {"type": "Resize", "keep_ratio": False, "size": [512, 1024]},
+                    {
+                        "type": "Normalize",
+                        "mean": [123.675, 116.28, 103.53],
+                        "std": [58.395, 57.12, 57.375],
+                        "to_rgb": True,
+                    },
+                ],
+            },
+            {"module": "Net", "name": "fcn"},
+        ]
+    }
+}
+
+
+def known(folder: Path, network: Foreign | onnx.ModelProto | None = None, **files: Any) -> Known:
+    for name, content in files.items():
+        text = content if isinstance(content, str) else json.dumps(content)
+        (folder / f"{name}.json").write_text(text)
+    model = network or Foreign()
+    path = folder / "theirs.onnx"
+    onnx.save(model.model() if isinstance(model, Foreign) else model, path)
+    return known_of(read(path))
+
+
+def test_hugging_face(tmp_path: Path) -> None:
+    config = {"id2label": {"1": "red", "0": "background", "2": "blue"}, "model_type": "segformer"}
+    found = known(tmp_path, Foreign(open_size=True), config=config, preprocessor_config=PROCESSOR)
+    assert found.names == NAMES
+    assert (found.color, found.size, found.normalise) == ("rgb", SIZE, IMAGENET)
+    assert found.origins["normalise"] == "from preprocessor_config.json"
+    made = import_network(tmp_path / "theirs.onnx", tmp_path / "run")
+    assert (made.card.input.height, made.card.input.width) == SIZE
+    assert "(from config.json)" in dict(made.lines)["classes"]
+
+
+@pytest.mark.parametrize(
+    ("change", "normalise"),
+    [
+        ({"do_normalize": False}, UNIT),
+        ({"do_normalize": False, "do_rescale": False}, NONE),
+        ({"image_mean": "x"}, None),
+        ({"image_std": [0, 1, 1]}, None),
+        ({"image_mean": [0.5] * 3, "image_std": [0.5] * 3}, "0.5,0.5,0.5/0.5,0.5,0.5"),
+    ],
+)
+def test_processors_without_a_part(tmp_path: Path, change: Any, normalise: Any) -> None:
+    found = known(tmp_path, preprocessor_config=PROCESSOR | change).normalise
+    assert (found and found.name if isinstance(normalise, str) else found) == normalise
+
+
+def test_segmentation_models_pytorch(tmp_path: Path) -> None:
+    config = {"encoder_name": "resnet18", "encoder_weights": "imagenet", "classes": 3}
+    assert known(tmp_path, config=config).normalise == IMAGENET
+    assert known(tmp_path, config=config | {"encoder_weights": None}).normalise is None
+
+
+def test_mmdeploy(tmp_path: Path) -> None:
+    found = known(tmp_path, pipeline=PIPELINE, deploy={"task": "Segmentor"})
+    assert found.color == "rgb"
+    assert found.resize == "stretch"
+    assert found.normalise is not None
+    spec = found.normalise.spec("rgb")
+    assert spec == {
+        "scale": 1.0,
+        "mean": (123.675, 116.28, 103.53),
+        "std": (58.395, 57.12, 57.375),
+    }
+    with pytest.raises(MismatchedArtifact, match=r"deploy\.json says that its task is 'Detector'"):
+        known(tmp_path, deploy={"task": "Detector"})
+
+
+def test_metadata(tmp_path: Path) -> None:
+    def of(**metadata: str) -> Known:
+        model = Foreign().model()
+        onnx.helper.set_model_props(model, metadata)
+        return known(tmp_path, model)
+
+    assert of(names="{0: 'background', 1: 'red', 2: 'blue'}", imgsz="[48, 64]") == Known(
+        NAMES, SIZE, origins=dict.fromkeys(("names", "size"), "from its metadata")
+    )
+    assert of(names="background, red, blue").names == NAMES
+    assert of(names="__import__('os').abort()").names is None
+    assert of(names="{0: 'a', 2: 'b'}").names is None
+    with pytest.raises(MismatchedArtifact, match="'segment'"):
+        of(task="segment")
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "expected"),
+    [
+        ("Div", 255.0, NONE),
+        ("Mul", 1 / 255, NONE),
+        ("Sub", 123.675, NONE),
+        ("Sub", 0.485, UNIT),
+        ("Div", 2.0, None),
+    ],
+)
+def test_own_arithmetic(tmp_path: Path, kind: str, value: float, expected: Any) -> None:
+    class Normalising(Foreign):
+        def node(self, op: str, *inputs: Any, **attributes: Any) -> str:
+            if op == "Conv":
+                first = super().node(kind, inputs[0], np.full((1, 3, 1, 1), value))
+                inputs = (first, *inputs[1:])
+            return super().node(op, *inputs, **attributes)
+
+    found = known(tmp_path, Normalising(layout="nhwc"), preprocessor_config=PROCESSOR)
+    assert found.normalise == (expected or IMAGENET)
+    own = found.origins["normalise"] == "the graph normalises by itself"
+    assert own == (expected is not None)
+
+
+@pytest.mark.parametrize("text", ["", "[", "[]", "{}", "1", '{"id2label": 3}', "\ud800"[:0] + "{"])
+def test_odd_files_say_nothing(tmp_path: Path, text: str) -> None:
+    found = known(tmp_path, config=text, preprocessor_config=text, pipeline=text)
+    assert found.names is None
+    assert found.normalise is None
+    made = import_network(
+        tmp_path / "theirs.onnx", tmp_path / "run", ImportConfig(classes=",".join(NAMES))
+    )
+    assert made.path.exists()
