@@ -54,8 +54,10 @@ class Foreign:
             last = self.node("Unsqueeze", last, np.array([0]))
         if self.layout.endswith("hwc"):
             last = self.node("Transpose", last, perm=[0, 3, 1, 2])
-        kernel, bias = self.scorer()
-        last = self.node("Conv", last, kernel, bias, kernel_shape=[1, 1])
+        features, offsets, scores, heights = self.layers()
+        features, offsets = self.of_input(features, offsets)
+        last = self.node("Relu", self.node("Conv", last, features[:, :, None, None], offsets))
+        last = self.node("Conv", last, scores[:, :, None, None], heights)
         outputs = self.outputs(last)
         shape = [
             {"n": self.batch, "c": 3, "h": "h" if self.open_size else SIZE[0],
@@ -75,16 +77,32 @@ class Foreign:
         model.producer_name = "elsewhere"
         return onnx.shape_inference.infer_shapes(model)
 
-    def scorer(self) -> tuple[np.ndarray, np.ndarray]:
-        """A 1×1 convolution: 0.2 for grey, else by how much red or blue exceeds the others."""
-        kernel = np.array([[0, 0, 0], [1, -0.5, -0.5], [-0.5, -0.5, 1]])[list(self.classes)] * 10
-        bias = np.array([2.0, 0, 0])[list(self.classes)]
+    def layers(self) -> tuple[np.ndarray, ...]:
+        """Kernel and bias of two 1×1 convolutions on RGB from 0 to 1, a ReLU between them.
+
+        Background has 4 everywhere; red and blue ten times what the channel exceeds the others
+        by, unless brightness or that contrast lie out of a narrow band: so that pictures that are
+        fed in any other way are not recognised.
+        """
+        red, blue, mean = np.array([1, -0.5, -0.5]), np.array([-0.5, -0.5, 1]), np.full(3, 1 / 3)
+        features = np.stack([red, blue, mean, -mean, -red, blue])
+        offsets = np.array([0, 0, -0.47, 0.33, 0.69, -0.69])
+        scores = 10.0 * np.array([[0] * 6, [1, 0, -10, -10, -60, 0], [0, 1, -10, -10, 0, -60]])
+        return features, offsets, scores[list(self.classes)], np.array([4.0, 0, 0])[[*self.classes]]
+
+    def of_input(self, kernel: np.ndarray, bias: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The first convolution for the input's normalisation and order of channels."""
         if self.normalise == "imagenet":
             kernel, bias = kernel * STD, bias + kernel @ MEAN
         elif self.normalise == "none":
             kernel = kernel / 255
-        kernel = kernel[:, ::-1] if self.bgr else kernel
-        return kernel[:, :, None, None], bias
+        return (kernel[:, ::-1] if self.bgr else kernel), bias
+
+    def scores_of(self, image: np.ndarray) -> np.ndarray:
+        """Scores float64 (classes, H, W) of a picture uint8 (H, W, 3) BGR, by NumPy alone."""
+        features, offsets, scores, heights = self.layers()
+        hidden = np.maximum(image[:, :, ::-1] / 255 @ features.T + offsets, 0)
+        return (hidden @ scores.T + heights).transpose(2, 0, 1)
 
     def outputs(self, scores: str) -> dict[str, int]:
         """Add the head; returns the outputs and their types."""
@@ -115,11 +133,11 @@ class Foreign:
         return {self.called(scores, "scores"): kind}
 
     def independent(self, scores: str) -> str:
-        """Red, blue or both against 0.2, so that 0 is as likely as not."""
+        """Red, blue or both against the background, so that 0 is as likely as not."""
         first = 0 if self.head == "sigmoid-3" else 1
         last = 2 if self.head.startswith("binary") else 3
         parts = self.node("Slice", scores, np.array([first]), np.array([last]), np.array([1]))
-        return self.node("Sub", parts, np.full((1, last - first, 1, 1), 2.0))
+        return self.node("Sub", parts, np.full((1, last - first, 1, 1), 4.0))
 
     def node(self, kind: str, *inputs: Any, **attributes: Any) -> str:
         """Add a node whose arrays become weights; returns the name of its output."""

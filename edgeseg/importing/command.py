@@ -36,7 +36,7 @@ from edgeseg.importing.preprocessing import (
     trials,
     tried_lines,
 )
-from edgeseg.importing.proof import OriginalRun, Proof, prove
+from edgeseg.importing.proof import OriginalRun, Proof, open_session, prove
 from edgeseg.importing.reading import Original, read
 from edgeseg.importing.shapes import name_nodes, simplified
 from edgeseg.precision.graph import precision_report, serialize, typed, write_card
@@ -74,7 +74,7 @@ class Imported:
 
     def to_dict(self) -> dict[str, Any]:
         """Return what was found and decided as JSON types."""
-        output, pre = self.head.output, self.preprocessing
+        output, pre = self.head.output, self.preprocessing.combination
         return {
             "network": str(self.path),
             "bytes": self.path.stat().st_size,
@@ -98,7 +98,7 @@ class Imported:
                 "color": pre.color,
                 "normalise": pre.normalise.name,
                 "resize": pre.resize,
-                "origins": pre.origins,
+                "origins": self.preprocessing.origins,
             },
             "tried": trials(self.findings) if self.findings else None,
             "proof": asdict(self.proof),
@@ -152,7 +152,8 @@ def import_network(
     preprocessing, findings = prior(picture, known, config), None
     if split is not None:
         choices = combinations(picture, preprocessing.combination)
-        findings = find(serialize(model), choices, size, classes, split, track)
+        session = open_session(serialize(model), path)
+        findings = find(session, choices, size, classes, split, track)
         preprocessing = settle(preprocessing, findings)
     spec = preprocessing.spec(size)
     card = _card(original, config, classes, spec, head)

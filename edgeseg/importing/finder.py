@@ -14,7 +14,6 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 
 from edgeseg.artifacts.card import ClassMap
@@ -108,7 +107,7 @@ def combinations(picture: Picture, likely: Combination) -> list[Combination]:
 
 
 def find(
-    wrapped: bytes,
+    session: Any,
     choices: Sequence[Combination],
     size: tuple[int, int],
     classes: ClassMap,
@@ -118,7 +117,7 @@ def find(
     """Try combinations on labelled pictures.
 
     Args:
-        wrapped: The wrapped graph, serialised: float32 pictures to uint8 labels.
+        session: The wrapped graph in ONNX Runtime: float32 pictures to uint8 labels.
         choices: Combinations; the first is always kept.
         size: (height, width) of the network.
         classes: Classes of the network.
@@ -129,7 +128,7 @@ def find(
         DatasetError: The data set has other classes, or a file is damaged.
     """
     relabel = _relabelling(classes, split)
-    trying = _Trying(wrapped, size, classes)
+    trying = _Trying(session, size, classes)
     samples = [split.samples[i] for i in _spread(len(split), PICTURES)]
     pictures = [load_sample(sample, classes) for sample in samples]
     pairs = [(image, relabel[mask]) for image, mask in pictures]
@@ -167,12 +166,8 @@ def _spread(total: int, most: int) -> list[int]:
 class _Trying:
     """Confusion matrices of combinations."""
 
-    def __init__(self, wrapped: bytes, size: tuple[int, int], classes: ClassMap) -> None:
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 4
-        self._session: Any = onnxruntime.InferenceSession(
-            wrapped, options, providers=["CPUExecutionProvider"]
-        )
+    def __init__(self, session: Any, size: tuple[int, int], classes: ClassMap) -> None:
+        self._session = session
         self._size, self._classes = size, classes
 
     def count(
@@ -241,8 +236,9 @@ def _ways(
 def _findings(counts: dict[Combination, NDArray[np.int64]], tried: int) -> Findings:
     ways = _ways(counts)
     plain = {choice: float(mean_ious(matrices.sum(0))) for choice, matrices in ways.items()}
-    # Stable: of equal ones, the likely one comes first.
-    scores = {choice: plain[choice] for choice in sorted(ways, key=lambda each: -plain[each])}
+    # Of equal ones, the likely one comes first, and one that leaves the classes as they are.
+    ranked = sorted(ways, key=lambda each: (-plain[each], each.order is not None))
+    scores = {choice: plain[choice] for choice in ranked}
     pictures = len(next(iter(ways.values())))
     if pictures < 2:
         return Findings(scores, {}, pictures, tried)

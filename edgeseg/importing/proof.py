@@ -44,24 +44,25 @@ class OriginalRun:
 
     def __init__(self, original: Original, picture: Picture) -> None:
         self.original, self.picture = original, picture
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 4
-        self._session: Any = _open(original.path, options)
+        self._session = open_session(original.path, original.path)
 
     def raw(self, tensor: NDArray[np.float32], name: str) -> NDArray[Any]:
         """The output ``name`` of one picture for a tensor (1, C, H, W)."""
         try:
             (result,) = self._session.run([name], {self.picture.name: self.picture.feed(tensor)})
-        except Exception as error:  # ONNX Runtime's classes share no base but Exception.
+        except Exception as error:
             raise _cannot_run(self.original.path, error) from error
         fixed: NDArray[Any] = np.asarray(result)
         return fixed[:1] if (self.picture.batch or 1) > 1 else fixed
 
 
-def _open(path: Path, options: Any) -> Any:
+def open_session(network: Path | bytes, path: Path) -> Any:
+    """Open the network of the file at ``path``, or a graph made of it, in ONNX Runtime."""
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
     try:
-        return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    except Exception as error:
+        return onnxruntime.InferenceSession(network, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # ONNX Runtime's classes share no base but Exception.
         raise CorruptArtifact(
             f"{path}: ONNX Runtime {onnxruntime.__version__} cannot load it ({_reason(error)})",
             hint="export it again with opset_version=18, or update ONNX Runtime",
@@ -100,17 +101,7 @@ def prove(
         NonFiniteOutput: The original gives NaN or infinity.
         MismatchedArtifact: The original gives ids that are no class.
     """
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
-    try:
-        session: Any = onnxruntime.InferenceSession(
-            wrapped, options, providers=["CPUExecutionProvider"]
-        )
-    except Exception as error:
-        raise CorruptArtifact(
-            f"{run.original.path}: ONNX Runtime cannot load the wrapped graph ({_reason(error)})",
-            hint="export it again with opset_version=18",
-        ) from error
+    session = open_session(wrapped, run.original.path)
     mismatched = near = 0
     tie = _NEAR_TIE_HALVED if run.original.halved else NEAR_TIE
     for image in images:

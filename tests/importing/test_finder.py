@@ -51,8 +51,7 @@ def test_the_right_combination_is_found(
     assert found.combination.color == color
     assert found.combination.normalise.name == normalise
     assert found.origins["color"] == found.origins["normalise"] == "found on 5 pictures"
-    # A network that looks at single pixels does not mind how they are stretched.
-    assert found.origins["resize"] == "assumed, 5 pictures cannot tell"
+    assert found.origins["resize"] == "found on 5 pictures"
     assert made.findings is not None
     assert made.findings.tried >= 20
     assert made.card.input == found.spec((48, 64))
@@ -62,7 +61,7 @@ def test_what_is_stated_is_kept_and_contradicted(tmp_path: Path, data: Path) -> 
     made = imported(tmp_path, Foreign(), ImportConfig(data=data, color="bgr"))
     assert made.card.input.color == "bgr"
     (warning,) = [text for title, text in made.lines if title == "warning"]
-    assert warning.startswith("rgb would give 0.9")
+    assert warning.startswith("rgb would give 1.000 instead of 0.333")
     assert warning.endswith("--color rgb")
 
 
@@ -89,10 +88,9 @@ def test_grey_pictures_cannot_tell_the_order_of_channels(tmp_path: Path) -> None
 class Bright(Foreign):
     """Class 1 where the mean of the channels exceeds 0.5."""
 
-    def scorer(self) -> tuple[np.ndarray, np.ndarray]:
-        mean = np.array([0.485, 0.456, 0.406])
-        kernel = np.array([[0, 0, 0], [0.229, 0.224, 0.225]])
-        return kernel[:, :, None, None], np.array([0, mean.sum() - 1.5])
+    def layers(self) -> tuple[np.ndarray, ...]:
+        above = np.full((1, 3), 1 / 3), np.array([-0.5])
+        return *above, np.array([[0.0], [1.0]]), np.array([0.01, 0])
 
 
 def test_a_single_picture_cannot_tell(tmp_path: Path) -> None:

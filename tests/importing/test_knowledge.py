@@ -134,7 +134,7 @@ def test_metadata(tmp_path: Path) -> None:
 def test_own_arithmetic(tmp_path: Path, kind: str, value: float, expected: Any) -> None:
     class Normalising(Foreign):
         def node(self, op: str, *inputs: Any, **attributes: Any) -> str:
-            if op == "Conv":
+            if op == "Conv" and len(self._nodes) < 2:
                 first = super().node(kind, inputs[0], np.full((1, 3, 1, 1), value))
                 inputs = (first, *inputs[1:])
             return super().node(op, *inputs, **attributes)

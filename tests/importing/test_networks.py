@@ -70,7 +70,7 @@ def test_the_threshold_is_a_probability(tmp_path: Path) -> None:
         path = Foreign(head).save(tmp_path / f"{head}.onnx")  # type: ignore[arg-type]
         made = import_network(path, tmp_path / head, config)
         with open_engine(made.path) as engine:
-            # The red of the disc exceeds the grey by 5 units: a probability of 0.993.
+            # The red of the disc exceeds the background by 3: a probability of 0.95.
             assert not engine.segment(picture(0)[0]).any()
 
 
@@ -135,10 +135,8 @@ def test_scores_are_enlarged_as_torch_does(tmp_path: Path, enlarge: Any) -> None
     network = Foreign("quarter")
     made = imported(tmp_path, network, replace(STATED, enlarge=enlarge))
     image = picture(3)[0]
-    kernel, bias = network.scorer()
-    tensor = (image[:, :, ::-1] / 255 - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
-    scores = torch.einsum("kc,hwc->khw", *map(torch.tensor, (kernel[:, :, 0, 0], tensor)))
-    scores = torch.nn.functional.avg_pool2d(scores[None] + torch.tensor(bias)[:, None, None], 4)
+    scores = torch.tensor(network.scores_of(image))[None]
+    scores = torch.nn.functional.avg_pool2d(scores, 4)
     if enlarge == "scores":
         wide = torch.nn.functional.interpolate(scores, SIZE, mode="bilinear")
         expected = wide.argmax(1)
