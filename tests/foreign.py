@@ -81,13 +81,14 @@ class Foreign:
         """Kernel and bias of two 1×1 convolutions on RGB from 0 to 1, a ReLU between them.
 
         Background has 4 everywhere; red and blue ten times what the channel exceeds the others
-        by, unless brightness or that contrast lie out of a narrow band: so that pictures that are
+        by, unless brightness or that contrast lies outside a narrow band, so that pictures that are
         fed in any other way are not recognised.
         """
         red, blue, mean = np.array([1, -0.5, -0.5]), np.array([-0.5, -0.5, 1]), np.full(3, 1 / 3)
-        features = np.stack([red, blue, mean, -mean, -red, blue])
-        offsets = np.array([0, 0, -0.47, 0.33, 0.69, -0.69])
-        scores = 10.0 * np.array([[0] * 6, [1, 0, -10, -10, -60, 0], [0, 1, -10, -10, 0, -60]])
+        features = np.stack([red, blue, mean, -mean, -red, red, blue, -blue])
+        offsets = np.array([0, 0, -0.47, 0.33, 0.69, -0.73, -0.69, 0.64])
+        weights = [[0] * 8, [1, 0, -9, -9, -99, -99, 0, 0], [0, 1, -9, -9, 0, 0, -99, -99]]
+        scores = 10.0 * np.array(weights)
         return features, offsets, scores[list(self.classes)], np.array([4.0, 0, 0])[[*self.classes]]
 
     def of_input(self, kernel: np.ndarray, bias: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -143,8 +143,7 @@ def import_network(
         model, path, name=config.output, classes=len(named["names"]) if named else None
     )
     if named is None:
-        count = output.channels if output.kind == "scores" else 0
-        raise _nameless(path, max(count, 2) if count else 0)
+        raise _nameless(path, output.channels)
     classes = class_map(named, names_origin)
     background = background_of(classes, config.background)
     head = decide_head(output, classes, background, config, size, path)
@@ -210,7 +209,7 @@ def _names(
 
 
 def _nameless(path: Path, count: int) -> UsageError:
-    many = f"{count} channels" if count else "labels"
+    many = f"scores of {count} classes" if count > 1 else "scores of a class" if count else "labels"
     return UsageError(
         f"{path} gives {many}, and no file beside it names the classes",
         hint=f"edgeseg import {path} --classes background,road,… or --classes classes.json, in "

@@ -35,20 +35,15 @@ def decide_head(
                 f"--threshold and --enlarge scores are for scores; {path} gives labels",
                 hint="leave them out, or name an output of scores with --output",
             )
+        if channels not in (0, count):
+            raise _unfitting(output, count, path)
         return Head(output, count, size, enlarge="labels")
     enlarge = config.enlarge or "scores"
     below = background if background is not None else 0
     if channels == count - 1:
         return Head(output, count, size, enlarge, _height(output, config), below)
     if channels != count:
-        raise MismatchedArtifact(
-            f"{path}: {count} classes are named and {output.name!r} has {channels} channel"
-            f"{'s' * (channels != 1)}; expected a channel for each class, or for each but the "
-            "background",
-            hint=f"name {channels} classes with --classes, in the order of the channels"
-            if channels > 1
-            else "name two classes with --classes, e.g. background,object",
-        )
+        raise _unfitting(output, count, path)
     independent = output.activation == "sigmoid" or config.threshold is not None
     if not independent or background is None:
         if config.threshold is not None:
@@ -58,6 +53,18 @@ def decide_head(
             )
         return Head(output, count, size, enlarge)
     return Head(output, count, size, enlarge, _height(output, config), background, drawn=True)
+
+
+def _unfitting(output: Output, count: int, path: Path) -> MismatchedArtifact:
+    channels = output.channels
+    return MismatchedArtifact(
+        f"{path}: {count} classes are named and {output.name!r} has {channels} channel"
+        f"{'s' * (channels != 1)}; expected a channel for each class, or for each but the "
+        "background",
+        hint=f"name {channels} classes with --classes, in the order of the channels"
+        if channels > 1
+        else "name two classes with --classes, e.g. background,object",
+    )
 
 
 def _height(output: Output, config: ImportConfig) -> float:

@@ -52,7 +52,7 @@ class Output:
         name: Name of the tensor.
         kind: ``scores``, one number per class and pixel, or ``labels``, class ids.
         axes: Order of the axes without those of size 1 in front, e.g. ``chw``, ``hwc`` or ``hw``.
-        channels: Number of score channels; 1 for labels.
+        channels: Number of score channels; of labels that of the scores behind them, 0 if unknown.
         size: (height, width) of the output in pixels.
         shape: Shape of the tensor.
         activation: What the scores went through last.
@@ -141,7 +141,7 @@ def _as_map(name: str, tensor: Tensor, model: ModelProto) -> Output | None:
     if len(whole) == 4 and whole[0] != 1:
         return None
     if tensor.dtype in _LABELS:
-        return _labels(name, shape, whole)
+        return _labels(name, shape, whole, model)
     return _scores(name, shape, whole, model) if tensor.dtype in _FLOATS else None
 
 
@@ -153,13 +153,16 @@ def _scores(
     height, width, channels = (shape[axes.index(axis)] for axis in "hwc")
     if min(height, width) < _LEAST:
         return None
-    if channels == 1 and _is_argmax(model, name):
-        return Output(name, "labels", "hw", 1, (height, width), whole)
+    chosen = _chosen_from(model, name)
+    if channels == 1 and chosen:
+        return Output(name, "labels", "hw", chosen, (height, width), whole)
     last = _activation(model, name)
     return Output(name, "scores", axes, channels, (height, width), whole, last)
 
 
-def _labels(name: str, shape: tuple[int, ...], whole: tuple[int, ...]) -> Output | None:
+def _labels(
+    name: str, shape: tuple[int, ...], whole: tuple[int, ...], model: ModelProto
+) -> Output | None:
     if len(shape) == 3:
         ones = [axis for axis in (0, 2) if shape[axis] == 1]
         if not ones:
@@ -167,7 +170,8 @@ def _labels(name: str, shape: tuple[int, ...], whole: tuple[int, ...]) -> Output
         shape = shape[1:] if ones[0] == 0 else shape[:2]
     if min(shape) < _LEAST:
         return None
-    return Output(name, "labels", "hw", 1, (shape[0], shape[1]), whole)
+    chosen = _chosen_from(model, name)
+    return Output(name, "labels", "hw", chosen, (shape[0], shape[1]), whole)
 
 
 def _order(shape: tuple[int, ...]) -> Literal["chw", "hwc"]:
@@ -189,9 +193,14 @@ def _activation(model: ModelProto, name: str) -> Activation:
     return _ACTIVATIONS.get(node.op_type, "none") if node is not None else "none"
 
 
-def _is_argmax(model: ModelProto, name: str) -> bool:
+def _chosen_from(model: ModelProto, name: str) -> int:
+    """Number of scores from which an ArgMax chose the labels; 0 if it is not known."""
     node = _before(model, name)
-    return node is not None and node.op_type == "ArgMax"
+    if node is None or node.op_type != "ArgMax":
+        return 0
+    axis = next((a.i for a in node.attribute if a.name == "axis"), 0)
+    shape = tensors(model)[node.input[0]].shape
+    return (shape[axis] or 0) if -len(shape) <= axis < len(shape) else 0
 
 
 def _rank(output: Output, classes: int | None) -> tuple[int, int, int, int]:
@@ -199,6 +208,6 @@ def _rank(output: Output, classes: int | None) -> tuple[int, int, int, int]:
     lower = output.name.lower()
     side = any(part in lower for part in _SIDE)
     counts = (classes, classes - 1) if classes else ()
-    fits = not classes or output.kind == "labels" or output.channels in counts
+    fits = not classes or output.channels in counts or output.channels == 0
     place = next((i for i, part in enumerate(_MAIN) if part in lower), len(_MAIN))
     return side, not fits, place, -output.size[0] * output.size[1]

@@ -203,16 +203,25 @@ def test_other_kinds_of_networks_are_refused_by_name(tmp_path: Path) -> None:
 
 def test_classes_are_asked_for(tmp_path: Path, data: Path) -> None:
     error = refused(tmp_path, Foreign().model(), ImportConfig())
-    assert "3 channels" in error.message
+    assert "scores of 3 classes" in error.message
     assert "--classes" in str(error.hint)
     made = imported(tmp_path, Foreign(), ImportConfig(data=data))
     assert made.card.classes.names == NAMES
 
 
 def test_labels_beyond_the_classes_are_refused(tmp_path: Path, data: Path) -> None:
-    path = Foreign("int64").save(tmp_path / "theirs.onnx")
-    with pytest.raises(MismatchedArtifact, match="expected labels 0…1"):
-        import_network(path, tmp_path / "run", ImportConfig(classes="a,b", data=None))
+    two = ImportConfig(classes="a,b")
+    assert (
+        "2 classes are named and 'seg' has 3 channels"
+        in refused(tmp_path, Foreign("int64").model(), two).message
+    )
+    # Behind a sum nobody knows how many there are: the pictures of the proof show it.
+    model = Foreign("int64").model()
+    two_more = onnx.numpy_helper.from_array(np.array(2), "two")
+    model.graph.initializer.append(two_more)
+    model.graph.node.append(onnx.helper.make_node("Add", ["seg", "two"], ["more"]))
+    model.graph.output[0].name = "more"
+    assert "expected labels 0…1 for 2 classes, found 2…2" in refused(tmp_path, model, two).message
 
 
 def test_the_proof_can_fail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
