@@ -161,7 +161,7 @@ def choices() -> dict[tuple[str, str], tuple[str, ...]]:
                     option, _, allowed = map(ast.unparse, call.args)
                     parameter = ast.literal_eval(option)[2:].replace("-", "_")
                     words = NAMED[allowed] if allowed in NAMED else ast.literal_eval(allowed)
-                    found[function.name, parameter] = tuple(words)
+                    found[function.name.rstrip("_"), parameter] = tuple(words)
     return found
 
 

@@ -48,7 +48,10 @@ def import_(
     data: OptionalData = None,
     split: SplitName = "val",
     background: Annotated[
-        str | None, typer.Option(help="Class that stands for no object, or none.")
+        str | None,
+        typer.Option(
+            help="Class that overlays leave clear, or none; default: the class named background."
+        ),
     ] = None,
     overwrite: Overwrite = False,
     as_json: Json = False,
@@ -60,11 +63,11 @@ def import_(
     config = ImportConfig(
         classes=classes,
         size=None if size is None else height_width("--size", size),
-        color=color and one_of("--color", color, ("rgb", "bgr", "gray")),
+        color=None if color is None else one_of("--color", color, ("rgb", "bgr", "gray")),
         normalise=normalise,
-        resize=resize and one_of("--resize", resize, ("stretch", "letterbox")),
+        resize=None if resize is None else one_of("--resize", resize, ("stretch", "letterbox")),
         output=output,
-        enlarge=enlarge and one_of("--enlarge", enlarge, ("scores", "labels")),
+        enlarge=None if enlarge is None else one_of("--enlarge", enlarge, ("scores", "labels")),
         threshold=threshold,
         background=background,
         data=data,

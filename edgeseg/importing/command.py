@@ -23,7 +23,6 @@ from edgeseg.importing.inputs import Picture, find_picture, size_of, wrap_input
 from edgeseg.importing.knowledge import Known, known_of
 from edgeseg.importing.options import (
     ImportConfig,
-    background_of,
     class_map,
     read_classes,
 )
@@ -145,8 +144,12 @@ def import_network(
     if named is None:
         raise _nameless(path, output.channels)
     classes = class_map(named, names_origin)
-    background = background_of(classes, config.background)
-    head = decide_head(output, classes, background, config, size, path)
+    if config.background is not None:
+        classes = classes.with_background(config.background)
+    head = decide_head(output, classes, config, size, path)
+    if head.threshold is not None and config.background is None:
+        # A class without a channel of its own is where no other is, whatever its name.
+        classes = classes.with_background(classes.names[head.background])
     append_head(model, head)
     preprocessing, findings = prior(picture, known, config), None
     if split is not None:

@@ -17,7 +17,6 @@ PROBABILITY = 0.5
 def decide_head(
     output: Output,
     classes: ClassMap,
-    background: int | None,
     config: ImportConfig,
     size: tuple[int, int],
     path: Path,
@@ -39,7 +38,8 @@ def decide_head(
             raise _unfitting(output, count, path)
         return Head(output, count, size, enlarge="labels")
     enlarge = config.enlarge or "scores"
-    below = background if background is not None else 0
+    background = classes.background
+    below = 0 if background is None else background
     if channels == count - 1:
         return Head(output, count, size, enlarge, _height(output, config), below)
     if channels != count:

@@ -17,7 +17,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeseg.artifacts.card import ClassMap
-from edgeseg.benchmark.bootstrap import Bootstrap
 from edgeseg.console import Track, silent
 from edgeseg.data.folders import Split, load_sample
 from edgeseg.errors import DatasetError
@@ -31,7 +30,7 @@ from edgeseg.importing.options import (
     ResizeRule,
     input_spec,
 )
-from edgeseg.metrics import ConfusionMatrix
+from edgeseg.metrics import Bootstrap, ConfusionMatrix
 from edgeseg.ops.preprocess import preprocess, restore_labels
 
 Part = Literal["color", "normalise", "resize", "order"]
@@ -42,7 +41,7 @@ PICTURES = 24
 
 _FIRST = 6  # pictures on which all combinations are tried, before the best on all
 _KEPT = 8
-_PLAN = Bootstrap(resamples=1000, confidence=0.95, seed=0)
+_PLAN = Bootstrap()
 _HALF = Normalise("0.5,0.5,0.5/0.5,0.5,0.5", 1 / 255, (0.5,) * 3, (0.5,) * 3)
 _MEAN_ONLY = Normalise("123.68,116.78,103.94/1,1,1", 1.0, (123.68, 116.78, 103.94), (1.0, 1.0, 1.0))
 

@@ -120,9 +120,9 @@ def _class_of_scores(chain: _Chain, head: Head) -> None:
     if head.resized and head.enlarge == "scores":
         size = head.size
         none = np.array([], np.float32)
-        sizes = np.array([1, output.channels, *size], np.int64)
+        whole = np.array([1, output.channels, *size], np.int64)
         mode = {"mode": "linear", "coordinate_transformation_mode": "half_pixel"}
-        chain.add("Resize", "Resize", none, none, sizes, **mode)
+        chain.add("Resize", "Resize", none, none, whole, **mode)
     if head.threshold is not None:
         _insert_threshold(chain, head, size)
     chain.add("ArgMax", "ArgMax", axis=1, keepdims=0)

@@ -19,9 +19,6 @@ from edgeseg.importing.heads import Enlarge
 Color = Literal["rgb", "bgr", "gray"]
 ResizeRule = Literal["stretch", "letterbox"]
 
-BACKGROUNDS = ("background", "_background_", "bg", "unlabelled", "unlabeled", "void")
-"""Names of classes that stand for no object."""
-
 
 @dataclass(frozen=True)
 class Normalise:
@@ -181,22 +178,3 @@ def class_map(fields: dict[str, Any], origin: str) -> ClassMap:
             f"{origin}: {first_problem(error)}",
             hint="name each class once, in the order of the network: --classes background,road",
         ) from error
-
-
-def background_of(classes: ClassMap, stated: str | None) -> int | None:
-    """The class without objects: as stated, or by its name; None if there is none.
-
-    Raises:
-        UsageError: No class has the stated name.
-    """
-    if stated == "none":
-        return None
-    if stated is not None:
-        if stated not in classes.names:
-            raise UsageError(
-                f"--background {stated}: no class has that name, but {', '.join(classes.names)}",
-                hint="--background none for networks whose classes are all objects",
-            )
-        return classes.names.index(stated)
-    named = (i for i, name in enumerate(classes.names) if name.lower() in BACKGROUNDS)
-    return next(named, None)

@@ -139,9 +139,13 @@ def _load(path: Path) -> ModelProto:
 def _inlined(model: ModelProto, path: Path) -> ModelProto:
     if not model.functions:
         return model
-    return attempt(
-        path, "inlining its functions", lambda: onnx.inliner.inline_local_functions(model)
-    )
+    from onnx.inliner import inline_local_functions
+
+    def inline() -> ModelProto:
+        inlined: ModelProto = inline_local_functions(model)
+        return inlined
+
+    return attempt(path, "inlining its functions", inline)
 
 
 def _refuse_operators(model: ModelProto, path: Path) -> None:

@@ -95,7 +95,8 @@ def _constant(node: NodeProto) -> TensorProto | None:
         return None
     attribute = node.attribute[0]
     if attribute.name == "value":
-        return attribute.t
+        tensor: TensorProto = TensorProto.FromString(attribute.t.SerializeToString())
+        return tensor
     kinds = {
         "value_float": TensorProto.FLOAT,
         "value_int": TensorProto.INT64,
@@ -107,7 +108,10 @@ def _constant(node: NodeProto) -> TensorProto | None:
     value = onnx.helper.get_attribute_value(attribute)
     shape = [len(value)] if isinstance(value, (list, tuple)) else []
     values = value if shape else [value]
-    return onnx.helper.make_tensor(node.output[0], kinds[attribute.name], shape, values)
+    made: TensorProto = onnx.helper.make_tensor(
+        node.output[0], kinds[attribute.name], shape, values
+    )
+    return made
 
 
 def name_nodes(model: ModelProto) -> None:
