@@ -54,8 +54,8 @@ class ServerThread:
         listening: Closed at the end.
         connections: How many are held. A new one beyond takes the place of one on which nothing
             was asked for, of the address that has most connections.
-        idle_s: A connection on which no request is under way is closed after so long, one
-            whose request never gets complete included.
+        idle_s: A connection on which no request is under way and no answer is left to take is
+            closed after so long, one whose request never gets complete included.
     """
 
     def __init__(
@@ -116,11 +116,13 @@ class _Connection(H11Protocol):
 
     @property
     def busy(self) -> bool:
-        """Whether a request is under way."""
-        return self.cycle is not None and not self.cycle.response_complete
+        """Whether a request is under way, or the client has not taken all of its answer yet."""
+        answering = self.cycle is not None and not self.cycle.response_complete
+        return answering or self.transport.get_write_buffer_size() > 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        transport.set_write_buffer_limits(0)  # writing resumes when all was taken
         self.address = owner(self.client[0] if self.client else "")
         self.used_at = self.loop.time()
         self._patience = self.loop.call_later(self._idle_s, self._look)
@@ -132,6 +134,11 @@ class _Connection(H11Protocol):
     def on_response_complete(self) -> None:
         self.used_at = self.loop.time()
         super().on_response_complete()
+
+    def resume_writing(self) -> None:
+        """Called when the client has taken all of an answer that did not fit into its buffers."""
+        self.used_at = self.loop.time()
+        super().resume_writing()
 
     def _look(self) -> None:
         """Close where for too long no request was answered and none is under way."""

@@ -38,7 +38,8 @@ class WebLimits:
     Attributes:
         requests: How many are answered at a time; a page that is open has one or two under way.
         largest: Side of pictures, in pixels, beyond which they are sent scaled down.
-        idle_s: Seconds after which a connection without a request under way is closed.
+        idle_s: Seconds after which a connection is closed if no request is under way and the
+            client has taken all of the last answer.
         unread_s: Seconds after which a client that takes nothing of its answer is cut off.
     """
 

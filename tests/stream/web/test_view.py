@@ -6,6 +6,7 @@ import builtins
 import contextlib
 import logging
 import os
+import re
 import resource
 import signal
 import socket
@@ -26,7 +27,7 @@ from edgeseg.cli.streaming import _raise_descriptors
 from edgeseg.errors import OutputError, RuntimeMissing, UsageError
 from edgeseg.stream.result import StreamResult
 from edgeseg.stream.web import WebLimits, WebView
-from edgeseg.stream.web.server import last_in_line, owner
+from edgeseg.stream.web.server import _Connection, last_in_line, owner
 from edgeseg.stream.web.view import SPARE
 
 Make = Callable[..., StreamResult]
@@ -318,6 +319,31 @@ def test_a_client_that_never_reads_is_cut_off_and_costs_the_others_nothing(
         while len(connections) > 1:  # until the kernel cuts the lazy one off
             client.get("/healthz")
     lazy.close()
+
+
+def test_a_slow_viewer_gets_all_of_its_picture(open_view: Open, result: Make) -> None:
+    view = open_view(limits=WebLimits(idle_s=0.1))
+    view.write(result(0, frame=noise(1280)))  # a megabyte of JPEG: more than the buffers hold
+    with connect(view, request("/frames?after=0:0"), receive=4096) as slow:
+        text = b""
+        while b"\r\n\r\n" not in text:
+            text += slow.recv(512)
+        connections = view._server._server.server_state.connections  # type: ignore[union-attr]
+        (served,) = connections
+        assert isinstance(served, _Connection)
+        answered_at = served.used_at
+        for _ in range(3):  # times that it is looked at, idle_s after the other
+            timer = served._patience
+            while served._patience is timer and served in connections:
+                httpx.get(f"{view.url}healthz")
+        head, _, body = text.partition(b"\r\n\r\n")
+        (length,) = re.findall(rb"content-length: (\d+)", head)
+        while len(body) < int(length) and (part := slow.recv(65536)):
+            body += part
+        assert len(body) == int(length)
+        while served.used_at == answered_at and served in connections:
+            httpx.get(f"{view.url}healthz")
+        assert served.used_at > answered_at, "its time begins when it has taken the picture"
 
 
 def test_it_ends_though_clients_hang(open_view: Open, result: Make) -> None:
