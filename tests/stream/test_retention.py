@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from streaming import StillSource, still_result
 
+from edgeseg.data.decode import load_ids
 from edgeseg.errors import OutputError, UsageError
 from edgeseg.stream import JsonLines, Masks, Recording
 from edgeseg.stream.sinks.retention import Budget, Rotation, Shelf, parts_of
@@ -320,6 +321,28 @@ def test_a_service_that_is_killed_again_and_again_keeps_to_its_budget(tmp_path: 
     assert len(list((tmp_path / "masks").iterdir())) < seen
     assert int(sorted(tmp_path.glob("drive-*.mkv"))[0].stem[-4:]) > 1
     assert (tmp_path / "notes.txt").read_bytes() == b"precious"
+
+
+@pytest.mark.parametrize("coloured", [False, True])
+def test_a_budget_neither_counts_nor_deletes_pictures_of_others(
+    coloured: bool, tmp_path: Path
+) -> None:
+    for number in range(8):
+        assert cv2.imwrite(str(tmp_path / f"{number:06d}.png"), LABELS)
+    (tmp_path / "000008.png").write_bytes(b"not a PNG")
+    others = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    for _ in range(2):  # the second finds masks of the first
+        budget = Budget(3 * 4096)
+        sink = Masks(tmp_path, coloured=coloured, budget=budget)
+        sink.open([LIVE])
+        for index in range(4):
+            sink.write(still_result(LABELS, index=index))
+        sink.close()
+        assert budget.used == 3 * 4096
+    ours = sorted({*tmp_path.iterdir()} - others.keys())
+    assert [path.name for path in ours] == [f"{number:06d}.png" for number in (14, 15, 16)]
+    assert all(path.read_bytes() == data for path, data in others.items())
+    np.testing.assert_array_equal(load_ids(ours[0]), LABELS)
 
 
 @pytest.mark.parametrize("wrong", [{"size": 0}, {"minutes": 0.0}, {"minutes": float("nan")}])

@@ -41,7 +41,8 @@ class Masks(Sink):
             class ids. OpenCV reads such a file as colours;
             :func:`edgeseg.data.decode.load_ids` and Pillow read ids.
         pictures: Files that the source reads; empty for a video or camera.
-        budget: Budget that the numbered masks of all runs count towards.
+        budget: Budget that the numbered masks of all runs count towards; PNG files that
+            edgeseg did not write are neither counted nor deleted.
         overwrite: Replace existing files, except ``pictures``.
     """
 
@@ -81,7 +82,7 @@ class Masks(Sink):
         try:
             self._handle = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             lock(self._handle, self.folder)
-            self._shelf = Shelf(self.folder, _NUMBERED, self._budget)
+            self._shelf = Shelf(self.folder, _NUMBERED, self._budget, ours=is_ours)
             there = self._shelf.names(0)
             if there and not (self._overwrite or self._pictures):
                 if not all(_is_endless(source) for source in sources):
@@ -133,7 +134,7 @@ class Masks(Sink):
             refuse_to_replace(mask, overwrite=self._overwrite)
 
     def _finished(self, grey: bytes, result: StreamResult) -> bytes:
-        return with_palette(grey, result.classes.palette) if self.coloured else grey
+        return _marked(with_palette(grey, result.classes.palette) if self.coloured else grey)
 
 
 def _is_endless(source: Source) -> bool:
@@ -155,5 +156,25 @@ def with_palette(grey: bytes, palette: Sequence[Rgb]) -> bytes:
     return grey[:8] + _chunk(b"IHDR", bytes(header)) + table + grey[33:]
 
 
+def is_ours(path: Path) -> bool:
+    """Whether a file is a mask written by :class:`Masks`; False if it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return file.read(_HEAD + len(_MARK))[_HEAD:] == _MARK
+    except OSError:
+        return False
+
+
+def _marked(png: bytes) -> bytes:
+    return png[:_HEAD] + _MARK + png[_HEAD:]
+
+
 def _chunk(kind: bytes, data: bytes) -> bytes:
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+_HEAD = 33
+"""Bytes of a PNG's signature and first chunk."""
+
+_MARK = _chunk(b"tEXt", b"Software\0edgeseg")
+"""By which masks are told from other PNG files (PNG specification, 11.3.3)."""

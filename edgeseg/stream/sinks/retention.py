@@ -7,6 +7,7 @@ import os
 import re
 import threading
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -91,6 +92,8 @@ class Shelf:
         name: Pattern of file names; its first group is a growing number, dashes ignored.
         budget: Budget that the files count towards.
         keep: Number of files to keep.
+        ours: Whether a file with such a name is one that edgeseg wrote; others are never counted
+            or deleted. None if the name is enough.
     """
 
     def __init__(
@@ -99,10 +102,11 @@ class Shelf:
         name: re.Pattern[str],
         budget: Budget | None = None,
         keep: int | None = None,
+        ours: Callable[[Path], bool] | None = None,
     ) -> None:
         self.last = 0
         self._folder, self._name = folder, name
-        self._budget, self._keep = budget, keep
+        self._budget, self._keep, self._ours = budget, keep, ours
         self._files: deque[str] = deque()
         self._bytes = 0
         self._current = 0
@@ -113,18 +117,23 @@ class Shelf:
 
     def scan(self) -> None:
         """Find existing files; raises OSError if the folder cannot be read."""
+        counts = self._budget is not None or self._keep is not None
         found = []
         total = 0
         with os.scandir(self._folder) as entries:
             for entry in entries:
                 match = self._name.fullmatch(entry.name)
-                if match and entry.is_file(follow_symlinks=False) and entry.name != self._active:
+                if not match or not entry.is_file(follow_symlinks=False):
+                    continue
+                if entry.name == self._active:
+                    continue
+                self.last = max(self.last, _number(match))
+                if counts and (self._ours is None or self._ours(Path(entry.path))):
                     found.append((_number(match), entry.name))
                     total += _occupied(entry.stat(follow_symlinks=False).st_size)
-        found.sort()
-        self.last = max(self.last, found[-1][0] if found else 0)
-        if self._budget is None and self._keep is None:
+        if not counts:
             return
+        found.sort()
         with self._lock:
             self._files = deque(name for _, name in found)
             self._head = None
