@@ -129,7 +129,7 @@ def test_a_difference_that_is_sure_and_does_not_matter_is_the_same() -> None:
 def test_a_difference_within_the_scatter_is_not_told() -> None:
     one, two = [9.0, 10, 11, 12, 13], [9.5, 10.5, 11.5, 12.5, 13.5]
     change = latency(compare(report(row(one)), report(row(two)), QUICK))
-    assert change.word == "cannot tell"
+    assert change.word == "inconclusive"
     assert "reaches beyond 2 %" in change.why
 
 
@@ -141,18 +141,18 @@ def test_a_noisy_run_is_not_judged_however_far_apart() -> None:
         ((loud, loud), "the first and the second run"),
     ):
         change = latency(compare(*pair, QUICK))
-        assert (change.word, change.why) == ("cannot tell", f"noisy: {which}")
+        assert (change.word, change.why) == ("inconclusive", f"noisy: {which}")
     assert compare(quiet, loud, QUICK).regressions() == []
     assert latency(compare(quiet, report(row(blocks(30))), QUICK)).word == "slower"
 
 
 def test_too_few_blocks_tell_nothing() -> None:
     change = latency(compare(report(row([10.0])), report(row(blocks(30))), QUICK))
-    assert change.word == "cannot tell"
+    assert change.word == "inconclusive"
     assert "too few blocks" in change.why
     # Three against three: the least p-value there is is 2/20.
     assert latency(compare(report(row([1, 2, 3])), report(row([11, 12, 13])), QUICK)).word == (
-        "cannot tell"
+        "inconclusive"
     )
 
 
@@ -163,7 +163,7 @@ def test_blocks_that_the_run_dropped_do_not_count() -> None:
     loud = run.model_copy(update={"block_series": series})
     assert latency(compare(report(row(steady)), report(loud), QUICK)).word == "same"
     # The medians alone are the same; the interval knows better.
-    assert latency(compare(report(row(steady)), report(run), QUICK)).word == "cannot tell"
+    assert latency(compare(report(row(steady)), report(run), QUICK)).word == "inconclusive"
 
 
 def test_runs_that_do_not_differ_are_flagged_no_more_often_than_stated() -> None:
@@ -202,7 +202,7 @@ def test_accuracy_is_judged_on_the_same_pictures() -> None:
     )
     change = unlike.rows[0].of("mean_iou")
     assert change is not None
-    assert (change.word, change.interval) == ("cannot tell", None)
+    assert (change.word, change.interval) == ("inconclusive", None)
 
 
 def test_one_picture_that_went_wrong_is_no_sure_loss() -> None:
@@ -218,7 +218,7 @@ def test_one_picture_that_went_wrong_is_no_sure_loss() -> None:
     change = found.rows[0].of("mean_iou")
     assert change is not None
     assert change.change < -0.02
-    assert change.word == "cannot tell"
+    assert change.word == "inconclusive"
 
 
 @pytest.mark.parametrize(

@@ -243,7 +243,7 @@ def _change(found: Found, p: float | None, config: CompareConfig) -> Change:
 def _verdict(found: Found, p: float | None, config: CompareConfig) -> tuple[Verdict, str]:
     """Better or worse where the difference is both sure and large enough to matter."""
     if found.doubt:
-        return "cannot tell", found.doubt
+        return "inconclusive", found.doubt
     # Of each metric but accuracy less is better, and the scale is that of ratios.
     ratio = found.metric != "mean_iou"
     limit = config.threshold(found.metric)
@@ -259,7 +259,7 @@ def _verdict(found: Found, p: float | None, config: CompareConfig) -> tuple[Verd
         return ("worse" if worse else "better"), f"p = {p:.2g}, {said} or more"
     if low <= found.interval[0] and found.interval[1] <= high:
         return "same", f"less than {said}"
-    return "cannot tell", f"p = {p:.2g}, and the interval reaches beyond {said}"
+    return "inconclusive", f"p = {p:.2g}, and the interval reaches beyond {said}"
 
 
 def _notes(rows: Sequence[ComparedRow], config: CompareConfig) -> Iterator[str]:

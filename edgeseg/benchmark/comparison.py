@@ -14,7 +14,7 @@ from edgeseg.errors import UsageError
 from edgeseg.metrics import Interval
 
 Metric = Literal["latency", "mean_iou", "memory", "size"]
-Verdict = Literal["better", "worse", "same", "cannot tell"]
+Verdict = Literal["better", "worse", "same", "inconclusive"]
 
 WORDS: dict[tuple[Metric, Verdict], str] = {
     ("latency", "better"): "faster",
@@ -26,7 +26,7 @@ WORDS: dict[tuple[Metric, Verdict], str] = {
     ("size", "better"): "smaller",
     ("size", "worse"): "larger",
 }
-"""How a verdict reads that is neither "same" nor "cannot tell"."""
+"""How a verdict reads that is neither "same" nor "inconclusive"."""
 
 
 class CompareConfig(Document):
@@ -90,7 +90,7 @@ class Change(Document):
 
     @property
     def word(self) -> str:
-        """``slower``, ``less accurate`` … ``same``, ``cannot tell``."""
+        """``slower``, ``less accurate`` … ``same``, ``inconclusive``."""
         return WORDS.get((self.metric, self.verdict), self.verdict)
 
     @property

@@ -187,9 +187,10 @@ def compare(
     from edgeseg.benchmark.compare import origins, regression
     from edgeseg.benchmark.comparison import CompareConfig
     from edgeseg.benchmark.document import load_bench
-    from edgeseg.report.differences import check_comparison, tell, write_comparison
+    from edgeseg.report import check_report
+    from edgeseg.report.differences import print_comparison, write_comparison
 
-    reports = [check_comparison(path) for path in report or ()]
+    reports = [check_report(path) for path in report or ()]
     refuse_to_replace(*reports, overwrite=overwrite, inputs=[before, after])
     found = compared(
         load_bench(before),
@@ -199,7 +200,7 @@ def compare(
     )
     for path in reports:
         write_comparison(path, found)
-    tell(found, stderr_console() if as_json else stdout_console())
+    print_comparison(found, stderr_console() if as_json else stdout_console())
     if as_json:
         finish(as_json, {**found.to_dict(), "reports": list(map(str, reports))})
     if fail_on_regression and (error := regression(found)):

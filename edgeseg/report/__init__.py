@@ -25,6 +25,10 @@ from edgeseg.report.contents import (
     read_bench_part,
     read_part,
 )
+from edgeseg.report.markdown import render_markdown_page
+from edgeseg.report.pictures import fit
+from edgeseg.report.sections import page_of
+from edgeseg.report.tree import Page
 from edgeseg.report.worst import WorstPictures
 
 __all__ = ["Picture", "WorstPictures", "check_report", "write_report"]
@@ -45,7 +49,7 @@ def write_report(  # noqa: PLR0913 - each argument is a section of the page
     """Write a report with a section for each part given.
 
     Args:
-        path: ``*.html`` for the page with plots and pictures, ``*.md`` for its figures alone.
+        path: ``*.html`` for a page with plots and pictures, ``*.md`` for text and tables alone.
         title: Heading.
         bench: Output of :meth:`edgeseg.benchmark.document.BenchReport.to_dict`; its
             ``recommendation``, if any, is shown.
@@ -58,10 +62,11 @@ def write_report(  # noqa: PLR0913 - each argument is a section of the page
 
     Raises:
         UsageError: Unknown suffix, too many pictures, or the file cannot be written.
-        ArtifactError: A part is not what it should be, or a picture is none.
+        ArtifactError: A part is not valid, or a picture is neither PNG nor JPEG.
         RuntimeMissing: Matplotlib or Jinja are not installed (HTML only).
     """
-    path = check_report(path)
+    if check_report(path).suffix == ".html":
+        pictures = fit(pictures)
     contents = Contents(
         title=title,
         bench=read_bench_part(bench),
@@ -75,11 +80,11 @@ def write_report(  # noqa: PLR0913 - each argument is a section of the page
         machine=read_part(Machine, machine, "the machine"),
         commands=tuple(commands),
     )
-    write_atomic(path, _render(contents, path))
+    write_page(path, page_of(contents))
 
 
 def check_report(path: Path) -> Path:
-    """The path; raises UsageError where it is no .html or .md: before the work, not after."""
+    """The path; raises UsageError unless it is .html or .md: before the work, not after."""
     path = Path(path)
     if path.suffix not in (".html", ".md"):
         raise UsageError(
@@ -88,11 +93,11 @@ def check_report(path: Path) -> Path:
     return path
 
 
-def _render(contents: Contents, path: Path) -> str:
-    if path.suffix == ".html":
-        from edgeseg.report.page import render_html
+def write_page(path: Path, page: Page) -> None:
+    """Render a report by the suffix of its file; raises as :func:`write_report`."""
+    if check_report(path).suffix == ".html":
+        from edgeseg.report.html import render_html
 
-        return render_html(contents)
-    from edgeseg.report.markdown import render_markdown_report
-
-    return render_markdown_report(contents)
+        write_atomic(path, render_html(page))
+    else:
+        write_atomic(path, render_markdown_page(page))

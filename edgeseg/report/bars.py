@@ -1,8 +1,8 @@
-"""Bars that the page draws without a picture: names, percentages of the width, and numbers."""
+"""Bars that a page draws without a plot: parts in per cent of the width, and numbers."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from edgeseg.benchmark.document import Run
@@ -12,33 +12,25 @@ from edgeseg.report.tables import milliseconds
 
 
 @dataclass(frozen=True)
-class Bar:
-    """One bar of a waterfall in percent of the width: where it begins, p50, and on to p99."""
-
-    name: str
-    start: float
-    length: float
-    tail: float
-    text: str
-
-
-@dataclass(frozen=True)
 class Part:
-    """One part of a stack: its name, percent of the width, and its value with the unit."""
+    """One part of a bar: per cent of the width, and its style (none for a gap).
 
-    name: str
+    ``name`` appears in the key, ``text`` is its value with the unit.
+    """
+
     share: float
-    text: str
+    style: str = "s1"
+    name: str = ""
+    text: str = ""
 
 
 @dataclass(frozen=True)
 class Stack:
-    """Parts one after the other, a tail that is part of none, and the number beside them."""
+    """A bar of parts one after the other, and the number beside it."""
 
     name: str
     parts: tuple[Part, ...]
     text: str
-    tail: float = 0.0
 
 
 def stage_stacks(shown: Sequence[Entry]) -> list[Stack]:
@@ -50,15 +42,13 @@ def stage_stacks(shown: Sequence[Entry]) -> list[Stack]:
     ]
     tails = [(entry.run.latency_ms or {}).get("p95", 0.0) for entry, _ in known]
     longest = max([sum(stages.values()) for _, stages in known] + tails, default=0.0)
-    return [
-        Stack(
-            f"{entry.number} {entry.label}",
-            tuple(Part(*part) for part in _parts(stages, longest)),
-            f"{milliseconds((entry.run.latency_ms or {}).get('p50'))} ms",
-            _share(max(tail - sum(stages.values()), 0.0), longest),
-        )
-        for (entry, stages), tail in zip(known, tails, strict=True)
-    ]
+    stacks = []
+    for (entry, stages), tail in zip(known, tails, strict=True):
+        rest = _share(tail - sum(stages.values()), longest)
+        text = f"{milliseconds((entry.run.latency_ms or {}).get('p50'))} ms"
+        parts = _parts(stages, longest) + ((Part(rest, "rest", "to p95"),) if rest > 0 else ())
+        stacks.append(Stack(_name(entry), parts, text))
+    return stacks
 
 
 def start_stacks(shown: Sequence[Entry]) -> list[Stack]:
@@ -66,16 +56,12 @@ def start_stacks(shown: Sequence[Entry]) -> list[Stack]:
     known = [(entry, entry.run.cold_start_ms) for entry in shown if entry.run.cold_start_ms]
     longest = max((start["total"] for _, start in known), default=0.0)
     return [
-        Stack(
-            f"{entry.number} {entry.label}",
-            tuple(Part(*part) for part in _parts(_start_parts(start), longest)),
-            f"{start['total']:.0f} ms",
-        )
+        Stack(_name(entry), _parts(_start_parts(start), longest), f"{start['total']:.0f} ms")
         for entry, start in known
     ]
 
 
-def _start_parts(start: dict[str, float]) -> dict[str, float]:
+def _start_parts(start: Mapping[str, float]) -> dict[str, float]:
     opened, first = start.get("open", 0.0), start.get("first_inference", 0.0)
     return {
         "interpreter": max(start["total"] - opened - first, 0.0),
@@ -84,30 +70,31 @@ def _start_parts(start: dict[str, float]) -> dict[str, float]:
     }
 
 
-def _parts(values: dict[str, float], whole: float) -> list[tuple[str, float, str]]:
-    return [
-        (name, _share(value, whole), f"{milliseconds(value)} ms") for name, value in values.items()
-    ]
+def _parts(values: Mapping[str, float], whole: float) -> tuple[Part, ...]:
+    return tuple(
+        Part(_share(value, whole), f"s{place}", name, f"{milliseconds(value)} ms")
+        for place, (name, value) in enumerate(values.items())
+    )
 
 
 def single_bars(
     shown: Sequence[Entry], value: Callable[[Run], float | None], unit: str
 ) -> list[Stack]:
-    """A bar an engine, of those that have the value; of two significant digits at least."""
+    """A bar per engine that has the value, with at least two significant digits."""
     known = [(entry, number) for entry in shown if (number := value(entry.run))]
     longest = max((number for _, number in known), default=0.0)
     return [
         Stack(
-            f"{entry.number} {entry.label}",
-            (Part("", _share(number, longest), ""),),
+            _name(entry),
+            (Part(_share(number, longest)),),
             f"{number:.{0 if number >= 100 else 1 if number >= 10 else 2}f} {unit}",
         )
         for entry, number in known
     ]
 
 
-def waterfall(stream: StreamSummary) -> list[Bar]:
-    """Stages one after the other: each begins where the median of the one before ended."""
+def waterfall(stream: StreamSummary) -> list[Stack]:
+    """Stages of a frame: each begins where the median of the one before ended."""
     known = [
         (name, stage["p50"] or 0.0, max(stage.get("p99") or 0.0, stage["p50"] or 0.0))
         for name, stage in stream.stages_ms.items()
@@ -117,15 +104,21 @@ def waterfall(stream: StreamSummary) -> list[Bar]:
     pairs = list(zip(starts, known, strict=True))
     width = max((start + tail for start, (_, _, tail) in pairs), default=0.0)
     return [
-        Bar(
+        Stack(
             name,
-            _share(start, width),
-            _share(middle, width),
-            _share(tail - middle, width),
-            f"{middle:.2f} / {tail:.2f}",
+            (
+                Part(_share(start, width), style=""),
+                Part(_share(middle, width), "s1", "median"),
+                Part(_share(tail - middle, width), "tail", "to p99"),
+            ),
+            f"{middle:.2f} / {tail:.2f} ms",
         )
         for start, (name, middle, tail) in pairs
     ]
+
+
+def _name(entry: Entry) -> str:
+    return f"{entry.number} {entry.label}"
 
 
 def _share(value: float, whole: float) -> float:

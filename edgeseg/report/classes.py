@@ -9,8 +9,8 @@ import numpy as np
 from edgeseg.benchmark.document import EngineAccuracy
 from edgeseg.metrics import ConfusionMatrix
 
-MOST = 24
-"""Classes of a matrix that is shown whole; of more, the worst confusions alone."""
+MAX_CLASSES = 24
+"""Larger matrices are not shown, only their most frequent confusions."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class HeatCell:
 
 @dataclass(frozen=True)
 class HeatRow:
-    """A true class: its share of all labelled pixels, its IoU, and what it was taken for."""
+    """A true class: its share of all labelled pixels, its IoU, and what it was predicted as."""
 
     name: str
     pixels: str
@@ -34,7 +34,7 @@ class HeatRow:
 def heat_map(entry: EngineAccuracy | None) -> list[HeatRow]:
     """The rows of the matrix; empty where there is none, or it is too large to be read."""
     confusion = confusion_of(entry)
-    if entry is None or confusion is None or len(entry.classes) > MOST:
+    if entry is None or confusion is None or len(entry.classes) > MAX_CLASSES:
         return []
     totals = confusion.matrix.sum(axis=1)
     rows = []
@@ -52,20 +52,20 @@ def heat_map(entry: EngineAccuracy | None) -> list[HeatRow]:
 
 
 def confusions(entry: EngineAccuracy | None, count: int = 5) -> list[str]:
-    """``12.3 % of all mistakes: car taken for bus`` for the most frequent ones."""
+    """``12.3 % of all errors: car predicted as bus`` for the most frequent ones."""
     confusion = confusion_of(entry)
     if entry is None or confusion is None:
         return []
     wrong = confusion.matrix.copy()
     np.fill_diagonal(wrong, 0)
     total = int(wrong.sum())
-    most = np.argsort(wrong, axis=None, kind="stable")[::-1][:count]
-    pairs = [divmod(int(place), confusion.num_classes) for place in most]
+    first = np.argsort(wrong, axis=None, kind="stable")[::-1][:count]
+    pairs = [divmod(int(place), confusion.num_classes) for place in first]
     return [
-        f"{100 * wrong[true, taken] / total:.1f} % of all mistakes: "
-        f"{entry.classes[true]} taken for {entry.classes[taken]}"
-        for true, taken in pairs
-        if wrong[true, taken]
+        f"{100 * wrong[true, predicted] / total:.1f} % of all errors: "
+        f"{entry.classes[true]} predicted as {entry.classes[predicted]}"
+        for true, predicted in pairs
+        if wrong[true, predicted]
     ]
 
 

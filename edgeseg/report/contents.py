@@ -73,9 +73,9 @@ class StreamSummary(BaseModel):
 class TrainingSummary(BaseModel):
     """Summary of a training run; other keys are ignored.
 
-    ``history`` holds one mapping an epoch: its numbers are drawn, those named ``*loss*`` apart
-    from those named ``*iou*`` or ``*accuracy*``. ``curves_png`` is drawn by others and shown
-    where there is no history.
+    ``history`` holds one mapping per epoch: its numbers are drawn, those named ``*loss*`` apart
+    from those named ``*iou*`` or ``*accuracy*``. ``curves_png`` is shown where there
+    is no history.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -106,7 +106,7 @@ class Contents:
 
 @dataclass(frozen=True)
 class Headline:
-    """One figure that a reader takes away: its name, value, unit, and what to hold it against."""
+    """One figure for the top of the page: its name, value, unit, and what to compare it with."""
 
     name: str
     value: str
@@ -147,7 +147,7 @@ def label(run: Run) -> str:
 
 
 def labels(runs: tuple[Run, ...]) -> list[str]:
-    """A label a row: what sets it apart from the others, and no more.
+    """A label per row: what distinguishes it from the others, and no more.
 
     Precision and runtime; the network where there are several; the file where two would still
     read the same; pictures a call and threads where they vary.
@@ -174,9 +174,9 @@ def _settings(run: Run, runs: tuple[Run, ...]) -> str:
 
 
 def threads_of(run: Run) -> str:
-    """``2 threads``, ``threads of its own choice``."""
+    """``2 threads``, ``default threads``."""
     if run.threads is None:
-        return "threads of its own choice"
+        return "default threads"
     return f"{run.threads} thread{'' if run.threads == 1 else 's'}"
 
 
@@ -204,20 +204,20 @@ def standing_out(bench: BenchReport) -> list[tuple[str, tuple[str, ...]]]:
     """Warnings to show at the top: that a run was noisy or cut short, and why."""
     found: list[tuple[str, tuple[str, ...]]] = []
     if bench.noisy:
-        found.append(("This run was noisy: its differences may be chance.", bench.why))
+        found.append(("This run was noisy: differences may be due to chance.", bench.why))
     if bench.cut_short:
-        found.append(("This run was interrupted: what was measured until then is shown.", ()))
+        found.append(("This run was interrupted; the report shows what was measured before.", ()))
     return found
 
 
 def other_notes(bench: BenchReport) -> list[str]:
-    """The notes that the banner does not say already."""
-    said = {text for why in bench.why for text in (why, f"Noisy: {why}")}
-    return [note for note in bench.notes if note not in said]
+    """The notes that the banner does not show already."""
+    shown = {text for why in bench.why for text in (why, f"Noisy: {why}")}
+    return [note for note in bench.notes if note not in shown]
 
 
 def focus(bench: BenchReport, advice: Recommendation | None = None) -> Run | None:
-    """The engine that is looked at closely: the recommended one, else the fastest."""
+    """The engine shown in detail: the recommended one, else the fastest."""
     if advice is not None and advice.chosen is not None:
         chosen = advice.chosen.engine, advice.chosen.threads
         named = [r for r in bench.runs if (r.engine, r.threads) == chosen and (r.batch or 1) == 1]

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edgeseg.report.contents import TrainingSummary
-from edgeseg.report.svg import COLOURS, Draw, legend, svg
+from edgeseg.report.svg import COLOURS, Draw, Plot, legend
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
-def training_figures(training: TrainingSummary) -> list[str]:
+def training_figures(training: TrainingSummary) -> list[Plot]:
     """Loss, and accuracy, over the epochs, of the numbers in the history."""
     series = {
         key: [_number(row.get(key)) for row in training.history]
@@ -25,7 +25,7 @@ def training_figures(training: TrainingSummary) -> list[str]:
         ("score", "%", 100.0, [key for key in series if "iou" in key or "accuracy" in key]),
     )
     return [
-        svg(f"training-{name}", f"Training: {name}", _curves(series, keys, unit, scale))
+        Plot(f"training-{name}", f"Training: {name}", _curves(series, keys, unit, scale))
         for name, unit, scale, keys in groups
         if any(np.isfinite(series[key]).any() for key in keys)
     ]

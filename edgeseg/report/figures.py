@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from edgeseg.benchmark.document import Run
 from edgeseg.report.entries import Entry
-from edgeseg.report.svg import FAINT, INK, milliseconds_axis, svg
+from edgeseg.report.svg import FAINT, INK, Plot, milliseconds_axis
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 Floats = NDArray[np.float64]
 
 
-def histogram_figure(shown: Sequence[Entry]) -> str | None:
-    """How often each latency came, an engine a row, on one axis; None where nothing was timed.
+def histogram_figure(shown: Sequence[Entry]) -> Plot | None:
+    """Latency histogram, a row per engine, on one axis; None where nothing was timed.
 
     Drawn from the hundred quantiles of the document: between two of them lies one call in a
     hundred, evenly. Each row is as high as its own peak.
@@ -52,9 +52,9 @@ def histogram_figure(shown: Sequence[Entry]) -> str | None:
         axes.set_ylim(-len(shown) + 0.85, 1.0)
         axes.grid(visible=False, axis="y")
         axes.spines["left"].set_visible(False)
-        axes.set_xlabel("latency of a call, ms")
+        axes.set_xlabel("latency per call, ms")
 
-    return svg("histogram", "Histogram of the latency of each engine", draw, _rows_high(shown))
+    return Plot("histogram", "Histogram of the latency of each engine", draw, _rows_high(shown))
 
 
 def shares_between(quantiles: Floats, edges: Floats) -> Floats:
@@ -73,7 +73,7 @@ def shares_between(quantiles: Floats, edges: Floats) -> Floats:
     return np.asarray(np.diff(below), np.float64)
 
 
-def latency_figure(shown: Sequence[Entry]) -> str | None:
+def latency_figure(shown: Sequence[Entry]) -> Plot | None:
     """Empirical distribution of the latency of each engine; None where nothing was timed."""
     if not shown:
         return None
@@ -91,13 +91,13 @@ def latency_figure(shown: Sequence[Entry]) -> str | None:
             )
         milliseconds_axis(axes, *_reach(shown))
         axes.set_ylim(0, 102)
-        axes.set_xlabel("latency of a call, ms")
-        axes.set_ylabel("calls at most as slow, %")
+        axes.set_xlabel("latency per call, ms")
+        axes.set_ylabel("cumulative share of calls, %")
 
-    return svg("latency", "Distribution of the latency of each engine", draw, _rows_high(shown))
+    return Plot("latency", "Distribution of the latency of each engine", draw, _rows_high(shown))
 
 
-def trade_figure(shown: Sequence[Entry]) -> str | None:
+def trade_figure(shown: Sequence[Entry]) -> Plot | None:
     """Accuracy against median latency with the Pareto front; None without accuracy.
 
     Bars are the intervals of both, where the document has them.
@@ -127,10 +127,10 @@ def trade_figure(shown: Sequence[Entry]) -> str | None:
         centre, room = (max(up) + min(up)) / 2, max(2.0, 1.25 * float(np.ptp(up)))
         axes.set_ylim(centre - room / 2, centre + room / 2)
         axes.yaxis.set_major_locator(MaxNLocator(6))
-        axes.set_xlabel("median latency of a call, ms")
-        axes.set_ylabel("mean IoU, %" if scored else "pixels as FP32, %")
+        axes.set_xlabel("median latency per call, ms")
+        axes.set_ylabel("mean IoU, %" if scored else "pixels equal to FP32, %")
 
-    return svg("trade", "Accuracy against latency", draw)
+    return Plot("trade", "Accuracy against latency", draw)
 
 
 def pareto_front(costs: Sequence[float], values: Sequence[float]) -> set[int]:

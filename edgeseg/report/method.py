@@ -7,35 +7,35 @@ from edgeseg.machine import Gpu, Machine
 
 
 def method(bench: BenchReport) -> list[str]:
-    """How the benchmark was measured, a paragraph an item."""
+    """How the benchmark was measured, one paragraph per item."""
     config = bench.config
-    threads = "its own choice of" if config.threads is None else str(config.threads)
+    threads = "its default number of" if config.threads is None else str(config.threads)
     paragraphs = [
-        f"Each call takes a picture as the camera delivers it to a label map of the picture's own "
-        f"size: preprocess, infer, restore. {bench.pictures} pictures in turn; the runtime had "
-        f"{threads} threads where a row does not say otherwise.",
+        f"Each call turns a picture as the camera delivers it into a label map of the same size: "
+        f"preprocess, infer, restore. {bench.pictures} pictures in turn; the runtime had "
+        f"{threads} threads unless a row states otherwise.",
         f"Engines were warmed up until the median of five calls moved by less than "
         f"{config.stable_within:.0%}, then measured in {config.rounds} rounds. In each round "
         f"every engine had one block of {config.block_seconds:.2g} s, in random order (seed "
-        f"{config.seed}), so that clock speed and temperature favour none. A block during which "
-        f"other processes used more than {config.max_other_load:.0%} of a core was dropped, as "
-        f"long as half of the blocks remained.",
+        f"{config.seed}), so that clock speed and temperature favour no engine. A block "
+        f"during which other processes used more than {config.max_other_load:.0%} of a core was "
+        f"dropped, as long as half of the blocks remained.",
     ]
     if config.resamples:
         paragraphs.append(
             f"Intervals hold {config.confidence:.0%}: {config.resamples} bootstrap samples of "
             "whole blocks, since calls of one block resemble each other; for accuracy, of "
-            "pictures, and for a drop the same pictures for both engines. They speak of what "
-            "varied within this run, not of another run or another machine."
+            "pictures, and for a drop the same pictures for both engines. They cover variation "
+            "within this run, not between runs or machines."
         )
     paragraphs.append(
-        "The spread is the distance between the quartiles of the block medians, relative to "
-        "their median: differences between engines that are smaller than it mean nothing."
+        "The spread is the interquartile range of the block medians, relative to their median: "
+        "smaller differences between engines are not meaningful."
     )
     if config.cold_starts:
         paragraphs.append(
-            f"Start (to the first label map, files in the page cache) and peak memory are those of "
-            f"fresh processes, medians of {config.cold_starts}."
+            f"Start-up (to the first label map, files in the page cache) and peak memory are "
+            f"medians over {config.cold_starts} new processes."
         )
     if bench.labelled:
         paragraphs.append(
@@ -55,7 +55,7 @@ def _source(bench: BenchReport) -> str:
 
 
 def machine_facts(machine: Machine | None) -> list[tuple[str, str]]:
-    """Name and value of what is known of the machine."""
+    """Names and values of the machine's known properties."""
     if machine is None:
         return []
     heat = machine.temperature_c

@@ -17,9 +17,9 @@ def state_table(bench: BenchReport) -> Table | None:
     before, after = _facts(bench.before), _facts(bench.after)
     names = dict.fromkeys((*before, *after))
     rows = [(name, before.get(name) or NONE, after.get(name) or NONE) for name in names]
-    told = tuple(row for row in rows if row[1:] != (NONE, NONE))
+    known = tuple(row for row in rows if row[1:] != (NONE, NONE))
     columns = (Column("", number=False), Column("Before"), Column("After"))
-    return Table(columns, told) if told else None
+    return Table(columns, known, layout="narrow") if known else None
 
 
 def during_sentence(bench: BenchReport) -> str | None:
@@ -37,7 +37,7 @@ def during_sentence(bench: BenchReport) -> str | None:
 
 
 def energy_sentence(bench: BenchReport) -> str | None:
-    """Which sensors were read, or why none was; None where nobody looked."""
+    """Which sensors were read, or why none was; None if none was looked for."""
     energy = bench.energy
     if energy is None:
         return None
@@ -45,7 +45,7 @@ def energy_sentence(bench: BenchReport) -> str | None:
         return f"Energy: {energy.reason or 'no sensor'}."
     named = [
         f"{sensor.name} ({sensor.covers}"
-        + (f", {sensor.idle_w:.2f} W at rest)" if sensor.idle_w is not None else ")")
+        + (f", {sensor.idle_w:.2f} W idle)" if sensor.idle_w is not None else ")")
         for sensor in energy.sensors
     ]
     return f"Energy was read from {_joined(named)}."
@@ -53,16 +53,16 @@ def energy_sentence(bench: BenchReport) -> str | None:
 
 def _facts(state: Conditions) -> dict[str, str | None]:
     facts = {
-        "Clocks of the cores, MHz": _span(state.cpu_mhz),
-        "Highest clock of the hardware, MHz": _whole(state.cpu_max_mhz),
-        "Highest clock allowed, MHz": _whole(state.cpu_cap_mhz),
+        "Core clocks, MHz": _span(state.cpu_mhz),
+        "Maximum hardware clock, MHz": _whole(state.cpu_max_mhz),
+        "Maximum allowed clock, MHz": _whole(state.cpu_cap_mhz),
         "Governor": ", ".join(state.governors),
         "Power mode": state.power_mode,
-        "Clocks fixed at their highest": _yes_or_no(state.jetson_clocks),
-        "Load average of a minute": f"{state.load_average:.2f}"
+        "Clocks fixed at maximum": _yes_or_no(state.jetson_clocks),
+        "Load average, 1 minute": f"{state.load_average:.2f}"
         if state.load_average is not None
         else None,
-        "Held back by cooling": ", ".join(state.cooling),
+        "Throttled by cooling": ", ".join(state.cooling),
     }
     for heat in state.temperatures:
         limit = f" of {heat.limit_c:.0f}" if heat.limit_c is not None else ""
@@ -79,7 +79,7 @@ def _gpu_facts(gpu: GpuState) -> dict[str, str | None]:
         "memory MHz": _whole(gpu.memory_mhz),
         "°C": _of(gpu.temperature_c, gpu.limit_c),
         "W": _of(gpu.power_w, gpu.power_limit_w),
-        "held back by": ", ".join(gpu.throttle),
+        "throttled by": ", ".join(gpu.throttle),
     }
 
 

@@ -10,6 +10,7 @@ import html
 import io
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from edgeseg.errors import RuntimeMissing
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 INK, FAINT, RULE = "#0a0b0c", "#0a0b0d", "#0a0b0e"
 _STAND_INS = {INK: "currentColor", FAINT: "var(--faint)", RULE: "var(--rule)"}
 
-# Mid-tones that stand out on white and on near-black, told apart with any colour vision.
+# Mid-tones that stand out on white and on near-black, distinct with any colour vision.
 COLOURS = ("#3b82c4", "#d9822b", "#2a9d78", "#c8553d", "#9b6fc9", "#7d8590")
 
 # Any: the names that Matplotlib's stubs allow here differ from version to version.
@@ -50,26 +51,42 @@ _STYLE: Any = {
 Draw = Callable[["Axes"], None]
 
 
-def svg(name: str, title: str, draw: Draw, height: float = 3.0) -> str:
-    """Draw one figure and make it part of a page: no size, no links, no names that clash."""
-    try:
-        import matplotlib as mpl
-        from matplotlib.backends.backend_svg import FigureCanvasSVG
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise RuntimeMissing(
-            f"reports need Matplotlib: {error}", hint="pip install 'edgeseg[report]'"
-        ) from error
-    with mpl.rc_context(_STYLE | {"svg.hashsalt": name}):
-        figure = Figure(figsize=(4.9, height), layout="constrained")
-        figure.patch.set_alpha(0)
-        axes = figure.add_subplot()
-        axes.patch.set_alpha(0)
-        draw(axes)
-        buffer = io.StringIO()
-        FigureCanvasSVG(figure)
-        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
-    return _embed(buffer.getvalue(), name, title)
+@dataclass(frozen=True)
+class Plot:
+    """A plot that is drawn when a page needs it; ``name`` is unique on its page, height in inches.
+
+    Two plots of the same name and content draw the same text.
+    """
+
+    name: str
+    title: str
+    draw: Draw
+    height: float = 3.0
+
+    def svg(self) -> str:
+        """Part of a page: no size, no links, no names that clash.
+
+        Raises:
+            RuntimeMissing: Matplotlib is not installed.
+        """
+        try:
+            import matplotlib as mpl
+            from matplotlib.backends.backend_svg import FigureCanvasSVG
+            from matplotlib.figure import Figure
+        except ImportError as error:
+            raise RuntimeMissing(
+                f"reports need Matplotlib: {error}", hint="pip install 'edgeseg[report]'"
+            ) from error
+        with mpl.rc_context(_STYLE | {"svg.hashsalt": self.name}):
+            figure = Figure(figsize=(4.9, self.height), layout="constrained")
+            figure.patch.set_alpha(0)
+            axes = figure.add_subplot()
+            axes.patch.set_alpha(0)
+            self.draw(axes)
+            buffer = io.StringIO()
+            FigureCanvasSVG(figure)
+            figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+        return _embed(buffer.getvalue(), self.name, self.title)
 
 
 def legend(axes: Axes) -> None:

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Literal
 
 from edgeseg.benchmark.document import BenchReport, Run
 from edgeseg.report.entries import Entry
-from edgeseg.report.svg import svg
+from edgeseg.report.svg import Plot
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 Axis = Literal["threads", "batch"]
 OTHER: dict[Axis, Axis] = {"threads": "batch", "batch": "threads"}
-TITLES: dict[Axis, str] = {"threads": "threads", "batch": "pictures a call"}
+TITLES: dict[Axis, str] = {"threads": "threads", "batch": "batch size"}
 
 
 def sweep(bench: BenchReport, entry: Entry, axis: Axis) -> list[Run]:
@@ -31,7 +31,7 @@ def sweep(bench: BenchReport, entry: Entry, axis: Axis) -> list[Run]:
     return [alike[value] for value in sorted(alike)] if len(alike) > 1 else []
 
 
-def sweep_figures(bench: BenchReport, shown: Sequence[Entry]) -> list[str]:
+def sweep_figures(bench: BenchReport, shown: Sequence[Entry]) -> list[Plot]:
     """Plots of pictures per second over threads and over batch size, if either was swept."""
     return [
         _figure(axis, curves)
@@ -40,7 +40,7 @@ def sweep_figures(bench: BenchReport, shown: Sequence[Entry]) -> list[str]:
     ]
 
 
-def _figure(axis: Axis, curves: Sequence[tuple[Entry, list[Run]]]) -> str:
+def _figure(axis: Axis, curves: Sequence[tuple[Entry, list[Run]]]) -> Plot:
     def draw(axes: Axes) -> None:
         places = sorted({getattr(run, axis) for _, runs in curves for run in runs})
         for entry, runs in curves:
@@ -63,6 +63,6 @@ def _figure(axis: Axis, curves: Sequence[tuple[Entry, list[Run]]]) -> str:
         axes.margins(x=0.12)
         axes.set_ylim(bottom=0)
         axes.set_xlabel(TITLES[axis])
-        axes.set_ylabel("pictures a second")
+        axes.set_ylabel("pictures per second")
 
-    return svg(f"sweep-{axis}", f"Pictures a second over {TITLES[axis]}", draw)
+    return Plot(f"sweep-{axis}", f"Pictures per second over {TITLES[axis]}", draw)

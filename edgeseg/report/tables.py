@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from edgeseg.benchmark.document import BenchReport, Run
 from edgeseg.metrics import Interval
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from rich.table import Table as RichTable
 
 NONE = "–"
+Layout = Literal["", "single", "narrow"]
 
 
 @dataclass(frozen=True)
@@ -33,11 +34,20 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of text, one cell a column; ``emphasis`` is the row to point at, if any."""
+    """Rows of text, one cell per column.
+
+    Attributes:
+        emphasis: The row to point at, if any.
+        layout: How a page sets it: ``single`` has one column on a phone, ``narrow`` is no wider
+            than a paragraph.
+        marks: Style of each cell on a page, e.g. ``worse``; empty where no cell has one.
+    """
 
     columns: tuple[Column, ...]
     rows: tuple[tuple[str, ...], ...]
     emphasis: int | None = None
+    layout: Layout = ""
+    marks: tuple[tuple[str, ...], ...] = ()
 
 
 Cell = Callable[[Run], str | None]
@@ -65,8 +75,8 @@ _DETAIL: tuple[tuple[Column, Cell], ...] = (
     (Column("First picture", "ms"), lambda run: _start(run, "first_inference")),
     (Column("Start", "ms"), lambda run: _start(run, "total")),
     (Column("Memory", "MiB"), lambda run: _fixed(run.peak_rss_mib, 0)),
-    (Column("Energy", "mJ a picture"), lambda run: _fixed(run.energy_mj_per_frame, 1)),
-    (Column("Above rest", "mJ"), lambda run: _fixed(run.energy_above_idle_mj_per_frame, 1)),
+    (Column("Energy", "mJ per picture"), lambda run: _fixed(run.energy_mj_per_frame, 1)),
+    (Column("Above idle", "mJ"), lambda run: _fixed(run.energy_above_idle_mj_per_frame, 1)),
     (Column("Power", "W"), lambda run: _fixed(run.power_w, 1)),
     (Column("Low precision", "% of MACs"), lambda run: _percent(run.low_precision_share, 1)),
     (Column("Calls"), lambda run: str(run.calls) if run.calls else None),
@@ -92,7 +102,7 @@ _NARROW = tuple(cell for cell in _TERMINAL if cell[0].name not in ("Size", "Rate
 
 
 def bench_table(bench: BenchReport, *, wide: bool = False) -> Table:
-    """The comparison: precision, runtime, size, latency, accuracy; a row an engine.
+    """The comparison: precision, runtime, size, latency, accuracy; a row per engine.
 
     It fits into the eighty characters of a terminal, unless it may be ``wide``.
     """
@@ -101,7 +111,7 @@ def bench_table(bench: BenchReport, *, wide: bool = False) -> Table:
     if wide:
         return _table((*_identity(bench), *_WIDE), bench.runs, best)
     names = labels(bench.runs)
-    # A long name takes the room of what is the least missed.
+    # A long name takes the room of the least important columns.
     room = _TERMINAL if max(map(len, names), default=0) <= 26 else _NARROW
     table = _table(room, bench.runs, best)
     named = zip(names, table.rows, strict=True)
@@ -144,7 +154,7 @@ def latency_table(bench: BenchReport) -> Table:
     def cell(point: str) -> Cell:
         return lambda run: _interval(run.latency_ms, run.latency_interval_ms, point)
 
-    return _with_labels(bench, [(Column(point, "ms"), cell(point)) for point in _POINTS])
+    return _with_labels(bench, [(Column(point, "ms"), cell(point)) for point in _POINTS], "single")
 
 
 def stages_table(bench: BenchReport) -> Table:
@@ -159,7 +169,7 @@ def stages_table(bench: BenchReport) -> Table:
 
     stages = dict.fromkeys(stage for run in bench.runs for stage in run.stages_ms or ())
     pairs = [(stage, point) for stage in stages for point in ("p50", "p95")]
-    return _with_labels(bench, [(Column(f"{s} {p}", "ms"), cell(s, p)) for s, p in pairs])
+    return _with_labels(bench, [(Column(f"{s} {p}", "ms"), cell(s, p)) for s, p in pairs], "single")
 
 
 def detail_table(bench: BenchReport) -> Table:
@@ -167,12 +177,14 @@ def detail_table(bench: BenchReport) -> Table:
     return _with_labels(bench, _DETAIL)
 
 
-def _with_labels(bench: BenchReport, cells: Sequence[tuple[Column, Cell]]) -> Table:
+def _with_labels(
+    bench: BenchReport, cells: Sequence[tuple[Column, Cell]], layout: Layout = ""
+) -> Table:
     """A table of the rows that ran, named as in the figures."""
     ran = [run for run in bench.runs if run.runs_here]
     names = {id(run): text for run, text in zip(ran, labels(tuple(ran)), strict=True)}
     engine: tuple[Column, Cell] = (Column("Engine", number=False), lambda run: names[id(run)])
-    return _table((engine, *cells), ran, None)
+    return replace(_table((engine, *cells), ran, None), layout=layout)
 
 
 def stage_table(stream: StreamSummary) -> Table:
@@ -186,7 +198,7 @@ def stage_table(stream: StreamSummary) -> Table:
         (name, *(milliseconds(stage.get(key)) or NONE for key in points))
         for name, stage in stages.items()
     )
-    return Table(columns, rows)
+    return Table(columns, rows, layout="narrow")
 
 
 def sensitivity_table(layers: Sequence[Mapping[str, Any]], metric: str) -> Table:
@@ -292,7 +304,7 @@ def _interval(
 
 
 def milliseconds(value: float | None) -> str | None:
-    """Two decimals, fewer where they say nothing any more: 9.87, 98.76, 987.6, 9876."""
+    """Two decimals, fewer for large values: 9.87, 98.76, 987.6, 9876."""
     if value is None:
         return None
     return f"{value:.{2 if value < 100 else 1 if value < 1000 else 0}f}"
