@@ -85,9 +85,9 @@ def test_the_most_accurate_that_fits_is_taken_and_the_rest_explained() -> None:
     assert names(found.runners_up) == ["quick.onnx"]
     why = {one.engine: one.why for one in found.refused}
     assert why == {
-        "slow.onnx": "p95 is at most 20 ms, 5 ms too much",
+        "slow.onnx": "p95 is at most 20 ms, 5 ms over the budget",
         "unscored.onnx": "p95 is at most 4 ms, but it was not scored on labelled pictures",
-        "four.onnx": "takes 4 pictures a call, and a budget is for one frame",
+        "four.onnx": "takes 4 pictures per call, but a budget is per frame",
         "short.onnx": "its p95 has no interval: too few blocks were measured",
     }
 
@@ -103,7 +103,7 @@ def test_the_end_of_the_interval_decides_and_not_the_percentile() -> None:
     assert (found.chosen.engine, found.budget_ms) == ("a.onnx", 15.625)
 
 
-def test_of_equally_accurate_ones_the_quicker_is_taken() -> None:
+def test_of_equally_accurate_ones_the_faster_is_taken() -> None:
     found = recommend(report(row("a.onnx", 9.0, 0.8), row("b.onnx", 8.0, 0.8)), "15ms")
     assert found.chosen is not None
     assert found.chosen.engine == "b.onnx"
@@ -114,7 +114,7 @@ def test_where_none_fits_it_says_by_how_much_and_what_to_try() -> None:
     assert found.chosen is None
     assert found.runners_up == ()
     assert "None of 2 fits: the nearest is nuclei at 256x128, FP32 in onnxruntime" in found.why
-    assert "p95 is at most 20 ms, 5 ms too much" in found.why
+    assert "p95 is at most 20 ms, 5 ms over the budget" in found.why
     advice = " ".join(found.advice)
     for word in ("INT8", "--runtime openvino", "smaller size than 256x128", "than width 16"):
         assert word in advice
@@ -143,7 +143,9 @@ def test_a_quicker_one_that_may_be_as_accurate_is_mentioned() -> None:
     )
     rows = (row("a.onnx", 14.0, 0.9), row("b.onnx", 9.0, 0.899), row("c.onnx", 2.0, 0.5))
     (advice,) = recommend(report(*rows, accuracy=scored), "15ms").advice
-    assert advice.startswith("b.onnx (nuclei, onnxruntime) is 4.5 ms quicker at p95 and not surely")
+    assert advice.startswith(
+        "b.onnx (nuclei, onnxruntime) is 4.5 ms faster at p95 and not significantly"
+    )
 
 
 def test_a_noisy_run_is_doubted() -> None:

@@ -37,7 +37,7 @@ def latency_intervals(
 
     Returns:
         ``{"p50": (low, high), …, "mean": (low, high)}``; empty for fewer than two blocks,
-        which say nothing of each other, and for no resamples.
+        which are not comparable, and for no resamples.
     """
     if len(blocks) < 2 or plan.resamples == 0:
         return {}

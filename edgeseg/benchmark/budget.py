@@ -1,7 +1,7 @@
 """Recommend one of the measured engines for a time budget per frame.
 
-The most accurate of those whose 95th percentile surely lies within the budget: not p95 itself
-but the upper end of its interval is held against it. Nothing is estimated that was not
+The most accurate of those whose 95th percentile lies within the budget: not p95 itself
+but the upper end of its interval is compared. Nothing is estimated that was not
 measured; where no engine fits, what to try next is named without a promise.
 """
 
@@ -26,7 +26,7 @@ _UNITS = {"ms": 1.0, "s": 1000.0}
 
 
 class Candidate(Document):
-    """A row held against the budget; keys as in :class:`edgeseg.benchmark.document.Run`.
+    """A row compared with the budget; keys as in :class:`edgeseg.benchmark.document.Run`.
 
     Attributes:
         p95_ms: 95th percentile of a call.
@@ -86,19 +86,19 @@ def parse_budget(text: str) -> float:
 
 
 def check_budget(text: str | None, *, labelled: bool) -> None:
-    """Raise UsageError where a budget is none or lacks labels: before the measuring, not after."""
+    """Raise UsageError for an invalid budget, or one without labels, before measuring."""
     if text is None:
         return
     parse_budget(text)
     if not labelled:
         raise UsageError(
-            "--budget picks the most accurate engine that keeps it, and no pictures are labelled",
+            "--budget picks the most accurate engine, and no pictures are labelled",
             hint="give labelled pictures with --data",
         )
 
 
 def recommend(report: BenchReport, budget: str) -> Recommendation:
-    """The most accurate engine of a benchmark that surely keeps the budget.
+    """The most accurate engine of a benchmark whose p95 interval lies within the budget.
 
     Raises:
         UsageError: ``budget`` is none, no engine ran, or none was scored on labelled pictures.
@@ -157,20 +157,20 @@ def _candidate(run: Run, limit: float) -> Candidate:
 
 def _held_against(run: Run, interval: Interval | None, limit: float) -> tuple[bool, str]:
     if (run.batch or 1) != 1:
-        return False, f"takes {run.batch} pictures a call, and a budget is for one frame"
+        return False, f"takes {run.batch} pictures per call, but a budget is per frame"
     if interval is None:
         return False, f"its {POINT} has no interval: too few blocks were measured"
     spare = limit - interval[1]
     reach = f"{POINT} is at most {interval[1]:.4g} ms"
     if spare < 0:
-        return False, f"{reach}, {-spare:.3g} ms too much"
+        return False, f"{reach}, {-spare:.3g} ms over the budget"
     if run.mean_iou is None:
         return False, f"{reach}, but it was not scored on labelled pictures"
     return True, f"{reach}, {spare:.3g} ms to spare"
 
 
 def _rank(one: Candidate) -> tuple[float, float]:
-    """The most accurate first, of equals the quickest."""
+    """The most accurate first, of equals the fastest."""
     return -(one.mean_iou or 0.0), _upper(one)
 
 
@@ -186,7 +186,7 @@ def _nearest(refused: Sequence[Candidate], limit: float) -> str:
 
 
 def _nearly_as_good(report: BenchReport, chosen: Run, others: Sequence[Run]) -> Iterator[str]:
-    """The quickest runner-up that may be as accurate on other pictures, if there is one."""
+    """The fastest runner-up that is not significantly less accurate, if there is one."""
     best, plan = report.accuracy_of(chosen), bootstrap_of(report.config)
     quickest = sorted(others, key=lambda run: (run.latency_ms or {})[POINT])
     for run in quickest:
@@ -202,8 +202,8 @@ def _nearly_as_good(report: BenchReport, chosen: Run, others: Sequence[Run]) -> 
         if p > 1 - report.config.confidence:
             ends = f"{100 * gain.low:+.2f} to {100 * gain.high:+.2f}".replace("-", "−")
             yield (
-                f"{Path(run.engine).name} ({run.name}, {run.runtime}) is {gained:.3g} ms quicker "
-                f"at {POINT} and not surely less accurate: {ends} points of mean IoU."
+                f"{Path(run.engine).name} ({run.name}, {run.runtime}) is {gained:.3g} ms faster "
+                f"at {POINT} and not significantly less accurate: {ends} points of mean IoU."
             )
             return
 

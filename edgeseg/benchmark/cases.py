@@ -117,8 +117,8 @@ def _fits(engine: Engine, size: int) -> bool:
 
 def _takes(engine: Engine) -> str:
     if engine.batch is not None:
-        return f"takes {engine.batch} picture{'' if engine.batch == 1 else 's'} a call"
-    return f"takes at most {engine.largest_batch} pictures a call"
+        return f"takes {engine.batch} picture{'' if engine.batch == 1 else 's'} per call"
+    return f"takes at most {engine.largest_batch} pictures per call"
 
 
 def _listed(sizes: Sequence[int]) -> str:

@@ -1,4 +1,4 @@
-"""Start one engine in a fresh process and say what that took.
+"""Measure the start of one engine in a fresh process.
 
 Run as ``python -m edgeseg.benchmark.coldstart PATH THREADS``.
 
@@ -65,10 +65,10 @@ def measure(
     if child.returncode != 0:
         lines = child.stderr.strip().splitlines()
         return lines[-1] if lines else f"ended with status {child.returncode}"
-    told = json.loads(child.stdout)
+    report = json.loads(child.stdout)
     # CLOCK_MONOTONIC is one clock for all processes of a Linux machine.
-    total_ms = (told.pop("ended_ns") - began) / 1e6
-    return ColdStart(total_ms=total_ms, **told)
+    total_ms = (report.pop("ended_ns") - began) / 1e6
+    return ColdStart(total_ms=total_ms, **report)
 
 
 def run(artifact: Path, threads: int | None) -> dict[str, float]:

@@ -1,10 +1,10 @@
-"""Compare two benchmarks row by row, and tell significant changes from noise.
+"""Compare two benchmarks row by row, and separate significant changes from noise.
 
 Latency: the ratio of the medians of the blocks, its bootstrap interval over blocks, and the
 Mann-Whitney test of the block medians. Accuracy: the paired bootstrap over the labelled
 pictures. Both with Holm's correction over the rows, so that a table of many rows flags none by
-luck more often than it says. Memory and file size are single figures, which no test can judge:
-they are held against a threshold alone.
+luck more often than its level. Memory and file size are single figures, which no test can judge:
+they are compared with a threshold alone.
 
 A difference must be both sure and large enough to matter. It is as sure as two runs can make
 it: what varies from run to run and not within one, such as where memory came to lie, is not in
@@ -110,7 +110,7 @@ def regression(found: Comparison) -> EdgesegError | None:
     """The error of a comparison that must not have a regression, None where it has none."""
     if not found.like_with_like:
         return MismatchedArtifact(
-            f"{found.before.origin} and {found.after.origin} cannot be held against each other: "
+            f"{found.before.origin} and {found.after.origin} cannot be compared: "
             f"{'; '.join(found.differences)}",
             hint="measure both on one machine, with the same options and pictures",
         )
@@ -125,7 +125,7 @@ def regression(found: Comparison) -> EdgesegError | None:
 def match(before: Sequence[Run], after: Sequence[Run]) -> tuple[list[Pair], list[Run], list[Run]]:
     """Pair the rows that ran: by the path they were given as, else by network and file name.
 
-    Where two rows of one side read alike none is guessed. What stays alone is returned, too.
+    Ambiguous rows stay unpaired; unpaired rows are returned, too.
     """
     left, right = ([run for run in side if run.latency_ms] for side in (before, after))
     order, pairs = list(left), []
@@ -180,7 +180,7 @@ def _latency(one: Run, two: Run, config: CompareConfig) -> Found:
     ]
     if min(map(len, blocks)) < 2:
         middles = [(run.latency_ms or {})["p50"] for run in (one, two)]
-        doubt = "too few blocks to tell by: fewer than two"
+        doubt = "too few blocks: fewer than two"
         return Found("latency", middles[0], middles[1], middles[1] / middles[0], doubt=doubt)
     ratio = significance.ratio_of_medians(before, after, _bootstrap(config))
     middles = [float(np.median(side)) for side in blocks]
@@ -249,17 +249,21 @@ def _verdict(found: Found, p: float | None, config: CompareConfig) -> tuple[Verd
     limit = config.threshold(found.metric)
     high, low, still = (1 + limit, 1 / (1 + limit), 1.0) if ratio else (limit, -limit, 0.0)
     small = low < found.change < high or found.change == still
-    said = f"{100 * limit:.3g} {'%' if ratio else 'points'}"
+    threshold = f"{100 * limit:.3g} {'%' if ratio else 'points'}"
     if found.interval is None or p is None:
         verdict: Verdict = "worse" if found.change > still else "better"
-        return ("same", f"less than {said}") if small else (verdict, f"{said} or more; not tested")
+        return (
+            ("same", f"less than {threshold}")
+            if small
+            else (verdict, f"{threshold} or more; not tested")
+        )
     sure = p <= config.level and not found.interval[0] <= still <= found.interval[1]
     if sure and not small:
         worse = (found.change > still) == ratio
-        return ("worse" if worse else "better"), f"p = {p:.2g}, {said} or more"
+        return ("worse" if worse else "better"), f"p = {p:.2g}, {threshold} or more"
     if low <= found.interval[0] and found.interval[1] <= high:
-        return "same", f"less than {said}"
-    return "inconclusive", f"p = {p:.2g}, and the interval reaches beyond {said}"
+        return "same", f"less than {threshold}"
+    return "inconclusive", f"p = {p:.2g}, and the interval reaches beyond {threshold}"
 
 
 def _notes(rows: Sequence[ComparedRow], config: CompareConfig) -> Iterator[str]:

@@ -33,7 +33,7 @@ class BenchConfig:
 
     Attributes:
         seconds: Measuring time per engine, spread over the rounds.
-        rounds: Blocks per engine; their spread tells how far to trust the figures.
+        rounds: Blocks per engine; their spread shows how far to trust the figures.
         min_block_seconds: A block is never shorter, so that a scheduler tick cannot rule it.
         warm_up_seconds: Give up waiting for a stable median after this.
         stable_within: Stable when medians of two consecutive windows of five calls differ by

@@ -60,7 +60,7 @@ def disturbed_machine(before: Conditions, during: During, after: Conditions) -> 
     if during.throttle_events:
         yield f"The processor was throttled {during.throttle_events} times."
     for device in dict.fromkeys((*before.cooling, *after.cooling)):
-        yield f"Cooling held the processor back: {device}."
+        yield f"Cooling throttled the processor: {device}."
     for heat in after.temperatures:
         if heat.at_limit:
             yield f"{heat.sensor} reached {heat.celsius:g} °C, its limit is {heat.limit_c:g} °C."
@@ -68,7 +68,7 @@ def disturbed_machine(before: Conditions, during: During, after: Conditions) -> 
     for gpu in dict.fromkeys((*before.gpus, *after.gpus)):
         reasons = [reason for reason in gpu.throttle if reason not in NOT_THROTTLED_BY]
         if reasons:
-            yield f"{gpu.name} was held back: {', '.join(reasons)}."
+            yield f"{gpu.name} was throttled: {', '.join(reasons)}."
 
 
 def _clock_changes(before: Conditions, after: Conditions) -> Iterator[str]:
@@ -93,7 +93,7 @@ def shortcomings(
     *,
     reference: bool,
 ) -> Iterator[str]:
-    """Limits of an undisturbed run; ``reference`` tells whether there was an FP32 engine."""
+    """Limits of an undisturbed run; ``reference`` is whether there was an FP32 engine."""
     if runs and not reference:
         yield "No FP32 engine was measured, so there is no drop, agreement or speed-up to state."
     yield from _sentences(
@@ -123,7 +123,7 @@ def _named(measured: Sequence[Measured], runs: Sequence[Run]) -> list[tuple[str,
 
 
 def row_names(runs: Sequence[Run]) -> list[str]:
-    """The file's name, with its folder, batch or threads where rows would read alike without."""
+    """The file's name, with its folder, batch or threads where rows would be ambiguous."""
     return [_name(run, runs) for run in runs]
 
 

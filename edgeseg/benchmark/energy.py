@@ -166,7 +166,7 @@ class RaplCounter:
 def _rapl_zones(root: Path) -> tuple[list[RaplCounter], list[Path]]:
     """Packages and their memory, and the counters that this user may not read.
 
-    Cores and graphics are parts of a package, ``psys`` holds it, and ``intel-rapl-mmio`` tells
+    Cores and graphics are parts of a package, ``psys`` holds it, and ``intel-rapl-mmio`` shows
     of the same package in another way; memory (``dram``) is counted apart.
     """
     found, locked = [], []

@@ -2,11 +2,11 @@
 
 Method: every engine is warmed up until its median stands still; then rounds, in each of which
 every engine has one block of calls, in a random order that the seed fixes. So drift of clock
-speed and temperature hits all engines alike. A block in which other processes used the
+speed and temperature affects all engines equally. A block in which other processes used the
 processor is dropped. A call is preprocess → infer → restore to the picture's own size, timed
 at each boundary, so the stages add up to the whole. Intervals come from a bootstrap over the
 blocks. Start-up and memory are measured in fresh processes. The machine is described before
-and after, and what disturbed it is said.
+and after, and disturbances are reported.
 """
 
 from __future__ import annotations

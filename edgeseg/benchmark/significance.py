@@ -81,7 +81,7 @@ def orders_of_u(m: int, n: int) -> tuple[int, ...]:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """P-values that may be held against one level together (Holm 1979): no row by luck alone.
+    """P-values adjusted for multiple comparisons (Holm 1979).
 
     The smallest of k is multiplied by k, the next by k - 1 …; none falls below one before it.
     """
@@ -124,7 +124,7 @@ def gain_in_mean_iou(before: Counts, after: Counts, plan: Bootstrap) -> tuple[Es
     picture weighs on both. Both engines are exact functions of a picture, so the interval
     speaks of other pictures of the kind, not of another run. The p-value is twice the share of
     draws at or beyond zero on the other side (Efron and Tibshirani 1993, section 15.4), never
-    below what the number of draws can tell.
+    below what the number of draws resolves.
 
     Args:
         before: Counts of the pictures, at least two.

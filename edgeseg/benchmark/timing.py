@@ -2,7 +2,7 @@
 
 Drift of clock speed and temperature would favour whichever engine ran at the better moment.
 So each round gives every engine one block of calls, in a random order that the seed fixes; a
-block during which other processes used the processor can then be told and left out.
+block during which other processes used the processor can then be detected and left out.
 """
 
 from __future__ import annotations

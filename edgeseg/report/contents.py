@@ -150,7 +150,7 @@ def labels(runs: tuple[Run, ...]) -> list[str]:
     """A label per row: what distinguishes it from the others, and no more.
 
     Precision and runtime; the network where there are several; the file where two would still
-    read the same; pictures a call and threads where they vary.
+    read the same; batch size and threads where they vary.
     """
     several = len({run.name for run in runs}) > 1
     plain = [f"{run.name} · {label(run)}" if several else label(run) for run in runs]
@@ -166,7 +166,7 @@ def labels(runs: tuple[Run, ...]) -> list[str]:
 
 
 def _settings(run: Run, runs: tuple[Run, ...]) -> str:
-    """`` · batch 4 · 2 threads`` of a row whose engine has others of other numbers."""
+    """`` · batch 4 · 2 threads`` for an engine that has rows with other values."""
     same = [other for other in runs if other.engine == run.engine]
     batch = f" · batch {run.batch}" if len({other.batch for other in same}) > 1 else ""
     threads = f" · {threads_of(run)}" if len({other.threads for other in same}) > 1 else ""

@@ -122,7 +122,7 @@ def cautions(found: Comparison) -> list[tuple[str, tuple[str, ...]]]:
 
 
 def remarks(found: Comparison) -> list[str]:
-    """Rows of one side alone, versions that changed, and what the rows say together."""
+    """Notes over all rows, rows of one side alone, and versions that changed."""
     return [
         *found.notes,
         *(f"Only in {found.before.origin}: {row}." for row in found.only_before),

@@ -27,7 +27,7 @@ class Entry:
 
 
 def entries(bench: BenchReport) -> list[Entry]:
-    """A row of each engine that ran: one picture a call where it takes that, threads at best."""
+    """One row per engine that ran: batch 1 where possible, the fastest number of threads."""
     timed = [run for run in bench.runs if run.latency_ms and run.latency_quantiles_ms]
     rows: dict[str, Run] = {}
     for run in sorted(timed, key=_plainness):

@@ -134,9 +134,9 @@ def trade_figure(shown: Sequence[Entry]) -> Plot | None:
 
 
 def pareto_front(costs: Sequence[float], values: Sequence[float]) -> set[int]:
-    """Places of the points that none beats: no other costs at most as much and is worth more.
+    """Indices of the Pareto-optimal points: no other costs at most as much and is worth more.
 
-    Of points that are alike in both, all are in front.
+    Of equal points, all are in front.
     """
     points = list(zip(costs, values, strict=True))
     return {

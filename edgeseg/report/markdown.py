@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 
 from edgeseg.report import tree
-from edgeseg.report.tables import Table, render_markdown
+from edgeseg.report.tables import Column, Table, render_markdown
 from edgeseg.report.tables import escape_markdown as escape
 
 
@@ -45,6 +45,11 @@ def _block(block: tree.Block, level: int) -> str:  # noqa: PLR0911 - one per kin
             return _list(f"{escape(name)}: {score}" for name, score, _ in panels)
         case tree.Code(lines):
             return _fenced("\n".join(lines))
+        case tree.Heat(classes):
+            names = ("True class", *(row.name for row in classes), "pixels, %", "IoU, %")
+            columns = tuple(Column(name, number=name != names[0]) for name in names)
+            cells = ((r.name, *(c.text for c in r.cells), r.pixels, r.iou) for r in classes)
+            return render_markdown(Table(columns, tuple(cells))).rstrip("\n")
         case Table():
             return render_markdown(block).rstrip("\n")
     return ""

@@ -1,4 +1,4 @@
-"""Describe the method and the machine in words, for HTML and Markdown alike."""
+"""Describe the method and the machine in words."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ def check_suffix(path: Path) -> None:
 def save_sensitivity(
     path: Path, layers: Sequence[dict[str, Any]], *, metric: str, precision: str
 ) -> None:
-    """Bars of what each layer loses alone, the most harmful on top, the score error beside.
+    """Bars of each layer's own loss, largest on top, and of the score error beside it.
 
     Args:
         path: The PNG.
@@ -125,7 +125,7 @@ def _plain(axes: Axes, *, grid: Any) -> None:
 
 
 def _short(name: str, letters: int = 34) -> str:
-    """The end of a name says more than its beginning."""
+    """Shorten a name from the left: its end is the distinctive part."""
     return name if len(name) <= letters else f"…{name[1 - letters :]}"
 
 

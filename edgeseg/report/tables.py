@@ -1,4 +1,4 @@
-"""Tables as columns and cells, once for the terminal, Markdown and HTML alike."""
+"""Tables as columns and cells, for the terminal, Markdown and HTML."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ def bench_table(bench: BenchReport, *, wide: bool = False) -> Table:
 
 
 def _identity(bench: BenchReport) -> tuple[tuple[Column, Cell], ...]:
-    """What names a row: the columns in which no two rows differ are empty, and so left out."""
+    """Columns that name a row; those in which no two rows differ are empty, and so left out."""
 
     def varies(of: Callable[[Run], object]) -> bool:
         return len({of(run) for run in bench.runs if run.runs_here}) > 1

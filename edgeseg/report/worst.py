@@ -39,12 +39,10 @@ class WorstPictures:
     classes: ClassMap
     pictures: tuple[Drawn, ...]
 
-    def colours(self) -> tuple[tuple[str, str], ...]:
-        """Each class's name and colour, as CSS writes it."""
+    def colours(self) -> list[tuple[str, str]]:
+        """Name and CSS colour of each class, and of wrong pixels."""
         pairs = zip(self.classes.names, self.classes.palette, strict=True)
-        return tuple(
-            (name, f"#{red:02x}{green:02x}{blue:02x}") for name, (red, green, blue) in pairs
-        )
+        return [(name, _css(colour)) for name, colour in (*pairs, ("wrong", WRONG))]
 
 
 def draw_panels(
@@ -97,6 +95,11 @@ def brightened(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Dark pictures stretched to be seen: microscopes deliver 10 of 255 levels."""
     top = max(float(np.percentile(image, 99.5)), 1.0)
     return np.asarray(cv2.convertScaleAbs(image, alpha=max(1.0, 255 / top)), np.uint8)
+
+
+def _css(colour: Rgb) -> str:
+    red, green, blue = colour
+    return f"#{red:02x}{green:02x}{blue:02x}"
 
 
 def _jpeg(image: NDArray[np.uint8]) -> bytes:

@@ -34,7 +34,7 @@ def test_a_row_for_each_batch_and_each_number_of_threads(
         ("free.onnx", 1, 1), ("free.onnx", 1, 4), ("free.onnx", 2, 1), ("free.onnx", 2, 4),
         ("one.onnx", 1, 1), ("one.onnx", 2, 1),
     ]  # fmt: skip
-    assert report.notes[0] == "one.onnx takes 1 picture a call: no row of 4."
+    assert report.notes[0] == "one.onnx takes 1 picture per call: no row of 4."
     for run in report.runs:
         assert run.latency_ms is not None
         assert run.batch is not None
@@ -57,7 +57,7 @@ def test_an_engine_that_takes_none_of_the_batches_keeps_its_own(
     with ExitStack() as stack:
         opened = open_cases([write_network(tmp_path / "two.onnx", 2)], stack, batches=(1, 8))
     assert [case.batch for case in opened.cases] == [2]
-    assert opened.notes == ["two.onnx takes 2 pictures a call: no row of 1 or 8."]
+    assert opened.notes == ["two.onnx takes 2 pictures per call: no row of 1 or 8."]
 
 
 def test_the_largest_batch_is_kept_to(make_counting: Any) -> None:
@@ -69,7 +69,7 @@ def test_the_largest_batch_is_kept_to(make_counting: Any) -> None:
     with ExitStack() as stack:
         opened = open_cases([Path("p.engine")], stack, batches=(1, 4, 8), opener=opener)
     assert [case.batch for case in opened.cases] == [1, 4]
-    assert opened.notes == ["p.engine takes at most 4 pictures a call: no row of 8."]
+    assert opened.notes == ["p.engine takes at most 4 pictures per call: no row of 8."]
 
 
 def test_a_runtime_without_threads_has_one_row(make_counting: Any) -> None:

@@ -193,7 +193,7 @@ def test_a_machine_that_stood_still_is_not_noisy() -> None:
         ),
         ({"cpu_mhz": (3000.0, 800.0)}, {}, "4000 MHz before, 3000 MHz after"),
         ({"cpu_cap_mhz": 4999.0}, {}, "highest clock allowed 5000 MHz before, 4999 MHz after"),
-        ({"gpus": (GpuState(name="H100", throttle=("SwPowerCap",)),)}, {}, "back: SwPowerCap"),
+        ({"gpus": (GpuState(name="H100", throttle=("SwPowerCap",)),)}, {}, "throttled: SwPowerCap"),
     ],
 )
 def test_each_disturbance_is_said(

@@ -148,7 +148,7 @@ def test_millijoules_a_picture_are_those_of_the_blocks_that_count(counting: Case
     def block(joules: float, others: float = 0.0) -> Block:
         return Block(np.full((10, 3), 5.0), others, (joules, 1.0), seconds=2.0)
 
-    # 4 pictures a call: two quiet blocks of 40 pictures; the loud one is left out.
+    # 4 pictures per call: two quiet blocks of 40 pictures; the loud one is left out.
     blocks = [block(7.0), block(9.0), block(1000.0, others=2.0)]
     timing = Timing(Case(counting.engine, batch=4), stable=True, blocks=blocks)
     run = row(Measured(timing, idle_w=2.5), BenchConfig())

@@ -128,7 +128,7 @@ function makeTiles(status, labels) {
   $("tiles").replaceChildren();
   tiles.clear();
   for (const source of status.sources) {
-    const tile = new Tile(source, $("tile").content.firstElementChild.cloneNode(true), told);
+    const tile = new Tile(source, $("tile").content.firstElementChild.cloneNode(true), listeners);
     tiles.set(source.index, tile);
     $("tiles").append(tile.root);
   }
@@ -139,7 +139,7 @@ function makeTiles(status, labels) {
   wake();
 }
 
-const told = {
+const listeners = {
   chosen: (tile) => choose(tile.index),
   paused: () => wake(),
   full: (tile) => showFull(tile, !tile.isFull),
@@ -335,7 +335,7 @@ const keys = {
     const pause = ![...tiles.values()].every((tile) => tile.paused);
     for (const tile of tiles.values()) tile.pause(pause);
   },
-  f: () => tiles.has(chosen) && told.full(tiles.get(chosen)),
+  f: () => tiles.has(chosen) && listeners.full(tiles.get(chosen)),
   s: () => tiles.get(chosen)?.snapshot(),
   o: () => $("outline").click(),
   "[": () => setOpacity(Number($("opacity").value) - 10),

@@ -9,9 +9,9 @@ export class Tile {
   /**
    * @param source as /status describes it
    * @param root what to fill, a copy of the template
-   * @param told called with the tile: chosen, paused, full (asked for), shown (it has another picture)
+   * @param listeners called with the tile: chosen, paused, full (asked for), shown (it has another picture)
    */
-  constructor(source, root, told) {
+  constructor(source, root, listeners) {
     this.index = source.index;
     this.number = 0;
     this.paused = false;
@@ -20,7 +20,7 @@ export class Tile {
     this.shownAt = null; // … of the newest that this page got
     this.lostAt = null; // … when the server stopped answering
     this.root = root;
-    this.told = told;
+    this.listeners = listeners;
     this.find = (selector) => this.root.querySelector(selector);
     this.canvas = this.find("canvas");
     this.composer = new Composer(this.canvas);
@@ -30,9 +30,9 @@ export class Tile {
     this.find(".name").title = source.label;
     this.find(".pause").addEventListener("click", () => this.pause());
     this.find(".snapshot").addEventListener("click", () => this.snapshot());
-    this.find(".full").addEventListener("click", () => told.full(this));
-    this.root.addEventListener("pointerdown", () => told.chosen(this));
-    this.root.addEventListener("focusin", () => told.chosen(this));
+    this.find(".full").addEventListener("click", () => listeners.full(this));
+    this.root.addEventListener("pointerdown", () => listeners.chosen(this));
+    this.root.addEventListener("focusin", () => listeners.chosen(this));
   }
 
   take(picture, look) {
@@ -43,7 +43,7 @@ export class Tile {
     this.mark();
     this.canvas.dataset.frame = picture.header.frame;
     this.root.style.setProperty("--shape", `${picture.header.width} / ${picture.header.height}`);
-    this.told.shown(this);
+    this.listeners.shown(this);
   }
 
   describe(source) {
@@ -93,7 +93,7 @@ export class Tile {
     this.find(".pause").setAttribute("aria-pressed", on);
     this.find(".pause").textContent = on ? "Go on" : "Pause";
     this.mark();
-    this.told.paused(this);
+    this.listeners.paused(this);
   }
 
   snapshot() {
