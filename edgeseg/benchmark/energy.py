@@ -1,15 +1,13 @@
 """Energy per picture, if the machine has sensors for it.
 
-Three kinds of sensors, none of which needs a package: counters of the processor (RAPL, through
-the kernel's powercap files), counters of NVIDIA GPUs (NVML), and the power monitors of Jetson
-boards (INA3221, through hwmon), which state a power that is summed up over time. They count
-what the whole package, GPU or board draws, not this process alone; so the reading at rest is
-stated beside it.
+Three kinds of sensors: counters of the processor (RAPL, through the kernel's powercap files),
+counters of NVIDIA GPUs (NVML, with ``nvidia-ml-py``), and the power monitors of Jetson boards
+(INA3221, through hwmon), whose power is integrated over time. They count what the whole
+package, GPU or board draws, not this process alone; so the reading at idle is stated beside it.
 """
 
 from __future__ import annotations
 
-import ctypes
 import re
 import threading
 import time
@@ -22,7 +20,7 @@ from typing import Protocol
 from typing_extensions import Self
 
 from edgeseg.artifacts.documents import Document
-from edgeseg.benchmark.nvml import Device, LoadLibrary, devices
+from edgeseg.benchmark.nvml import Device, devices
 from edgeseg.machine import read_number, read_text
 
 Meter = Callable[[], tuple[float, ...]]
@@ -77,14 +75,13 @@ class Sensors:
 
     Args:
         root: Where ``sys`` lies; another folder in tests.
-        load: Opens NVML; another in tests.
     """
 
-    def __init__(self, root: Path = Path("/"), load: LoadLibrary = ctypes.CDLL) -> None:
+    def __init__(self, root: Path = Path("/")) -> None:
         zones, locked = _rapl_zones(root)
         rails = _input_rails(root)
         self._sampler = PowerSampler(rails) if rails else None
-        gpus = [NvmlCounter(device) for device in devices(load) if device.joules() is not None]
+        gpus = [NvmlCounter(device) for device in devices() if device.joules() is not None]
         self._counters: list[Counter] = [*zones, *([self._sampler] if self._sampler else []), *gpus]
         self.reason = None if self._counters else _why_none(locked)
         self._idle: tuple[float | None, ...] = (None,) * len(self._counters)

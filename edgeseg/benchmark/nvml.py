@@ -1,45 +1,40 @@
-"""Minimal bindings of NVIDIA's management library (NVML) for benchmarks.
+"""State and energy of NVIDIA GPUs, read through NVML by the package ``nvidia-ml-py``.
 
-Names, units and numbers are those of NVML's API reference (``nvml.h``). A call that a GPU does
-not support gives None: Jetson's library knows few of them. The library is the driver's, so
-where it is absent there is no GPU to tell of.
+Names and units are those of NVML's API reference. A GPU or a driver that does not support a
+query gives None: Jetsons support few of them.
 """
 
 from __future__ import annotations
 
-import ctypes
-from collections.abc import Callable, Iterator
+import functools
+import logging
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from edgeseg.artifacts.documents import Document
 
-LIBRARY = "libnvidia-ml.so.1"
+DRIVER = Path("/proc/driver/nvidia/version")
 
-SM_CLOCK, MEMORY_CLOCK = 1, 2
-SLOWDOWN = 1
-"""Index in ``nvmlTemperatureThresholds_t`` of the temperature at which hardware slows down."""
+THROTTLE_REASONS = (
+    "ApplicationsClocksSetting",
+    "SwPowerCap",
+    "HwSlowdown",
+    "SyncBoost",
+    "SwThermalSlowdown",
+    "HwThermalSlowdown",
+    "HwPowerBrakeSlowdown",
+    "DisplayClockSetting",
+)
+"""``nvmlClocksEventReason*`` from bit 1 on; bit 0, an idle GPU, is not one."""
 
-THROTTLE_REASONS = {
-    0x0002: "ApplicationsClocksSetting",
-    0x0004: "SwPowerCap",
-    0x0008: "HwSlowdown",
-    0x0010: "SyncBoost",
-    0x0020: "SwThermalSlowdown",
-    0x0040: "HwThermalSlowdown",
-    0x0080: "HwPowerBrakeSlowdown",
-    0x0100: "DisplayClockSetting",
-    0x0200: "BoardLimit",
-    0x0400: "Reliability",
-}
-"""``nvmlClocksThrottleReason*`` by bit; 0x1, an idle GPU, is none."""
-
-LoadLibrary = Callable[[str], Any]
+log = logging.getLogger(__name__)
 
 
 class GpuState(Document):
     """State of one NVIDIA GPU; values that its driver does not report are None.
 
-    ``throttle`` names what holds its clock back, in NVML's words, being idle left out.
+    ``throttle`` names what reduces its clock, in NVML's words, except idling.
     """
 
     name: str
@@ -54,83 +49,81 @@ class GpuState(Document):
 
 
 class Device:
-    """One GPU behind a loaded library.
+    """One GPU.
 
     Args:
-        library: ``libnvidia-ml``, initialised.
-        handle: ``nvmlDevice_t``.
+        nvml: The module ``pynvml``, initialised.
+        handle: What it identifies the GPU by.
     """
 
-    def __init__(self, library: Any, handle: ctypes.c_void_p) -> None:
-        self._library = library
+    def __init__(self, nvml: Any, handle: Any) -> None:
+        self._nvml = nvml
         self._handle = handle
 
     @property
     def name(self) -> str:
         """``NVIDIA H100 80GB HBM3``."""
-        buffer = ctypes.create_string_buffer(96)
-        code = self._library.nvmlDeviceGetName(self._handle, buffer, ctypes.c_uint(96))
-        return buffer.value.decode(errors="replace") if code == 0 else "NVIDIA GPU"
+        return self._ask(self._nvml.nvmlDeviceGetName) or "NVIDIA GPU"
 
     def joules(self) -> float | None:
         """Energy since the driver was loaded; GPUs before Volta do not count it."""
-        millijoules = self._ask("nvmlDeviceGetTotalEnergyConsumption", kind=ctypes.c_ulonglong)
-        return None if millijoules is None else millijoules / 1000
+        return _thousandth(self._ask(self._nvml.nvmlDeviceGetTotalEnergyConsumption))
 
     def state(self) -> GpuState:
-        """Clocks, temperature, power and what holds the clock back, now."""
-        bits = self._ask("nvmlDeviceGetCurrentClocksThrottleReasons", kind=ctypes.c_ulonglong) or 0
-        power = self._ask("nvmlDeviceGetPowerUsage")
-        limit = self._ask("nvmlDeviceGetEnforcedPowerLimit")
+        """Clocks, temperature, power and what reduces the clock, now."""
+        nvml, ask = self._nvml, self._ask
+        bits = ask(nvml.nvmlDeviceGetCurrentClocksEventReasons) or 0
+        slowdown = nvml.NVML_TEMPERATURE_THRESHOLD_SLOWDOWN
         return GpuState(
             name=self.name,
-            sm_mhz=self._ask("nvmlDeviceGetClockInfo", SM_CLOCK),
-            sm_max_mhz=self._ask("nvmlDeviceGetMaxClockInfo", SM_CLOCK),
-            memory_mhz=self._ask("nvmlDeviceGetClockInfo", MEMORY_CLOCK),
-            temperature_c=self._ask("nvmlDeviceGetTemperature", 0),
-            limit_c=self._ask("nvmlDeviceGetTemperatureThreshold", SLOWDOWN),
-            power_w=None if power is None else power / 1000,
-            power_limit_w=None if limit is None else limit / 1000,
-            throttle=tuple(name for bit, name in THROTTLE_REASONS.items() if bits & bit),
+            sm_mhz=ask(nvml.nvmlDeviceGetClockInfo, nvml.NVML_CLOCK_SM),
+            sm_max_mhz=ask(nvml.nvmlDeviceGetMaxClockInfo, nvml.NVML_CLOCK_SM),
+            memory_mhz=ask(nvml.nvmlDeviceGetClockInfo, nvml.NVML_CLOCK_MEM),
+            temperature_c=ask(nvml.nvmlDeviceGetTemperature, nvml.NVML_TEMPERATURE_GPU),
+            limit_c=ask(nvml.nvmlDeviceGetTemperatureThreshold, slowdown),
+            power_w=_thousandth(ask(nvml.nvmlDeviceGetPowerUsage)),
+            power_limit_w=_thousandth(ask(nvml.nvmlDeviceGetEnforcedPowerLimit)),
+            throttle=tuple(
+                name for bit, name in enumerate(THROTTLE_REASONS, 1) if bits & (1 << bit)
+            ),
         )
 
-    def _ask(self, function: str, *which: int, kind: Any = ctypes.c_uint) -> int | None:
-        """The value that ``function`` writes, None where library or GPU do not know it."""
-        call = getattr(self._library, function, None)
-        if call is None:
+    def _ask(self, query: Callable[..., Any], *arguments: int) -> Any:
+        """The answer, None where the GPU or its driver does not support the query."""
+        try:
+            return query(self._handle, *arguments)
+        except self._nvml.NVMLError:
             return None
-        value = kind()
-        code = call(self._handle, *map(ctypes.c_uint, which), ctypes.byref(value))
-        return int(value.value) if code == 0 else None
 
 
-def devices(load: LoadLibrary = ctypes.CDLL) -> tuple[Device, ...]:
-    """List the GPUs of this machine; empty without library, driver or GPU.
+def devices() -> tuple[Device, ...]:
+    """List the GPUs of this machine; empty without ``nvidia-ml-py``, driver or GPU.
 
     NVML counts how often it was initialised, and it stays so until the process ends.
-
-    Args:
-        load: Opens the library; another in tests.
     """
     try:
-        library = load(LIBRARY)
-        if library.nvmlInit_v2() != 0:
-            return ()
-    except (OSError, AttributeError):
+        import pynvml
+    except ImportError:
+        if DRIVER.exists():
+            _warn_once()
         return ()
-    count = ctypes.c_uint()
-    if library.nvmlDeviceGetCount_v2(ctypes.byref(count)) != 0:
+    try:
+        pynvml.nvmlInit()
+        indices = range(pynvml.nvmlDeviceGetCount())
+        return tuple(Device(pynvml, pynvml.nvmlDeviceGetHandleByIndex(place)) for place in indices)
+    except pynvml.NVMLError:
         return ()
-    return tuple(_handles(library, count.value))
 
 
-def _handles(library: Any, count: int) -> Iterator[Device]:
-    for index in range(count):
-        handle = ctypes.c_void_p()
-        if library.nvmlDeviceGetHandleByIndex_v2(ctypes.c_uint(index), ctypes.byref(handle)) == 0:
-            yield Device(library, handle)
-
-
-def gpu_states(load: LoadLibrary = ctypes.CDLL) -> tuple[GpuState, ...]:
+def gpu_states() -> tuple[GpuState, ...]:
     """The state of each GPU, as :func:`devices` finds them."""
-    return tuple(device.state() for device in devices(load))
+    return tuple(device.state() for device in devices())
+
+
+@functools.cache
+def _warn_once() -> None:
+    log.warning("clocks, temperature and energy of the GPU are not read: pip install nvidia-ml-py")
+
+
+def _thousandth(value: int | None) -> float | None:
+    return None if value is None else value / 1000

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -61,13 +60,14 @@ def plant(root: Path, folder: str, files: dict[str, str]) -> Path:
     return root
 
 
-def no_nvml(name: str) -> Any:
-    raise OSError(name)
+@pytest.fixture(autouse=True)
+def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edgeseg.benchmark.energy.devices", lambda: ())
 
 
 def test_packages_and_memory_are_counted_once_each(tmp_path: Path) -> None:
     plant(tmp_path, POWERCAP, SERVER)
-    with Sensors(tmp_path, no_nvml) as sensors:
+    with Sensors(tmp_path) as sensors:
         names = [sensor.name for sensor in sensors.meter().sensors]
         assert names == ["rapl package-0", "rapl dram of package-0", "rapl package-1"]
         assert sensors.joules() == (0, 0, 0)
@@ -78,7 +78,7 @@ def test_packages_and_memory_are_counted_once_each(tmp_path: Path) -> None:
 
 def test_a_counter_that_begins_again_goes_on(tmp_path: Path) -> None:
     plant(tmp_path, POWERCAP, SERVER | {"intel-rapl:0/energy_uj": "262143000000"})
-    with Sensors(tmp_path, no_nvml) as sensors:
+    with Sensors(tmp_path) as sensors:
         plant(tmp_path, POWERCAP, {"intel-rapl:0/energy_uj": "671150"})
         assert sensors.joules()[0] == pytest.approx(1.0)
         plant(tmp_path, POWERCAP, {"intel-rapl:0/energy_uj": "1671150"})
@@ -89,7 +89,7 @@ def test_a_counter_for_root_alone_is_said(tmp_path: Path) -> None:
     plant(tmp_path, POWERCAP, {"intel-rapl:0/name": "package-0"})
     # A folder in the file's place fails to be read for root too, who runs tests in containers.
     (tmp_path / POWERCAP / "intel-rapl:0/energy_uj").mkdir()
-    with Sensors(tmp_path, no_nvml) as sensors:
+    with Sensors(tmp_path) as sensors:
         assert sensors.joules() == ()
         reason = sensors.meter().reason
         assert reason is not None
@@ -98,7 +98,7 @@ def test_a_counter_for_root_alone_is_said(tmp_path: Path) -> None:
 
 
 def test_a_machine_without_sensors_says_so_and_waits_for_none(tmp_path: Path) -> None:
-    with Sensors(tmp_path, no_nvml) as sensors:
+    with Sensors(tmp_path) as sensors:
         sensors.watch_idle(3600)
         assert sensors.idle_w is None
         assert sensors.meter().reason == "no sensor"
@@ -106,7 +106,7 @@ def test_a_machine_without_sensors_says_so_and_waits_for_none(tmp_path: Path) ->
 
 def test_a_jetson_is_measured_at_its_input(tmp_path: Path) -> None:
     plant(tmp_path, INA, ORIN_NX)
-    with Sensors(tmp_path, no_nvml) as sensors:
+    with Sensors(tmp_path) as sensors:
         (sensor,) = sensors.meter().sensors
         assert sensor.name == "ina3221 VDD_IN"
         sensors.watch_idle(0.05)
@@ -121,7 +121,7 @@ def test_a_board_without_an_input_rail_is_the_sum_of_its_rails(tmp_path: Path) -
     # It is fed by VIN_SYS_5V0: adding it would count it twice.
     fed = {"in2_label": "VDDQ_VDD2_1V8AO", "in2_input": "1000", "curr2_input": "500"}
     plant(tmp_path, INA.replace("0040", "0041"), fed)
-    with Sensors(tmp_path, no_nvml) as sensors:
+    with Sensors(tmp_path) as sensors:
         (sensor,) = sensors.meter().sensors
         assert sensor.name == "ina3221 VDD_GPU_SOC + VDD_CPU_CV + VIN_SYS_5V0"
         sensors.watch_idle(0.05)
@@ -163,7 +163,7 @@ def test_a_benchmark_reads_the_sensors_around_its_blocks(
     tmp_path: Path, counting: Case, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plant(tmp_path, INA, ORIN_NX)
-    monkeypatch.setattr("edgeseg.benchmark.measure.Sensors", lambda: Sensors(tmp_path, no_nvml))
+    monkeypatch.setattr("edgeseg.benchmark.measure.Sensors", lambda: Sensors(tmp_path))
     config = BenchConfig(
         seconds=0.1, rounds=3, min_block_seconds=0.03, cold_starts=0, idle_seconds=0.05
     )

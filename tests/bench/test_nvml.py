@@ -1,84 +1,87 @@
-"""NVML behind ctypes: a library that writes what ``nvml.h`` says it writes."""
+"""GPU state through NVML: a stand-in for ``pynvml`` with one GPU, since tests have none."""
 
 from __future__ import annotations
 
-from ctypes import c_uint, c_ulonglong
+import sys
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from edgeseg.benchmark.nvml import LIBRARY, Device, GpuState, devices, gpu_states
-
-NOT_SUPPORTED = 3
-"""``NVML_ERROR_NOT_SUPPORTED``."""
+from edgeseg.benchmark import nvml
+from edgeseg.benchmark.nvml import GpuState, devices, gpu_states
 
 
-class Library:
-    """``libnvidia-ml`` of a machine with one GPU; a function without a value is not supported.
+class NVMLError(Exception):
+    """What ``pynvml`` raises."""
+
+
+class Stand:
+    """``pynvml`` on a machine with one GPU; queries without an answer are not supported.
 
     Args:
-        values: Function, with its argument where it takes one → the value it writes.
-        start: What ``nvmlInit_v2`` returns.
+        answers: Query without its prefix, with its argument where it takes one → the answer.
+        start: What ``nvmlInit`` raises, if anything.
     """
 
-    def __init__(self, values: dict[str | tuple[str, int], int], start: int = 0) -> None:
-        self.values = values
-        self.start = start
-        self.kinds: dict[str, Any] = {}
+    NVMLError = NVMLError
+    NVML_CLOCK_SM, NVML_CLOCK_MEM = 1, 2
+    NVML_TEMPERATURE_GPU = 0
+    NVML_TEMPERATURE_THRESHOLD_SLOWDOWN = 1
 
-    def nvmlInit_v2(self) -> int:  # noqa: N802 - NVML's names
-        return self.start
+    def __init__(self, answers: dict[Any, Any], start: Exception | None = None) -> None:
+        self._answers = answers
+        self._start = start
 
-    def nvmlDeviceGetCount_v2(self, count: Any) -> int:  # noqa: N802
-        count._obj.value = 1
-        return 0
+    def nvmlInit(self) -> None:  # noqa: N802 - NVML's names
+        if self._start:
+            raise self._start
 
-    def nvmlDeviceGetHandleByIndex_v2(self, index: c_uint, handle: Any) -> int:  # noqa: N802
-        assert index.value == 0
-        handle._obj.value = 0xBEEF
-        return 0
+    def nvmlDeviceGetCount(self) -> int:  # noqa: N802
+        return 1
 
-    def nvmlDeviceGetName(self, handle: Any, buffer: Any, length: c_uint) -> int:  # noqa: N802
-        assert handle.value == 0xBEEF
-        assert length.value == len(buffer) == 96
-        buffer.value = b"NVIDIA H100 80GB HBM3"
-        return 0
+    def nvmlDeviceGetHandleByIndex(self, index: int) -> str:  # noqa: N802
+        assert index == 0
+        return "handle"
 
-    def __getattr__(self, name: str) -> Any:
+    def __getattr__(self, name: str) -> Callable[..., Any]:
         if not name.startswith("nvmlDeviceGet"):
             raise AttributeError(name)
 
-        def call(handle: Any, *rest: Any) -> int:
-            assert handle.value == 0xBEEF
-            *which, out = rest
-            key: Any = (name, which[0].value) if which else name
-            self.kinds[name] = type(out._obj)
-            if key not in self.values:
-                return NOT_SUPPORTED
-            out._obj.value = self.values[key]
-            return 0
+        def query(handle: str, *which: int) -> Any:
+            assert handle == "handle"
+            key: Any = (name.removeprefix("nvmlDeviceGet"), *which)
+            if key not in self._answers:
+                raise NVMLError("Not Supported")
+            return self._answers[key]
 
-        return call
+        return query
 
 
-HOT = Library(
-    {
-        ("nvmlDeviceGetClockInfo", 1): 1410,
-        ("nvmlDeviceGetClockInfo", 2): 2619,
-        ("nvmlDeviceGetMaxClockInfo", 1): 1980,
-        ("nvmlDeviceGetTemperature", 0): 88,
-        ("nvmlDeviceGetTemperatureThreshold", 1): 87,
-        "nvmlDeviceGetPowerUsage": 699_500,
-        "nvmlDeviceGetEnforcedPowerLimit": 700_000,
-        # nvmlClocksThrottleReasonGpuIdle | SwPowerCap | HwSlowdown | HwThermalSlowdown
-        "nvmlDeviceGetCurrentClocksThrottleReasons": 0x1 | 0x4 | 0x8 | 0x40,
-        "nvmlDeviceGetTotalEnergyConsumption": 2**33 + 500,
-    }
-)
+HOT = {
+    ("Name",): "NVIDIA H100 80GB HBM3",
+    ("ClockInfo", 1): 1410,
+    ("ClockInfo", 2): 2619,
+    ("MaxClockInfo", 1): 1980,
+    ("Temperature", 0): 88,
+    ("TemperatureThreshold", 1): 87,
+    ("PowerUsage",): 699_500,
+    ("EnforcedPowerLimit",): 700_000,
+    # GpuIdle | SwPowerCap | HwSlowdown | HwThermalSlowdown
+    ("CurrentClocksEventReasons",): 0x1 | 0x4 | 0x8 | 0x40,
+    ("TotalEnergyConsumption",): 2**33 + 500,
+}
 
 
-def test_what_a_gpu_tells_is_in_megahertz_watts_and_words() -> None:
-    (state,) = gpu_states(lambda name: HOT if name == LIBRARY else None)
+@pytest.fixture
+def stand(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    return lambda *given: monkeypatch.setitem(sys.modules, "pynvml", Stand(*given))
+
+
+def test_a_gpu_reports_megahertz_watts_and_throttle_reasons(stand: Any) -> None:
+    stand(HOT)
+    (state,) = gpu_states()
     assert state == GpuState(
         name="NVIDIA H100 80GB HBM3",
         sm_mhz=1410,
@@ -90,37 +93,41 @@ def test_what_a_gpu_tells_is_in_megahertz_watts_and_words() -> None:
         power_limit_w=700,
         throttle=("SwPowerCap", "HwSlowdown", "HwThermalSlowdown"),
     )
+    assert devices()[0].joules() == (2**33 + 500) / 1000
 
 
-def test_energy_is_a_counter_of_64_bits_in_millijoules() -> None:
-    (device,) = devices(lambda _: HOT)
-    assert device.joules() == (2**33 + 500) / 1000
-    assert HOT.kinds["nvmlDeviceGetTotalEnergyConsumption"] is c_ulonglong
-    assert HOT.kinds["nvmlDeviceGetPowerUsage"] is c_uint
-
-
-def test_a_gpu_that_supports_little_tells_little() -> None:
-    (device,) = devices(lambda _: Library({("nvmlDeviceGetTemperature", 0): 41}))
+def test_unsupported_queries_give_none(stand: Any) -> None:
+    stand({("Temperature", 0): 41})
+    (device,) = devices()
     assert device.joules() is None
-    assert device.state() == GpuState(name="NVIDIA H100 80GB HBM3", temperature_c=41)
+    assert device.state() == GpuState(name="NVIDIA GPU", temperature_c=41)
 
 
-def test_an_old_library_lacks_functions() -> None:
-    class Old:
-        def nvmlDeviceGetName(self, *_: Any) -> int:  # noqa: N802
-            return NOT_SUPPORTED
-
-    assert Device(Old(), c_uint()).state() == GpuState(name="NVIDIA GPU")  # type: ignore[arg-type]
+def test_a_driver_that_does_not_answer_is_no_gpu(stand: Any) -> None:
+    stand({}, NVMLError("Driver/library version mismatch"))
+    assert devices() == ()
 
 
-@pytest.mark.parametrize("start", [9, 18], ids=["driver not loaded", "version mismatch"])
-def test_a_driver_that_does_not_answer_is_no_gpu(start: int) -> None:
-    assert devices(lambda _: Library({}, start)) == ()
+def test_a_missing_package_is_reported_once_and_only_where_there_is_a_driver(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setitem(sys.modules, "pynvml", None)
+    monkeypatch.setattr(nvml, "DRIVER", tmp_path / "version")
+    nvml._warn_once.cache_clear()
+    assert devices() == ()
+    assert caplog.messages == []
+    (tmp_path / "version").write_text("NVRM version: 580.65")
+    assert (devices(), devices()) == ((), ())
+    (message,) = caplog.messages
+    assert message.endswith("pip install nvidia-ml-py")
 
 
-def test_no_library_is_no_gpu() -> None:
-    def absent(name: str) -> Any:
-        raise OSError(f"{name}: cannot open shared object file")
-
-    assert devices(absent) == ()
-    assert devices(lambda _: object()) == ()
+def test_the_package_has_every_name_that_is_used() -> None:
+    real = pytest.importorskip("pynvml", reason="pip install nvidia-ml-py")
+    used = {f"nvmlDeviceGet{query}" for query, *_ in HOT}
+    used |= {name for name in vars(Stand) if name.upper().startswith("NVML")}
+    assert [name for name in sorted(used) if not hasattr(real, name)] == []
+    for bit, name in enumerate(nvml.THROTTLE_REASONS, 1):
+        assert getattr(real, f"nvmlClocksEventReason{name}") == 1 << bit
+    with pytest.raises(real.NVMLError):
+        real.nvmlDeviceGetCount()  # not initialised: the errors are of that type
