@@ -7,7 +7,6 @@ maps without overlays.
 
 from __future__ import annotations
 
-import argparse
 import csv
 import json
 import os
@@ -20,9 +19,10 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
+
+from harness import command_line, now, write_json
 
 from edgeseg.artifacts.documents import Document
 from edgeseg.machine import describe
@@ -151,7 +151,7 @@ def markdown(document: dict[str, Any]) -> str:
 
 def main() -> None:
     """Measure and write."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = command_line(__doc__)
     parser.add_argument("engine", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("folders", type=Path, nargs="+")
@@ -174,7 +174,7 @@ def main() -> None:
                     shutil.rmtree(out)
     machine = describe()
     document = {
-        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "created": now(),
         "engine": given.engine.name,
         "pictures": len(pictures),
         "rounds": given.rounds,
@@ -182,7 +182,7 @@ def main() -> None:
         "cores": os.cpu_count(),
         "runs": runs,
     }
-    (given.out / "archive.json").write_text(json.dumps(document, indent=2) + "\n")
+    write_json(given.out / "archive.json", document)
     (given.out / "archive.md").write_text(markdown(document))
 
 

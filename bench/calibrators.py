@@ -27,14 +27,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from harness import circumstances, command_line, write_json
 from numpy.typing import NDArray
 
-from edgeseg import machine
 from edgeseg.artifacts.files import atomic_path, write_atomic
 from edgeseg.building import BuildConfig, build
 from edgeseg.console import log_to_stderr
@@ -72,14 +71,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     document = {
         "schema": "edgeseg.calibrators/1",
         "name": options.name,
-        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "machine": machine.describe().to_dict(),
+        **circumstances(),
         "threads": options.threads,
         "seed": options.seed,
         "seconds": round(time.perf_counter() - began, 1),
         "rows": rows,
     }
-    write_atomic(options.out / f"{options.name}.json", json.dumps(document, indent=2) + "\n")
+    write_json(options.out / f"{options.name}.json", document)
     table = memory_table(rows) if options.memory else comparison_table(rows)
     write_atomic(options.out / f"{options.name}.md", f"# {options.name}\n\n{_text(table, rows)}")
     if not options.memory:
@@ -264,7 +262,7 @@ def _draw(figure: Figure, panels: Sequence[tuple[str, int]], rows: Sequence[Row]
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = command_line(__doc__)
     parser.add_argument("run", type=Path, nargs="?", help="run folder with model.safetensors")
     parser.add_argument(
         "--data", type=Path, required=True, help="dataset folder with {train,val}/{images,masks|…}"

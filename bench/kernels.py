@@ -19,22 +19,19 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import random
 import statistics
 import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
+from harness import circumstances, command_line, turns, words, write_json
 from numpy.typing import NDArray
 
-from edgeseg import machine
 from edgeseg.artifacts.card import InputSpec, default_palette
 from edgeseg.artifacts.files import write_atomic
 from edgeseg.ops.argmax import argmax, upsampled_native
@@ -220,15 +217,12 @@ def measure(functions: Sequence[Function], rounds: int) -> list[float]:
     The first call of a block pays for the caches that the others left and is not counted.
     """
     samples: list[list[float]] = [[] for _ in functions]
-    order, chance = list(range(len(functions))), random.Random(0)
-    for _ in range(rounds):
-        chance.shuffle(order)
-        for column in order:
+    for _, column in turns(range(len(functions)), rounds):
+        functions[column]()
+        end = time.perf_counter() + BLOCK_SECONDS
+        while (began := time.perf_counter()) < end:
             functions[column]()
-            end = time.perf_counter() + BLOCK_SECONDS
-            while (began := time.perf_counter()) < end:
-                functions[column]()
-                samples[column].append((time.perf_counter() - began) * 1000)
+            samples[column].append((time.perf_counter() - began) * 1000)
     return [round(statistics.median(values), 3) for values in samples]
 
 
@@ -269,13 +263,11 @@ def documents(
     return [
         {
             "schema": "edgeseg.kernels/1",
-            "machine": machine.describe().to_dict(),
-            "measured": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            **circumstances(),
             "frame": f"{width}x{height}",
             "network": f"{SPEC.width}x{SPEC.height}, {CLASSES} classes",
             "threads": threads,
             "level": level,
-            "load_1min": os.getloadavg()[0],
             "rows": [*rows[level], total(rows[level])],
             "variants": [
                 {"stage": stage, "ours_ms": medians[place * len(of_ours) + number]}
@@ -296,7 +288,7 @@ def everything(folder: Path, rounds: int) -> None:
     ]
     for document in found:
         name = f"{document['frame']}-{document['threads']}-{document['level']}.json"
-        write_atomic(folder / name, json.dumps(document, indent=2) + "\n")
+        write_json(folder / name, document)
     write_atomic(folder / "kernels.md", page(found))
 
 
@@ -306,12 +298,12 @@ def page(found: Sequence[dict[str, Any]]) -> str:
     parts = [
         "# The kernels around the network",
         f"`python bench/kernels.py --all`: a network of {last['network']}. "
-        f"{last['machine']['cpu']}, {last['measured']}, load average {last['load_1min']:.1f}.",
+        f"{last['machine']['cpu']}, {last['created']}, load average {last['load_1min']:.1f}.",
     ]
     for key in dict.fromkeys((each["frame"], each["threads"]) for each in found):
         here = [each for each in found if (each["frame"], each["threads"]) == key]
         levels = [each["level"] for each in here]
-        heads = [Column("Stage", number=False)]
+        heads = [*words("Stage")]
         heads += [Column(name, "ms") for name in ("As people write it", "Best of OpenCV")]
         heads += [Column(f"edgeseg, {level}", "ms") for level in levels]
         heads.append(Column("Memory floor", "ms"))
@@ -355,7 +347,7 @@ def main() -> None:
 def table(rows: list[dict[str, object]]) -> Table:
     """A line a stage."""
     heads = (
-        Column("Stage", number=False),
+        *words("Stage"),
         Column("As people write it", "ms"),
         Column("Best of OpenCV", "ms"),
         Column("edgeseg", "ms"),
@@ -366,7 +358,7 @@ def table(rows: list[dict[str, object]]) -> Table:
 
 def variant_table(rows: list[dict[str, object]]) -> Table:
     """A line a variant."""
-    heads = (Column("Variant", number=False), Column("edgeseg", "ms"))
+    heads = (*words("Variant"), Column("edgeseg", "ms"))
     return Table(heads, tuple(tuple(str(value) for value in row.values()) for row in rows))
 
 
@@ -376,7 +368,7 @@ def _size(text: str) -> tuple[int, int]:
 
 
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
+    parser = command_line(__doc__)
     parser.add_argument("--frame", type=_size, default=(1280, 720), help="frame size, WIDTHxHEIGHT")
     parser.add_argument("--threads", type=int, default=1, help="threads for OpenCV and the kernels")
     parser.add_argument("--rounds", type=int, help="rounds of blocks (default 8; 5 with --all)")

@@ -9,7 +9,6 @@ must be those of a training that was never interrupted, to the bit.
 
 from __future__ import annotations
 
-import argparse
 import json
 import random
 import subprocess
@@ -18,10 +17,9 @@ import tempfile
 import time
 from pathlib import Path
 
+from harness import circumstances, command_line, write_json
 from safetensors.numpy import load_file
 
-from edgeseg import machine
-from edgeseg.artifacts.files import write_atomic
 from edgeseg.data.folders import bundled_sample
 
 COMMAND = (
@@ -32,7 +30,7 @@ COMMAND = (
 
 def main() -> None:
     """Train once in one go and once with kills, compare, and write what was seen."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = command_line(__doc__)
     parser.add_argument("--kills", type=int, default=16, help="number of kills (default 16)")
     parser.add_argument(
         "--seed", type=int, default=0, help="random seed for the times of the kills (default 0)"
@@ -42,14 +40,13 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         result = compare(Path(folder), options.kills, random.Random(options.seed))
     document = {
-        "created": time.strftime("%Y-%m-%d"),
-        "machine": machine.describe().to_dict(),
+        **circumstances(),
         "seed": options.seed,
         **result,
     }
     print(json.dumps(result, indent=2))
     if options.out:
-        write_atomic(options.out, json.dumps(document, indent=2) + "\n")
+        write_json(options.out, document)
     if result["different"] or result["kills"] < options.kills:
         sys.exit(1)
 

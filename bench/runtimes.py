@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Literal
 
 import matplotlib as mpl
+from harness import command_line
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
@@ -329,7 +330,7 @@ def draw(results: Sequence[Result], path: Path) -> None:
 
 
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
+    parser = command_line(__doc__)
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run folders")
     parser.add_argument(
         "--data", type=Path, required=True, help="labelled pictures, used for all RUNs"

@@ -10,7 +10,6 @@ around the same value miss each other in about one of 170 trials (normal, of equ
 from __future__ import annotations
 
 import argparse
-import json
 import shutil
 import tempfile
 from contextlib import ExitStack
@@ -18,7 +17,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from edgeseg.artifacts.files import write_atomic
+from harness import command_line, write_json
+
 from edgeseg.artifacts.sidecar import sidecar_path
 from edgeseg.benchmark.document import BenchConfig, BenchReport, Run
 from edgeseg.benchmark.measure import Case, bench, noise_frames
@@ -45,7 +45,7 @@ def main() -> None:
         "apart": {figure: apart(reports, figure) for figure in FIGURES},
         "medians_ms": [[_median(run) for run in report.runs] for report in reports],
     }
-    write_atomic(options.out, json.dumps(document, indent=1) + "\n")
+    write_json(options.out, document)
     print(f"{len(reports)} trials, {document['noisy_trials']} of them noisy")
     for figure, found in document["apart"].items():
         print(
@@ -105,7 +105,7 @@ def _miss(one: Interval, two: Interval) -> bool:
 
 
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
+    parser = command_line(__doc__)
     parser.add_argument("network", type=Path, help="engine that runs on this machine")
     parser.add_argument("--trials", type=int, default=20)
     parser.add_argument(

@@ -10,12 +10,10 @@ One thread; the machine's other cores repeat it. ``docs/scale.md`` shows ``table
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import re
 import socket
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -23,13 +21,12 @@ import time
 import urllib.request
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 import cv2
+from harness import circumstances, command_line, medians, write_json
 
-from edgeseg import machine
 from edgeseg.artifacts.files import write_atomic
 from edgeseg.report.tables import Column, Table, render_markdown
 
@@ -63,7 +60,7 @@ CASES = (
 
 def main() -> None:
     """Measure if asked, then work the tables out."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser = command_line(__doc__)
     parser.add_argument("engine", nargs="?", type=Path)
     parser.add_argument("clip", nargs="?", type=Path, help="H.264 clip at 25 frames per second")
     parser.add_argument("--frames", type=int, default=60, help="number of frames per source")
@@ -74,7 +71,7 @@ def main() -> None:
         if options.clip is None:
             parser.error("expected ENGINE and CLIP")
         document = measure(options.engine, options.clip, options.frames, options.rounds)
-        write_atomic(measured, json.dumps(document, indent=2) + "\n")
+        write_json(measured, document)
     text = tables(json.loads(measured.read_text("utf-8")))
     write_atomic(RESULTS / "tables.md", text)
     print(text, end="")
@@ -88,14 +85,10 @@ def measure(engine: Path, clip: Path, frames: int, rounds: int) -> dict[str, Any
             found[case.name].append(run(case, engine, clip, frames))
     return {
         "schema": "edgeseg.scale/1",
-        "measured": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "machine": machine.describe().to_dict(),
+        **circumstances(),
         "engine": engine.name,
         "clip": {"name": clip.name, **_describe(clip), "decode_cpu_ms": decode_cpu_ms(clip)},
-        "cases": {
-            name: {key: statistics.median(row[key] for row in rows) for key in rows[0]}
-            for name, rows in found.items()
-        },
+        "cases": {name: medians(rows) for name, rows in found.items()},
         "metrics": {str(n): scrape(engine, clip, n) for n in (1, 4)},
     }
 
@@ -266,7 +259,7 @@ def _origin(document: dict[str, Any]) -> str:
     clip = document["clip"]
     return (
         f"`{document['engine']}`, {clip['width']:.0f}×{clip['height']:.0f} H.264 of "
-        f"{clip['megabits_a_second']:.1f} Mbit/s, one thread, {document['measured'][:10]}, "
+        f"{clip['megabits_a_second']:.1f} Mbit/s, one thread, {document['created'][:10]}, "
         f"{document['machine']['cpu']}, {', '.join(document['machine']['cpu_flags'])}."
     )
 

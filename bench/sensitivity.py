@@ -21,9 +21,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from harness import circumstances, command_line, write_json
 from onnx import ModelProto, NodeProto, numpy_helper
 
-from edgeseg import machine
 from edgeseg.artifacts import sidecar
 from edgeseg.artifacts.files import sha256_file, write_atomic
 from edgeseg.building import BuildConfig, build, measure_sensitivity
@@ -64,7 +64,7 @@ def main() -> None:
     save_sensitivity(
         RESULTS / "layers.png", layers, metric=document["sensitivity"]["metric"], precision="int8"
     )
-    write_atomic(RESULTS / "planted.json", json.dumps(document, indent=2) + "\n")
+    write_json(RESULTS / "planted.json", document)
     print(json.dumps({key: document[key] for key in ("planted", "refused", "mixed")}, indent=2))
 
 
@@ -97,7 +97,7 @@ def experiment(run: Path, options: argparse.Namespace) -> dict[str, Any]:
     assert mixed.precision is not None
     return {
         "schema": "edgeseg.sensitivity/1",
-        "machine": machine.describe().to_dict(),
+        **circumstances(),
         "network": options.run.name,
         "data": options.data.name,
         "planted": {
@@ -168,7 +168,7 @@ def _shift(model: ModelProto, pair: Pair) -> None:
 
 
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser = command_line(__doc__)
     parser.add_argument("run", type=Path, help="run folder with model.onnx and its side-car file")
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--calibrate-from", type=Path, required=True)

@@ -9,8 +9,6 @@ since it is part of all other figures. Files are in the page cache.
 from __future__ import annotations
 
 import argparse
-import json
-import random
 import statistics
 import subprocess
 import sys
@@ -18,8 +16,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from edgeseg import machine
-from edgeseg.artifacts.files import write_atomic
+from harness import circumstances, command_line, turns, words, write_json
+
 from edgeseg.report.tables import Column, Table, render_markdown
 
 RESULTS = Path(__file__).with_name("results") / "startup.json"
@@ -33,12 +31,12 @@ def main() -> None:
     samples = measure(cases, options.runs, options.seed)
     document = {
         "schema": "edgeseg.startup/1",
-        "machine": machine.describe().to_dict(),
+        **circumstances(),
         "runs": options.runs,
         "engine": None if options.engine is None else options.engine.name,
         "seconds": {name: summarise(values) for name, values in samples.items()},
     }
-    write_atomic(options.out, json.dumps(document, indent=2) + "\n")
+    write_json(options.out, document)
     print(render_markdown(table(document["seconds"])))
     if options.engine is None:
         print("No engine given, so the stream was not started.", file=sys.stderr)
@@ -63,16 +61,14 @@ def commands(engine: Path | None) -> dict[str, list[str]]:
 def measure(cases: dict[str, list[str]], runs: int, seed: int) -> dict[str, list[float]]:
     """Wall seconds of ``runs`` processes a case; one more beforehand fills the page cache."""
     samples: dict[str, list[float]] = {name: [] for name in cases}
-    order = random.Random(seed)
-    for round_number in range(runs + 1):
-        for name in order.sample(list(cases), len(cases)):
-            began = time.perf_counter()
-            ended = subprocess.run(cases[name], capture_output=True, text=True, check=False)
-            seconds = time.perf_counter() - began
-            if ended.returncode != 0:
-                sys.exit(f"{name} failed:\n{ended.stderr}")
-            if round_number:
-                samples[name].append(seconds)
+    for number, name in turns(list(cases), runs + 1, seed):
+        began = time.perf_counter()
+        ended = subprocess.run(cases[name], capture_output=True, text=True, check=False)
+        seconds = time.perf_counter() - began
+        if ended.returncode != 0:
+            sys.exit(f"{name} failed:\n{ended.stderr}")
+        if number:
+            samples[name].append(seconds)
     return samples
 
 
@@ -86,7 +82,7 @@ def summarise(seconds: list[float]) -> dict[str, float]:
 def table(seconds: dict[str, Any]) -> Table:
     """A row a command: median, quartiles, and the goal where there is one."""
     columns = (
-        Column("Command", number=False),
+        *words("Command"),
         Column("Median", "s"),
         Column("Quartiles", "s"),
         Column("Goal", "s"),
@@ -104,7 +100,7 @@ def table(seconds: dict[str, Any]) -> Table:
 
 
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
+    parser = command_line(__doc__)
     parser.add_argument("engine", nargs="?", type=Path, help="model*.onnx for starting a stream")
     parser.add_argument(
         "--runs", type=int, default=15, help="number of processes per command (default 15)"

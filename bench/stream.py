@@ -18,7 +18,6 @@ import contextlib
 import functools
 import logging
 import os
-import random
 import statistics
 import sys
 import threading
@@ -30,8 +29,9 @@ from typing import Any
 
 import numpy as np
 import stream_peers as peers
+from harness import command_line, cpu_seconds, turns
 from stream_live import FPS, live_rows, rtsp_server
-from stream_page import FileRow, Measured, cpu_seconds, measured, page
+from stream_page import FileRow, Measured, measured, page
 from stream_scene import make_clip, make_engines, workshop
 
 from edgeseg.artifacts.documents import load
@@ -90,12 +90,9 @@ def file_part(options: argparse.Namespace) -> Measured:
         cases: list[Case] = []
         for (runtime, precision), path in engines.items():
             cases += _file_cases(f"{runtime} {precision}", path, clip, stack)
-        chance = random.Random(0)
-        for number in range(options.rounds):
-            logger.info("round %d of %d", number + 1, options.rounds)
-            chance.shuffle(cases)
-            for case in cases:
-                case.measure()
+        for number, case in turns(cases, options.rounds):
+            logger.info("round %d of %d: %s", number + 1, options.rounds, case.loop)
+            case.measure()
         return measured("file", _rows(cases), clip, options)
 
 
@@ -218,7 +215,7 @@ def _size(text: str) -> tuple[int, int]:
 
 
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
+    parser = command_line(__doc__)
     parser.add_argument("--part", choices=("file", "live", "page"), default="file")
     parser.add_argument("--run", type=Path, help="run folder with the weights to use")
     parser.add_argument("--video", type=Path, help="video used as the content of the clip")

@@ -13,21 +13,17 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import random
-import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 import stream_peers as peers
-from stream_page import cpu_seconds
+from harness import circumstances, command_line, cpu_seconds, medians, turns, words, write_json
 from stream_scene import make_clip, make_engines, workshop
 
-from edgeseg import machine
 from edgeseg.artifacts.files import write_atomic
 from edgeseg.engines import open_engine
 from edgeseg.report.tables import Column, Table, render_markdown
@@ -35,7 +31,6 @@ from edgeseg.stream import Sink, Stream, StreamOptions, StreamResult, run
 
 CASES = ("edgeseg, C++ kernels", "edgeseg, NumPy and OpenCV", "as people write it")
 RESULTS = Path(__file__).parent / "results" / "stream"
-FIGURES = ("fps", "cpu_ms", "preprocess_ms", "infer_ms", "postprocess_ms")
 
 
 class Discard(Sink):
@@ -89,30 +84,25 @@ def measure(options: argparse.Namespace) -> list[dict[str, Any]]:
             width, height = map(int, size.split("x"))
             made = make_engines(work, ["onnxruntime"], ["int8"], size=(height, width))
             (engines[size],) = made.values()
-        turns = [(size, case) for size in options.sizes for case in CASES]
-        samples: dict[tuple[str, str], list[dict[str, float | None]]] = {turn: [] for turn in turns}
-        chance, order = random.Random(0), list(turns)
-        for _ in range(options.rounds):
-            chance.shuffle(order)
-            for size, case in order:
-                samples[size, case].append(in_a_process(case, clip, engines[size]))
+        pairs = [(size, case) for size in options.sizes for case in CASES]
+        samples: dict[tuple[str, str], list[dict[str, float | None]]] = {pair: [] for pair in pairs}
+        for _, (size, case) in turns(pairs, options.rounds):
+            samples[size, case].append(in_a_process(case, clip, engines[size]))
     return [
-        {"network": size, "loop": case, **_medians(samples[size, case])} for size, case in turns
+        {"network": size, "loop": case, **_rounded(samples[size, case])} for size, case in pairs
     ]
 
 
-def _medians(samples: Sequence[dict[str, float | None]]) -> dict[str, float | None]:
-    result: dict[str, float | None] = {}
-    for figure in FIGURES:
-        values = [each for sample in samples if (each := sample[figure]) is not None]
-        result[figure] = round(statistics.median(values), 2) if values else None
-    return result
+def _rounded(samples: Sequence[dict[str, float | None]]) -> dict[str, float | None]:
+    return {
+        key: None if value is None else round(value, 2) for key, value in medians(samples).items()
+    }
 
 
 def page(document: dict[str, Any]) -> str:
     """The table, and what it is of."""
     heads = (
-        *(Column(name, number=False) for name in ("INT8 network", "Loop")),
+        *words("INT8 network", "Loop"),
         Column("Rate", "fps"),
         *(Column(name, "ms") for name in ("CPU a frame", "Preprocess", "Infer", "Postprocess")),
     )
@@ -124,7 +114,7 @@ def page(document: dict[str, Any]) -> str:
         "# The camera loop with and without the C++ kernels\n\n"
         "`python bench/stream_kernels.py`: a 720p H.264 file, each overlay drawn and thrown away, "
         "in the mode `latency`;\n`unet-lite` in ONNX Runtime, the same engine for all. Medians.\n\n"
-        f"{document['machine']['cpu']}, {document['measured']}, {document['rounds']} rounds of "
+        f"{document['machine']['cpu']}, {document['created']}, {document['rounds']} rounds of "
         f"{document['frames']} frames, load average {document['load_1min']:.1f} after the run.\n\n"
         + render_markdown(Table(heads, tuple(lines)))
         + "\n"
@@ -133,7 +123,7 @@ def page(document: dict[str, Any]) -> str:
 
 def main() -> None:
     """Measure and write, or be one of the processes that are measured."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
+    parser = command_line(__doc__)
     parser.add_argument("--frames", type=int, default=80)
     parser.add_argument("--rounds", type=int, default=4)
     parser.add_argument(
@@ -151,14 +141,12 @@ def main() -> None:
         return
     document = {
         "schema": "edgeseg.stream-kernels/1",
-        "machine": machine.describe().to_dict(),
-        "measured": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        **circumstances(),
         "frames": options.frames,
         "rounds": options.rounds,
         "rows": measure(options),
-        "load_1min": os.getloadavg()[0],
     }
-    write_atomic(options.out / "kernels.json", json.dumps(document, indent=2) + "\n")
+    write_json(options.out / "kernels.json", document)
     write_atomic(options.out / "kernels.md", text := page(document))
     print(text)
 

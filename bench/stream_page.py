@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 from argparse import Namespace
 from collections.abc import Sequence
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 import cv2
+from harness import cpu_seconds, now, words
 
 from edgeseg import machine
 from edgeseg.artifacts.documents import Document
@@ -19,7 +19,7 @@ from edgeseg.report.tables import Column, Table, render_markdown
 class FileRow(Document):
     """One way to run one engine over the file; medians over the rounds.
 
-    ``of_inference``: frames a second as a share of what the engine does alone.
+    ``of_inference``: frames per second as a share of what the engine does alone.
     ``outside_ms``: CPU milliseconds a frame besides the engine's.
     """
 
@@ -64,7 +64,7 @@ def measured(part: str, rows: Any, clip: Path, options: Namespace) -> Measured:
     """The document of one part, with the machine it ran on."""
     return Measured(
         part=part,
-        measured=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        measured=now(),
         machine=machine.describe().to_dict(),
         load_average=os.getloadavg()[0],
         clip=options.video.name if options.video else "the sample's pictures",
@@ -72,12 +72,6 @@ def measured(part: str, rows: Any, clip: Path, options: Namespace) -> Measured:
         decode_ms=decode_ms(clip),
         rows=rows,
     )
-
-
-def cpu_seconds() -> float:
-    """Of this process so far."""
-    times = os.times()
-    return times.user + times.system
 
 
 def decode_ms(clip: Path, frames: int = 200) -> float:
@@ -115,11 +109,11 @@ away. The peers are in `bench/stream_peers.py`; every row of an engine uses the 
 _FILE = """\
 ## A file, as fast as it goes
 
-Share: of the frames a second that the engine does alone in the same round. Outside: CPU
+Share: of the frames per second that the engine does alone in the same round. Outside: CPU
 milliseconds a frame besides the engine's, decoding included.
 """
 _LIVE = """\
-## A live RTSP camera of 25 frames a second
+## A live RTSP camera of 25 frames per second
 
 Age of a frame when it reaches the sink, told by the number in its picture.
 """
@@ -127,8 +121,7 @@ Age of a frame when it reaches the sink, told by the number in its picture.
 
 def _file_table(document: Measured) -> Table:
     heads = (
-        Column("Engine", number=False),
-        Column("Loop", number=False),
+        *words("Engine", "Loop"),
         Column("Rate", "fps"),
         Column("Share"),
         Column("Outside", "CPU ms"),
@@ -148,7 +141,7 @@ def _file_table(document: Measured) -> Table:
 
 def _live_table(document: Measured) -> Table:
     heads = (
-        *(Column("Engine", number=False), Column("Loop", number=False)),
+        *words("Engine", "Loop"),
         *(Column("Inference", "ms"), Column("Age p50", "ms"), Column("Age p99", "ms")),
         *(Column("Age at the end", "ms"), Column("Shown"), Column("Sent")),
     )

@@ -28,11 +28,13 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+sys.path.append(str(Path(__file__).resolve().parents[1]))
+
 import numpy as np
+from harness import circumstances, command_line, write_json
 from numpy.typing import NDArray
 
 from edgeseg import machine
@@ -128,8 +130,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     effort = Options(options.rounds, options.calls)
     document = {
         "schema": "edgeseg.gpu-frame/1",
-        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "machine": machine.describe().to_dict(),
+        **circumstances(),
         "cuda": asdict(cuda.facts) | {"adapter": cuda.adapter},
         "correctness": checks,
         "bandwidth": list(bandwidth(cuda, effort)),
@@ -137,7 +138,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     }
     if options.engine is not None:
         document["throughput"] = list(throughput(options.engine, cuda, effort))
-    write_atomic(options.out / "frame.json", json.dumps(document, indent=2) + "\n")
+    write_json(options.out / "frame.json", document)
     page = markdown(document)
     write_atomic(options.out / "frame.md", page)
     print(page)
@@ -326,7 +327,7 @@ def _cell(value: object) -> str:
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
+    parser = command_line(__doc__)
     parser.add_argument("engine", type=Path, nargs="?", help=".engine, or .onnx for ONNX Runtime")
     parser.add_argument("--check", action="store_true", help="correctness alone; exit 1 if not")
     parser.add_argument("--rounds", type=int, default=20, help="of each measurement (default 20)")

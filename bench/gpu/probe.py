@@ -19,7 +19,6 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import itertools
-import json
 import random
 import shutil
 import statistics
@@ -30,11 +29,13 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+sys.path.append(str(Path(__file__).resolve().parents[1]))
+
 import numpy as np
+from harness import circumstances, command_line, write_json
 from numpy.typing import NDArray
 
 from edgeseg import machine
@@ -71,14 +72,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     install(options.wheels)
     document = {
         "schema": "edgeseg.gpu-probe/1",
-        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "machine": machine.describe().to_dict(),
+        **circumstances(),
         "network": options.run.name,
         "adapters": {name: try_adapter(name) for name in ADAPTERS},
     }
     with tempfile.TemporaryDirectory() as folder:
         document["engines"] = list(probe(options, Path(folder), document["adapters"]))
-    write_atomic(options.out / "probe.json", json.dumps(document, indent=2) + "\n")
+    write_json(options.out / "probe.json", document)
     page = markdown(document)
     write_atomic(options.out / "probe.md", page)
     print(page)
@@ -264,7 +264,7 @@ def _rows(engines: Sequence[dict[str, Any]]) -> Iterator[tuple[str, ...]]:
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
+    parser = command_line(__doc__)
     parser.add_argument("run", type=Path, help="folder with model.onnx and model.ranges.json")
     parser.add_argument("--wheels", type=Path, help="folder of wheels instead of the index")
     parser.add_argument(

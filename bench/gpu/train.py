@@ -18,12 +18,14 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+sys.path.append(str(Path(__file__).resolve().parents[1]))
+
+from harness import circumstances, command_line, write_json
+
 from edgeseg import machine
-from edgeseg.artifacts.files import write_atomic
 
 PAPERS = Path(__file__).parents[1] / "papers"
 RESULTS = Path(__file__).with_name("results")
@@ -57,13 +59,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     outcomes = [judge(goal, documents[goal.experiment]) for goal in GOALS]
     document = {
         "schema": "edgeseg.gpu-training/1",
-        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        **circumstances(),
         "device": [asdict(gpu) for gpu in machine.gpus()],
-        "machine": machine.describe().to_dict(),
         "seconds": sum(found["seconds"] for found in documents.values()),
         "goals": outcomes,
     }
-    write_atomic(options.out / "train.json", json.dumps(document, indent=2) + "\n")
+    write_json(options.out / "train.json", document)
     for outcome in outcomes:
         verdict = "reached" if outcome["reached"] else "missed"
         print(f"{outcome['network']}: {outcome['best']:.3f}, goal {outcome['at_least']} {verdict}")
@@ -94,7 +95,7 @@ def judge(goal: Goal, document: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="train.py", description=__doc__.split("\n")[0])
+    parser = command_line(__doc__)
     parser.add_argument("--data", type=Path, help="folder that holds camvid and dsb2018")
     parser.add_argument("--weights", type=Path, help="VGG16 of ImageNet")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder for JSON and PNG")

@@ -25,18 +25,21 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, is_dataclass, replace
-from datetime import datetime, timezone
+from datetime import datetime
 from pathlib import Path
 from statistics import mean
 from typing import TYPE_CHECKING, Any
 
+sys.path.append(str(Path(__file__).resolve().parents[1]))
+
 import numpy as np
+from harness import errors_as_exit_codes, now, say
 
 from edgeseg import machine
 from edgeseg.artifacts.files import atomic_path, write_atomic
 from edgeseg.data.decode import PICTURE_SUFFIXES
 from edgeseg.data.folders import SPLITS, bundled_sample, read_split
-from edgeseg.errors import EdgesegError, MismatchedArtifact, UsageError
+from edgeseg.errors import MismatchedArtifact, UsageError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -159,7 +162,7 @@ class Lab:
             began = time.perf_counter()
             figures = dict(make())
             row = {"key": key, **figures, "seconds": round(time.perf_counter() - began, 2)}
-            row |= {"finished": _now(), "commit": self._commit, "settings": plain}
+            row |= {"finished": now(), "commit": self._commit, "settings": plain}
         else:
             say(f"{self.experiment.name}: {key} is kept from {row['finished']}")
         self.rows.append(row)
@@ -216,7 +219,7 @@ class Lab:
             "paper": self.experiment.paper,
             "claim": self.experiment.claim,
             "scale": self.scale,
-            "created": _now(),
+            "created": now(),
             "commit": self._commit,
             "machine": self._machine,
             "device": device(),
@@ -239,15 +242,11 @@ def run(
     """Run an experiment from the command line: NAME.json after each row, NAME.png at the end."""
     options = _options(experiment, arguments)
     try:
-        lab = Lab(experiment, options)
-        outcome = body(lab)
-        lab.finish(outcome)
-        save_figure(options.out / f"{experiment.name}.png", draw, lab.rows)
-    except EdgesegError as error:
-        say(f"error: {error.message}")
-        if error.hint:
-            say(f"  {error.hint}")
-        raise SystemExit(error.exit_code) from error
+        with errors_as_exit_codes():
+            lab = Lab(experiment, options)
+            outcome = body(lab)
+            lab.finish(outcome)
+            save_figure(options.out / f"{experiment.name}.png", draw, lab.rows)
     except KeyboardInterrupt:
         say("stopped; the finished rows are kept, the same command goes on from there")
         raise SystemExit(130) from None
@@ -381,11 +380,6 @@ def commit() -> str | None:
     return None
 
 
-def say(line: str) -> None:
-    """A line of progress on stderr."""
-    print(line, file=sys.stderr, flush=True)
-
-
 def _options(experiment: Experiment, arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog=f"{experiment.name}.py", description=f"{experiment.title}. {experiment.paper}"
@@ -425,10 +419,6 @@ def _earlier_rows(path: Path, scale: str) -> dict[str, Row]:
             hint="choose another --out, or delete that file",
         )
     return {row["key"]: row for row in document["rows"]}
-
-
-def _now() -> str:
-    return datetime.now(timezone.utc).isoformat(timespec="seconds")
 
 
 def _plain(value: object) -> object:

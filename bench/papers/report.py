@@ -5,17 +5,20 @@ python bench/papers/report.py [--results DIR] [--out FILE]
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+sys.path.append(str(Path(__file__).resolve().parents[1]))
+
 from common import RESULTS, SCHEMA, Column, say
+from harness import command_line, errors_as_exit_codes
 
 from edgeseg.artifacts.files import write_atomic
-from edgeseg.errors import CorruptArtifact, EdgesegError, UsageError
+from edgeseg.errors import CorruptArtifact, UsageError
 from edgeseg.machine import Machine, summary
 from edgeseg.report.tables import Column as TableColumn
 from edgeseg.report.tables import Table, render_markdown
@@ -137,19 +140,14 @@ def _gpus_as_objects(machine: dict[str, Any]) -> dict[str, Any]:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Write the page."""
-    parser = argparse.ArgumentParser(prog="report.py", description=__doc__.split("\n")[0])
+    parser = command_line(__doc__)
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder of NAME.json")
     parser.add_argument("--out", type=Path, help="default: RESULTS.md beside that folder")
     options = parser.parse_args(arguments)
     out = options.out or options.results.parent / "RESULTS.md"
-    try:
+    with errors_as_exit_codes():
         folder = Path(os.path.relpath(options.results, out.parent)).as_posix()
         write_atomic(out, render(read(options.results), folder))
-    except EdgesegError as error:
-        say(f"error: {error.message}")
-        if error.hint:
-            say(f"  {error.hint}")
-        raise SystemExit(error.exit_code) from error
     say(f"{out} written")
 
 

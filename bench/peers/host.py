@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
-import random
 import subprocess
+import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
+sys.path.append(str(Path(__file__).resolve().parents[1]))
+
 from figures import Block
+from harness import turns
 from typing_extensions import Self
 
 from edgeseg import machine
@@ -99,12 +101,7 @@ class Peer:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def _answer(self) -> dict[str, Any]:
@@ -124,17 +121,15 @@ class Peer:
 
 def interleave(
     peers: Sequence[Peer], source: Path, rounds: int, seconds: float, seed: int = 0
-) -> Iterable[tuple[int, Peer, Block]]:
+) -> Iterator[tuple[int, Peer, Block]]:
     """One block of each peer a round, in an order that the seed fixes, with the round's number.
 
     A block before the first round, which is thrown away, lets compilers and caches settle.
     """
     for peer in peers:
         peer.block(source, min(1.0, seconds))
-    order = random.Random(seed)
-    for number in range(rounds):
-        for peer in order.sample(peers, len(peers)):
-            yield number, peer, peer.block(source, seconds)
+    for number, peer in turns(peers, rounds, seed):
+        yield number, peer, peer.block(source, seconds)
 
 
 def _machine_seconds() -> float:

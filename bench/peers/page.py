@@ -7,6 +7,7 @@ from pathlib import Path
 
 import matplotlib as mpl
 from document import Comparison, LiveRow, Measured, Row
+from harness import words
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -115,9 +116,8 @@ def _circumstances(found: Measured) -> str:
 
 def _comparisons(found: Measured) -> Table:
     heads = (
-        *(Column("edgeseg", number=False), Column("Against", number=False)),
-        *(Column("Figure", number=False), Column("Quotient"), Column("Quartiles")),
-        *(Column("Rounds"), Column("Goal", number=False)),
+        *words("edgeseg", "Against", "Figure"),
+        *(Column("Quotient"), Column("Quartiles"), Column("Rounds"), *words("Goal")),
     )
     return Table(
         heads,

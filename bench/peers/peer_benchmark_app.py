@@ -5,12 +5,11 @@ Runs inference alone on random input, restarted for each block: the upper bound 
 
 from __future__ import annotations
 
-import re
 import subprocess
 import sys
 from pathlib import Path
 
-from worker import Answer, answer_to, option, versions
+from worker import Answer, answer_to, option, rate_and_median, versions
 
 
 def main() -> None:
@@ -32,16 +31,10 @@ def main() -> None:
 
 
 def parse(printed: str) -> Answer:
-    """Frames a second and the median latency, ms, from the program's last step.
-
-    Raises:
-        ValueError: They are not there.
-    """
-    rate = re.search(r"Throughput:\s+([\d.]+) FPS", printed)
-    median = re.search(r"Median:\s+([\d.]+) ms", printed)
-    if rate is None or median is None:
-        raise ValueError(f"benchmark_app printed no throughput: {printed[-500:]!r}")
-    return {"fps": float(rate[1]), "infer_ms": [float(median[1])]}
+    """Figures of the program's last step; raises as :func:`worker.rate_and_median`."""
+    return rate_and_median(
+        "benchmark_app", printed, r"Throughput:\s+([\d.]+) FPS", r"Median:\s+([\d.]+) ms"
+    )
 
 
 if __name__ == "__main__":

@@ -7,15 +7,14 @@ around it. Of edgeseg only the reading of the checkpoint is used.
 from __future__ import annotations
 
 import sys
-import time
-from collections.abc import Generator
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import torch
 from torch import Tensor, nn
-from worker import Drawn, network, option, serve, versions
+from worker import camera_loop, network, option, serve, versions
 
 from edgeseg.training.checkpoint import load_checkpoint
 
@@ -43,32 +42,22 @@ def main() -> None:
     std = torch.tensor(settings["std"]).view(1, 3, 1, 1)
     palette = np.array(settings["palette"], np.uint8)[:, ::-1]
 
+    def prepare(frame: Any) -> Tensor:
+        rgb = cv2.resize(cv2.cvtColor(frame, cv2.COLOR_BGR2RGB), size)
+        return (torch.from_numpy(rgb).permute(2, 0, 1)[None].float() / 255 - mean) / std
+
     @torch.inference_mode()
-    def frames(source: str) -> Generator[Drawn, None, None]:
-        capture = cv2.VideoCapture(source)
-        try:
-            while True:
-                found, frame = capture.read()
-                if not found:
-                    return
-                taken_at = time.monotonic()
-                rgb = cv2.resize(cv2.cvtColor(frame, cv2.COLOR_BGR2RGB), size)
-                tensor = torch.from_numpy(rgb).permute(2, 0, 1)[None].float() / 255
-                tensor = (tensor - mean) / std
-                ready = time.monotonic()
-                labels = model(tensor)[0].numpy()
-                inferred = time.monotonic()
-                shape = (frame.shape[1], frame.shape[0])
-                mask = cv2.resize(labels, shape, interpolation=cv2.INTER_NEAREST)
-                cv2.addWeighted(frame, 0.5, palette[mask], 0.5, 0)
-                drawn = time.monotonic()
-                outside = (drawn - inferred) + (ready - taken_at)
-                yield Drawn(frame, taken_at, (inferred - ready) * 1000, outside * 1000)
-        finally:
-            capture.release()
+    def infer(tensor: Tensor) -> Any:
+        return model(tensor)[0].numpy()
+
+    def draw(frame: Any, labels: Any) -> None:
+        mask = cv2.resize(labels, frame.shape[1::-1], interpolation=cv2.INTER_NEAREST)
+        cv2.addWeighted(frame, 0.5, palette[mask], 0.5, 0)
 
     found = versions("numpy", "opencv-python", "torch")
-    serve(frames, {"versions": found, "threads": torch.get_num_threads()})
+    serve(
+        camera_loop(prepare, infer, draw), {"versions": found, "threads": torch.get_num_threads()}
+    )
 
 
 if __name__ == "__main__":

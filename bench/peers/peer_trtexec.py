@@ -10,7 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from worker import Answer, answer_to
+from worker import Answer, answer_to, rate_and_median
 
 
 def main() -> None:
@@ -33,16 +33,9 @@ def _run(*command: str) -> str:
 
 
 def parse(printed: str) -> Answer:
-    """Frames a second and the median latency, ms, of the performance summary.
-
-    Raises:
-        ValueError: They are not there.
-    """
-    rate = re.search(r"Throughput:\s+([\d.]+) qps", printed)
-    median = re.search(r"\] Latency:.*?median = ([\d.]+) ms", printed)
-    if rate is None or median is None:
-        raise ValueError(f"trtexec printed no throughput: {printed[-500:]!r}")
-    return {"fps": float(rate[1]), "infer_ms": [float(median[1])]}
+    """Figures of the performance summary; raises as :func:`worker.rate_and_median`."""
+    median = r"\] Latency:.*?median = ([\d.]+) ms"
+    return rate_and_median("trtexec", printed, r"Throughput:\s+([\d.]+) qps", median)
 
 
 if __name__ == "__main__":

@@ -22,7 +22,6 @@ import os
 import shlex
 import sys
 from collections.abc import Sequence
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +30,7 @@ sys.path.append(str(Path(__file__).resolve().parents[1]))  # the clip and the ca
 import cases
 from document import Comparison, LiveRow, Measured, Row
 from figures import Samples, ages, ratio
+from harness import command_line, errors_as_exit_codes, now
 from host import Peer, interleave
 from page import draw, page
 from setup import NAMES, WORK
@@ -40,7 +40,7 @@ from stream_scene import make_clip
 from edgeseg import machine
 from edgeseg.artifacts.documents import load
 from edgeseg.artifacts.files import atomic_path, write_atomic
-from edgeseg.errors import EdgesegError, InferenceError
+from edgeseg.errors import InferenceError
 from edgeseg.loading import load as open_artifact
 from edgeseg.runs import newest_run
 
@@ -49,22 +49,18 @@ RESULTS = Path(__file__).resolve().parents[1] / "results" / "peers"
 logger = logging.getLogger("edgeseg.bench.peers")
 
 
-def main() -> int:
+def main() -> None:
     """Measure and write the document, the page and the plot."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     options = _options()
     document = options.out / "peers.json"
-    try:
+    with errors_as_exit_codes():
         if not options.page:
             measure(options).save(document)
         found = load(Measured, document)
         write_atomic(options.out / "README.md", page(found))
         draw(found, options.out / "peers.png")
-    except EdgesegError as error:
-        logger.error("%s%s", error.message, f"\n  {error.hint}" if error.hint else "")
-        return error.exit_code
     print(page(found))
-    return 0
 
 
 def measure(options: argparse.Namespace) -> Measured:
@@ -92,7 +88,7 @@ def measure(options: argparse.Namespace) -> Measured:
         threads = {case.peer: peers[case.key].about["threads"] for case in chosen}
     live, failed = _live(chosen, work, run, clip, options.live_seconds)
     return Measured(
-        measured=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        measured=now(),
         command=_command(run, options),
         remark=options.remark,
         machine=machine.describe().to_dict(),
@@ -244,7 +240,7 @@ def _command(run: Path, options: argparse.Namespace) -> str:
 
 
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
+    parser = command_line(__doc__)
     parser.add_argument("--run", type=Path, help="run folder; default: the newest under runs/")
     parser.add_argument(
         "--work", type=Path, default=WORK, help="working folder of setup.py (default runs/peers)"
@@ -269,4 +265,4 @@ def _options() -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -7,8 +7,8 @@ The peer says ``{"ready": {"versions": …, "threads": …}}`` first, then answe
 
 each with ``busy_seconds`` of CPU and ``peak_mib`` so far, or ``{"error": …}``, until stdin ends.
 A peer that loops over frames gives :func:`serve` a generator of :class:`Drawn`; a program with
-a loop of its own answers blocks by itself. Standard library alone, besides NumPy for the
-numbers in live pictures.
+a loop of its own answers blocks by itself. Standard library alone, besides OpenCV for
+hand-written loops and NumPy for the numbers in live pictures.
 """
 
 from __future__ import annotations
@@ -51,6 +51,44 @@ class Drawn:
 
 Frames = Callable[[str], Generator[Drawn, None, None]]
 Answer = Mapping[str, Any]
+
+
+def camera_loop(
+    prepare: Callable[[Any], Any],
+    infer: Callable[[Any], Any],
+    draw: Callable[[Any, Any], Any],
+) -> Frames:
+    """A loop in one thread over what OpenCV reads: frame → tensor → labels → overlay."""
+    import cv2
+
+    def frames(source: str) -> Generator[Drawn, None, None]:
+        capture = cv2.VideoCapture(source)
+        try:
+            while (frame := capture.read()[1]) is not None:
+                taken_at = time.monotonic()
+                tensor = prepare(frame)
+                ready = time.monotonic()
+                labels = infer(tensor)
+                inferred = time.monotonic()
+                draw(frame, labels)
+                outside = (time.monotonic() - inferred) + (ready - taken_at)
+                yield Drawn(frame, taken_at, (inferred - ready) * 1000, outside * 1000)
+        finally:
+            capture.release()
+
+    return frames
+
+
+def rate_and_median(program: str, printed: str, rate: str, median: str) -> Answer:
+    """Frames per second and the median latency, ms, that two patterns find in what was printed.
+
+    Raises:
+        ValueError: They are not there.
+    """
+    found = re.search(rate, printed), re.search(median, printed)
+    if found[0] is None or found[1] is None:
+        raise ValueError(f"{program} printed no throughput: {printed[-500:]!r}")
+    return {"fps": float(found[0][1]), "infer_ms": [float(found[1][1])]}
 
 
 def serve(frames: Frames, about: Answer) -> None:

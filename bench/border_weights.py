@@ -1,4 +1,4 @@
-"""Measure weight maps per second: ``python bench/borders.py``.
+"""Measure weight maps per second: ``python bench/border_weights.py``.
 
 Uses 512×512 pictures with 100 drawn nuclei each, one thread, and CPU time, which excludes other
 load on the machine. Training computes a map for each picture, so this must outpace the network.
