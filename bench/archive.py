@@ -160,7 +160,7 @@ def main() -> None:
     given.out.mkdir(parents=True, exist_ok=True)
     pictures = {path.stem for folder in given.folders for path in folder.iterdir()}
     engine, folders = given.engine.absolute(), [folder.absolute() for folder in given.folders]
-    runs = []
+    runs: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as name:
         reference = Path(name) / "0-plain"
         for turn in range(given.rounds):

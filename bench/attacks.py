@@ -234,8 +234,20 @@ def watch(
     attacker.join()
     times = [each for each in probes if each is not None]
     slowest = round(max(times), 3) if times else None
-    counts = (len(probes), len(times), slowest)
-    return Seen(name, server, round(masks / took, 1), recorded // 1000, log, *most, *counts)
+    connections, descriptors, threads = most
+    return Seen(
+        attack=name,
+        server=server,
+        fps=round(masks / took, 1),
+        recorded_kb=recorded // 1000,
+        log_bytes=log,
+        connections=connections,
+        descriptors=descriptors,
+        threads=threads,
+        probes=len(probes),
+        answered=len(times),
+        slowest_s=slowest,
+    )
 
 
 def write(out: Path, rows: list[Seen], about: str) -> None:

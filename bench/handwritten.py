@@ -13,7 +13,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-Picture = NDArray[np.uint8]
+Picture = NDArray[Any]
+"""OpenCV's stubs do not say which dtype comes back; here it is uint8."""
 
 
 @dataclass(frozen=True)

@@ -152,7 +152,7 @@ def naive_preprocess(scene: Scene) -> NDArray[np.float32]:
     """Resize, RGB, float, normalise, transpose, one line after another."""
     image = cv2.cvtColor(cv2.resize(scene.frame, (SPEC.width, SPEC.height)), cv2.COLOR_BGR2RGB)
     scaled = image.astype(np.float32) / 255
-    scaled = (scaled - np.float32(SPEC.mean)) / np.float32(SPEC.std)
+    scaled = (scaled - np.array(SPEC.mean, np.float32)) / np.array(SPEC.std, np.float32)
     return np.ascontiguousarray(scaled.transpose(2, 0, 1))
 
 
@@ -160,7 +160,8 @@ def naive_overlay(scene: Scene) -> NDArray[np.uint8]:
     """Palette by indexing, upscaled, blended in float."""
     height, width = scene.frame.shape[:2]
     mask = cv2.resize(scene.labels, (width, height), interpolation=cv2.INTER_NEAREST)
-    return (scene.frame * 0.5 + scene.palette[mask][..., ::-1] * 0.5).astype(np.uint8)
+    blended = scene.frame * 0.5 + scene.palette[mask][..., ::-1] * 0.5
+    return np.asarray(blended, np.uint8)
 
 
 def opencv_overlay(scene: Scene) -> NDArray[np.uint8]:
@@ -188,7 +189,9 @@ def opencv_components(labels: NDArray[np.uint8]) -> list[object]:
     """Class by class, without bringing the classes into one order."""
     present = np.flatnonzero(np.bincount(labels.ravel()))
     return [
-        cv2.connectedComponentsWithStats(cv2.compare(labels, float(label), cv2.CMP_EQ))
+        cv2.connectedComponentsWithStats(
+            cv2.compare(labels, float(label), cv2.CMP_EQ)  # type: ignore[call-overload]  # a scalar
+        )
         for label in present[present > 0]
     ]
 
@@ -196,7 +199,7 @@ def opencv_components(labels: NDArray[np.uint8]) -> list[object]:
 def naive_upsampled(scene: Scene) -> NDArray[np.uint8]:
     """All logits at the frame's size, then ``np.argmax``."""
     height, width = scene.frame.shape[:2]
-    return np.argmax(resized(scene.logits, width, height), axis=0).astype(np.uint8)
+    return np.asarray(resized(scene.logits, width, height).argmax(axis=0), np.uint8)
 
 
 def resized(logits: NDArray[np.float32], width: int, height: int) -> NDArray[np.float32]:
@@ -228,9 +231,11 @@ def measure(functions: Sequence[Function], rounds: int) -> list[float]:
 
 def at(level: str, function: Function) -> Function:
     """The function on the row kernels of a level; choosing them takes no time to speak of."""
+    assert kernels is not None
+    use = kernels.use
 
     def call() -> None:
-        kernels.use(level)
+        use(level)
         function()
 
     return call
@@ -280,6 +285,7 @@ def documents(
 
 def everything(folder: Path, rounds: int) -> None:
     """All frames, threads and levels: a document each and one page."""
+    assert kernels is not None
     found = [
         document
         for frame in FRAMES

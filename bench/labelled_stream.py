@@ -23,12 +23,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+sys.path.append(str(Path(__file__).resolve().parents[1] / "tests"))
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 import edgeseg
-from edgeseg.data.folders import list_images, read_split
+from edgeseg.data.folders import list_images, load_sample, read_split
 from edgeseg.engines.base import Engine
 from edgeseg.evaluation import evaluate, score
 from edgeseg.stream import Scoring, Stream, StreamOptions, run
@@ -92,7 +94,7 @@ def measure(engine: Engine, root: Path, crf: int, folder: Path) -> Row:
     split = read_split(root, "val")
     video = folder / f"crf{crf}.mp4"
     encode(list_images(root / "images"), crf, video)
-    masks = [cv2.imread(str(sample.mask), cv2.IMREAD_UNCHANGED) for sample in split]
+    masks = [load_sample(sample, split.classes)[1] for sample in split]
     expected = score(engine, zip(decoded(video), masks, strict=True)).to_dict()
     file = streamed(str(video), engine, root / "masks", len(split))
     with RtspCamera(video) as camera:

@@ -29,6 +29,7 @@ from typing import Any
 
 import numpy as np
 import stream_peers as peers
+from handwritten import Picture
 from harness import command_line, cpu_seconds, turns
 from stream_live import FPS, live_rows, rtsp_server
 from stream_page import FileRow, Measured, measured, page
@@ -137,7 +138,7 @@ def _streamed(engines: Sequence[Engine], clip: Path, mode: Any) -> int:
 def _by_hand(loop: Callable[..., None], engine: Engine, clip: Path) -> int:
     count = 0
 
-    def shown(_frame: peers.Picture, _overlay: peers.Picture) -> bool:
+    def shown(_frame: Picture, _overlay: Picture) -> bool:
         nonlocal count
         count += 1
         return True

@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 import stream_peers as peers
 from frame_numbers import number_of
+from handwritten import Picture
 from stream_page import LiveRow
 
 from edgeseg.engines import open_engine
@@ -40,7 +41,7 @@ class Lateness:
         self.numbers: list[int] = []
         self.times: list[float] = []
 
-    def note(self, frame: peers.Picture) -> None:
+    def note(self, frame: Picture) -> None:
         """Now."""
         self.times.append(time.monotonic())
         self.numbers.append(number_of(frame))
@@ -125,7 +126,7 @@ def _live_by_hand(
 ) -> None:
     until = time.monotonic() + seconds
 
-    def note(frame: peers.Picture, _overlay: peers.Picture) -> bool:
+    def note(frame: Picture, _overlay: Picture) -> bool:
         shown.note(frame)
         read.numbers.append(shown.numbers[-1])
         read.times.append(shown.times[-1])

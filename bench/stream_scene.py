@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from edgeseg.artifacts.card import ClassMap, InputSpec, ModelCard, Precision
 from edgeseg.building import BuildConfig, EngineRuntime, build
+from edgeseg.data.folders import load_image
 from edgeseg.export.network import export_onnx
 from edgeseg.models import build as build_model
 from edgeseg.precision.calibration import collect
@@ -106,11 +107,11 @@ def _from_video(path: Path) -> Iterator[NDArray[np.uint8]]:
 
 
 def _from_sample() -> Iterator[NDArray[np.uint8]]:
-    paths = sorted((SAMPLE / "train" / "images").iterdir())[:6]
-    strip = cv2.hconcat([cv2.resize(cv2.imread(str(path)), (960, 960)) for path in paths])
+    pictures = map(load_image, sorted((SAMPLE / "train" / "images").iterdir())[:6])
+    strip = np.hstack([cv2.resize(picture, (960, 960)) for picture in pictures])
     reach_x, reach_y = strip.shape[1] - 1280, strip.shape[0] - 720
     number = 0
     while True:
         x, y = number * 4 % reach_x, number % reach_y
-        yield strip[y : y + 720, x : x + 1280].copy()
+        yield np.asarray(strip[y : y + 720, x : x + 1280].copy(), np.uint8)
         number += 1

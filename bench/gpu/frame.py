@@ -76,9 +76,11 @@ class Bench:
         self.cuda, self.memory, self.job = cuda, memory, job
         self.stream = memory.stream()
         self.kernels: Kernels = load_kernels(memory)
-        spec = InputSpec(height=256, width=512, resize=resize)
+        spec = InputSpec(height=256, width=512, resize=resize)  # type: ignore[arg-type]  # checked by pydantic
         names = tuple(f"class {number}" for number in range(CLASSES))
-        card = ModelCard(name="bench", arch="none", classes=ClassMap(names=names), input=spec)
+        card = ModelCard(
+            name="bench", arch="none", classes=ClassMap.model_validate({"names": names}), input=spec
+        )
         self.spec, pixels = spec, job.batch * spec.height * spec.width
         self.tensor = memory.pinned((job.batch, *spec.shape), np.float32)
         self.logits = memory.pinned((job.batch, CLASSES, spec.height, spec.width), np.float32)
@@ -164,7 +166,7 @@ def correctness(cuda: Cuda) -> Iterator[dict[str, Any]]:
                 found = bench.run(frames, logits)
             labels, spec = argmax(logits), bench.spec
             pairs = list(zip(frames, labels, strict=True))
-            twins = {
+            twins: dict[str, Any] = {
                 "preprocess": [preprocess(frame, spec) for frame in frames],
                 "argmax": labels,
                 "overlay": [overlay_restored(*pair, spec, LOOK) for pair in pairs],
@@ -266,7 +268,11 @@ def rates(
         frames.collect()
 
     def times(call: Callable[[], object]) -> Callable[[], None]:
-        return lambda: [call() for _ in range(options.calls)] and None
+        def calls() -> None:
+            for _ in range(options.calls):
+                call()
+
+        return calls
 
     ways = {
         "frame_fps": whole,

@@ -19,7 +19,6 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import itertools
-import random
 import shutil
 import statistics
 import subprocess
@@ -35,10 +34,11 @@ from typing import Any
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
-from harness import circumstances, command_line, write_json
+from harness import circumstances, command_line, turns, write_json
 from numpy.typing import NDArray
 
 from edgeseg import machine
+from edgeseg.artifacts.card import Precision
 from edgeseg.artifacts.files import write_atomic
 from edgeseg.building import BuildConfig, build
 from edgeseg.data.folders import bundled_sample, load_image
@@ -53,7 +53,7 @@ from edgeseg.report.tables import Column, Table, render_markdown
 
 RESULTS = Path(__file__).with_name("results")
 ADAPTERS = ("cuda-python", "pycuda")
-COMPILED_FROM = {
+COMPILED_FROM: dict[Precision, str] = {
     "fp32": "model.onnx",
     "fp16": "model.fp16.onnx",
     "int8": "model.int8.tensorrt.onnx",
@@ -217,16 +217,15 @@ def latencies(
     running: Sequence[tuple[dict[str, Any], TensorRtEngine]], options: argparse.Namespace
 ) -> list[tuple[dict[str, Any], float]]:
     """Median over blocks of a block's median, the engines in a new random order each round."""
-    order, blocks = random.Random(0), [[] for _ in running]
+    blocks: list[list[float]] = [[] for _ in running]
     zeros = [np.zeros((e.batch or 1, *e.card.input.shape), np.float32) for _, e in running]
-    for _ in range(options.rounds):
-        for place in order.sample(range(len(running)), len(running)):
-            calls = []
-            for _ in range(options.calls + 1):
-                began = time.perf_counter_ns()
-                running[place][1].infer(zeros[place])
-                calls.append((time.perf_counter_ns() - began) / 1e6)
-            blocks[place].append(statistics.median(calls[1:]))
+    for _, place in turns(range(len(running)), options.rounds):
+        calls = []
+        for _ in range(options.calls + 1):
+            began = time.perf_counter_ns()
+            running[place][1].infer(zeros[place])
+            calls.append((time.perf_counter_ns() - began) / 1e6)
+        blocks[place].append(statistics.median(calls[1:]))
     return [(row, statistics.median(b)) for (row, _), b in zip(running, blocks, strict=True)]
 
 

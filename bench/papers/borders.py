@@ -8,11 +8,12 @@ alone: the weight map is the only difference.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 import common
+import variants
 from common import Column, Experiment, Lab, Outcome, Row, average
 from measures import measure
 
@@ -47,15 +48,9 @@ WEIGHTS = {"without map": 0.0, "with map": 10.0}
 
 
 @dataclass(frozen=True)
-class Settings:
-    """One scale; every n-th picture as in ``steps``, a pair of networks a seed."""
+class Settings(variants.Settings):
+    """One scale; a pair of networks per seed."""
 
-    size: tuple[int, int]
-    width: int
-    epochs: int
-    batch_size: int
-    seeds: tuple[int, ...]
-    steps: Mapping[str, int] = field(default_factory=lambda: {"train": 1, "val": 1})
     sigma: float = 5.0
 
 

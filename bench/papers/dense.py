@@ -133,6 +133,7 @@ def vgg16(form: str, thinner: int) -> VGG16:
             outputs = layer.out_channels // thinner
             inputs = layer.in_channels // (thinner if layer.in_channels > 3 else 1)
             layer.weight = nn.Parameter(layer.weight[:outputs, :inputs])
+            assert layer.bias is not None
             layer.bias = nn.Parameter(layer.bias[:outputs])
             if form == "no padding":
                 layer.padding = (0, 0)

@@ -14,8 +14,8 @@ from typing import Any
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 
-from common import RESULTS, SCHEMA, Column, say
-from harness import command_line, errors_as_exit_codes
+from common import RESULTS, SCHEMA, Column
+from harness import command_line, errors_as_exit_codes, say
 
 from edgeseg.artifacts.files import write_atomic
 from edgeseg.errors import CorruptArtifact, UsageError

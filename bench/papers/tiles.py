@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from torch import Tensor, nn
 
+    from edgeseg.training.predictor import TorchEngine
+
 EXPERIMENT = Experiment(
     name="tiles",
     title="Overlap-tile",
@@ -132,7 +134,11 @@ def body(lab: Lab) -> Outcome:
             ),
         )
         score = partial(measure, config.run, split, settings.step)
-        trained = lab.train(f"{arch}: {WHOLE}", config, lambda _, score=score: score(None))
+
+        def of_the_whole(_: TorchEngine, score: Callable[..., dict[str, Any]] = score) -> Any:
+            return score(None)
+
+        trained = lab.train(f"{arch}: {WHOLE}", config, of_the_whole)
         # Valid convolutions leave no choice: the margin is what they lose.
         own = own_margin(arch, options)
         for margin in (0, *([own] if own else settings.margins)):
@@ -190,7 +196,7 @@ def distances(shape: tuple[int, ...], step: int) -> NDArray[np.float64]:
         )
         for size in shape
     )
-    return np.minimum(rows[:, np.newaxis], columns) + 0.5
+    return np.asarray(np.minimum(rows[:, np.newaxis], columns) + 0.5, np.float64)
 
 
 class _Network:
@@ -203,10 +209,10 @@ class _Network:
         model, card = load_checkpoint(run / CHECKPOINT)
         self.spec = card.input
         self.seen = 0
-        self._model = place(model).eval()
+        self._model: Any = place(model).eval()
         self._model.register_forward_pre_hook(self._look)
 
-    def _look(self, _: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+    def _look(self, _module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         batch, _, height, width = inputs[0].shape
         self.seen += batch * height * width
 
@@ -215,16 +221,16 @@ class _Network:
     ) -> NDArray[np.uint8]:
         """Labels (H, W): in one pass, or in tiles that keep ``step`` pixels or a few more."""
         if margin is None:
-            return self.same_size(picture[np.newaxis])[0]
+            return np.asarray(self.same_size(picture[np.newaxis])[0], np.uint8)
         side = step + 2 * margin
         if margin and hasattr(self._model, "valid_size"):
-            side = self._model.valid_size(side)  # type: ignore[operator]
+            side = int(self._model.valid_size(side))
         return predict_tiled(
             self.as_it_is if margin else self.same_size,
             picture,
             tile=(side, side),
             margin=margin,
-            stride=self._model.stride,  # type: ignore[arg-type]
+            stride=self._model.stride,
         )
 
     def same_size(self, pictures: NDArray[np.float32]) -> NDArray[np.uint8]:
@@ -245,7 +251,7 @@ class _Network:
         device = next(self._model.parameters()).device
         with torch.inference_mode():
             logits = forward(torch.from_numpy(pictures).to(device))
-            return np.asarray(logits.argmax(dim=1).to(torch.uint8).cpu().numpy())
+            return np.asarray(logits.argmax(dim=1).to(torch.uint8).cpu().numpy(), np.uint8)
 
 
 class _Count:

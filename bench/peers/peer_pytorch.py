@@ -28,7 +28,8 @@ class Labels(nn.Module):
 
     def forward(self, batch: Tensor) -> Tensor:
         """Float32 (N, 3, H, W) → uint8 (N, H, W)."""
-        return self.network(batch).argmax(1).to(torch.uint8)
+        labels: Tensor = self.network(batch).argmax(1).to(torch.uint8)
+        return labels
 
 
 def main() -> None:
