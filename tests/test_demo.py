@@ -1,17 +1,24 @@
 """The whole road, for real: training, building, measuring, streaming.
 
-One epoch from the network of the quick start, and short measurements; ``-m soak`` takes it as
-users do.
+One epoch from the network of the quick start, short measurements, and one interpreter for all
+commands; ``-m soak`` takes it as users do.
 """
 
 from __future__ import annotations
 
+import contextlib
+import io
 import itertools
 import json
+import logging
 import re
 import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import cv2
@@ -19,11 +26,32 @@ import numpy as np
 import pytest
 from walking import Walk
 
-from edgeseg.cli import demo
+from edgeseg.cli import demo, main
 from edgeseg.data.folders import list_images
 from edgeseg.errors import RuntimeMissing, UsageError
 
 pytestmark = pytest.mark.timeout(900)  # it trains and builds, on a machine that may be busy
+
+
+def in_this_process(
+    command: Sequence[str], *, cwd: Path, stdout: int, check: bool
+) -> subprocess.CompletedProcess[bytes]:
+    """``subprocess.run`` of a command line, without the seconds that its imports take."""
+    assert command[:3] == [sys.executable, "-m", "edgeseg"]
+    logger = logging.getLogger("edgeseg")
+    out = io.TextIOWrapper(io.BytesIO(), "utf-8")
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(out):
+        patch.chdir(cwd)
+        patch.setattr(sys, "argv", ["edgeseg", *command[3:]])
+        logger.handlers.clear()
+        with pytest.raises(SystemExit) as ended:
+            main()
+    logger.handlers.clear()
+    logger.setLevel(logging.NOTSET)
+    logger.propagate = True
+    out.flush()
+    printed = out.buffer.getvalue()
+    return subprocess.CompletedProcess(list(command), int(ended.value.code or 0), printed)
 
 
 @pytest.fixture(scope="module")
@@ -33,6 +61,8 @@ def road(quickstart: Walk, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pa
     options = [changes.get(a, b) for a, b in itertools.pairwise(("", *demo.TRAINING))]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(demo, "TRAINING", (*options, "--width", "8", "--weights", learned))
+        started = SimpleNamespace(run=in_this_process, PIPE=subprocess.PIPE)
+        patch.setattr(demo, "subprocess", started)
         patch.setattr(demo, "BENCH", (*demo.BENCH, "--seconds", "0.3"))
         out = tmp_path_factory.mktemp("demo") / "out"
         return out, demo.run_demo(out)
