@@ -1,6 +1,6 @@
 """Compare a local archive cluster, with one worker killed half-way, with plain ``edgeseg infer``.
 
-``python -m bench.archive ENGINE OUT FOLDER…`` writes OUT/archive.json and OUT/archive.md. Each
+``python bench/archive.py ENGINE OUT FOLDER…`` writes OUT/archive.json and OUT/archive.md. Each
 variant runs as whole processes with the commands a user would type, in turns, and writes label
 maps without overlays.
 """

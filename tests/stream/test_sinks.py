@@ -27,7 +27,6 @@ from edgeseg.stream import (
     StreamResult,
     Window,
 )
-from edgeseg.stream.sinks.window import why_no_window
 
 LIVE = StillSource("camera:0", 25.0, realtime=True)
 FILE = StillSource("drive.mkv", 25.0, realtime=False)
@@ -322,11 +321,17 @@ def test_a_window_without_display_is_said_once_and_does_nothing(
 
 
 def test_a_display_that_is_not_there_does_not_end_the_process(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("DISPLAY", ":987")
     monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
-    assert why_no_window() is not None
+    window = Window()
+    window.open([LIVE])
+    assert window._trial is not None
+    assert window._trial.wait(60) != 0
+    window.idle()
+    assert len(caplog.records) == 1
+    assert not window.shows_overlay
 
 
 def test_results_can_be_drawn_by_several_threads(result_at: Callable[..., StreamResult]) -> None:

@@ -183,21 +183,6 @@ class Window(Sink):
             _log.warning("saved %s and its mask", path)
 
 
-def why_no_window() -> str | None:
-    """Why no window can be opened here, None where one can."""
-    why = _no_display()
-    if why is not None:
-        return why
-    trial = _begin_trial()
-    try:
-        code: int | None = trial.wait(_TRY_S)
-    except subprocess.TimeoutExpired:
-        trial.kill()
-        trial.wait()
-        code = None
-    return None if code == 0 else _refusal(code)
-
-
 def _no_display() -> str | None:
     if os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"):
         return None
