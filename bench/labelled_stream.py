@@ -1,6 +1,6 @@
 """Check the live score of a labelled stream by scoring the same frames in four ways.
 
-``python -m bench.labelled_stream NETWORK DIR OUT`` takes DIR/images and DIR/masks as frames of
+``python bench/labelled_stream.py NETWORK DIR OUT`` takes DIR/images and DIR/masks as frames of
 a drive at 15 frames per second, encodes them as H.264 at several qualities and writes
 OUT/labelled.json and OUT/labelled.md with the mean IoU
 
@@ -27,6 +27,7 @@ sys.path.append(str(Path(__file__).resolve().parents[1] / "tests"))
 
 import cv2
 import numpy as np
+from faults.conftest import RtspCamera
 from numpy.typing import NDArray
 
 import edgeseg
@@ -34,7 +35,6 @@ from edgeseg.data.folders import list_images, load_sample, read_split
 from edgeseg.engines.base import Engine
 from edgeseg.evaluation import evaluate, score
 from edgeseg.stream import Scoring, Stream, StreamOptions, run
-from tests.faults.conftest import RtspCamera
 
 FPS = 15
 QUALITIES = (18, 23, 28, 35)

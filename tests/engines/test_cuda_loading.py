@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from frame_cases import needs_compiler
-from plans import adapter
+from engines.frame_cases import needs_compiler
+from engines.plans import adapter
 from standin.device import Device
 
 from edgeseg.engines.cuda import DeviceMemory

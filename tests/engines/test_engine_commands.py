@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from plans import Bench, bench
+from engines.plans import Bench, bench
 from standin.cuda import Runtime
 
 from edgeseg.data.folders import load_image

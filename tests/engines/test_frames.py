@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 import standin
-from frame_cases import JOB, LOOK, assert_right, camera, expected, needs_compiler, same
+from engines.frame_cases import JOB, LOOK, assert_right, camera, expected, needs_compiler, same
+from engines.plans import bench
 from onnx import ModelProto
-from plans import bench
 from standin.device import Device
 
 from edgeseg.artifacts.card import ModelCard

@@ -10,8 +10,8 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from frame_cases import needs_compiler
-from plans import adapter
+from engines.frame_cases import needs_compiler
+from engines.plans import adapter
 from standin import kernels
 from standin.device import Device
 from standin.onnxruntime_gpu import Module

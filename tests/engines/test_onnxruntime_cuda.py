@@ -13,9 +13,9 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from frame_cases import JOB, assert_right, needs_compiler
+from engines.frame_cases import JOB, assert_right, needs_compiler
+from engines.plans import adapter
 from onnx import ModelProto
-from plans import adapter
 from standin.device import Device
 from standin.onnxruntime_gpu import Module, _Binding
 

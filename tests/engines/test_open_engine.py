@@ -9,8 +9,8 @@ import numpy as np
 import onnx
 import pytest
 import standin
+from engines.plans import Bench, bench
 from onnx import ModelProto
-from plans import Bench, bench
 from standin.cuda import Runtime
 from standin.device import Device
 

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from frame_cases import needs_compiler
+from engines.frame_cases import needs_compiler
+from engines.plans import Bench, adapter, bench
 from onnx import ModelProto
-from plans import Bench, adapter, bench
 from standin.device import Device
 from standin.onnxruntime_gpu import Module
 

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 import pytest
 import standin
+from engines.plans import Bench, bench
 from onnx import ModelProto, TensorProto, helper
-from plans import Bench, bench
 from standin.device import Device
 
 from edgeseg.artifacts.card import ClassMap, InputSpec, OpenSize

@@ -26,8 +26,8 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from engines.plans import bench
 from onnx import ModelProto
-from plans import bench
 
 from edgeseg.artifacts.card import ClassMap, InputSpec, ModelCard
 from edgeseg.artifacts.files import sha256_bytes

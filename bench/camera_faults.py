@@ -1,7 +1,8 @@
 """Measure how long a stream takes to detect and recover from camera faults, with default limits.
 
-``python -m bench.faults OUT`` writes OUT/faults.json and OUT/faults.md: each fault is repeated
-on loopback, and its delays are shown beside their bounds. Needs aio-rtsp-toolkit[server].
+``python bench/camera_faults.py OUT`` writes OUT/faults.json and OUT/faults.md: each fault is
+repeated on loopback, and its delays are shown beside their bounds. Needs
+aio-rtsp-toolkit[server].
 """
 
 from __future__ import annotations
@@ -19,11 +20,11 @@ from pathlib import Path
 sys.path.append(str(Path(__file__).resolve().parents[1] / "tests"))
 
 from cameras import MjpegCamera
+from faults.conftest import Grey, RtspCamera, free_port, numbered_video
 
 from edgeseg.errors import OpenFailed
 from edgeseg.stream import Stream, StreamOptions
 from edgeseg.stream.loop import Mode
-from tests.faults.conftest import Grey, RtspCamera, free_port, numbered_video
 
 RUNS = 3
 SLOW_S = 60.0
