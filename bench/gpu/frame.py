@@ -79,7 +79,7 @@ class Bench:
         spec = InputSpec(height=256, width=512, resize=resize)  # type: ignore[arg-type]  # checked by pydantic
         names = tuple(f"class {number}" for number in range(CLASSES))
         card = ModelCard(
-            name="bench", arch="none", classes=ClassMap.model_validate({"names": names}), input=spec
+            name="bench", arch="none", classes=ClassMap(names=names), input=spec
         )
         self.spec, pixels = spec, job.batch * spec.height * spec.width
         self.tensor = memory.pinned((job.batch, *spec.shape), np.float32)

@@ -94,7 +94,7 @@ class ClassMap(Document):
     """
 
     names: Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Field(min_length=2)]
-    palette: tuple[Rgb, ...]
+    palette: tuple[Rgb, ...] = ()  # completed from the names
     ignore: Annotated[int, Field(ge=0, le=255)] = 255
     background: Annotated[int, Field(ge=0)] | None = None
 
