@@ -78,9 +78,7 @@ class Bench:
         self.kernels: Kernels = load_kernels(memory)
         spec = InputSpec(height=256, width=512, resize=resize)  # type: ignore[arg-type]  # checked by pydantic
         names = tuple(f"class {number}" for number in range(CLASSES))
-        card = ModelCard(
-            name="bench", arch="none", classes=ClassMap(names=names), input=spec
-        )
+        card = ModelCard(name="bench", arch="none", classes=ClassMap(names=names), input=spec)
         self.spec, pixels = spec, job.batch * spec.height * spec.width
         self.tensor = memory.pinned((job.batch, *spec.shape), np.float32)
         self.logits = memory.pinned((job.batch, CLASSES, spec.height, spec.width), np.float32)
