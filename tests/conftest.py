@@ -21,6 +21,7 @@ import pytest
 from pages import DOCS
 from walking import Walk, walk
 
+from edgeseg.benchmark import coldstart
 from edgeseg.data.folders import bundled_sample
 
 HERE = Path(__file__).parent
@@ -171,6 +172,12 @@ def no_run_plots(monkeypatch: pytest.MonkeyPatch) -> None:
 
     for name in ("save_curves", "save_predictions"):
         monkeypatch.setattr(loop, name, lambda path, *what: path.touch())
+
+
+@pytest.fixture
+def no_cold_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Benchmarks start no fresh processes, which take a second each, three an engine."""
+    monkeypatch.setattr(coldstart, "measure", lambda path, threads: "not tried")
 
 
 @pytest.fixture(scope="session")

@@ -61,6 +61,7 @@ def test_every_command_documents_its_json() -> None:
     ],
     ids=lambda arguments: "-".join(arguments[:2]),
 )  # fmt: skip
+@pytest.mark.usefixtures("no_cold_starts")
 def test_json_is_one_document_with_the_documented_keys(
     arguments: tuple[str, ...], edgeseg: Any, run_copy: Path, small_data: Path
 ) -> None:

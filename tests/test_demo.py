@@ -26,6 +26,7 @@ import numpy as np
 import pytest
 from walking import Walk
 
+from edgeseg.benchmark import coldstart
 from edgeseg.cli import demo, main
 from edgeseg.data.folders import list_images
 from edgeseg.errors import RuntimeMissing, UsageError
@@ -63,6 +64,7 @@ def road(quickstart: Walk, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pa
         patch.setattr(demo, "TRAINING", (*options, "--width", "8", "--weights", learned))
         started = SimpleNamespace(run=in_this_process, PIPE=subprocess.PIPE)
         patch.setattr(demo, "subprocess", started)
+        patch.setattr(coldstart, "measure", lambda path, threads: "not tried")
         patch.setattr(demo, "BENCH", (*demo.BENCH, "--seconds", "0.3"))
         out = tmp_path_factory.mktemp("demo") / "out"
         return out, demo.run_demo(out)

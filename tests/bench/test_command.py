@@ -17,10 +17,11 @@ Write = Callable[..., Path]
 
 
 @pytest.fixture
-def network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write_network: Write) -> Path:
+def network(
+    no_cold_starts: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write_network: Write
+) -> Path:
     """``free.onnx`` in the current folder, of any batch."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(coldstart, "measure", lambda path, threads: "not tried")
     return write_network(Path("free.onnx"))
 
 

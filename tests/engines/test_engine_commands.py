@@ -59,6 +59,7 @@ def test_stream_and_infer(built: Bench, small_data: Path, edgeseg: Any) -> None:
     assert len(written[0]) == 4
 
 
+@pytest.mark.usefixtures("no_cold_starts")
 def test_bench(built: Bench, small_data: Path, edgeseg: Any) -> None:
     outcome = edgeseg(
         "bench", built.onnx, built.plan, "--data", small_data, "--seconds", "0.1", "--json"
