@@ -137,13 +137,3 @@ def test_what_is_no_benchmark_is_refused(
         path.write_text(text)
     with pytest.raises(error, match=says):
         load_bench(path)
-
-
-def test_files_of_one_name_are_told_apart_by_their_folder(
-    edgeseg: Any, files: tuple[Path, Path]
-) -> None:
-    for folder, file in zip(("old", "new"), files, strict=True):
-        Path(folder).mkdir()
-        file.rename(Path(folder) / "bench.json")
-    outcome = edgeseg("bench", "compare", "old/bench.json", "new/bench.json", "--json")
-    assert outcome.document["before"]["origin"] == "old/bench.json"

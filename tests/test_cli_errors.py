@@ -40,13 +40,9 @@ def _files(root: Path) -> set[str]:
 @pytest.mark.parametrize(
     ("name", "code", "says"),
     [
-        ("empty.onnx", 3, "empty.onnx is empty"),
-        ("truncated.onnx", 3, "truncated.onnx"),
-        ("random-bytes.onnx", 3, "random-bytes.onnx"),
         ("no-card.onnx", 3, "edgeseg.card"),
         ("card-of-schema-99.onnx", 3, "schema version 99"),
         ("card-of-another-size.onnx", 3, "card-of-another-size.onnx"),
-        ("one-bit-flipped.onnx", 3, "changed since it was made"),
         ("external-data-outside.onnx", 3, "external-data-outside.onnx"),
         ("missing.onnx", 2, "no such file"),
     ],
@@ -71,9 +67,6 @@ def test_networks(
 @pytest.mark.parametrize(
     ("name", "code", "says"),
     [
-        ("empty.safetensors", 3, "is empty"),
-        ("truncated.safetensors", 3, "truncated.safetensors"),
-        ("random-bytes.safetensors", 3, "random-bytes.safetensors"),
         ("no-card.safetensors", 3, "edgeseg.card"),
         ("card-of-schema-99.safetensors", 3, "schema version 99"),
         ("card-of-3-classes-weights-of-2.safetensors", 3, "card-of-3-classes"),
@@ -92,20 +85,6 @@ def test_checkpoints(
     more = ("--data", small_data) if command == "eval" else ("--out", "model.onnx")
     refuses(code, says, command, path, *more)
     assert not Path("pwned").exists()
-
-
-@pytest.mark.parametrize(
-    ("name", "code", "says"),
-    [
-        ("empty.engine", 3, "is empty"),
-        ("no-side-car.engine", 3, "no side-car"),
-        ("one-bit-flipped.engine", 3, "changed since it was made"),
-        ("side-car-not-json.engine", 3, "not valid JSON"),
-    ],
-)
-def test_engines(name: str, code: int, says: str, refuses: Any, small_data: Path) -> None:
-    refuses(code, says, "eval", BAD / "engines" / name, "--data", small_data)
-    refuses(code, says, "stream", BAD / "engines" / name, "--source", "test:", "--no-window")
 
 
 DATASETS = [
@@ -131,16 +110,6 @@ def test_datasets_in_eval(name: str, code: int, says: str, refuses: Any, trained
 def test_datasets_in_train(name: str, code: int, says: str, refuses: Any) -> None:
     options = ("--size", "32x32", "--epochs", 1, "--width", 8, "--depth", 1, "--run", "runs/new")
     refuses(code, says, "train", "--data", BAD / "datasets" / name, *options)
-
-
-def test_a_mask_value_out_of_the_named_classes_stops_training(refuses: Any, tmp_path: Path) -> None:
-    import shutil
-
-    data = tmp_path / "data"
-    shutil.copytree(BAD / "datasets/mask-value-17-of-2-classes", data)
-    (data / "classes.json").write_text('{"names": ["background", "nucleus"]}')
-    options = ("--size", "32x32", "--epochs", 1, "--width", 8, "--depth", 1, "--run", "runs/new")
-    refuses(3, "found 17 (", "train", "--data", data, *options)
 
 
 @pytest.mark.parametrize(
@@ -221,14 +190,6 @@ def test_ranges(name: str, refuses: Any, trained: Path, small_data: Path) -> Non
 )
 def test_command_lines(says: str, arguments: tuple[object, ...], refuses: Any) -> None:
     refuses(2, says, *arguments)
-
-
-def test_unknown_architecture_names_those_there_are(refuses: Any, small_data: Path) -> None:
-    refuses(2, "unet-lite", "train", "--data", small_data, "--arch", "segnet", "--run", "runs/new")
-
-
-def test_option_of_another_architecture(refuses: Any, small_data: Path) -> None:
-    refuses(2, "fc_width", "train", "--data", small_data, "--fc-width", 64, "--run", "runs/new")
 
 
 @pytest.mark.parametrize("option", ["--bogus", "--count"])

@@ -270,13 +270,6 @@ def test_rows_of_other_settings_are_not_one_row(change: dict[str, Any]) -> None:
         compare(report(row(blocks())), report(row(blocks(), **change)), QUICK)
 
 
-def test_an_engine_that_ran_once_only_is_listed() -> None:
-    absent = row([1.0], "m.engine", latency_ms=None, runs_here=False, block_series=())
-    ran = row(blocks(), "m.engine")
-    found = compare(report(row(blocks()), ran), report(row(blocks()), absent), QUICK)
-    assert found.only_before == ("nuclei: m.engine, FP32, onnxruntime, batch 1, 2 threads",)
-
-
 @pytest.mark.parametrize(
     ("change", "says"),
     [
@@ -295,43 +288,3 @@ def test_runs_that_are_not_like_each_other_are_called_so(change: dict[str, Any],
     assert not found.like_with_like
     assert says in found.differences
     assert compare(report(row(blocks())), report(row(blocks())), QUICK).like_with_like
-
-
-def test_other_versions_are_told_and_no_obstacle() -> None:
-    newer = MACHINE.__class__(**MACHINE.to_dict() | {"versions": {"onnxruntime": "1.32.0"}})
-    found = compare(report(row(blocks())), report(row(blocks()), machine=newer), QUICK)
-    assert found.like_with_like
-    assert found.versions == ("edgeseg: 0.1, then none", "onnxruntime: 1.31.0, then 1.32.0")
-
-
-def test_rows_that_all_moved_alike_point_to_the_machine() -> None:
-    names = ("a.onnx", "b.onnx", "c.onnx")
-    steady = [10 + place / 1000 for place in range(12)]
-    before = report(*(row(steady, name) for name in names))
-    after = report(*(row([m * 1.1 for m in steady], name) for name in names))
-    assert (
-        "All 3 rows are slower by nearly the same factor (1.10 to 1.10)"
-        in (compare(before, after, QUICK).notes[0])
-    )
-    one = report(
-        *(row([m * f for m in steady], n) for f, n in zip((1, 1.1, 1.1), names, strict=True))
-    )
-    assert compare(before, one, QUICK).notes == ()
-
-
-def test_the_document_reads_back_and_says_what_is_worse() -> None:
-    steady = [10 + place / 1000 for place in range(12)]
-    found = compare(report(row(steady)), report(row([m * 1.1 for m in steady])), QUICK)
-    document = found.to_dict()
-    assert document["schema"] == "edgeseg.bench-compare/1"
-    (worse,) = document.pop("regressions")
-    assert worse.startswith(
-        "nuclei: model.onnx, FP32, onnxruntime, batch 1, 2 threads: slower, +10.0 % (+"
-    )
-    assert Comparison.model_validate(document) == found
-
-
-@pytest.mark.parametrize("change", [{"level": 0.0}, {"latency": -0.1}, {"resamples": 3}])
-def test_settings_out_of_range_are_refused(change: dict[str, Any]) -> None:
-    with pytest.raises(UsageError, match="a comparison needs"):
-        compare(report(row(blocks())), report(row(blocks())), CompareConfig(**change))

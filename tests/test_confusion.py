@@ -12,9 +12,8 @@ from sklearn import metrics as sk
 
 from edgeseg.artifacts.card import ClassMap
 from edgeseg.data.folders import load_instances, read_split
-from edgeseg.errors import UsageError
 from edgeseg.metrics import ConfusionMatrix
-from edgeseg.report.confusion import draw_confusion, row_shares, save_confusion
+from edgeseg.report.confusion import draw_confusion, row_shares
 
 
 def confused(count: int) -> tuple[ConfusionMatrix, np.ndarray, np.ndarray]:
@@ -53,17 +52,6 @@ def test_draws_names_shares_and_iou(count: int) -> None:
     assert f"{recall:.0f}" in texts
     for iou in sk.jaccard_score(truth, prediction, labels=range(count), average=None):
         assert f"{iou:.3f}" in texts
-
-
-def test_saves_a_png(tmp_path: Path) -> None:
-    save_confusion(tmp_path / "a.png", confused(2)[0], classes(2))
-    assert min(cv2.imread(str(tmp_path / "a.png")).shape[:2]) > 300
-
-
-def test_another_suffix_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"drawn as \.png"):
-        save_confusion(tmp_path / "a.txt", confused(2)[0], classes(2))
-    assert not list(tmp_path.iterdir())
 
 
 def test_eval_draws_it_and_counts_nuclei(

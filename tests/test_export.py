@@ -14,10 +14,9 @@ from torch import nn
 
 from edgeseg.artifacts.card import ClassMap, InputSpec, ModelCard
 from edgeseg.artifacts.sidecar import read, verify
-from edgeseg.data.folders import load_image
 from edgeseg.engines import open_engine
-from edgeseg.errors import InferenceError, NonFiniteOutput, UsageError
-from edgeseg.export.network import ExportResult, check_parity, export_module, export_onnx, trace
+from edgeseg.errors import InferenceError, NonFiniteOutput
+from edgeseg.export.network import ExportResult, check_parity, export_module, export_onnx
 from edgeseg.models import build
 from edgeseg.precision.graph import read_card, tensors, typed
 from edgeseg.training.checkpoint import save_checkpoint
@@ -81,12 +80,6 @@ def graph(exported: ExportResult) -> ModelProto:
 def inputs(count: int, card: ModelCard) -> np.ndarray:
     random = np.random.default_rng(count)
     return random.normal(size=(count, *card.input.shape)).astype(np.float32)
-
-
-def test_parity_is_counted(exported: ExportResult) -> None:
-    parity = exported.parity
-    assert (parity.images, parity.pixels) == (2, 2 * 32 * 48)
-    assert parity.mismatched == parity.near_ties
 
 
 def test_onnx_runtime_answers_as_pytorch(
@@ -209,24 +202,3 @@ def test_networks_that_are_not_finite_are_refused(exported: ExportResult, card: 
         broken.head.bias[1] = float("nan")  # type: ignore[index,operator,union-attr]
     with pytest.raises(NonFiniteOutput):
         check_parity(broken, exported.path, inputs(1, card))
-
-
-def test_given_pictures_are_compared(
-    model: nn.Module,
-    card: ModelCard,
-    graph: ModelProto,
-    nuclei: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr("edgeseg.export.network.trace", lambda *_, **__: graph)
-    pictures = [load_image(path) for path in sorted((nuclei / "val" / "images").iterdir())[:3]]
-    result = export_module(model, card, tmp_path / "model.onnx", images=pictures)
-    assert result.parity.images == 3
-
-
-def test_wrong_arguments(checkpoint: Path, model: nn.Module, card: ModelCard) -> None:
-    with pytest.raises(UsageError, match=r"ends with \.onnx"):
-        export_onnx(checkpoint, checkpoint.with_name("model.pb"))
-    with pytest.raises(UsageError, match="17 or newer"):
-        trace(model, card, opset=11)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import json
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -29,28 +28,6 @@ def probe() -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
-
-
-@pytest.mark.skipif(bool(machine.gpus()), reason="there is a GPU")
-def test_without_a_gpu_it_says_so_and_ends(tmp_path: Path) -> None:
-    ended = subprocess.run(
-        [sys.executable, SCRIPT, tmp_path, "--out", tmp_path / "out"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert (ended.returncode, ended.stdout) == (4, "")
-    assert ended.stderr == "bench/gpu/probe.py needs an NVIDIA GPU; nvidia-smi lists none\n"
-    assert not (tmp_path / "out").exists()
-
-
-def test_wheels_in_pieces_are_put_together(probe: ModuleType, tmp_path: Path) -> None:
-    for number in range(11):
-        (tmp_path / f"a-1-py3.whl.part{number}").write_bytes(bytes([number]))
-    (tmp_path / "b-1-py3.whl").write_bytes(b"whole")
-    assert probe.joined(tmp_path) == tmp_path
-    assert (tmp_path / "a-1-py3.whl").read_bytes() == bytes(range(11))
-    assert (tmp_path / "b-1-py3.whl").read_bytes() == b"whole"
 
 
 def test_every_engine_becomes_a_row(

@@ -17,7 +17,6 @@ from safetensors import safe_open
 from edgeseg.artifacts import sidecar
 from edgeseg.artifacts.files import sha256_file
 from edgeseg.artifacts.sidecar import sidecar_path
-from edgeseg.errors import UsageError
 from edgeseg.inspection import here, inspect, inspect_run
 from edgeseg.inspection.headers import read_onnx
 from edgeseg.machine import Gpu
@@ -130,15 +129,6 @@ def test_a_run_is_each_artefact_in_it(trained: Path, edgeseg: Any) -> None:
     assert len(told["artefacts"]) == len(found)
 
 
-def test_names_from_files_cannot_drive_the_terminal(run_copy: Path, edgeseg: Any) -> None:
-    path = run_copy / "model.onnx.json"
-    text = path.read_text().replace('"nucleus"', '"\\u001b[2J[red]nucleus[/red]"', 1)
-    path.write_text(text)
-    outcome = edgeseg("inspect", path)
-    assert "\x1b[2J" not in outcome.out
-    assert "\\x1b[2J[red]nucleus[/red]" in outcome.out
-
-
 @pytest.mark.parametrize("name", ["model.safetensors", "model.onnx", "model.ranges.json"])
 def test_nothing_but_the_core_is_needed(name: str, trained: Path) -> None:
     words = ["edgeseg", "inspect", str(trained / name), "--json"]
@@ -156,24 +146,6 @@ def test_nothing_but_the_core_is_needed(name: str, trained: Path) -> None:
     if told["runs_here"] is not None:
         assert told["runs_here"]["runs"] is False
         assert "pip install 'edgeseg[" in told["runs_here"]["hint"]
-
-
-@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
-def test_a_network_runs_in_what_it_was_built_for(
-    runtime: str, run_copy: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = run_copy / "model.int8.onnx"
-    made = sidecar.read(path)
-    assert made is not None
-    made.model_copy(update={"runtime": runtime}).save(sidecar_path(path))
-    monkeypatch.setattr(here, "find_spec", lambda name: None if name == runtime else name)
-    runs = inspect(path).runs_here
-    assert runs is not None
-    assert (runs.runs, runs.runtime, runs.reason) == (False, runtime, f"{runtime} not installed")
-    monkeypatch.setattr(here, "find_spec", lambda name: name)
-    runs = inspect(path).runs_here
-    assert runs is not None
-    assert runs.runs
 
 
 def rtx_engine(folder: Path, *targets: str) -> Path:
@@ -234,9 +206,3 @@ def test_a_header_of_no_length_or_of_any_is_not_read(length: int, tmp_path: Path
     path.write_bytes(length.to_bytes(8, "little") + b"{}" + bytes(100))
     (problem,) = inspect(path).problems
     assert f"a header of {length} bytes in a file of 110" in problem.message
-
-
-@pytest.mark.parametrize("name", ["nosuch", "nosuch.onnx"])
-def test_what_is_not_there_is_called_so_whatever_its_name(tmp_path: Path, name: str) -> None:
-    with pytest.raises(UsageError, match="no such file"):
-        inspect(tmp_path / name)

@@ -16,9 +16,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from edgeseg import machine
 from edgeseg.artifacts.card import InputSpec, ModelCard
-from edgeseg.data.folders import Split, load_instances, load_sample, read_split
+from edgeseg.data.folders import Split, load_sample, read_split
 from edgeseg.evaluation import evaluate
 
 BENCH = Path(__file__).parents[1] / "bench"
@@ -103,18 +102,6 @@ def test_experiment_runs_and_keeps_its_rows(
     assert capsys.readouterr().err.count("is kept from") == len(found["rows"])
 
 
-def test_numpy_values_are_numbers_in_the_document(
-    common: ModuleType, lab: Callable[..., Any], tmp_path: Path
-) -> None:
-    """As strings they would be no verdict and no figure for the page."""
-    small = lab()
-    small.row("a", {"seed": 0}, lambda: {"f": np.float32(0.5), "n": np.int64(3)})
-    small.finish(common.Outcome("Seen.", np.bool_(True), "Small."))
-    found = document(tmp_path, "small")
-    assert found["outcome"]["held"] is True
-    assert (found["rows"][0]["f"], found["rows"][0]["n"]) == (0.5, 3)
-
-
 def test_interruption_loses_one_row(lab: Callable[..., Any], tmp_path: Path) -> None:
     made: list[str] = []
 
@@ -139,109 +126,6 @@ def test_interruption_loses_one_row(lab: Callable[..., Any], tmp_path: Path) -> 
     second.row("a", {"seed": 1}, measure("a"))
     second.row("b", {"seed": 2}, measure("b"))
     assert made == ["a", "b"]
-
-
-def test_row_of_other_settings_is_made_again(lab: Callable[..., Any]) -> None:
-    lab().row("a", {"epochs": 1}, lambda: {"f": 0.1})
-    assert lab().row("a", {"epochs": 2}, lambda: {"f": 0.2})["f"] == 0.2
-
-
-def test_row_older_than_what_it_builds_on_is_made_again(lab: Callable[..., Any]) -> None:
-    old = lab()
-    base = old.row("base", {}, lambda: {"f": 0.1})
-    old.row("next", {}, lambda: {"f": 0.2}, base)
-    assert lab().row("next", {}, lambda: {"f": 0.3}, base)["f"] == 0.2
-    newer = base | {"finished": "2999-01-01T00:00:00+00:00"}
-    assert lab().row("next", {}, lambda: {"f": 0.3}, newer)["f"] == 0.3
-
-
-def test_rows_without_use_leave_with_the_outcome(
-    common: ModuleType, lab: Callable[..., Any], tmp_path: Path
-) -> None:
-    lab().row("dropped", {}, lambda: {"f": 0.1})
-    later = lab()
-    later.row("kept", {}, lambda: {"f": 0.2})
-    assert len(document(tmp_path, "small")["rows"]) == 2
-    later.finish(common.Outcome("Seen.", None, "Remark."))
-    assert [row["key"] for row in document(tmp_path, "small")["rows"]] == ["kept"]
-
-
-def test_results_of_another_scale_are_not_replaced(
-    load: Load, lab: Callable[..., Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    lab().row("a", {}, lambda: {"f": 0.1})
-    (tmp_path / "small.json").rename(tmp_path / "skips.json")
-    held = (tmp_path / "skips.json").read_text("utf-8")
-    data = load("common").bundled_sample()
-    with pytest.raises(SystemExit) as ended:
-        load("skips").main(["--scale", "cpu", "--data", str(data), "--out", str(tmp_path)])
-    assert ended.value.code == 2
-    assert "holds results of the scale smoke" in capsys.readouterr().err
-    assert (tmp_path / "skips.json").read_text("utf-8") == held
-
-
-@pytest.mark.parametrize("name", ["fcn", "borders", "isbi"])
-def test_missing_pictures_are_named(
-    name: str, load: Load, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    arguments = ["--scale", "gpu", "--data", str(tmp_path / "none"), "--out", str(tmp_path)]
-    with pytest.raises(SystemExit) as ended:
-        load(name).main(arguments)
-    assert ended.value.code == 2
-    assert "no pictures there" in capsys.readouterr().err
-    assert not list(tmp_path.glob("*.json"))
-
-
-def test_missing_imagenet_weights_are_named(
-    load: Load, small_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    arguments = ["--scale", "cpu", "--data", str(small_data), "--weights", str(tmp_path / "none")]
-    with pytest.raises(SystemExit) as ended:
-        load("fcn").main([*arguments, "--out", str(tmp_path), "--runs", str(tmp_path / "runs")])
-    assert ended.value.code == 2
-    assert "--weights FILE" in capsys.readouterr().err
-
-
-@pytest.mark.usefixtures("no_run_plots")
-def test_half_a_training_is_no_row(
-    common: ModuleType, small_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from edgeseg.training.recipe import Recipe, TrainConfig
-
-    def stop(line: str) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(common, "say", stop)
-    config = TrainConfig(
-        data=small_data,
-        run=tmp_path / "run",
-        options={"width": 8, "depth": 1},
-        size=(32, 32),
-        recipe=Recipe(epochs=2),
-    )
-    with pytest.raises(KeyboardInterrupt):
-        common.train_to_the_end(config)
-    lines: list[str] = []
-    monkeypatch.setattr(common, "say", lines.append)
-    assert len(common.train_to_the_end(config).history) == 2
-    assert [line.split()[1] for line in lines] == ["2/2"], "the first epoch was kept"
-    later = {"finished": "2999-01-01T00:00:00+00:00"}
-    common.train_to_the_end(config, later)
-    assert [line.split()[1] for line in lines[1:]] == ["1/2", "2/2"], "its start is newer"
-
-
-def test_subset_takes_each_nth_picture_with_its_labels(
-    common: ModuleType, nuclei: Path, tmp_path: Path
-) -> None:
-    out = common.link_subset(nuclei, tmp_path / "subset", {"train": 10, "val": 7})
-    whole = [sample.image.name for sample in read_split(nuclei, "train")]
-    subset = read_split(out, "train")
-    assert [sample.image.name for sample in subset] == whole[::10]
-    assert len(read_split(out, "val")) == 2
-    assert subset.classes.names == ("background", "nucleus")
-    again = common.link_subset(nuclei, tmp_path / "subset", {"val": 14})
-    assert len(read_split(again, "val")) == 1
-    assert not (again / "train").exists()
 
 
 class Shifted:
@@ -279,19 +163,6 @@ def test_measures_are_those_of_the_evaluation(load: Load, small_data: Path) -> N
         assert figures[name] == objects[name]
     assert figures["bands"]["1"] < figures["bands"]["16"] < figures["pixel_accuracy"] < 1
     assert figures["border_accuracy"] == figures["bands"]["4"]
-
-
-def test_cells_are_the_connected_pieces_of_a_mask(load: Load, tmp_path: Path) -> None:
-    mask = np.ones((20, 30), np.uint8)
-    mask[:, 10] = mask[:, 20] = 0
-    for split in ("train", "val"):
-        for part, pixels in (("images", mask * 200), ("masks", mask)):
-            (tmp_path / split / part).mkdir(parents=True)
-            cv2.imwrite(str(tmp_path / split / part / "a.png"), pixels)
-    (sample,) = read_split(load("isbi").with_cells(tmp_path), "val")
-    ids = load_instances(sample)
-    assert len(np.unique(ids[mask > 0])) == 3
-    assert not ids[mask == 0].any()
 
 
 def fcn_rows(*ious: float) -> dict[str, dict[str, Any]]:
@@ -370,12 +241,6 @@ def test_verdict(name: str, rows: Any, held: bool, load: Load) -> None:
     assert script.judge("smoke", rows).held is None
 
 
-def test_fcn_without_its_control_is_open(load: Load) -> None:
-    rows = fcn_rows(0.3, 0.4, 0.5, 0.4)
-    del rows["fcn32s, longer"]
-    assert load("fcn").judge("gpu", rows).held is None
-
-
 class TestReport:
     def finished(self, common: ModuleType, lab: Any, held: bool | None = True) -> None:
         lab.row("a", {"seed": 3}, lambda: {"f": 0.1234})
@@ -394,68 +259,9 @@ class TestReport:
         assert "](./small.png)" in page
         assert "seed 3" in page
 
-    def test_failed_and_unfinished_claims_are_said(
-        self, common: ModuleType, load: Load, lab: Callable[..., Any], tmp_path: Path
-    ) -> None:
-        self.finished(common, lab(), held=False)
-        report = load("report")
-        assert "did not hold" in report.render(report.read(tmp_path), ".")
-        lab().row("a", {"seed": 4}, lambda: {"f": 0.5})
-        page = report.render(report.read(tmp_path), ".")
-        assert "was interrupted" in page
-        assert "held" not in page.split("##", 1)[1]
-
-    @pytest.mark.parametrize(
-        ("text", "code"), [(None, 2), ("{", 3), ("[]", 3), ('{"schema": "other"}', 3)]
-    )
-    def test_bad_results_are_refused(
-        self,
-        text: str | None,
-        code: int,
-        load: Load,
-        tmp_path: Path,
-        capsys: pytest.CaptureFixture[str],
-    ) -> None:
-        if text is not None:
-            (tmp_path / "bad.json").write_text(text)
-        with pytest.raises(SystemExit) as ended:
-            load("report").main(["--results", str(tmp_path), "--out", str(tmp_path / "R.md")])
-        assert ended.value.code == code
-        assert str(tmp_path) in capsys.readouterr().err
-        assert not (tmp_path / "R.md").exists()
-
     def test_committed_page_is_that_of_the_committed_results(self, load: Load) -> None:
         report = load("report")
         if not list((PAPERS / "results").glob("*.json")):
             pytest.skip("no results are committed")
         page = (PAPERS / "RESULTS.md").read_text("utf-8")
         assert page == report.render(report.read(PAPERS / "results"), "results")
-
-
-@pytest.fixture
-def gpu_training() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("gpu_training", BENCH / "gpu" / "train.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
-
-
-def test_gpu_training_names_what_is_missing(
-    gpu_training: ModuleType, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(machine, "gpus", lambda: ())
-    with pytest.raises(SystemExit, match="needs an NVIDIA GPU"):
-        gpu_training.main([])
-
-
-@pytest.mark.parametrize(("best", "reached"), [(0.61, True), (0.59, False)])
-def test_gpu_goal_is_judged_by_its_own_rows(
-    best: float, reached: bool, gpu_training: ModuleType
-) -> None:
-    rows = [{"key": "fcn8s", "mean_iou": best}, {"key": "fcn32s", "mean_iou": 0.9}]
-    outcome = gpu_training.judge(gpu_training.GOALS[0], {"rows": rows})
-    assert outcome["reached"] is reached
-    assert outcome["best"] == best

@@ -14,8 +14,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgeseg.errors import InferenceError, UsageError
-
 BENCH = Path(__file__).parents[1] / "bench"
 PEERS = BENCH / "peers"
 
@@ -54,19 +52,6 @@ def test_blocks_beside_other_work_are_left_out(samples: Callable[..., Any]) -> N
     found = samples((10, 0.0), (11, 0.12), (2, 0.5), (12, 0.1))
     assert found.median("fps") == 11
     assert not found.noisy
-
-
-def test_a_quiet_minority_is_not_chosen(samples: Callable[..., Any]) -> None:
-    found = samples((10, 0.0), (5, 0.5), (6, 0.5))
-    assert found.median("fps") == 6
-    assert found.noisy
-
-
-def test_figures_that_a_peer_does_not_have_are_none(samples: Callable[..., Any]) -> None:
-    found = samples((10, 0.0))
-    assert found.median("outside_ms") is None
-    assert found.median("cpu_ms") is None
-    assert found.percentiles("work_ms") is None
 
 
 def test_percentiles_are_over_the_frames_of_all_blocks_kept(load: Load) -> None:
@@ -124,11 +109,6 @@ def test_a_loop_that_falls_behind_is_told(load: Load) -> None:
     found = load("figures").ages(late, 25)
     assert found.late_ms == pytest.approx(50 + 94.5 * 10)
     assert found.late_ms > found.p50
-
-
-def test_too_few_frames_of_a_camera_are_an_error(load: Load) -> None:
-    with pytest.raises(InferenceError, match="3 frames"):
-        load("figures").ages(camera(3, read_after=0, shown_after=lambda _: 0.01), 25)
 
 
 @pytest.mark.parametrize("number", [0, 1, 624, 65535])
@@ -219,116 +199,6 @@ def test_a_peer_says_when_it_showed_which_frame(start: Callable[[str], Any]) -> 
         answer = peer.ask(do="live", source="300", seconds=60)
     assert answer["numbers"] == list(range(300))
     assert all(read <= shown for read, shown in zip(answer["read"], answer["shown"], strict=True))
-
-
-def test_a_peer_that_fails_is_named_and_goes_on(start: Callable[[str], Any]) -> None:
-    with start(LOOP.format(peers=str(PEERS), bench=str(BENCH))) as peer:
-        with pytest.raises(InferenceError, match="the peer: OSError: no such clip"):
-            peer.block(Path("broken"), 1)
-        with pytest.raises(InferenceError, match="within its first 5 frames"):
-            peer.block(Path("4"), 1)
-        assert len(peer.block(Path("6"), 1).work_ms) == 1
-
-
-def test_a_peer_that_dies_says_its_last_line(start: Callable[[str], Any]) -> None:
-    with pytest.raises(InferenceError, match=r"ended: .*No module named 'nowhere'"):
-        start("import nowhere")
-
-
-def test_every_peer_has_its_turn_each_round(load: Load) -> None:
-    class Counting:
-        def __init__(self) -> None:
-            self.asked: list[float] = []
-
-        def block(self, _source: Path, seconds: float) -> float:
-            self.asked.append(seconds)
-            return seconds
-
-    peers = [Counting() for _ in range(4)]
-    seen = list(load("host").interleave(peers, Path("clip"), 20, 2))
-    orders = [[peer for number, peer, _ in seen if number == n] for n in range(20)]
-    assert all(sorted(map(id, order)) == sorted(map(id, peers)) for order in orders)
-    assert len({tuple(map(id, order)) for order in orders}) > 5
-    assert all(peer.asked == [1.0] + [2] * 20 for peer in peers)  # one block to settle
-
-
-def test_a_peer_that_is_not_set_up_is_refused(load: Load, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="handwritten is not set up") as caught:
-        load("cases").present(tmp_path, tmp_path, ["handwritten"])
-    assert caught.value.hint == f"python bench/peers/setup.py --work {tmp_path} --only handwritten"
-
-
-def set_up(work: Path, peer: str, **notes: Any) -> None:
-    (work / peer).mkdir()
-    (work / peer / "setup.json").write_text(json.dumps({"notes": [], "tree": None} | notes))
-
-
-def test_an_environment_of_another_commit_is_refused(load: Load, tmp_path: Path) -> None:
-    set_up(tmp_path, "edgeseg", tree="0" * 40)
-    with pytest.raises(UsageError, match="another commit"):
-        load("cases").present(tmp_path, tmp_path, ["edgeseg"])
-
-
-def test_a_run_without_a_network_is_refused(load: Load, tmp_path: Path) -> None:
-    set_up(tmp_path, "openvino")
-    with pytest.raises(UsageError, match=r"model\.int8\.openvino\.onnx") as caught:
-        load("cases").present(tmp_path, tmp_path, ["openvino"])
-    assert caught.value.hint == f"edgeseg build {tmp_path} --int8 --runtime openvino"
-
-
-def test_notes_of_a_setup_become_remarks(load: Load, tmp_path: Path) -> None:
-    set_up(tmp_path, "ultralytics", notes=["a stand-in"])
-    chosen, remarks = load("cases").present(tmp_path, tmp_path, ["ultralytics"])
-    assert remarks == ["ultralytics: a stand-in."]
-    assert {case.peer for case in chosen} == {"ultralytics"}
-
-
-def test_trtexec_that_is_absent_is_said(
-    load: Load, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    cases = load("cases")
-    monkeypatch.setattr(cases, "trtexec", lambda: None)
-    set_up(tmp_path, "ultralytics")
-    chosen, remarks = cases.present(tmp_path, tmp_path, ["ultralytics", "trtexec"])
-    assert {case.peer for case in chosen} == {"ultralytics"}
-    assert remarks == ["trtexec: not present on this machine."]
-    with pytest.raises(UsageError, match="nothing to measure"):
-        cases.present(tmp_path, tmp_path, ["trtexec"])
-
-
-def test_every_comparison_is_of_cases_that_exist(load: Load) -> None:
-    cases = load("cases")
-    keys = [case.key for case in cases.CASES]
-    assert len(set(keys)) == len(keys)
-    assert list(cases.compared(keys)) == list(cases.COMPARED)
-    assert list(cases.compared(keys[1:])) != list(cases.COMPARED)
-    for case in cases.CASES:
-        assert (PEERS / case.arguments[0]).is_file()
-
-
-def test_every_environment_has_its_versions_pinned(load: Load) -> None:
-    for name in load("setup").NAMES:
-        lines = (PEERS / "requirements" / f"{name}.txt").read_text().splitlines()
-        wanted = [line for line in lines if not line.startswith("#")]
-        assert wanted
-        assert all("==" in line for line in wanted)
-
-
-@pytest.mark.parametrize(
-    ("noisy", "quotient", "told"),
-    [(False, 0.1, "met"), (False, 0.2, "missed"), (True, 0.1, "not judged")],
-)
-def test_a_goal_is_judged_on_a_quiet_machine_alone(
-    load: Load, noisy: bool, quotient: float, told: str
-) -> None:
-    from edgeseg.artifacts.documents import load as read
-
-    found = read(load("document").Measured, BENCH / "results" / "peers" / "peers.json")
-    rows = [row.model_copy(update={"noisy": noisy and row.peer == "edgeseg"}) for row in found.rows]
-    pairs = [pair for pair in found.comparisons if pair.at_most is not None]
-    pairs = [pair.model_copy(update={"median": quotient}) for pair in pairs]
-    made = found.model_copy(update={"rows": tuple(rows), "comparisons": tuple(pairs)})
-    assert load("page").page(made).count(f"at most 0.125: {told}") == len(pairs) > 0
 
 
 def test_the_committed_page_is_that_of_the_document(load: Load) -> None:

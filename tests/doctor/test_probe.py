@@ -12,9 +12,9 @@ import pytest
 
 from edgeseg import doctor
 from edgeseg.doctor import probe, system
-from edgeseg.doctor.facts import CameraFacts, GpuFacts, PowerMode, Probed
+from edgeseg.doctor.facts import GpuFacts, PowerMode, Probed
 from edgeseg.doctor.jetpack import dla_in, jetpack, jetson_name
-from edgeseg.sources.cameras import Camera, Mode, cameras
+from edgeseg.sources.cameras import Camera, cameras
 
 SOURCE = str(Path(doctor.__file__).parents[2])
 
@@ -237,22 +237,4 @@ def test_cameras_are_named_by_the_kernel(tmp_path: Path) -> None:
     assert cameras(tmp_path) == (
         Camera("/dev/video0", "HD Pro Webcam C920", readable=True),
         Camera("/dev/video1", "", readable=True),
-    )
-
-
-def test_cameras_come_with_their_modes(monkeypatch: pytest.MonkeyPatch) -> None:
-    def modes(device: str) -> tuple[Mode, ...]:
-        if device != "/dev/video0":
-            raise PermissionError(device)
-        return (Mode("MJPG", (1280, 720), 30.0), Mode("YUYV", (640, 480), None))
-
-    found = (
-        Camera("/dev/video0", "C920", readable=True),
-        Camera("/dev/video1", "", readable=False),
-    )
-    monkeypatch.setattr(probe, "cameras", lambda: found)
-    monkeypatch.setattr(probe, "modes", modes)
-    assert probe.cameras_here() == (
-        CameraFacts(device="/dev/video0", name="C920", modes=("1280x720@30 MJPG", "640x480 YUYV")),
-        CameraFacts(device="/dev/video1", readable=False),
     )

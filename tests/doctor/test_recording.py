@@ -6,7 +6,6 @@ import getpass
 import io
 import json
 import re
-import shlex
 from pathlib import Path
 from typing import Any
 
@@ -83,24 +82,6 @@ def test_the_text_says_all_that_has_to_be_done_and_wraps_no_command(path: Path) 
     assert piped.getvalue() == plain
 
 
-def test_the_verdict_comes_first() -> None:
-    path = next(path for path in MACHINES if path.stem == "orin-jetpack6-pip-opencv")
-    lines = doctor.render(doctor.examine(doctor.read(path))).splitlines()
-    assert lines[0].startswith("JetPack 6.2 (L4T 36.4.3), NVIDIA Jetson Orin NX")
-    assert lines[2].startswith("This machine can: train and export; ")
-    assert "run engines on the GPU" in lines[2]
-    assert "CSI" not in lines[2]
-    assert lines[4].startswith("  - read CSI cameras, because opencv-python hides JetPack's")
-    assert lines[5] == "      pip uninstall -y opencv-python"
-
-
-def test_a_cluster_is_spoken_of_where_ray_is() -> None:
-    facts = doctor.read(next(path for path in MACHINES if path.stem == "desktop-cpu"))
-    assert "cluster" not in doctor.render(doctor.examine(facts))
-    with_ray = facts.model_copy(update={"distributions": facts.distributions | {"ray": "2.60.0"}})
-    assert "segment archives on a cluster" in doctor.render(doctor.examine(with_ray))
-
-
 def test_on_the_command_line_it_is_recorded_here_and_judged_there(
     edgeseg: Any, tmp_path: Path
 ) -> None:
@@ -134,14 +115,3 @@ def test_what_is_no_record_is_refused(text: str, error: type[Exception], tmp_pat
         doctor.read(path)
     with pytest.raises(UsageError):
         doctor.read(tmp_path / "none.json")
-
-
-def test_without_a_command_line_it_speaks_plainly(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", SOURCE)
-        import runpy
-
-        runpy.run_module("edgeseg.doctor", run_name="__main__")
-    out = capsys.readouterr().out
-    assert "This machine can: " in out
-    assert shlex.split("edgeseg build")[1] in out

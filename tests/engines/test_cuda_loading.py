@@ -19,7 +19,7 @@ from standin.device import Device
 
 from edgeseg.engines.cuda import DeviceMemory
 from edgeseg.engines.cuda.arguments import Argmax
-from edgeseg.engines.cuda.compiling import SOURCE, Nvrtc, PycudaNvcc, compiled
+from edgeseg.engines.cuda.compiling import SOURCE, Nvrtc, compiled
 from edgeseg.engines.cuda.kernels import load_kernels, packaged
 from edgeseg.errors import DeviceError, RuntimeMissing
 
@@ -136,17 +136,6 @@ def test_what_nothing_vouches_for_is_compiled_again(
     assert any(word in caplog.text for word in said.split("|"))
 
 
-def test_a_cache_that_cannot_be_written_costs_time_alone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    (tmp_path / "file").write_text("")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
-    compiler = Counting()
-    with caplog.at_level(logging.WARNING, "edgeseg"):
-        assert compiled(adapter("cuda-python", Device()), compiler) == compiler.made
-    assert "are not kept" in caplog.text or "left aside" in caplog.text
-
-
 @needs_compiler
 def test_a_driver_that_takes_nothing_leaves_no_kernels() -> None:
     device = Device()
@@ -171,60 +160,6 @@ def test_nvrtc_makes_ptx_for_gpus_newer_than_itself() -> None:
     made = NVRTC.compile(SOURCE.read_bytes(), "sm_999")
     assert b".visible .entry overlay(" in made
     assert made.endswith(b"\0")
-
-
-@needs_nvrtc
-@pytest.mark.parametrize(
-    ("source", "target", "said"),
-    [
-        (b"no CUDA", "sm_90", r"nvrtc-\d+\.\d+ does not compile .*frame\.cu: .*error"),
-        (b"", "sm_10", "has no code for sm_10"),
-    ],
-)
-def test_nvrtc_says_what_is_wrong(source: bytes, target: str, said: str) -> None:
-    assert NVRTC is not None
-    with pytest.raises(RuntimeMissing, match=f"(?s){said}"):
-        NVRTC.compile(source, target)
-
-
-class PycudaCompiler:
-    """``pycuda.compiler``, as far as it is used, over the machine's nvcc."""
-
-    @staticmethod
-    def get_nvcc_version(nvcc: str) -> str:
-        return subprocess.run(
-            [nvcc, "--version"], capture_output=True, text=True, check=True
-        ).stdout
-
-    @staticmethod
-    def compile(
-        source: str,
-        nvcc: str = "nvcc",
-        options: list[str] | None = None,
-        keep: bool = False,
-        no_extern_c: bool = False,
-        arch: str | None = None,
-        code: str | None = None,
-        cache_dir: Any = None,
-        include_dirs: Any = None,
-        target: str = "cubin",
-    ) -> bytes:
-        assert (no_extern_c, cache_dir) == (True, False)
-        command = [nvcc, "--cubin", *(options or []), "-arch", str(arch), "-x", "cu", "-"]
-        done = subprocess.run(
-            [*command, "-o", "/dev/stdout"], input=source.encode(), capture_output=True, check=False
-        )
-        if done.returncode:
-            raise RuntimeError(done.stderr.decode())
-        return done.stdout
-
-
-@pytest.mark.skipif(shutil.which("nvcc") is None, reason="no nvcc here")
-def test_pycuda_compiles_with_nvcc() -> None:
-    compiler = PycudaNvcc(PycudaCompiler)
-    assert compiler.compile(SOURCE.read_bytes(), "sm_87").startswith(ELF)
-    with pytest.raises(RuntimeMissing, match="nvcc does not compile .* error"):
-        compiler.compile(b"no CUDA", "sm_87")
 
 
 # What CMake does with nvcc.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,11 +16,9 @@ from onnx import ModelProto
 from standin.device import Device
 
 from edgeseg.artifacts.card import ModelCard
-from edgeseg.engines.cuda import stages
 from edgeseg.engines.cuda.frames import GpuFrames
 from edgeseg.engines.frames import CpuFrames, FrameJob
 from edgeseg.engines.onnxruntime import OnnxRuntimeEngine
-from edgeseg.engines.tensorrt.session import Session
 from edgeseg.errors import DeviceError, UsageError
 
 Maker = Callable[..., ModelProto]
@@ -131,74 +128,6 @@ def test_infer_between_frames_of_another_batch_captures_again(
 
 
 @needs_compiler
-def test_a_graph_kept_past_another_shape_would_be_seen(
-    brightest: Maker, tmp_path: Path, shipped: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    settle = Session.settle
-    monkeypatch.setattr(Session, "settle", lambda self, shape: settle(self, shape)[:-1])
-    with pytest.raises(AssertionError):
-        test_infer_between_frames_of_another_batch_captures_again(brightest, tmp_path, shipped)
-
-
-@needs_compiler
-@pytest.mark.parametrize("fault", ["one slot for two", "nobody waits", "stale areas"])
-def test_what_goes_wrong_would_be_seen(
-    brightest: Maker, tmp_path: Path, shipped: Path, monkeypatch: pytest.MonkeyPatch, fault: str
-) -> None:
-    made = bench(brightest(), tmp_path)
-    if fault == "one slot for two":
-        slots = stages._slots
-        monkeypatch.setattr(stages, "_slots", lambda *given: slots(*given)[:1] * 2)
-    elif fault == "nobody waits":
-        monkeypatch.setattr(made.cuda, "wait", lambda event: None)
-    else:
-        monkeypatch.setattr(made.cuda, "clear", lambda address, nbytes, stream: None)
-    with made.engine() as engine, engine.open_frames(JOB) as runner, pytest.raises(AssertionError):
-        assert_right(made.onnx, runner, JOB)
-
-
-@needs_compiler
-def test_a_refused_capture_is_said_once_and_frames_stay_right(
-    brightest: Maker, tmp_path: Path, shipped: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    made = bench(brightest(), tmp_path, refuses_call=lambda capturing: capturing)
-    with (
-        caplog.at_level(logging.WARNING, "edgeseg"),
-        made.engine() as engine,
-        engine.open_frames(JOB) as runner,
-    ):
-        assert_right(made.onnx, runner, JOB)
-        assert runner.on_gpu
-    assert [record.message for record in caplog.records] == [
-        "no CUDA graph of this engine, it runs without: its runtime refused the call"
-    ]
-
-
-def test_without_kernels_the_processor_does_it_and_says_so_once(
-    brightest: Maker,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    monkeypatch.setattr("edgeseg.engines.cuda.compiling.SOURCE", tmp_path / "frame.cu")
-    (tmp_path / "frame.cu").write_text("no CUDA")
-    monkeypatch.setenv("LD_LIBRARY_PATH", "")
-    made = bench(brightest(), tmp_path, through="pycuda")
-    with caplog.at_level(logging.WARNING, "edgeseg"), made.engine() as engine:
-        for _ in range(2):
-            with engine.open_frames(JOB) as runner:
-                assert not runner.on_gpu
-                assert_right(made.onnx, runner, JOB, 3)
-    (record,) = (each for each in caplog.records if "processor" in each.message)
-    assert (
-        "frames of model.fp32.engine are preprocessed and drawn on the processor"
-        in record.msg % record.args
-    )
-    gc.collect()
-    assert made.device.live() == []
-
-
-@needs_compiler
 @pytest.mark.parametrize(
     ("through", "integrated"), [("cuda-python", False), ("pycuda", True)], ids=["own", "shared"]
 )
@@ -237,20 +166,6 @@ def test_closing(brightest: Maker, tmp_path: Path, shipped: Path) -> None:
     del kept, runner
     gc.collect()
     assert made.device.live() == []
-
-
-@needs_compiler
-def test_a_failing_gpu_is_named_with_the_engine(
-    brightest: Maker, tmp_path: Path, shipped: Path
-) -> None:
-    made = bench(brightest(), tmp_path)
-    engine = made.engine()
-    runner = engine.open_frames(JOB)
-    for block in list(made.device.blocks.values()):
-        if block.kind == "device":
-            made.device.give(block.address, ("device",))
-    with pytest.raises(DeviceError, match=r"engine: cudaEventSynchronize: cudaErrorIllegalAddress"):
-        runner.run(camera(JOB, 1)[0])
 
 
 def test_every_engine_takes_frames(network: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import inspect
-import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -84,29 +83,6 @@ def test_infer_is_as_ever(brightest: Maker, tmp_path: Path, device: Device) -> N
             call()
     engine.close()
     assert device.live() == []
-
-
-def test_without_kernels_the_processor_does_it(
-    brightest: Maker,
-    tmp_path: Path,
-    device: Device,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    def missing(*_: Any) -> None:
-        raise RuntimeMissing("no kernels")
-
-    monkeypatch.setattr("edgeseg.engines.cuda.frames.load_kernels", missing)
-    path = save(brightest(), tmp_path)
-    with (
-        caplog.at_level(logging.WARNING, "edgeseg"),
-        OnnxRuntimeCudaEngine(path, adapter("cuda-python", device), 1) as engine,
-    ):
-        for _ in range(2):
-            with engine.open_frames(JOB) as runner:
-                assert not runner.on_gpu
-                assert_right(path, runner, JOB, 2)
-    assert sum("on the processor" in record.message for record in caplog.records) == 1
 
 
 @needs_compiler

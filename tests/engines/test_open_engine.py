@@ -22,7 +22,6 @@ from edgeseg.errors import (
     ArtifactError,
     CorruptArtifact,
     RuntimeMissing,
-    UntrustedArtifact,
     UsageError,
 )
 
@@ -171,15 +170,6 @@ def respell(plan: Path, **fields: str) -> None:
     made = read(plan)
     assert made is not None
     made.model_copy(update=fields).save(sidecar_path(plan))
-
-
-def test_engines_that_nothing_vouches_for_are_refused_first(plan: Path) -> None:
-    plan.write_bytes(plan.read_bytes() + b"!")
-    with pytest.raises(CorruptArtifact, match="bytes changed"):
-        open_engine(plan)
-    sidecar_path(plan).unlink()
-    with pytest.raises(UntrustedArtifact, match="no side-car"):
-        open_engine(plan)
 
 
 def test_other_paths_are_refused(tmp_path: Path) -> None:

@@ -11,8 +11,8 @@ import cv2
 import numpy as np
 import pytest
 
-from edgeseg.errors import OpenFailed, UsageError
-from edgeseg.sources import capture, webcam
+from edgeseg.errors import OpenFailed
+from edgeseg.sources import webcam
 from edgeseg.sources.cameras import Camera
 from edgeseg.sources.capture import Frames, TestPattern, open_frames
 from edgeseg.sources.spec import parse_source
@@ -32,11 +32,6 @@ def test_pattern_is_the_same_in_every_run_moves_and_ends() -> None:
     assert all(frame.shape == (48, 64, 3) and frame.dtype == np.uint8 for frame in first)
     assert np.array_equal(first, second)
     assert not np.array_equal(first[0], first[1])
-
-
-def test_pattern_states_what_was_asked_for() -> None:
-    frames = open_frames(parse_source("test:32x16@12.5"))
-    assert (frames.fps, frames.declared) == (12.5, None)
 
 
 def test_frames_of_the_pattern_are_the_callers_own() -> None:
@@ -73,13 +68,6 @@ def test_pictures_come_by_name_and_unreadable_ones_are_named(
     assert [int(frame[0, 0, 0]) for frame in drain(frames)] == [10, 20, 100]
     assert frames.unreadable == 1
     assert "03.png" in caplog.text
-
-
-def test_glob_and_single_picture(tmp_path: Path) -> None:
-    for name in ("a1.png", "a2.png", "b1.png"):
-        cv2.imwrite(str(tmp_path / name), np.zeros((8, 8, 3), np.uint8))
-    assert len(drain(open_frames(parse_source(f"{tmp_path}/a*.png")))) == 2
-    assert len(drain(open_frames(parse_source(str(tmp_path / "b1.png"))))) == 1
 
 
 @pytest.mark.parametrize("source", ["gone.mkv", "gone/*.png"])
@@ -125,13 +113,3 @@ def test_a_machine_without_cameras_says_so(monkeypatch: pytest.MonkeyPatch) -> N
 def test_a_device_that_is_no_camera_is_said() -> None:
     with pytest.raises(OpenFailed, match="it is no camera"):
         open_frames(parse_source("/dev/null"))
-
-
-def test_the_three_ways_on_can_be_parsed() -> None:
-    for line in capture.EXAMPLES.splitlines()[1:]:
-        parse_source(line.split("--source ")[1])
-
-
-def test_errors_of_parsing_are_not_errors_of_opening() -> None:
-    with pytest.raises(UsageError):
-        parse_source("gopher://host")

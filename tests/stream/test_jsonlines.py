@@ -20,7 +20,6 @@ from edgeseg.artifacts.card import InputSpec
 from edgeseg.engines.base import Engine
 from edgeseg.errors import UsageError
 from edgeseg.stream import JsonLines, StopStream, Stream, StreamOptions, run
-from edgeseg.stream.sinks.lines import time_stamp
 
 
 def scene() -> Any:
@@ -99,11 +98,6 @@ def test_the_time_is_that_of_the_capture_on_the_wall() -> None:
     assert abs((said + timedelta(hours=1)) - before) < timedelta(minutes=5)
 
 
-def test_time_stamps_of_two_moments_are_as_far_apart_as_these() -> None:
-    first, second = (datetime.fromisoformat(time_stamp(at)[:-1]) for at in (1000.0, 1000.75))
-    assert abs((second - first).total_seconds() - 0.75) < 0.5
-
-
 def test_changes_of_the_state_are_lines_of_their_own() -> None:
     source = StillSource(label="rtsp://user:***@host/a", index=0, state="starting")
     stream = io.StringIO()
@@ -140,14 +134,6 @@ def test_a_file_can_be_followed_while_it_is_written(tmp_path: Path) -> None:
     sink.write(still_result(scene()))
     assert (tmp_path / "new" / "a.jsonl").read_text().count("\n") == 2
     sink.close()
-
-
-def test_a_given_stream_stays_open() -> None:
-    stream = io.StringIO()
-    sink = JsonLines(stream)
-    sink.open([StillSource()])
-    sink.close()
-    assert not stream.closed
 
 
 def test_a_pipe_that_nobody_reads_stops_the_stream() -> None:

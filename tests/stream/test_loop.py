@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
-import logging
 import threading
 import time
 from collections.abc import Callable
@@ -17,8 +15,7 @@ import pytest
 from numpy.typing import NDArray
 
 from edgeseg.engines.base import Engine
-from edgeseg.errors import InferenceError, OpenFailed, SourceLost, UsageError
-from edgeseg.sources.spec import SourceSpec
+from edgeseg.errors import InferenceError, OpenFailed, UsageError
 from edgeseg.stream import Stream, StreamOptions, StreamResult
 
 ALIVE_S = 30.0
@@ -101,24 +98,6 @@ def test_times_are_there_and_add_up(make_video: Callable[..., Path], engine: Eng
     assert [stream.clock.count(stage) for stage in stream.clock.stages] == [5, 5, 5]
 
 
-def test_result_is_frozen_and_its_repr_is_short_of_the_card(
-    make_video: Callable[..., Path], engine: Engine
-) -> None:
-    with Stream(make_video(1), engine) as stream:
-        (result,) = stream
-    with pytest.raises(dataclasses.FrozenInstanceError):
-        result.index = 3  # type: ignore[misc]
-    assert "palette" not in repr(result)
-
-
-def test_iteration_without_with_opens_and_closes(
-    make_video: Callable[..., Path], engine: Engine
-) -> None:
-    stream = Stream(make_video(3), engine)
-    assert [result.index for result in stream] == [0, 1, 2]
-    assert stream.sources[0].state == "ended"
-
-
 def test_leaving_early_ends_the_reader(engine: Engine) -> None:
     with Stream("test:64x48", engine, StreamOptions(realtime=False)) as stream:
         next(iter(stream))
@@ -142,12 +121,6 @@ def test_stop_from_another_thread_ends_the_iteration(engine: Engine) -> None:
             if result.index == 0:
                 threading.Thread(target=stream.stop).start()
     assert stream.sources[0].state == "ok"
-
-
-def test_stop_before_the_start_yields_nothing(engine: Engine) -> None:
-    stream = Stream("test:64x48", engine)
-    stream.stop()
-    assert list(stream) == []
 
 
 def test_pictures_of_different_sizes(tmp_path: Path, engine: Engine) -> None:
@@ -200,15 +173,6 @@ def test_a_slow_engine_gets_the_newest_frame_and_drops_are_counted(engine: Engin
     assert stream.dropped >= 60
 
 
-def test_a_slow_engine_gets_every_frame_of_a_file(
-    make_video: Callable[..., Path], engine: Engine
-) -> None:
-    slow = Gated(engine, lambda call: time.sleep(0.002))
-    with Stream(make_video(20), slow) as stream:
-        assert [result.index for result in stream] == list(range(20))
-    assert stream.dropped == 0
-
-
 def test_frames_dropped_while_the_engine_warms_up_do_not_count(engine: Engine) -> None:
     stream: Stream
 
@@ -224,30 +188,6 @@ def test_frames_dropped_while_the_engine_warms_up_do_not_count(engine: Engine) -
         assert len(list(stream)) == 1
     assert dropped < 50
     assert stream.clock.count("infer") == 1
-
-
-def test_a_truncated_file_ends_with_a_warning(
-    truncated: Path, engine: Engine, caplog: pytest.LogCaptureFixture
-) -> None:
-    caplog.set_level(logging.WARNING)
-    with Stream(truncated, engine) as stream:
-        found = len(list(stream))
-    assert 0 < found < 100
-    assert stream.sources[0].bad_frames == 100 - found
-    assert f"{found} of 100 frames" in caplog.text
-
-
-def test_a_truncated_file_is_lost_when_strict_after_its_last_frame(
-    truncated: Path, engine: Engine
-) -> None:
-    taken = 0
-    with (
-        pytest.raises(SourceLost, match="of 100 frames"),
-        Stream(truncated, engine, StreamOptions(strict=True)) as stream,
-    ):
-        for _ in stream:
-            taken += 1
-    assert 0 < taken < 100
 
 
 def test_a_source_that_is_not_there_raises_on_entry(engine: Engine, tmp_path: Path) -> None:
@@ -279,12 +219,6 @@ def test_an_engine_that_fails_closes_the_reader(
 def test_arguments_out_of_range(arguments: dict[str, Any], said: str, engine: Engine) -> None:
     with pytest.raises(UsageError, match=said):
         Stream("test:", engine, StreamOptions(**arguments))
-
-
-def test_a_parsed_source_is_taken_as_it_is(engine: Engine) -> None:
-    spec = SourceSpec("test", "", "pattern", size=(64, 48), frames=2)
-    with Stream(spec, engine, StreamOptions(realtime=False)) as stream:
-        assert [result.source for result in stream] == ["pattern", "pattern"]
 
 
 def camera_of(results: list[StreamResult], camera: int) -> list[int]:
@@ -402,13 +336,6 @@ def test_an_engine_of_fixed_batches_is_filled_up_and_it_is_said(
     assert "batches of 4" in caplog.text
 
 
-def test_a_file_that_is_missing_ends_a_stream_of_several(
-    make_video: Callable[..., Path], engine: Engine, tmp_path: Path
-) -> None:
-    with pytest.raises(OpenFailed, match="no such file"):
-        list(Stream([make_video(3), tmp_path / "none.mkv"], engine))
-
-
 def test_an_engine_that_fails_in_its_thread_is_raised_to_the_caller(
     make_video: Callable[..., Path], engine: Engine
 ) -> None:
@@ -421,19 +348,6 @@ def test_an_engine_that_fails_in_its_thread_is_raised_to_the_caller(
         results.extend(Stream(make_video(10), Gated(engine, fail)))
     assert [result.index for result in results] == [0, 1, 2]
     assert not [thread for thread in threading.enumerate() if "lane" in thread.name]
-
-
-def test_pictures_keep_their_names(tmp_path: Path, engine: Engine) -> None:
-    for name in ("b.png", "a.png"):
-        cv2.imwrite(str(tmp_path / name), np.zeros((48, 64, 3), np.uint8))
-    assert [result.name for result in Stream(tmp_path, engine)] == ["a.png", "b.png"]
-
-
-def test_a_stream_without_source_or_engine_is_refused(engine: Engine) -> None:
-    with pytest.raises(UsageError, match="a source and an engine"):
-        Stream([], engine)
-    with pytest.raises(UsageError, match="a source and an engine"):
-        Stream("test:", [])
 
 
 def test_a_second_in_which_nothing_comes_has_ticks(engine: Engine) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-import sys
 import threading
 import urllib.request
 from collections.abc import Iterator
@@ -14,7 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from streaming import StillSource
 
 from edgeseg.engines.base import Engine
-from edgeseg.errors import OutputError, RuntimeMissing
+from edgeseg.errors import OutputError
 from edgeseg.stream import Stream, StreamOptions
 from edgeseg.stream.sinks.metrics import Metrics
 
@@ -155,14 +154,3 @@ def test_closing_frees_the_port_and_the_thread() -> None:
     served.close()
     assert threading.active_count() == before
     socket.create_server(("127.0.0.1", served.port)).close()
-
-
-@pytest.mark.parametrize("package", ["prometheus_client", "starlette", "uvicorn"])
-def test_without_the_packages_it_says_how_to_get_them(
-    package: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(sys.modules, package, None)
-    monkeypatch.delitem(sys.modules, "edgeseg.stream.web.server", raising=False)
-    with pytest.raises(RuntimeMissing) as missing:
-        Metrics("127.0.0.1", 0).open([StillSource()])
-    assert missing.value.hint == "pip install 'edgeseg[metrics]'"

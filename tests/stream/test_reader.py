@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from edgeseg.errors import OpenFailed, SourceError, SourceLost
+from edgeseg.errors import OpenFailed, SourceError
 from edgeseg.sources.capture import Frames
 from edgeseg.sources.spec import Limits, SourceSpec, parse_source
 from edgeseg.stream import reader as module
@@ -91,34 +91,6 @@ def test_a_file_is_read_to_its_end(make_video: Callable[..., Path]) -> None:
     assert (reader.state, reader.error, reader.dropped, reader.bad_frames) == ("ended", None, 0, 0)
     assert all(a.captured_at <= b.captured_at for a, b in zip(frames, frames[1:], strict=False))
     assert reader.close()
-
-
-def test_a_truncated_file_says_how_much_is_missing(
-    truncated: Path, play: Callable[..., list[object]], caplog: pytest.LogCaptureFixture
-) -> None:
-    found = len(play(truncated))
-    assert 0 < found < 100
-    reader = started(parse_source(truncated))
-    assert len(take_all(reader)) == found
-    assert reader.state == "ended"
-    assert reader.bad_frames == 100 - found
-    assert f"{found} of 100 frames" in caplog.text
-
-
-def test_a_truncated_file_is_an_error_when_strict(
-    truncated: Path, play: Callable[..., list[object]]
-) -> None:
-    reader = started(parse_source(truncated), strict=True)
-    assert len(take_all(reader)) == len(play(truncated))
-    assert reader.state == "failed"
-    assert isinstance(reader.error, SourceLost)
-    assert "of 100 frames" in reader.error.message
-
-
-def test_a_whole_file_is_no_error_when_strict(make_video: Callable[..., Path]) -> None:
-    reader = started(parse_source(make_video(10)), strict=True)
-    assert len(take_all(reader)) == 10
-    assert reader.error is None
 
 
 def test_a_file_in_realtime_passes_at_its_own_rate(make_video: Callable[..., Path]) -> None:

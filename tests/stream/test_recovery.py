@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import pytest
 from streaming import StillSource, still_result
@@ -333,19 +332,6 @@ def test_the_report_lists_files_that_are_there(stream: Callable[..., Any], tmp_p
     assert outcome.code == 0, outcome.err
     assert json.loads(outcome.out)["recordings"] == [str(tmp_path / "a-0002.mkv")]
     assert [path.name for path in tmp_path.iterdir()] == ["a-0002.mkv"]
-
-
-def test_a_recording_of_before_is_replaced_where_that_is_wanted(
-    stream: Callable[..., Any], tmp_path: Path
-) -> None:
-    path = tmp_path / "a.mkv"
-    path.write_bytes(b"precious")
-    outcome = stream("--record", path)
-    assert outcome.code == 2
-    assert "--overwrite" in outcome.err
-    assert path.read_bytes() == b"precious"
-    assert stream("--record", path, "--overwrite").code == 0
-    assert cv2.VideoCapture(str(path), cv2.CAP_FFMPEG).read()[0]
 
 
 @pytest.mark.parametrize("overwrite", [(), ("--overwrite",)])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -111,13 +110,6 @@ def test_recording_scales_frames_of_another_size_and_says_so_once(
     assert "640x480" in record_of_log.getMessage()
 
 
-def test_recording_without_a_rate_takes_25(
-    tmp_path: Path, result_at: Callable[..., StreamResult]
-) -> None:
-    path = record(tmp_path / "a.mkv", StillSource("x", None, False), [result_at(0)]).path
-    assert cv2.VideoCapture(str(path), cv2.CAP_FFMPEG).get(cv2.CAP_PROP_FPS) == 25
-
-
 def test_recording_wants_matroska(tmp_path: Path) -> None:
     with pytest.raises(UsageError) as refused:
         Recording(tmp_path / "a.mp4")
@@ -211,15 +203,6 @@ def test_masks_are_the_label_maps(tmp_path: Path, result_at: Callable[..., Strea
         assert np.array_equal(cv2.imread(str(path), cv2.IMREAD_UNCHANGED), result.mask())
 
 
-def test_masks_of_pictures_keep_their_names(
-    tmp_path: Path, result_at: Callable[..., StreamResult]
-) -> None:
-    sink = Masks(tmp_path / "masks")
-    sink.open([FILE])
-    sink.write(StreamResult(**(_fields(result_at(0)) | {"name": "cell.07.tif"})))
-    assert [path.name for path in (tmp_path / "masks").iterdir()] == ["cell.07.png"]
-
-
 def test_coloured_masks_show_the_palette_and_hold_the_ids(
     tmp_path: Path, result_at: Callable[..., StreamResult]
 ) -> None:
@@ -283,26 +266,6 @@ def test_a_part_of_a_live_source_begins_at_its_own_time(
     assert len(play(tmp_path / "a-0002.mkv")) == 3  # the one left out between is repeated
 
 
-@pytest.mark.parametrize("wrong", [{"minutes": 0}, {"minutes": 1, "keep": 0}, {"keep": 3}])
-def test_parts_that_make_no_sense_are_refused(tmp_path: Path, wrong: dict[str, Any]) -> None:
-    with pytest.raises(UsageError):
-        Recording(tmp_path / "a.mkv", **wrong)
-
-
-def test_recording_of_the_frames_alone(
-    tmp_path: Path, result_at: Callable[..., StreamResult], play: Callable[..., Any]
-) -> None:
-    result = result_at(0)
-    sink = Recording(tmp_path / "a.mkv", overlay=False)
-    sink.open([FILE])
-    sink.write(result)
-    sink.close()
-    (frame,) = play(tmp_path / "a.mkv")
-    assert np.abs(frame.astype(int) - result.frame).mean() < 4
-    assert cv2.PSNR(frame, result.frame) > cv2.PSNR(frame, result.overlay())
-    assert not sink.shows_overlay  # nobody draws what is not recorded
-
-
 def test_a_window_without_display_is_said_once_and_does_nothing(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
@@ -332,14 +295,3 @@ def test_a_display_that_is_not_there_does_not_end_the_process(
     window.idle()
     assert len(caplog.records) == 1
     assert not window.shows_overlay
-
-
-def test_results_can_be_drawn_by_several_threads(result_at: Callable[..., StreamResult]) -> None:
-    result = result_at(0)
-    pictures: list[NDArray[np.uint8]] = []
-    threads = [threading.Thread(target=lambda: pictures.append(result.overlay())) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert all(np.array_equal(picture, pictures[0]) for picture in pictures)

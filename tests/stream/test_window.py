@@ -242,13 +242,6 @@ def test_keys_on_a_screen(screen: Callable[..., Screen], tmp_path: Path) -> None
     assert shown.ends() == 0
 
 
-@needs_screen
-def test_escape_ends_a_mosaic(screen: Callable[..., Screen]) -> None:
-    shown = screen(sources=2)
-    shown.press("Escape")
-    assert shown.ends() == 0
-
-
 class ClientMessage(ctypes.Structure):
     """XClientMessageEvent of Xlib."""
 
