@@ -170,14 +170,3 @@ def test_what_is_offered_is_what_is_taken() -> None:
     assert len(known) >= 15
     for (command, parameter), words in known.items():
         assert sorted(VALUES[command][parameter]) == sorted(words), (command, parameter)
-
-
-def test_networks_offered_are_those_there_are() -> None:
-    models = pytest.importorskip("edgeseg.models", exc_type=ImportError)
-    assert sorted(VALUES["train"]["arch"]) == sorted(models.ARCHITECTURES)
-
-
-def test_gpus_offered_are_those_of_tensorrt_rtx() -> None:
-    trt = pytest.importorskip("tensorrt_rtx")
-    known = {f"sm_{name[2:]}" for name in vars(trt.ComputeCapability) if name.startswith("SM")}
-    assert set(VALUES["build"]["target"]) <= known

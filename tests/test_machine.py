@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -64,14 +63,6 @@ def test_a_jetson_is_named_by_its_board(tmp_path: Path) -> None:
     assert found.versions["l4t"] == "36.4.3"
 
 
-def test_a_machine_that_tells_nothing_is_described_all_the_same(tmp_path: Path) -> None:
-    found = machine.describe(tmp_path)
-    assert found.cpu
-    assert (found.memory_mib, found.governor, found.temperature_c) == (None, None, None)
-    assert found.cpu_flags == ()
-    assert "l4t" not in found.versions
-
-
 def test_a_container_quota_limits_the_cores(tmp_path: Path) -> None:
     allowed = len(os.sched_getaffinity(0))
     assert machine.usable_cores(tmp_path) == allowed
@@ -116,20 +107,3 @@ def test_this_machine_goes_through_json_and_names_no_host() -> None:
     assert found.cores >= 1
     assert "numpy" in found.versions
     assert os.uname().nodename not in text
-
-
-def test_summary_is_one_line() -> None:
-    found = machine.Machine(
-        cpu="AMD EPYC 9R14",
-        cores=4,
-        usable_cores=2.0,
-        cpu_flags=(),
-        memory_mib=24105,
-        architecture="x86_64",
-        os="Debian",
-        kernel="6.18",
-        gpus=(machine.Gpu("NVIDIA H200"),),
-    )
-    assert machine.summary(found) == "AMD EPYC 9R14 · 2 cores · 24 GiB · NVIDIA H200 · Debian"
-    bare = replace(found, gpus=(), memory_mib=None, usable_cores=1.0)
-    assert machine.summary(bare) == "AMD EPYC 9R14 · 1 core · no GPU · Debian"

@@ -47,11 +47,6 @@ def test_a_list(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         names("list.txt")
 
 
-def test_results_are_no_pictures_of_the_archive(tmp_path: Path) -> None:
-    touch(tmp_path, "a.png", "out/a.labels.png", "outside/b.png")
-    assert names(tmp_path, out=tmp_path / "out") == ["a", "outside/b"]
-
-
 @pytest.mark.parametrize(
     ("files", "paths", "reason"),
     [
@@ -74,12 +69,6 @@ def test_the_same_file_twice_is_one(tmp_path: Path) -> None:
     assert names(tmp_path, tmp_path / "a.png") == ["a"]
 
 
-def test_addresses_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="s3:// is not read") as caught:
-        names("s3://bucket/pictures")
-    assert "mount it" in (caught.value.hint or "")
-
-
 @pytest.mark.parametrize("every", [1, 3])
 def test_a_video_is_ranges_without_gap_the_last_one_open(tmp_path: Path, every: int) -> None:
     make_video(tmp_path / "v.mp4", 2 * FRAMES * every + 7)
@@ -89,9 +78,3 @@ def test_a_video_is_ranges_without_gap_the_last_one_open(tmp_path: Path, every: 
     span = FRAMES * every
     assert bounds == [(0, span), (span, 2 * span), (2 * span, None)]
     assert len({unit.key for unit in units}) == 3
-
-
-def test_what_is_no_video_is_one_unit_that_will_fail(tmp_path: Path) -> None:
-    touch(tmp_path, "v.mp4")
-    (unit,) = find_units([str(tmp_path)], Path("/nowhere"))
-    assert (unit.first, unit.last) == (0, None)

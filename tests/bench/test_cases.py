@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgeseg.benchmark.cases import Case, Unavailable, first_of_each_path, label_one, open_cases
+from edgeseg.benchmark.cases import Unavailable, label_one, open_cases
 from edgeseg.benchmark.document import BenchConfig
 from edgeseg.benchmark.measure import bench, noise_frames
 from edgeseg.engines.base import Engine
@@ -44,23 +44,6 @@ def test_a_row_for_each_batch_and_each_number_of_threads(
         assert run.throughput_fps == pytest.approx(1e3 * run.batch / own["mean"], 0.01)
         # Against FP32 of the same batch and threads.
         assert run.speedup == pytest.approx(fp32["p50"] / own["p50"], abs=0.01)
-
-
-def test_without_a_sweep_each_engine_has_one_row(tmp_path: Path, write_network: Write) -> None:
-    paths = [write_network(tmp_path / "free.onnx"), write_network(tmp_path / "four.onnx", 4)]
-    with ExitStack() as stack:
-        opened = open_cases(paths, stack)
-    assert [(case.batch, case.threads) for case in opened.cases] == [(1, None), (4, None)]
-    assert opened.notes == []
-
-
-def test_an_engine_that_takes_none_of_the_batches_keeps_its_own(
-    tmp_path: Path, write_network: Write
-) -> None:
-    with ExitStack() as stack:
-        opened = open_cases([write_network(tmp_path / "two.onnx", 2)], stack, batches=(1, 8))
-    assert [case.batch for case in opened.cases] == [2]
-    assert opened.notes == ["two.onnx takes 2 pictures per call: no row of 1 or 8."]
 
 
 def test_the_largest_batch_is_kept_to(make_counting: Any) -> None:
@@ -113,9 +96,3 @@ def test_one_picture_is_labelled_by_an_engine_of_any_batch(
         first, *others = (label_one(case.engine, tensor).copy() for case in cases)
     assert set(np.unique(first)) == {0, 1}
     assert all((first == other).all() for other in others)
-
-
-def test_accuracy_needs_one_case_an_artefact(make_counting: Any) -> None:
-    one, two = make_counting("one"), make_counting("two")
-    cases = [Case(one, 1, 1), Case(one, 4, 1), Case(two, 1, 1), Case(one, 1, 2)]
-    assert list(first_of_each_path(cases)) == [cases[0], cases[2]]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -35,33 +34,6 @@ def test_a_sweep_is_printed_and_kept(edgeseg: Any, network: Path) -> None:
     assert rows == [(1, 1), (1, 2), (2, 1), (2, 2)]
     kept = read_bench(json.loads(Path("kept/bench.json").read_text()), "kept/bench.json")
     assert kept == read_bench(outcome.document, "stdout")
-
-
-def test_a_run_called_like_a_command_is_reached_by_a_path(edgeseg: Any, network: Path) -> None:
-    for name in ("measure", "compare"):
-        Path(name).mkdir()
-        shutil.move(network, f"{name}/model.onnx")
-        outcome = edgeseg("bench", f"./{name}", "--seconds", "0.1", "--json")
-        assert [run["engine"] for run in outcome.document["runs"]] == [f"{name}/model.onnx"]
-        network = Path(name, "model.onnx")
-
-
-@pytest.mark.parametrize("option", ["--batch", "--threads"])
-@pytest.mark.parametrize("value", ["", "0", "1,,2", "two", "-1", "1.5"])
-def test_a_sweep_takes_whole_numbers(edgeseg: Any, network: Path, option: str, value: str) -> None:
-    outcome = edgeseg("bench", network, f"{option}={value}")
-    assert outcome.code == 2
-    assert f"{option} takes whole numbers from 1 on" in outcome.err
-
-
-def test_usage_speaks_of_bench_alone(edgeseg: Any) -> None:
-    helped = edgeseg("bench", "--help")
-    assert helped.code == 0
-    assert "bench [OPTIONS]" in helped.out
-    assert "measure [OPTIONS]" not in helped.out
-    wrong = edgeseg("bench", "--bogus")
-    assert wrong.code == 2
-    assert "bench -h" in wrong.err or "bench --help" in wrong.err
 
 
 def test_an_interrupted_run_is_kept_and_ends_as_shells_expect(

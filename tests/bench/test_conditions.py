@@ -111,24 +111,6 @@ def test_a_jetson_tells_its_mode_and_what_holds_it_back(tmp_path: Path) -> None:
     assert read_conditions(tmp_path).power_mode == "1"
 
 
-def test_a_virtual_machine_tells_its_clock_in_cpuinfo(tmp_path: Path) -> None:
-    plant(tmp_path, {"proc/cpuinfo": "processor\t: 0\ncpu MHz\t\t: 2445.426\n" * 2})
-    assert read_conditions(tmp_path).cpu_mhz == (2445.426, 2445.426)
-
-
-def test_a_machine_that_tells_nothing_is_read_all_the_same(tmp_path: Path) -> None:
-    found = read_conditions(tmp_path)
-    assert found == Conditions(at=found.at)
-    assert Watch(tmp_path).during().throttle_events is None
-    assert Watch(tmp_path).during().steal_share is None
-
-
-def test_this_machine_is_read() -> None:
-    before = read_conditions()
-    assert Conditions.model_validate_json(before.to_json()) == before
-    assert before.load_average is not None
-
-
 def test_steal_time_is_a_share_of_what_passed(tmp_path: Path) -> None:
     plant(tmp_path, {"proc/stat": "cpu  100 0 100 800 0 0 0 50 0 0"})
     watch = Watch(tmp_path)

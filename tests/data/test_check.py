@@ -15,11 +15,10 @@ import pytest
 from numpy.typing import NDArray
 
 from edgeseg.data.check import check
-from edgeseg.data.duplicates import SIMILAR, digest, fingerprint, most_similar
-from edgeseg.data.findings import LISTED, Findings, render
-from edgeseg.data.folders import bundled_sample, load_image, load_sample, read_split
-from edgeseg.data.sheet import PER_SPLIT, draw_sheet
-from edgeseg.errors import DatasetError, EdgesegError, UsageError
+from edgeseg.data.duplicates import SIMILAR, fingerprint, most_similar
+from edgeseg.data.findings import Findings
+from edgeseg.data.folders import bundled_sample, load_image, read_split
+from edgeseg.data.sheet import draw_sheet
 
 BAD = Path(__file__).parents[1] / "bad" / "datasets"
 RNG = np.random.default_rng(0)
@@ -121,32 +120,6 @@ def test_a_planted_defect_is_found_and_nothing_else(
     plant(root)
     (fault,) = told(check(root))
     assert re.search(expected, fault), fault
-
-
-@pytest.mark.parametrize(("plant", "expected"), DEFECTS, ids=[e[1].split(":")[0] for e in DEFECTS])
-def test_training_would_refuse_what_is_a_fault(
-    root: Path, plant: Callable[[Path], object], expected: str
-) -> None:
-    plant(root)
-    if expected.startswith("duplicate"):
-        return  # not refused, but measured wrongly
-
-    def as_training_reads() -> None:
-        for name in ("train", "val"):
-            split = read_split(root, name)
-            masks = [load_sample(sample, split.classes)[1] for sample in split]
-            if all((ids == split.classes.ignore).all() for ids in masks):
-                raise DatasetError("what the evaluation says of such a split")
-
-    with pytest.raises(EdgesegError):
-        as_training_reads()
-
-
-def test_several_defects_are_found_at_once(root: Path) -> None:
-    for plant, _ in DEFECTS[1], DEFECTS[3], DEFECTS[6]:
-        plant(root)
-    kinds = [finding.kind for finding in check(root).faults]
-    assert sorted(kinds) == ["file", "pair", "value"]
 
 
 @pytest.mark.parametrize("name", sorted(path.name for path in BAD.iterdir()))
@@ -257,14 +230,6 @@ def test_fingerprints_tell_real_pictures_apart() -> None:
         assert SIMILAR <= found.correlation <= 1 + 1e-5
 
 
-def test_flat_pictures_are_like_nothing() -> None:
-    flat = np.full((50, 50, 3), 90, np.uint8)
-    assert fingerprint(flat) is None
-    assert most_similar(None, np.ones((1, 1024), np.float32)) is None
-    assert most_similar(np.ones(1024, np.float32), np.empty((0, 1024), np.float32)) is None
-    assert digest(flat) != digest(flat[:25, :].reshape(50, 25, 3)), "other sizes, other pictures"
-
-
 def test_voc_trainval_is_no_leak(tmp_path: Path) -> None:
     for name in "ab":
         write(tmp_path / "JPEGImages" / f"{name}.jpg", picture())
@@ -292,25 +257,6 @@ def test_the_sheet_shows_labels_over_pictures_and_what_is_wrong(root: Path) -> N
     assert red.any()
     sound = {"train": findings.samples["train"]}
     assert not (draw_sheet(sound, findings.classes) == np.array((60, 60, 220))).all(axis=2).any()
-
-
-def test_a_long_split_is_sampled(root: Path) -> None:
-    sample = read_split(root, "train").samples[0]
-    one, many, more = (
-        draw_sheet({"train": [sample] * count}, None).shape[0] for count in (1, PER_SPLIT, 500)
-    )
-    assert one < many == more
-
-
-def test_the_text_names_what_people_need(root: Path) -> None:
-    for number in range(LISTED + 3):
-        write(root / "train/images" / f"x{number}.png", picture())
-    text = render(check(root))
-    assert "train: 3 pictures" in text
-    assert "crack" in text
-    assert "25.64% of pixels, in 3 of 3" in text
-    assert f"faults: {LISTED + 3}" in text
-    assert "and 3 more" in text
 
 
 def test_the_command(root: Path, edgeseg: Any, tmp_path: Path) -> None:
@@ -354,8 +300,3 @@ def test_the_command_refuses(
     assert outcome.code == code
     assert says in outcome.document["error"]["message"]
     assert not list(tmp_path.iterdir())
-
-
-def test_no_folder_is_a_usage_error(tmp_path: Path) -> None:
-    with pytest.raises(UsageError):
-        check(tmp_path / "nowhere")

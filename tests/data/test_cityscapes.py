@@ -91,9 +91,3 @@ def test_a_file_that_is_missing(root: Path, gone: str, reason: str) -> None:
     (root / gone).unlink()
     with pytest.raises(DatasetError, match=rf"bochum_000000_000313.*{reason}"):
         read_split(root, "train")
-
-
-def test_a_split_without_pictures(root: Path) -> None:
-    (root / "leftImg8bit" / "test").mkdir()
-    with pytest.raises(DatasetError, match=r"expected CITY/\*_leftImg8bit\.png, found none"):
-        read_split(root, "test")

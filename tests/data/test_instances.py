@@ -109,13 +109,6 @@ def test_what_cannot_have_a_boundary(classes: dict[str, object]) -> None:
         with_boundary(ClassMap.model_validate(classes))
 
 
-def test_asking_for_a_boundary_that_the_classes_do_not_have() -> None:
-    ids = np.ones((3, 3), np.int32)
-    with pytest.raises(UsageError, match="needs a third class 'boundary'"):
-        class_mask(ids, TWO, "boundary")
-    assert class_mask(ids, THREE, "boundary").tolist() == [[1] * 3] * 3
-
-
 def write(path: Path, array: NDArray[np.generic]) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     assert cv2.imwrite(str(path), array)
@@ -152,10 +145,3 @@ def test_classes_come_from_masks_and_objects_from_instances(tmp_path: Path) -> N
     (tmp_path / "instances/a.png").unlink()
     with pytest.raises(DatasetError, match=r"instances/a\.png, found none"):
         read_split(tmp_path, "")
-
-
-def test_a_sample_without_objects_says_so(tmp_path: Path) -> None:
-    with pytest.raises(DatasetError, match="expected a map of objects"):
-        load_instances(Sample(tmp_path / "a.png", mask=tmp_path / "b.png"))
-    with pytest.raises(ValueError, match="has a mask, instances or both"):
-        Sample(tmp_path / "a.png")

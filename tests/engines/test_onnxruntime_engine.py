@@ -51,14 +51,6 @@ def test_wrong_tensors_are_refused(network: Path) -> None:
             engine.infer(random_batch(1).astype(np.float64))  # type: ignore[arg-type]
 
 
-def test_it_can_be_closed_twice_and_says_so_after(network: Path) -> None:
-    engine = OnnxRuntimeEngine(network)
-    engine.close()
-    engine.close()
-    with pytest.raises(UsageError, match="was closed"):
-        engine.infer(random_batch(1))
-
-
 @pytest.mark.parametrize("threads", [0, -2])
 def test_threads_are_at_least_one(network: Path, threads: int) -> None:
     with pytest.raises(UsageError, match="at least 1 thread"):

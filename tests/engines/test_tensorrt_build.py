@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -9,8 +8,8 @@ import onnx
 import pytest
 from onnx import ModelProto, helper, numpy_helper
 
-from edgeseg.engines.tensorrt import PlanOptions, build_engine, tensorrt_rtx
-from edgeseg.errors import CorruptArtifact, MismatchedArtifact, RuntimeMissing, UsageError
+from edgeseg.engines.tensorrt import PlanOptions, build_engine
+from edgeseg.errors import MismatchedArtifact, UsageError
 from edgeseg.precision.fp16 import to_fp16
 from edgeseg.precision.graph import serialize
 
@@ -90,27 +89,3 @@ def test_a_node_that_it_does_not_take_is_named(
         build_engine(serialize(model), PlanOptions())
     assert "--runtime onnxruntime" in str(caught.value.hint)
     assert capfd.readouterr() == ("", "")
-
-
-def test_what_is_no_network_is_refused(trt: Any) -> None:
-    with pytest.raises((CorruptArtifact, MismatchedArtifact)):
-        build_engine(b"no network at all", PlanOptions())
-
-
-def test_a_missing_library_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "tensorrt_rtx", None)
-    with pytest.raises(RuntimeMissing, match="TensorRT-RTX, which is not installed") as caught:
-        tensorrt_rtx()
-    assert caught.value.hint == "pip install 'edgeseg[tensorrt-rtx]'"
-
-
-@pytest.mark.parametrize("batch", [(0, 1, 2), (2, 1, 4), (1, 4, 2)])
-def test_batches_are_ordered(batch: tuple[int, int, int]) -> None:
-    with pytest.raises(UsageError, match="smallest <= typical <= largest"):
-        PlanOptions(batch=batch)
-
-
-def test_a_workspace_has_a_size(trt: Any, brightest: Maker) -> None:
-    with pytest.raises(UsageError, match="at least 1 MiB"):
-        PlanOptions(workspace_mib=0)
-    assert build_engine(serialize(brightest()), PlanOptions(workspace_mib=64)).data

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from edgeseg.errors import UsageError
-from edgeseg.models import ARCHITECTURES, build, default_options
+from edgeseg.models import ARCHITECTURES, build
 from edgeseg.models.mirror import same_size
 
 SMALL: dict[str, dict[str, bool | int | float | str]] = {
@@ -33,10 +33,6 @@ def small(arch: str, in_channels: int = 3) -> nn.Module:
 def _small(arch: str, in_channels: int) -> nn.Module:
     torch.manual_seed(0)
     return same_size(build(arch, 3, in_channels, **SMALL[arch])).eval()
-
-
-def test_every_architecture_is_tested() -> None:
-    assert SMALL.keys() == ARCHITECTURES.keys()
 
 
 @pytest.mark.parametrize("arch", ARCHITECTURES)
@@ -112,25 +108,3 @@ def test_refuses(
 ) -> None:
     with pytest.raises(UsageError, match=reason):
         build(arch, classes, channels, **options)
-
-
-def test_default_options() -> None:
-    assert default_options("unet-lite") == {
-        "width": 16,
-        "depth": 4,
-        "stem_stride": 1,
-        "skips": True,
-        "upsampling": "bilinear",
-    }
-    assert default_options("unet") == {
-        "width": 64,
-        "depth": 4,
-        "batch_norm": False,
-        "dropout": 0.5,
-    }
-    for arch in ("fcn32s", "fcn16s", "fcn8s"):
-        assert default_options(arch) == {
-            "fc_width": 4096,
-            "learn_upsampling": False,
-            "dropout": 0.5,
-        }

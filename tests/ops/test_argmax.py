@@ -19,7 +19,6 @@ from edgeseg.ops.argmax import (
     upsampled_reference,
 )
 from edgeseg.ops.native import kernels
-from edgeseg.ops.preprocess import place
 
 LEVELS = [] if kernels is None else kernels.levels()
 needs_native = pytest.mark.skipif(
@@ -67,16 +66,6 @@ def test_kernel_is_numpys_argmax(using, level: str, dtype: type, data, threads: 
         found = argmax(logits, threads=threads)
     assert found.dtype == np.uint8
     np.testing.assert_array_equal(found, np.argmax(logits, axis=0))
-
-
-@pytest.mark.parametrize("level", LEVELS)
-def test_every_half_against_every_other_special_one(using, level: str) -> None:
-    every = np.arange(65536, dtype=np.uint16).view(np.float16).reshape(256, 256)
-    with using(level):
-        for value in SPECIAL:
-            other = np.full_like(every, value)
-            for pair in (np.stack([every, other]), np.stack([other, every])):
-                np.testing.assert_array_equal(argmax(pair), np.argmax(pair, axis=0))
 
 
 @pytest.mark.parametrize("level", LEVELS)
@@ -189,28 +178,6 @@ def test_opencv_interpolates_to_the_same_classes_but_for_near_ties(twin, target)
     clear = best[-1] - best[-2] > 1e-4
     assert clear.mean() > 0.95
     np.testing.assert_array_equal(twin(logits, target)[clear], np.argmax(planes, axis=0)[clear])
-
-
-@pytest.mark.parametrize("twin", TWINS)
-def test_rounding_cannot_undo_what_four_neighbours_agree_on(twin) -> None:
-    """Logits one unit in the last place apart fall together when they are interpolated."""
-    lower = np.random.default_rng(4).random((30, 30)).astype(np.float32)
-    logits = np.stack([lower, np.nextafter(lower, np.float32(2))])
-    interpolated = np.stack([cv2.resize(plane, (97, 97)) for plane in logits])
-    assert (np.argmax(interpolated, axis=0) == 0).any(), "no tie was made: this shows nothing"
-    assert (twin(logits, (97, 97)) == 1).all()
-
-
-def test_letterbox_is_cut_off_before() -> None:
-    spec = InputSpec(height=64, width=64, resize="letterbox")
-    logits = regions(5, 4, 64, 64)
-    size = (100, 200)
-    inner = np.ascontiguousarray(logits[:, 16:48])
-    assert place(size, spec).region == (slice(16, 48), slice(0, 64))
-    expected = argmax_upsampled(inner, size, InputSpec(height=32, width=64))
-    np.testing.assert_array_equal(argmax_upsampled(logits, size, spec), expected)
-    with pytest.raises(UsageError, match="this network"):
-        argmax_upsampled(inner, size, spec)
 
 
 @needs_native

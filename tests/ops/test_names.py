@@ -60,12 +60,6 @@ def test_a_region_without_room_has_no_name(part: tuple[slice, slice]) -> None:
     assert (frame == 128).all()
 
 
-def test_background_and_ids_without_a_name_have_none() -> None:
-    labels = np.zeros((240, 320), np.uint8)
-    labels[:, 160:] = 255
-    assert draw_names(canvas(), labels, NAMES, clear={0}) == []
-
-
 @pytest.mark.parametrize("clear", [set(), {0}, {1}, {0, 1, 2}])
 def test_any_class_has_its_name_unless_it_is_clear(clear: set[int]) -> None:
     labels = np.arange(3, dtype=np.uint8).repeat(100)[np.newaxis].repeat(240, 0)
@@ -99,8 +93,3 @@ def test_names_lie_inside_the_frame_and_apart(data: st.DataObject) -> None:
         assert name.y + name.height <= height
     for one, other in itertools.combinations(written, 2):
         assert not one.meets(other)
-
-
-def test_a_frame_that_cannot_be_drawn_on_is_refused() -> None:
-    with pytest.raises(UsageError, match="frame must be"):
-        draw_names(np.zeros((4, 4), np.uint8), np.zeros((4, 4), np.uint8), NAMES)

@@ -107,15 +107,3 @@ def test_what_is_no_number_is_no_result() -> None:
             images=1,
             judged_on="threshold",
         )
-
-
-def test_a_gate_without_pictures_is_refused() -> None:
-    with pytest.raises(UsageError, match="at least one picture"):
-        judge(Threshold(), Threshold(), [])
-
-
-@pytest.mark.parametrize("field", ["max_drop", "min_agreement", "max_class_drop"])
-@pytest.mark.parametrize("value", [-0.1, 1.5, float("nan")])
-def test_limits_are_fractions(field: str, value: float) -> None:
-    with pytest.raises(UsageError, match=field):
-        Limits(**{field: value})

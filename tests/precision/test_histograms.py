@@ -45,16 +45,6 @@ def test_sides_start_at_zero() -> None:
     assert (below[place - 1], above[0], above[place]) == (1, 1, 2)
 
 
-def test_a_chunk_ends_anywhere() -> None:
-    values = np.random.default_rng(0).normal(size=(1, 3, 211, 307)).astype(np.float32)
-    whole, parts = Histogram(), Histogram()
-    whole.add(values)
-    for part in np.array_split(values.ravel(), 9):
-        parts.add(part)
-    assert np.array_equal(whole.counts, parts.counts)
-    assert whole.counts.sum() == values.size
-
-
 @pytest.mark.parametrize("kind", [Extremes, Histogram])
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 2.0**127, -(2.0**127)])
 def test_what_is_not_finite_is_refused_and_changes_nothing(
@@ -74,14 +64,3 @@ def test_any_magnitude_is_counted(value: float) -> None:
     assert histogram.add(np.array([value, -value / 2, 0], np.float32))
     assert histogram.counts.sum() == 3
     assert histogram.high == np.float32(value)
-
-
-def test_what_is_held_does_not_grow() -> None:
-    histogram = Histogram()
-    histogram.add(np.ones(10, np.float32))
-    before = histogram.counts.nbytes
-    for values in batches(1):
-        histogram.add(values)
-    assert histogram.counts.nbytes == before
-    arrays = [value for value in vars(histogram).values() if isinstance(value, np.ndarray)]
-    assert len(arrays) == 1

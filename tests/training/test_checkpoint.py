@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import pickle
 import time
 from pathlib import Path
@@ -13,13 +12,12 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from edgeseg.artifacts.card import CARD_KEY, ClassMap, InputSpec, ModelCard
-from edgeseg.artifacts.sidecar import read, sidecar_path
+from edgeseg.artifacts.sidecar import sidecar_path
 from edgeseg.errors import (
     CorruptArtifact,
     MismatchedArtifact,
     NonFiniteOutput,
     UntrustedArtifact,
-    UsageError,
 )
 from edgeseg.models import build
 from edgeseg.models.pretrained import load_pretrained
@@ -68,25 +66,6 @@ def test_the_same_network_comes_back(path: Path, model: nn.Module) -> None:
         assert torch.allclose(loaded(picture), model.eval()(picture), atol=1e-5)
 
 
-def test_the_sidecar_vouches_for_it(path: Path) -> None:
-    sidecar = read(path)
-    assert sidecar is not None
-    assert (sidecar.runtime, sidecar.card) == ("torch", CARD)
-    data = bytearray(path.read_bytes())
-    data[-5] ^= 1
-    path.write_bytes(data)
-    with pytest.raises(CorruptArtifact, match="changed since it was made"):
-        load_checkpoint(path)
-
-
-def test_overwriting_keeps_file_and_sidecar_together(path: Path, model: nn.Module) -> None:
-    nn.init.ones_(next(model.parameters()))
-    save_checkpoint(path, model, CARD)
-    loaded, _ = load_checkpoint(path)
-    assert bool((next(loaded.parameters()) == 1).all())
-    assert sorted(item.name for item in path.parent.iterdir()) == [path.name, path.name + ".json"]
-
-
 def test_a_header_whose_length_begins_like_a_pickle(path: Path, model: nn.Module) -> None:
     """Lengths are multiples of 8, so one checkpoint in 32 begins with a pickle's 0x80."""
     lengths = set()
@@ -119,12 +98,6 @@ def test_pickles_are_never_opened(
     assert not Path("executed").exists()
 
 
-def test_the_bomb_is_live(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    pickle.loads(pickle.dumps(_Bomb()))
-    assert Path("executed").exists()
-
-
 @pytest.mark.parametrize("keep", [1, 7, 100, -1])
 def test_truncated(path: Path, keep: int) -> None:
     path.write_bytes(path.read_bytes()[:keep])
@@ -133,26 +106,9 @@ def test_truncated(path: Path, keep: int) -> None:
         load_checkpoint(path)
 
 
-def test_nothing_there(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="no such file"):
-        load_checkpoint(tmp_path / "model.safetensors")
-
-
 def test_weights_that_do_not_fit_the_card(path: Path) -> None:
     rewrite(path, **{"head.bias": torch.zeros(7)})
     with pytest.raises(CorruptArtifact, match=r"head\.bias of shape \(3,\) .* found \(7,\)"):
-        load_checkpoint(path)
-
-
-def test_a_tensor_too_many(path: Path) -> None:
-    rewrite(path, extra=torch.zeros(1))
-    with pytest.raises(CorruptArtifact, match=r"extra of shape none"):
-        load_checkpoint(path)
-
-
-def test_weights_of_another_type(path: Path) -> None:
-    rewrite(path, **{"head.bias": torch.zeros(3, dtype=torch.float16)})
-    with pytest.raises(CorruptArtifact, match=r"float32, found torch\.float16"):
         load_checkpoint(path)
 
 
@@ -184,12 +140,6 @@ def test_cards_that_say_nothing(path: Path) -> None:
         load_checkpoint(path)
 
 
-def test_others_may_read_a_checkpoint_as_the_umask_says(trained: Path) -> None:
-    umask = os.umask(0o022)
-    os.umask(umask)
-    assert (trained / "model.safetensors").stat().st_mode & 0o777 == 0o666 & ~umask
-
-
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_what_is_no_number_becomes_no_checkpoint(
     model: nn.Module, tmp_path: Path, value: float
@@ -203,3 +153,15 @@ def test_what_is_no_number_becomes_no_checkpoint(
     with pytest.raises(NonFiniteOutput, match="not written, since NaN or infinity is in head"):
         save_checkpoint(target, model, CARD)
     assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before
+
+
+def test_a_tensor_too_many(path: Path) -> None:
+    rewrite(path, extra=torch.zeros(1))
+    with pytest.raises(CorruptArtifact, match=r"extra of shape none"):
+        load_checkpoint(path)
+
+
+def test_weights_of_another_type(path: Path) -> None:
+    rewrite(path, **{"head.bias": torch.zeros(3, dtype=torch.float16)})
+    with pytest.raises(CorruptArtifact, match=r"float32, found torch\.float16"):
+        load_checkpoint(path)

@@ -71,16 +71,6 @@ def test_passes_make_one_large_batch() -> None:
     assert difference(whole.model, apart.model) > 1e-3
 
 
-def test_it_learns_in_every_type() -> None:
-    batch = pictures(1)
-    for autocast in ("off", "bf16", "fp16"):
-        recipe = Recipe(augmentation=None, autocast=autocast, learning_rate=1e-2, schedule="cosine")
-        one = learner(recipe, steps=10)
-        losses = [one.run_epoch([batch], 1, epoch)[0] for epoch in range(1, 11)]
-        assert losses[-1] < 0.8 * losses[0], (autocast, losses)
-        assert all(parameter.dtype == torch.float32 for parameter in one.model.parameters())
-
-
 def test_the_type_is_that_of_the_forward_pass() -> None:
     seen: list[torch.dtype] = []
     for autocast in ("off", "bf16", "fp16"):
@@ -177,3 +167,13 @@ def test_a_restored_learner_goes_on_to_the_bit(autocast: Autocast, tmp_path: Pat
     assert all(torch.equal(value, found[name]) for name, value in expected.items())
     assert second.scaler.state_dict() == straight.scaler.state_dict()
     assert not all(torch.equal(value, tensors(first)[name]) for name, value in expected.items())
+
+
+def test_it_learns_in_every_type() -> None:
+    batch = pictures(1)
+    for autocast in ("off", "bf16", "fp16"):
+        recipe = Recipe(augmentation=None, autocast=autocast, learning_rate=1e-2, schedule="cosine")
+        one = learner(recipe, steps=10)
+        losses = [one.run_epoch([batch], 1, epoch)[0] for epoch in range(1, 11)]
+        assert losses[-1] < 0.8 * losses[0], (autocast, losses)
+        assert all(parameter.dtype == torch.float32 for parameter in one.model.parameters())

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from edgeseg.artifacts.card import ClassMap, InputSpec, ModelCard
-from edgeseg.errors import InferenceError, NonFiniteOutput, UsageError
+from edgeseg.errors import InferenceError, NonFiniteOutput
 from edgeseg.models import build
 from edgeseg.training.checkpoint import save_checkpoint
 from edgeseg.training.predictor import TorchEngine, open_torch
@@ -58,19 +58,8 @@ def test_a_network_in_training_stays_so(model: nn.Module, batch: np.ndarray) -> 
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
 
 
-def test_segment_gives_the_size_of_the_picture(model: nn.Module) -> None:
-    engine = TorchEngine(model, CARD, Path("model.safetensors"))
-    assert engine.segment(np.zeros((50, 31, 3), np.uint8)).shape == (50, 31)
-
-
 def test_nan_is_no_label(model: nn.Module, batch: np.ndarray) -> None:
     engine = TorchEngine(model, CARD, Path("model.safetensors"))
     batch[1, 0, 3, 3] = np.nan
     with pytest.raises(NonFiniteOutput, match="NaN"):
         engine.infer(batch)
-
-
-def test_wrong_inputs(model: nn.Module, batch: np.ndarray) -> None:
-    engine = TorchEngine(model, CARD, Path("model.safetensors"))
-    with pytest.raises(UsageError, match=r"takes float32 \(N, 3, 16, 24\)"):
-        engine.infer(batch.astype(np.float64))  # type: ignore[arg-type]

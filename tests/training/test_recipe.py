@@ -47,13 +47,6 @@ def test_refuses_a_configuration(change: dict[str, Any], reason: str) -> None:
         TrainConfig(**({"data": Path("d"), "run": Path("r"), "size": (64, 64)} | change))
 
 
-def test_refuses_an_augmentation() -> None:
-    with pytest.raises(UsageError, match="crop is 8×8 or more"):
-        Augmentation(crop=(64, 4))
-    with pytest.raises(UsageError, match="orientation is one of upright, any"):
-        Augmentation(orientation="down")  # type: ignore[arg-type]
-
-
 def test_an_epoch_of_crops_sees_as_many_pixels() -> None:
     def parts(crop: tuple[int, int] | None) -> int:
         recipe = Recipe(augmentation=Augmentation(crop=crop))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -121,13 +120,6 @@ def test_a_training_that_ended_has_nothing_left_to_do(
         train(resumed(changed(config, epochs=5)))
 
 
-def test_without_a_state_it_begins(config: TrainConfig, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level("INFO", logger="edgeseg")
-    config = changed(config, epochs=1)
-    assert len(train(resumed(config)).history) == 1
-    assert "no training to resume" in caplog.text
-
-
 @pytest.mark.parametrize(
     ("change", "name"),
     [
@@ -214,11 +206,3 @@ def test_a_damaged_state_is_refused(
         train(resumed(config))
     assert isinstance(caught.value, CorruptArtifact | MismatchedArtifact)
     assert sorted(path.name for path in config.run.iterdir()) == ["state.safetensors"]
-
-
-def test_the_header_is_plain_json(begun: Path) -> None:
-    with safe_open(begun / "state.safetensors", "pt") as file:
-        header = json.loads(file.metadata()["edgeseg.training"])
-    assert header["config"]["recipe.schedule"] == "one-cycle"
-    assert [stats["epoch"] for stats in header["history"]] == [1]
-    assert header["step"] == 2

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from edgeseg.artifacts.card import ClassMap, InputSpec, ModelCard
-from edgeseg.errors import RuntimeMissing
 from edgeseg.models import build
 from edgeseg.training.predictor import TorchEngine
 from edgeseg.training.recipe import TrainConfig
@@ -66,19 +63,3 @@ def test_a_resumed_training_writes_on_where_the_last_whole_epoch_ended(
         assert [event.value for event in scalars] == pytest.approx(expected, rel=1e-6)
     (shown, *_) = events.Images("val/prediction")
     assert (shown.width, shown.height) == (3 * 30, 20)
-
-
-def test_without_tensorboard_it_says_what_to_install(
-    config: TrainConfig, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name in [name for name in sys.modules if name.startswith("torch.utils.tensorboard")]:
-        monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setitem(sys.modules, "tensorboard", None)
-    with pytest.raises(RuntimeMissing, match="not installed") as caught:
-        open_board(config, 0)
-    assert "edgeseg[train]" in (caught.value.hint or "")
-
-
-def test_it_writes_nothing_unless_asked(config: TrainConfig) -> None:
-    assert open_board(dataclasses.replace(config, tensorboard=False), 0) is None
-    assert not config.run.exists()

@@ -169,32 +169,6 @@ def test_a_server_that_hangs_blocks_neither_the_sender_nor_the_end(
         assert "100 alerts were not delivered" in caplog.text
 
 
-def test_no_answer_in_time_is_tried_again(
-    receive: Callable[..., Receiver], caplog: pytest.LogCaptureFixture
-) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        webhook = hook(silent.getsockname()[1], Patience(timeout_s=0.05, backoff_s=(0.01,)))
-        webhook.send({"frame": 1})
-        for _ in range(2):
-            silent.accept()[0].close()
-        webhook.close()
-    assert "tried again" in caplog.text
-
-
-def test_a_server_that_comes_late_gets_what_waited(receive: Callable[..., Receiver]) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-    webhook = hook(port)
-    webhook.send({"frame": 1})
-    server = receive(200)  # of another port: the first is refused for ever
-    webhook.close()
-    assert (webhook.delivered, webhook.lost) == (0, 1)
-    second = hook(server.port)
-    second.send({"frame": 2})
-    assert server.bodies(1) == [{"frame": 2}]
-    second.close()
-
-
 def test_the_oldest_give_way_to_the_newest(receive: Callable[..., Receiver]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         webhook = hook(silent.getsockname()[1], Patience(timeout_s=30, places=3, close_s=10))
@@ -272,7 +246,3 @@ def test_what_is_no_url_is_refused_without_showing_it(url: str) -> None:
     assert "hunter2" not in refused.value.message
     assert "ter2" not in refused.value.message
     assert refused.value.hint
-
-
-def test_one_that_was_never_opened_can_be_closed() -> None:
-    Webhook("http://127.0.0.1:9/a").close()

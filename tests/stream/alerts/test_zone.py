@@ -14,7 +14,7 @@ from scipy import ndimage
 from streaming import still_result
 
 from edgeseg.artifacts.card import InputSpec
-from edgeseg.errors import CorruptArtifact, UsageError
+from edgeseg.errors import CorruptArtifact
 from edgeseg.stream.alerts import Zone, load_zone
 from edgeseg.stream.alerts.measure import Measure
 
@@ -90,17 +90,6 @@ def test_a_bad_zone_names_its_file_and_shows_a_good_one(
     assert refused.value.message.startswith(f"{path}: ")
     assert what in refused.value.message
     assert "polygons" in str(refused.value.hint)
-
-
-def test_a_zone_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="no such file"):
-        load_zone(tmp_path / "zone.json")
-
-
-def test_a_zone_is_read_back(tmp_path: Path) -> None:
-    zone = Zone(size=(64, 48), polygons=(((0, 0), (64, 0), (64, 48)),))
-    zone.save(tmp_path / "zone.json")
-    assert load_zone(tmp_path / "zone.json") == zone
 
 
 @given(

@@ -107,12 +107,6 @@ def test_opacity_acts_without_another_frame(page: Any, result: Make) -> None:
         assert (shown[there] == (blue, green, red)).all(), "full colours are exact"
 
 
-def test_the_comparison_tells_a_label_map_that_lies_elsewhere(page: Any, result: Make) -> None:
-    moved = result(labels=np.roll(result().labels, 4, axis=1))
-    assert differs(canvas_of(page), drawn(moved, 0.5)) > 3
-    assert differs(canvas_of(page), drawn(result(), 0.4)) > 3
-
-
 def test_a_label_map_lies_on_the_picture_as_the_letterbox_says(
     open_view: Open, visit: Any, result: Make
 ) -> None:
@@ -172,20 +166,6 @@ def test_class_0_is_drawn_unless_it_is_the_background(
     assert differs(canvas_of(page), made.frame) < 3
     page.get_by_role("button", name="all").click()
     assert differs(canvas_of(page), drawn(made, 1)) < 3
-
-
-def test_outlines_are_rims_in_full_colour(page: Any, result: Make) -> None:
-    set_opacity(page, 0)
-    page.get_by_role("checkbox", name="Outline").check()
-    shown = canvas_of(page)
-    assert (shown[50, 51] == (115, 158, 0)).all(), "where class 1 begins"
-    assert np.abs(shown[50, 75] - result().frame[50, 75]).max() < 8, "inside it, the picture"
-
-
-def test_the_legend_names_classes_as_text_and_their_share(page: Any) -> None:
-    names = page.locator("#legend .class").all_text_contents()
-    assert names == ["background", "leaf", "stem", "soil & stones <b>"]
-    assert page.locator("#legend .share").all_text_contents() == ["25.0 %"] * 4
 
 
 def test_controls_have_names_and_take_the_keyboard(page: Any) -> None:
@@ -296,20 +276,6 @@ def test_a_stalled_camera_is_not_shown_as_live(
     view.write(result(3))
     wait_for_frame(page, 3)
     page.wait_for_selector(".tile[data-index='0']:not(.stale)")
-
-
-def test_a_picture_that_was_old_when_the_page_opened_is_not_shown_as_live(
-    open_view: Open, visit: Any, result: Make
-) -> None:
-    view = open_view()
-    view.write(result(1))
-    view._status._histories[0].last_at = -60.0  # type: ignore[union-attr]
-    page = visit(view.url).page
-    wait_for_frame(page, 1)
-    wait_for_state(page, "silent")
-    view.write(result(2))
-    wait_for_frame(page, 2)
-    wait_for_state(page, "ok")
 
 
 def test_the_page_says_when_the_server_is_gone_and_comes_back_by_itself(

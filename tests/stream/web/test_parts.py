@@ -53,12 +53,6 @@ def test_a_packet_holds_the_picture_and_the_labels_that_lie_on_it(
     assert header["shares"] == pytest.approx(areas.tolist(), abs=1e-5)
 
 
-def test_a_large_picture_is_sent_scaled_down_with_its_labels_whole(result: Make) -> None:
-    header, *_ = unpack(encode(1, result(frame=np.zeros((400, 1000, 3), np.uint8)), 500))
-    assert (header["width"], header["height"]) == (500, 200)
-    assert (header["columns"], header["rows"]) == (64, 26)
-
-
 # ── Who waits ─────────────────────────────────────────────────────────────────────────────
 
 
@@ -173,19 +167,6 @@ def test_history_by_hand() -> None:
     assert history.fps(0.5) == 0
     assert history.age_ms(5.95)["p50"] == 21.5
     assert history.age_ms(100) == {"p50": None, "p95": None, "p99": None}
-
-
-def test_history_forgets() -> None:
-    history = History()
-    for second in range(1000):
-        history.add(second, 1.0, 1.0, {})
-    assert history.columns(0, 5)["fps"] == [0] * 5
-    assert history.columns(995, 1000)["fps"] == [1] * 5
-    assert len(history._seconds) == 190
-    for last in range(1, 1001):
-        history.columns(last - 1, last)
-    assert len(history._rows) <= 181
-    assert history.columns(900, 903)["p50"] == [1.0] * 3
 
 
 def test_status_adds_up(result: Make, sources: list[StillSource], classes: Any) -> None:
