@@ -7,24 +7,17 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import pytest
-from benchmarks import CLASSES, rich_accuracy, rich_bench, rich_run
+from benchmarks import CLASSES, rich_accuracy, rich_bench
 
 from edgeseg.artifacts.card import ClassMap
 from edgeseg.benchmark.budget import recommend
 from edgeseg.benchmark.document import BenchReport, read_bench
-from edgeseg.errors import CorruptArtifact, UsageError
 from edgeseg.metrics import ConfusionMatrix
 from edgeseg.report import WorstPictures, write_report
 from edgeseg.report.classes import confusions, heat_map
-from edgeseg.report.contents import focus, labels, standing_out
-from edgeseg.report.entries import entries
-from edgeseg.report.figures import pareto_front, shares_between, trade_figure
-from edgeseg.report.state import state_table
-from edgeseg.report.sweeps import sweep, sweep_figures
-from edgeseg.report.tables import detail_table, latency_table, stages_table
+from edgeseg.report.figures import pareto_front, shares_between
 from edgeseg.report.worst import difference, draw_panels
 
 INT8 = "runs/n/model.int8.onnx"
@@ -199,22 +192,6 @@ def test_a_changed_document_changes_the_report(
     assert write(tmp_path, changed, "md") != write(tmp_path, bench, "md")
 
 
-def test_plots_follow_the_document(bench: BenchReport) -> None:
-    shown = entries(bench)
-    moved = [
-        entry.__class__(
-            entry.number,
-            entry.label,
-            entry.run.model_copy(update={"drop_interval": (0.0, 0.2)}),
-            entry.colour,
-        )
-        for entry in shown
-    ]
-    drawn = [trade_figure(one) for one in (shown, entries(bench), moved)]
-    first, again, other = (plot.svg() for plot in drawn if plot)
-    assert first == again != other
-
-
 def test_histograms_hold_the_share_of_calls_that_numpy_counts() -> None:
     noise = np.random.default_rng(1)
     calls = noise.lognormal(2, 0.3, 40_000)
@@ -242,35 +219,6 @@ def test_the_pareto_front_is_what_no_other_point_beats() -> None:
         assert pareto_front(costs, values) == set(range(8)) - beaten
 
 
-def test_figures_show_each_engine_once_and_sweeps_show_the_rest(bench: BenchReport) -> None:
-    shown = entries(bench)
-    assert [(e.number, e.run.engine, e.run.batch, e.run.threads) for e in shown] == [
-        (1, "runs/n/model.onnx", 1, 2),
-        (2, INT8, 1, 2),
-        (3, "runs/s/model.onnx", 1, 2),
-    ]
-    assert [run.threads for run in sweep(bench, shown[0], "threads")] == [1, 2]
-    assert [run.batch for run in sweep(bench, shown[1], "batch")] == [1, 4]
-    assert sweep(bench, shown[2], "batch") == []
-    assert len(sweep_figures(bench, shown)) == 2
-    alone = bench.model_copy(update={"runs": bench.runs[4:]})
-    assert sweep_figures(alone, entries(alone)) == []
-
-
-def test_labels_name_what_sets_rows_apart_and_no_more() -> None:
-    bench = rich_bench()
-    assert labels(bench.runs[:3]) == [
-        "FP32 · ONNX Runtime · 2 threads",
-        "FP32 · ONNX Runtime · 1 thread",
-        "INT8 · ONNX Runtime",
-    ]
-    assert labels(bench.runs[2:5]) == [
-        "nuclei · INT8 · ONNX Runtime · batch 1",
-        "nuclei · INT8 · ONNX Runtime · batch 4",
-        "small · FP32 · ONNX Runtime",
-    ]
-
-
 def test_heat_maps_are_the_rows_of_the_confusion_in_per_cent() -> None:
     entry = rich_accuracy("m.onnx", 0.8)
     matrix = np.array(entry.confusion)
@@ -290,17 +238,6 @@ def test_heat_maps_are_the_rows_of_the_confusion_in_per_cent() -> None:
     assert heat_map(None) == confusions(entry.model_copy(update={"confusion": ()})) == []
 
 
-def test_a_matrix_too_large_to_read_is_left_out_and_its_worst_named() -> None:
-    many = tuple(f"class {place}" for place in range(40))
-    counts = np.eye(40, dtype=int) * 9
-    counts[3, 7] = 4
-    entry = rich_accuracy("m.onnx", 0.8).model_copy(
-        update={"classes": many, "confusion": tuple(map(tuple, counts.tolist()))}
-    )
-    assert heat_map(entry) == []
-    assert confusions(entry) == ["100.0 % of all errors: class 3 predicted as class 7"]
-
-
 def test_differences_are_red_where_the_labels_are_wrong_and_nowhere_else() -> None:
     noise = np.random.default_rng(3)
     picture = noise.integers(0, 256, (20, 30, 3), np.uint8)
@@ -313,92 +250,3 @@ def test_differences_are_red_where_the_labels_are_wrong_and_nowhere_else() -> No
     assert (grey == grey[:, :1]).all()
     # What has no label is darker than anything that has one.
     assert drawn[:4].max() < drawn[4:][~red[4:]].min()
-
-
-def test_panels_are_four_pictures_of_a_phone_s_width() -> None:
-    classes = ClassMap(names=("background", "nucleus"))
-    picture = np.zeros((300, 1200, 3), np.uint8)
-    labels = np.zeros((300, 1200), np.uint8)
-    labels[:, 600:] = 1
-    drawn = draw_panels("a.png", picture, labels, labels, classes)
-    decoded = [cv2.imdecode(np.frombuffer(p, np.uint8), cv2.IMREAD_COLOR) for p in drawn.panels]
-    assert [image.shape for image in decoded] == [(90, 360, 3)] * 4
-    assert np.abs(decoded[1][45, 300] - np.array(classes.palette[1][::-1], int)).max() < 12
-    with pytest.raises(UsageError, match=r"a\.png: .*must have one size"):
-        draw_panels("a.png", picture, labels[:9], labels, classes)
-
-
-def test_worst_pictures_bear_the_score_of_the_document(page: str, bench: BenchReport) -> None:
-    scores = next(entry for entry in bench.accuracy if entry.engine == INT8)
-    worst = min(scores.pictures, key=lambda picture: picture.iou or 0)
-    assert f"{worst.name} mean IoU {100 * (worst.iou or 0):.1f} %" in visible(page)
-    assert page.count("data:image/jpeg") == 8
-
-
-def test_a_noisy_run_says_so_on_top(bench: BenchReport, tmp_path: Path) -> None:
-    reason = "Other processes used more than 12% of a core in most blocks."
-    loud = rich_bench(noisy=True, why=(reason,), notes=(f"Noisy: {reason}", "Another."))
-    text = visible(write(tmp_path, loud))
-    assert text.index("This run was noisy") < text.index("Latency, median")
-    assert text.count(reason) == 1
-    assert "Another." in text
-    document = write(tmp_path, loud, "md")
-    assert "**This run was noisy" in document.split("## Engines")[0]
-    assert "noisy" not in visible(write(tmp_path, bench)).lower()
-    assert standing_out(rich_bench(cut_short=True))[0][0].startswith("This run was interrupted")
-
-
-def test_the_machine_is_shown_before_and_after(bench: BenchReport) -> None:
-    table = state_table(bench)
-    assert table is not None
-    rows = {row[0]: row[1:] for row in table.rows}
-    assert rows["Core clocks, MHz"] == ("2450 … 2461", "2300 … 2311")
-    assert rows["k10temp Tctl, °C"] == ("51 of 95", "63 of 95")
-    assert rows["NVIDIA H200, W"] == ("102", "126")
-    assert state_table(rich_bench(before=None)) is None
-
-
-def test_what_is_looked_at_closely_is_what_was_recommended(bench: BenchReport) -> None:
-    plain = focus(bench)
-    assert plain is not None
-    assert plain.engine == INT8
-    wide = focus(bench, recommend(bench, "1s"))
-    assert wide is not None
-    assert wide.engine == "runs/n/model.onnx"
-
-
-def test_the_recommendation_is_shown_with_what_was_refused(page: str, tmp_path: Path) -> None:
-    text = visible(page)
-    assert "For a budget of 15ms: model.int8.onnx" in text
-    assert "small at 256×128, FP32 in onnxruntime, 2 threads: p95 is at most" in text
-    with pytest.raises(CorruptArtifact, match="the recommendation"):
-        write_report(
-            tmp_path / "r.md", title="T", bench=rich_bench().to_dict() | {"recommendation": {}}
-        )
-
-
-def test_a_benchmark_without_the_newer_keys_is_shown_too(tmp_path: Path) -> None:
-    bare = rich_run("m.onnx", "fp32", 10.0).model_copy(
-        update=dict.fromkeys(
-            (
-                "latency_interval_ms",
-                "stages_interval_ms",
-                "network",
-                "batch",
-                "throughput_interval_fps",
-                "cold_start_ms",
-                "peak_rss_mib",
-                "energy_mj_per_frame",
-                "power_w",
-            )
-        )
-    )
-    gone = dict.fromkeys(("before", "during", "after", "data", "energy"))
-    plain = rich_bench(runs=(bare,), accuracy=(), **gone)
-    for kind in ("html", "md"):
-        path = tmp_path / f"r.{kind}"
-        write_report(path, title="T", bench=plain.to_dict())
-        assert "FP32 · ONNX Runtime" in path.read_text()
-    assert latency_table(plain).rows[0][1] == f"{(bare.latency_ms or {})['p50']:.2f}"
-    assert stages_table(plain).rows
-    assert "Power" not in [column.name for column in detail_table(plain).columns]

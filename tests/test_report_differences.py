@@ -11,8 +11,7 @@ from benchmarks import rich_accuracy, rich_bench
 from edgeseg.benchmark.compare import compare
 from edgeseg.benchmark.comparison import CompareConfig, Comparison
 from edgeseg.benchmark.document import BenchReport, Run
-from edgeseg.errors import UsageError
-from edgeseg.report.differences import change_figure, change_table, lead, write_comparison
+from edgeseg.report.differences import lead, write_comparison
 
 QUICK = CompareConfig(resamples=200)
 
@@ -60,27 +59,6 @@ def test_the_page_says_what_changed_by_how_much_and_why(found: Comparison, tmp_p
     assert not re.search(r"https?:", page)
 
 
-def test_markdown_says_the_same(found: Comparison, tmp_path: Path) -> None:
-    write_comparison(tmp_path / "c.md", found)
-    text = (tmp_path / "c.md").read_text()
-    change = found.rows[0].of("latency")
-    assert change is not None
-    assert "slower +13.0 % \\[" in text
-    assert change.figures in text
-    assert lead(found) in text
-
-
-def test_the_page_follows_its_document(found: Comparison, tmp_path: Path) -> None:
-    first = found.rows[0].changes[0].model_copy(update={"before": 77.7, "change": 1.77})
-    row = found.rows[0].model_copy(update={"changes": (first, *found.rows[0].changes[1:])})
-    other = found.model_copy(update={"rows": (row, *found.rows[1:])})
-    write_comparison(tmp_path / "c.html", other)
-    assert "+77.0 %" in (tmp_path / "c.html").read_text()
-    assert "77.7 →" in (tmp_path / "c.html").read_text()
-    drawn = [change_figure(side.rows, "latency", "x") for side in (found, other)]
-    assert len({plot.svg() for plot in drawn if plot}) == 2
-
-
 @pytest.mark.parametrize("kind", ["html", "md"])
 def test_unlike_and_noisy_runs_are_announced_on_top(kind: str, tmp_path: Path) -> None:
     bench = rich_bench()
@@ -93,25 +71,3 @@ def test_unlike_and_noisy_runs_are_announced_on_top(kind: str, tmp_path: Path) -
     assert "pictures timed: 14, then 3" in top
     assert "The second run (b.json) was noisy" in top
     assert "Others were at work." in top
-
-
-def test_where_nothing_changed_that_is_said() -> None:
-    bench = rich_bench()
-    assert lead(compare(bench, bench, QUICK)).startswith("Nothing changed; ")
-
-
-def test_the_table_has_a_row_an_engine(found: Comparison) -> None:
-    table = change_table(found)
-    assert [column.name for column in table.columns] == [
-        "Engine",
-        "Latency",
-        "Mean IoU",
-        "Memory",
-        "Size",
-    ]
-    assert len(table.rows) == 4
-
-
-def test_other_suffixes_are_refused(found: Comparison, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"\.html or \.md, not '\.pdf'"):
-        write_comparison(tmp_path / "c.pdf", found)

@@ -97,13 +97,6 @@ def test_a_counter_for_root_alone_is_said(tmp_path: Path) -> None:
         assert "energy_uj needs root" in reason
 
 
-def test_a_machine_without_sensors_says_so_and_waits_for_none(tmp_path: Path) -> None:
-    with Sensors(tmp_path) as sensors:
-        sensors.watch_idle(3600)
-        assert sensors.idle_w is None
-        assert sensors.meter().reason == "no sensor"
-
-
 def test_a_jetson_is_measured_at_its_input(tmp_path: Path) -> None:
     plant(tmp_path, INA, ORIN_NX)
     with Sensors(tmp_path) as sensors:
@@ -111,21 +104,6 @@ def test_a_jetson_is_measured_at_its_input(tmp_path: Path) -> None:
         assert sensor.name == "ina3221 VDD_IN"
         sensors.watch_idle(0.05)
         assert sensors.idle_w == pytest.approx(6.0, rel=0.05)  # 5 V × 1.2 A
-
-
-def test_a_board_without_an_input_rail_is_the_sum_of_its_rails(tmp_path: Path) -> None:
-    channels = {1: "VDD_GPU_SOC", 2: "VDD_CPU_CV", 3: "VIN_SYS_5V0"}
-    for place, label in channels.items():
-        files = {f"in{place}_label": label, f"in{place}_input": "1000", f"curr{place}_input": "500"}
-        plant(tmp_path, INA, files)
-    # It is fed by VIN_SYS_5V0: adding it would count it twice.
-    fed = {"in2_label": "VDDQ_VDD2_1V8AO", "in2_input": "1000", "curr2_input": "500"}
-    plant(tmp_path, INA.replace("0040", "0041"), fed)
-    with Sensors(tmp_path) as sensors:
-        (sensor,) = sensors.meter().sensors
-        assert sensor.name == "ina3221 VDD_GPU_SOC + VDD_CPU_CV + VIN_SYS_5V0"
-        sensors.watch_idle(0.05)
-        assert sensors.idle_w == pytest.approx(1.5, rel=0.05)
 
 
 def test_power_is_summed_up_by_trapezoids(tmp_path: Path) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -173,25 +172,6 @@ def test_every_engine_takes_frames(network: Path) -> None:
         assert isinstance(runner, CpuFrames)
         assert not runner.on_gpu
         assert_right(network, runner, JOB)
-
-
-@pytest.mark.parametrize(
-    ("job", "frames", "said"),
-    [
-        (JOB, [np.zeros((37, 51, 3), np.uint8)], r"uint8 \(37, 50, 3\), not uint8 \(37, 51, 3\)"),
-        (JOB, [np.zeros((37, 50, 3), np.int8)], "not int8"),
-        (JOB, [], r"expected 1 frame\(s\), not 0"),
-        (FrameJob((37, 50), batch=2), [], "takes batches of 1, not 2|cannot take 2"),
-        (FrameJob((37, 0)), [], r"cannot take 1 frame\(s\) of \(37, 0\)"),
-    ],
-)
-def test_wrong_frames_are_refused(network: Path, job: FrameJob, frames: Any, said: str) -> None:
-    with (
-        OnnxRuntimeEngine(network, threads=1) as engine,
-        pytest.raises(UsageError, match=said),
-        engine.open_frames(job) as runner,
-    ):
-        runner.run(frames)
 
 
 def test_no_more_than_two_batches_are_under_way(network: Path) -> None:

@@ -90,12 +90,6 @@ def test_a_camera_streams(camera: Any, grey_engine: Engine) -> None:
     assert stream.sources[0].realtime
 
 
-def test_a_camera_with_a_password_streams(locked_camera: Any, grey_engine: Engine) -> None:
-    stream = Stream(spec_of(locked_camera.url), grey_engine, StreamOptions(max_frames=3))
-    assert len(list(stream)) == 3
-    assert stream.sources[0].label == f"http://user:***@127.0.0.1:{locked_camera.port}/mjpeg"
-
-
 def test_a_camera_with_another_password_refuses(locked_camera: Any, grey_engine: Engine) -> None:
     url = locked_camera.url.replace("hunter2-QXZ", "hunter2")
     error = failure(spec_of(url), grey_engine)

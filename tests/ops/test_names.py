@@ -11,7 +11,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from edgeseg.errors import UsageError
 from edgeseg.ops.names import draw_names
 
 NAMES = ("background", "Car", "Building")

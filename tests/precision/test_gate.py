@@ -11,7 +11,7 @@ from edgeseg.artifacts.card import ClassMap, InputSpec, ModelCard
 from edgeseg.artifacts.sidecar import GateResult
 from edgeseg.data.folders import list_images, read_split
 from edgeseg.engines.base import Engine
-from edgeseg.errors import AccuracyGateError, UsageError
+from edgeseg.errors import AccuracyGateError
 from edgeseg.precision.gate import Limits, enforce, judge
 
 

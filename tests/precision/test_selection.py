@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
-from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
-from edgeseg.data.folders import list_images, load_image
 from edgeseg.precision.selection import (
     SELECTS,
     Candidate,
@@ -20,9 +18,6 @@ from edgeseg.precision.selection import (
     sort_out,
     spread,
 )
-
-SHARED = Path(__file__).parents[3] / "shared" / "data"
-
 
 Scene = Callable[[int], np.ndarray]
 
@@ -86,18 +81,6 @@ def test_another_light_is_another_picture(scenes: list[np.ndarray]) -> None:
     dusk = (scenes[3] * 0.5).astype(np.uint8)
     assert sort_out(candidates([*scenes, dusk])) == {}
     assert sort_out(candidates([*scenes, dusk, dusk])) == {21: "similar"}
-
-
-@pytest.mark.parametrize("sigma", [2, 4])
-def test_blurred_road_scenes_are_found_among_sharp_ones(sigma: float) -> None:
-    folder = SHARED / "camvid" / "train" / "images"
-    if not folder.is_dir():
-        pytest.skip("the CamVid pictures are not here")
-    images = [load_image(path) for path in list_images(folder)[::6]]
-    for number in (5, 20, 40):
-        images[number] = cv2.GaussianBlur(images[number], (0, 0), sigma)
-    out = sort_out(candidates(images))
-    assert [number for number, reason in out.items() if reason == "blurred"] == [5, 20, 40]
 
 
 def radius(points: np.ndarray, centres: list[int]) -> float:

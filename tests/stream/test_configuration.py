@@ -139,20 +139,6 @@ def test_all_options_go_to_a_file_and_back(edgeseg: Any, here: Path) -> None:
         assert through[name] == same, name
 
 
-@pytest.mark.parametrize("key", GIVEN)
-def test_one_option_alone_goes_to_a_file_and_back(key: str, edgeseg: Any, here: Path) -> None:
-    arguments, value = GIVEN[key]
-    assert edgeseg("stream", *arguments, "--write-config", "a.toml").code == 0
-    text = Path("a.toml").read_text()
-    assert tomllib.loads(text) == {key: expected(value, here)}
-    # The others stand there too, as comments that would do if they were none.
-    whole = re.sub(r"^# ([a-z-]+ = )", r"\1", text, flags=re.M)
-    assert tomllib.loads(whole).keys() == GIVEN.keys()
-    # The file of a file is the same file.
-    assert edgeseg("stream", "--config", "a.toml", "--write-config", "b.toml").code == 0
-    assert Path("b.toml").read_text() == text.replace("a.toml", "b.toml", 1)
-
-
 def test_comments_hold_the_defaults_and_the_help(edgeseg: Any) -> None:
     assert edgeseg("stream", "--write-config", "a.toml").code == 0
     text = Path("a.toml").read_text()
@@ -276,10 +262,6 @@ def test_what_is_no_configuration(data: bytes | None, code: int, says: str, edge
     outcome = edgeseg("stream", "--config", "stream.toml", "--json")
     assert outcome.code == code
     assert says in outcome.document["error"]["message"]
-
-
-def test_an_empty_file_says_nothing() -> None:
-    assert values("--config", config("")) == values()
 
 
 @pytest.mark.parametrize(

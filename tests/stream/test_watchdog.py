@@ -263,16 +263,6 @@ def test_a_manager_that_does_not_read_holds_nobody_up(manager: Manager, engine: 
     assert len(manager.heard()) < 2 * report.frames
 
 
-def test_a_manager_that_is_gone_stops_nothing_else(
-    manager: Manager, engine: Engine, caplog: pytest.LogCaptureFixture
-) -> None:
-    look = Reached(lambda result: manager.socket.close() if result.index == 1 else None)
-    sinks = [look, Watchdog(Notifier(manager.address, 1e-6))]
-    options = StreamOptions(realtime=False)
-    assert run(Stream("test:64x48?frames=5", engine, options), sinks).frames == 5
-    assert "the service manager's watchdog failed and will be tried again" in caplog.text
-
-
 def test_a_message_is_one_line_whatever_a_label_holds(manager: Manager) -> None:
     Notifier(manager.address).send("STATUS=gst:a\n! b\x1b[1m\ud800", "WATCHDOG=1")
     status, ping = manager.heard()

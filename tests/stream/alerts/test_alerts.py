@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 from streaming import CLASSES, StillSource, still_result
 
-from edgeseg.errors import CorruptArtifact, UsageError
 from edgeseg.stream import StreamResult
 from edgeseg.stream.alerts import AlertOutputs, Alerts, Zone, parse_rule
 
@@ -149,15 +148,3 @@ def test_a_zone_too_small_for_the_frames_is_unknown(tmp_path: Path) -> None:
     told.sink.write(frame(30))
     told.sink.write(frame(30, 1))
     assert told.short == [("unknown", None)]
-
-
-def test_a_class_that_the_network_does_not_have() -> None:
-    with pytest.raises(UsageError, match="found 'Road'") as refused:
-        Alerts([parse_rule("Road > 2%")], CLASSES)
-    assert refused.value.hint == "its classes are background, road, traffic sign"
-
-
-def test_a_bad_zone_is_refused_before_the_stream(tmp_path: Path) -> None:
-    (tmp_path / "z.json").write_text("{}")
-    with pytest.raises(CorruptArtifact, match=r"z\.json: polygons"):
-        Alerts([parse_rule(f"road > 2% in {tmp_path / 'z.json'}")], CLASSES)

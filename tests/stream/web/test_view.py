@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import builtins
 import contextlib
 import logging
 import os
@@ -10,8 +9,6 @@ import re
 import resource
 import signal
 import socket
-import subprocess
-import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -24,10 +21,10 @@ from numpy.typing import NDArray
 from streaming import StillSource
 
 from edgeseg.cli.streaming import _raise_descriptors
-from edgeseg.errors import OutputError, RuntimeMissing, UsageError
+from edgeseg.errors import OutputError
 from edgeseg.stream.result import StreamResult
 from edgeseg.stream.web import WebLimits, WebView
-from edgeseg.stream.web.server import _Connection, last_in_line, owner
+from edgeseg.stream.web.server import _Connection, last_in_line
 from edgeseg.stream.web.view import SPARE
 
 Make = Callable[..., StreamResult]
