@@ -5,14 +5,16 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import gc
+import json
 import logging
 import os
+import socket
 import subprocess
 import sys
 import threading
 import tracemalloc
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -153,6 +155,38 @@ def test_frames_leave_nothing(serve: Serve, grey_engine: Engine) -> None:
     assert grown.complaints(TRACED_A_FRAME, RSS_A_FRAME) == [], grown
 
 
+class Planted:
+    """Leaks, and what mends them."""
+
+    def __init__(self) -> None:
+        self._kept: list[bytes] = []
+        self._sockets: list[socket.socket] = []
+        self._end = threading.Event()
+
+    def traced(self) -> None:
+        self._kept.append(bytes(10_000))
+
+    def rss(self) -> None:
+        self._kept.append(os.urandom(500_000))
+
+    def threads(self) -> None:
+        threading.Thread(target=self._end.wait, daemon=True).start()
+
+    def descriptors(self) -> None:
+        self._sockets.append(socket.socket())
+
+    def everything(self) -> None:
+        self.traced()
+        self.rss()
+        self.threads()
+        self.descriptors()
+
+    def mend(self) -> None:
+        self._end.set()
+        for each in self._sockets:
+            each.close()
+
+
 def test_leaks_a_reconnect_are_found(serve: Serve, grey_engine: Engine) -> None:
     planted = Planted()
     try:
@@ -163,3 +197,26 @@ def test_leaks_a_reconnect_are_found(serve: Serve, grey_engine: Engine) -> None:
         planted.mend()
     found = grown.complaints(TRACED_A_RECONNECT, RSS_A_RECONNECT)
     assert found == ["traced", "rss", "threads", "descriptors"], grown
+
+
+def test_a_leak_a_frame_is_found(serve: Serve, grey_engine: Engine) -> None:
+    kept: list[bytes] = []
+    grown = growth(
+        serve(ENDLESS), grey_engine, 500, reconnects=False, leak=lambda: kept.append(bytes(30_000))
+    )
+    assert grown.complaints(TRACED_A_FRAME, RSS_A_FRAME)[:2] == ["traced", "rss"], grown
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(3600)
+def test_soak(serve: Serve, grey_engine: Engine) -> None:
+    """1,000 reconnects and 10⁵ frames; figures go to the file that EDGESEG_SOAK names."""
+    grown = {
+        "reconnects": growth(serve(A_CONNECTION), grey_engine, 1000, reconnects=True),
+        "frames": growth(serve(ENDLESS), grey_engine, 100_000, reconnects=False),
+    }
+    if out := os.environ.get("EDGESEG_SOAK"):
+        figures = {name: asdict(each) for name, each in grown.items()}
+        Path(out).write_text(json.dumps(figures, indent=2) + "\n")
+    assert grown["reconnects"].complaints(TRACED_A_RECONNECT, RSS_A_RECONNECT) == [], grown
+    assert grown["frames"].complaints(TRACED_A_FRAME, RSS_A_FRAME) == [], grown
