@@ -58,8 +58,8 @@ A10 = {"gpu": "NVIDIA A10", "compute_capability": "sm_86"}
 ORIN = {"gpu": "Orin (nvgpu)", "compute_capability": "sm_[N/A]"}
 
 
-COMPATIBLE = {"build_options": {"version_compatible": True}}
-AMPERE = {"build_options": {"hardware_compatibility": "ampere+"}}
+COMPATIBLE: dict[str, Any] = {"build_options": {"version_compatible": True}}
+AMPERE: dict[str, Any] = {"build_options": {"hardware_compatibility": "ampere+"}}
 L4, T4 = gpu("NVIDIA L4", (8, 9)), gpu("Tesla T4", (7, 5))
 
 
