@@ -18,6 +18,7 @@ from edgeseg.artifacts.sidecar import SideCar, sidecar_path
 from edgeseg.artifacts.workshop import workshop
 from edgeseg.building.config import BuildConfig, BuildResult
 from edgeseg.building.placing import place
+from edgeseg.building.recipe import exactly
 from edgeseg.building.reduced import reduced_graph, require_precision
 from edgeseg.building.source import Source
 from edgeseg.console import Track
@@ -70,6 +71,14 @@ def build_plan(
             gpu=binding.get("gpu", ""),
             track=track,
         )
+        floating = _left_floating(model, plan)
+        if floating:
+            logger.warning(
+                "%s computes these nodes in floating point: %s", runtime, ", ".join(floating)
+            )
+        if floating and config.foreign is None:
+            keep = (*config.keep, *exactly(floating))
+            return build_plan(source, replace(config, keep=keep), runtime, track)
         judged = sidecars.read(graph) if graph else None
         made = SideCar(
             artifact_sha256=sha256_bytes(plan.data),
@@ -153,14 +162,25 @@ def _implicit(model: ModelProto, source: Source, config: BuildConfig) -> Implici
     return Implicit({node.node: node.precision for node in work(model)}, ranges)
 
 
+def _left_floating(model: ModelProto, plan: Plan) -> list[str]:
+    """Nodes that the graph quantises and TensorRT's network computes in floating point."""
+    int8 = [node.node for node in work(model) if node.precision == "int8"]
+    return [name for name in int8 if plan.precisions.get(name) in ("fp32", "fp16")]
+
+
 def _proved(model: ModelProto, plan: Plan, precision: Precision) -> sidecars.PrecisionReport:
     """Report precision from TensorRT's own network, not from what was requested."""
-    nodes = work(model)
+    floating = set(_left_floating(model, plan))  # Of a graph of another tool: not ours to change.
+    nodes = [
+        replace(node, precision=plan.precisions[node.node]) if node.node in floating else node
+        for node in work(model)
+    ]
     for node in nodes:
         if plan.precisions.get(node.node) != node.precision:
             raise MismatchedArtifact(
                 f"TensorRT made {plan.precisions.get(node.node, 'no')} layer of the "
-                f"{node.precision} node {node.node!r}"
+                f"{node.precision} node {node.node!r}",
+                hint="build with `--runtime onnxruntime`, which runs the graph as it stands",
             )
     report = report_of(nodes)
     require_precision(report, precision)

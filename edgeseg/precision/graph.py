@@ -150,6 +150,15 @@ def producers(model: ModelProto) -> dict[str, NodeProto]:
     return {name: node for node in model.graph.node for name in node.output if name}
 
 
+def constants(model: ModelProto) -> set[str]:
+    """Names of the weights, and of tensors computed from weights alone, in a sorted graph."""
+    found = {weight.name for weight in model.graph.initializer}
+    for node in model.graph.node:
+        if all(not name or name in found for name in node.input):
+            found.update(node.output)
+    return found
+
+
 def consumers(model: ModelProto) -> dict[str, list[NodeProto]]:
     """Map each tensor to the nodes that read it."""
     found: dict[str, list[NodeProto]] = {}

@@ -25,6 +25,13 @@ ConvTranspose         floating: NVIDIA's own tools     one scale for all weights
 Resize                floating                         ``onnxruntime``: Q/DQ on both sides
 Add                   ``onnxruntime``: on both sides;  ``tensorrt``: the skip input only, so
                       ``tensorrt``: floating           that the other's Conv still fuses
+products of two       floating: most weights of      as any other
+activations, as in    a softmax lie below one of
+attention             its 255 steps
+MatMul, Gemm          Q/DQ on the operands; their    as by default
+                      results are not rounded: what
+                      follows is a bias, a residual
+                      or a normalisation
 Concat, pooling       ``onnxruntime``: on both sides;  ``tensorrt``: no such pattern; Q/DQ
                       ``tensorrt``: none               there would only round twice
 ====================  ===============================  =======================================
@@ -48,6 +55,7 @@ from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 from edgeseg.errors import MismatchedArtifact, UsageError
 from edgeseg.precision.graph import (
     COMPUTE,
+    constants,
     consumers,
     matching_nodes,
     producers,
@@ -58,7 +66,8 @@ from edgeseg.precision.graph import (
 
 Flavour = Literal["onnxruntime", "tensorrt"]
 
-_WEIGHTED = ("Conv", "MatMul", "Gemm")
+_PRODUCTS = ("MatMul", "Gemm")
+_WEIGHTED = ("Conv", *_PRODUCTS)
 _FUSED = ("Relu", "Clip")
 _PASSING = ("MaxPool", "AveragePool", "Add", "Concat")
 _DEFAULT: Mapping[Flavour, tuple[str, ...]] = {
@@ -129,9 +138,11 @@ def to_int8(
         if reader.name in chosen:
             return False
         # TensorRT's pairs stand in front of their readers alone; in ONNX Runtime the integer
-        # kernel that made a tensor gives nothing but the rounded one.
+        # kernel of a convolution gives nothing but the rounded tensor.
         maker = made_before.get(tensor)
-        return flavour == "tensorrt" or maker is None or maker.name not in chosen
+        if maker is None or maker.name not in chosen or maker.op_type in _PRODUCTS:
+            return True
+        return flavour == "tensorrt"
 
     _detach(quantised, unrounded)
     sort_nodes(quantised)
@@ -223,9 +234,16 @@ def _skip_inputs(model: ModelProto, chosen: Container[str]) -> dict[str, set[str
 def policy(model: ModelProto) -> tuple[str, ...]:
     """Names of the nodes that stay in floating point by default.
 
-    The first convolution, and the scores: the last convolutions with all that follows them.
+    The first convolution, products of two activations, and the scores: the last convolutions
+    with all that follows them.
     """
-    return tuple(dict.fromkeys((*_stems(model), *_heads(model))))
+    fixed = constants(model)
+    attention = (
+        node.name
+        for node in model.graph.node
+        if node.op_type in _PRODUCTS and not fixed.intersection(node.input[:2])
+    )
+    return tuple(dict.fromkeys((*_stems(model), *attention, *_heads(model))))
 
 
 def require_tensorrt_form(model: ModelProto, origin: str) -> None:
@@ -281,7 +299,11 @@ def _missing_fault(
 
 def _options(flavour: Flavour) -> dict[str, Any]:
     if flavour == "onnxruntime":
-        return {"WeightSymmetric": True, "ActivationSymmetric": False}
+        return {
+            "WeightSymmetric": True,
+            "ActivationSymmetric": False,
+            "OpTypesToExcludeOutputQuantization": list(_PRODUCTS),
+        }
     return {
         "WeightSymmetric": True,
         "ActivationSymmetric": True,

@@ -24,13 +24,13 @@ def layer_precisions(trt: Any, network: Any) -> dict[str, Precision]:
     A layer that was bound to a precision has that one; INT8 only with a range on what it reads
     and on what it makes, since TensorRT falls back without. Any other has what its tensors say.
     """
-    layers = [network.get_layer(place) for place in range(network.num_layers)]
-    dequantised = {
-        layer.get_output(place).name
-        for layer in layers
-        if layer.type == trt.LayerType.DEQUANTIZE
-        for place in range(layer.num_outputs)
-    }
+    dequantised: set[str] = set()
+    for layer in (network.get_layer(place) for place in range(network.num_layers)):
+        # The parser reshapes the two-dimensional weights of a MatMul behind their dequantisation,
+        # which TensorRT moves across reshapes ("Explicit quantization" in its guide).
+        reshaped = layer.type == trt.LayerType.SHUFFLE and layer.get_input(0).name in dequantised
+        if layer.type == trt.LayerType.DEQUANTIZE or reshaped:
+            dequantised.update(layer.get_output(n).name for n in range(layer.num_outputs))
     return {
         layer.name: _bound(trt, layer) or _stated(trt, layer, dequantised)
         for layer in computing(trt, network)
