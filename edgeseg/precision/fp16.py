@@ -15,13 +15,13 @@ from onnxruntime.transformers.float16 import convert_float_to_float16
 
 from edgeseg.errors import MismatchedArtifact
 from edgeseg.precision.graph import (
-    copy_of,
     matching_nodes,
     producers,
     remove_unread,
     sort_nodes,
     tensors,
     typed,
+    with_stored_constants,
 )
 
 LARGEST = float(np.finfo(np.float16).max)
@@ -42,6 +42,7 @@ def to_fp16(model: ModelProto, keep: Sequence[str] = ()) -> ModelProto:
         MismatchedArtifact: A weight that is not kept is too large for FP16 (it would become
             65504 unseen); :func:`edgeseg.precision.overflow.overflowing` finds all such nodes.
     """
+    model = with_stored_constants(model)
     kept = matching_nodes(model, keep)
     _refuse_overflow(model, set(kept))
     with warnings.catch_warnings():
@@ -50,7 +51,7 @@ def to_fp16(model: ModelProto, keep: Sequence[str] = ()) -> ModelProto:
         # layer is kept for that, and the gate judges the total.
         warnings.simplefilter("ignore")
         half = convert_float_to_float16(
-            copy_of(typed(model, "the network")),
+            typed(model, "the network"),
             keep_io_types=True,
             disable_shape_infer=True,
             node_block_list=kept,

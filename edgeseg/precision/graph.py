@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import onnx
 from google.protobuf.message import DecodeError
 from onnx import ModelProto, NodeProto, TensorProto
@@ -148,6 +149,39 @@ def tensors(model: ModelProto) -> dict[str, Tensor]:
 def producers(model: ModelProto) -> dict[str, NodeProto]:
     """Map each tensor to the node that produces it."""
     return {name: node for node in model.graph.node for name in node.output if name}
+
+
+def with_stored_constants(model: ModelProto) -> ModelProto:
+    """Return a copy of ``model`` whose Constant nodes are initializers.
+
+    Exporters write either. Of initializers alone a quantiser knows that they are weights, and
+    shape inference that a factor of a Resize survives a change of precision.
+    """
+    copy = copy_of(model)
+    left = []
+    for node in copy.graph.node:
+        tensor = _constant(node) if node.op_type == "Constant" else None
+        if tensor is None:
+            left.append(NodeProto.FromString(node.SerializeToString()))
+        else:
+            tensor.name = node.output[0]
+            copy.graph.initializer.append(tensor)
+    del copy.graph.node[:]
+    copy.graph.node.extend(left)
+    return copy
+
+
+def _constant(node: NodeProto) -> TensorProto | None:
+    """The value of a Constant node; None if it is text or sparse."""
+    kinds = {"value_int": np.int64, "value_float": np.float32}
+    for attribute in node.attribute:
+        value = onnx.helper.get_attribute_value(attribute)
+        if attribute.name == "value":
+            return TensorProto.FromString(value.SerializeToString())
+        if attribute.name.removesuffix("s") in kinds:
+            dtype = kinds[attribute.name.removesuffix("s")]
+            return onnx.numpy_helper.from_array(np.array(value, dtype))
+    return None
 
 
 def constants(model: ModelProto) -> set[str]:

@@ -62,6 +62,7 @@ from edgeseg.precision.graph import (
     remove_unread,
     sort_nodes,
     typed,
+    with_stored_constants,
 )
 
 Flavour = Literal["onnxruntime", "tensorrt"]
@@ -103,7 +104,7 @@ def to_int8(
         UsageError: A pattern matches no node, or one of ``quantise`` no node that can be quantised.
         MismatchedArtifact: A tensor has no range, or nothing is left to quantise.
     """
-    model = typed(model, "the network")
+    model = typed(with_stored_constants(model), "the network")
     chosen = _choose(model, flavour, keep, quantise)
     if not any(n.op_type in COMPUTE for n in model.graph.node if n.name in chosen):
         raise MismatchedArtifact(
