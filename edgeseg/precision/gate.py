@@ -144,7 +144,7 @@ def enforce(result: GateResult, engine: Path, advice: Advice = Advice()) -> None
         return
     worst = advice.layers[:SHOWN]
     raise AccuracyGateError(
-        f"{engine.name} was not written: {_loss(result)}, in {result.judged_on}"
+        f"{engine.name} was not written: {_loss(result)} in {result.judged_on}"
         + (f"\n{_table(result, worst)}" if worst else ""),
         hint=_mend(result, advice),
         layers=[layer.to_dict() for layer in worst],

@@ -121,7 +121,8 @@ def typed(model: ModelProto, origin: str) -> ModelProto:
     except (onnx.shape_inference.InferenceError, onnx.checker.ValidationError) as error:
         raise MismatchedArtifact(
             f"{origin}: the shapes in its graph do not fit together "
-            f"({' '.join(str(error).split())[:200]})"
+            f"({' '.join(str(error).split())[:200]})",
+            hint="export it again, or run it in ONNX Runtime, which names the node",
         ) from error
 
 
@@ -341,7 +342,10 @@ def _dims(name: str, known: Mapping[str, Tensor], origin: str, node: str) -> lis
     """Shape of a tensor, with the batch, the only dimension that may be dynamic, taken as 1."""
     shape = known[name].shape if name in known else ()
     if not shape or None in shape[1:]:
-        raise MismatchedArtifact(f"{origin}: the shape of {name!r} at node {node!r} is not fixed")
+        raise MismatchedArtifact(
+            f"{origin}: the shape of {name!r} at node {node!r} is not fixed",
+            hint="export it for one size, without dynamic axes",
+        )
     return [1 if size is None else size for size in shape]
 
 

@@ -130,7 +130,7 @@ def to_int8(
     except ValueError as error:
         raise MismatchedArtifact(
             f"the ranges do not cover the network: {error}",
-            hint="run `edgeseg calibrate --overwrite` again",
+            hint="measure them again: `edgeseg calibrate NETWORK --from DIR --overwrite`",
         ) from error
 
     def unrounded(reader: NodeProto, tensor: str) -> bool:
