@@ -122,7 +122,7 @@ def typed(model: ModelProto, origin: str) -> ModelProto:
         raise MismatchedArtifact(
             f"{origin}: the shapes in its graph do not fit together "
             f"({' '.join(str(error).split())[:200]})",
-            hint="export it again, or run it in ONNX Runtime, which names the node",
+            hint="export the network again",
         ) from error
 
 
