@@ -28,10 +28,6 @@ Add                   ``onnxruntime``: on both sides;  ``tensorrt``: the skip in
 products of two       floating: most weights of      as any other
 activations, as in    a softmax lie below one of
 attention             its 255 steps
-MatMul, Gemm          Q/DQ on the operands; their    as by default
-                      results are not rounded: what
-                      follows is a bias, a residual
-                      or a normalisation
 Concat, pooling       ``onnxruntime``: on both sides;  ``tensorrt``: no such pattern; Q/DQ
                       ``tensorrt``: none               there would only round twice
 ====================  ===============================  =======================================
@@ -67,8 +63,7 @@ from edgeseg.precision.graph import (
 
 Flavour = Literal["onnxruntime", "tensorrt"]
 
-_PRODUCTS = ("MatMul", "Gemm")
-_WEIGHTED = ("Conv", *_PRODUCTS)
+_WEIGHTED = ("Conv", "MatMul", "Gemm")
 _FUSED = ("Relu", "Clip")
 _PASSING = ("MaxPool", "AveragePool", "Add", "Concat")
 _DEFAULT: Mapping[Flavour, tuple[str, ...]] = {
@@ -139,11 +134,9 @@ def to_int8(
         if reader.name in chosen:
             return False
         # TensorRT's pairs stand in front of their readers alone; in ONNX Runtime the integer
-        # kernel of a convolution gives nothing but the rounded tensor.
+        # kernel that made a tensor gives nothing but the rounded one.
         maker = made_before.get(tensor)
-        if maker is None or maker.name not in chosen or maker.op_type in _PRODUCTS:
-            return True
-        return flavour == "tensorrt"
+        return flavour == "tensorrt" or maker is None or maker.name not in chosen
 
     _detach(quantised, unrounded)
     sort_nodes(quantised)
@@ -242,7 +235,7 @@ def policy(model: ModelProto) -> tuple[str, ...]:
     attention = (
         node.name
         for node in model.graph.node
-        if node.op_type in _PRODUCTS and not fixed.intersection(node.input[:2])
+        if node.op_type in ("MatMul", "Gemm") and not fixed.intersection(node.input[:2])
     )
     return tuple(dict.fromkeys((*_stems(model), *attention, *_heads(model))))
 
@@ -300,11 +293,7 @@ def _missing_fault(
 
 def _options(flavour: Flavour) -> dict[str, Any]:
     if flavour == "onnxruntime":
-        return {
-            "WeightSymmetric": True,
-            "ActivationSymmetric": False,
-            "OpTypesToExcludeOutputQuantization": list(_PRODUCTS),
-        }
+        return {"WeightSymmetric": True, "ActivationSymmetric": False}
     return {
         "WeightSymmetric": True,
         "ActivationSymmetric": True,

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 import torch
 from onnx import ModelProto, TensorProto, helper, numpy_helper
@@ -25,7 +26,7 @@ from edgeseg.engines.onnxruntime import OnnxRuntimeEngine
 from edgeseg.export.network import trace
 from edgeseg.precision.calibration import collect
 from edgeseg.precision.fp16 import to_fp16
-from edgeseg.precision.graph import precision_report, producers, write_card
+from edgeseg.precision.graph import precision_report, producers, serialize, write_card
 from edgeseg.precision.int8 import Flavour, to_int8
 from edgeseg.precision.ranges import Ranges, measure_ranges
 from edgeseg.precision.sensitivity import Probe
@@ -170,17 +171,18 @@ def test_attention_is_quantised_on_request(published: ModelProto, measured: Rang
     assert set(precision_report(made).kept) == {"stem/Conv", "head/Conv"}
 
 
-def test_results_of_linear_layers_are_not_rounded(published: ModelProto, measured: Ranges) -> None:
-    made = to_int8(published, measured.ranges, flavour="onnxruntime")
-    readers = {
-        reader.op_type
-        for node in made.graph.node
-        if node.op_type == "MatMul"
-        for reader in made.graph.node
-        if node.output[0] in reader.input
-    }
-    assert readers
-    assert "QuantizeLinear" not in readers
+def test_linear_layers_become_integer_kernels_of_onnx_runtime(
+    published: ModelProto, measured: Ranges, tmp_path: Path
+) -> None:
+    """Without Q/DQ behind a MatMul, ONNX Runtime fuses it with its bias to a floating Gemm."""
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(tmp_path / "optimised.onnx")
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+    made = serialize(to_int8(published, measured.ranges, flavour="onnxruntime"))
+    onnxruntime.InferenceSession(made, options, providers=["CPUExecutionProvider"])
+    kinds = [node.op_type for node in onnx.load(tmp_path / "optimised.onnx").graph.node]
+    assert kinds.count("QLinearMatMul") + kinds.count("QGemm") == 5
+    assert kinds.count("Gemm") == 0
 
 
 def test_half_precision_holds_every_operator(published: ModelProto, probe: Probe) -> None:
