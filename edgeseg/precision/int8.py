@@ -154,7 +154,8 @@ def _choose(
     """Names of the nodes to quantise, in the order of the graph.
 
     Nodes without weights follow their neighbours: an activation function is quantised with the
-    layer before it, pooling and concatenation if a quantised layer reads them.
+    layer before it, pooling and concatenation if a quantised layer reads them, a sum also if it
+    adds the result of a quantised convolution to another activation.
     """
     possible = {n.name for n in model.graph.node if n.op_type in _ON_REQUEST[flavour]}
     wanted = set()
@@ -177,7 +178,8 @@ def _choose(
     for node in reversed(model.graph.node):
         if node.op_type in _PASSING and node.name not in wanted:
             following = (r for name in node.output for r in _beyond(name, readers))
-            if not any(reader.name in chosen for reader in following):
+            residual = _is_residual(node, chosen, made_by)
+            if not residual and not any(reader.name in chosen for reader in following):
                 chosen.discard(node.name)
     for node in model.graph.node:
         if node.op_type in _FUSED and node.name not in wanted:
@@ -185,6 +187,17 @@ def _choose(
             if maker is None or maker.name not in chosen:
                 chosen.discard(node.name)
     return {node.name: None for node in model.graph.node if node.name in chosen}
+
+
+def _is_residual(node: NodeProto, chosen: Container[str], made_by: Mapping[str, NodeProto]) -> bool:
+    """Whether an Add sums two activations, of which a quantised convolution made one.
+
+    OpenVINO 2026.4 ends in a segmentation fault while it compiles such a sum if the convolution
+    is quantised and the sum is not.
+    """
+    makers = [made_by[name] for name in node.input if name in made_by]
+    convolved = any(maker.op_type == "Conv" and maker.name in chosen for maker in makers)
+    return node.op_type == "Add" and len(makers) == 2 and convolved
 
 
 def _beyond(name: str, readers: Mapping[str, list[NodeProto]]) -> Iterator[NodeProto]:
