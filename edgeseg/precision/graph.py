@@ -178,10 +178,13 @@ def _constant(node: NodeProto) -> TensorProto | None:
     for attribute in node.attribute:
         value = onnx.helper.get_attribute_value(attribute)
         if attribute.name == "value":
-            return TensorProto.FromString(value.SerializeToString())
+            tensor = TensorProto()
+            tensor.CopyFrom(value)
+            return tensor
         if attribute.name.removesuffix("s") in kinds:
             dtype = kinds[attribute.name.removesuffix("s")]
-            return onnx.numpy_helper.from_array(np.array(value, dtype))
+            stored: TensorProto = onnx.numpy_helper.from_array(np.array(value, dtype))
+            return stored
     return None
 
 
