@@ -59,6 +59,7 @@ SLOW = (
     "test_sensitivity.py",
     "test_foreign_graphs.py",
     "test_export.py",
+    "precision/test_operators.py",
     "test_export_fcn.py",
     "test_exports.py",
 )
