@@ -76,3 +76,14 @@ def test_outcomes_are_those_of_looking_back(steps: list[tuple[int, bool]], durat
             raised = holds
             expected.append((now, "raised" if holds else "cleared"))
     assert played(f"Road > 2% for {duration}s", script) == expected
+
+
+def test_an_alert_that_cools_down_is_raised_late() -> None:
+    script: Script = [(0, 3), (1, 1), (2, 3), (9.9, 3), (10, 3), (11, 1), (12, 1), (25, 3)]
+    expected = [(0, "raised"), (1, "cleared"), (10, "raised"), (11, "cleared"), (25, "raised")]
+    assert played("Road > 2% cooldown 10s", script) == expected
+
+
+def test_what_cools_down_must_still_hold_when_it_has() -> None:
+    script: Script = [(0, 3), (1, 1), (2, 3), (9, 1), (10, 1)]
+    assert played("Road > 2% cooldown 10s", script) == [(0, "raised"), (1, "cleared")]
