@@ -176,7 +176,7 @@ def test_runs_that_do_not_differ_are_flagged_no_more_often_than_stated() -> None
         ]
         wrong += any(
             change.verdict in ("better", "worse")
-            for compared in compare(*sides, bare).rows
+            for compared in compare(sides[0], sides[1], bare).rows
             if (change := compared.of("latency"))
         )
     # 5 % of 1000, and what chance adds to that in one of a thousand tests (binomial).

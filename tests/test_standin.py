@@ -28,7 +28,7 @@ def test_other_names_are_refused_with_version_and_name() -> None:
         new.DataType.HALF.is_small  # noqa: B018
     with pytest.raises(AttributeError, match=r"TensorRT 8\.6\.1 has no IProgressMonitor"):
 
-        class Monitor(old.IProgressMonitor):  # type: ignore[misc]
+        class Monitor(old.IProgressMonitor):  # type: ignore[misc, name-defined]
             pass
 
 

@@ -38,7 +38,7 @@ def opened(request: pytest.FixtureRequest) -> Opener:
     return opener
 
 
-def doubled_on_the_way(cuda: Cuda, memory: DeviceMemory) -> tuple[Any, Any, Callable[[], None]]:
+def doubled_on_the_way(cuda: Cuda, memory: DeviceMemory) -> tuple[Any, Any, Callable[[int], None]]:
     """Page-locked arrays and what queues a copy from one to the other through the device."""
     source, target = memory.pinned((5,), np.int32), memory.pinned((5,), np.int32)
     between = memory.device(20)

@@ -7,6 +7,7 @@ import json
 import sys
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 from engines.frame_cases import needs_compiler
@@ -47,7 +48,7 @@ def cuda(frame: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Cuda:
 @needs_compiler
 def test_all_rows_and_the_page(
     frame: ModuleType,
-    cuda: Cuda,
+    cuda: Any,
     shipped: Path,
     network: Path,
     tmp_path: Path,

@@ -33,7 +33,7 @@ def video(scene: Scene, tmp_path: Path) -> Path:
     frames[7] = frames[6]
     path = tmp_path / "clip.mkv"
     # Lossless: what a codec adds to a blurred frame is sharp.
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"FFV1"), 10, (128, 96))
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"FFV1"), 10, (128, 96))
     assert writer.isOpened()
     for frame in frames:
         writer.write(frame)

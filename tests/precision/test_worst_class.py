@@ -74,8 +74,8 @@ def test_equal_engines_are_seldom_refused() -> None:
     for seed in range(100):
         noise = np.random.default_rng(seed)
         unions = noise.integers(1, 30, (8, 3))
-        pair = [Counts(noise.binomial(unions, 0.6), unions) for _ in range(2)]
-        found = worst_class(NAMES, *pair, 0.0)
+        one, other = (Counts(noise.binomial(unions, 0.6), unions) for _ in range(2))
+        found = worst_class(NAMES, one, other, 0.0)
         assert found is not None
         refused += exceeds(found)
     assert refused <= 6
@@ -99,6 +99,6 @@ def test_a_class_found_by_the_engine_alone_lost_nothing() -> None:
         matrix = ConfusionMatrix(3)
         matrix.update(truth, labels)
         matrices.append(Counts.of([matrix]))
-    found = worst_class(NAMES, *matrices, 0.05)
+    found = worst_class(NAMES, matrices[0], matrices[1], 0.05)
     assert found is not None
     assert (found.name, found.reference, found.value) == ("road", 1.0, 0.0)
