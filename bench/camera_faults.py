@@ -23,8 +23,8 @@ from cameras import MjpegCamera
 from faults.conftest import Grey, RtspCamera, free_port, numbered_video
 
 from edgeseg.errors import OpenFailed
+from edgeseg.options.streaming import Mode
 from edgeseg.stream import Stream, StreamOptions
-from edgeseg.stream.loop import Mode
 
 RUNS = 3
 SLOW_S = 60.0

@@ -31,7 +31,7 @@ from matplotlib.lines import Line2D
 from edgeseg.artifacts.card import Precision
 from edgeseg.artifacts.documents import Document, load
 from edgeseg.artifacts.files import atomic_path, sha256_file, write_atomic
-from edgeseg.benchmark.document import BenchConfig, BenchReport, Run
+from edgeseg.benchmark.document import BenchReport, Run
 from edgeseg.benchmark.measure import Unavailable, bench
 from edgeseg.building import BuildConfig, EngineRuntime, build
 from edgeseg.console import progress_bar
@@ -39,6 +39,7 @@ from edgeseg.data.folders import Split, read_split
 from edgeseg.errors import EdgesegError, RuntimeMissing
 from edgeseg.loading import load as open_artifact
 from edgeseg.machine import summary
+from edgeseg.options.benchmark import BenchConfig
 from edgeseg.precision.calibration import collect
 from edgeseg.precision.ranges import measure_ranges
 from edgeseg.report.contents import RUNTIMES

@@ -20,11 +20,12 @@ from typing import Any
 from harness import command_line, write_json
 
 from edgeseg.artifacts.sidecar import sidecar_path
-from edgeseg.benchmark.document import BenchConfig, BenchReport, Run
+from edgeseg.benchmark.document import BenchReport, Run
 from edgeseg.benchmark.measure import Case, bench, noise_frames
 from edgeseg.console import progress_bar
 from edgeseg.loading import load
 from edgeseg.metrics import Interval
+from edgeseg.options.benchmark import BenchConfig
 
 RESULTS = Path(__file__).with_name("results") / "same.json"
 FIGURES = ("p50", "p90", "mean")

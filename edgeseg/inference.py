@@ -20,6 +20,7 @@ from edgeseg.engines.base import Engine
 from edgeseg.errors import DatasetError, UsageError
 from edgeseg.ops.overlay import class_areas, draw_legend, overlay
 from edgeseg.ops.preprocess import preprocess
+from edgeseg.options.inference import Outputs
 from edgeseg.tiling import predict_tiled
 
 _GRID = 32  # The coarsest resolution of a network here, in pixels, with default options.
@@ -27,28 +28,6 @@ _GRID = 32  # The coarsest resolution of a network here, in pixels, with default
 
 Segment: TypeAlias = Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
 """From a picture as OpenCV reads it to its label map, at its own size."""
-
-
-@dataclass(frozen=True)
-class Outputs:
-    """Outputs per picture: ``FOLDER/NAME.labels.png`` and ``FOLDER/NAME.overlay.png``.
-
-    Attributes:
-        folder: Output folder, created if missing.
-        opacity: Opacity of the overlay's colours, from 0 to 1.
-        overlays: Write overlays.
-        coloured: Add the class colours as a palette to label maps; pixel values are still ids.
-    """
-
-    folder: Path
-    opacity: float = 0.5
-    overlays: bool = True
-    coloured: bool = False
-
-    def paths(self, name: str) -> tuple[Path, Path | None]:
-        """Return the paths of a picture's label map and overlay."""
-        overlay_path = self.folder / f"{name}.overlay.png" if self.overlays else None
-        return self.folder / f"{name}.labels.png", overlay_path
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,6 @@ import numpy as np
 
 from edgeseg.benchmark.conditions import Conditions, During, Temperature
 from edgeseg.benchmark.document import (
-    BenchConfig,
     BenchReport,
     BlockSeries,
     DataSummary,
@@ -22,6 +21,7 @@ from edgeseg.benchmark.energy import EnergyMeter, Sensor
 from edgeseg.benchmark.nvml import GpuState
 from edgeseg.machine import Gpu, Machine
 from edgeseg.metrics import ConfusionMatrix
+from edgeseg.options.benchmark import BenchConfig
 
 MACHINE = Machine(
     cpu="AMD EPYC 9R14",

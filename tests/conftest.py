@@ -198,10 +198,10 @@ def trained(once: Once, small_data: Path) -> Path:
 def _train(small_data: Path, home: Path) -> None:
     from edgeseg.building import BuildConfig, build
     from edgeseg.export.network import export_onnx
+    from edgeseg.options.training import Recipe, TrainConfig
     from edgeseg.precision.calibration import collect
     from edgeseg.precision.ranges import measure_ranges
     from edgeseg.training.loop import train
-    from edgeseg.training.recipe import Recipe, TrainConfig
 
     run = home / "runs" / "small"
     config = TrainConfig(

@@ -21,13 +21,14 @@ from edgeseg.data.findings import render
 from edgeseg.data.folders import bundled_sample
 from edgeseg.data.sheet import draw_sheet
 from edgeseg.errors import CorruptArtifact, UsageError
-from edgeseg.inference import Outputs, write_result
+from edgeseg.inference import write_result
 from edgeseg.inspection.document import Inspection
 from edgeseg.inspection.rendering import show
 from edgeseg.objects import has_objects
+from edgeseg.options.inference import Outputs
+from edgeseg.options.training import TrainConfig
 from edgeseg.stream import JsonLines, View
 from edgeseg.stream.alerts import AlertOutputs, Alerts, parse_rule
-from edgeseg.training.recipe import TrainConfig
 from edgeseg.training.setup import make_card
 
 SKY = ClassMap(names=("Sky", "Road", "Car"))

@@ -8,8 +8,9 @@ import pytest
 from test_compare import MACHINE
 
 from edgeseg.benchmark.budget import parse_budget, recommend
-from edgeseg.benchmark.document import BenchConfig, BenchReport, Network, Run
+from edgeseg.benchmark.document import BenchReport, Network, Run
 from edgeseg.errors import UsageError
+from edgeseg.options.benchmark import BenchConfig
 
 
 def row(engine: str, upper: float | None, iou: float | None, **more: Any) -> Run:

@@ -198,9 +198,9 @@ def test_the_command_passes_every_option(
 @pytest.mark.parametrize(
     ("option", "said"),
     [
-        ("--batch 1:8", "takes SMALLEST:TYPICAL:LARGEST"),
+        ("--batch 1:8", "expected SMALLEST:TYPICAL:LARGEST"),
         ("--batch 4:2:8", "smallest <= typical <= largest"),
-        ("--sizes 64:64:64", "takes WIDTHxHEIGHT"),
+        ("--sizes 64:64:64", "expected WIDTHxHEIGHT"),
         ("--sizes 64x64:32x32:128x128", "smallest <= typical"),
         ("--layers layers.json", "lists those of a TensorRT engine"),
     ],

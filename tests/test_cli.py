@@ -32,9 +32,7 @@ def test_every_command_documents_its_json() -> None:
 
     groups = {"": app} | {f"{group.name} ": group.typer_instance for group in app.registered_groups}
     commands = {
-        f"{group}{command.name or command.callback.__name__}".removesuffix(  # type: ignore[union-attr]
-            " measure"  # what follows `bench` is measured where it names no command
-        )
+        f"{group}{command.name or command.callback.__name__}"  # type: ignore[union-attr]
         for group, its in groups.items()
         for command in its.registered_commands  # type: ignore[union-attr]
     }
@@ -151,8 +149,8 @@ def test_a_network_older_than_its_checkpoint_is_exported_again(
     edgeseg: Any, run_copy: Path, small_data: Path
 ) -> None:
     from edgeseg.artifacts.files import sha256_file
+    from edgeseg.options.training import Recipe, TrainConfig
     from edgeseg.training.loop import train
-    from edgeseg.training.recipe import Recipe, TrainConfig
 
     options = {"width": 8, "depth": 1}
     recipe = Recipe(epochs=1)

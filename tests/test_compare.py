@@ -9,9 +9,8 @@ import numpy as np
 import pytest
 
 from edgeseg.benchmark.compare import compare, match
-from edgeseg.benchmark.comparison import Change, CompareConfig, Comparison
+from edgeseg.benchmark.comparison import Change, Comparison
 from edgeseg.benchmark.document import (
-    BenchConfig,
     BenchReport,
     BlockSeries,
     DataSummary,
@@ -21,6 +20,7 @@ from edgeseg.benchmark.document import (
 )
 from edgeseg.errors import UsageError
 from edgeseg.machine import Machine
+from edgeseg.options.benchmark import BenchConfig, CompareConfig
 
 MACHINE = Machine(
     cpu="AMD EPYC 9R14",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import os
 import shutil
 import subprocess
@@ -12,12 +11,8 @@ from typing import get_args
 
 import pytest
 
-from edgeseg.building.config import EngineRuntime
-from edgeseg.cli.completing import VALUES
-from edgeseg.cli.streaming import MODES
-from edgeseg.engines.tensorrt.options import HardwareCompatibility
-from edgeseg.precision.selection import SELECTS
-from edgeseg.precision.thresholds import METHODS
+from edgeseg.options.building import TARGETS
+from edgeseg.options.training import Architecture
 
 ROOT = Path(__file__).parents[1]
 HEAVY = ("numpy", "cv2", "torch", "onnx", "onnxruntime", "rich", "edgeseg.building")
@@ -62,6 +57,8 @@ ask edgeseg build --runt
 ask edgeseg build --runtime tensor
 ask edgeseg train --data x --arch fcn
 ask edgeseg stream --source clip
+ask edgeseg stream --mode t
+ask edgeseg build --timing-cache n
 """
 
 
@@ -75,6 +72,8 @@ def test_bash_completes_commands_options_and_values(home: Path) -> None:
         "tensorrt tensorrt-rtx",
         "fcn32s fcn16s fcn8s",
         "",  # -o default: bash's own, which are files
+        "throughput",
+        "none",
     ]
 
 
@@ -140,33 +139,12 @@ def test_completing_loads_nothing_heavy(home: Path) -> None:
     assert told.splitlines() == ["openvino", "[]"]
 
 
-NAMED = {
-    "get_args(EngineRuntime)": get_args(EngineRuntime),
-    "get_args(HardwareCompatibility)": get_args(HardwareCompatibility),
-    "SELECTS": SELECTS,
-    "METHODS": METHODS,
-    "MODES": MODES,
-}
+def test_networks_offered_are_those_there_are() -> None:
+    models = pytest.importorskip("edgeseg.models", exc_type=ImportError)
+    assert set(get_args(Architecture)) == set(models.ARCHITECTURES)
 
 
-def choices() -> dict[tuple[str, str], tuple[str, ...]]:
-    """Command and parameter → words that ``one_of`` lets through, as the sources say."""
-    found = {}
-    for file in (ROOT / "edgeseg/cli").glob("*.py"):
-        for function in ast.parse(file.read_text()).body:
-            if not isinstance(function, ast.FunctionDef):
-                continue
-            for call in ast.walk(function):
-                if isinstance(call, ast.Call) and ast.unparse(call.func) == "one_of":
-                    option, _, allowed = map(ast.unparse, call.args)
-                    parameter = ast.literal_eval(option)[2:].replace("-", "_")
-                    words = NAMED[allowed] if allowed in NAMED else ast.literal_eval(allowed)
-                    found[function.name.rstrip("_"), parameter] = tuple(words)
-    return found
-
-
-def test_what_is_offered_is_what_is_taken() -> None:
-    known = choices()
-    assert len(known) >= 15
-    for (command, parameter), words in known.items():
-        assert sorted(VALUES[command][parameter]) == sorted(words), (command, parameter)
+def test_gpus_offered_are_those_of_tensorrt_rtx() -> None:
+    trt = pytest.importorskip("tensorrt_rtx")
+    known = {f"sm_{name[2:]}" for name in vars(trt.ComputeCapability) if name.startswith("SM")}
+    assert set(TARGETS) <= known

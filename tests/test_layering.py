@@ -22,6 +22,7 @@ ABOVE_ARTIFACTS = tuple(
 FORBIDDEN: dict[str, tuple[str, ...]] = {
     "edgeseg": ("edgeseg.cli",),
     "edgeseg.artifacts": ABOVE_ARTIFACTS,
+    "edgeseg.options": (*TRAINING, *RUNTIMES, "numpy", "cv2", "typer"),
     "edgeseg.sources": (*TRAINING, *RUNTIMES),
     "edgeseg.stream": TRAINING,
     "edgeseg.engines": TRAINING,

@@ -14,13 +14,14 @@ import pytest
 from rich.console import Console
 
 from edgeseg.artifacts.card import ClassMap
-from edgeseg.benchmark.document import BenchConfig, BenchReport, Run
+from edgeseg.benchmark.document import BenchReport, Run
 from edgeseg.errors import (
     CorruptArtifact,
     MismatchedArtifact,
     UsageError,
 )
 from edgeseg.machine import Gpu, Machine
+from edgeseg.options.benchmark import BenchConfig
 from edgeseg.report import Picture, WorstPictures, write_report
 from edgeseg.report import pictures as fitting
 from edgeseg.report.tables import Table, bench_table, render_rich

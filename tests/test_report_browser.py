@@ -12,7 +12,7 @@ from benchmarks import rich_bench
 from test_report_bench import worst_of, write
 
 from edgeseg.benchmark.compare import compare
-from edgeseg.benchmark.comparison import CompareConfig
+from edgeseg.options.benchmark import CompareConfig
 from edgeseg.report.differences import write_comparison
 
 CHROMIUM = Path(os.environ.get("CHROMIUM", "/usr/bin/chromium"))

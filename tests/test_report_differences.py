@@ -9,8 +9,9 @@ import pytest
 from benchmarks import rich_accuracy, rich_bench
 
 from edgeseg.benchmark.compare import compare
-from edgeseg.benchmark.comparison import CompareConfig, Comparison
+from edgeseg.benchmark.comparison import Comparison
 from edgeseg.benchmark.document import BenchReport, Run
+from edgeseg.options.benchmark import CompareConfig
 from edgeseg.report.differences import lead, write_comparison
 
 QUICK = CompareConfig(resamples=200)

@@ -17,9 +17,8 @@ import variants
 from common import Column, Experiment, Lab, Outcome, Row, average
 from measures import measure
 
-from edgeseg.data.augment import Augmentation
 from edgeseg.data.folders import read_split
-from edgeseg.training.recipe import Recipe, TrainConfig
+from edgeseg.options.training import Augmentation, Recipe, TrainConfig
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -13,9 +13,8 @@ import common
 from common import CAMVID_CLASSES, Column, Experiment, Lab, Outcome, Row
 from measures import measure
 
-from edgeseg.data.augment import Augmentation
 from edgeseg.data.folders import SPLITS, read_split
-from edgeseg.training.recipe import Recipe, TrainConfig
+from edgeseg.options.training import Augmentation, Recipe, TrainConfig
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

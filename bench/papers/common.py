@@ -44,9 +44,9 @@ from edgeseg.errors import MismatchedArtifact, UsageError
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from edgeseg.options.training import TrainConfig
     from edgeseg.training.loop import EpochStats, TrainResult
     from edgeseg.training.predictor import TorchEngine
-    from edgeseg.training.recipe import TrainConfig
 
 REPOSITORY = Path(__file__).parents[2]
 RESULTS = Path(__file__).with_name("results")

@@ -18,9 +18,8 @@ import common
 from common import CAMVID_CLASSES, Column, Experiment, Lab, Outcome, Row
 from measures import RADII, measure
 
-from edgeseg.data.augment import Augmentation
 from edgeseg.data.folders import read_split
-from edgeseg.training.recipe import Recipe, TrainConfig
+from edgeseg.options.training import Augmentation, Recipe, TrainConfig
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -126,7 +125,7 @@ def configure(
     return TrainConfig(
         data=data,
         run=lab.run_folder(key),
-        arch=key.partition(",")[0],
+        arch=key.partition(",")[0],  # type: ignore[arg-type]  # an FCN
         options={"fc_width": settings.width},
         size=settings.size,
         recipe=recipe,

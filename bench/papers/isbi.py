@@ -20,10 +20,9 @@ from common import Column, Experiment, Lab, Outcome, Row, average
 from measures import measure
 
 from edgeseg.artifacts.files import atomic_path
-from edgeseg.data.augment import Augmentation
 from edgeseg.data.folders import load_sample, read_split
 from edgeseg.objects import components
-from edgeseg.training.recipe import Recipe, TrainConfig
+from edgeseg.options.training import Augmentation, Recipe, TrainConfig
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

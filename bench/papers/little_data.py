@@ -18,9 +18,8 @@ import common
 from common import CAMVID_CLASSES, Column, Experiment, Lab, Outcome, Row
 from measures import measure
 
-from edgeseg.data.augment import Augmentation
 from edgeseg.data.folders import Split, read_split
-from edgeseg.training.recipe import Recipe, TrainConfig
+from edgeseg.options.training import Architecture, Augmentation, Recipe, TrainConfig
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -55,7 +54,7 @@ class Settings:
     """
 
     size: tuple[int, int]
-    arch: str
+    arch: Architecture
     options: dict[str, int]
     epochs: int
     batch_size: int

@@ -21,12 +21,11 @@ import numpy as np
 from common import Column, Experiment, Lab, Outcome, Row
 from numpy.typing import NDArray
 
-from edgeseg.data.augment import Augmentation
 from edgeseg.data.folders import Split, load_sample, read_split
 from edgeseg.ops.preprocess import preprocess
+from edgeseg.options.training import Architecture, Augmentation, Recipe, TrainConfig
 from edgeseg.runs import CHECKPOINT
 from edgeseg.tiling import predict_tiled
-from edgeseg.training.recipe import Recipe, TrainConfig
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -65,7 +64,7 @@ class Settings:
 
     size: tuple[int, int]
     crop: tuple[int, int]
-    networks: dict[str, dict[str, bool | int]]
+    networks: dict[Architecture, dict[str, bool | int]]
     margins: tuple[int, ...]
     step: int
     epochs: int

@@ -10,9 +10,8 @@ import common
 from common import Column, Lab, Row, average
 from measures import RADII, measure
 
-from edgeseg.data.augment import Augmentation
 from edgeseg.data.folders import read_split
-from edgeseg.training.recipe import Recipe, TrainConfig
+from edgeseg.options.training import Augmentation, Recipe, TrainConfig
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -22,8 +22,8 @@ from edgeseg.artifacts.card import ModelCard
 from edgeseg.artifacts.files import require_file, sha256_file
 from edgeseg.console import Track, silent
 from edgeseg.errors import UsageError
-from edgeseg.inference import Outputs
 from edgeseg.loading import load
+from edgeseg.options.inference import Outputs
 
 log = logging.getLogger(__name__)
 

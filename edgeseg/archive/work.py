@@ -26,10 +26,11 @@ from edgeseg.errors import (
     RuntimeMissing,
     UsageError,
 )
-from edgeseg.inference import Outputs, segmenter, write_result
+from edgeseg.inference import segmenter, write_result
 from edgeseg.loading import load
 from edgeseg.ops.components import components
 from edgeseg.ops.overlay import class_areas
+from edgeseg.options.inference import Outputs
 
 TRIES = 3
 """Number of attempts after which a unit that kills its worker is reported as failed."""

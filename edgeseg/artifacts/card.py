@@ -26,6 +26,9 @@ Rgb = tuple[
 ]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Precision = Literal["fp32", "fp16", "int8"]
+Color = Literal["rgb", "bgr", "gray"]
+Resize = Literal["stretch", "letterbox"]
+Reduce = Literal["bilinear", "area"]
 
 # Okabe and Ito, "Color Universal Design" (2008): distinguishable with every common colour
 # vision deficiency. Their black stays for the background, which overlays leave clear.
@@ -214,12 +217,12 @@ class InputSpec(Document):
 
     height: Annotated[int, Field(ge=8, le=8192)]
     width: Annotated[int, Field(ge=8, le=8192)]
-    color: Literal["rgb", "bgr", "gray"] = "rgb"
+    color: Color = "rgb"
     scale: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1 / 255
     mean: tuple[Annotated[float, Field(allow_inf_nan=False)], ...] = (0.485, 0.456, 0.406)
     std: tuple[Annotated[float, Field(gt=0, allow_inf_nan=False)], ...] = (0.229, 0.224, 0.225)
-    resize: Literal["stretch", "letterbox"] = "stretch"
-    reduce: Literal["bilinear", "area"] = "bilinear"
+    resize: Resize = "stretch"
+    reduce: Reduce = "bilinear"
     open_size: OpenSize | None = None
 
     @model_validator(mode="after")

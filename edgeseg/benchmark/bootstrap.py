@@ -14,8 +14,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeseg.benchmark.document import BenchConfig
 from edgeseg.metrics import Bootstrap, Interval
+from edgeseg.options.benchmark import BenchConfig
 
 Floats = NDArray[np.float64]
 

@@ -21,21 +21,13 @@ from pathlib import Path
 import numpy as np
 
 from edgeseg.benchmark import significance
-from edgeseg.benchmark.comparison import (
-    Change,
-    CompareConfig,
-    ComparedRow,
-    Comparison,
-    Metric,
-    Side,
-    Verdict,
-    describe,
-)
+from edgeseg.benchmark.comparison import Change, ComparedRow, Comparison, Side, Verdict, describe
 from edgeseg.benchmark.document import BenchReport, EngineAccuracy, Run
 from edgeseg.benchmark.likeness import data_of, differences, versions_changed
 from edgeseg.errors import EdgesegError, MismatchedArtifact, RegressionError, UsageError
 from edgeseg.machine import summary
 from edgeseg.metrics import Bootstrap, Interval
+from edgeseg.options.benchmark import CompareConfig, Metric
 
 Pair = tuple[Run, Run]
 Key = tuple[str, str, str, str, int | None, int | None]

@@ -10,10 +10,9 @@ from pydantic import ConfigDict, Field
 
 from edgeseg.artifacts.documents import Document
 from edgeseg.benchmark.document import Run
-from edgeseg.errors import UsageError
 from edgeseg.metrics import Interval
+from edgeseg.options.benchmark import CompareConfig, Metric
 
-Metric = Literal["latency", "mean_iou", "memory", "size"]
 Verdict = Literal["better", "worse", "same", "inconclusive"]
 
 WORDS: dict[tuple[Metric, Verdict], str] = {
@@ -27,43 +26,6 @@ WORDS: dict[tuple[Metric, Verdict], str] = {
     ("size", "worse"): "larger",
 }
 """How a verdict reads that is neither "same" nor "inconclusive"."""
-
-
-class CompareConfig(Document):
-    """When a difference counts.
-
-    Attributes:
-        level: Chance of flagging any row of two runs that do not differ, of latency and of
-            accuracy each; the intervals hold 1 - ``level``.
-        latency: Ratios nearer to 1 than this are the same.
-        accuracy: Differences of mean IoU below this are the same, a fraction of 1.
-        memory: Like ``latency``, for peak resident memory.
-        size: Like ``latency``, for the size of the engine's file.
-        resamples: Number of resamples of each bootstrap.
-        seed: Seed of the bootstrap.
-    """
-
-    level: float = 0.05
-    latency: float = 0.02
-    accuracy: float = 0.001
-    memory: float = 0.05
-    size: float = 0.01
-    resamples: int = 4000
-    seed: int = 0
-
-    def threshold(self, metric: Metric) -> float:
-        """Where a difference of this kind begins to matter."""
-        of = {"latency": self.latency, "mean_iou": self.accuracy, "memory": self.memory}
-        return of.get(metric, self.size)
-
-    def check(self) -> None:
-        """Raise UsageError where a value is out of its range."""
-        thresholds = (self.latency, self.accuracy, self.memory, self.size)
-        if not (0 < self.level < 1 and min(thresholds) >= 0 and self.resamples >= 100):
-            raise UsageError(
-                "a comparison needs a level between 0 and 1, thresholds >= 0 and at least "
-                f"100 resamples, not {self.level:g}, {min(thresholds):g} and {self.resamples}"
-            )
 
 
 class Change(Document):

@@ -8,7 +8,6 @@ they do. ``docs/benchmarks.md`` explains each key.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Literal
@@ -20,67 +19,12 @@ from edgeseg.artifacts.files import read_capped
 from edgeseg.artifacts.sidecar import ComputesIn, GateResult
 from edgeseg.benchmark.conditions import Conditions, During
 from edgeseg.benchmark.energy import EnergyMeter
-from edgeseg.errors import CorruptArtifact, MismatchedArtifact, UsageError
+from edgeseg.errors import CorruptArtifact, MismatchedArtifact
 from edgeseg.machine import Machine
 from edgeseg.metrics import Interval
+from edgeseg.options.benchmark import BenchConfig
 
 SCHEMA = "edgeseg.bench/2"
-
-
-@dataclass(frozen=True)
-class BenchConfig:
-    """How long and how strictly to measure.
-
-    Attributes:
-        seconds: Measuring time per engine, spread over the rounds.
-        rounds: Blocks per engine; their spread shows how far to trust the figures.
-        min_block_seconds: A block is never shorter, so that a scheduler tick cannot rule it.
-        warm_up_seconds: Give up waiting for a stable median after this.
-        stable_within: Stable when medians of two consecutive windows of five calls differ by
-            less than this fraction.
-        max_other_load: Drop blocks in which other processes used more than this many cores.
-        max_spread: Call a run noisy when the quartiles of its block medians lie further apart
-            than this fraction of the median.
-        cold_starts: Fresh processes per engine; 0 skips start-up and memory.
-        pictures: Largest number of different pictures, used in turn.
-        threads: Threads of engines whose row states no other number; None for the default.
-        seed: Fixes the order of the engines and the bootstrap.
-        confidence: Confidence level of the intervals, a fraction of 1.
-        resamples: Number of bootstrap resamples; 0 skips the intervals.
-        idle_seconds: Time for which energy sensors, if any, are read at rest.
-    """
-
-    seconds: float = 4.0
-    rounds: int = 12
-    min_block_seconds: float = 0.15
-    warm_up_seconds: float = 5.0
-    stable_within: float = 0.05
-    max_other_load: float = 0.12
-    max_spread: float = 0.10
-    cold_starts: int = 3
-    pictures: int = 16
-    threads: int | None = None
-    seed: int = 0
-    confidence: float = 0.95
-    resamples: int = 1000
-    idle_seconds: float = 1.0
-
-    def __post_init__(self) -> None:
-        if not (self.seconds > 0 and self.rounds >= 1 and self.pictures >= 1):
-            raise UsageError(
-                "a benchmark needs seconds > 0, rounds >= 1 and pictures >= 1, "
-                f"not {self.seconds:g}, {self.rounds} and {self.pictures}"
-            )
-        if not (0 < self.confidence < 1 and self.resamples >= 0):
-            raise UsageError(
-                "an interval needs a confidence between 0 and 1 and resamples >= 0, "
-                f"not {self.confidence:g} and {self.resamples}"
-            )
-
-    @property
-    def block_seconds(self) -> float:
-        """Length of one block."""
-        return max(self.min_block_seconds, self.seconds / self.rounds)
 
 
 class BlockSeries(Document):

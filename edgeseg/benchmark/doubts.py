@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from edgeseg.benchmark.conditions import Conditions, During
-from edgeseg.benchmark.document import BenchConfig, Run
+from edgeseg.benchmark.document import Run
 from edgeseg.benchmark.rows import Measured
+from edgeseg.options.benchmark import BenchConfig
 
 MAX_STEAL = 0.01
 """Share of the cores' time that a host may give to others."""

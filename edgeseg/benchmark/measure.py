@@ -24,7 +24,7 @@ from edgeseg.benchmark.bootstrap import bootstrap_of
 from edgeseg.benchmark.cases import Case, Unavailable, first_of_each_path
 from edgeseg.benchmark.coldstart import ColdStart
 from edgeseg.benchmark.conditions import Conditions, During, Watch, read_conditions
-from edgeseg.benchmark.document import BenchConfig, BenchReport, EngineAccuracy, Run
+from edgeseg.benchmark.document import BenchReport, EngineAccuracy, Run
 from edgeseg.benchmark.doubts import disturbances, disturbed_machine, shortcomings
 from edgeseg.benchmark.energy import EnergyMeter, Sensors
 from edgeseg.benchmark.rows import Measured, row, unavailable_row, with_speedups
@@ -33,6 +33,7 @@ from edgeseg.console import Track, silent
 from edgeseg.data.folders import Split, load_image
 from edgeseg.engines.base import Engine
 from edgeseg.errors import UsageError
+from edgeseg.options.benchmark import BenchConfig
 
 __all__ = ["Case", "Unavailable", "bench", "noise_frames"]
 

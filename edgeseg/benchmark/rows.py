@@ -16,9 +16,10 @@ from edgeseg.benchmark.accuracy import Accuracy
 from edgeseg.benchmark.bootstrap import bootstrap_of, latency_intervals
 from edgeseg.benchmark.cases import Unavailable
 from edgeseg.benchmark.coldstart import ColdStart
-from edgeseg.benchmark.document import BenchConfig, BlockSeries, Network, Run
+from edgeseg.benchmark.document import BlockSeries, Network, Run
 from edgeseg.benchmark.timing import STAGES, Block, Timing, quiet_blocks, spread_of
 from edgeseg.metrics import Bootstrap, Interval
+from edgeseg.options.benchmark import BenchConfig
 from edgeseg.stream.latency import percentiles
 
 POINTS = (50, 90, 95, 99)

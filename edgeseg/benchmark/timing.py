@@ -18,11 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeseg.benchmark.cases import Case
-from edgeseg.benchmark.document import BenchConfig
 from edgeseg.benchmark.energy import Meter, no_meter
 from edgeseg.benchmark.load import OtherLoad
 from edgeseg.console import Track, silent
 from edgeseg.ops.preprocess import preprocess, restore_labels
+from edgeseg.options.benchmark import BenchConfig
 
 STAGES = ("preprocess", "infer", "restore")
 

@@ -11,15 +11,16 @@ from dataclasses import replace
 from pathlib import Path
 
 from edgeseg.artifacts.partials import alone
-from edgeseg.building.config import BuildConfig, BuildResult, EngineRuntime
 from edgeseg.building.network import build_network
 from edgeseg.building.openvino import build_openvino
 from edgeseg.building.plan import build_plan
 from edgeseg.building.recipe import graph_name
+from edgeseg.building.result import BuildResult
 from edgeseg.building.sensitivity import Sensitivity, measure_sensitivity
 from edgeseg.building.source import Source, named, read_source
 from edgeseg.console import Track, silent
 from edgeseg.engines.choice import best_here
+from edgeseg.options.building import BuildConfig, EngineRuntime
 
 __all__ = [
     "BuildConfig",

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgeseg.artifacts.documents import load
-from edgeseg.building.config import BuildConfig
 from edgeseg.building.source import Source
 from edgeseg.console import Track
 from edgeseg.data.folders import Split, read_split
 from edgeseg.errors import ArtifactError, UsageError
+from edgeseg.options.building import BuildConfig
 from edgeseg.precision.ranges import Ranges, check_ranges, measure_extremes
 from edgeseg.precision.selection import spread
 

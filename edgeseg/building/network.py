@@ -7,14 +7,14 @@ import onnxruntime
 from edgeseg.artifacts import sidecar as sidecars
 from edgeseg.artifacts.sidecar import SideCar, sidecar_path
 from edgeseg.artifacts.workshop import workshop
-from edgeseg.building.config import BuildConfig, BuildResult
 from edgeseg.building.placing import place
 from edgeseg.building.reduced import reduced_graph
+from edgeseg.building.result import BuildResult
 from edgeseg.building.source import Source
 from edgeseg.console import Track
 from edgeseg.engines import open_engine
-from edgeseg.engines.tensorrt.options import PlanOptions
 from edgeseg.errors import UsageError
+from edgeseg.options.building import BuildConfig, PlanOptions
 from edgeseg.precision.graph import precision_report
 
 

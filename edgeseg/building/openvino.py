@@ -8,14 +8,15 @@ from pathlib import Path
 from edgeseg.artifacts import sidecar as sidecars
 from edgeseg.artifacts.sidecar import sidecar_path
 from edgeseg.artifacts.workshop import workshop
-from edgeseg.building.config import BuildConfig, BuildResult
 from edgeseg.building.network import refuse_plan_options
 from edgeseg.building.placing import place
 from edgeseg.building.reduced import reduced_graph
+from edgeseg.building.result import BuildResult
 from edgeseg.building.source import Source
 from edgeseg.console import Track
 from edgeseg.engines import open_engine
 from edgeseg.engines.openvino import library
+from edgeseg.options.building import BuildConfig
 
 logger = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from edgeseg.artifacts import sidecar as sidecars
 from edgeseg.artifacts.workshop import install
-from edgeseg.building.config import BuildResult
+from edgeseg.building.result import BuildResult
 
 
 def place(artifacts: Sequence[Path], folder: Path) -> BuildResult:

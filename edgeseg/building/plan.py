@@ -16,10 +16,10 @@ from edgeseg.artifacts.documents import load
 from edgeseg.artifacts.files import refuse_to_replace, sha256_bytes, sha256_file, write_atomic
 from edgeseg.artifacts.sidecar import SideCar, sidecar_path
 from edgeseg.artifacts.workshop import workshop
-from edgeseg.building.config import BuildConfig, BuildResult
 from edgeseg.building.placing import place
 from edgeseg.building.recipe import exactly
 from edgeseg.building.reduced import reduced_graph, require_precision
+from edgeseg.building.result import BuildResult
 from edgeseg.building.source import Source
 from edgeseg.console import Track
 from edgeseg.engines.cuda import open_cuda
@@ -34,6 +34,7 @@ from edgeseg.engines.tensorrt import (
 )
 from edgeseg.errors import DeviceError, MismatchedArtifact, RuntimeMissing, UsageError
 from edgeseg.machine import gpus
+from edgeseg.options.building import BuildConfig
 from edgeseg.precision.graph import derived_card, load_model, report_of, work
 from edgeseg.precision.ranges import Ranges
 

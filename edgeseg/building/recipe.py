@@ -19,13 +19,13 @@ from onnx import ModelProto
 from edgeseg.artifacts.card import Precision
 from edgeseg.artifacts.files import sha256_bytes, write_atomic
 from edgeseg.artifacts.sidecar import PrecisionReport, SideCar, sidecar_path
-from edgeseg.building.config import BuildConfig
 from edgeseg.building.evidence import Evidence, extremes
 from edgeseg.building.source import Source, named
 from edgeseg.console import Track
 from edgeseg.engines import openvino
 from edgeseg.engines.cpu import int8_saturates
 from edgeseg.errors import MismatchedArtifact
+from edgeseg.options.building import BuildConfig
 from edgeseg.precision.fp16 import to_fp16
 from edgeseg.precision.graph import (
     Work,

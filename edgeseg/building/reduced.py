@@ -10,7 +10,6 @@ from pathlib import Path
 from edgeseg.artifacts import sidecar as sidecars
 from edgeseg.artifacts.sidecar import GateResult, sidecar_path
 from edgeseg.building.command import again
-from edgeseg.building.config import BuildConfig
 from edgeseg.building.evidence import Evidence, gather, judges, pictures_for_overflow
 from edgeseg.building.foreign import adopt
 from edgeseg.building.recipe import (
@@ -26,6 +25,7 @@ from edgeseg.building.trials import Trials
 from edgeseg.console import Track
 from edgeseg.data.folders import Split
 from edgeseg.errors import RuntimeMissing, UsageError
+from edgeseg.options.building import BuildConfig
 from edgeseg.precision.gate import Advice, enforce
 from edgeseg.precision.mixed import Search, Trial, fewest_kept
 from edgeseg.precision.overflow import require_finite

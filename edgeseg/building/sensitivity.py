@@ -7,13 +7,13 @@ from typing import Any
 
 from edgeseg.artifacts.card import Precision
 from edgeseg.artifacts.workshop import workshop
-from edgeseg.building.config import BuildConfig
 from edgeseg.building.evidence import gather, judges
 from edgeseg.building.recipe import Form, read_recipe
 from edgeseg.building.source import read_source
 from edgeseg.building.trials import Trials
 from edgeseg.console import Track, silent
 from edgeseg.errors import UsageError
+from edgeseg.options.building import BuildConfig
 from edgeseg.precision.sensitivity import LayerCost, Metric
 
 

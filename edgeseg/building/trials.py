@@ -10,7 +10,6 @@ from onnx import ModelProto
 from typing_extensions import Self
 
 from edgeseg.artifacts.sidecar import GateResult, sidecar_path
-from edgeseg.building.config import BuildConfig
 from edgeseg.building.recipe import Candidate, Options, Recipe, write_candidate
 from edgeseg.building.source import Source
 from edgeseg.console import Track
@@ -18,6 +17,7 @@ from edgeseg.data.folders import Split
 from edgeseg.engines import open_engine
 from edgeseg.engines.base import Engine
 from edgeseg.evaluation import Evaluation, evaluate
+from edgeseg.options.building import BuildConfig
 from edgeseg.precision.gate import judge
 from edgeseg.precision.graph import precision_report
 from edgeseg.precision.mixed import Trial

@@ -19,6 +19,7 @@ from edgeseg.cli import (
     benching,
     building,
     data,
+    exporting,
     importing,
     inspecting,
     learning,
@@ -26,11 +27,10 @@ from edgeseg.cli import (
     running,
     streaming,
 )
-from edgeseg.cli.completing import VALUES, offering
-from edgeseg.cli.output import BROKEN_PIPE, INTERRUPTED, fail, leave, prepare_streams
+from edgeseg.cli.output import BROKEN_PIPE, INTERRUPTED, fail, leave, prepare_streams, print_error
 from edgeseg.cli.system import of_system
 from edgeseg.console import log_to_stderr, visible
-from edgeseg.errors import EdgesegError, RuntimeMissing
+from edgeseg.errors import EdgesegError, RuntimeMissing, UsageError
 
 __all__ = ["app", "main"]
 
@@ -54,6 +54,8 @@ EXTRAS = {
 
 # Typer bundles click since 0.25 and depended on it before, so the class lives in two places.
 _CLICK: Any = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
+
+BENCH_COMPARE = "bench compare"
 
 app = typer.Typer(
     name="edgeseg",
@@ -81,7 +83,7 @@ def _run() -> object:
     """Run the command and return its exit code, or None."""
     as_json = "--json" in sys.argv[1:]
     try:
-        status = app(standalone_mode=False)
+        status = app(_words(sys.argv[1:]), standalone_mode=False)
         sys.stdout.flush()
         return status
     except _CLICK as error:
@@ -89,6 +91,8 @@ def _run() -> object:
         error.show(told)
         with contextlib.suppress(OSError):  # The exit code still reports the error.
             sys.stderr.write(visible(told.getvalue(), lines=True))
+        if as_json:
+            print_error(UsageError(error.format_message()))
         return error.exit_code
     except (KeyboardInterrupt, typer.Abort):
         return INTERRUPTED
@@ -112,22 +116,29 @@ def _run() -> object:
         fail(told_as, as_json=as_json)
 
 
+def _words(arguments: list[str]) -> list[str]:
+    """Join the two words of ``bench compare``, since ``bench`` alone is a command as well."""
+    two = BENCH_COMPARE.split()
+    return [BENCH_COMPARE, *arguments[2:]] if arguments[:2] == two else arguments
+
+
 @app.callback()
 def _before_every_command() -> None:
     log_to_stderr()
 
 
-app.command("train")(offering(learning.train, VALUES["train"]))
+app.command("train")(learning.train)
 app.command("eval")(learning.evaluate)
-app.command("export")(building.export)
-app.command("import")(offering(importing.import_, VALUES["import"]))
-app.command("calibrate")(offering(building.calibrate, VALUES["calibrate"]))
-app.command("build")(offering(building.build, VALUES["build"]))
-app.command("sensitivity")(offering(measuring.sensitivity, VALUES["sensitivity"]))
-app.command("infer")(offering(running.infer, VALUES["infer"]))
-app.command("stream")(offering(streaming.stream, VALUES["stream"]))
+app.command("export")(exporting.export)
+app.command("import")(importing.import_)
+app.command("calibrate")(building.calibrate)
+app.command("build")(building.build)
+app.command("sensitivity")(measuring.sensitivity)
+app.command("infer")(running.infer)
+app.command("stream")(streaming.stream)
+app.command("bench")(benching.bench)
+app.command(BENCH_COMPARE)(benching.compare)
 app.command("inspect")(inspecting.inspect)
 app.command("doctor")(measuring.doctor)
 app.command("demo")(measuring.demo)
-app.add_typer(benching.app, name="bench")
 app.add_typer(data.app, name="data")

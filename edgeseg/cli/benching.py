@@ -1,18 +1,24 @@
-"""The ``bench`` commands: measure engines, and compare two measurements."""
+"""The commands ``bench`` and ``bench compare``: measure engines, and compare two measurements."""
 
 from __future__ import annotations
 
 import json
 import logging
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from typer.core import TyperCommand, TyperGroup
+from pydantic import Field
 
-from edgeseg.cli.options import Json, OptionalData, Overwrite, SplitName, counts
+from edgeseg.cli.flattening import flat
+from edgeseg.cli.options import Json, Overwrite
 from edgeseg.cli.output import INTERRUPTED, fail, finish
 from edgeseg.console import progress_bar, stderr_console, stdout_console
+from edgeseg.options.base import Option
+from edgeseg.options.benchmark import BenchConfig, CompareConfig
+from edgeseg.options.common import OptionalData, SplitName
+from edgeseg.options.parsing import counts
 
 if TYPE_CHECKING:
     from edgeseg.benchmark.budget import Recommendation
@@ -21,70 +27,42 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-class MeasureByDefault(TyperGroup):
-    """Command group that runs ``measure`` unless a subcommand such as ``compare`` is named.
-
-    To measure an engine file named like a subcommand, write ``./compare``.
-    """
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Insert ``measure`` unless the first argument names a subcommand."""
-        named = bool(args) and args[0] in self.commands
-        return super().parse_args(ctx, args if named else ["measure", *args])
+Reports = Annotated[
+    tuple[Path, ...], Option("Write a report to this .html or .md file; repeatable.")
+]
+USUAL = CompareConfig()
 
 
-class Nameless(TyperCommand):
-    """Command that appears under the name of its group in usage lines and errors."""
-
-    class _Context(TyperCommand.context_class):  # type: ignore[misc, valid-type]
-        @property
-        def command_path(self) -> str:
-            return str(self.parent.command_path)
-
-    context_class = _Context
-
-
-app = typer.Typer(cls=MeasureByDefault, help="Measure latency and accuracy of engines in one run.")
-
-
-@app.callback()
-def _bench() -> None:
-    """Measure latency and accuracy of engines in one run."""
-
-
-@app.command(cls=Nameless, hidden=True)
-def measure(
+@flat
+def bench(
     engines: Annotated[
         list[Path] | None,
         typer.Argument(help="Engines or run folders; default: all engines of the newest run."),
     ] = None,
     data: OptionalData = None,
     split: SplitName = "val",
-    report: Annotated[
-        list[Path] | None,
-        typer.Option(help="Write a report to this .html or .md file; repeatable."),
-    ] = None,
+    report: Reports = (),
     worst: Annotated[
         int,
-        typer.Option(
-            min=0, help="Number of pictures with the lowest IoU to show in an HTML report."
-        ),
+        Field(ge=0),
+        Option("Number of pictures with the lowest IoU to show in an HTML report."),
     ] = 4,
     budget: Annotated[
         str | None,
-        typer.Option(
-            help="Recommend the most accurate engine that meets 15ms or 66fps; needs --data."
+        Option("Recommend the most accurate engine that meets 15ms or 66fps; needs --data."),
+    ] = None,
+    out: Annotated[Path | None, Option("Write the JSON document to this file.")] = None,
+    *,
+    config: BenchConfig,
+    batch: Annotated[
+        tuple[int, ...] | None,
+        Option(
+            "Batch sizes, e.g. 1,2,4: one row each, for engines that support them.", parse=counts
         ),
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Write the JSON document to this file.")] = None,
-    seconds: Annotated[float, typer.Option(min=0.1, help="Measuring time per row.")] = 5.0,
-    batch: Annotated[
-        str | None,
-        typer.Option(help="Batch sizes, e.g. 1,2,4: one row each, for engines that support them."),
-    ] = None,
     threads: Annotated[
-        str | None,
-        typer.Option(help="CPU threads, e.g. 1,2: one row each; default: the runtime's choice."),
+        tuple[int, ...] | None,
+        Option("CPU threads, e.g. 1,2: one row each; default: the runtime's choice.", parse=counts),
     ] = None,
     overwrite: Overwrite = False,
     as_json: Json = False,
@@ -99,28 +77,27 @@ def measure(
     from edgeseg.artifacts.files import refuse_to_replace, write_atomic
     from edgeseg.benchmark.budget import check_budget, recommend
     from edgeseg.benchmark.cases import open_cases
-    from edgeseg.benchmark.document import BenchConfig
-    from edgeseg.benchmark.measure import bench, noise_frames
+    from edgeseg.benchmark.measure import bench as measure
+    from edgeseg.benchmark.measure import noise_frames
     from edgeseg.benchmark.worst import worst_of_focus
     from edgeseg.data.folders import read_split
     from edgeseg.report import check_report, write_report
     from edgeseg.runs import engines_of
 
-    batches, numbers = counts("--batch", batch), counts("--threads", threads)
-    reports = [check_report(path) for path in report or ()]
+    reports = [check_report(path) for path in report]
     check_budget(budget, labelled=data is not None)
     paths = engines_of(engines or [])
     read = paths if data is None else [*paths, data]
     refuse_to_replace(*reports, *([out] if out else []), overwrite=overwrite, inputs=read)
     labelled = None if data is None else read_split(data, split)
     with ExitStack() as stack:
-        opened = open_cases(paths, stack, batches=batches, threads=numbers)
-        result = bench(
+        opened = open_cases(paths, stack, batches=batch or (), threads=threads or ())
+        result = measure(
             opened.cases,
             data=labelled,
             images=() if labelled else noise_frames(),
             unavailable=opened.unavailable,
-            config=BenchConfig(seconds=seconds, threads=numbers[0] if len(numbers) == 1 else None),
+            config=replace(config, threads=threads[0]) if threads and len(threads) == 1 else config,
             notes=opened.notes,
             track=progress_bar,
         )
@@ -154,25 +131,26 @@ def _tell(result: BenchReport, advice: Recommendation | None, *, as_json: bool) 
             console.print(line, markup=False)
 
 
-@app.command()
+@flat
 def compare(
     before: Annotated[Path, typer.Argument(help="Baseline: JSON of `edgeseg bench --out`.")],
     after: Annotated[Path, typer.Argument(help="JSON of the benchmark to compare with it.")],
-    report: Annotated[
-        list[Path] | None,
-        typer.Option(help="Write a report to this .html or .md file; repeatable."),
-    ] = None,
+    report: Reports = (),
     threshold: Annotated[
-        float, typer.Option(min=0, help="Smallest change of latency to report, in per cent.")
-    ] = 2.0,
+        float,
+        Field(ge=0),
+        Option("Smallest change of latency to report, in per cent.", per_cent=True),
+    ] = USUAL.latency,
     points: Annotated[
-        float, typer.Option(min=0, help="Smallest change of mean IoU to report, in points.")
-    ] = 0.1,
+        float,
+        Field(ge=0),
+        Option("Smallest change of mean IoU to report, in points.", per_cent=True),
+    ] = USUAL.accuracy,
     fail_on_regression: Annotated[
         bool,
-        typer.Option(
-            "--fail-on-regression",
-            help="Exit with 8 on a regression, with 3 if the two are not comparable.",
+        Option(
+            "Exit with 8 on a regression, with 3 if the two are not comparable.",
+            names="--fail-on-regression",
         ),
     ] = False,
     overwrite: Overwrite = False,
@@ -185,17 +163,16 @@ def compare(
     from edgeseg.artifacts.files import refuse_to_replace
     from edgeseg.benchmark.compare import compare as compared
     from edgeseg.benchmark.compare import origins, regression
-    from edgeseg.benchmark.comparison import CompareConfig
     from edgeseg.benchmark.document import load_bench
     from edgeseg.report import check_report
     from edgeseg.report.differences import print_comparison, write_comparison
 
-    reports = [check_report(path) for path in report or ()]
+    reports = [check_report(path) for path in report]
     refuse_to_replace(*reports, overwrite=overwrite, inputs=[before, after])
     found = compared(
         load_bench(before),
         load_bench(after),
-        CompareConfig(latency=threshold / 100, accuracy=points / 100),
+        CompareConfig(latency=threshold, accuracy=points),
         origins(before, after),
     )
     for path in reports:

@@ -1,7 +1,7 @@
 """Read and write the options of a command as a TOML file.
 
 A key is an option without its leading dashes, e.g. ``record-minutes``, or the name of an
-argument. Keys, types and limits are taken from the parameters of the command. The command line
+argument. Values are checked as the fields that they set (:mod:`edgeseg.options`). The command line
 takes precedence over the environment, and the environment over the file.
 """
 
@@ -13,19 +13,18 @@ import json
 import re
 import sys
 import textwrap
-import types
 import typing
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import typer
 
 from edgeseg.artifacts.documents import printable
-from edgeseg.artifacts.files import atomic_path, open_file
+from edgeseg.artifacts.files import atomic_path, open_file, refuse_to_replace
 from edgeseg.errors import UsageError
-from edgeseg.sources.private import require_private
+from edgeseg.options.base import Option, Setting
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -35,110 +34,102 @@ else:
 _LIMIT = 1 << 20
 """Maximum size of a configuration file, in bytes."""
 
-_WORDS = {bool: "true or false", int: "a whole number", float: "a number"}
-_TOML = {bool: "true or false", int: "a number", float: "a number", str: "text", list: "a list"}
-_EXAMPLES = {bool: True, int: 1, float: 1.0, Path: "PATH", str: "TEXT"}
+# A service that replaced its outputs at each start would keep no history.
+_APART = frozenset({"config", "write_config", "overwrite"})
+
+_EXAMPLES = {bool: True, int: 1, float: 1.0, Path: "PATH"}
 
 
 @dataclass(frozen=True)
-class Meaning:
-    """Facts about the options of a command that their types do not express.
+class _Key:
+    """An option of the command that is allowed in a file.
 
     Attributes:
-        apart: Names of parameters that are not allowed in a file.
-        anchor: Parameter name → function that makes a relative path in a text start at a folder.
-        secret: Parameter name → function that tells whether a text contains a secret.
-    """
-
-    apart: frozenset[str]
-    anchor: Mapping[str, Callable[[str, Path], str]] = field(default_factory=dict)
-    secret: Mapping[str, Callable[[str], bool]] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class _Option:
-    """A parameter of the command.
-
-    Attributes:
-        key: Key of the option in a file.
+        parameter: The parameter of Typer.
+        setting: Type and metadata of its value.
+        name: Key of the option in a file.
         off: Key that its ``--no-…`` form would have.
-        type: Type of a single value: bool, int, float, str or Path.
-        several: Whether the option takes a list.
     """
 
     parameter: Any
-    key: str
+    setting: Setting
+    name: str
     off: str | None
-    type: type
-    several: bool
 
     @property
-    def name(self) -> str:
-        """Name of the parameter in the command's function."""
-        return str(self.parameter.name)
+    def option(self) -> Option:
+        """How a file presents the value."""
+        return self.setting.option or Option(self.parameter.help or "")
+
+    @property
+    def several(self) -> bool:
+        """Whether the option takes a list."""
+        return self.setting.several
+
+    @property
+    def is_path(self) -> bool:
+        """Whether the value is a file or folder."""
+        return self.setting.item is Path
 
 
-def read(path: Path, context: typer.Context, meaning: Meaning) -> dict[str, Any]:
+def read(path: Path, context: typer.Context) -> dict[str, Any]:
     """Read a configuration file into a ``default_map``: parameter name → value.
 
     Args:
         path: TOML file. Relative paths in it start at its folder; ``~`` is the home folder.
         context: Context of the command.
-        meaning: Additional facts about its options.
 
     Raises:
         UsageError: The file is missing or not TOML, contains a secret that other users can read,
             or has an unknown key or an invalid value. The message never contains a value that
             may be secret.
     """
+    from edgeseg.sources.private import require_private
+
     text = _text(path)
-    options = {option.key: option for option in _options(context, meaning)}
+    keys = _keys(context)
     values = {}
     secret = False
-    for key, value in _parsed(path, text).items():
-        where = f"{path}:{_line(text, key)}"
-        option = options.get(key)
-        if option is None:
-            raise _unknown(where, key, value, list(options.values()))
-        found = _typed(where, option, value)
-        try:
-            secret = secret or _is_secret(option, found, meaning)
-            found = _anchored(option, found, path.absolute().parent, meaning)
-            option.parameter.process_value(context, found)
-        except typer.BadParameter as error:
-            raise UsageError(f"{where}: {key}: {error.message}") from error
-        except UsageError as error:
-            raise UsageError(f"{where}: {key}: {error.message}", hint=error.hint) from error
-        values[option.name] = found
+    for name, value in _parsed(path, text).items():
+        where = f"{path}:{_line(text, name)}"
+        key = keys.get(name)
+        if key is None:
+            raise _unknown(where, name, value, list(keys.values()))
+        _check(key, value, f"{where}: {name}")
+        if key.is_path:
+            value = str(Path(value).expanduser())
+        secret = secret or _is_secret(key, value)
+        values[key.setting.name] = _anchored(key, value, path.absolute().parent)
     if secret:
         require_private(path, "the password in it")
     return values
 
 
-def write(path: Path, context: typer.Context, meaning: Meaning) -> None:
+def write(path: Path, context: typer.Context, *, overwrite: bool) -> None:
     """Write the given options, with all help texts, to a file for :func:`read`.
 
     Options that were not given are written as comments. Relative paths become absolute. Values
     from the environment are not written. A file with a secret is readable by its owner only.
 
     Raises:
-        UsageError: The file cannot be written, or a text is not valid UTF-8.
+        UsageError: The file exists and ``overwrite`` is False, it cannot be written, or a text is
+            not valid UTF-8.
     """
-    name = context.info_name
+    refuse_to_replace(path, overwrite=overwrite)
     parts = [
-        f"# edgeseg {name} --config {path.name}\n"
+        f"# edgeseg {context.info_name} --config {path.name}\n"
         "# Options of the command line go before those here. Relative paths start at this folder.\n"
     ]
     secret = False
-    for option in _options(context, meaning):
-        value = context.params[option.name]
-        if value is not None and _given(context, option):
-            value = _anchored(option, _plain(value), Path.cwd(), meaning)
-            secret = secret or _is_secret(option, value, meaning)
-            line = f"{option.key} = {_toml(value)}"
+    for key in _keys(context).values():
+        value = context.params[key.setting.name]
+        if value is not None and _is_given(context, key):
+            value = _anchored(key, _plain(value), Path.cwd())
+            secret = secret or _is_secret(key, value)
+            line = f"{key.name} = {_toml(value)}"
         else:
-            line = f"# {option.key} = {_toml(_default(option))}"
-        parts.append(f"{_help(option)}{line}\n")
+            line = f"# {key.name} = {_toml(_default(key))}"
+        parts.append(f"{_help(key)}{line}\n")
     try:
         data = "\n".join(parts).encode()
     except UnicodeEncodeError as error:
@@ -152,41 +143,38 @@ def write(path: Path, context: typer.Context, meaning: Meaning) -> None:
         partial.write_bytes(data)
 
 
-def _options(context: typer.Context, meaning: Meaning) -> list[_Option]:
-    """Options that are allowed in a file, in the order of the help."""
-    function = inspect.unwrap(context.command.callback or _nothing)
-    hints = typing.get_type_hints(function)
-    found = []
+def _keys(context: typer.Context) -> Mapping[str, _Key]:
+    """Options that are allowed in a file, by their key, in the order of the help."""
+    callback = context.command.callback
+    assert callback is not None
+    hints = inspect.signature(callback, eval_str=True).parameters
+    found = {}
     for parameter in context.command.params:
-        if parameter.name is None or parameter.name in meaning.apart:
+        if parameter.name is None or parameter.name in _APART:
             continue
-        kind, several = _kind(hints[parameter.name])
-        key, off = (_key(names) for names in (parameter.opts, parameter.secondary_opts))
-        found.append(_Option(parameter, key or parameter.name, off, kind, several))
+        setting = _setting(parameter.name, hints[parameter.name].annotation)
+        name, off = (_long_name(names) for names in (parameter.opts, parameter.secondary_opts))
+        name = name or parameter.name
+        found[name] = _Key(parameter, setting, name, off)
     return found
 
 
-def _given(context: typer.Context, option: _Option) -> bool:
+def _setting(name: str, hint: Any) -> Setting:
+    """Return the field that the parameter stands for, or what its own type says."""
+    metadata = getattr(hint, "__metadata__", ())
+    fields = (each for each in metadata if isinstance(each, Setting))
+    return next(fields, None) or Setting(name, hint, None)
+
+
+def _is_given(context: typer.Context, key: _Key) -> bool:
     """Whether the value of the option comes from the command line or a file."""
-    source = context.get_parameter_source(option.name)
+    source = context.get_parameter_source(key.setting.name)
     return source is not None and source.name in ("COMMANDLINE", "DEFAULT_MAP")
 
 
-def _nothing() -> None:
-    """Stand in for the function of a command that has none."""
-
-
-def _key(names: Sequence[str]) -> str | None:
+def _long_name(names: Sequence[str]) -> str | None:
     """Return the long option name without dashes; None for an argument."""
     return next((name[2:] for name in names if name.startswith("--")), None)
-
-
-def _kind(hint: Any) -> tuple[type, bool]:
-    """Split a type hint into item type and list flag: ``list[str] | None`` → (str, True)."""
-    if typing.get_origin(hint) in (types.UnionType, typing.Union):
-        (hint,) = (each for each in typing.get_args(hint) if each is not type(None))
-    several = typing.get_origin(hint) is list
-    return (typing.get_args(hint)[0], True) if several else (hint, False)
 
 
 def _text(path: Path) -> str:
@@ -230,93 +218,79 @@ def _line(text: str, key: str) -> int:
     return 1
 
 
-def _unknown(where: str, key: str, value: Any, options: Sequence[_Option]) -> UsageError:
-    if not re.fullmatch(r"[\w-]+", key):  # a misplaced URL, perhaps, with a password in it
+def _unknown(where: str, name: str, value: Any, keys: Sequence[_Key]) -> UsageError:
+    if not re.fullmatch(r"[\w-]+", name):  # a misplaced URL, perhaps, with a password in it
         return UsageError(f"{where}: expected the name of an option, found a key in quotes")
-    message = f"{where}: unknown option {printable(key, 60)!r}"
+    message = f"{where}: unknown option {printable(name, 60)!r}"
     if isinstance(value, dict):
-        return UsageError(message, hint=f"leave [{printable(key, 60)}] out: there are no tables")
-    spelt = key.lower().replace("_", "-")
-    off = next((option.key for option in options if option.off == spelt), None)
+        return UsageError(message, hint=f"leave [{printable(name, 60)}] out: there are no tables")
+    spelt = name.lower().replace("_", "-")
+    off = next((key.name for key in keys if key.off == spelt), None)
     if off:
         return UsageError(message, hint=f"write {off} = false")
-    near = difflib.get_close_matches(spelt, [option.key for option in options], n=1)
+    near = difflib.get_close_matches(spelt, [key.name for key in keys], n=1)
     listed = "--help lists the options, --write-config FILE.toml writes them all"
     return UsageError(message, hint=f"write {near[0]}; {listed}" if near else listed)
 
 
-def _typed(where: str, option: _Option, value: Any) -> Any:
-    """Check a value and convert it for the command.
-
-    Texts never appear in an error, since they may contain a password.
-    """
-    if option.several:
-        if not isinstance(value, list):
-            raise _wrong(where, option, "a list", value)
-        return [_one(where, option, each) for each in value]
-    return _one(where, option, value)
-
-
-def _one(where: str, option: _Option, value: Any) -> Any:
-    if option.type is float and type(value) is int:
-        return float(value)
-    expected: type = str if option.type is Path else option.type
-    if type(value) is not expected:  # bool is an int, and 1 is not true
-        raise _wrong(where, option, _WORDS.get(expected, "text in quotes"), value)
-    if option.type is not Path:
-        return value
-    name = str(value)
-    if not name or "\0" in name:
-        raise UsageError(f"{where}: {option.key}: no file can have this name")
-    return str(Path(name).expanduser())
+def _check(key: _Key, value: Any, where: str) -> None:
+    """Raise UsageError if the value is not one of the option; its text may be a password."""
+    if key.is_path and isinstance(value, str) and (not value or "\0" in value):
+        raise UsageError(f"{where}: no file can have this name")
+    found = f", found {_toml(value)}" if type(value) in (bool, int, float) else ""
+    if key.option.parse is not None and not key.several and found:
+        raise UsageError(f"{where}: expected text in quotes{found}", hint=_example(key, value))
+    try:
+        key.setting.check_json(json.dumps(value, default=str), where)
+    except UsageError as error:
+        raise UsageError(error.message + found, hint=error.hint or _example(key, value)) from error
 
 
-def _wrong(where: str, option: _Option, expected: str, value: Any) -> UsageError:
-    found = _TOML.get(type(value), "a table" if isinstance(value, dict) else "a date or time")
-    if type(value) in (bool, int, float):
-        found = _toml(value)
-    example = _default(option)
-    if option.type in (str, Path) and type(value) in (int, float):
-        example = [str(value)] if option.several else str(value)
-    return UsageError(
-        f"{where}: {option.key}: expected {expected}, found {found}",
-        hint=f"write it like this: {option.key} = {_toml(example)}",
-    )
+def _example(key: _Key, value: Any) -> str:
+    shown = _default(key)
+    if isinstance(shown, str) and type(value) in (int, float):
+        shown = str(value)
+    return f"write it like this: {key.name} = {_toml(shown)}"
 
 
-def _anchored(option: _Option, value: Any, folder: Path, meaning: Meaning) -> Any:
+def _anchored(key: _Key, value: Any, folder: Path) -> Any:
     """Return the value with its relative paths made to start at ``folder``."""
-    anchor = meaning.anchor.get(option.name)
-    if option.type is Path:
+    anchor = key.option.anchor
+    if key.is_path:
         return str(folder / value)
     if anchor is None:
         return value
-    return [anchor(each, folder) for each in value] if option.several else anchor(value, folder)
+    return [anchor(each, folder) for each in value] if key.several else anchor(value, folder)
 
 
-def _is_secret(option: _Option, value: Any, meaning: Meaning) -> bool:
-    holds = meaning.secret.get(option.name)
-    return holds is not None and any(map(holds, value if option.several else [value]))
+def _is_secret(key: _Key, value: Any) -> bool:
+    holds = key.option.secret
+    return holds is not None and any(map(holds, value if key.several else [value]))
 
 
-def _default(option: _Option) -> Any:
+def _default(key: _Key) -> Any:
     """Return the default of an option, or an example if it has none."""
-    default = option.parameter.default
+    default = key.parameter.default
     if isinstance(default, (bool, int, float, str, Path)):
         return _plain(default)
-    example = _EXAMPLES[option.type]
-    if option.type is str and option.parameter.metavar:
-        example = option.parameter.metavar
-    return [example] if option.several else example
+    item = key.setting.item
+    example: Any = key.option.metavar or "TEXT"
+    if typing.get_origin(item) is typing.Literal:
+        example = typing.get_args(item)[0]
+    elif key.option.parse is None:
+        example = _EXAMPLES.get(item, example)
+    return [example] if key.several else example
 
 
 def _plain(value: Any) -> Any:
+    if isinstance(value, tuple):  # from Typer before 0.25
+        return list(value)
     return str(value) if isinstance(value, Path) else value
 
 
-def _help(option: _Option) -> str:
-    text = " ".join((option.parameter.help or "").split())
-    variable = option.parameter.envvar
+def _help(key: _Key) -> str:
+    text = " ".join((key.parameter.help or "").split())
+    variable = key.parameter.envvar
     whole = f"{text}{f' Also from {variable}, which goes before this file.' if variable else ''}"
     return "".join(f"# {line}\n" for line in textwrap.wrap(whole, 96))
 

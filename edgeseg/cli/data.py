@@ -7,10 +7,12 @@ from typing import Annotated
 
 import typer
 
+from edgeseg.cli.flattening import flat
 from edgeseg.cli.options import Json, MaxPixels, Overwrite, allow_pixels
 from edgeseg.cli.output import finish, show
 from edgeseg.console import progress_bar
 from edgeseg.errors import DatasetError
+from edgeseg.options.base import Option
 
 app = typer.Typer(help="Check labelled pictures.", no_args_is_help=True)
 
@@ -21,13 +23,14 @@ def _data() -> None:
 
 
 @app.command()
+@flat
 def check(
     data: Annotated[
         Path, typer.Argument(help="Data set: folders, PASCAL VOC or Cityscapes; see README.")
     ],
     sheet: Annotated[
         Path | None,
-        typer.Option(help="Write a contact sheet of labelled pictures to this .png file."),
+        Option("Write a contact sheet of labelled pictures to this .png file."),
     ] = None,
     overwrite: Overwrite = False,
     max_pixels: MaxPixels = None,

@@ -7,12 +7,14 @@ from typing import Annotated
 
 import typer
 
+from edgeseg.cli.flattening import flat
 from edgeseg.cli.options import Json
 from edgeseg.cli.output import finish
 from edgeseg.console import stdout_console
 from edgeseg.errors import ArtifactError
 
 
+@flat
 def inspect(
     artefact: Annotated[
         Path | None,

@@ -4,56 +4,46 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
-import typer
+from pydantic import Field
 
-from edgeseg.cli.options import (
-    Json,
-    Network,
-    OptionalData,
-    Overwrite,
-    SplitName,
-    Threads,
-    one_of,
-)
+from edgeseg.cli.flattening import flat
+from edgeseg.cli.options import Json, Network, Overwrite
 from edgeseg.cli.output import finish
 from edgeseg.console import progress_bar, stdout_console
 from edgeseg.errors import UsageError
+from edgeseg.options.base import Option
+from edgeseg.options.building import BuildConfig, Keep, Quantise, Ranges
+from edgeseg.options.common import OptionalData, SplitName, Threads
 
 log = logging.getLogger(__name__)
 
 
+@flat
 def sensitivity(
     network: Network = None,
-    precision: Annotated[str, typer.Option(help="Precision to measure: int8 or fp16.")] = "int8",
+    precision: Annotated[Literal["int8", "fp16"], Option("Precision to measure.")] = "int8",
     runtime: Annotated[
-        str, typer.Option(help="INT8 scheme of this runtime: onnxruntime, openvino, tensorrt-rtx.")
+        Literal["onnxruntime", "openvino", "tensorrt-rtx"], Option("INT8 scheme of this runtime.")
     ] = "onnxruntime",
     data: OptionalData = None,
     split: SplitName = "val",
-    pictures: Annotated[int, typer.Option(min=1, help="Number of pictures to measure on.")] = 32,
-    ranges: Annotated[
-        Path | None,
-        typer.Option(help="INT8: tensor ranges; default: model.ranges.json beside NETWORK."),
-    ] = None,
-    keep: Annotated[
-        list[str] | None, typer.Option(help="Nodes to keep in FP32 throughout; repeatable.")
-    ] = None,
-    quantise: Annotated[
-        list[str] | None, typer.Option(help="Nodes to quantise, as in build; repeatable.")
-    ] = None,
+    pictures: Annotated[int, Field(ge=1), Option("Number of pictures to measure on.")] = 32,
+    ranges: Ranges = None,
+    keep: Keep = (),
+    quantise: Quantise = (),
     reverse: Annotated[
-        bool, typer.Option("--reverse", help="Also reduce all layers but one, for each.")
+        bool, Option("Also reduce all layers but one, for each.", names="--reverse")
     ] = False,
-    plot: Annotated[Path | None, typer.Option(help="Plot the ranking to this .png file.")] = None,
+    plot: Annotated[Path | None, Option("Plot the ranking to this .png file.")] = None,
     threads: Threads = None,
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
     """Rank layers by the accuracy lost when each is reduced alone."""
     from edgeseg.artifacts.files import refuse_to_replace
-    from edgeseg.building import BuildConfig, measure_sensitivity
+    from edgeseg.building import measure_sensitivity
     from edgeseg.runs import network_of, network_place, newest_run
 
     if plot:
@@ -66,11 +56,11 @@ def sensitivity(
         refuse_to_replace(plot, overwrite=overwrite, inputs=read)
     config = BuildConfig(
         onnx=network_of(network),
-        precision=one_of("--precision", precision, ("int8", "fp16")),
-        runtime=one_of("--runtime", runtime, ("onnxruntime", "openvino", "tensorrt-rtx")),
+        precision=precision,
+        runtime=runtime,
         ranges=ranges,
-        keep=tuple(keep or ()),
-        quantise=tuple(quantise or ()),
+        keep=keep,
+        quantise=quantise,
         data=data,
         split=split,
         threads=threads,
@@ -90,14 +80,15 @@ def sensitivity(
     finish(as_json, result)
 
 
+@flat
 def doctor(
     record: Annotated[
         Path | None,
-        typer.Option(help="Also write the findings to this .json file, for a bug report."),
+        Option("Also write the findings to this .json file, for a bug report."),
     ] = None,
     machine: Annotated[
         Path | None,
-        typer.Option(help="Diagnose the machine recorded in this file instead of this one."),
+        Option("Diagnose the machine recorded in this file instead of this one."),
     ] = None,
     overwrite: Overwrite = False,
     as_json: Json = False,
@@ -125,8 +116,9 @@ def doctor(
         doctors.show(findings, stdout_console())
 
 
+@flat
 def demo(
-    out: Annotated[Path | None, typer.Option(help="Output folder; default: edgeseg-demo.")] = None,
+    out: Annotated[Path | None, Option("Output folder; default: edgeseg-demo.")] = None,
     as_json: Json = False,
 ) -> None:
     """Run every step on bundled pictures, in minutes without a GPU."""

@@ -44,17 +44,22 @@ def fail(error: EdgesegError, *, as_json: bool) -> NoReturn:
         if error.hint:
             print(f"  hint: {visible(error.hint, lines=True)}", file=sys.stderr)
     if as_json:
-        document: dict[str, Any] = {
-            "kind": type(error).__name__,
-            "message": error.message,
-            "hint": error.hint,
-            "exit_code": error.exit_code,
-        }
-        if isinstance(error, AccuracyGateError):
-            document["layers"] = error.layers
-        with contextlib.suppress(OSError):
-            print(json.dumps({"error": document}))
+        print_error(error)
     sys.exit(error.exit_code)
+
+
+def print_error(error: EdgesegError) -> None:
+    """Print an error as JSON on stdout."""
+    document: dict[str, Any] = {
+        "kind": type(error).__name__,
+        "message": error.message,
+        "hint": error.hint,
+        "exit_code": error.exit_code,
+    }
+    if isinstance(error, AccuracyGateError):
+        document["layers"] = error.layers
+    with contextlib.suppress(OSError):
+        print(json.dumps({"error": document}))
 
 
 def prepare_streams() -> None:

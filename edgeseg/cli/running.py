@@ -8,12 +8,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from pydantic import Field
 
 from edgeseg.artifacts.documents import printable
-from edgeseg.cli.options import Json, MaxPixels, Threads, allow_pixels
+from edgeseg.cli.flattening import flat
+from edgeseg.cli.options import Json, MaxPixels, allow_pixels
 from edgeseg.cli.output import finish
 from edgeseg.console import progress_bar
 from edgeseg.errors import ArtifactError, DatasetError, UsageError
+from edgeseg.options.base import Option
+from edgeseg.options.common import Threads
+from edgeseg.options.inference import Outputs
 
 if TYPE_CHECKING:
     from edgeseg.archive import ArchiveConfig
@@ -21,6 +26,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
+@flat
 def infer(
     paths: Annotated[
         list[str],
@@ -28,47 +34,39 @@ def infer(
             metavar="[ENGINE] PICTURES...", help="Engine, then picture files, folders or globs."
         ),
     ],
-    out: Annotated[Path, typer.Option(help="Output folder for label maps and overlays.")] = Path(
-        "predictions"
-    ),
+    *,
+    outputs: Outputs,
     tiles: Annotated[
         bool,
-        typer.Option("--tiles", help="Segment overlapping tiles at the pictures' original scale."),
+        Option("Segment overlapping tiles at the pictures' original scale.", names="--tiles"),
     ] = False,
     margin: Annotated[
         int | None,
-        typer.Option(
-            min=0,
-            help="Border of each tile to discard, in pixels; default: 1/8 of its shorter side.",
-        ),
+        Field(ge=0),
+        Option("Border of each tile to discard, in pixels; default: 1/8 of its shorter side."),
     ] = None,
-    overlays: Annotated[bool, typer.Option(help="Write overlays as well.")] = True,
-    opacity: Annotated[
-        float, typer.Option(min=0, max=1, help="Opacity of the overlay, from 0 to 1.")
-    ] = 0.5,
-    coloured: Annotated[
-        bool,
-        typer.Option("--coloured", help="Store the class colours as palette of the label maps."),
-    ] = False,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace the results of an earlier run in --out.")
+        bool, Option("Replace the results of an earlier run in --out.", names="--overwrite")
     ] = False,
     max_pixels: MaxPixels = None,
     threads: Threads = None,
     cluster: Annotated[
         str | None,
-        typer.Option(
-            help="Segment an archive, videos included, on a Ray cluster: local, auto or "
+        Option(
+            "Segment an archive, videos included, on a Ray cluster: local, auto or "
             "ray://HOST:10001; the same command resumes an interrupted run.",
+            suggestions=("local", "auto", "ray://"),
         ),
     ] = None,
     workers: Annotated[
         int | None,
-        typer.Option(min=1, help="Number of workers; default: as many as fit in the cluster."),
+        Field(ge=1),
+        Option("Number of workers; default: as many as fit in the cluster."),
     ] = None,
     every: Annotated[
         int | None,
-        typer.Option(min=1, help="Segment every N-th frame of each video in the archive."),
+        Field(ge=1),
+        Option("Segment every N-th frame of each video in the archive."),
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -85,13 +83,12 @@ def infer(
     allow_pixels(max_pixels)  # before the imports, which bring OpenCV
 
     from edgeseg.data.folders import list_images, passed_over
-    from edgeseg.inference import Failed, Outputs, refuse_conflicts, segment_files, segmenter
+    from edgeseg.inference import Failed, refuse_conflicts, segment_files, segmenter
     from edgeseg.loading import load
     from edgeseg.runs import engine_and_paths
 
     if margin is not None and not tiles:
         raise UsageError("--margin is of tiles", hint=f"edgeseg infer … --tiles --margin {margin}")
-    outputs = Outputs(out, opacity, overlays, coloured)
     engine_path, named = engine_and_paths(paths)
     if cluster is not None:
         from edgeseg.archive import ArchiveConfig
@@ -135,7 +132,7 @@ def infer(
         as_json,
         {
             "engine": str(engine_path),
-            "out": str(out),
+            "out": str(outputs.folder),
             "pictures": [asdict(result) for result in results],
             "failed": [asdict(failure) for failure in failed],
             "skipped": [{"path": str(path), "reason": reason} for path, reason in skipped],

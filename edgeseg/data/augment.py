@@ -6,16 +6,14 @@ evaluation, calibration and streaming.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal, get_args
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from edgeseg.artifacts.card import InputSpec
 from edgeseg.data.loader import Batch
-from edgeseg.errors import RuntimeMissing, UsageError
+from edgeseg.errors import RuntimeMissing
+from edgeseg.options.training import Augmentation
 
 try:
     import kornia.augmentation as K
@@ -26,43 +24,8 @@ except ModuleNotFoundError as error:
         hint="pip install 'edgeseg[train]'",
     ) from error
 
-Orientation = Literal["upright", "any"]
-"""``upright``: horizontal flips only, for scenes such as roads and rooms. ``any``: all flips and
-quarter turns, for microscopes and cameras that look straight down."""
-
 ELASTIC_PIXELS = 10.0
 """Standard deviation of the displacements on a grid of 3 by 3: U-Net paper, section 3.1."""
-
-
-@dataclass(frozen=True)
-class Augmentation:
-    """Settings of the augmentation.
-
-    Attributes:
-        orientation: Flips and rotations to apply.
-        crop: (height, width) of random crops to train on, None for whole pictures. In the same
-            time a small network learns more from many crops than from few pictures.
-        elastic: Apply smooth elastic deformations, like those of tissue.
-        scale: Rescale pictures by 0.8 to 1.5, and change the aspect ratio by up to a tenth.
-        colour: Vary brightness, contrast and colour balance.
-        blur: Blur one picture in ten slightly.
-    """
-
-    orientation: Orientation = "upright"
-    crop: tuple[int, int] | None = None
-    elastic: bool = False
-    scale: bool = True
-    colour: bool = True
-    blur: bool = True
-
-    def __post_init__(self) -> None:
-        choices = get_args(Orientation)
-        if self.orientation not in choices:
-            raise UsageError(
-                f"orientation is one of {', '.join(choices)}, not {self.orientation!r}"
-            )
-        if self.crop is not None and min(self.crop) < 8:
-            raise UsageError(f"crop is 8×8 or more, not {self.crop}")
 
 
 class Augment(nn.Module):

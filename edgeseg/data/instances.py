@@ -7,21 +7,16 @@ class.
 
 from __future__ import annotations
 
-from typing import Literal
-
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from edgeseg.artifacts.card import ClassMap, default_palette
 from edgeseg.errors import UsageError
+from edgeseg.options.training import Touching
 
 BOUNDARY = "boundary"
 """Name of the third class that :func:`with_boundary` adds."""
-
-Touching = Literal["merged", "gap", "boundary"]
-"""How touching objects are labelled: ``merged`` as one area, ``gap`` with background between
-them, ``boundary`` with a separate class around every object."""
 
 _NEIGHBOURS = np.ones((3, 3), np.uint8)
 

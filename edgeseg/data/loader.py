@@ -7,7 +7,6 @@ import os
 import random
 import shutil
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,9 +21,10 @@ from edgeseg.artifacts.card import ClassMap, InputSpec
 from edgeseg.console import Track, silent
 from edgeseg.data.borders import border_weights
 from edgeseg.data.folders import Split
-from edgeseg.data.instances import Touching, class_mask
+from edgeseg.data.instances import class_mask
 from edgeseg.data.sample import Sample, load_instances, load_sample
 from edgeseg.ops.preprocess import fit_mask, place, preprocess
+from edgeseg.options.training import Objects
 
 log = logging.getLogger(__name__)
 
@@ -35,20 +35,6 @@ _AHEAD = 2
 
 MEMORY_LIMIT = 1 << 30
 """Maximum bytes of tensors to cache per split, 1 GiB."""
-
-
-@dataclass(frozen=True)
-class Objects:
-    """Settings for labels of single objects; see ``Recipe`` in :mod:`edgeseg.training.recipe`."""
-
-    touching: Touching = "merged"
-    border_weight: float = 0.0
-    border_sigma: float = 5.0
-
-    @property
-    def needed(self) -> bool:
-        """Whether object maps must be read."""
-        return self.touching != "merged" or self.border_weight > 0
 
 
 class Example(NamedTuple):

@@ -30,6 +30,7 @@ from edgeseg.artifacts.workshop import workshop
 from edgeseg.engines.external_data import external_locations
 from edgeseg.engines.network import Port
 from edgeseg.errors import MismatchedArtifact, UsageError
+from edgeseg.options.serving import Serving
 
 logger = logging.getLogger(__name__)
 
@@ -43,36 +44,6 @@ DEFAULT_BATCH = 8
 _TYPES = {"float32": "TYPE_FP32", "uint8": "TYPE_UINT8"}
 _KINDS = {"onnxruntime": "KIND_AUTO", "openvino": "KIND_CPU", "tensorrt": "KIND_GPU"}
 """Triton's OpenVINO back end runs on processors, its TensorRT back end on GPUs."""
-
-
-@dataclass(frozen=True)
-class Serving:
-    """Settings with which Triton serves a model.
-
-    Attributes:
-        name: Name of the model; default ``CARD-PRECISION``.
-        max_batch: Largest batch that Triton may put together; only for a network that takes
-            several pictures. None: 8, or what the engine was built for.
-        queue_delay_ms: Maximum time that a request waits for others to form a batch.
-        instances: Number of concurrent model instances per device.
-    """
-
-    name: str | None = None
-    max_batch: int | None = None
-    queue_delay_ms: float = 1.0
-    instances: int = 1
-
-    def __post_init__(self) -> None:
-        if self.name is not None and not re.fullmatch(r"[A-Za-z0-9][\w.-]*", self.name, re.ASCII):
-            raise UsageError(
-                f"a model is named by letters, digits, '.', '_' and '-', not {self.name!r}"
-            )
-        if self.max_batch is not None and self.max_batch < 1:
-            raise UsageError(f"the largest batch is at least 1, not {self.max_batch}")
-        if not 0 <= self.queue_delay_ms <= 60_000:
-            raise UsageError(f"the queue delay is 0 to 60000 ms, not {self.queue_delay_ms:g}")
-        if self.instances < 1:
-            raise UsageError(f"at least 1 instance serves a model, not {self.instances}")
 
 
 @dataclass(frozen=True)

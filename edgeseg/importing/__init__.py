@@ -8,6 +8,6 @@ graph is compared with the original on pictures before it is written.
 from __future__ import annotations
 
 from edgeseg.importing.command import Imported, import_network
-from edgeseg.importing.options import ImportConfig
+from edgeseg.options.importing import ImportConfig
 
 __all__ = ["ImportConfig", "Imported", "import_network"]

@@ -21,11 +21,7 @@ from edgeseg.importing.finder import Findings, combinations, find
 from edgeseg.importing.heads import Head, append_head
 from edgeseg.importing.inputs import Picture, find_picture, size_of, wrap_input
 from edgeseg.importing.knowledge import Known, known_of
-from edgeseg.importing.options import (
-    ImportConfig,
-    class_map,
-    read_classes,
-)
+from edgeseg.importing.options import class_map, read_classes
 from edgeseg.importing.outputs import find_output
 from edgeseg.importing.preprocessing import (
     STATED,
@@ -38,6 +34,7 @@ from edgeseg.importing.preprocessing import (
 from edgeseg.importing.proof import OriginalRun, Proof, open_session, prove
 from edgeseg.importing.reading import Original, read
 from edgeseg.importing.shapes import name_nodes, simplified
+from edgeseg.options.importing import ImportConfig
 from edgeseg.precision.graph import precision_report, serialize, typed, write_card
 from edgeseg.runs import NETWORK, RUNS, prepare_run
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from edgeseg.artifacts.card import ClassMap
 from edgeseg.errors import MismatchedArtifact, UsageError
 from edgeseg.importing.heads import Head
-from edgeseg.importing.options import ImportConfig
 from edgeseg.importing.outputs import Output
+from edgeseg.options.importing import ImportConfig
 
 PROBABILITY = 0.5
 

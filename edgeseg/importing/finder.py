@@ -16,20 +16,12 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeseg.artifacts.card import ClassMap
+from edgeseg.artifacts.card import ClassMap, Color, Resize
 from edgeseg.console import Track, silent
 from edgeseg.data.folders import Split, load_sample
 from edgeseg.errors import DatasetError
 from edgeseg.importing.inputs import Picture
-from edgeseg.importing.options import (
-    IMAGENET,
-    NONE,
-    UNIT,
-    Color,
-    Normalise,
-    ResizeRule,
-    input_spec,
-)
+from edgeseg.importing.options import IMAGENET, NONE, UNIT, Normalise, input_spec
 from edgeseg.metrics import Bootstrap, ConfusionMatrix
 from edgeseg.ops.preprocess import preprocess, restore_labels
 
@@ -52,7 +44,7 @@ class Combination:
 
     color: Color
     normalise: Normalise
-    resize: ResizeRule
+    resize: Resize
     order: tuple[int, ...] | None = None
 
     def differs(self, other: Combination) -> tuple[Part, ...]:
@@ -100,7 +92,7 @@ def combinations(picture: Picture, likely: Combination) -> list[Combination]:
         normalises = [IMAGENET, *normalises, _HALF, _MEAN_ONLY]
     if likely.normalise not in normalises:
         normalises.append(likely.normalise)
-    rules: tuple[ResizeRule, ...] = ("stretch", "letterbox")
+    rules: tuple[Resize, ...] = ("stretch", "letterbox")
     made = itertools.starmap(Combination, itertools.product(colors, normalises, rules))
     return [likely, *(each for each in made if each != likely)]
 

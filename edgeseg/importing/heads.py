@@ -12,7 +12,7 @@ is strongest and whether it is above.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import cv2
 import numpy as np
@@ -21,11 +21,10 @@ from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 from edgeseg.importing.outputs import Output
 from edgeseg.importing.shapes import rename
+from edgeseg.options.importing import Enlarge
 from edgeseg.precision.graph import remove_unread
 
 LABELS = "labels"
-
-Enlarge = Literal["scores", "labels"]
 
 
 @dataclass(frozen=True)

@@ -21,9 +21,10 @@ from typing import Any
 import numpy as np
 from onnx import ModelProto, NodeProto, numpy_helper
 
+from edgeseg.artifacts.card import Color, Resize
 from edgeseg.artifacts.files import is_file, read_capped
 from edgeseg.errors import EdgesegError, MismatchedArtifact
-from edgeseg.importing.options import IMAGENET, NONE, UNIT, Color, Normalise, ResizeRule
+from edgeseg.importing.options import IMAGENET, NONE, UNIT, Normalise
 from edgeseg.importing.reading import Original
 
 log = logging.getLogger(__name__)
@@ -44,7 +45,7 @@ class Known:
     size: tuple[int, int] | None = None
     color: Color | None = None
     normalise: Normalise | None = None
-    resize: ResizeRule | None = None
+    resize: Resize | None = None
     origins: dict[str, str] = field(default_factory=dict)
 
     def then(self, origin: str, **values: Any) -> Known:

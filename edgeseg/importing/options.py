@@ -6,18 +6,14 @@ import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import ValidationError
 
-from edgeseg.artifacts.card import ClassMap, InputSpec
+from edgeseg.artifacts.card import ClassMap, Color, InputSpec, Resize
 from edgeseg.artifacts.documents import first_problem
 from edgeseg.artifacts.files import read_capped
 from edgeseg.errors import CorruptArtifact, UsageError
-from edgeseg.importing.heads import Enlarge
-
-Color = Literal["rgb", "bgr", "gray"]
-ResizeRule = Literal["stretch", "letterbox"]
 
 
 @dataclass(frozen=True)
@@ -55,46 +51,6 @@ NONE = Normalise("none", 1.0, (0.0,), (1.0,))
 NAMED = {each.name: each for each in (IMAGENET, UNIT, NONE)}
 
 
-@dataclass(frozen=True)
-class ImportConfig:
-    """What the user states; None is found out or assumed.
-
-    Attributes:
-        classes: Names, as in ``--classes``: a file, or names with commas between them.
-        size: (height, width) for networks of open size.
-        color: Order of the channels.
-        normalise: Normalisation of grey levels.
-        resize: How pictures are brought to the network's size.
-        output: Name of the output.
-        enlarge: What is enlarged where the output is smaller than the picture.
-        threshold: Probability from which a class of independent scores counts.
-        background: Name of the class without objects, or ``none``.
-        data: Labelled pictures to find the preprocessing with.
-        split: Their split.
-        name: Name on the card; the file's where empty.
-    """
-
-    classes: str | None = None
-    size: tuple[int, int] | None = None
-    color: Color | None = None
-    normalise: str | None = None
-    resize: ResizeRule | None = None
-    output: str | None = None
-    enlarge: Enlarge | None = None
-    threshold: float | None = None
-    background: str | None = None
-    data: Path | None = None
-    split: str = "val"
-    name: str = ""
-
-    def __post_init__(self) -> None:
-        if self.threshold is not None and not 0 < self.threshold < 1:
-            raise UsageError(
-                f"--threshold {self.threshold:g}: expected a probability between 0 and 1",
-                hint="--threshold 0.5",
-            )
-
-
 def parse_normalise(text: str) -> Normalise:
     """Parse ``imagenet``, ``unit``, ``none`` or ``MEAN/STD``.
 
@@ -122,7 +78,7 @@ def parse_normalise(text: str) -> Normalise:
 
 
 def input_spec(
-    size: tuple[int, int], color: Color, normalise: Normalise, resize: ResizeRule
+    size: tuple[int, int], color: Color, normalise: Normalise, resize: Resize
 ) -> InputSpec:
     """Make the card's input; raises UsageError for sizes that a card does not hold."""
     fields = {"height": size[0], "width": size[1], "color": color, "resize": resize}

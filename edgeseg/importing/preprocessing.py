@@ -10,14 +10,8 @@ from edgeseg.errors import UsageError
 from edgeseg.importing.finder import Combination, Findings, Part
 from edgeseg.importing.inputs import Picture
 from edgeseg.importing.knowledge import Known
-from edgeseg.importing.options import (
-    IMAGENET,
-    NONE,
-    UNIT,
-    ImportConfig,
-    input_spec,
-    parse_normalise,
-)
+from edgeseg.importing.options import IMAGENET, NONE, UNIT, input_spec, parse_normalise
+from edgeseg.options.importing import ImportConfig
 
 STATED, ASSUMED = "stated", "assumed"
 

@@ -26,16 +26,9 @@ from edgeseg.artifacts.workshop import workshop
 from edgeseg.console import Track, silent
 from edgeseg.data.sheet import save_thumbnails
 from edgeseg.errors import MismatchedArtifact, SourceError, UsageError
+from edgeseg.options.calibration import Select
 from edgeseg.precision.candidates import open_pool
-from edgeseg.precision.selection import (
-    REASONS,
-    Candidate,
-    Reason,
-    Select,
-    choose,
-    describe,
-    sort_out,
-)
+from edgeseg.precision.selection import REASONS, Candidate, Reason, choose, describe, sort_out
 from edgeseg.precision.shares import class_shares
 from edgeseg.sources.spec import SourceSpec, parse_source
 

@@ -17,28 +17,11 @@ from edgeseg.data.folders import Split, load_image
 from edgeseg.engines.base import Engine
 from edgeseg.errors import AccuracyGateError, UsageError
 from edgeseg.evaluation import Evaluation, agreement, evaluate
+from edgeseg.options.building import Limits
 from edgeseg.precision.sensitivity import LayerCost
 from edgeseg.precision.worst_class import exceeds, worst_class
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Limits:
-    """Limits on how far an engine of reduced precision may differ from FP32, as fractions of 1.
-
-    ``max_class_drop`` limits the loss of IoU of each class; None for no limit.
-    """
-
-    max_drop: float = 0.01
-    min_agreement: float = 0.98
-    max_class_drop: float | None = 0.05
-
-    def __post_init__(self) -> None:
-        for name in ("max_drop", "min_agreement", "max_class_drop"):
-            value = getattr(self, name)
-            if value is not None and not 0 <= value <= 1:
-                raise UsageError(f"{name} is a fraction of 1, not {value}")
 
 
 def judge(

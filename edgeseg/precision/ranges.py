@@ -26,11 +26,12 @@ from edgeseg.console import Track, silent
 from edgeseg.data.folders import load_image
 from edgeseg.errors import MismatchedArtifact, NonFiniteOutput, UsageError
 from edgeseg.ops.preprocess import preprocess
+from edgeseg.options.calibration import Method
 from edgeseg.precision.calibration import load_set
 from edgeseg.precision.graph import read_card, tensors
 from edgeseg.precision.histograms import Extremes, Histogram
 from edgeseg.precision.probing import OpenNetwork, opened, run
-from edgeseg.precision.thresholds import Method, bounds
+from edgeseg.precision.thresholds import bounds
 
 GROUP_ELEMENTS = 80 * 1024 * 1024
 """Activations held at once: 320 MiB of float32. A network with more needs several runs."""

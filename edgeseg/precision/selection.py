@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from edgeseg.data.duplicates import SIMILAR, fingerprint
 from edgeseg.data.sheet import thumbnail
+from edgeseg.options.calibration import Select
 
-Select = Literal["k-centre", "random", "first", "spread"]
 SELECTS: tuple[Select, ...] = get_args(Select)
 
 Reason = Literal["uniform", "blurred", "similar"]

@@ -9,14 +9,14 @@ All methods return ``(low, high)`` within the extremes; values outside the range
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeseg.options.calibration import Method
 from edgeseg.precision.histograms import Extremes, Histogram
 
-Method = Literal["minmax", "percentile", "entropy", "mse"]
 METHODS: tuple[Method, ...] = get_args(Method)
 
 PERCENTILE = 99.999

@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgeseg.benchmark.comparison import Change, ComparedRow, Comparison, Metric, describe
+from edgeseg.benchmark.comparison import Change, ComparedRow, Comparison, describe
+from edgeseg.options.benchmark import Metric
 from edgeseg.report import tree, write_page
 from edgeseg.report.sections import banners, method_section, notes
 from edgeseg.report.svg import FAINT, INK, RULE, Plot

@@ -24,6 +24,7 @@ from urllib.parse import quote, unquote, urlsplit
 
 from edgeseg.data.decode import PICTURE_SUFFIXES
 from edgeseg.errors import UsageError
+from edgeseg.options.streaming import MAX_FRAME_PIXELS
 from edgeseg.sources.launch import elements, masked
 from edgeseg.sources.masking import HIDDEN, masked_url
 from edgeseg.sources.trust import Trust
@@ -44,9 +45,6 @@ _SIZE = r"(?P<width>\d{1,5})x(?P<height>\d{1,5})"
 _FPS = r"@(?P<fps>\d{1,4}(?:\.\d{1,3})?)"
 _CAMERA = re.compile(rf"(?:(?:camera|csi):)?(?P<index>\d{{1,3}})(?::(?:{_SIZE})?(?:{_FPS})?)?")
 _TEST = re.compile(rf"test:(?:{_SIZE})?(?:{_FPS})?(?:\?frames=(?P<frames>\d{{1,9}}))?")
-
-MAX_PIXELS = 178_956_970
-"""Default maximum of pixels per frame; above it Pillow reports a decompression bomb."""
 
 MIN_SIDE = 16
 """Minimum width and height of a camera's frame, in pixels."""
@@ -101,7 +99,7 @@ class SourceSpec:
     frames: int | None = None
     limits: Limits = field(default=Limits(), repr=False)
     trust: Trust = field(default=Trust(), repr=False)
-    max_pixels: int = field(default=MAX_PIXELS, repr=False)
+    max_pixels: int = field(default=MAX_FRAME_PIXELS, repr=False)
 
     @property
     def realtime(self) -> bool:

@@ -8,8 +8,9 @@
 
 from __future__ import annotations
 
+from edgeseg.options.streaming import Mode, StreamOptions
 from edgeseg.sources.spec import Limits, SourceSpec, parse_source
-from edgeseg.stream.loop import Mode, Stream, StreamOptions
+from edgeseg.stream.loop import Stream
 from edgeseg.stream.result import StreamResult
 from edgeseg.stream.run import SourceReport, StreamReport, run
 from edgeseg.stream.sinks import (

@@ -17,16 +17,17 @@ import logging
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import TypeAlias
 
 from typing_extensions import Self
 
 from edgeseg.engines.base import Engine
 from edgeseg.errors import UsageError
+from edgeseg.options.streaming import Mode, StreamOptions
 from edgeseg.sources.credentials import with_credentials, with_trust
-from edgeseg.sources.spec import MAX_PIXELS, SourceSpec, parse_source
+from edgeseg.sources.spec import SourceSpec, parse_source
 from edgeseg.stream.lane import Lane
 from edgeseg.stream.lanes import Lanes
 from edgeseg.stream.latency import StageClock
@@ -43,78 +44,7 @@ _TICK_S = 0.1
 _JOIN_S = 0.25
 """How long to wait at the end for readers that are blocked in a read."""
 
-Mode = Literal["latency", "throughput"]
 AnySource: TypeAlias = "str | int | Path | SourceSpec"
-
-
-@dataclass(frozen=True)
-class StreamOptions:
-    """Options of a stream.
-
-    Attributes:
-        realtime: If True, only the newest frame is processed, older ones are dropped, and files
-            play at their own rate. If False, every frame is processed as fast as possible. None
-            means True for cameras and the test pattern, False otherwise.
-        mode: ``latency`` or ``throughput``. None means ``latency`` for a single realtime source
-            and ``throughput`` otherwise.
-        batch: Maximum number of frames per inference. None means the engine's own batch size,
-            or the number of sources.
-        persistent: Keep retrying cameras that cannot be opened instead of ending the stream, as
-            is done for cameras whose connection was lost.
-        max_frames: Stop after this many results, counted over all sources.
-        duration: Stop after this many seconds.
-        strict: Raise SourceLost if a file ends before its declared end, and raise the error of
-            a source that fails even while others go on.
-        opacity: Opacity of the classes in overlays, from 0 to 1.
-        credentials: File in netrc format with users and passwords of network cameras whose
-            URL contains none; see :mod:`edgeseg.sources.credentials`.
-        ca: PEM file with certificates, of cameras or of authorities, to trust for cameras over
-            TLS in addition to the system's authorities.
-        insecure_cameras: ``HOST`` or ``HOST:PORT`` of cameras over TLS whose certificate is
-            not verified.
-        max_pixels: Maximum number of pixels in a frame. Larger frames are skipped in live
-            sources and raise an error in files.
-        outline: Draw the outline of each region in its full colour.
-        names: Write class names on regions that are large enough.
-        legend: Draw a legend.
-
-    Raises:
-        UsageError: A value is out of range.
-    """
-
-    realtime: bool | None = None
-    mode: Mode | None = None
-    batch: int | None = None
-    persistent: bool = False
-    max_frames: int | None = None
-    duration: float | None = None
-    strict: bool = False
-    opacity: float = 0.5
-    credentials: Path | None = None
-    ca: Path | None = None
-    insecure_cameras: tuple[str, ...] = ()
-    max_pixels: int = MAX_PIXELS
-    outline: bool = False
-    names: bool = True
-    legend: bool = True
-
-    def __post_init__(self) -> None:
-        if self.mode not in (None, "latency", "throughput"):
-            raise UsageError(f"the mode is latency or throughput, not {self.mode!r}")
-        if self.batch is not None and self.batch < 1:
-            raise UsageError(f"batch is a positive number, not {self.batch}")
-        if self.max_pixels < 1:
-            raise UsageError(f"max_pixels is a positive number, not {self.max_pixels}")
-        if self.max_frames is not None and self.max_frames < 1:
-            raise UsageError(f"max_frames is a positive number, not {self.max_frames}")
-        if self.duration is not None and not self.duration > 0:
-            raise UsageError(f"duration is a positive number of seconds, not {self.duration}")
-        _ = self.view
-
-    @property
-    def view(self) -> View:
-        """Appearance of overlays."""
-        return View(self.opacity, self.outline, self.names, self.legend)
 
 
 class Stream:
@@ -155,7 +85,7 @@ class Stream:
             )
             for source in _listed(sources)
         ]
-        specs = with_trust(specs, options.ca, options.insecure_cameras)
+        specs = with_trust(specs, options.ca, options.insecure_camera)
         several = [engines] if isinstance(engines, Engine) else list(engines)
         if not specs or not several:
             raise UsageError("a stream needs a source and an engine")
@@ -171,7 +101,7 @@ class Stream:
                 realtime=spec.realtime if options.realtime is None else options.realtime,
                 strict=options.strict,
                 # One dead camera must not end the others.
-                persistent=options.persistent or len(specs) > 1,
+                persistent=options.keep_trying or len(specs) > 1,
                 index=index,
                 changed=changed,
             )
@@ -180,7 +110,8 @@ class Stream:
         self._intake = Intake([reader.slot for reader in self._readers], changed)
         self._most = _frames_a_batch(several, options.batch or len(specs))
         labels = [reader.label for reader in self._readers]
-        self._lanes = [Lane(engine, labels, options.view, self._most) for engine in several]
+        view = View(options.opacity, options.outline, options.names, options.legend)
+        self._lanes = [Lane(engine, labels, view, self._most) for engine in several]
         alone = len(specs) == 1 and self._readers[0].realtime
         self.mode: Mode = options.mode or ("latency" if alone else "throughput")
 
@@ -223,7 +154,7 @@ class Stream:
         """Open the sources and warm up the engines concurrently.
 
         Returns as soon as one source delivers frames; cameras that cannot be opened while
-        others can are retried. With ``persistent`` it also returns once a camera failed to open,
+        others can are retried. With ``keep_trying`` it also returns once a camera failed to open,
         so that viewers and a service manager can see that the stream is waiting for it.
 
         Raises:
@@ -324,10 +255,10 @@ class Stream:
         self._raise_failures()
         if any(reader.started for reader in self._readers):
             return True
-        if self.options.persistent and any(r.state == "reconnecting" for r in self._readers):
+        if self.options.keep_trying and any(r.state == "reconnecting" for r in self._readers):
             return True
         errors = [reader.error for reader in self._readers]
-        if not self.options.persistent and all(errors):
+        if not self.options.keep_trying and all(errors):
             raise next(error for error in errors if error)
         return self._all_done()
 

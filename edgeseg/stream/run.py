@@ -12,8 +12,9 @@ from types import FrameType
 from typing import Any
 
 from edgeseg.machine import peak_rss_mib
+from edgeseg.options.streaming import Mode
 from edgeseg.stream.latency import StageClock
-from edgeseg.stream.loop import Mode, Stream
+from edgeseg.stream.loop import Stream
 from edgeseg.stream.reader import State
 from edgeseg.stream.result import StreamResult
 from edgeseg.stream.sinks.base import Company, Sink, Source, StopStream
@@ -158,7 +159,7 @@ class _SinkStage:
         self._stream = stream
         self._clock: StageClock = stream.clock
         self._sinks: list[Sink] = []
-        company = Company(stream.options.persistent, self.reports)
+        company = Company(stream.options.keep_trying, self.reports)
         try:
             for sink in sinks:
                 each = sink if sink.supervised else Supervised(sink)

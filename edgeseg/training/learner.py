@@ -17,10 +17,10 @@ from edgeseg.data.augment import Augment
 from edgeseg.data.loader import Batch
 from edgeseg.errors import NonFiniteOutput
 from edgeseg.models.mirror import same_size
+from edgeseg.options.training import Autocast, Recipe
 from edgeseg.training.distributed import Processes
 from edgeseg.training.finite import listed, non_finite
 from edgeseg.training.losses import SegmentationLoss
-from edgeseg.training.recipe import Autocast, Recipe
 from edgeseg.training.schedule import Course
 
 AVERAGE_DECAY = 0.98

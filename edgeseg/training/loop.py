@@ -30,6 +30,7 @@ from edgeseg.data.folders import Split
 from edgeseg.data.loader import LabelledTensors, Order, batches
 from edgeseg.errors import NonFiniteOutput
 from edgeseg.evaluation import Evaluation, Labelled, score
+from edgeseg.options.training import TrainConfig
 from edgeseg.training.checkpoint import save_checkpoint
 from edgeseg.training.distributed import Processes, joined, rank
 from edgeseg.training.learner import Learner, make_learner
@@ -37,7 +38,6 @@ from edgeseg.training.losses import median_frequency
 from edgeseg.training.memory import memory_explained
 from edgeseg.training.plots import Curves, save_curves, save_predictions
 from edgeseg.training.predictor import TorchEngine, open_torch, place
-from edgeseg.training.recipe import TrainConfig
 from edgeseg.training.setup import (
     check_batch_norm,
     fresh_network,

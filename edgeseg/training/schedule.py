@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from edgeseg.training.recipe import Recipe
+from edgeseg.options.training import Recipe
 
 WARM_UP = 0.2
 """Fraction of a one-cycle training in which the learning rate rises."""

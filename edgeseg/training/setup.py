@@ -20,8 +20,8 @@ from edgeseg.evaluation import Labelled, check_classes, read
 from edgeseg.models import build, default_options
 from edgeseg.models.mirror import same_size
 from edgeseg.models.pretrained import load_imagenet, load_pretrained
+from edgeseg.options.training import TrainConfig
 from edgeseg.training.predictor import TorchEngine
-from edgeseg.training.recipe import TrainConfig
 
 log = logging.getLogger(__name__)
 

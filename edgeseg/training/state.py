@@ -22,9 +22,9 @@ from edgeseg.artifacts.documents import Document, parse
 from edgeseg.artifacts.files import write_atomic
 from edgeseg.data.folders import Split
 from edgeseg.errors import CorruptArtifact, MismatchedArtifact, RuntimeMissing
+from edgeseg.options.training import TrainConfig
 from edgeseg.training.finite import refuse_non_finite
 from edgeseg.training.learner import Learner
-from edgeseg.training.recipe import TrainConfig
 
 try:
     from safetensors import SafetensorError, safe_open

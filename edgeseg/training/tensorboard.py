@@ -14,9 +14,9 @@ import numpy as np
 
 from edgeseg.errors import RuntimeMissing
 from edgeseg.evaluation import Labelled
+from edgeseg.options.training import TrainConfig
 from edgeseg.training.plots import panels
 from edgeseg.training.predictor import TorchEngine
-from edgeseg.training.recipe import TrainConfig
 from edgeseg.training.state import EpochStats
 
 if TYPE_CHECKING:

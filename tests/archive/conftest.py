@@ -13,7 +13,7 @@ import pytest
 
 from edgeseg.archive import ArchiveConfig
 from edgeseg.archive.cluster import Cluster, connected
-from edgeseg.inference import Outputs
+from edgeseg.options.inference import Outputs
 
 TWO = Cluster("local", workers=2)
 

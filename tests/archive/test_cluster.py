@@ -27,8 +27,9 @@ from edgeseg.archive.journal import Journal, Pending
 from edgeseg.archive.work import TRIES, Desk, Job, Outcome
 from edgeseg.data.decode import load_ids
 from edgeseg.errors import DeviceError
-from edgeseg.inference import Outputs, segment_files
+from edgeseg.inference import segment_files
 from edgeseg.loading import load
+from edgeseg.options.inference import Outputs
 
 ROOT = Path(__file__).parents[2]
 # Ray Data sets and warns of options of its own that are to go; a socket of Ray's is left to gc.

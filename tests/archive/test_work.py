@@ -19,8 +19,9 @@ from edgeseg.archive.units import Unit, find_units
 from edgeseg.archive.work import Desk, Job, raise_refusal
 from edgeseg.data.decode import load_ids
 from edgeseg.errors import MismatchedArtifact, UsageError
-from edgeseg.inference import Outputs, segment_files
+from edgeseg.inference import segment_files
 from edgeseg.loading import load
+from edgeseg.options.inference import Outputs
 
 
 @pytest.fixture

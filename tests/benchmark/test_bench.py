@@ -16,7 +16,7 @@ from edgeseg.artifacts.card import CARD_KEY, ClassMap, InputSpec, ModelCard, Pre
 from edgeseg.artifacts.sidecar import SideCar, sidecar_path
 from edgeseg.benchmark import coldstart, timing
 from edgeseg.benchmark.cases import Case, Unavailable
-from edgeseg.benchmark.document import BenchConfig, BenchReport, read_bench
+from edgeseg.benchmark.document import BenchReport, read_bench
 from edgeseg.benchmark.doubts import disturbances, shortcomings
 from edgeseg.benchmark.load import OtherLoad, busy_seconds
 from edgeseg.benchmark.measure import bench
@@ -24,6 +24,7 @@ from edgeseg.benchmark.rows import Measured, row
 from edgeseg.data.folders import Split, read_split
 from edgeseg.engines.base import Engine
 from edgeseg.engines.onnxruntime import OnnxRuntimeEngine
+from edgeseg.options.benchmark import BenchConfig
 
 CARD = ModelCard(
     name="threshold",

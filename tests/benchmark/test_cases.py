@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from edgeseg.benchmark.cases import Unavailable, label_one, open_cases
-from edgeseg.benchmark.document import BenchConfig
 from edgeseg.benchmark.measure import bench, noise_frames
 from edgeseg.engines.base import Engine
 from edgeseg.errors import CorruptArtifact, RuntimeMissing
+from edgeseg.options.benchmark import BenchConfig
 
 Write = Callable[..., Path]
 QUICK = BenchConfig(

@@ -10,10 +10,9 @@ import pytest
 
 from edgeseg.artifacts.sidecar import GateResult
 from edgeseg.benchmark.budget import Candidate, Recommendation
-from edgeseg.benchmark.comparison import Change, CompareConfig, ComparedRow, Comparison, Side
+from edgeseg.benchmark.comparison import Change, ComparedRow, Comparison, Side
 from edgeseg.benchmark.conditions import Conditions, During, Temperature
 from edgeseg.benchmark.document import (
-    BenchConfig,
     BenchReport,
     BlockSeries,
     DataSummary,
@@ -25,6 +24,7 @@ from edgeseg.benchmark.document import (
 from edgeseg.benchmark.energy import EnergyMeter, Sensor
 from edgeseg.benchmark.nvml import GpuState
 from edgeseg.machine import Gpu, Machine
+from edgeseg.options.benchmark import BenchConfig, CompareConfig
 
 PAGE = (Path(__file__).parents[2] / "docs" / "benchmarks.md").read_text("utf-8")
 MODELS = {

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from edgeseg.benchmark.cases import Case
-from edgeseg.benchmark.document import BenchConfig
 from edgeseg.benchmark.energy import PowerSampler, Rail, Sensors
 from edgeseg.benchmark.measure import bench
 from edgeseg.benchmark.rows import Measured, row
 from edgeseg.benchmark.timing import Block, Timing
+from edgeseg.options.benchmark import BenchConfig
 
 POWERCAP = "sys/class/powercap"
 # Documentation/power/powercap/powercap.rst: two packages with cores below them, memory, the

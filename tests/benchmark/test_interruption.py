@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from edgeseg.benchmark.document import BenchConfig, read_bench
+from edgeseg.benchmark.document import read_bench
 from edgeseg.benchmark.measure import bench
 from edgeseg.data.folders import read_split
+from edgeseg.options.benchmark import BenchConfig
 
 FRAMES = [np.zeros((48, 64, 3), np.uint8)]
 # A block this short is one uncounted call and three counted ones; the warm-up is two windows of 5.

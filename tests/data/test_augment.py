@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from edgeseg.artifacts.card import InputSpec
-from edgeseg.data.augment import Augment, Augmentation, Orientation
+from edgeseg.data.augment import Augment
 from edgeseg.data.loader import Batch
+from edgeseg.options.training import Augmentation, Orientation
 
 PLAIN = {"scale": 1 / 255, "mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}
 

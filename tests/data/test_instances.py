@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 
 from edgeseg.artifacts.card import ClassMap
 from edgeseg.data.folders import bundled_sample, load_instances, load_sample, read_split
-from edgeseg.data.instances import Touching, class_mask, has_boundary, with_boundary
+from edgeseg.data.instances import class_mask, has_boundary, with_boundary
 from edgeseg.data.sample import Sample
 from edgeseg.errors import DatasetError, UsageError
+from edgeseg.options.training import Touching
 
 TWO = ClassMap.model_validate({"names": ["background", "nucleus"]})
 THREE = with_boundary(TWO)

@@ -13,9 +13,10 @@ from edgeseg.artifacts.card import ClassMap, InputSpec
 from edgeseg.data.borders import border_weights
 from edgeseg.data.folders import Split, bundled_sample, load_sample, read_split
 from edgeseg.data.instances import with_boundary
-from edgeseg.data.loader import LabelledTensors, Objects, Order, batches, training_tensor
+from edgeseg.data.loader import LabelledTensors, Order, batches, training_tensor
 from edgeseg.data.sample import Sample
 from edgeseg.ops.preprocess import fit_mask, preprocess
+from edgeseg.options.training import Objects
 
 SPEC = InputSpec(height=32, width=48)
 TWO = ClassMap.model_validate({"names": ("background", "object")})

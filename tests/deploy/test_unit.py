@@ -18,8 +18,8 @@ from typing import Any
 import pytest
 from cameras import MjpegCamera
 
-from edgeseg.cli.options import byte_size
 from edgeseg.errors import ArtifactError, OutputError, RuntimeMissing, UsageError
+from edgeseg.options.parsing import byte_size
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "docs" / "deploy"
@@ -113,7 +113,7 @@ def test_the_shipped_stream_keeps_to_a_card_of_four_gigabytes(edgeseg: Any, tmp_
     )
     assert outcome.code == 0, outcome.err
     given = re.findall(r'^(keep-bytes|rotate) = "(.*)"$', (tmp_path / "all.toml").read_text(), re.M)
-    sizes = {name: byte_size(name, text) for name, text in given}
+    sizes = {name: byte_size(text) for name, text in given}
     assert sizes["keep-bytes"] + sizes["rotate"] < 4e9 * 0.75
     assert sizes["rotate"] * 4 < sizes["keep-bytes"]
 

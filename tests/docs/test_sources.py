@@ -36,7 +36,7 @@ def test_what_a_page_points_to_is_there(page: Path, sources: ModuleType) -> None
     [
         ("edgeseg/models/fcn.py::FCN.forward", "    def forward(self", "        return _crop("),
         ("edgeseg/data/augment.py::ELASTIC_PIXELS", "ELASTIC_PIXELS = ", "ELASTIC_PIXELS = "),
-        ("edgeseg/data/augment.py::Augmentation.elastic", "    elastic: bool", "    elastic: bool"),
+        ("edgeseg/options/training.py::Augmentation.elastic", "    elastic: ", "    )"),
         ("edgeseg/data/augment.py::Augment.forward", "    @torch.no_grad()", "        )"),
     ],
 )

@@ -35,8 +35,9 @@ from edgeseg.artifacts.sidecar import SideCar, sidecar_path
 from edgeseg.data.folders import load_image
 from edgeseg.engines.onnxruntime import OnnxRuntimeEngine
 from edgeseg.errors import CorruptArtifact, MismatchedArtifact, UsageError
-from edgeseg.export.triton import Served, Serving, write_repository
+from edgeseg.export.triton import Served, write_repository
 from edgeseg.ops.preprocess import preprocess
+from edgeseg.options.serving import Serving
 
 Maker = Callable[..., ModelProto]
 

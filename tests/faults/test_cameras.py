@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from edgeseg.engines.base import Engine
 from edgeseg.errors import OpenFailed
+from edgeseg.options.streaming import Mode
 from edgeseg.stream import (
     Limits,
     Sink,
@@ -28,7 +29,6 @@ from edgeseg.stream import (
     parse_source,
     run,
 )
-from edgeseg.stream.loop import Mode
 
 LIMITS = Limits(open_s=20, read_s=20, stalled_s=20, backoff_s=(0.05,))
 FRAMES = 40

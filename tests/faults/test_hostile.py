@@ -205,9 +205,9 @@ def test_a_camera_is_insecure_by_name(
 ) -> None:
     server = listen(camera_of([jpeg(64, 48)], []), context_of(certificates, "wrong"))
     url = f"https://127.0.0.1:{server.port}/"
-    assert len(list(stream_of(url, grey_engine, insecure_cameras=("127.0.0.1",)))) == 2
+    assert len(list(stream_of(url, grey_engine, insecure_camera=("127.0.0.1",)))) == 2
     with pytest.raises(UsageError, match=r"front: no https:// or rtsps:// source"):
-        stream_of(url, grey_engine, insecure_cameras=("front",))
+        stream_of(url, grey_engine, insecure_camera=("front",))
 
 
 def moved(location: str) -> Callable[[bytes], str]:

@@ -12,7 +12,8 @@ from edgeseg.artifacts.sidecar import GateResult
 from edgeseg.data.folders import list_images, read_split
 from edgeseg.engines.base import Engine
 from edgeseg.errors import AccuracyGateError
-from edgeseg.precision.gate import Limits, enforce, judge
+from edgeseg.options.building import Limits
+from edgeseg.precision.gate import enforce, judge
 
 
 class Threshold(Engine):

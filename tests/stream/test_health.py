@@ -65,7 +65,7 @@ def test_a_stream_is_healthy_while_its_camera_is_off(engine: Engine) -> None:
     metrics, opened = Metrics("127.0.0.1", 0), Holding(at=0)
     with MjpegCamera() as camera:
         camera.switch_off()
-        stream = Stream(camera.url, engine, StreamOptions(persistent=True))
+        stream = Stream(camera.url, engine, StreamOptions(keep_trying=True))
         thread = threading.Thread(target=run, args=(stream, [metrics, opened]))
         thread.start()
         try:

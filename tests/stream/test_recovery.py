@@ -242,7 +242,7 @@ def test_a_port_in_use_is_waited_for_where_cameras_are(engine: Engine) -> None:
     metrics = Metrics("127.0.0.1", taken.getsockname()[1])
     with pytest.raises(OutputError, match="in use already"):
         run(Stream("test:64x48?frames=6", engine, StreamOptions(realtime=False)), [metrics])
-    options = StreamOptions(realtime=False, persistent=True)
+    options = StreamOptions(realtime=False, keep_trying=True)
     sinks = [metrics, Meanwhile(2, taken.close)]
     report = run(Stream("test:64x48?frames=6", engine, options), sinks)
     first = report.sinks[0]

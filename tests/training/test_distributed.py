@@ -18,9 +18,9 @@ import torch
 from safetensors.torch import load_file
 
 from edgeseg.errors import UsageError
+from edgeseg.options.training import Recipe, TrainConfig
 from edgeseg.training.distributed import Processes, joined, rank
 from edgeseg.training.loop import train
-from edgeseg.training.recipe import Recipe, TrainConfig
 
 ROOT = Path(__file__).parents[2]
 

@@ -13,9 +13,9 @@ from edgeseg.artifacts.card import ClassMap, InputSpec, ModelCard
 from edgeseg.data.loader import Batch
 from edgeseg.errors import NonFiniteOutput
 from edgeseg.models import build
+from edgeseg.options.training import Autocast, Recipe
 from edgeseg.training.distributed import Processes
 from edgeseg.training.learner import Learner, autocast_type, make_learner
-from edgeseg.training.recipe import Autocast, Recipe
 from edgeseg.training.state import TrainingState, restore, save_state
 
 CPU = torch.device("cpu")

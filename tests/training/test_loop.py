@@ -14,7 +14,6 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from edgeseg.data.augment import Augmentation
 from edgeseg.data.folders import bundled_sample, read_split
 from edgeseg.errors import (
     DatasetError,
@@ -24,11 +23,11 @@ from edgeseg.errors import (
 )
 from edgeseg.evaluation import evaluate
 from edgeseg.models import default_options
+from edgeseg.options.training import Augmentation, Recipe
 from edgeseg.training import setup
 from edgeseg.training.checkpoint import load_checkpoint
 from edgeseg.training.loop import EpochStats, TrainConfig, TrainResult, train
 from edgeseg.training.predictor import open_torch
-from edgeseg.training.recipe import Recipe
 
 pytestmark = pytest.mark.usefixtures("no_run_plots")  # but for the run of ``overfit``
 

@@ -7,26 +7,25 @@ from typing import Any
 
 import pytest
 
-from edgeseg.data.augment import Augmentation
 from edgeseg.errors import UsageError
-from edgeseg.training.recipe import Recipe, TrainConfig
+from edgeseg.options.training import Augmentation, Recipe, TrainConfig
 
 
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"epochs": 0}, "epochs is 1 or more"),
-        ({"batch_size": 0}, "batch_size is 1 or more"),
-        ({"accumulate": 0}, "accumulate is 1 or more"),
-        ({"learning_rate": float("nan")}, "learning_rate is above 0"),
-        ({"border_sigma": 0}, "border_sigma is above 0"),
-        ({"weight_decay": -1}, "weight_decay is 0 or more"),
-        ({"dice": float("inf")}, "dice is 0 or more"),
-        ({"border_weight": -1}, "border_weight is 0 or more"),
-        ({"schedule": "step"}, "schedule is one of one-cycle, poly, cosine"),
-        ({"autocast": "fp8"}, "autocast is one of"),
-        ({"class_weights": "inverse"}, "class_weights is one of"),
-        ({"touching": "gaps"}, "touching is one of merged, gap, boundary"),
+        ({"epochs": 0}, "epochs: Input should be greater than or equal to 1"),
+        ({"batch_size": 0}, "batch_size: Input"),
+        ({"accumulate": 0}, "accumulate: Input"),
+        ({"learning_rate": float("nan")}, "learning_rate: Input should be"),
+        ({"border_sigma": 0}, "border_sigma: Input should be greater than 0"),
+        ({"weight_decay": -1}, "weight_decay: Input"),
+        ({"dice": float("inf")}, "dice: Input should be a finite number"),
+        ({"border_weight": -1}, "border_weight: Input"),
+        ({"schedule": "step"}, "schedule: Input should be 'one-cycle', 'poly' or 'cosine'"),
+        ({"autocast": "fp8"}, "autocast: Input should be"),
+        ({"class_weights": "inverse"}, "class_weights: Input"),
+        ({"touching": "gaps"}, "touching: Input"),
     ],
 )
 def test_refuses_a_recipe(change: dict[str, Any], reason: str) -> None:
@@ -37,7 +36,7 @@ def test_refuses_a_recipe(change: dict[str, Any], reason: str) -> None:
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"threads": 0}, "threads is 1 or more"),
+        ({"threads": 0}, "threads: Input"),
         ({"recipe": Recipe(augmentation=Augmentation(crop=(128, 64)))}, "crop is at most the size"),
         ({"weights": Path("a"), "pretrained": "imagenet"}, "two beginnings"),
     ],

@@ -12,11 +12,10 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from edgeseg.data.augment import Augmentation
 from edgeseg.errors import ArtifactError, CorruptArtifact, MismatchedArtifact
+from edgeseg.options.training import Augmentation, Recipe
 from edgeseg.training.checkpoint import load_checkpoint
 from edgeseg.training.loop import EpochStats, TrainConfig, TrainResult, train
-from edgeseg.training.recipe import Recipe
 
 pytestmark = pytest.mark.usefixtures("no_run_plots")
 RECIPE = Recipe(

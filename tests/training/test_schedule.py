@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.optim import lr_scheduler
 
-from edgeseg.training.recipe import Recipe
+from edgeseg.options.training import Recipe
 from edgeseg.training.schedule import Course
 
 STEPS = 37

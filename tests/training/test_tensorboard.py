@@ -9,8 +9,8 @@ import pytest
 
 from edgeseg.artifacts.card import ClassMap, InputSpec, ModelCard
 from edgeseg.models import build
+from edgeseg.options.training import TrainConfig
 from edgeseg.training.predictor import TorchEngine
-from edgeseg.training.recipe import TrainConfig
 from edgeseg.training.state import EpochStats
 from edgeseg.training.tensorboard import open_board
 

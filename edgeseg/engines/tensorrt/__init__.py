@@ -6,8 +6,8 @@ from edgeseg.engines.tensorrt.build import Plan, build_engine
 from edgeseg.engines.tensorrt.dla import implicit_only
 from edgeseg.engines.tensorrt.layers import Layer, LayerTable
 from edgeseg.engines.tensorrt.library import PlanRuntime, library, tensorrt, tensorrt_rtx
-from edgeseg.engines.tensorrt.options import PlanOptions
 from edgeseg.engines.tensorrt.weak_typing import Implicit
+from edgeseg.options.building import PlanOptions
 
 __all__ = [
     "Implicit",

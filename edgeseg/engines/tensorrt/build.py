@@ -24,7 +24,6 @@ from edgeseg.engines.tensorrt.library import (
     strongly_typed,
     tensorrt_rtx,
 )
-from edgeseg.engines.tensorrt.options import PlanOptions
 from edgeseg.engines.tensorrt.profiles import add_profile
 from edgeseg.engines.tensorrt.progress import compile_network
 from edgeseg.engines.tensorrt.proof import layer_precisions
@@ -32,6 +31,7 @@ from edgeseg.engines.tensorrt.settings import Used, configure
 from edgeseg.engines.tensorrt.timing_cache import TimingCache, timing_cache
 from edgeseg.engines.tensorrt.weak_typing import Implicit, bind_implicit, bind_precisions
 from edgeseg.errors import CorruptArtifact, MismatchedArtifact
+from edgeseg.options.building import PlanOptions
 
 logger = logging.getLogger(__name__)
 

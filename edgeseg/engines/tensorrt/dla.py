@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from edgeseg.engines.tensorrt.library import is_rtx, said, version
-from edgeseg.engines.tensorrt.options import PlanOptions
 from edgeseg.errors import RuntimeMissing, UsageError
+from edgeseg.options.building import PlanOptions
 
 _GONE, _BACK = (10, 8), (11, 4, 1)
 """First version without DLA, and first one that has it again."""

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from edgeseg.engines.tensorrt.options import DEFAULT_BATCH, PlanOptions
 from edgeseg.engines.tensorrt.settings import Used
 from edgeseg.errors import UsageError
+from edgeseg.options.building import PlanOptions
+
+DEFAULT_BATCH = (1, 1, 8)
+"""Smallest, typical and largest batch where the network's varies and none is named."""
 
 
 def add_profile(builder: Any, config: Any, network: Any, options: PlanOptions) -> Used:

@@ -8,8 +8,8 @@ from __future__ import annotations
 from typing import Any
 
 from edgeseg.engines.tensorrt.library import is_rtx, said
-from edgeseg.engines.tensorrt.options import PlanOptions
 from edgeseg.errors import UsageError
+from edgeseg.options.building import PlanOptions
 
 LEVELS = {"none": "NONE", "ampere+": "AMPERE_PLUS", "same": "SAME_COMPUTE_CAPABILITY"}
 """Hardware compatibility levels: name on the command line, and name in TensorRT."""

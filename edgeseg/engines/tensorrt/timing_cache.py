@@ -19,8 +19,8 @@ from typing import Any
 
 from edgeseg.artifacts.files import write_atomic
 from edgeseg.engines.tensorrt.library import is_rtx, said
-from edgeseg.engines.tensorrt.options import PlanOptions
 from edgeseg.errors import UsageError
+from edgeseg.options.building import PlanOptions
 
 logger = logging.getLogger(__name__)
 

@@ -35,12 +35,8 @@ class Address:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
-def parse_address(text: str, option: str = "--web") -> Address:
+def parse_address(text: str) -> Address:
     """``8080`` (of 127.0.0.1), ``0.0.0.0:8080``, ``[::1]:8080``, ``box.local:8080``.
-
-    Args:
-        text: What the user gave.
-        option: What the user gave it with, for the error.
 
     Raises:
         UsageError: It is none of those.
@@ -50,8 +46,7 @@ def parse_address(text: str, option: str = "--web") -> Address:
     )
     if found is None or int(found["port"]) > 65535:
         raise UsageError(
-            f"{option} takes [HOST:]PORT, not {text!r}",
-            hint=f"{option} 8080, {option} 0.0.0.0:8080 or {option} [::1]:8080",
+            f"expected [HOST:]PORT, not {text!r}", hint="e.g. 8080, 0.0.0.0:8080 or [::1]:8080"
         )
     return Address((found["host"] or "127.0.0.1").strip("[]").lower(), int(found["port"]))
 

@@ -1,0 +1,213 @@
+"""Options of the outputs of the ``stream`` command."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import Field
+
+from edgeseg.errors import UsageError
+from edgeseg.options.base import Option, Options
+from edgeseg.options.parsing import byte_size
+
+if TYPE_CHECKING:
+    from edgeseg.stream.alerts import Rule
+    from edgeseg.stream.sinks.retention import Rotation
+
+_PARTS = 20
+"""Number of parts that fit in ``--keep-bytes`` if ``--rotate`` is not given."""
+
+
+@dataclass(frozen=True)
+class Keeping(Options):
+    """How outputs are rotated, limited and replaced; sizes in bytes."""
+
+    rotate: Annotated[
+        int | None,
+        Option(
+            "Rotate recordings and JSON Lines files at this size, e.g. 100MB.",
+            metavar="SIZE",
+            parse=byte_size,
+        ),
+    ] = None
+    rotate_minutes: Annotated[
+        float | None, Option("Rotate JSON Lines files at this interval in minutes.")
+    ] = None
+    keep_bytes: Annotated[
+        int | None,
+        Option(
+            "Delete the oldest rotated files, numbered masks and alert snapshots of all runs "
+            "when they exceed this total size, e.g. 2GB.",
+            metavar="SIZE",
+            parse=byte_size,
+        ),
+    ] = None
+    overwrite: Annotated[
+        bool,
+        Option("Replace existing recordings, masks and JSON Lines files.", names="--overwrite"),
+    ] = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.rotate and self.keep_bytes and 2 * self.rotate > self.keep_bytes:
+            raise UsageError(
+                f"files of {self.rotate} bytes leave no room for a second one in "
+                f"{self.keep_bytes} bytes",
+                hint="give --keep-bytes several times the size of --rotate",
+            )
+
+    @property
+    def size(self) -> int | None:
+        """Size at which a file is rotated; None for never."""
+        if self.rotate is None and self.keep_bytes is not None:
+            return max(1, self.keep_bytes // _PARTS)
+        return self.rotate
+
+    @property
+    def rotation(self) -> Rotation:
+        """When a JSON Lines file is rotated."""
+        from edgeseg.stream.sinks.retention import Rotation
+
+        return Rotation(self.size, self.rotate_minutes)
+
+
+@dataclass(frozen=True)
+class Files(Options):
+    """The files that a stream writes, besides those of alerts."""
+
+    record: Annotated[
+        Path | None,
+        Option("Record the overlay to this .mkv file; for several sources NAME-N.mkv."),
+    ] = None
+    record_raw: Annotated[
+        Path | None,
+        Option("Record the original frames, without overlay, to this .mkv file."),
+    ] = None
+    record_minutes: Annotated[
+        float | None,
+        Option("Start a new recording, NAME-0001.mkv, …, at this interval in minutes."),
+    ] = None
+    record_keep: Annotated[
+        int | None, Field(ge=1), Option("Number of recordings to keep, the newest of all runs.")
+    ] = None
+    save_masks: Annotated[
+        Path | None,
+        Option("Write label maps to this folder; for several sources to N/ in it."),
+    ] = None
+    coloured_masks: Annotated[
+        bool, Option("Masks with the classes' colours as palette; values stay ids.")
+    ] = False
+    json_lines: Annotated[Path | None, Option("Append one JSON line per frame to this file.")] = (
+        None
+    )
+    min_region: Annotated[
+        float,
+        Field(ge=0, le=1),
+        Option("Smallest region to list in JSON Lines, as a share of the frame."),
+    ] = 0.001
+
+    def check(self) -> None:
+        """Raise UsageError if there are options of recordings and no recording."""
+        if (self.record_minutes or self.record_keep) and not (self.record or self.record_raw):
+            raise UsageError("parts are of a recording", hint="add --record NAME.mkv")
+
+
+def _checked_rule(text: str) -> str:
+    from edgeseg.stream.alerts import parse_rule
+
+    parse_rule(text)
+    return text
+
+
+def _anchored_rule(text: str, folder: Path) -> str:
+    from edgeseg.stream.alerts.rule import anchored
+
+    return anchored(text, folder)
+
+
+@dataclass(frozen=True)
+class Alerting(Options):
+    """Rules, and outputs for their events."""
+
+    alert: Annotated[
+        tuple[str, ...],
+        Option(
+            "Raise an alert when a rule holds, e.g. "
+            "'Pedestrian > 2% in zone.json for 0.5s'; repeatable.",
+            metavar="RULE",
+            parse=_checked_rule,
+            anchor=_anchored_rule,
+        ),
+    ] = ()
+    alert_lines: Annotated[Path | None, Option("Append one JSON line per alert to this file.")] = (
+        None
+    )
+    alert_webhook: Annotated[
+        str | None,
+        Option(
+            "POST each alert as JSON to this URL; signed if EDGESEG_WEBHOOK_SECRET is set.",
+            envvar="EDGESEG_WEBHOOK_URL",
+            secret=bool,  # whoever knows the address may post to it
+        ),
+    ] = None
+    alert_snapshots: Annotated[
+        Path | None, Option("Save each frame that raised an alert to this folder.")
+    ] = None
+
+    def check(self) -> None:
+        """Raise UsageError if there are outputs of alerts and no rule."""
+        if (self.alert_lines or self.alert_snapshots) and not self.alert:
+            raise UsageError(
+                "there is no rule for alerts",
+                hint="add --alert 'CLASS > 2%', see edgeseg stream -h",
+            )
+
+    @property
+    def rules(self) -> list[Rule]:
+        """The rules."""
+        from edgeseg.stream.alerts import parse_rule
+
+        return [parse_rule(text) for text in self.alert]
+
+
+def _checked_address(text: str) -> str:
+    from edgeseg.stream.web.address import parse_address
+
+    parse_address(text)
+    return text
+
+
+@dataclass(frozen=True)
+class Pages(Options):
+    """The live page and the metrics."""
+
+    web: Annotated[
+        str | None,
+        Option(
+            "Serve a live page, reachable from this machine only unless HOST is given; "
+            "port 0 picks a free one.",
+            metavar="[HOST:]PORT",
+            parse=_checked_address,
+        ),
+    ] = None
+    web_token: Annotated[
+        str | None,
+        Option(
+            "Token required from viewers, never printed; generated and printed if other "
+            "machines can reach the page and no token is given.",
+            envvar="EDGESEG_WEB_TOKEN",
+            secret=bool,
+        ),
+    ] = None
+    web_host: Annotated[
+        tuple[str, ...],
+        Option("Host name by which clients may call the page and the metrics; repeatable."),
+    ] = ()
+    metrics: Annotated[
+        str | None,
+        Option(
+            "Serve Prometheus metrics at /metrics.", metavar="[HOST:]PORT", parse=_checked_address
+        ),
+    ] = None

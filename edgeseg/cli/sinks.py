@@ -1,0 +1,163 @@
+"""Make the sinks of the ``stream`` command from its options."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgeseg.cli.outputs import Alerting, Files, Keeping, Pages
+from edgeseg.errors import UsageError
+
+if TYPE_CHECKING:
+    from edgeseg.engines.base import Engine
+    from edgeseg.stream import Recording, Sink, Source, SourceSpec
+    from edgeseg.stream.sinks.retention import Budget
+
+
+@dataclass
+class FileSinks:
+    """The sinks that write files; all share one budget.
+
+    Attributes:
+        specs: The sources.
+        files: Which files to write.
+        keeping: How they are rotated, limited and replaced.
+        recordings: The recordings of all sources.
+    """
+
+    specs: Sequence[SourceSpec]
+    files: Files
+    keeping: Keeping
+    recordings: list[Recording] = field(default_factory=list)
+    budget: Budget | None = field(init=False, default=None)
+
+    def __post_init__(self) -> None:
+        from edgeseg.stream.sinks.retention import Budget
+
+        if self.keeping.keep_bytes is not None:
+            self.budget = Budget(self.keeping.keep_bytes)
+
+    def names(self) -> list[Path]:
+        """Paths of the recordings: one per source, for overlays and for original frames."""
+        given = [path for path in (self.files.record, self.files.record_raw) if path is not None]
+        return [self._of(path, number) for path in given for number in range(len(self.specs))]
+
+    def recorded(self) -> list[Path]:
+        """Paths of the recordings that are on disk."""
+        return [path for recording in self.recordings for path in recording.files()]
+
+    def sinks(self) -> list[Sink]:
+        """Make the sinks of recordings, masks and JSON Lines."""
+        from edgeseg.stream import JsonLines
+
+        both = ((self.files.record, True), (self.files.record_raw, False))
+        made = [self._recorder(path, overlay) for path, overlay in both if path is not None]
+        if self.files.save_masks is not None:
+            made.append(self._masks(self.files.save_masks))
+        if self.files.json_lines is not None:
+            lines, smallest = self.files.json_lines, self.files.min_region
+            rotation, overwrite = self.keeping.rotation, self.keeping.overwrite
+            made.append(JsonLines(lines, smallest, rotation, self.budget, overwrite=overwrite))
+        return made
+
+    def alerts(self, alerting: Alerting, engine: Engine) -> Sink:
+        """Make the sink that follows the rules."""
+        from edgeseg.stream.alerts import SECRET_VARIABLE, AlertOutputs, Alerts, Webhook
+
+        url = alerting.alert_webhook
+        outputs = AlertOutputs(
+            alerting.alert_lines,
+            Webhook(url, os.environ.get(SECRET_VARIABLE)) if url else None,
+            alerting.alert_snapshots,
+            self.keeping.rotation,
+            self.budget,
+            self.keeping.overwrite,
+        )
+        return Alerts(alerting.rules, engine.card.classes, outputs)
+
+    def _recorder(self, path: Path, overlay: bool) -> Sink:
+        """Encode the recordings in the background, one per source."""
+        from edgeseg.stream import Background, Each
+
+        # Created here, so that an invalid name is reported at once.
+        names = [self._of(path, number) for number in range(len(self.specs))]
+        made = [self._recording(name, overlay) for name in names]
+        self.recordings.extend(made)
+        if len(made) == 1:
+            return Background(made[0])
+        several = Each(
+            lambda source: made[source.index], f"the recordings {path}", shows_overlay=overlay
+        )
+        return Background(several)
+
+    def _recording(self, name: Path, overlay: bool) -> Recording:
+        from edgeseg.stream import Recording
+
+        return Recording(
+            name,
+            overlay=overlay,
+            minutes=self.files.record_minutes,
+            keep=self.files.record_keep,
+            size=self.keeping.size,
+            budget=self.budget,
+            overwrite=self.keeping.overwrite,
+        )
+
+    def _of(self, path: Path, number: int) -> Path:
+        return path if len(self.specs) == 1 else path.with_stem(f"{path.stem}-{number}")
+
+    def _masks(self, folder: Path) -> Sink:
+        """Write masks in the background, with one folder per source if there are several."""
+        from edgeseg.stream import Background, Each, Masks
+
+        def make(number: int, where: Path) -> Sink:
+            return Masks(
+                where,
+                coloured=self.files.coloured_masks,
+                pictures=_pictures(self.specs[number]),
+                budget=self.budget,
+                overwrite=self.keeping.overwrite,
+            )
+
+        if len(self.specs) == 1:
+            return Background(make(0, folder))
+
+        def make_of(source: Source) -> Sink:
+            return make(source.index, folder / str(source.index))
+
+        return Background(Each(make_of, f"the mask folders in {folder}"))
+
+
+def page_sinks(pages: Pages, engine: Engine) -> list[Sink]:
+    """Make the sinks of the live page and of the metrics."""
+    made: list[Sink] = []
+    card = engine.card
+    if pages.web is not None:
+        from edgeseg.stream.web import About, WebView
+
+        about = About.of(engine)
+        token, hosts = pages.web_token, pages.web_host
+        made.append(WebView(card.classes, pages.web, token=token, hosts=hosts, about=about))
+    if pages.metrics is not None:
+        from edgeseg.stream.sinks.metrics import Metrics
+        from edgeseg.stream.web.address import parse_address
+
+        at = parse_address(pages.metrics)
+        labels = {"name": engine.path.name, "runtime": engine.runtime, "precision": card.precision}
+        made.append(Metrics(at.host, at.port, labels, card.classes.names, pages.web_host))
+    return made
+
+
+def _pictures(spec: SourceSpec) -> list[Path]:
+    """List the files of a picture source; empty if it is another kind or cannot be read."""
+    from edgeseg.data.folders import list_images
+
+    if spec.kind != "pictures":
+        return []
+    try:
+        return list_images(Path(spec.target))
+    except UsageError:  # opening the source reports it
+        return []
