@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import logging
 import os
+import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
@@ -18,6 +19,13 @@ log = logging.getLogger(__name__)
 
 RUNS = Path("runs")
 """Folder for the runs of ``edgeseg train``, relative to the current folder."""
+BUNDLED = Path(__file__).parent / "networks"
+"""Folder of the trained networks that come with edgeseg, one run folder each.
+
+On a command line ``bundled:NAME`` names them. What only reads takes them where they are.
+"""
+BUNDLED_DEFAULT = "nuclei"
+_PREFIX = "bundled:"
 
 CHECKPOINT = "model.safetensors"
 NETWORK = "model.onnx"
@@ -105,38 +113,83 @@ def newest_run(runs: Path = RUNS) -> Path:
     return found.parent
 
 
+def located(path: Path) -> Path:
+    """Return the folder of ``bundled:NAME``, or any other path as it is.
+
+    Raises:
+        UsageError: edgeseg brings no network of that name.
+    """
+    if not str(path).startswith(_PREFIX):
+        return path
+    name = str(path)[len(_PREFIX) :]
+    there = sorted(folder.name for folder in BUNDLED.iterdir() if (folder / NETWORK).exists())
+    if name not in there:
+        raise UsageError(
+            f"{path}: no such network comes with edgeseg",
+            hint=f"one of {', '.join(_PREFIX + each for each in there)}",
+        )
+    return BUNDLED / name
+
+
+def _run_or_bundled() -> Path:
+    """Return the newest run, or where there is none the bundled network, and log which."""
+    try:
+        return newest_run()
+    except UsageError:
+        name = _PREFIX + BUNDLED_DEFAULT
+        log.warning(
+            "no run under %s: taking %s, which comes with edgeseg (edgeseg inspect %s)",
+            *(RUNS.absolute(), name, name),
+        )
+        return BUNDLED / BUNDLED_DEFAULT
+
+
 def artifact_in(run: Path, names: tuple[str, ...], hint: str) -> Path:
     """Return the newest of the files ``names`` in the folder ``run``, and log it.
+
+    Of a bundled network, whose files are as old as their installation, it is the first.
 
     Raises:
         UsageError: None of them is there; ``hint`` is the command that makes one.
     """
-    found = newest(run, names)
+    if run.parent == BUNDLED:
+        found = next((run / name for name in names if (run / name).exists()), None)
+    else:
+        found = newest(run, names)
     if found is None:
         raise UsageError(f"{run} holds none of {', '.join(names)}", hint=hint)
     log.info("taking %s", found)
     return found
 
 
-def resolve(path: Path | None, names: tuple[str, ...], hint: str) -> Path:
+def resolve(path: Path | None, names: tuple[str, ...], hint: str, *, bundled: bool = False) -> Path:
     """Return a file as given, or the newest of ``names`` in a run folder (default: newest run).
+
+    Args:
+        path: File, run folder or ``bundled:NAME``; None for the newest run.
+        names: Names of the files to look for in a folder.
+        hint: Command that makes one of them, for the error.
+        bundled: Where there is neither path nor run, take the network that comes with edgeseg.
 
     Raises:
         UsageError: There is no run, or none of the files ``names`` is in it.
     """
+    path = None if path is None else located(path)
     if path is not None and not path.is_dir():
         return path
-    return artifact_in(path or newest_run(), names, hint)
+    return artifact_in(path or (_run_or_bundled() if bundled else newest_run()), names, hint)
 
 
 def engines_of(paths: Sequence[Path]) -> list[Path]:
     """Return the given engines, with a run folder (default: the newest) replaced by its engines.
 
+    Where there is no run, these are the engines of the bundled network.
+
     Raises:
-        UsageError: There is no run, or no engine in it.
+        UsageError: There is no engine in a folder.
     """
     found: list[Path] = []
-    for path in paths or [newest_run()]:
+    for path in map(located, paths or [_run_or_bundled()]):
         if not path.is_dir():
             found.append(path)
             continue
@@ -150,15 +203,20 @@ def engines_of(paths: Sequence[Path]) -> list[Path]:
 def engine_and_paths(paths: Sequence[str]) -> tuple[Path, Sequence[str]]:
     """Split ``[ENGINE] PATHS…``: the first path is the engine if it is a network or a run.
 
+    Where there is no run, the engine is the bundled network.
+
     Raises:
-        UsageError: There is no engine, or no other path.
+        UsageError: There is no engine in a folder, or no other path.
     """
-    first = Path(paths[0])
+    first = located(Path(paths[0]))
     is_engine = first.suffix in (".onnx", ".engine", ".safetensors") or any(
         (first / name).exists() for name in (*RUNNABLE, CHECKPOINT)
     )
     engine = resolve(
-        first if is_engine else None, (*RUNNABLE, CHECKPOINT), "edgeseg train --data DIR"
+        first if is_engine else None,
+        (*RUNNABLE, CHECKPOINT),
+        "edgeseg train --data DIR",
+        bundled=True,
     )
     named = paths[1:] if is_engine else paths
     if not named:
@@ -167,7 +225,12 @@ def engine_and_paths(paths: Sequence[str]) -> tuple[Path, Sequence[str]]:
 
 
 def network_place(path: Path) -> Path:
-    """Return the path of a run's FP32 network, even before export; a file is returned as is."""
+    """Return the path of a run's FP32 network, even before export; a file is returned as is.
+
+    That of a bundled network is the path of its copy, which :func:`network_of` makes.
+    """
+    if str(path).startswith(_PREFIX):
+        return RUNS / located(path).name / NETWORK
     return path / NETWORK if path.is_dir() else path
 
 
@@ -178,9 +241,12 @@ def network_of(path: Path | None) -> Path:
         UsageError: There is no run, or it holds neither checkpoint nor network.
         EdgesegError: The export failed.
     """
+    path = None if path is None else located(path)
     if path is not None and not path.is_dir():
         return path
     run = path or newest_run()
+    if run.parent == BUNDLED:
+        run = _own_copy(run)
     network, checkpoint = run / NETWORK, run / CHECKPOINT
     if checkpoint.exists() and not _is_exported(checkpoint, network):
         from edgeseg.export.network import export_onnx
@@ -188,6 +254,28 @@ def network_of(path: Path | None) -> Path:
         log.info("exporting %s first", checkpoint)
         export_onnx(checkpoint, network)
     return artifact_in(run, (NETWORK,), f"edgeseg export {checkpoint}")
+
+
+def _own_copy(bundled: Path) -> Path:
+    """Copy a bundled network to ``runs/NAME``, unless it is there, to build engines beside it.
+
+    Raises:
+        UsageError: Another network is there.
+    """
+    run = RUNS / bundled.name
+    if not (run / NETWORK).exists() and not (run / CHECKPOINT).exists():
+        run.mkdir(parents=True, exist_ok=True)
+        for file in (*bundled.glob(f"{NETWORK}*"), *bundled.glob(f"{RANGES}*")):
+            shutil.copyfile(file, run / file.name)
+        log.info("copied %s%s to %s", _PREFIX, bundled.name, run)
+    elif not (run / NETWORK).exists() or sha256_file(run / NETWORK) != sha256_file(
+        bundled / NETWORK
+    ):
+        raise UsageError(
+            f"{run} holds another network than {_PREFIX}{bundled.name}",
+            hint=f"rename {run}, or name its network",
+        )
+    return run
 
 
 def _is_exported(checkpoint: Path, network: Path) -> bool:

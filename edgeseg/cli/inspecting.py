@@ -28,9 +28,9 @@ def inspect(
     """Describe an artefact; exits with 3 if it has problems."""
     from edgeseg.inspection import inspect as look_at
     from edgeseg.inspection import inspect_run
-    from edgeseg.runs import newest_run
+    from edgeseg.runs import located, newest_run
 
-    path = artefact or newest_run()
+    path = located(artefact) if artefact else newest_run()
     found = inspect_run(path) if path.is_dir() else (look_at(path),)
     if as_json:
         one = found[0].to_dict()

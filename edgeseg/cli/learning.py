@@ -151,7 +151,7 @@ def evaluate(
         from edgeseg.report.confusion import check_suffix, save_confusion
 
         check_suffix(confusion)
-    path = resolve(artifact, (*RUNNABLE, CHECKPOINT), "edgeseg train --data DIR")
+    path = resolve(artifact, (*RUNNABLE, CHECKPOINT), "edgeseg train --data DIR", bundled=True)
     if confusion:
         refuse_to_replace(confusion, overwrite=overwrite, inputs=[path, data])
     labelled = read_split(data, split)

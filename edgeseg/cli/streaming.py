@@ -153,7 +153,7 @@ def stream(
     files.check()
     alerting.check()
     specs = cameras.specs()
-    path = resolve(engine, RUNNABLE, "edgeseg build --fp16")
+    path = resolve(engine, RUNNABLE, "edgeseg build --fp16", bundled=True)
     outputs = FileSinks(specs, files, keeping)
     zones = [rule.zone for rule in alerting.rules]
     _check_apart(
