@@ -17,7 +17,7 @@ from typer.main import get_command
 
 import edgeseg
 from edgeseg import errors
-from edgeseg.cli import app
+from edgeseg.cli import _words, app
 
 SHELL = ("sh", "bash", "shell", "console")
 ENDS = {"&&", "||", "|", ";", "&", ">", ">>", "<", ")"}
@@ -68,7 +68,7 @@ def refusal(arguments: list[str]) -> str | None:
     # The file of a page is not here, and parsing the option reads it.
     here = [place for place, word in enumerate(arguments) if word == "--config"]
     left_out = {place for first in here for place in (first, first + 1)}
-    rest = [word for place, word in enumerate(arguments) if place not in left_out]
+    rest = _words([word for place, word in enumerate(arguments) if place not in left_out])
     context = None
     try:
         while True:
@@ -98,7 +98,7 @@ def torchrun_options() -> set[str]:
 def named(words: list[str]) -> Any:
     """The command that the first words name, as far as they do."""
     command: Any = root()
-    for word in words:
+    for word in _words(words):
         command = getattr(command, "commands", {}).get(word, command)
     return command
 
