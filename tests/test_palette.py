@@ -79,3 +79,9 @@ def test_distances_are_those_of_the_definition() -> None:
     np.testing.assert_allclose(black, 0, atol=1e-9)
     # The sRGB red of published tables.
     np.testing.assert_allclose(lab([(255, 0, 0)], "normal")[0], (53.24, 80.09, 67.20), atol=0.05)
+
+
+def test_a_red_and_a_green_fall_together_for_those_who_do_not_see_them() -> None:
+    planted = [*default_palette(8, 0), (190, 40, 40), (110, 110, 40)]
+    assert least_distance(planted, "normal") >= 16
+    assert least_distance(planted, "deuteranopia") < 12

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -54,3 +55,14 @@ def test_bit_equal(spec: InputSpec, small_data: Path) -> None:
     evaluated, streamed_tensors = evaluating.heard, streaming.heard[-streamed:]
     for tensors in zip(trained, calibrated, evaluated, streamed_tensors, strict=True):
         assert all(np.array_equal(tensors[0], other) for other in tensors[1:])
+
+
+def test_the_comparison_can_fail(small_data: Path) -> None:
+    from edgeseg.data.loader import training_tensor
+
+    split = read_split(small_data, "val")
+    sample, spec = split.samples[0], SPECS[0]
+    ours = training_tensor(sample, split.classes, spec)[0]
+    resized = cv2.resize(cv2.imread(str(sample.image)), (96, 64), interpolation=cv2.INTER_AREA)
+    theirs = (resized[..., ::-1] / 255 - spec.mean) / spec.std
+    assert not np.array_equal(ours, theirs.transpose(2, 0, 1).astype(np.float32))

@@ -68,6 +68,15 @@ def test_valid_tiles_give_the_whole_picture(
     np.testing.assert_allclose(tiled, whole, atol=1e-4)
 
 
+def test_tiles_that_leave_the_pooling_grid_are_seen() -> None:
+    network, image = NETWORKS[3], picture(1, 60, 60)
+    tile = (network.valid_size(100),) * 2
+    assert (tile[0] - 2 * network.margin) % network.stride, "or this test would show nothing"
+    tiled = predict_tiled(predictor(network), image, tile=tile, margin=network.margin, stride=1)
+    whole = predictor(same_size(network))(image[np.newaxis])[0]
+    assert np.abs(tiled - whole).max() > 1e-2
+
+
 def test_naive_tiles_are_seen() -> None:
     """Tiles side by side, each mirrored by itself, differ along their seam and only there."""
     network, image = NETWORKS[2], picture(1, 64, 128)

@@ -15,8 +15,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import onnx
 import pytest
 from cameras import MjpegCamera
+from onnx import TensorProto, helper, numpy_helper
 
 from edgeseg.errors import ArtifactError, OutputError, RuntimeMissing, UsageError
 from edgeseg.options.parsing import byte_size
@@ -70,6 +73,20 @@ def test_systemd_finds_no_fault_with_what_a_jetson_adds(tmp_path: Path) -> None:
     assert (checked.returncode, checked.stderr) == (0, "")
     drop_in.write_text(drop_in.read_text().replace("BindPaths", "BindPath"))
     assert "jetson.conf" in systemd("verify", path).stderr
+
+
+@analyze
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("WatchdogSec=30", "WatchDogSec=30"),
+        ("Type=notify", "Type=notified"),
+        ("SystemCallFilter=@system-service", "SystemCallFilter=@system-services"),
+        ("SetCredential=cameras:#none", "SetCredential=cameras:"),
+    ],
+)
+def test_systemd_finds_what_is_planted(before: str, after: str, tmp_path: Path) -> None:
+    assert systemd("verify", planted(tmp_path, before, after)).stderr
 
 
 @analyze
@@ -205,3 +222,41 @@ def test_a_service_streams_under_the_restrictions(
     assert " failed " not in streamed.stderr
     assert lines.read_text().count('{"frame"') == 20
     assert record.stat().st_size > 0
+
+
+INFERENCE = {
+    "onnxruntime": "import onnxruntime as r; s = r.InferenceSession(path, "
+    "providers=['CPUExecutionProvider']); print(s.run(None, {'x': x})[0].shape)",
+    "openvino": "import openvino as r; print(r.Core().compile_model(path, 'CPU')(x)[0].shape)",
+}
+
+REFUSE_W_AND_X = """
+import ctypes, sys
+import numpy as np
+if ctypes.CDLL(None).prctl(65, 1, 0, 0, 0):  # PR_SET_MDWE, PR_MDWE_REFUSE_EXEC_GAIN
+    sys.exit(77)
+path, x = sys.argv[1], np.ones((1, 3, 16, 16), np.float32)
+"""
+
+
+@pytest.mark.parametrize(("runtime", "runs"), [("onnxruntime", True), ("openvino", False)])
+def test_which_runtimes_bear_memory_deny_write_execute(
+    runtime: str, runs: bool, tmp_path: Path
+) -> None:
+    """What docs/deploying.md says of ``MemoryDenyWriteExecute=``, shown by the kernel's own."""
+    pytest.importorskip(runtime)
+    weights = numpy_helper.from_array(np.ones((4, 3, 3, 3), np.float32), "w")
+    values = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+        for name, shape in (("x", [1, 3, 16, 16]), ("y", [1, 4, 14, 14]))
+    ]
+    node = helper.make_node("Conv", ["x", "w"], ["y"])
+    graph = helper.make_graph([node], "conv", values[:1], values[1:], [weights])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.save(model, tmp_path / "conv.onnx")
+    network = str(tmp_path / "conv.onnx")
+    child = run([sys.executable, "-c", REFUSE_W_AND_X + INFERENCE[runtime], network])
+    if child.returncode == 77:
+        pytest.skip("this kernel is older than 6.3: no PR_SET_MDWE")
+    assert (child.returncode == 0) is runs, child.stderr
+    assert ("(1, 4, 14, 14)" in child.stdout) is runs

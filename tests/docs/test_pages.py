@@ -164,6 +164,25 @@ def test_every_public_name_has_its_entry() -> None:
 
 
 @pytest.mark.parametrize(
+    ("line", "found"),
+    [
+        ("edgeseg build --fp16", [["build", "--fp16"]]),
+        ("pip install edgeseg && edgeseg demo  # minutes", [["demo"]]),
+        ("A=b .venv/bin/edgeseg eval 'a b' > c", [["eval", "a b"]]),
+        ("torchrun -m -- edgeseg train \\\n  --data d", [["train", "--data", "d"]]),
+        ("cp -r edgeseg x; cat edgeseg", []),
+    ],
+)
+def test_command_lines_are_found(line: str, found: list[list[str]]) -> None:
+    assert list(command_lines(Block(ROOT / "x.md", 1, "sh", line, ""))) == found
+
+
+def test_what_a_console_printed_is_no_command() -> None:
+    shown = Block(ROOT / "x.md", 1, "console", "$ edgeseg doctor\nit's\nedgeseg none\n", "")
+    assert list(command_lines(shown)) == [["doctor"]]
+
+
+@pytest.mark.parametrize(
     "line",
     [
         "biuld --fp16",
@@ -178,3 +197,9 @@ def test_every_public_name_has_its_entry() -> None:
 )
 def test_command_lines_that_are_none_are_refused(line: str) -> None:
     assert refusal(line.split()) is not None
+
+
+def test_the_pages_have_what_is_checked() -> None:
+    assert sum(len(list(command_lines(b))) for p in PAGES for b in blocks(p, *SHELL)) > 30
+    assert sum(1 for page in PAGES for _ in inline_code(page)) > 200
+    assert sum(1 for page in PAGES for _ in links(page)) > 40

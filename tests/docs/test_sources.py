@@ -61,3 +61,29 @@ def test_the_lines_are_those_of_the_name(
 )
 def test_what_is_not_there_is_not_found(target: str, sources: ModuleType) -> None:
     assert sources.find(target) is None
+
+
+def test_a_page_with_a_wrong_name_does_not_build(tmp_path: Path) -> None:
+    """As CI builds it, on a page of a line, and the same with a right name."""
+    pytest.importorskip("sphinx")
+    from sphinx.cmd.build import build_main
+
+    (tmp_path / "conf.py").write_text(
+        f"import sys\nsys.path.insert(0, {str(DOCS / 'extensions')!r})\n"
+        "extensions = ['myst_parser', 'sources']\nroot_doc = 'page'\n"
+    )
+
+    def build(line: str) -> int:
+        (tmp_path / "page.md").write_text(f"# Page\n\n{line}\n")
+        options = ("-q", "-E", "-W", "--keep-going", "-n")
+        return build_main([*options, str(tmp_path), str(tmp_path / "out")])
+
+    assert build("{lines}`edgeseg/models/fcn.py::FCN.backward`") != 0
+    assert build("[a](page.md#nowhere)") != 0
+    assert build("{lines}`edgeseg/models/fcn.py::FCN.forward`") == 0
+    place = re.search(
+        r'href="(sources/edgeseg/models/fcn\.py\.html)#(L-\d+)"',
+        (tmp_path / "out" / "page.html").read_text(),
+    )
+    assert place
+    assert f'id="{place[2]}"' in (tmp_path / "out" / place[1]).read_text()

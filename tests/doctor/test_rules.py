@@ -16,7 +16,7 @@ from packaging.requirements import Requirement
 from edgeseg import doctor
 from edgeseg.cli import app
 from edgeseg.doctor.advice import best_runtime
-from edgeseg.doctor.check import Check
+from edgeseg.doctor.check import CAN, Check
 from edgeseg.doctor.facts import GpuFacts, Probed, SystemFacts
 from edgeseg.doctor.rules import RULES, rule_name
 from edgeseg.engines.choice import Here, candidates
@@ -134,6 +134,23 @@ MENDS_OF = (
     ("low-power-mode", "orin-jetpack6-low-power", "nvpmodel -m 0"),
     ("low-power-mode", "orin-nano-jetpack6", "nvpmodel -m 2"),
 )
+
+BUILDS = {
+    "desktop-cpu": "build --int8 --runtime openvino",
+    "desktop-rtx": "build --fp16 --runtime tensorrt-rtx",
+    "desktop-rtx-bare": "build --int8 --runtime onnxruntime",
+    "desktop-rtx-no-binding": "build --int8 --runtime openvino",
+    "desktop-rtx-cuda12": "build --int8 --runtime openvino",
+    "server-h100": "build --fp16 --runtime tensorrt",
+    "server-h100-rtx": "build --int8 --runtime openvino",
+    "wsl2": "build --fp16 --runtime tensorrt-rtx",
+    "orin-jetpack6": "build --fp16 --runtime tensorrt",
+    "orin-jetpack6-pip-tensorrt": "build --int8 --runtime onnxruntime",
+    "orin-jetpack6-venv": None,
+    "thor-jetpack7": "build --fp16 --runtime tensorrt",
+    "orin-jetpack5": None,
+    "xavier-jetpack5-python312": "build --int8 --runtime onnxruntime",
+}
 """Rule, machine, what its cure has and that of no other machine of the rule in this table."""
 
 
@@ -186,6 +203,12 @@ def test_each_rule_has_a_cure_but_for_what_may_be_as_it_is() -> None:
     assert all(check.found for check in checks)
 
 
+@pytest.mark.parametrize(("machine", "build"), BUILDS.items())
+def test_one_build_is_recommended(machine: str, build: str | None) -> None:
+    best = judged(machine).recommended
+    assert (best.name if best else None) == build
+
+
 @pytest.mark.parametrize("x86", [True, False])
 @pytest.mark.parametrize("gpu", [True, False])
 def test_recommended_is_what_auto_takes(x86: bool, gpu: bool) -> None:
@@ -209,6 +232,17 @@ def test_recommended_is_what_auto_takes(x86: bool, gpu: bool) -> None:
         here = Here(frozenset(modules[name] for name in there), gpu, x86)
         expected = next((c.runtime for c in candidates(here) if c.runs), None)
         assert best_runtime(facts, gpu=True) == expected, there
+
+
+def test_what_blocks_decides_on_the_verdict() -> None:
+    hidden = judged("orin-jetpack6-pip-opencv")
+    assert [check.rule for check in hidden.obstacles("csi")] == ["pip-opencv-hides-jetpacks"]
+    assert not hidden.obstacles("gpu")
+    closed = judged("thor-jetpack7-venv")
+    assert all(closed.obstacles(purpose) for purpose in CAN)
+    assert not closed.healthy
+    assert judged("desktop-rtx-no-binding").healthy
+    assert not judged("desktop-no-onnxruntime").healthy
 
 
 # What is offered has to be real: extras, options, packages, and the shell's grammar.
@@ -238,6 +272,18 @@ def accepted(command: str) -> None:
 @pytest.mark.parametrize("line", [line for line in MENDS if line.startswith("edgeseg ")])
 def test_offered_commands_of_edgeseg_parse(line: str) -> None:
     accepted(line)
+
+
+@pytest.mark.parametrize("machine", FIRES)
+def test_recommended_builds_parse(machine: str) -> None:
+    best = judged(machine).recommended
+    if best is not None:
+        accepted(f"edgeseg {best.name}")
+
+
+def test_a_command_with_an_unknown_option_would_be_noticed() -> None:
+    with pytest.raises(Exception, match="fp15"):
+        accepted("edgeseg build --fp15 --runtime tensorrt")
 
 
 @pytest.mark.parametrize("line", [line for line in MENDS if "pip install" in line])

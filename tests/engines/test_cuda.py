@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from standin.cuda import Driver, DriverApi, Library, Runtime
-from standin.device import Device, Status
+from standin.device import POISON, Device, Fault, Status
 
 from edgeseg.engines.cuda import Cuda, DeviceMemory, open_cuda
 from edgeseg.engines.cuda.cuda_python import CudaPython
@@ -164,6 +164,29 @@ def test_a_refusal_at_any_point_leaves_nothing_behind(opened: Opener, refused: i
     assert device.live() == []
 
 
+def test_giving_back_twice_and_what_is_foreign_is_an_error(opened: Opener) -> None:
+    cuda = opened(Device())
+    address = cuda.allocate(8)
+    cuda.free(address)
+    with pytest.raises((DeviceError, KeyError)):
+        cuda.free(address)
+
+
+def test_the_stand_in_finds_memory_that_is_used_after_its_end() -> None:
+    device = Device()
+    cuda = through_cuda_python(device)
+    stream, gone, host = cuda.create_stream(), cuda.allocate(4), cuda.allocate_host(4, mapped=False)
+    cuda.free(gone)
+    assert bytes(device.graveyard[0].memory) == bytes([POISON] * 4)
+    cuda.copy_in(gone, host, 4, stream)
+    with pytest.raises(DeviceError, match="cudaErrorIllegalAddress"):
+        cuda.synchronize(stream)
+    cuda.copy_in(host, host, 4, stream)  # host memory where the device's was meant
+    with pytest.raises(DeviceError, match="cudaErrorIllegalAddress"):
+        cuda.synchronize(stream)
+    assert device.live() == ["host memory", "stream"]  # a leak is seen
+
+
 def test_pycuda_is_called_with_its_context_pushed_and_leaves_none() -> None:
     device = Device()
     driver = Driver(device)
@@ -259,3 +282,11 @@ def test_a_driver_that_does_not_load_is_told_as_missing() -> None:
         pytest.skip("this machine has a CUDA driver")
     with pytest.raises(RuntimeMissing, match="CUDA driver does not load"):
         CudaPython(Runtime(Device()), real).load_module(b"")
+
+
+def test_the_stand_in_refuses_what_is_not_its_own() -> None:
+    device = Device()
+    with pytest.raises(Fault, match="InvalidResourceHandle"):
+        device.synchronize(5)
+    with pytest.raises(Fault, match="InvalidResourceHandle"):
+        device.destroy("events", 5)

@@ -157,6 +157,14 @@ def test_a_link_to_the_file_of_another_is_refused(
         require_local_weights(path)
 
 
+@pytest.mark.parametrize("location", ["*/_ORT_MEM_ADDR_/*", ".", "", "model.onnx\0"])
+def test_a_location_that_is_no_file_is_refused(location: str, tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    path.write_bytes(naming(location))
+    with pytest.raises(CorruptArtifact, match="is not there|is no file"):
+        require_local_weights(path)
+
+
 @given(st.binary(min_size=1, max_size=300))
 def test_any_bytes_give_an_answer_or_one_of_our_errors(
     tmp_path_factory: pytest.TempPathFactory, data: bytes

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import gc
+import logging
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,9 +17,11 @@ from onnx import ModelProto
 from standin.device import Device
 
 from edgeseg.artifacts.card import ModelCard
+from edgeseg.engines.cuda import stages
 from edgeseg.engines.cuda.frames import GpuFrames
 from edgeseg.engines.frames import CpuFrames, FrameJob
 from edgeseg.engines.onnxruntime import OnnxRuntimeEngine
+from edgeseg.engines.tensorrt.session import Session
 from edgeseg.errors import DeviceError, UsageError
 
 Maker = Callable[..., ModelProto]
@@ -127,6 +131,50 @@ def test_infer_between_frames_of_another_batch_captures_again(
 
 
 @needs_compiler
+def test_a_graph_kept_past_another_shape_would_be_seen(
+    brightest: Maker, tmp_path: Path, shipped: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settle = Session.settle
+    monkeypatch.setattr(Session, "settle", lambda self, shape: settle(self, shape)[:-1])
+    with pytest.raises(AssertionError):
+        test_infer_between_frames_of_another_batch_captures_again(brightest, tmp_path, shipped)
+
+
+@needs_compiler
+@pytest.mark.parametrize("fault", ["one slot for two", "nobody waits", "stale areas"])
+def test_what_goes_wrong_would_be_seen(
+    brightest: Maker, tmp_path: Path, shipped: Path, monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
+    made = bench(brightest(), tmp_path)
+    if fault == "one slot for two":
+        slots = stages._slots
+        monkeypatch.setattr(stages, "_slots", lambda *given: slots(*given)[:1] * 2)
+    elif fault == "nobody waits":
+        monkeypatch.setattr(made.cuda, "wait", lambda event: None)
+    else:
+        monkeypatch.setattr(made.cuda, "clear", lambda address, nbytes, stream: None)
+    with made.engine() as engine, engine.open_frames(JOB) as runner, pytest.raises(AssertionError):
+        assert_right(made.onnx, runner, JOB)
+
+
+@needs_compiler
+def test_a_refused_capture_is_said_once_and_frames_stay_right(
+    brightest: Maker, tmp_path: Path, shipped: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    made = bench(brightest(), tmp_path, refuses_call=lambda capturing: capturing)
+    with (
+        caplog.at_level(logging.WARNING, "edgeseg"),
+        made.engine() as engine,
+        engine.open_frames(JOB) as runner,
+    ):
+        assert_right(made.onnx, runner, JOB)
+        assert runner.on_gpu
+    assert [record.message for record in caplog.records] == [
+        "no CUDA graph of this engine, it runs without: its runtime refused the call"
+    ]
+
+
+@needs_compiler
 @pytest.mark.parametrize(
     ("through", "integrated"), [("cuda-python", False), ("pycuda", True)], ids=["own", "shared"]
 )
@@ -172,6 +220,25 @@ def test_every_engine_takes_frames(network: Path) -> None:
         assert isinstance(runner, CpuFrames)
         assert not runner.on_gpu
         assert_right(network, runner, JOB)
+
+
+@pytest.mark.parametrize(
+    ("job", "frames", "said"),
+    [
+        (JOB, [np.zeros((37, 51, 3), np.uint8)], r"uint8 \(37, 50, 3\), not uint8 \(37, 51, 3\)"),
+        (JOB, [np.zeros((37, 50, 3), np.int8)], "not int8"),
+        (JOB, [], r"expected 1 frame\(s\), not 0"),
+        (FrameJob((37, 50), batch=2), [], "takes batches of 1, not 2|cannot take 2"),
+        (FrameJob((37, 0)), [], r"cannot take 1 frame\(s\) of \(37, 0\)"),
+    ],
+)
+def test_wrong_frames_are_refused(network: Path, job: FrameJob, frames: Any, said: str) -> None:
+    with (
+        OnnxRuntimeEngine(network, threads=1) as engine,
+        pytest.raises(UsageError, match=said),
+        engine.open_frames(job) as runner,
+    ):
+        runner.run(frames)
 
 
 def test_no_more_than_two_batches_are_under_way(network: Path) -> None:

@@ -16,6 +16,7 @@ from edgeseg.artifacts.files import sha256_file
 from edgeseg.artifacts.sidecar import SideCar, sidecar_path
 from edgeseg.data.folders import load_image
 from edgeseg.engines import open_engine
+from edgeseg.engines.cpu import int8_saturates
 from edgeseg.engines.onnxruntime import OnnxRuntimeEngine
 from edgeseg.errors import ArtifactError, MismatchedArtifact, RuntimeMissing
 from edgeseg.evaluation import agreement
@@ -81,6 +82,15 @@ def test_int8_activations_are_refused(trained: Path, tmp_path: Path) -> None:
 def test_full_range_int8_is_right_on_every_cpu(overflowing: Path) -> None:
     with OpenVinoEngine(overflowing) as engine:
         assert engine.infer(random_batch(1)).all()
+
+
+def test_the_cpu_flags_foretell_what_the_fast_kernels_do(
+    overflowing: Path, card: ModelCard
+) -> None:
+    """The side-car claims 7-bit weights, which these are not: the fast kernels are taken."""
+    vouch(overflowing, card, reduce_range=True)
+    with OpenVinoEngine(overflowing) as engine:
+        assert engine.infer(random_batch(1)).all() == (not int8_saturates())
 
 
 def test_the_side_car_chooses_the_runtime(network: Path, card: ModelCard) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import platform
 from pathlib import Path
 from typing import Any
 
@@ -178,6 +179,10 @@ def test_the_command_has_the_options_of_the_engine() -> None:
     assert rebuild_command(Path("r/model.int8.engine"), fixed) == (
         "edgeseg build r/model.onnx --int8 --runtime tensorrt --overwrite"
     )
+
+
+def test_this_machine_has_the_platform_that_builds_write() -> None:
+    assert Host("1", gpu()).platform == f"{platform.system()} {platform.machine()}".lower()
 
 
 @pytest.fixture

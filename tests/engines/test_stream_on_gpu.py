@@ -22,6 +22,8 @@ from edgeseg.engines.onnxruntime import OnnxRuntimeEngine
 from edgeseg.engines.onnxruntime_cuda import OnnxRuntimeCudaEngine
 from edgeseg.errors import DeviceError, InferenceError, RuntimeMissing
 from edgeseg.stream import Sink, Stream, StreamOptions, StreamResult, run
+from edgeseg.stream import lane as lanes_of
+from edgeseg.stream.lane import Lane
 
 Maker = Callable[..., ModelProto]
 SOURCE = "test:50x37?frames=9"
@@ -236,4 +238,35 @@ def test_two_streams_one_after_the_other_leave_nothing_behind(made: Bench) -> No
             held.append(made.device.live())
         assert held[0] == held[1]
         assert held[0].count("device memory") == 2  # the engine's own
+        assert_same(streamed(engine, "throughput")[0], wanted)
+
+
+@pytest.fixture
+def not_copied(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A lane that hands out the GPU's buffers themselves."""
+
+    def fetch(self: Lane, batch: Any) -> Any:
+        result = self._runner.collect()  # type: ignore[union-attr]
+        return lanes_of._Outcome(list(result.labels), list(result.shown), {"infer": 1.0})
+
+    monkeypatch.setattr(Lane, "_fetch", fetch)
+
+
+@pytest.mark.usefixtures("not_copied")
+def test_buffers_that_the_next_frame_overwrites_would_be_seen(made: Bench) -> None:
+    wanted = on_processor(made.onnx)
+    with made.engine() as engine, pytest.raises(AssertionError):
+        assert_same(streamed(engine, "throughput")[0], wanted)
+
+
+def test_an_order_that_is_lost_would_be_seen(made: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    collect = Lane.collect
+
+    def backwards(self: Lane) -> list[StreamResult]:
+        self._under_way.reverse()
+        return collect(self)
+
+    monkeypatch.setattr(Lane, "collect", backwards)
+    wanted = on_processor(made.onnx)
+    with made.engine() as engine, pytest.raises(AssertionError):
         assert_same(streamed(engine, "throughput")[0], wanted)

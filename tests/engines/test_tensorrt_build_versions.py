@@ -81,6 +81,17 @@ def test_each_version_builds_each_precision(version: str, precision: str, bright
     assert not standin.called(trt, "IBuilderConfig.int8_calibrator")
 
 
+def test_networks_are_typed_where_the_version_does_that_completely(
+    version: str, brightest: Maker
+) -> None:
+    trt = standin.tensorrt(version)
+    build_engine(serialize(brightest()), UNCACHED, trt=trt)
+    ((created,),) = standin.called(trt, "Builder.create_network")
+    kinds = trt.NetworkDefinitionCreationFlag
+    expected = kinds.STRONGLY_TYPED if version in NEW else kinds.EXPLICIT_BATCH
+    assert created == 1 << int(expected)
+
+
 @pytest.mark.parametrize("version", OLD)
 def test_layers_that_the_graph_keeps_are_bound_to_it(version: str, brightest: Maker) -> None:
     trt = standin.tensorrt(version)
@@ -93,6 +104,15 @@ def test_layers_that_the_graph_keeps_are_bound_to_it(version: str, brightest: Ma
     bound = standin.called(trt, "ILayer.precision")
     assert bound == [(trt.DataType.FLOAT,), (trt.DataType.HALF,)]
     assert standin.called(trt, "ILayer.set_output_type") == [(0, trt.DataType.FLOAT)]
+
+
+def test_what_no_flag_allows_is_not_built(brightest: Maker) -> None:
+    """The stand-in itself: without the flags old versions refuse such a network."""
+    trt = standin.tensorrt("10.3.0")
+    builder, log = trt.Builder(trt.Logger()), trt.Logger()
+    network = builder.create_network(0)
+    assert trt.OnnxParser(network, log).parse(serialize(to_fp16(brightest())))
+    assert builder.build_serialized_network(network, builder.create_builder_config()) is None
 
 
 def test_a_precision_that_was_not_bound_is_not_claimed(brightest: Maker) -> None:

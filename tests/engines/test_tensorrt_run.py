@@ -20,8 +20,10 @@ from engines.plans import Bench, bench
 from onnx import ModelProto, TensorProto, helper
 from standin.device import Device
 
-from edgeseg.artifacts.card import InputSpec, OpenSize
+from edgeseg.artifacts.card import ClassMap, InputSpec, OpenSize
 from edgeseg.data.folders import load_image
+from edgeseg.engines.cuda.replay import Replay
+from edgeseg.engines.tensorrt.session import Session
 from edgeseg.errors import DeviceError, MismatchedArtifact, UsageError
 from edgeseg.ops.preprocess import preprocess
 from edgeseg.precision.graph import read_card, write_card
@@ -135,6 +137,16 @@ def test_sizes_may_vary_too(open_sized: ModelProto, tmp_path: Path, version: str
     assert made.device.captures == (0 if version == RTX else 2)
 
 
+def test_a_graph_kept_past_its_shape_would_give_old_labels(
+    brightest: Maker, tmp_path: Path, pictures: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The test of shapes above would see a graph that is not captured again."""
+    run = Replay.run
+    monkeypatch.setattr(Replay, "run", lambda self, shape: run(self, ()))
+    with pytest.raises(AssertionError):
+        assert_right(bench(brightest("N"), tmp_path), pictures, 1, 1, 3, 3)
+
+
 def test_a_refused_capture_is_said_once_and_the_labels_stay_right(
     brightest: Maker, tmp_path: Path, pictures: np.ndarray, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -146,6 +158,16 @@ def test_a_refused_capture_is_said_once_and_the_labels_stay_right(
     ]
     gc.collect()
     assert (made.device.launches, made.device.live()) == (0, [])
+
+
+def test_a_refused_capture_taken_for_one_would_give_old_labels(
+    brightest: Maker, tmp_path: Path, pictures: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    enqueue = Session._enqueue
+    monkeypatch.setattr(Session, "_enqueue", lambda self: enqueue(self) or True)
+    made = bench(brightest(), tmp_path, refuses_call=lambda capturing: capturing)
+    with pytest.raises(AssertionError):
+        assert_right(made, pictures, 1, 1, 1)
 
 
 def test_a_capture_that_cuda_breaks_is_no_end(
@@ -243,6 +265,14 @@ def test_a_card_that_is_not_the_engines_is_refused(
         made.engine()
 
 
+def test_the_number_of_classes_is_held(brightest: Maker, tmp_path: Path) -> None:
+    made = bench(brightest(output="logits"), tmp_path)
+    two = ClassMap(names=("background", "red"))
+    card = made.engine().card.model_copy(update={"classes": two})
+    with pytest.raises(MismatchedArtifact, match=r"is \(1, 2, 16, 24\), the engine says \(1, 3"):
+        bench(brightest(output="logits"), tmp_path, changes={"card": card}).engine()
+
+
 def test_several_outputs_are_refused(brightest: Maker, tmp_path: Path) -> None:
     model = brightest()
     model.graph.output.append(
@@ -333,6 +363,37 @@ def test_compiled_kernels_are_kept_between_runs(
     assert len(standin.called(made.trt, "IRuntimeCache.deserialize")) == read + 1
     assert file.stat().st_mtime_ns == written
     assert not caplog.records
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (lambda file: file.write_bytes(file.read_bytes()[:-1]), "damaged"),
+        (lambda file: file.write_bytes(b""), "damaged"),
+        (lambda file: file.chmod(0o666), "others can write it"),
+        (lambda file: (file.unlink(), file.mkdir()), "no file of ours|Is a directory"),
+    ],
+    ids=["cut short", "empty", "writable by others", "folder"],
+)
+def test_a_kernel_cache_that_nothing_vouches_for_is_left_aside(
+    brightest: Maker,
+    tmp_path: Path,
+    cache_folder: Path,
+    caplog: pytest.LogCaptureFixture,
+    spoil: Callable[[Path], Any],
+    said: str,
+) -> None:
+    made = bench(brightest(), tmp_path, RTX)
+    with made.engine() as engine:
+        engine.warm_up()
+    (file,) = cache_folder.iterdir()
+    spoil(file)
+    read = len(standin.called(made.trt, "IRuntimeCache.deserialize"))
+    with caplog.at_level(logging.WARNING, "edgeseg"), made.engine() as engine:
+        engine.warm_up()
+    assert len(standin.called(made.trt, "IRuntimeCache.deserialize")) == read
+    assert pytest.approx(1, abs=1) == len(caplog.records) - 1
+    assert any(word in caplog.text for word in said.split("|"))
 
 
 def test_kernels_of_another_driver_are_compiled_again(

@@ -122,6 +122,14 @@ def test_what_a_client_needs_is_in_the_configuration(brightest: Maker, tmp_path:
     assert labels == list(names[:3])
 
 
+def test_logits_have_no_labels_file(brightest: Maker, tmp_path: Path) -> None:
+    path = saved(brightest("N", output="logits"), tmp_path / "model.onnx")
+    config = config_of(write_repository(path, tmp_path / "repository"))
+    assert config.output[0].data_type == model_config_pb2.TYPE_FP32
+    assert list(config.output[0].dims) == [3, 16, 24]
+    assert not config.output[0].label_filename
+
+
 def test_what_was_built_for_openvino_goes_to_its_back_end(brightest: Maker, tmp_path: Path) -> None:
     path = saved(brightest(1), tmp_path / "model.openvino.onnx", "openvino")
     config = config_of(write_repository(path, tmp_path / "repository"))
@@ -143,6 +151,13 @@ def test_an_engine_of_tensorrt(brightest: Maker, tmp_path: Path, beside: bool) -
     assert list(config.dynamic_batching.preferred_batch_size) == [4]
     assert config.instance_group[0].kind == model_config_pb2.ModelInstanceGroup.KIND_GPU
     assert (served.folder / "1" / "model.plan").read_bytes() == made.plan.read_bytes()
+
+
+def test_an_engine_of_other_ports_is_read_from_its_graph(brightest: Maker, tmp_path: Path) -> None:
+    model = brightest(1)
+    model.graph.input[0].name = model.graph.node[0].input[0] = "pixels"
+    made = bench(model, tmp_path)
+    assert config_of(write_repository(made.plan, tmp_path / "r")).input[0].name == "pixels"
 
 
 def test_refused(brightest: Maker, tmp_path: Path) -> None:

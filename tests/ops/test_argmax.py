@@ -19,6 +19,7 @@ from edgeseg.ops.argmax import (
     upsampled_reference,
 )
 from edgeseg.ops.native import kernels
+from edgeseg.ops.preprocess import place
 
 LEVELS = [] if kernels is None else kernels.levels()
 needs_native = pytest.mark.skipif(
@@ -66,6 +67,16 @@ def test_kernel_is_numpys_argmax(using, level: str, dtype: type, data, threads: 
         found = argmax(logits, threads=threads)
     assert found.dtype == np.uint8
     np.testing.assert_array_equal(found, np.argmax(logits, axis=0))
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_every_half_against_every_other_special_one(using, level: str) -> None:
+    every = np.arange(65536, dtype=np.uint16).view(np.float16).reshape(256, 256)
+    with using(level):
+        for value in SPECIAL:
+            other = np.full_like(every, value)
+            for pair in (np.stack([every, other]), np.stack([other, every])):
+                np.testing.assert_array_equal(argmax(pair), np.argmax(pair, axis=0))
 
 
 @pytest.mark.parametrize("level", LEVELS)
@@ -152,6 +163,24 @@ def test_upsampling_twins_give_the_same_classes(using, level, data, target, thre
 
 
 @pytest.mark.parametrize("twin", TWINS)
+@pytest.mark.parametrize("target", [(48, 80), (24, 40), (12, 20), (6, 10)])
+def test_where_no_sum_is_rounded_it_is_the_argmax_of_the_interpolation(twin, target) -> None:
+    """Small integers and powers of two are exact, so ties are real and the first class wins."""
+    logits = np.random.default_rng(2).integers(0, 4, (6, 12, 20)).astype(np.float32)
+
+    def taps(source: int, size: int):
+        position = np.clip((np.arange(size) + 0.5) * source / size - 0.5, 0, source - 1)
+        first = np.floor(position).astype(int)
+        return first, np.minimum(first + 1, source - 1), position - first
+
+    top, bottom, down = taps(12, target[0])
+    left, right, across = taps(20, target[1])
+    rows = logits[:, top] * (1 - down)[:, None] + logits[:, bottom] * down[:, None]
+    exact = rows[..., left] * (1 - across) + rows[..., right] * across
+    np.testing.assert_array_equal(twin(logits, target), np.argmax(exact, axis=0))
+
+
+@pytest.mark.parametrize("twin", TWINS)
 @pytest.mark.parametrize("target", [(2000, 3), (3, 2000), (720, 1280), (131, 97)])
 def test_opencv_interpolates_to_the_same_classes_but_for_near_ties(twin, target) -> None:
     logits = regions(3, 7, 64, 96)
@@ -160,6 +189,28 @@ def test_opencv_interpolates_to_the_same_classes_but_for_near_ties(twin, target)
     clear = best[-1] - best[-2] > 1e-4
     assert clear.mean() > 0.95
     np.testing.assert_array_equal(twin(logits, target)[clear], np.argmax(planes, axis=0)[clear])
+
+
+@pytest.mark.parametrize("twin", TWINS)
+def test_rounding_cannot_undo_what_four_neighbours_agree_on(twin) -> None:
+    """Logits one unit in the last place apart fall together when they are interpolated."""
+    lower = np.random.default_rng(4).random((30, 30)).astype(np.float32)
+    logits = np.stack([lower, np.nextafter(lower, np.float32(2))])
+    interpolated = np.stack([cv2.resize(plane, (97, 97)) for plane in logits])
+    assert (np.argmax(interpolated, axis=0) == 0).any(), "no tie was made: this shows nothing"
+    assert (twin(logits, (97, 97)) == 1).all()
+
+
+def test_letterbox_is_cut_off_before() -> None:
+    spec = InputSpec(height=64, width=64, resize="letterbox")
+    logits = regions(5, 4, 64, 64)
+    size = (100, 200)
+    inner = np.ascontiguousarray(logits[:, 16:48])
+    assert place(size, spec).region == (slice(16, 48), slice(0, 64))
+    expected = argmax_upsampled(inner, size, InputSpec(height=32, width=64))
+    np.testing.assert_array_equal(argmax_upsampled(logits, size, spec), expected)
+    with pytest.raises(UsageError, match="this network"):
+        argmax_upsampled(inner, size, spec)
 
 
 @needs_native

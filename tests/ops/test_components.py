@@ -134,6 +134,40 @@ def test_large_maps_and_none_at_all(twin, shape: tuple[int, int]) -> None:
     assert whole.centroids.tolist() == [[(shape[1] - 1) / 2, (shape[0] - 1) / 2]]
 
 
+@needs_native
+def test_a_spiral_is_one_region() -> None:
+    """Its runs join only after they were counted as many."""
+    labels = np.zeros((201, 201), np.uint8)
+    y, x, dy, dx = 0, 0, 0, 1
+    for _ in range(40_000):
+        labels[y, x] = 7
+        ahead = (y + 2 * dy, x + 2 * dx)
+        inside = 0 <= ahead[0] < 201 and 0 <= ahead[1] < 201
+        if not (0 <= y + dy < 201 and 0 <= x + dx < 201) or (inside and labels[ahead]):
+            dy, dx = dx, -dy
+            if (
+                not (0 <= y + 2 * dy < 201 and 0 <= x + 2 * dx < 201)
+                or labels[y + 2 * dy, x + 2 * dx]
+            ):
+                break
+        y, x = y + dy, x + dx
+    assert len(components_native(labels, 0)) == 1
+    assert_same(components_native(labels, 0), components_reference(labels, 0))
+
+
+@needs_native
+def test_no_memory_is_kept() -> None:
+    """The table is the array's own and goes with it."""
+    labels = np.random.default_rng(0).integers(0, 9, (100, 100), dtype=np.uint8)
+    table = kernels.components(labels, -1)
+    copy = table.copy()
+    for _ in range(20):
+        kernels.components(labels[::-1], -1)
+    np.testing.assert_array_equal(table, copy)
+    with pytest.raises(ValueError, match="packed"):
+        kernels.components(labels[:, ::2], -1)
+
+
 @pytest.mark.parametrize("native", [False, pytest.param(True, marks=needs_native)])
 def test_what_is_no_label_map_is_refused(monkeypatch, native: bool) -> None:
     if not native:

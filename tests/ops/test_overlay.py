@@ -107,6 +107,22 @@ def test_twins_give_the_same_bits(using, level: str, data, network, size) -> Non
     np.testing.assert_array_equal(found, expected)
 
 
+@pytest.mark.parametrize("lay", LAYS)
+def test_sizes_up_to_2000(lay) -> None:
+    """Against indexing written out, where the letterbox is on either side."""
+    rng = np.random.default_rng(1)
+    labels = rng.integers(0, 3, (64, 96), dtype=np.uint8)
+    for size in ((2000, 1), (1, 2000), (1999, 331), (333, 2000)):
+        spec = InputSpec(height=64, width=96, resize="letterbox")
+        frame = rng.integers(0, 256, (*size, 3), dtype=np.uint8)
+        mask = restore_labels(labels, size, spec)
+        exact = (frame.astype(int) + np.array(PALETTE)[mask][..., ::-1] + 1) // 2
+        out = np.empty_like(frame)
+        lay(frame, inside(labels, size, spec), Look(PALETTE, 0.5, clear={1}), out)
+        shown = mask[..., np.newaxis] != 1
+        np.testing.assert_array_equal(out, np.where(shown, exact, frame))
+
+
 @settings(deadline=None, max_examples=40)
 @given(data=st.data(), network=networks, size=frames)
 def test_restored_overlay_and_areas_are_those_of_the_restored_map(data, network, size) -> None:
@@ -125,6 +141,15 @@ def test_restored_overlay_and_areas_are_those_of_the_restored_map(data, network,
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(subject, "kernels", None)
         np.testing.assert_array_equal(restored_areas(labels, size, spec, 5), expected)
+
+
+def test_restored_overlay_refuses_another_networks_labels() -> None:
+    frame, spec = np.zeros((30, 40, 3), np.uint8), InputSpec(height=16, width=24)
+    for unfit in (np.zeros((16, 25), np.uint8), np.zeros((16, 24), np.int64)):
+        with pytest.raises(UsageError, match=r"a label map is uint8 \(16, 24\)"):
+            overlay_restored(frame, unfit, spec, Look(PALETTE))
+        with pytest.raises(UsageError, match=r"a label map is uint8 \(16, 24\)"):
+            restored_areas(unfit, (30, 40), spec, 3)
 
 
 def test_out_may_overlap_the_frame_or_the_labels() -> None:
@@ -154,6 +179,18 @@ def test_extension_refuses_what_lies_outside_memory() -> None:
         kernels.overlay(frame[:, ::-1], frame, labels, (rows, columns), look)
     with pytest.raises(TypeError):
         kernels.overlay(frame, frame[:, ::2], labels, (rows, columns), look)
+
+
+def test_overlay_writes_into_out_or_the_frame_itself() -> None:
+    frame = np.full((6, 8, 3), 200, np.uint8)
+    labels = np.zeros((6, 8), np.uint8)
+    labels[2:4, 3:6] = 1
+    expected = overlay(frame, labels, PALETTE)
+    out = np.empty_like(frame)
+    assert overlay(frame, labels, PALETTE, out=out) is out
+    np.testing.assert_array_equal(out, expected)
+    assert overlay(frame, labels, PALETTE, out=frame) is frame
+    np.testing.assert_array_equal(frame, expected)
 
 
 def test_overlay_of_a_grey_and_a_read_only_frame() -> None:
@@ -228,6 +265,16 @@ def test_legend_shows_every_colour_beside_text_that_stands_out(size, shade: int)
     box = frame[(frame != shade).any(axis=2)] if shade else frame.reshape(-1, 3)
     assert box.max() >= 200
     assert (frame[-1, -1] == shade).all()
+
+
+@pytest.mark.parametrize("background", [None, 0, 1, 2])
+def test_legend_leaves_the_background_out(background: int | None) -> None:
+    colours = ((255, 0, 0), (0, 255, 0), (0, 0, 255))
+    frame = np.full((256, 256, 3), 99, np.uint8)
+    names = ("Sky", "leaf", "stone")
+    draw_legend(frame, ClassMap(names=names, palette=colours, background=background))
+    for label, colour in enumerate(colours):
+        assert (frame == colour[::-1]).all(axis=2).any() == (label != background)
 
 
 def test_legend_of_more_classes_than_fit_and_of_any_script() -> None:

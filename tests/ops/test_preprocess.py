@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import threading
 
 import cv2
 import numpy as np
@@ -124,6 +125,15 @@ def test_twins_give_the_same_bits(
     np.testing.assert_array_equal(found.view(np.uint32), expected.view(np.uint32))
 
 
+@needs_native
+def test_twin_check_sees_a_single_bit() -> None:
+    spec = InputSpec(height=16, width=16)
+    image = picture(0, 16, 16, 3)
+    expected = fill(fill_reference, image, spec)
+    image[3, 5, 1] ^= 1
+    assert (fill(fill_native, image, spec) != expected).sum() == 1
+
+
 @pytest.mark.parametrize("twin", TWINS)
 @settings(deadline=None, max_examples=60)
 @given(
@@ -138,6 +148,13 @@ def test_within_a_grey_level_of_the_definition(twin, size, target) -> None:
         exact = bilinear(image[..., channel], *target)
         # Weights of 8 bits are off by 1/512 an axis; then the sum is rounded.
         assert np.abs(tensor[channel] - exact).max() <= 1.5
+
+
+def test_definition_check_sees_a_shift_of_half_a_pixel() -> None:
+    """Corner-aligned and half-pixel sampling differ by far more than the bound above."""
+    image = picture(1, 100, 100, 3)
+    aligned = cv2.resize(image, (50, 50), interpolation=cv2.INTER_NEAREST)
+    assert np.abs(aligned[..., 0] - bilinear(image[..., 0], 50, 50)).max() > 50
 
 
 @pytest.mark.parametrize("twin", TWINS)
@@ -211,6 +228,39 @@ def test_opencv_is_the_oracle_of_areas(twin, size, target) -> None:
         assert clear.mean() > 0.7
 
 
+def test_oracle_of_areas_sees_another_reduction() -> None:
+    image = picture(2, 128, 256)
+    by_area = cv2.resize(image, (32, 32), interpolation=cv2.INTER_AREA)
+    bilinear_too = fill(
+        fill_native if kernels else fill_reference,
+        image,
+        InputSpec(height=32, width=32, **PLAIN_GRAY),
+    )
+    assert np.abs(bilinear_too - by_area).max() > 20
+
+
+@pytest.mark.parametrize("twin", TWINS)
+def test_area_keeps_what_is_thin(twin) -> None:
+    """A wire of one pixel is lost between the taps of bilinear, and not by area."""
+    image = np.zeros((160, 160), np.uint8)
+    image[:, 47] = 255
+    found = {
+        reduce: fill(twin, image, InputSpec(height=16, width=16, **PLAIN_GRAY, reduce=reduce))
+        for reduce in ("bilinear", "area")
+    }
+    assert found["bilinear"].max() == 0
+    assert (found["area"][0, :, 4] == 26).all()
+
+
+@needs_native
+def test_gray_of_every_colour_in_a_coarse_cube() -> None:
+    levels = np.arange(0, 256, 5, dtype=np.uint8)
+    cube = np.stack(np.meshgrid(levels, levels, levels), -1).reshape(52 * 52, 52, 3)
+    spec = InputSpec(height=52 * 52, width=52, **PLAIN_GRAY)
+    expected = cv2.cvtColor(cube, cv2.COLOR_BGR2GRAY)
+    np.testing.assert_array_equal(fill(fill_native, cube, spec)[0], expected)
+
+
 @pytest.mark.parametrize("twin", TWINS)
 def test_normalisation_is_that_of_the_card(twin) -> None:
     spec = InputSpec(height=16, width=16)
@@ -233,6 +283,11 @@ def test_normalisation_as_arithmetic_has_the_bits_of_the_table(scale, mean, std)
     ramp = np.tile(np.arange(256, dtype=np.uint8), (8, 1))
     tensor = preprocess(ramp, spec)
     assert tensor[0, 0].tobytes() == normalisation(spec)[0].tobytes()
+
+
+def test_normalisations_that_people_use_are_arithmetic() -> None:
+    for values in ({}, PLAIN, {"mean": (0.5,) * 3, "std": (0.5,) * 3}):
+        assert lines(InputSpec(height=8, width=8, **values)) is not None
 
 
 def test_normalisation_that_arithmetic_misses_is_looked_up() -> None:
@@ -333,6 +388,17 @@ def test_forms_hold_the_same_picture(monkeypatch, native: bool, resize: str) -> 
         np.testing.assert_array_equal(pixels, planes.transpose(1, 2, 0))
 
 
+def test_a_form_goes_into_its_place_of_a_batch_and_into_no_other_array() -> None:
+    spec, image, form = InputSpec(height=16, width=24), picture(8, 33, 44, 3), Form("uint8", "hwc")
+    batch = np.zeros((3, *form.shape(spec)), np.uint8)
+    assert preprocess_as(form, image, spec, batch[1]) is not None
+    np.testing.assert_array_equal(batch[1], preprocess_as(form, image, spec))
+    assert not batch[[0, 2]].any()
+    for unfit in (np.zeros(spec.shape, np.uint8), np.zeros((16, 24, 3), np.float32)):
+        with pytest.raises(UsageError, match=r"out must be uint8 \(16, 24, 3\)"):
+            preprocess_as(form, image, spec, unfit)
+
+
 @pytest.mark.parametrize(
     "image",
     [
@@ -389,6 +455,26 @@ def test_extension_refuses_what_lies_outside_memory(region) -> None:
         kernels.preprocess_float(pixels, out, table, (0, 0, 8, 8), True, 1, few)
 
 
+@needs_native
+def test_threads_may_preprocess_at_once() -> None:
+    spec = InputSpec(height=64, width=64)
+    images = [picture(seed, 90, 120, 3) for seed in range(4)]
+    expected = [fill(fill_reference, image, spec) for image in images]
+    results: list[list[NDArray[np.float32]]] = [[] for _ in images]
+
+    def work(index: int) -> None:
+        results[index] = [preprocess(images[index], spec) for _ in range(20)]
+
+    threads = [threading.Thread(target=work, args=(index,)) for index in range(len(images))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for tensors, reference in zip(results, expected, strict=True):
+        assert len(tensors) == 20
+        assert all(np.array_equal(tensor, reference) for tensor in tensors)
+
+
 def nearest_candidates(source: int, target: int) -> list[set[int]]:
     """Indices that nearest sampling may take: two where the centre falls on a border."""
     edges = 1e-4
@@ -433,6 +519,16 @@ def test_letterbox_border_of_a_mask_is_ignore() -> None:
     assert (fit_mask(mask, spec, ignore=7)[48:] == 7).all()
     assert not fit_mask(mask, spec)[16:48].any()
     assert not restore_labels(fit_mask(mask, spec), (100, 200), spec).any()
+
+
+def test_picture_and_mask_stay_aligned() -> None:
+    """A bright square and its mask still cover each other after both were fitted."""
+    image, mask = np.zeros((90, 150), np.uint8), np.zeros((90, 150), np.uint8)
+    image[30:60, 45:105], mask[30:60, 45:105] = 255, 1
+    for resize in ("stretch", "letterbox"):
+        spec = InputSpec(height=60, width=100, resize=resize, **PLAIN_GRAY)
+        bright = preprocess(image, spec)[0] > 127
+        np.testing.assert_array_equal(bright, fit_mask(mask, spec) == 1)
 
 
 @pytest.mark.parametrize(

@@ -57,3 +57,11 @@ def test_the_largest_comes_first_and_small_ones_are_left_out() -> None:
     ]
     assert [found.area for found in regions(mask, 3, 4, background=0)] == [9, 4]
     assert regions(mask, 3, background=0)[1] == Region(2, 4, (2, 2, 2, 2), (2.5, 2.5))
+
+
+def test_nothing_but_background_and_ignored_pixels() -> None:
+    mask = np.zeros((4, 4), np.uint8)
+    assert regions(mask, 3, background=0) == []
+    mask[1] = 255
+    mask[2] = 3
+    assert regions(mask, 3, background=0) == []
