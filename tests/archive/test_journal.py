@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from edgeseg.archive.journal import Journal, Labelled, Record, split
+from edgeseg.archive.journal import Journal, Labelled, Record, Tries, split
 from edgeseg.archive.units import Unit
 from edgeseg.errors import CorruptArtifact, UsageError
 
@@ -107,6 +107,14 @@ def test_what_does_not_hold_is_done_again(
     assert count == 1
 
 
+def test_another_engine_or_option(archive: tuple[Unit, Record, Path]) -> None:
+    unit, record, out = archive
+    (pending,), kept, reasons = split([unit], {"sub/a": record}, "other", out)
+    assert pending.known is None
+    assert not kept
+    assert dict(reasons) == {"another engine or other options": 1}
+
+
 def test_one_run_at_a_time(archive: tuple[Unit, Record, Path]) -> None:
     _, _, out = archive
     with Journal(out).held() as tries:
@@ -117,3 +125,10 @@ def test_one_run_at_a_time(archive: tuple[Unit, Record, Path]) -> None:
     assert not tries.exists()
     with Journal(out).held():
         pass
+
+
+def test_tries_are_counted_until_the_end(tmp_path: Path) -> None:
+    tries = Tries(tmp_path, "a")
+    assert [tries.begin(), Tries(tmp_path, "a").begin(), Tries(tmp_path, "b").begin()] == [1, 2, 1]
+    tries.end()
+    assert tries.begin() == 1

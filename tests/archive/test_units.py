@@ -47,6 +47,11 @@ def test_a_list(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         names("list.txt")
 
 
+def test_results_are_no_pictures_of_the_archive(tmp_path: Path) -> None:
+    touch(tmp_path, "a.png", "out/a.labels.png", "outside/b.png")
+    assert names(tmp_path, out=tmp_path / "out") == ["a", "outside/b"]
+
+
 @pytest.mark.parametrize(
     ("files", "paths", "reason"),
     [

@@ -14,7 +14,7 @@ import pytest
 from archive_cases import make_video
 from numbered_videos import damage, make_numbered
 
-from edgeseg.archive.videos import read_frames
+from edgeseg.archive.videos import frame_count, read_frames
 from edgeseg.errors import DatasetError
 from edgeseg.sources.capture import open_frames
 from edgeseg.sources.spec import parse_source
@@ -46,6 +46,11 @@ def test_a_range_holds_the_frames_of_the_whole(
     assert list(found) == list(range(FRAMES)[first:last:every])
     for number, picture in found.items():
         assert np.array_equal(picture, whole[number])
+
+
+def test_frames_differ_so_that_a_wrong_one_is_seen(video: Path) -> None:
+    whole = decoded(video)
+    assert not any(np.array_equal(a, b) for a, b in zip(whole, whole[1:], strict=False))
 
 
 def test_times_that_jump(tmp_path: Path) -> None:
@@ -91,3 +96,15 @@ def test_turned_as_the_file_says(tmp_path: Path, degrees: str) -> None:
     assert picture.shape == expected.shape
     assert np.abs(picture.astype(int) - expected).mean() < 3
     assert not np.array_equal(picture, flat)
+
+
+def test_damaged(tmp_path: Path) -> None:
+    whole = make_video(tmp_path / "v.mkv", FRAMES).read_bytes()
+    for name, data in (("text.mp4", b"no video"), ("none.mp4", b"")):
+        (tmp_path / name).write_bytes(data)
+        assert frame_count(tmp_path / name) == 0
+        with pytest.raises(DatasetError, match=f"{name}: no video that can be decoded"):
+            list(read_frames(tmp_path / name, 0, None, 1))
+    (tmp_path / "cut.mkv").write_bytes(whole[: len(whole) // 2])
+    read = list(read_frames(tmp_path / "cut.mkv", 0, None, 1))
+    assert 20 < len(read) < FRAMES

@@ -9,6 +9,9 @@ from typing import Any
 
 import pytest
 
+from edgeseg.archive.cluster import Cluster, _pool
+from edgeseg.errors import UsageError
+
 PACKAGE = Path(__file__).parents[2] / "edgeseg"
 
 
@@ -50,3 +53,15 @@ def test_command_line_refuses(
     )
     assert outcome.code == 2
     assert reason in outcome.document["error"]["message"]
+
+
+def test_as_many_workers_as_there_is_room_and_work_for() -> None:
+    assert _pool(Cluster(workers=5), {}, 100) == (5, 5)
+    assert _pool(Cluster(workers=5), {}, 3) == (3, 3)
+    assert _pool(Cluster(), {"CPU": 7.0}, 100) == (1, 7)
+    assert _pool(Cluster(), {"CPU": 7.0}, 3) == (1, 3)
+    assert _pool(Cluster(threads=2), {"CPU": 7.0}, 100) == (1, 3)
+    assert _pool(Cluster(gpus=1), {"CPU": 64.0, "GPU": 4.0}, 100) == (1, 4)
+    for cluster, has in ((Cluster(threads=8), {"CPU": 7.0}), (Cluster(gpus=1), {"CPU": 7.0})):
+        with pytest.raises(UsageError, match="no machine has them"):
+            _pool(cluster, has, 100)

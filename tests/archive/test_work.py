@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import av
@@ -16,9 +17,9 @@ from edgeseg.archive import ArchiveConfig, segment_archive
 from edgeseg.archive.journal import Journal, Pending
 from edgeseg.archive.run import make_job
 from edgeseg.archive.units import Unit, find_units
-from edgeseg.archive.work import Desk, Job, raise_refusal
+from edgeseg.archive.work import TRIES, Desk, Job, raise_refusal
 from edgeseg.data.decode import load_ids
-from edgeseg.errors import MismatchedArtifact, UsageError
+from edgeseg.errors import InferenceError, MismatchedArtifact, UsageError
 from edgeseg.inference import segment_files
 from edgeseg.loading import load
 from edgeseg.options.inference import Outputs
@@ -62,6 +63,17 @@ def test_facts_are_those_of_the_label_map(job: Job, pictures: Path, tmp_path: Pa
     assert result.pixels == tuple(np.sum(labels == label) for label in (0, 1))
     assert result.regions == (0, nuclei - 1)
     assert Journal(tmp_path / "out").read() == {path.stem: record}
+
+
+def test_another_option_is_other_work(config: Callable[..., ArchiveConfig], tmp_path: Path) -> None:
+    changes = ({}, {"tiles": True}, {"tiles": True, "margin": 8}, {"every": 2})
+    works = [make_job(config(**change), tmp_path).work for change in changes]
+    outputs = Outputs(tmp_path / "out", overlays=False)
+    for change in ({"opacity": 0.25}, {"overlays": True}, {"coloured": True}):
+        changed = replace(config(), outputs=replace(outputs, **change))
+        works.append(make_job(changed, tmp_path).work)
+    assert len(set(works)) == 7
+    assert make_job(config(), tmp_path / "elsewhere").work == works[0]
 
 
 @pytest.mark.parametrize("every", [1, 7])
@@ -123,6 +135,22 @@ def test_a_file_that_fails_is_a_failure_and_leaves_nothing(
     assert not list(Path(job.tries).iterdir())
 
 
+def test_what_kills_its_worker_is_given_up(job: Job, pictures: Path) -> None:
+    pending = one(min(pictures.rglob("*.png")))
+
+    class Dying(Desk):
+        def _outcome(self, pending: Pending, count: int) -> object:  # type: ignore[override]
+            raise SystemExit(count)
+
+    for count in range(1, TRIES + 1):
+        with pytest.raises(SystemExit, match=str(count)):
+            Dying(job).do(pending)
+    failure = Desk(job).do(pending).failure
+    assert failure is not None
+    assert (failure.kind, failure.tries) == ("WorkerDied", TRIES)
+    assert Desk(job).do(pending).record is not None  # counted anew
+
+
 def test_a_disk_that_refuses_is_no_fault_of_a_file(
     job: Job, pictures: Path, tmp_path: Path
 ) -> None:
@@ -152,6 +180,18 @@ def test_a_worker_that_sees_something_else(
 ) -> None:
     with pytest.raises(kind, match=reason):
         Desk(job.model_copy(update=change))
+
+
+def test_a_network_that_fails_on_one_picture(job: Job, pictures: Path) -> None:
+    desk = Desk(job)
+
+    def fail(image: np.ndarray) -> np.ndarray:
+        raise InferenceError("no labels")
+
+    desk._segment = fail
+    outcome = desk.do(one(min(pictures.rglob("*.png"))))
+    assert outcome.failure is not None
+    assert outcome.failure.message == "no labels"
 
 
 def test_results_of_another_kind_of_run_are_not_replaced(

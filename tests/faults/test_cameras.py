@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -172,6 +174,10 @@ def test_a_slow_consumer_gets_fresh_frames(mode: Mode, camera: Any, grey_engine:
     assert behind(camera, grey_engine, StreamOptions(mode=mode, max_frames=10)) <= BEHIND
 
 
+def test_a_slow_consumer_of_every_frame_falls_behind(camera: Any, grey_engine: Any) -> None:
+    assert behind(camera, grey_engine, StreamOptions(realtime=False, max_frames=10)) > BEHIND
+
+
 def sizes_of(stream: Stream, change: Callable[[], None] = lambda: None) -> list[tuple[int, ...]]:
     """Shapes of the masks, after the fifth of which ``change`` is called."""
     shapes: list[tuple[int, ...]] = []
@@ -199,3 +205,32 @@ def test_a_camera_that_changes_its_size_is_followed_or_it_is_said(
     else:
         assert shapes[-1] == (96, 128)
         assert "frames of 128x96 from here on" in caplog.text
+
+
+def encoded(size: tuple[int, int], frames: int) -> bytes:
+    """H.264 in an MPEG transport stream, which may be followed by another."""
+    import av
+
+    target = io.BytesIO()
+    with av.open(target, "w", format="mpegts") as container:
+        video = container.add_stream("libx264", rate=25)
+        video.width, video.height = size
+        video.options = {"tune": "zerolatency"}
+        for index in range(frames):
+            picture = np.full((size[1], size[0], 3), index * 4, np.uint8)
+            for packet in video.encode(av.VideoFrame.from_ndarray(picture, format="bgr24")):
+                container.mux(packet)
+        for packet in video.encode():
+            container.mux(packet)
+    return target.getvalue()
+
+
+def test_h264_that_changes_its_size_is_followed(grey_engine: Engine, tmp_path: Path) -> None:
+    pytest.importorskip("av", reason="PyAV is not installed")
+    path = tmp_path / "two.ts"
+    path.write_bytes(encoded((64, 48), 20) + encoded((128, 96), 20))
+    spec = SourceSpec("url", str(path), "two.ts", live=True)
+    options = StreamOptions(realtime=False, max_frames=36)
+    shapes = sizes_of(Stream(spec, grey_engine, options))
+    assert shapes[:20] == [(48, 64)] * 20
+    assert set(shapes[20:]) == {(96, 128)}

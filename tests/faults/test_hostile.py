@@ -210,6 +210,12 @@ def test_a_camera_is_insecure_by_name(
         stream_of(url, grey_engine, insecure_camera=("front",))
 
 
+def test_a_file_without_certificates_is_said(tmp_path: Path, grey_engine: Engine) -> None:
+    (tmp_path / "ca.pem").write_text("nothing")
+    with pytest.raises(UsageError, match="expected certificates"):
+        stream_of("https://127.0.0.1/", grey_engine, ca=tmp_path / "ca.pem")
+
+
 def moved(location: str) -> Callable[[bytes], str]:
     """Answers 302, in the protocol of the request."""
 

@@ -90,6 +90,12 @@ def test_a_camera_streams(camera: Any, grey_engine: Engine) -> None:
     assert stream.sources[0].realtime
 
 
+def test_a_camera_with_a_password_streams(locked_camera: Any, grey_engine: Engine) -> None:
+    stream = Stream(spec_of(locked_camera.url), grey_engine, StreamOptions(max_frames=3))
+    assert len(list(stream)) == 3
+    assert stream.sources[0].label == f"http://user:***@127.0.0.1:{locked_camera.port}/mjpeg"
+
+
 def test_a_camera_with_another_password_refuses(locked_camera: Any, grey_engine: Engine) -> None:
     url = locked_camera.url.replace("hunter2-QXZ", "hunter2")
     error = failure(spec_of(url), grey_engine)
@@ -139,6 +145,17 @@ def test_a_port_that_refuses(scheme: str, grey_engine: Engine) -> None:
     error = failure(spec_of(URL.format(scheme=scheme, port=port)), grey_engine)
     assert isinstance(error, OpenFailed)
     assert f"127.0.0.1:{port} refused the connection" in error.message
+
+
+@pytest.mark.parametrize("scheme", ["rtsp", "http"])
+def test_a_host_by_ipv6_is_named_as_a_url_names_it(scheme: str, grey_engine: Engine) -> None:
+    try:
+        with socket.create_server(("::1", 0), family=socket.AF_INET6) as taken:
+            port = taken.getsockname()[1]
+    except OSError:
+        pytest.skip("no IPv6 on loopback")
+    error = failure(spec_of(f"{scheme}://[::1]:{port}/live"), grey_engine)
+    assert f"[::1]:{port} refused the connection" in error.message
 
 
 @pytest.mark.parametrize("scheme", ["rtsp", "http"])
@@ -258,3 +275,16 @@ def test_libraries_keep_the_password_off_stderr(
     assert done.stderr.count("Traceback") == 4
     assert password not in done.stderr
     assert "VIDEOIO" not in done.stderr, "OpenCV's own words"
+
+
+def test_whoever_asks_opencv_for_its_log_gets_it(
+    through: str, responder: Callable[..., Any], answers: Any
+) -> None:
+    if through == "pyav":
+        pytest.skip("PyAV has no such variables")
+    server = responder(lambda request: answers.status(request, 404))
+    url = URL.format(scheme="rtsp", port=server.port)
+    loud = open_in_fresh_process(
+        through, url, OPENCV_LOG_LEVEL="WARNING", OPENCV_FFMPEG_LOGLEVEL="16"
+    )
+    assert "VIDEOIO" in loud.stderr

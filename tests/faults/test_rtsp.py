@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import logging
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from edgeseg.engines.base import Engine
-from edgeseg.stream import Limits, Stream, parse_source
+from edgeseg.errors import AuthFailed
+from edgeseg.stream import Limits, Stream, StreamOptions, parse_source
 
 pytestmark = pytest.mark.usefixtures("through")
+
+SYSTEM = "/usr/bin/python3"
+
+SERVER = Path(__file__).parents[1] / "stream" / "rtsp_server.py"
 
 QUICK = Limits(open_s=20, read_s=20, stalled_s=20, backoff_s=(0.05,))
 SLACK_S = 4.0
@@ -108,3 +115,41 @@ def test_a_server_that_freezes_is_stalled_at_2_s_and_lost_by_5_s(
     assert stalled < lost < 5 + SLACK_S
     assert after == sorted(set(after))
     assert after[0] < 60, "no frame of the connection that froze"
+
+
+@pytest.fixture
+def guarded(password: str) -> Iterator[int]:
+    """The port of GStreamer's RTSP server, which wants a password by digest."""
+    try:
+        server = subprocess.Popen(
+            [SYSTEM, str(SERVER), "user", password],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+    except FileNotFoundError:
+        pytest.skip(f"no {SYSTEM}")
+    with server:
+        assert server.stdout is not None
+        first = server.stdout.readline()
+        if not first:
+            pytest.skip("GStreamer's RTSP server is not here (gir1.2-gst-rtsp-server-1.0)")
+        threading.Thread(target=server.stdout.read, daemon=True).start()
+        yield int(first)
+        server.kill()
+
+
+@pytest.mark.parametrize("given", ["", "user:wrong@"])
+def test_a_server_that_wants_another_password(
+    given: str, guarded: int, grey_engine: Engine
+) -> None:
+    with pytest.raises(AuthFailed, match="401") as failed:
+        list(Stream(f"rtsp://{given}127.0.0.1:{guarded}/live", grey_engine))
+    assert failed.value.exit_code == 5
+    assert "wrong" not in f"{failed.value!r}{failed.value.hint}"
+
+
+def test_the_right_password_opens_it(guarded: int, grey_engine: Engine, password: str) -> None:
+    url = f"rtsp://user:{password}@127.0.0.1:{guarded}/live"
+    assert len(list(Stream(url, grey_engine, StreamOptions(max_frames=3)))) == 3

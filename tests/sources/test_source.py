@@ -98,6 +98,11 @@ def test_a_format_that_cannot_be_had_is_an_error(
     assert "secret" not in f"{failed.value}{failed.value.hint}"
 
 
+def test_newest_frame_counts_for_cameras_and_the_test_pattern() -> None:
+    realtime = {text: parse_source(text).realtime for text in ("0", "rtsp://c/", "test:", "a.mkv")}
+    assert realtime == {"0": True, "rtsp://c/": True, "test:": True, "a.mkv": False}
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
@@ -187,6 +192,11 @@ def test_no_part_of_a_password_is_ever_shown(password: str, scheme: str) -> None
         shown = seen(f"{scheme}://user:{written}@camera/live")
         runs = [run for run in _alnum_runs(password) if len(run) >= 3]
         assert not any(leaks(run, shown) for run in runs), shown
+
+
+def test_the_check_for_leaks_finds_one() -> None:
+    assert leaks("QXZ7", "port could not be cast from 'QXZ'")
+    assert not leaks("QXZ7", "rtsp://user:***@camera/live")
 
 
 def _alnum_runs(password: str) -> list[str]:

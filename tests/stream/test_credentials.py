@@ -13,7 +13,7 @@ import pytest
 from edgeseg.engines.base import Engine
 from edgeseg.errors import AuthFailed, UsageError
 from edgeseg.sources.capture import open_frames
-from edgeseg.sources.credentials import PASSWORD, USER, with_credentials
+from edgeseg.sources.credentials import PASSWORD, USER, Credentials, with_credentials
 from edgeseg.sources.spec import parse_source
 from edgeseg.stream import Stream, StreamOptions
 
@@ -62,6 +62,11 @@ def test_nobody_else_gets_them(source: str) -> None:
     assert with_credentials(spec, environ=ENVIRONMENT) is spec
 
 
+def test_without_any_the_source_stays() -> None:
+    spec = parse_source("rtsp://cam/live")
+    assert with_credentials(spec, environ={}) is spec
+
+
 @pytest.mark.parametrize(("there", "absent"), [(USER, PASSWORD), (PASSWORD, USER)])
 def test_one_variable_without_the_other(there: str, absent: str) -> None:
     with pytest.raises(UsageError, match=f"{there} is set and {absent} is not") as failed:
@@ -91,6 +96,12 @@ def test_a_file_names_hosts_and_ports(url: str, password: str, tmp_path: Path) -
     assert given(spec.target) == ("me", password)
 
 
+def test_a_host_that_the_file_lacks_gets_the_environments(tmp_path: Path) -> None:
+    file = netrc_file(tmp_path, "machine cam login me password QXZ\n")
+    spec = with_credentials(parse_source("rtsp://other/"), file, ENVIRONMENT)
+    assert given(spec.target) == ("us er", SECRET)
+
+
 @pytest.mark.parametrize(
     ("text", "mode", "said"),
     [
@@ -109,6 +120,10 @@ def test_a_file_that_cannot_be_used(text: str, mode: int, said: str, tmp_path: P
     assert error.hint
     assert (f"chmod 600 {file}" in error.hint) == (mode != 0o600)
     assert "QXZ" not in f"{error}{error.hint}{error.__cause__!r}{error.__context__!r}"
+
+
+def test_a_password_is_in_no_repr() -> None:
+    assert "QXZ" not in repr(Credentials("me", "QXZ"))
 
 
 @pytest.fixture

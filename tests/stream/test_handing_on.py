@@ -118,6 +118,19 @@ def test_what_an_essential_sink_raised_comes_to_the_caller_and_closing_ends(
     assert slow.closed == 1
 
 
+def test_a_run_switches_off_what_failed_in_the_background(
+    engine: Engine, caplog: pytest.LogCaptureFixture
+) -> None:
+    slow = Slow(at=1)
+    slow.let.release(1000)
+    options = StreamOptions(realtime=False)
+    report = run(Stream("test:64x48?frames=60", engine, options), [Background(slow, places=1)])
+    assert report.frames == 60
+    assert slow.taken == [0]
+    assert "the slow one failed and is off: no more" in caplog.text
+    assert [(it.state, it.written, it.lost) for it in report.sinks] == [("failed", 1, 59)]
+
+
 def test_a_sink_that_is_stuck_does_not_hold_the_end(
     results: list[StreamResult], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -136,6 +136,14 @@ def test_a_file_can_be_followed_while_it_is_written(tmp_path: Path) -> None:
     sink.close()
 
 
+def test_a_given_stream_stays_open() -> None:
+    stream = io.StringIO()
+    sink = JsonLines(stream)
+    sink.open([StillSource()])
+    sink.close()
+    assert not stream.closed
+
+
 def test_a_pipe_that_nobody_reads_stops_the_stream() -> None:
     reading, writing = os.pipe()
     os.close(reading)

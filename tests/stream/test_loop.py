@@ -123,6 +123,12 @@ def test_stop_from_another_thread_ends_the_iteration(engine: Engine) -> None:
     assert stream.sources[0].state == "ok"
 
 
+def test_stop_before_the_start_yields_nothing(engine: Engine) -> None:
+    stream = Stream("test:64x48", engine)
+    stream.stop()
+    assert list(stream) == []
+
+
 def test_pictures_of_different_sizes(tmp_path: Path, engine: Engine) -> None:
     sizes = [(40, 60), (120, 20), (33, 17)]
     for index, (height, width) in enumerate(sizes):
@@ -336,6 +342,13 @@ def test_an_engine_of_fixed_batches_is_filled_up_and_it_is_said(
     assert "batches of 4" in caplog.text
 
 
+def test_a_file_that_is_missing_ends_a_stream_of_several(
+    make_video: Callable[..., Path], engine: Engine, tmp_path: Path
+) -> None:
+    with pytest.raises(OpenFailed, match="no such file"):
+        list(Stream([make_video(3), tmp_path / "none.mkv"], engine))
+
+
 def test_an_engine_that_fails_in_its_thread_is_raised_to_the_caller(
     make_video: Callable[..., Path], engine: Engine
 ) -> None:
@@ -348,6 +361,12 @@ def test_an_engine_that_fails_in_its_thread_is_raised_to_the_caller(
         results.extend(Stream(make_video(10), Gated(engine, fail)))
     assert [result.index for result in results] == [0, 1, 2]
     assert not [thread for thread in threading.enumerate() if "lane" in thread.name]
+
+
+def test_pictures_keep_their_names(tmp_path: Path, engine: Engine) -> None:
+    for name in ("b.png", "a.png"):
+        cv2.imwrite(str(tmp_path / name), np.zeros((48, 64, 3), np.uint8))
+    assert [result.name for result in Stream(tmp_path, engine)] == ["a.png", "b.png"]
 
 
 def test_a_second_in_which_nothing_comes_has_ticks(engine: Engine) -> None:

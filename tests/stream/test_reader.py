@@ -93,6 +93,18 @@ def test_a_file_is_read_to_its_end(make_video: Callable[..., Path]) -> None:
     assert reader.close()
 
 
+def test_a_truncated_file_says_how_much_is_missing(
+    truncated: Path, play: Callable[..., list[object]], caplog: pytest.LogCaptureFixture
+) -> None:
+    found = len(play(truncated))
+    assert 0 < found < 100
+    reader = started(parse_source(truncated))
+    assert len(take_all(reader)) == found
+    assert reader.state == "ended"
+    assert reader.bad_frames == 100 - found
+    assert f"{found} of 100 frames" in caplog.text
+
+
 def test_a_file_in_realtime_passes_at_its_own_rate(make_video: Callable[..., Path]) -> None:
     reader = started(parse_source(make_video(10)), realtime=True)
     frames = take_all(reader)

@@ -198,6 +198,17 @@ def test_a_sink_is_opened_again_in_each_place(engine: Engine) -> None:
     assert json.loads(json.dumps(report.to_dict()))["sinks"][0]["error"] == "no more"
 
 
+def test_one_recording_of_several_fails_alone() -> None:
+    sinks = [Fragile(*range(9)), Fragile()]
+    each = Each(lambda source: sinks[source.index], "each")
+    each.open([StillSource(index=0), StillSource(index=1)])
+    for camera in (0, 1, 0, 1):
+        each.write(still_result(LABELS, camera=camera))
+    each.close()
+    assert [report.state for report in each.reports()] == ["failed", "ok"]
+    assert sinks[1].taken == [0, 0]
+
+
 FAILED = SinkReport("the recording /secret/a.mkv", "Recording", "failed", 7, 3, 0, 2, "full")
 COMPANY = Company(reports=lambda: [FAILED])
 
@@ -336,6 +347,23 @@ def test_no_output_is_what_the_stream_reads(
     both = (*source, "--json-lines", "a.jsonl", "--alert", "bright > 1%", "--alert-lines")
     assert edgeseg("stream", bright_network, *both, "a.jsonl").code == 2
     assert not os.path.lexists("a.jsonl")
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (("--keep-bytes", "many"), "--keep-bytes: expected a size"),
+        (("--rotate", "0"), "--rotate: expected a size"),
+        (("--rotate", "600MB", "--keep-bytes", "1GB"), "no room for a second one"),
+        (("--rotate-minutes", "0"), "positive"),
+    ],
+)
+def test_limits_that_make_no_sense_are_refused(
+    options: tuple[str, ...], says: str, stream: Callable[..., Any], tmp_path: Path
+) -> None:
+    outcome = stream("--json-lines", tmp_path / "a.jsonl", *options)
+    assert outcome.code == 2
+    assert says in outcome.err
 
 
 def test_alerts_that_could_not_be_written_are_written_later(

@@ -343,3 +343,11 @@ def test_a_budget_neither_counts_nor_deletes_pictures_of_others(
     assert [path.name for path in ours] == [f"{number:06d}.png" for number in (14, 15, 16)]
     assert all(path.read_bytes() == data for path, data in others.items())
     np.testing.assert_array_equal(load_ids(ours[0]), LABELS)
+
+
+@pytest.mark.parametrize("wrong", [{"size": 0}, {"minutes": 0.0}, {"minutes": float("nan")}])
+def test_rotations_that_make_no_sense_are_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match="positive"):
+        Rotation(**wrong)
+    with pytest.raises(UsageError, match="positive"):
+        Budget(0)

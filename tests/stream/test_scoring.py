@@ -121,6 +121,13 @@ def test_masks_that_do_not_fit_are_said(tmp_path: Path) -> None:
         Scoring(tmp_path, TWO).open([StillSource()])
 
 
+def test_a_bad_mask_is_said_before_its_frame(tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "a.png"), np.zeros((48, 64), np.uint8))
+    cv2.imwrite(str(tmp_path / "b.png"), np.full((48, 64), 9, np.uint8))
+    with pytest.raises(DatasetError, match=r"b.png holds 9"):
+        Scoring(tmp_path, TWO).open([StillSource()])
+
+
 @pytest.mark.parametrize(
     ("count", "fits"), [(8, True), (4, True), (1, True), (5, False), (9, False)]
 )
@@ -169,3 +176,7 @@ def test_the_running_score_is_that_of_the_frames_so_far(
     assert seen[0] == 1.0
     assert seen == sorted(seen, reverse=True)
     assert seen[-1] == figures["mean_iou"] < 1
+
+
+def test_nothing_scored_is_none(tmp_path: Path) -> None:
+    assert Scoring(tmp_path, TWO).to_dict() is None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -203,6 +204,15 @@ def test_masks_are_the_label_maps(tmp_path: Path, result_at: Callable[..., Strea
         assert np.array_equal(cv2.imread(str(path), cv2.IMREAD_UNCHANGED), result.mask())
 
 
+def test_masks_of_pictures_keep_their_names(
+    tmp_path: Path, result_at: Callable[..., StreamResult]
+) -> None:
+    sink = Masks(tmp_path / "masks")
+    sink.open([FILE])
+    sink.write(StreamResult(**(_fields(result_at(0)) | {"name": "cell.07.tif"})))
+    assert [path.name for path in (tmp_path / "masks").iterdir()] == ["cell.07.png"]
+
+
 def test_coloured_masks_show_the_palette_and_hold_the_ids(
     tmp_path: Path, result_at: Callable[..., StreamResult]
 ) -> None:
@@ -266,6 +276,20 @@ def test_a_part_of_a_live_source_begins_at_its_own_time(
     assert len(play(tmp_path / "a-0002.mkv")) == 3  # the one left out between is repeated
 
 
+def test_recording_of_the_frames_alone(
+    tmp_path: Path, result_at: Callable[..., StreamResult], play: Callable[..., Any]
+) -> None:
+    result = result_at(0)
+    sink = Recording(tmp_path / "a.mkv", overlay=False)
+    sink.open([FILE])
+    sink.write(result)
+    sink.close()
+    (frame,) = play(tmp_path / "a.mkv")
+    assert np.abs(frame.astype(int) - result.frame).mean() < 4
+    assert cv2.PSNR(frame, result.frame) > cv2.PSNR(frame, result.overlay())
+    assert not sink.shows_overlay  # nobody draws what is not recorded
+
+
 def test_a_window_without_display_is_said_once_and_does_nothing(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
@@ -295,3 +319,14 @@ def test_a_display_that_is_not_there_does_not_end_the_process(
     window.idle()
     assert len(caplog.records) == 1
     assert not window.shows_overlay
+
+
+def test_results_can_be_drawn_by_several_threads(result_at: Callable[..., StreamResult]) -> None:
+    result = result_at(0)
+    pictures: list[NDArray[np.uint8]] = []
+    threads = [threading.Thread(target=lambda: pictures.append(result.overlay())) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert all(np.array_equal(picture, pictures[0]) for picture in pictures)

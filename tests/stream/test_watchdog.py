@@ -140,6 +140,13 @@ def test_without_a_watchdog_there_is_a_status_and_no_ping(manager: Manager, engi
     assert "WATCHDOG=1" not in heard
 
 
+def test_pings_are_as_rare_as_the_manager_is_patient(manager: Manager, engine: Engine) -> None:
+    source = "test:64x48?frames=200"
+    options = StreamOptions(realtime=False)
+    run(Stream(source, engine, options), [Watchdog(Notifier(manager.address, 3600.0))])
+    assert manager.heard().count("WATCHDOG=1") < 100  # one a second at most, however fast it ran
+
+
 @pytest.mark.parametrize("mode", get_args(Mode))
 @pytest.mark.parametrize("manager", ["path"], indirect=True)
 def test_an_engine_that_hangs_is_not_covered_up(
@@ -261,6 +268,16 @@ def test_a_manager_that_does_not_read_holds_nobody_up(manager: Manager, engine: 
     report = run(Stream("test:64x48?frames=1500", engine, options), [watchdog])
     assert report.frames == 1500  # more than any queue of datagrams holds
     assert len(manager.heard()) < 2 * report.frames
+
+
+def test_a_manager_that_is_gone_stops_nothing_else(
+    manager: Manager, engine: Engine, caplog: pytest.LogCaptureFixture
+) -> None:
+    look = Reached(lambda result: manager.socket.close() if result.index == 1 else None)
+    sinks = [look, Watchdog(Notifier(manager.address, 1e-6))]
+    options = StreamOptions(realtime=False)
+    assert run(Stream("test:64x48?frames=5", engine, options), sinks).frames == 5
+    assert "the service manager's watchdog failed and will be tried again" in caplog.text
 
 
 def test_a_message_is_one_line_whatever_a_label_holds(manager: Manager) -> None:

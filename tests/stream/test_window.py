@@ -76,6 +76,24 @@ def test_keys_reach_every_class_but_the_background(
     assert press(Controls(), keys, ClassMap(names=names)).hidden == hidden
 
 
+def test_keys_pause_help_and_say_the_class() -> None:
+    controls = Controls()
+    press(controls, " h")
+    assert (controls.paused, controls.helping, controls.view) == (True, True, None)
+    press(controls, " hn")
+    assert (controls.paused, controls.helping) == (False, False)
+    assert controls.says == "class 1: class 1"
+    press(controls, "c")
+    assert controls.says == "class 1: class 1 (off)"
+
+
+def test_keys_that_the_window_obeys() -> None:
+    controls = Controls()
+    for key, wish in ((ord("q"), "quit"), (27, "quit"), (ord("s"), "snapshot")):
+        assert controls.press(key, View(), CLASSES) == wish
+    assert controls == Controls()
+
+
 def test_mosaic_letterboxes_and_leaves_the_other_tiles() -> None:
     mosaic = Mosaic(3)
     height, width = mosaic.tile
@@ -86,6 +104,14 @@ def test_mosaic_letterboxes_and_leaves_the_other_tiles() -> None:
     assert tile[:, width // 2].min() == 255
     assert tile[:, 0].max() == 0
     assert int((mosaic.picture == 255).all(axis=2).sum()) == height * height
+
+
+def test_mosaic_of_one_is_the_picture_itself() -> None:
+    mosaic = Mosaic(1)
+    picture = np.full((30, 50, 3), 7, np.uint8)
+    mosaic.put(0, mosaic.fitted(picture))
+    np.testing.assert_array_equal(mosaic.picture, picture)
+    assert mosaic.picture is not picture
 
 
 def test_snapshots_overwrite_nothing(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,10 @@ import numpy as np
 import pytest
 from streaming import CLASSES, StillSource, still_result
 
+from edgeseg.errors import CorruptArtifact, UsageError
 from edgeseg.stream import StreamResult
 from edgeseg.stream.alerts import AlertOutputs, Alerts, Zone, parse_rule
+from edgeseg.stream.sinks import StopStream
 
 
 def frame(road: int, at: float = 0.0, index: int = 0, camera: int = 0) -> StreamResult:
@@ -148,3 +151,59 @@ def test_a_zone_too_small_for_the_frames_is_unknown(tmp_path: Path) -> None:
     told.sink.write(frame(30))
     told.sink.write(frame(30, 1))
     assert told.short == [("unknown", None)]
+
+
+def test_a_bad_zone_is_refused_before_the_stream(tmp_path: Path) -> None:
+    (tmp_path / "z.json").write_text("{}")
+    with pytest.raises(CorruptArtifact, match=r"z\.json: polygons"):
+        Alerts([parse_rule(f"road > 2% in {tmp_path / 'z.json'}")], CLASSES)
+
+
+def test_a_source_that_is_not_there() -> None:
+    with pytest.raises(UsageError, match="is on source 2; there are 0, 1"):
+        Told("road > 2% on 2", sources=[StillSource(index=0), StillSource(index=1)])
+
+
+def test_a_full_disk_stops_neither_the_alerts_nor_the_stream(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("no /dev/full")
+    sink = Alerts([parse_rule("road > 20%")], CLASSES, AlertOutputs(lines=Path("/dev/full")))
+    sink.open([StillSource()])
+    for index, road in enumerate([30, 0, 30]):
+        sink.write(frame(road, index))
+    sink.close()
+    errors = [record for record in caplog.records if record.levelname == "ERROR"]
+    assert [error.getMessage() for error in errors] == [
+        "the alert lines to /dev/full failed and will be tried again: No space left on device"
+    ]
+    assert [(it.kind, it.state, it.written, it.lost) for it in sink.reports()] == [
+        ("AlertLines", "failed", 0, 4)  # the last says that the stream ended
+    ]
+    assert caplog.text.count("alert raised") == 2
+
+
+def test_snapshots_that_cannot_be_written_are_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "file").touch()
+    told = Told("road > 20%", snapshots=tmp_path / "file")
+    told.sink.write(frame(30))
+    assert told.short == [("raised", 30)]
+    assert "the snapshots in" in caplog.text
+    assert [(it.kind, it.state, it.lost) for it in told.sink.reports()] == [
+        ("AlertLines", "ok", 0), ("Snapshots", "failed", 1),
+    ]  # fmt: skip
+
+
+def test_a_pipe_that_nobody_reads_stops_the_stream() -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    stream = os.fdopen(writing, "w")
+    sink = Alerts([parse_rule("road > 20%")], CLASSES, AlertOutputs(lines=stream))
+    sink.open([StillSource()])
+    with pytest.raises(StopStream):
+        sink.write(frame(30))
+    with pytest.raises(BrokenPipeError):
+        stream.close()

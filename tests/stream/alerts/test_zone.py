@@ -92,6 +92,12 @@ def test_a_bad_zone_names_its_file_and_shows_a_good_one(
     assert "polygons" in str(refused.value.hint)
 
 
+def test_a_zone_is_read_back(tmp_path: Path) -> None:
+    zone = Zone(size=(64, 48), polygons=(((0, 0), (64, 0), (64, 48)),))
+    zone.save(tmp_path / "zone.json")
+    assert load_zone(tmp_path / "zone.json") == zone
+
+
 @given(
     seed=st.integers(0, 2**32 - 1),
     corners=CORNERS,

@@ -182,6 +182,10 @@ def test_strangers_have_one_answer_a_connection(locked: Callable[[], Client]) ->
     assert "connection" not in view.get("/status", headers=shown).headers
 
 
+def test_the_token_is_not_in_what_is_printed_of_the_rules() -> None:
+    assert TOKEN not in repr(Rules(TOKEN, frozenset(), loopback=False, port=8080))
+
+
 def test_the_right_token_as_a_header(locked: Callable[[], Client]) -> None:
     for scheme in ("Bearer", "bearer"):
         headers = {"Authorization": f"{scheme} {TOKEN}"}

@@ -107,6 +107,12 @@ def test_opacity_acts_without_another_frame(page: Any, result: Make) -> None:
         assert (shown[there] == (blue, green, red)).all(), "full colours are exact"
 
 
+def test_the_comparison_tells_a_label_map_that_lies_elsewhere(page: Any, result: Make) -> None:
+    moved = result(labels=np.roll(result().labels, 4, axis=1))
+    assert differs(canvas_of(page), drawn(moved, 0.5)) > 3
+    assert differs(canvas_of(page), drawn(result(), 0.4)) > 3
+
+
 def test_a_label_map_lies_on_the_picture_as_the_letterbox_says(
     open_view: Open, visit: Any, result: Make
 ) -> None:
@@ -276,6 +282,20 @@ def test_a_stalled_camera_is_not_shown_as_live(
     view.write(result(3))
     wait_for_frame(page, 3)
     page.wait_for_selector(".tile[data-index='0']:not(.stale)")
+
+
+def test_a_picture_that_was_old_when_the_page_opened_is_not_shown_as_live(
+    open_view: Open, visit: Any, result: Make
+) -> None:
+    view = open_view()
+    view.write(result(1))
+    view._status._histories[0].last_at = -60.0  # type: ignore[union-attr]
+    page = visit(view.url).page
+    wait_for_frame(page, 1)
+    wait_for_state(page, "silent")
+    view.write(result(2))
+    wait_for_frame(page, 2)
+    wait_for_state(page, "ok")
 
 
 def test_the_page_says_when_the_server_is_gone_and_comes_back_by_itself(

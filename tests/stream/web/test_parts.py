@@ -169,6 +169,19 @@ def test_history_by_hand() -> None:
     assert history.age_ms(100) == {"p50": None, "p95": None, "p99": None}
 
 
+def test_history_forgets() -> None:
+    history = History()
+    for second in range(1000):
+        history.add(second, 1.0, 1.0, {})
+    assert history.columns(0, 5)["fps"] == [0] * 5
+    assert history.columns(995, 1000)["fps"] == [1] * 5
+    assert len(history._seconds) == 190
+    for last in range(1, 1001):
+        history.columns(last - 1, last)
+    assert len(history._rows) <= 181
+    assert history.columns(900, 903)["p50"] == [1.0] * 3
+
+
 def test_status_adds_up(result: Make, sources: list[StillSource], classes: Any) -> None:
     status = Status(sources, classes, About("net.onnx", "openvino", "int8"))
     sources[0].taken, sources[1].taken = 3, 4

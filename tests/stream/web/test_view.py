@@ -9,6 +9,8 @@ import re
 import resource
 import signal
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -21,10 +23,10 @@ from numpy.typing import NDArray
 from streaming import StillSource
 
 from edgeseg.cli.streaming import _raise_descriptors
-from edgeseg.errors import OutputError
+from edgeseg.errors import OutputError, UsageError
 from edgeseg.stream.result import StreamResult
 from edgeseg.stream.web import WebLimits, WebView
-from edgeseg.stream.web.server import _Connection, last_in_line
+from edgeseg.stream.web.server import _Connection, last_in_line, owner
 from edgeseg.stream.web.view import SPARE
 
 Make = Callable[..., StreamResult]
@@ -113,6 +115,15 @@ def test_others_need_the_token_that_is_made(
     assert WebView(view._classes, "0.0.0.0:0")._token != token
 
 
+@pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="no IPv6 here")
+def test_ipv6(open_view: Open) -> None:
+    view = open_view("[::1]:0")
+    assert httpx.get(f"{view.url}healthz").is_success
+    everywhere = open_view("[::]:0")
+    for host in ("127.0.0.1", "[::1]"):
+        assert httpx.get(f"http://{host}:{port_of(everywhere)}/healthz").is_success
+
+
 @pytest.mark.parametrize("address", ["127.0.0.1:0", "0.0.0.0:0"])
 def test_a_token_that_the_user_gave_is_not_told(
     open_view: Open, caplog: pytest.LogCaptureFixture, address: str
@@ -121,6 +132,17 @@ def test_a_token_that_the_user_gave_is_not_told(
     view = open_view(address, token="sixteen-letters-x")
     assert "web view: http://" in caplog.text
     assert "sixteen" not in caplog.text + view.url + repr(vars(view)["_query"]) + str(view)
+
+
+def test_a_token_may_be_asked_for_on_loopback_too(open_view: Open) -> None:
+    view = open_view(token="sixteen-letters-x")
+    assert httpx.get(view.url.partition("?")[0] + "status").status_code == 401
+
+
+@pytest.mark.parametrize("token", ["", "short", "with spaces in it ok", "ümlaut-ümlaut-ümlaut"])
+def test_tokens_that_are_none(classes: Any, token: str) -> None:
+    with pytest.raises(UsageError, match="16"):
+        WebView(classes, token=token)
 
 
 def test_a_port_in_use(open_view: Open, classes: Any, sources: list[StillSource]) -> None:
@@ -229,6 +251,11 @@ def test_descriptors_are_left_to_files(open_view: Open, caplog: pytest.LogCaptur
     assert httpx.get(f"{view.url}healthz").is_success
 
 
+def test_addresses_that_one_client_has() -> None:
+    assert owner("2001:db8::1") == owner("2001:db8::ffff:2") != owner("2001:db8:0:1::1")
+    assert owner("::ffff:192.0.2.1") == owner("192.0.2.1") != owner("192.0.2.2")
+
+
 def test_a_drip_of_header_bytes_is_cut_off(open_view: Open) -> None:
     view = open_view(limits=WebLimits(idle_s=0.3))
     with connect(view, b"GET / HTTP/1.1\r\nX: ") as client:
@@ -324,7 +351,74 @@ def test_it_ends_though_clients_hang(open_view: Open, result: Make) -> None:
         client.close()
 
 
+def test_a_server_that_ended_by_itself_ends_the_sink(open_view: Open, result: Make) -> None:
+    view = open_view()
+    view.write(result(0))
+    server = view._server
+    assert server is not None
+    server._server.should_exit = True
+    server._thread.join(10)
+    with pytest.raises(RuntimeError, match="server ended"):
+        view.write(result(1))
+
+
 def test_signals_stay_the_stream_s(open_view: Open) -> None:
     before = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]
     open_view()
     assert [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+SCRIPT = """
+import numpy as np
+from pathlib import Path
+from edgeseg.artifacts.card import ClassMap, InputSpec, ModelCard
+from edgeseg.engines.base import Engine
+from edgeseg.stream import Stream, run
+from edgeseg.stream.web import WebView
+
+class Grey(Engine):
+    runtime, batch, path = "test", None, Path("grey")
+    card = ModelCard(
+        name="grey", arch="threshold",
+        classes=ClassMap.model_validate({"names": ("background", "bright")}),
+        input=InputSpec(height=48, width=64, color="bgr", mean=(0, 0, 0), std=(1, 1, 1)),
+    )
+    def _infer(self, batch):
+        return (batch.mean(axis=1) > 0.5).astype(np.uint8)
+    def close(self): ...
+
+class Loud(WebView):
+    def open(self, sources):
+        super().open(sources)
+        print(self.url, flush=True)
+
+with Grey() as engine:
+    report = run(Stream("test:64x48@25", engine), [Loud(engine.card.classes, "0")])
+print("clean", report.frames > 0)
+"""
+
+
+def test_interrupting_a_stream_with_viewers_is_clean() -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", SCRIPT], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        url = process.stdout.readline().strip()
+        viewer = threading.Thread(target=lambda: _watch(url))
+        viewer.start()
+        while httpx.get(f"{url}frames?after=0:0").status_code != 200:
+            pass
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=30)
+        viewer.join()
+    assert (process.returncode, out, err) == (0, "clean True\n", "")
+
+
+def _watch(url: str) -> None:
+    """Ask for pictures until nobody answers."""
+    try:
+        with httpx.Client(base_url=url) as client:
+            while True:
+                client.get("/frames?after=0:0")
+    except httpx.TransportError:
+        return
