@@ -186,6 +186,16 @@ def test_without_pictures_the_gate_is_said_not_to_have_run(
     assert "was NOT compared with FP32" in caplog.text
 
 
+def test_stale_ranges_do_not_stop_fp16(run_copy: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = run_copy / "model.ranges.json"
+    load(Ranges, path).model_copy(update={"onnx_sha256": "0" * 64}).save(path)
+    with caplog.at_level("WARNING", "edgeseg"):
+        result = build(BuildConfig(run_copy / "model.onnx", "fp16"))
+    assert result.sidecar.gate is None
+    assert "measured on another network" in caplog.text
+    assert "was NOT compared with FP32" in caplog.text
+
+
 @pytest.mark.parametrize("runtime", ["onnxruntime", "openvino", "tensorrt-rtx"])
 def test_a_destroyed_network_is_refused_and_leaves_nothing(
     run_copy: Path, small_data: Path, runtime: EngineRuntime

@@ -73,6 +73,16 @@ def test_is_measured_at_the_size_of_the_mask(split: Split) -> None:
     assert found.mean_iou == expected.mean_iou < 1
 
 
+def test_to_dict_is_json(split: Split) -> None:
+    document = evaluate(Threshold(2.0, names=("a", "b", "absent")), split).to_dict()
+    assert json.loads(json.dumps(document)) == document
+    assert document["per_class"][2] == {"name": "absent", "iou": None}  # type: ignore[index]
+    assert set(document) == {
+        *("mean_iou", "pixel_accuracy", "mean_accuracy", "frequency_weighted_iou"),
+        *("per_class", "images", "objects"),
+    }
+
+
 def test_other_classes_are_refused_if_declared(split: Split) -> None:
     other = ClassMap.model_validate({"names": ("sky", "road")})
     declared = dataclasses.replace(split, classes=other, declared=True)
@@ -110,6 +120,11 @@ def test_objects_are_scored_where_there_are_maps_of_them(objects: Split, split: 
     assert found.objects == dataclasses.replace(expected, miscounted=2)
     assert json.loads(json.dumps(found.to_dict()))["objects"]["f1"] == 0.5
     assert evaluate(Threshold(0.4), split).objects is None
+
+
+def test_objects_are_not_scored_among_many_classes(objects: Split) -> None:
+    many = dataclasses.replace(objects, declared=False)
+    assert evaluate(Threshold(0.4, names=("a", "b", "c")), many).objects is None
 
 
 class Boundaries(Threshold):

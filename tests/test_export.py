@@ -82,6 +82,12 @@ def inputs(count: int, card: ModelCard) -> np.ndarray:
     return random.normal(size=(count, *card.input.shape)).astype(np.float32)
 
 
+def test_parity_is_counted(exported: ExportResult) -> None:
+    parity = exported.parity
+    assert (parity.images, parity.pixels) == (2, 2 * 32 * 48)
+    assert parity.mismatched == parity.near_ties
+
+
 def test_onnx_runtime_answers_as_pytorch(
     model: nn.Module, exported: ExportResult, card: ModelCard
 ) -> None:

@@ -19,7 +19,7 @@ from edgeseg.building.foreign import precision_of
 from edgeseg.data.folders import list_images, load_image
 from edgeseg.errors import AccuracyGateError, MismatchedArtifact, UsageError
 from edgeseg.ops.preprocess import preprocess
-from edgeseg.precision.graph import load_model, read_card
+from edgeseg.precision.graph import load_model, read_card, write_card
 
 # What ONNX Runtime's quantiser must be told for its graphs to be read by TensorRT.
 FOR_TENSORRT: dict[str, Any] = {
@@ -142,3 +142,14 @@ def test_what_is_no_such_graph_is_refused(bare: Path, small_data: Path) -> None:
     assert f"--onnx {theirs}" in str(caught.value.hint)
     with pytest.raises(UsageError, match="--onnx brings one"):
         BuildConfig(bare / "model.onnx", "int8", foreign=theirs, keep=("*",))
+
+
+def test_the_card_of_another_network_is_refused(bare: Path, small_data: Path) -> None:
+    theirs = quantised(bare, small_data)
+    model = onnx.load(theirs)
+    card = read_card(load_model(bare / "model.onnx"), "")
+    classes = card.classes.model_copy(update={"names": ("a", "b")})
+    write_card(model, card.model_copy(update={"classes": classes}))
+    onnx.save(model, theirs)
+    with pytest.raises(MismatchedArtifact, match="the classes in its card"):
+        build(config(bare, theirs, small_data))

@@ -142,6 +142,20 @@ def _with_card(kind: str, card: str) -> bytes:
     return len(header).to_bytes(8, "little") + header + bytes(8)
 
 
+@pytest.mark.parametrize("seed", SEEDS)
+def test_checkpoint_headers(seed: int, trained: Path, tmp_path: Path) -> None:
+    data = (trained / "model.safetensors").read_bytes()
+    length = int.from_bytes(data[:8], "little")
+    damage = Damage(data[8 : 8 + length].decode(), seed)
+    chance, path = random.Random(seed), tmp_path / "model.safetensors"
+    with bounded_memory():
+        for _ in range(IN_ALL // (40 * len(SEEDS))):
+            header = damage.one()
+            stated = chance.choice((len(header), len(header), length, 2**40, 2**64 - 1, 0))
+            path.write_bytes(stated.to_bytes(8, "little") + header + data[8 + length :])
+            inspected(path)
+
+
 def inspected(path: Path, *, rendered: bool = True) -> None:
     """An inspection of it can be told as JSON and to people, and says in text what is wrong."""
     from rich.console import Console

@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from edgeseg.artifacts.card import ClassMap, InputSpec, ModelCard
-from edgeseg.inference import segment_tiled
+from edgeseg.errors import UsageError
+from edgeseg.inference import default_margin, segment_tiled
 from edgeseg.models.unet import UNet
 from edgeseg.training.predictor import TorchEngine
 
@@ -60,6 +61,18 @@ def test_without_a_margin_the_seams_are_seen(network: UNet) -> None:
     image = noise(100, 131, 3)
     naive = segment_tiled(engine_for(network, 48, 64), image, margin=0)
     assert np.mean(naive != engine_for(network, 100, 131).segment(image)) > 1e-2
+
+
+@pytest.mark.parametrize(("size", "margin"), [((256, 512), 32), ((64, 48), 6), ((8, 8), 1)])
+def test_default_margin_leaves_room(network: UNet, size: tuple[int, int], margin: int) -> None:
+    engine = engine_for(network, *size)
+    assert default_margin(engine.card.input) == margin
+    assert segment_tiled(engine, noise(50, 40, 3)).shape == (50, 40)
+
+
+def test_a_margin_that_leaves_nothing(network: UNet) -> None:
+    with pytest.raises(UsageError, match="keeps 0 pixels between its margins"):
+        segment_tiled(engine_for(network, 48, 64), noise(9, 9, 3), margin=24)
 
 
 def test_command_line(edgeseg: Any, trained: Path, small_data: Path, tmp_path: Path) -> None:
@@ -155,6 +168,23 @@ def test_two_pictures_of_one_stem_are_refused(
     assert not (tmp_path / "out").exists()
     twice = edgeseg(*call, first, first)  # one picture, named twice
     assert len(twice.document["pictures"]) == 1
+
+
+def test_the_limit_of_pixels_is_an_option(
+    edgeseg: Any,
+    trained: Path,
+    small_data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("EDGESEG_MAX_PIXELS", "1000")
+    batch(tmp_path / "in", small_data)
+    call = ("infer", trained / "model.onnx", tmp_path / "in", "--out", tmp_path / "out", "--json")
+    refused = edgeseg(*call)
+    assert refused.code == 3
+    assert "limit of 1000 (and 1 more)" in refused.document["error"]["message"]
+    assert "--max-pixels" in refused.document["error"]["hint"]
+    assert edgeseg(*call, "--max-pixels", "1000000").code == 0
 
 
 @pytest.mark.parametrize(

@@ -53,6 +53,15 @@ def test_by_hand() -> None:
     assert ours.frequency_weighted_iou == pytest.approx((1 / 2 + 2 / 3) / 2)
 
 
+def test_updates_add_up() -> None:
+    whole, parts = ConfusionMatrix(4), ConfusionMatrix(4)
+    truth, prediction = maps(0, 4, present=3)
+    whole.update(truth, prediction)
+    for row, predicted in zip(truth, prediction, strict=True):
+        parts.update(row, predicted)
+    assert np.array_equal(whole.matrix, parts.matrix)
+
+
 def test_255_classes_do_not_wrap() -> None:
     ours = ConfusionMatrix(255)
     ours.update(np.array([254, 255], np.uint8), np.array([253, 0], np.uint8))
@@ -112,3 +121,8 @@ def test_errors_weigh_more_in_the_band() -> None:
     band.update(boundary_band(truth, 2), prediction)
     assert whole.pixel_accuracy == 19 / 20
     assert band.pixel_accuracy == 3 / 4
+
+
+def test_a_picture_of_one_value_has_no_band() -> None:
+    assert (boundary_band(np.zeros((5, 5), np.uint8), 3) == 255).all()
+    assert (boundary_band(np.zeros((5, 5), np.uint8), 3, ignore=9) == 9).all()

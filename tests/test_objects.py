@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 from hypothesis import example, given, settings
@@ -16,6 +18,7 @@ from edgeseg.errors import UsageError
 from edgeseg.objects import (
     ObjectScores,
     components,
+    has_objects,
     predicted_objects,
     score_objects,
 )
@@ -117,6 +120,19 @@ def test_nothing_to_find_and_nothing_found() -> None:
     assert (missed.precision, missed.recall, missed.f1) == (None, 0, 0)
 
 
+def test_scores_at_two_thresholds_do_not_add_up() -> None:
+    with pytest.raises(UsageError, match=r"0\.5 and at 0\.75"):
+        _ = ObjectScores() + dataclasses.replace(ObjectScores(), threshold=0.75)
+
+
+def test_ids_may_be_any_integers() -> None:
+    truth = np.array([[0, 2**31 - 1, 65535]])
+    assert score_objects(truth, truth).matches == 2
+    # Products of two 16-bit ids would not fit 16 bits.
+    stored = np.array([[65535, 65534, 1], [65535, 65534, 1]], np.uint16)
+    assert score_objects(stored, stored).matches == 3
+
+
 @pytest.mark.parametrize(
     ("truth", "prediction", "threshold", "reason"),
     [
@@ -166,6 +182,13 @@ def test_boundary_without_an_object_is_none() -> None:
     assert_same_objects(predicted_objects(labels, WITH_BOUNDARY), expected)
     labels[labels == 1] = 2
     assert not predicted_objects(labels, WITH_BOUNDARY).any()
+
+
+def test_a_third_class_of_another_name_keeps_to_itself() -> None:
+    labels = np.array([[1, 2, 0]], np.uint8)
+    other = ClassMap.model_validate({"names": ("background", "nucleus", "dirt")})
+    assert predicted_objects(labels, other).tolist() == [[1, 0, 0]]
+    assert [has_objects(classes) for classes in (NUCLEI, WITH_BOUNDARY, other)] == [1, 1, 0]
 
 
 def assert_same_objects(one: Ids, other: Ids) -> None:

@@ -169,3 +169,12 @@ def test_padding_mirrors_as_indexing_does(depth: int) -> None:
     picture = torch.randn(1, 3, size, size + 2 * stride)
     with torch.inference_mode():
         assert torch.equal(padded_logits(model, picture), same_size_logits(model, picture))
+
+
+def test_a_card_without_open_sizes_reads_as_before() -> None:
+    spec = InputSpec(height=16, width=24)
+    assert InputSpec.model_validate({"height": 16, "width": 24}) == spec
+    assert spec.takes((3, 16, 24))
+    assert not spec.takes((3, 32, 24))
+    with pytest.raises(ValueError, match="not among its open sizes, multiples of 32 from 32 on"):
+        InputSpec(height=16, width=32, open_size=OpenSize(step=32, smallest=32))

@@ -16,7 +16,10 @@ import numpy as np
 import pytest
 
 from edgeseg.building import BuildConfig, build, measure_sensitivity
+from edgeseg.data.folders import list_images, load_image
+from edgeseg.engines import open_engine
 from edgeseg.errors import AccuracyGateError
+from edgeseg.evaluation import agreement
 from edgeseg.precision.ranges import measure_ranges
 from edgeseg.precision.sensitivity import LayerCost, most_harmful_first
 
@@ -48,6 +51,15 @@ def planted(run_copy: Path) -> Path:
 
 def files(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
+
+
+def test_planting_changes_no_label_in_fp32(planted: Path, small_data: Path) -> None:
+    images = map(load_image, list_images(small_data / "val" / "images"))
+    with (
+        open_engine(planted / "original.onnx") as before,
+        open_engine(planted / "model.onnx") as after,
+    ):
+        assert agreement(before, after, images) == 1
 
 
 def test_a_refused_build_names_the_layer_and_the_way_out(

@@ -102,6 +102,16 @@ def test_elastic_bends_by_the_papers_displacements() -> None:
     assert float(inside.diff(dim=-1).abs().max()) < 1.2
 
 
+def test_what_is_off_is_off() -> None:
+    plain = augment(InputSpec(height=64, width=64), scale=False, colour=False, blur=False)
+    batch = blocks()
+    same = plain(batch)
+    for before, after, mask in zip(batch.pictures, same.pictures, same.masks, strict=True):
+        mirrored = not torch.allclose(before, after, atol=1e-5)
+        assert torch.allclose(before.flip(-1) if mirrored else before, after, atol=1e-5)
+        assert mask.shape == (64, 64)
+
+
 def test_the_alignment_check_sees_a_mirrored_mask() -> None:
     pictures, masks, _ = blocks()
     assert agreement(pictures, masks) == 1
@@ -140,6 +150,19 @@ def test_a_letterbox_border_stays_ignored_and_neutral() -> None:
     assert float(neutral[border].float().mean()) > 0.9
 
 
+def test_the_same_seed_gives_the_same_batch() -> None:
+    varied = augment(InputSpec(height=64, width=64), orientation="any", crop=(32, 32), elastic=True)
+    batch = blocks()
+
+    def run(seed: int) -> Tensor:
+        torch.manual_seed(seed)
+        pictures: Tensor = varied(batch).pictures
+        return pictures
+
+    assert torch.equal(run(3), run(3))
+    assert not torch.equal(run(3), run(4))
+
+
 def test_upright_never_turns_a_scene_over() -> None:
     torch.manual_seed(0)
     upright = augment(InputSpec(height=32, width=32, **PLAIN))
@@ -149,3 +172,10 @@ def test_upright_never_turns_a_scene_over() -> None:
     masks = torch.zeros(16, 32, 32, dtype=torch.uint8)
     varied = upright(Batch(pictures, masks, None)).pictures
     assert bool((varied[:, :, 0].mean(dim=(1, 2)) >= varied[:, :, -1].mean(dim=(1, 2))).all())
+
+
+def test_grey_pictures() -> None:
+    spec = InputSpec(height=32, width=32, color="gray", mean=(0.4,), std=(0.2,))
+    batch = Batch(torch.zeros(2, 1, 32, 32), torch.ones(2, 32, 32, dtype=torch.uint8), None)
+    varied = augment(spec, orientation="any")(batch).pictures
+    assert varied.shape == (2, 1, 32, 32)

@@ -15,10 +15,11 @@ import pytest
 from numpy.typing import NDArray
 
 from edgeseg.data.check import check
-from edgeseg.data.duplicates import SIMILAR, fingerprint, most_similar
+from edgeseg.data.duplicates import SIMILAR, digest, fingerprint, most_similar
 from edgeseg.data.findings import Findings
-from edgeseg.data.folders import bundled_sample, load_image, read_split
+from edgeseg.data.folders import bundled_sample, load_image, load_sample, read_split
 from edgeseg.data.sheet import draw_sheet
+from edgeseg.errors import DatasetError, EdgesegError
 
 BAD = Path(__file__).parents[1] / "bad" / "datasets"
 RNG = np.random.default_rng(0)
@@ -120,6 +121,32 @@ def test_a_planted_defect_is_found_and_nothing_else(
     plant(root)
     (fault,) = told(check(root))
     assert re.search(expected, fault), fault
+
+
+@pytest.mark.parametrize(("plant", "expected"), DEFECTS, ids=[e[1].split(":")[0] for e in DEFECTS])
+def test_training_would_refuse_what_is_a_fault(
+    root: Path, plant: Callable[[Path], object], expected: str
+) -> None:
+    plant(root)
+    if expected.startswith("duplicate"):
+        return  # not refused, but measured wrongly
+
+    def as_training_reads() -> None:
+        for name in ("train", "val"):
+            split = read_split(root, name)
+            masks = [load_sample(sample, split.classes)[1] for sample in split]
+            if all((ids == split.classes.ignore).all() for ids in masks):
+                raise DatasetError("what the evaluation says of such a split")
+
+    with pytest.raises(EdgesegError):
+        as_training_reads()
+
+
+def test_several_defects_are_found_at_once(root: Path) -> None:
+    for plant, _ in DEFECTS[1], DEFECTS[3], DEFECTS[6]:
+        plant(root)
+    kinds = [finding.kind for finding in check(root).faults]
+    assert sorted(kinds) == ["file", "pair", "value"]
 
 
 @pytest.mark.parametrize("name", sorted(path.name for path in BAD.iterdir()))
@@ -228,6 +255,24 @@ def test_fingerprints_tell_real_pictures_apart() -> None:
         assert found is not None
         assert found.number == number
         assert SIMILAR <= found.correlation <= 1 + 1e-5
+
+
+def test_flat_pictures_are_like_nothing() -> None:
+    flat = np.full((50, 50, 3), 90, np.uint8)
+    assert fingerprint(flat) is None
+    assert most_similar(None, np.ones((1, 1024), np.float32)) is None
+    assert most_similar(np.ones(1024, np.float32), np.empty((0, 1024), np.float32)) is None
+    assert digest(flat) != digest(flat[:25, :].reshape(50, 25, 3)), "other sizes, other pictures"
+
+
+@pytest.mark.parametrize(("correlation", "alike"), [(0.95, False), (0.978, True)])
+def test_slices_of_an_embryo_are_similar_and_frames_of_a_street_are_not(
+    correlation: float, alike: bool
+) -> None:
+    """The correlations are those measured on such pictures."""
+    own, other = np.zeros((2, 1024), np.float32)
+    own[0], other[:2] = 1, (correlation, (1 - correlation**2) ** 0.5)
+    assert (most_similar(own, other[np.newaxis]) is not None) == alike
 
 
 def test_voc_trainval_is_no_leak(tmp_path: Path) -> None:

@@ -122,6 +122,15 @@ def test_255_as_the_object_in_some_masks(tmp_path: Path) -> None:
     assert "write 1 for 255" in str(findings.faults[0].hint)
 
 
+def test_255_that_is_ignored_beside_objects_is_sound(tmp_path: Path) -> None:
+    def with_rim(number: int, ids: Ids) -> Ids:
+        ids = ids if number else np.zeros_like(ids)
+        ids[-1] = 255
+        return ids
+
+    assert not check(lay_out(tmp_path, with_rim)).faults
+
+
 def palettes(root: Path, colours: Mapping[int, list[int]], indices: Callable[[int], Ids]) -> None:
     for number, name in enumerate(NAMES):
         mask = Image.fromarray(indices(number)).convert("P")
@@ -168,6 +177,12 @@ def test_a_palette_that_contradicts_the_declared_colours(tmp_path: Path) -> None
     assert "gives the id 1 the colour #1e3cdc, which is that of rust" in findings.faults[0].message
 
 
+def test_colours_of_ids_that_do_not_occur_say_nothing(tmp_path: Path) -> None:
+    lay_out(tmp_path, names=("floor", "crack", "rust"))
+    palettes(tmp_path, {0: BLACK + RED + BLUE, 1: BLACK + RED + RED}, lambda n: scene(n)[1])
+    assert not check(tmp_path).faults
+
+
 @pytest.mark.parametrize("forms", [("NFC", "NFD"), ("NFD", "NFC"), ("NFD", "NFD")])
 def test_names_that_look_the_same_are_pairs(tmp_path: Path, forms: tuple[Any, Any]) -> None:
     lay_out(tmp_path)
@@ -194,3 +209,14 @@ def test_files_that_are_passed_over_are_named(tmp_path: Path) -> None:
     assert [(w.kind, Path(w.message.split(":")[0]).name) for w in findings.warnings] == [
         ("skipped", "f.heic")
     ]
+
+
+def test_training_is_not_refused_for_sound_data_and_is_for_a_damaged_picture(
+    tmp_path: Path,
+) -> None:
+    lay_out(tmp_path)
+    refuse_faults(tmp_path)
+    path = tmp_path / "train/images/a.png"
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(DatasetError, match=r"a\.png: the PNG is truncated"):
+        refuse_faults(tmp_path)

@@ -125,6 +125,12 @@ def test_what_is_no_picture(tmp_path: Path, content: bytes | None, reason: str) 
         load_image(path)
 
 
+def test_sixteen_bit_pictures_are_refused(tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "deep.png"), picture().astype(np.uint16) * 16)
+    with pytest.raises(DatasetError, match="expected 8 bits a channel, found uint16"):
+        load_image(tmp_path / "deep.png")
+
+
 def test_masks_in_colour_or_lossy_are_refused(tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / "colour.png"), picture())
     cv2.imwrite(str(tmp_path / "lossy.jpg"), picture())

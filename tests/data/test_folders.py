@@ -40,6 +40,12 @@ def test_pairs_by_name_and_infers_classes(root: Path) -> None:
     assert sorted(np.unique(mask)) == [0, 1, 2, 255]
 
 
+def test_classes_agree_between_splits(root: Path) -> None:
+    write(root / "val" / "masks" / "a.png", np.zeros((3, 4), np.uint8))
+    write(root / "val" / "masks" / "b.png", np.zeros((3, 4), np.uint8))
+    assert read_split(root, "val").classes == read_split(root, "train").classes
+
+
 def test_declared_classes(root: Path) -> None:
     (root / "classes.json").write_text('{"names": ["sky", "road", "car"]}')
     split = read_split(root, "train")
@@ -48,6 +54,11 @@ def test_declared_classes(root: Path) -> None:
     (root / "classes.json").write_text('{"names": ["sky"], "pallete": []}')
     with pytest.raises(CorruptArtifact, match=r"classes\.json"):
         read_split(root, "train")
+
+
+def test_a_root_without_splits(root: Path) -> None:
+    split = read_split(root / "val", "anything")
+    assert (split.name, len(split)) == ("", 2)
 
 
 def test_instances_become_one_class(tmp_path: Path) -> None:
@@ -104,6 +115,16 @@ def test_masks_of_0_and_255_say_what_to_do(root: Path) -> None:
     with pytest.raises(DatasetError, match="only 0 and perhaps 255") as caught:
         read_split(root, "val")
     assert "write 1 for 255" in (caught.value.hint or "")
+
+
+def test_missing_folders(root: Path) -> None:
+    with pytest.raises(UsageError, match="no such folder"):
+        read_split(root / "nowhere", "val")
+    with pytest.raises(DatasetError, match="expected the split 'test', found train, val"):
+        read_split(root, "test")
+    (root / "bare" / "images").mkdir(parents=True)
+    with pytest.raises(DatasetError, match="masks or instances"):
+        read_split(root / "bare", "")
 
 
 def test_list_images(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,8 +13,8 @@ import pytest
 from PIL import Image, ImageOps
 
 from edgeseg.data.decode import check_pixels, load_ids, load_image, upright
-from edgeseg.data.headers import Header, read_header
-from edgeseg.errors import DatasetError
+from edgeseg.data.headers import Header, pixel_limit, read_header
+from edgeseg.errors import DatasetError, UsageError
 
 RNG = np.random.default_rng(0)
 PICTURE = Image.fromarray(RNG.integers(0, 256, (5, 7, 3), np.uint8)).resize((37, 22), 3)
@@ -103,6 +103,19 @@ def test_too_many_pixels_are_refused_before_decoding(tmp_path: Path) -> None:
         with pytest.raises(DatasetError, match="40000×30000 are 1200000000 pixels") as caught:
             load(path)
         assert "--max-pixels 1200000000" in str(caught.value.hint)
+
+
+def test_the_limit_is_the_users(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.png"
+    path.write_bytes(encoded("PNG"))
+    monkeypatch.setenv("EDGESEG_MAX_PIXELS", str(37 * 22))
+    load_image(path)
+    monkeypatch.setenv("EDGESEG_MAX_PIXELS", str(37 * 22 - 1))
+    with pytest.raises(DatasetError, match="limit of 813"):
+        load_image(path)
+    monkeypatch.setenv("EDGESEG_MAX_PIXELS", "many")
+    with pytest.raises(UsageError, match="whole number"):
+        pixel_limit()
 
 
 def test_the_first_bytes_of_a_frame_are_enough() -> None:

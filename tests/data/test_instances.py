@@ -110,6 +110,13 @@ def test_what_cannot_have_a_boundary(classes: dict[str, object]) -> None:
         with_boundary(ClassMap.model_validate(classes))
 
 
+def test_asking_for_a_boundary_that_the_classes_do_not_have() -> None:
+    ids = np.ones((3, 3), np.int32)
+    with pytest.raises(UsageError, match="needs a third class 'boundary'"):
+        class_mask(ids, TWO, "boundary")
+    assert class_mask(ids, THREE, "boundary").tolist() == [[1] * 3] * 3
+
+
 def write(path: Path, array: NDArray[np.generic]) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     assert cv2.imwrite(str(path), array)

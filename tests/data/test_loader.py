@@ -15,6 +15,7 @@ from edgeseg.data.folders import Split, bundled_sample, load_sample, read_split
 from edgeseg.data.instances import with_boundary
 from edgeseg.data.loader import LabelledTensors, Order, batches, training_tensor
 from edgeseg.data.sample import Sample
+from edgeseg.errors import DatasetError
 from edgeseg.ops.preprocess import fit_mask, preprocess
 from edgeseg.options.training import Objects
 
@@ -91,6 +92,12 @@ def test_steps_of_several_batches(order: Order, sizes: list[int], passes: int) -
     assert order.passes == passes
 
 
+def test_parts_show_each_picture_as_often() -> None:
+    assert sorted(one for batch in Order(6, 4, parts=2) for one in batch) == sorted(
+        [*range(6), *range(6)]
+    )
+
+
 def test_processes_divide_each_batch_among_them() -> None:
     whole = list(Order(14, 5, accumulate=2, seed=3))
     shares = [list(Order(14, 5, accumulate=2, seed=3, share=(rank, 3))) for rank in range(3)]
@@ -133,6 +140,12 @@ def test_touching_objects_are_parted_at_the_size_of_the_network(tmp_path: Path, 
     assert int((gap == 255).sum()) == (4 if mask else 0)
 
 
+def test_the_boundary_is_a_class(tmp_path: Path) -> None:
+    found = prepared(touching_pair(tmp_path), Objects("boundary"), with_boundary(TWO)).mask
+    assert set(found.unique().tolist()) == {0, 1, 2}
+    assert components(found) == 2
+
+
 @pytest.mark.parametrize("touching", ["merged", "gap", "boundary"])
 def test_border_weights_are_those_of_the_parted_objects(tmp_path: Path, touching: str) -> None:
     classes = with_boundary(TWO) if touching == "boundary" else TWO
@@ -153,6 +166,14 @@ def test_a_letterbox_is_no_border_and_stays_ignored(tmp_path: Path) -> None:
     assert bool((example.mask[:16] == 255).all() and (example.mask[48:] == 255).all())
     assert int((example.mask[16:48] == 255).sum()) == 0
     assert components(example.mask) == 2
+
+
+def test_objects_are_needed_where_they_are_asked_for(tmp_path: Path) -> None:
+    touching_pair(tmp_path)
+    drawn = Sample(tmp_path / "i.png", mask=tmp_path / "m.png")
+    assert prepared(drawn, Objects(), TWO).borders is None
+    with pytest.raises(DatasetError, match="expected a map of objects"):
+        prepared(drawn, Objects(border_weight=1), TWO)
 
 
 @pytest.mark.parametrize("objects", [Objects(), Objects("gap", border_weight=10)])

@@ -134,6 +134,13 @@ def test_lists_in_other_folders(root: Path, folder: str) -> None:
     assert len(read_split(root, "trainval")) == 3
 
 
+def test_a_list_without_masks_is_no_split(root: Path) -> None:
+    """As ``test`` was published."""
+    (root / "ImageSets/Segmentation/test.txt").write_text("2012_999999\n")
+    with pytest.raises(DatasetError, match="expected the split 'test', found train, val, trainval"):
+        read_split(root, "test")
+
+
 def test_entries_with_mark_suffix_label_or_accent(root: Path) -> None:
     for folder, suffix in (("JPEGImages", ".jpg"), ("SegmentationClass", ".png")):
         file = root / folder / f"2007_000039{suffix}"

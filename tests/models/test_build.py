@@ -35,6 +35,10 @@ def _small(arch: str, in_channels: int) -> nn.Module:
     return same_size(build(arch, 3, in_channels, **SMALL[arch])).eval()
 
 
+def test_every_architecture_is_tested() -> None:
+    assert SMALL.keys() == ARCHITECTURES.keys()
+
+
 @pytest.mark.parametrize("arch", ARCHITECTURES)
 @pytest.mark.parametrize("size", [(32, 32), (33, 47), (64, 96), (65, 34)])
 def test_logits_have_the_size_of_the_picture(arch: str, size: tuple[int, int]) -> None:

@@ -41,6 +41,16 @@ def test_the_last_deconvolution_alone_is_fixed_unless_asked(kind: type[FCN]) -> 
     assert all(parameter.requires_grad for parameter in learnt.parameters())
 
 
+def test_dropout_is_that_of_the_option() -> None:
+    torch.manual_seed(0)
+    picture = torch.rand(1, 3, 32, 32)
+    for dropout in (0.0, 0.5):
+        network = FCN32s(3, fc_width=64, dropout=dropout).train()
+        nn.init.normal_(network.score_fc7.weight)
+        with torch.inference_mode():
+            assert torch.equal(network(picture), network(picture)) == (dropout == 0)
+
+
 def test_size_of_the_paper() -> None:
     with torch.device("meta"):
         network = build("fcn8s", 21)
@@ -91,6 +101,19 @@ def displacement(network: FCN, height: int, width: int) -> float:
 @pytest.mark.parametrize("size", [(192, 209), (193, 207), (199, 185)])
 def test_all_maps_lie_in_place(passing: FCN, size: tuple[int, int]) -> None:
     assert displacement(passing, *size) < 0.01
+
+
+def test_a_shift_is_seen(passing: FCN, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A crop of the middle, as after a margin on both sides, is out of place."""
+
+    def crop_middle(scores: Tensor, like: Tensor) -> Tensor:
+        for axis in (-2, -1):
+            spare = scores.shape[axis] - like.shape[axis]
+            scores = scores.narrow(axis, spare // 2, like.shape[axis])
+        return scores
+
+    monkeypatch.setattr("edgeseg.models.fcn._crop", crop_middle)
+    assert displacement(passing, 193, 207) > 0.5
 
 
 def test_the_skips_reach_the_output_in_place() -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from edgeseg.models.mirror import same_size
+from edgeseg.models import build
+from edgeseg.models.mirror import same_size, same_size_logits
 from edgeseg.models.unet import UNet
 
 
@@ -46,6 +47,13 @@ def test_inside_the_margin_nothing_is_mirrored(network: UNet) -> None:
         assert not torch.allclose(elsewhere, network(picture), atol=1e-5)
 
 
+def test_networks_that_pad_are_left_alone() -> None:
+    network = build("unet-lite", 2, width=8, depth=1).eval()
+    assert same_size(network) is network
+    picture = torch.rand(1, 3, 10, 10)
+    assert torch.equal(same_size_logits(network, picture), network(picture))
+
+
 @pytest.mark.parametrize("training", [True, False])
 def test_the_mode_is_the_inner_networks(network: UNet, training: bool) -> None:
     network.train(training)
@@ -53,3 +61,9 @@ def test_the_mode_is_the_inner_networks(network: UNet, training: bool) -> None:
     assert wrapped.training is network.training is network.dropout.training is training
     wrapped.train(not training)
     assert network.dropout.training is not training
+
+
+def test_gradients_pass(network: UNet) -> None:
+    wrapped: nn.Module = same_size(network)
+    wrapped(torch.rand(1, 3, 20, 20)).square().sum().backward()
+    assert all(parameter.grad is not None for parameter in network.parameters())

@@ -24,7 +24,7 @@ from edgeseg.errors import (
     UsageError,
 )
 from edgeseg.models import build
-from edgeseg.models.fcn import FCN32s
+from edgeseg.models.fcn import FCN8s, FCN32s
 from edgeseg.models.pretrained import load_imagenet, load_pretrained
 from edgeseg.models.vgg import VGG16
 from edgeseg.training.checkpoint import save_checkpoint
@@ -102,6 +102,11 @@ def test_dense_layers_as_well(
     )
 
 
+def test_a_wider_network_than_the_file(vgg16: dict[str, Path]) -> None:
+    with pytest.raises(MismatchedArtifact, match=r"expected fc6\.weight of shape \(64, .* \(16, "):
+        load_pretrained(FCN32s(3, fc_width=64), vgg16["all.safetensors"])
+
+
 @pytest.mark.parametrize(
     ("changed", "reason"),
     [
@@ -126,6 +131,13 @@ def test_other_weights_than_vgg16(
     with pytest.raises(MismatchedArtifact, match=reason):
         load_pretrained(network, path)
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+
+
+def test_networks_without_a_place_for_them(vgg16: dict[str, Path]) -> None:
+    with pytest.raises(MismatchedArtifact, match="UNetLite has no VGG16 inside"):
+        load_pretrained(build("unet-lite", 2, width=8), vgg16["conv.safetensors"])
+    with pytest.raises(MismatchedArtifact, match="takes grey"):
+        load_pretrained(FCN32s(2, 1, fc_width=8), vgg16["conv.safetensors"])
 
 
 def save(folder: Path, arch: str, classes: int, **options: int | float) -> tuple[Path, nn.Module]:
@@ -172,12 +184,29 @@ def test_each_fcn_starts_from_the_one_before(
     assert {"vgg.fc6.weight", "score_fc7.weight"} <= copied
 
 
+def test_other_classes_leave_the_head_fresh(tmp_path: Path) -> None:
+    path, source = save(tmp_path, "unet-lite", 5, width=8, depth=2)
+    network = build("unet-lite", 3, width=8, depth=2)
+    copied = load_pretrained(network, path)
+    assert network.state_dict().keys() - set(copied) == {"head.weight", "head.bias"}
+    assert torch.equal(network.state_dict()["stem.0.weight"], source.state_dict()["stem.0.weight"])
+
+
 def test_what_is_fixed_stays_bilinear(tmp_path: Path) -> None:
     path, _ = save(tmp_path, "fcn32s", 2, fc_width=8, learn_upsampling=True)
     fixed, learnt = (FCN32s(2, fc_width=8, learn_upsampling=learn) for learn in (False, True))
     assert "upsample.weight" not in load_pretrained(fixed, path)
     assert "upsample.weight" in load_pretrained(learnt, path)
     assert not torch.equal(fixed.upsample.weight, learnt.upsample.weight)
+
+
+def test_checkpoints_of_nothing_alike(tmp_path: Path) -> None:
+    path, _ = save(tmp_path, "unet-lite", 2, width=8, depth=2)
+    with pytest.raises(MismatchedArtifact, match="no layer in it .* this FCN8s"):
+        load_pretrained(FCN8s(2, fc_width=8), path)
+    # Its head's bias and its counters have the same shapes, which is no reason to go on.
+    with pytest.raises(MismatchedArtifact, match="no layer in it .* this UNetLite"):
+        load_pretrained(build("unet-lite", 2, width=24, depth=2), path)
 
 
 class _Intruder:

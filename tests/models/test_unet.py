@@ -34,6 +34,14 @@ def test_figure_1_of_the_paper() -> None:
     assert sizes == down + bottom + up + top
 
 
+def test_23_convolutional_layers() -> None:
+    with torch.device("meta"):
+        network = build("unet", 2, 1)
+    layers = [m for m in network.modules() if isinstance(m, nn.Conv2d | nn.ConvTranspose2d)]
+    assert len(layers) == 23
+    assert not any(isinstance(layer, nn.BatchNorm2d) for layer in network.modules())
+
+
 @pytest.mark.parametrize("depth", [1, 2, 3])
 def test_valid_sizes_are_those_that_lose_nothing_in_pooling(depth: int) -> None:
     """Against the arithmetic of the layers, one after another."""
@@ -109,3 +117,18 @@ def test_he_initialisation() -> None:
             # A deconvolution of stride 2 reads one pixel of each channel, and stores them first.
             fan_in = weight.shape[0] if "deconvolution" in name else weight[0].numel()
             assert float(weight.std()) == pytest.approx((2 / fan_in) ** 0.5, rel=0.1), name
+
+
+def test_dropout_is_for_training() -> None:
+    picture = torch.rand(1, 1, 48, 48)
+    network = small(dropout=0.5)
+    assert torch.equal(network(picture), network(picture))
+    network.train()
+    assert not torch.equal(network(picture), network(picture))
+    without = small(dropout=0.0).train()
+    assert torch.equal(without(picture), without(picture))
+
+
+def test_batch_norm_if_asked_for() -> None:
+    norms = [m for m in small(batch_norm=True).modules() if isinstance(m, nn.BatchNorm2d)]
+    assert len(norms) == 10

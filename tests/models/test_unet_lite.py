@@ -14,6 +14,11 @@ def parameters(network: nn.Module) -> int:
     return sum(parameter.numel() for parameter in network.parameters())
 
 
+def test_two_million_parameters_at_most() -> None:
+    with torch.device("meta"):
+        assert 1_700_000 < parameters(build("unet-lite", 2)) <= 2_000_000
+
+
 def _operators(network: nn.Module, size: tuple[int, int]) -> list[str]:
     program = torch.export.export(network.eval(), (torch.zeros(1, 3, *size),))
     return [str(node.target) for node in program.graph.nodes if node.op == "call_function"]

@@ -91,6 +91,11 @@ def test_answers_at_every_cell_as_the_classifier_on_its_crop() -> None:
         assert not torch.allclose(scores[..., row, column - 1], expected, atol=1e-3)
 
 
+def test_layer_numbers_are_those_of_torchvision() -> None:
+    numbers = {int(name.split(".")[0]) for name, _ in VGG16(fc_width=8).features.named_parameters()}
+    assert sorted(numbers) == [0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28]
+
+
 def test_names_and_shapes_are_those_of_torchvision_itself() -> None:
     try:
         from torchvision.models import vgg16

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,8 +20,9 @@ from edgeseg.errors import (
     SourceError,
     UsageError,
 )
-from edgeseg.precision import candidates
+from edgeseg.precision import calibration, candidates
 from edgeseg.precision.calibration import CalibrationSet, collect, load_set
+from edgeseg.precision.selection import SELECTS, Candidate, describe
 
 Scene = Callable[[int], np.ndarray]
 
@@ -51,6 +54,11 @@ def test_pictures_are_listed_with_their_hashes(pictures: Path, tmp_path: Path) -
     read, paths = load_set(out)
     assert read == made
     assert all(path.is_file() for path in paths)
+
+
+def test_pictures_elsewhere_are_absolute(pictures: Path, tmp_path: Path) -> None:
+    made = collect(str(pictures / "*.png"), tmp_path / "calib" / "m.json", count=2)
+    assert all(Path(file.path).is_absolute() for file in made.files)
 
 
 def test_the_set_hash_is_over_contents_not_paths(pictures: Path, tmp_path: Path) -> None:
@@ -96,6 +104,26 @@ def test_bad_frames_are_counted_by_reason(
     assert "wanted" not in caplog.text
 
 
+def test_a_source_of_which_nothing_is_of_use(tmp_path: Path) -> None:
+    folder = tmp_path / "dark"
+    folder.mkdir()
+    for number in range(3):
+        cv2.imwrite(str(folder / f"{number}.png"), np.full((40, 60, 3), number, np.uint8))
+    with pytest.raises(SourceError, match=r"none of 3 pictures is of use \(3 uniform\)"):
+        collect(folder, tmp_path / "m.json")
+    assert not (tmp_path / "m.json").exists()
+
+
+def test_selections_differ_and_say_so(video: Path, tmp_path: Path) -> None:
+    taken = {}
+    for select in SELECTS:
+        made = collect(video, tmp_path / f"{select}.json", count=8, select=select, seed=2)
+        assert made.selection.select == select
+        taken[select] = [int(Path(file.path).stem) for file in made.files]
+    assert taken["first"] == [0, 1, 2, 3, 4, 6, 9, 10]
+    assert len({tuple(places) for places in taken.values()}) == len(SELECTS)
+
+
 def test_the_first_are_looked_for_at_the_beginning_only(scene: Scene, tmp_path: Path) -> None:
     folder = tmp_path / "many"
     folder.mkdir()
@@ -118,6 +146,20 @@ def test_classes_are_counted_where_labels_lie_beside(small_data: Path, tmp_path:
         objects, pixels = objects + int((ids > 0).sum()), pixels + ids.size
     expected = {"background": 1 - objects / pixels, "nucleus": objects / pixels}
     assert made.class_shares == pytest.approx(expected, abs=1e-5)
+
+
+def test_pictures_without_labels_have_no_classes(
+    pictures: Path, small_data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert collect(pictures, tmp_path / "m.json", count=3).class_shares is None
+    assert "not counted" not in caplog.text
+    data = tmp_path / "data"
+    shutil.copytree(small_data, data)
+    victim = next((data / "train" / "instances").iterdir())
+    victim.write_bytes(victim.read_bytes()[:100])
+    made = collect(data / "train" / "images", tmp_path / "n.json", count=50)
+    assert made.class_shares is None
+    assert victim.name in caplog.text
 
 
 def test_a_source_without_declared_end_gives_every_tenth_frame(
@@ -183,6 +225,34 @@ def collect_live(folder: Path, frames: list[np.ndarray], count: int) -> Calibrat
         made = collect("camera:0", folder / "calib" / "live.json", count=count)
     assert Camera.opened == 1
     return made
+
+
+def test_pictures_are_looked_at_one_at_a_time(
+    scene: Scene, video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alive: set[int] = set()
+    most: list[int] = []
+
+    def counting(name: str, image: np.ndarray) -> Candidate:
+        alive.add(id(image))
+        weakref.finalize(image, alive.discard, id(image))
+        most.append(len(alive))
+        return describe(name, image)
+
+    monkeypatch.setattr(calibration, "describe", counting)
+    collect(video, tmp_path / "clip.json", count=10)
+    assert len(most) == 40
+    # The one looked at, and perhaps the next that was decoded already.
+    assert max(most) <= 2
+    hoard: list[np.ndarray] = []
+
+    def keeping(name: str, image: np.ndarray) -> Candidate:
+        hoard.append(image)
+        return counting(name, image)
+
+    monkeypatch.setattr(calibration, "describe", keeping)
+    collect(video, tmp_path / "clip.json", count=10)
+    assert max(most) > 30, "what keeps pictures is found out"
 
 
 def test_a_changed_picture_is_refused(pictures: Path, tmp_path: Path) -> None:

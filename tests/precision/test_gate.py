@@ -11,7 +11,7 @@ from edgeseg.artifacts.card import ClassMap, InputSpec, ModelCard
 from edgeseg.artifacts.sidecar import GateResult
 from edgeseg.data.folders import list_images, read_split
 from edgeseg.engines.base import Engine
-from edgeseg.errors import AccuracyGateError
+from edgeseg.errors import AccuracyGateError, UsageError
 from edgeseg.options.building import Limits
 from edgeseg.precision.gate import enforce, judge
 
@@ -108,3 +108,8 @@ def test_what_is_no_number_is_no_result() -> None:
             images=1,
             judged_on="threshold",
         )
+
+
+def test_a_gate_without_pictures_is_refused() -> None:
+    with pytest.raises(UsageError, match="at least one picture"):
+        judge(Threshold(), Threshold(), [])

@@ -6,6 +6,7 @@ import onnx
 import pytest
 from onnx import ModelProto, TensorProto, helper
 
+from edgeseg.artifacts.card import ModelCard
 from edgeseg.errors import CorruptArtifact, MismatchedArtifact, UsageError
 from edgeseg.precision.fp16 import to_fp16
 from edgeseg.precision.graph import (
@@ -13,6 +14,7 @@ from edgeseg.precision.graph import (
     load_model,
     matching_nodes,
     precision_report,
+    read_card,
     sort_nodes,
     work,
 )
@@ -104,6 +106,11 @@ def test_open_shapes_without_a_card_are_refused(model: ModelProto) -> None:
     del model.metadata_props[:]
     with pytest.raises(MismatchedArtifact, match="is not fixed"):
         work(model)
+
+
+def test_card_comes_back(model: ModelProto, card: ModelCard) -> None:
+    assert read_card(model, "model.onnx") == card
+    assert {p.key: p.value for p in model.metadata_props}["names"] == "background,red,bright"
 
 
 @pytest.mark.parametrize("defect", ["truncated", "noise", "node_without_input"])

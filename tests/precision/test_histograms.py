@@ -45,6 +45,16 @@ def test_sides_start_at_zero() -> None:
     assert (below[place - 1], above[0], above[place]) == (1, 1, 2)
 
 
+def test_a_chunk_ends_anywhere() -> None:
+    values = np.random.default_rng(0).normal(size=(1, 3, 211, 307)).astype(np.float32)
+    whole, parts = Histogram(), Histogram()
+    whole.add(values)
+    for part in np.array_split(values.ravel(), 9):
+        parts.add(part)
+    assert np.array_equal(whole.counts, parts.counts)
+    assert whole.counts.sum() == values.size
+
+
 @pytest.mark.parametrize("kind", [Extremes, Histogram])
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 2.0**127, -(2.0**127)])
 def test_what_is_not_finite_is_refused_and_changes_nothing(

@@ -160,6 +160,17 @@ def test_agrees_with_fp32_unless_the_ranges_are_wrong(
 
 
 @pytest.mark.parametrize("flavour", FLAVOURS)
+def test_kept_nodes_stay(model: ModelProto, ranges: Ranges, flavour: Flavour) -> None:
+    made = to_int8(model, ranges.ranges, flavour=flavour, keep=["d*p"])
+    assert "deep" in stays_float(made)
+    assert "refine" not in stays_float(made)
+    with pytest.raises(MismatchedArtifact, match="nothing is left to quantise"):
+        to_int8(model, ranges.ranges, flavour=flavour, keep=["*"])
+    with pytest.raises(UsageError, match="no node is named 'nowhere'"):
+        to_int8(model, ranges.ranges, flavour=flavour, keep=["nowhere"])
+
+
+@pytest.mark.parametrize("flavour", FLAVOURS)
 def test_the_policy_gives_way_node_by_node(
     model: ModelProto, network: Path, ranges: Ranges, pictures: Path, tmp_path: Path,
     flavour: Flavour,
@@ -223,6 +234,12 @@ def test_missing_ranges_are_refused(model: ModelProto, ranges: Ranges, flavour: 
     with pytest.raises(MismatchedArtifact, match="concat") as caught:
         to_int8(model, bounds, flavour=flavour)
     assert "edgeseg calibrate" in str(caught.value.hint)
+
+
+def test_tensorrt_refuses_what_it_would_misread(model: ModelProto, ranges: Ranges) -> None:
+    with pytest.raises(MismatchedArtifact, match="a zero point of type uint8"):
+        require_tensorrt_form(to_int8(model, ranges.ranges, flavour="onnxruntime"), "model.onnx")
+    require_tensorrt_form(model, "model.onnx")
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import onnx
 import pytest
 from onnx import ModelProto, numpy_helper
 
+from edgeseg.artifacts.card import ModelCard
 from edgeseg.building import BuildConfig, build
 from edgeseg.data.folders import list_images, load_image
 from edgeseg.engines.onnxruntime import OnnxRuntimeEngine
@@ -14,7 +15,7 @@ from edgeseg.errors import NonFiniteOutput
 from edgeseg.evaluation import agreement
 from edgeseg.precision.fp16 import to_fp16
 from edgeseg.precision.graph import copy_of
-from edgeseg.precision.overflow import overflowing
+from edgeseg.precision.overflow import overflowing, require_finite
 from edgeseg.precision.ranges import Ranges, measure_ranges
 
 
@@ -61,6 +62,12 @@ def test_exactly_the_nodes_around_a_large_activation_are_found(
     assert overflowing(model, ranges.ranges) == ()
 
 
+def test_there_is_room_for_twice_what_was_measured(model: ModelProto, ranges: Ranges) -> None:
+    for largest, found in ((32752.0, set()), (32760.0, {"deep_relu", "narrow", "up"})):
+        reached = dict(ranges.ranges) | {"deep_relu": (0.0, largest)}
+        assert {one.node for one in overflowing(model, reached)} == found
+
+
 def test_large_weights_are_found_without_pictures(model: ModelProto) -> None:
     scale(model, "w5", 1e6)
     (found,) = overflowing(model, {})
@@ -82,6 +89,16 @@ def test_a_plain_cast_destroys_what_the_kept_nodes_save(
     # On a CPU ONNX Runtime drops the casts between its own operators; beside a kept one they are
     # there, as they are everywhere on a GPU.
     assert share(to_fp16(loud, ["deep"])) < 0.9
+
+
+def test_the_cast_network_is_looked_at_too(
+    loud: ModelProto, loud_ranges: Ranges, pictures: Path, card: ModelCard
+) -> None:
+    paths = list_images(pictures)
+    kept = [one.node for one in overflowing(loud, loud_ranges.ranges)]
+    require_finite(to_fp16(loud, kept), card.input, paths, origin="half")
+    with pytest.raises(NonFiniteOutput, match="'deep"):
+        require_finite(to_fp16(loud, ["deep"]), card.input, paths, origin="half")
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])

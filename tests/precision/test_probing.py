@@ -55,6 +55,13 @@ def test_large_weights_lie_in_a_file_until_the_end(
     assert set(network.parent.iterdir()) == before
 
 
+def test_small_networks_write_nothing(network: Path) -> None:
+    before = set(network.parent.iterdir())
+    with opened(network) as probed:
+        assert set(network.parent.iterdir()) == before
+        assert not any(w.external_data for w in probed.graph.graph.initializer)
+
+
 def test_a_fixed_batch_is_filled(model: ModelProto, picture: np.ndarray, tmp_path: Path) -> None:
     for value in (*model.graph.input, *model.graph.output):
         value.type.tensor_type.shape.dim[0].dim_value = 3

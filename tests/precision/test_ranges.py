@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import shutil
 import weakref
 from pathlib import Path
@@ -114,6 +115,14 @@ def test_every_method_in_one_pass(
     assert alone.ranges == found["mse"].ranges
 
 
+def test_methods_really_differ(network: Path, manifest: Path) -> None:
+    """ONNX Runtime's entropy with its default of 128 bins is exactly minmax."""
+    methods: tuple[Method, ...] = ("minmax", "entropy", "mse")  # Too few values for percentile.
+    found = measure_methods(network, manifest, methods)
+    for one, other in itertools.combinations(methods, 2):
+        assert found[one].ranges["refine_relu"] != found[other].ranges["refine_relu"], (one, other)
+
+
 @pytest.mark.parametrize("method", ["minmax", "entropy"])
 def test_memory_does_not_grow_with_the_pictures(
     method: Method, network: Path, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -205,6 +214,14 @@ def test_ranges_of_another_network_are_refused(
     with pytest.raises(MismatchedArtifact, match="measured on another network") as caught:
         check_ranges(ranges, saved, network)
     assert f"edgeseg calibrate {network}" in str(caught.value.hint)
+
+
+def test_ranges_of_another_set_are_refused(
+    network: Path, pictures: Path, manifest: Path, ranges: Ranges, tmp_path: Path
+) -> None:
+    collect(pictures, manifest, count=2)
+    with pytest.raises(MismatchedArtifact, match="measured on another calibration set"):
+        check_ranges(ranges, tmp_path / "model.ranges.json", network)
 
 
 def test_ranges_outlive_a_move_but_not_a_changed_picture(

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
+from edgeseg.data.folders import list_images, load_image
 from edgeseg.precision.selection import (
     SELECTS,
     Candidate,
@@ -64,6 +66,13 @@ def test_bad_pictures_are_left_out(
     assert sort_out(candidates(given)) == ({20: reason} if reason else {})
 
 
+def test_a_soft_camera_is_not_blurred(scenes: list[np.ndarray]) -> None:
+    """Sharpness is relative to the pool: where all are soft, none is out."""
+    soft = [cv2.GaussianBlur(image, (0, 0), 3) for image in scenes]
+    assert sort_out(candidates(soft)) == {}
+    assert sort_out(candidates([*scenes, soft[0][:, ::-1].copy()])) == {20: "blurred"}
+
+
 @pytest.mark.parametrize("again", ["jpeg", "shifted", "half size"])
 def test_of_nearly_equal_pictures_the_first_stays(scenes: list[np.ndarray], again: str) -> None:
     original = scenes[3]
@@ -81,6 +90,14 @@ def test_another_light_is_another_picture(scenes: list[np.ndarray]) -> None:
     dusk = (scenes[3] * 0.5).astype(np.uint8)
     assert sort_out(candidates([*scenes, dusk])) == {}
     assert sort_out(candidates([*scenes, dusk, dusk])) == {21: "similar"}
+
+
+def test_the_bundled_pictures_all_stay(nuclei: Path) -> None:
+    """Half of them have 10 of 255 grey levels."""
+    images = [load_image(path) for path in list_images(nuclei / "train" / "images")]
+    assert sort_out(candidates(images)) == {}
+    for start in range(0, len(images), 8):
+        assert sort_out(candidates(images[start : start + 8])) == {}
 
 
 def radius(points: np.ndarray, centres: list[int]) -> float:
@@ -107,6 +124,17 @@ def test_k_centre_takes_one_of_each_cluster_where_chance_does_not() -> None:
     assert set(places[choose("random", points, 5, 1)]) != set(range(5))
 
 
+def test_k_centre_takes_no_picture_twice() -> None:
+    same = np.ones((6, 4), np.float32)
+    assert sorted(k_centre(same, 6, 0)) == list(range(6))
+
+
+def test_the_beginning_of_a_core_set_is_one() -> None:
+    points = np.random.default_rng(3).normal(size=(60, 5)).astype(np.float32)
+    assert k_centre(points, 20, 7)[:8] == k_centre(points, 8, 7)
+    assert k_centre(points, 8, 7) != k_centre(points, 8, 8)
+
+
 @pytest.mark.parametrize("select", SELECTS)
 def test_every_choice_is_ascending_repeatable_and_whole(select: str) -> None:
     points = np.random.default_rng(3).normal(size=(50, 5)).astype(np.float32)
@@ -126,3 +154,7 @@ def test_spread_draws_one_from_each_part(total: int, count: int) -> None:
         assert part * total // count <= index < -(-(part + 1) * total // count)
     assert chosen == spread(total, count, seed=5)
     assert spread(1000, 64, seed=1) != spread(1000, 64, seed=2)
+
+
+def test_spread_takes_all_of_too_few() -> None:
+    assert spread(3, 8, seed=0) == [0, 1, 2]

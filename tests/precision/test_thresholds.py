@@ -13,6 +13,7 @@ from edgeseg.precision.histograms import Histogram
 from edgeseg.precision.thresholds import (
     METHODS,
     bounds,
+    entropy,
     kl_divergences,
     minmax,
     mse,
@@ -147,6 +148,11 @@ def test_divergences_are_those_of_the_slides(seed: int) -> None:
     assert np.isfinite(ours).any()
 
 
+def test_divergences_notice_a_wrong_level() -> None:
+    counts = np.arange(1.0, 40)
+    assert kl_divergences(counts, 8) != pytest.approx(divergences_as_told(counts, 7)[1:])
+
+
 @pytest.mark.parametrize("share", [90, 99, 99.9])
 @pytest.mark.parametrize("name", ALL)
 def test_percentile_is_numpys(name: str, share: float) -> None:
@@ -158,6 +164,12 @@ def test_percentile_is_numpys(name: str, share: float) -> None:
     assert found == pytest.approx(tuple(expected), abs=1.01 * histogram.width)
     inside = np.mean((values >= found[0]) & (values <= found[1]))
     assert inside >= share / 100
+
+
+@pytest.mark.parametrize("method", ["percentile", "entropy", "mse"])
+def test_uniform_values_are_hardly_cut(method: str) -> None:
+    low, high = bounds(method, histogram_of(sample("uniform")))
+    assert (low, high) == pytest.approx((-2, 5), rel=0.01)
 
 
 @pytest.mark.parametrize("name", ["heavy tails", "heavy tail behind a ReLU"])
@@ -185,3 +197,10 @@ def test_bounds_lie_within_the_extremes(method: str, values: list[float]) -> Non
     found = np.array(values, np.float32)
     low, high = bounds(method, histogram_of(found))
     assert float(found.min()) <= low <= high <= float(found.max())
+
+
+def test_methods_differ_on_what_networks_have() -> None:
+    histogram = histogram_of(sample("heavy tail behind a ReLU"))
+    tops = {function.__name__: function(histogram)[1] for function in (minmax, percentile)}
+    tops |= {function.__name__: function(histogram)[1] for function in (entropy, mse)}
+    assert len({round(top, 3) for top in tops.values()}) == 4, tops

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import time
 from pathlib import Path
@@ -12,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from edgeseg.artifacts.card import CARD_KEY, ClassMap, InputSpec, ModelCard
-from edgeseg.artifacts.sidecar import sidecar_path
+from edgeseg.artifacts.sidecar import read, sidecar_path
 from edgeseg.errors import (
     CorruptArtifact,
     MismatchedArtifact,
@@ -66,6 +67,25 @@ def test_the_same_network_comes_back(path: Path, model: nn.Module) -> None:
         assert torch.allclose(loaded(picture), model.eval()(picture), atol=1e-5)
 
 
+def test_the_sidecar_vouches_for_it(path: Path) -> None:
+    sidecar = read(path)
+    assert sidecar is not None
+    assert (sidecar.runtime, sidecar.card) == ("torch", CARD)
+    data = bytearray(path.read_bytes())
+    data[-5] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(CorruptArtifact, match="changed since it was made"):
+        load_checkpoint(path)
+
+
+def test_overwriting_keeps_file_and_sidecar_together(path: Path, model: nn.Module) -> None:
+    nn.init.ones_(next(model.parameters()))
+    save_checkpoint(path, model, CARD)
+    loaded, _ = load_checkpoint(path)
+    assert bool((next(loaded.parameters()) == 1).all())
+    assert sorted(item.name for item in path.parent.iterdir()) == [path.name, path.name + ".json"]
+
+
 def test_a_header_whose_length_begins_like_a_pickle(path: Path, model: nn.Module) -> None:
     """Lengths are multiples of 8, so one checkpoint in 32 begins with a pickle's 0x80."""
     lengths = set()
@@ -96,6 +116,12 @@ def test_pickles_are_never_opened(
     with pytest.raises(UntrustedArtifact, match="pickle"):
         load_checkpoint(Path(name))
     assert not Path("executed").exists()
+
+
+def test_the_bomb_is_live(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    pickle.loads(pickle.dumps(_Bomb()))
+    assert Path("executed").exists()
 
 
 @pytest.mark.parametrize("keep", [1, 7, 100, -1])
@@ -138,6 +164,12 @@ def test_cards_that_say_nothing(path: Path) -> None:
     rewrite(path, CARD.model_copy(update={"arch": "resnet"}))
     with pytest.raises(CorruptArtifact, match="describes no network"):
         load_checkpoint(path)
+
+
+def test_others_may_read_a_checkpoint_as_the_umask_says(trained: Path) -> None:
+    umask = os.umask(0o022)
+    os.umask(umask)
+    assert (trained / "model.safetensors").stat().st_mode & 0o777 == 0o666 & ~umask
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])

@@ -18,13 +18,14 @@ from edgeseg.data.folders import bundled_sample, read_split
 from edgeseg.errors import (
     DatasetError,
     DeviceError,
+    MismatchedArtifact,
     NonFiniteOutput,
     UsageError,
 )
 from edgeseg.evaluation import evaluate
 from edgeseg.models import default_options
 from edgeseg.options.training import Augmentation, Recipe
-from edgeseg.training import setup
+from edgeseg.training import learner, setup
 from edgeseg.training.checkpoint import load_checkpoint
 from edgeseg.training.loop import EpochStats, TrainConfig, TrainResult, train
 from edgeseg.training.predictor import open_torch
@@ -121,6 +122,14 @@ def test_the_seed_decides(config: TrainConfig) -> None:
     assert not all(torch.equal(value, other[name]) for name, value in first.items())
     losses = [[stats.loss for stats in result.history] for result in results]
     assert losses[0] == losses[1] != losses[2]
+
+
+def test_leaves_the_callers_random_numbers_alone(config: TrainConfig) -> None:
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    train(changed(config, epochs=1))
+    assert torch.equal(torch.rand(3), expected)
 
 
 def test_crops_letterbox_grey_and_rereading(
@@ -242,6 +251,14 @@ def test_refuses_to_learn_objects_from_masks(
         train(config)
 
 
+def test_refuses_a_boundary_where_masks_name_the_classes(
+    config: TrainConfig, data: Path, tmp_path: Path
+) -> None:
+    root = with_masks(data, tmp_path / "masks")
+    with pytest.raises(UsageError, match="a boundary class is made of objects"):
+        train(dataclasses.replace(changed(config, touching="boundary"), data=root))
+
+
 def test_learns_a_boundary_class(config: TrainConfig, data: Path) -> None:
     result = train(changed(config, epochs=1, touching="boundary", border_weight=5.0))
     assert result.card.classes.names == ("background", "nucleus", "boundary")
@@ -255,3 +272,37 @@ def test_a_network_without_padding_trains_on_any_size(config: TrainConfig) -> No
     result = train(changed(dataclasses.replace(config, size=(40, 52)), epochs=1))
     assert load_checkpoint(result.checkpoint)[1].arch == "unet"
     assert not any("inner" in name for name in load_file(result.checkpoint))
+
+
+def test_imagenet_weights_reach_the_network(config: TrainConfig, tmp_path: Path) -> None:
+    from safetensors.torch import save_file
+
+    save_file({"features.0.weight": torch.zeros(1)}, tmp_path / "w.safetensors")
+    config = dataclasses.replace(
+        config, arch="fcn8s", options={"fc_width": 8}, weights=tmp_path / "w.safetensors"
+    )
+    with pytest.raises(MismatchedArtifact, match=r"features\.0\.weight"):
+        train(config)
+
+
+def test_bfloat16_only_where_it_is_native(monkeypatch: pytest.MonkeyPatch) -> None:
+    cpu = torch.device("cpu")
+    for capabilities, expected in (({"avx512_bf16": True}, True), ({"avx512_f": True}, False)):
+        monkeypatch.setattr(
+            torch.cpu, "get_capabilities", lambda found=capabilities: found, raising=False
+        )
+        assert learner._native_bfloat16(cpu) is expected
+    monkeypatch.delattr(torch.cpu, "get_capabilities")
+    assert learner._native_bfloat16(cpu) is False
+
+
+def test_the_strip_shows_the_worst_picture(overfit: TrainResult, data: Path) -> None:
+    from edgeseg.evaluation import read, score
+    from edgeseg.training import plots
+
+    engine = open_torch(overfit.checkpoint)
+    pictures = [read(sample, engine) for sample in read_split(data, "val")]
+    figures = [score(engine, [picture]).mean_iou for picture in pictures]
+    rows = [plots._row(engine, picture) for picture in pictures]
+    assert [row.mean_iou for row in rows] == figures
+    assert np.array_equal(rows[0].truth, pictures[0][1])

@@ -10,9 +10,20 @@ from torch import Tensor
 from edgeseg.training.losses import SegmentationLoss, median_frequency
 
 
+def confident(masks: Tensor, classes: int = 3) -> Tensor:
+    return torch.nn.functional.one_hot(masks, classes).movedim(3, 1).float() * 50
+
+
 def random_pair(seed: int = 0) -> tuple[Tensor, Tensor]:
     torch.manual_seed(seed)
     return torch.randn(2, 3, 5, 4, requires_grad=True), torch.randint(0, 2, (2, 5, 4))
+
+
+def test_right_is_zero_and_wrong_is_large() -> None:
+    loss = SegmentationLoss(255)
+    masks = torch.randint(0, 3, (2, 8, 8))
+    assert float(loss(confident(masks), masks)) == pytest.approx(0, abs=1e-4)
+    assert float(loss(confident((masks + 1) % 3), masks)) > 40
 
 
 @pytest.mark.parametrize("dice", [0, 1, 2.5])

@@ -58,6 +58,11 @@ def test_a_network_in_training_stays_so(model: nn.Module, batch: np.ndarray) -> 
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
 
 
+def test_segment_gives_the_size_of_the_picture(model: nn.Module) -> None:
+    engine = TorchEngine(model, CARD, Path("model.safetensors"))
+    assert engine.segment(np.zeros((50, 31, 3), np.uint8)).shape == (50, 31)
+
+
 def test_nan_is_no_label(model: nn.Module, batch: np.ndarray) -> None:
     engine = TorchEngine(model, CARD, Path("model.safetensors"))
     batch[1, 0, 3, 3] = np.nan

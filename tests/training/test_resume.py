@@ -119,6 +119,13 @@ def test_a_training_that_ended_has_nothing_left_to_do(
         train(resumed(changed(config, epochs=5)))
 
 
+def test_without_a_state_it_begins(config: TrainConfig, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", logger="edgeseg")
+    config = changed(config, epochs=1)
+    assert len(train(resumed(config)).history) == 1
+    assert "no training to resume" in caplog.text
+
+
 @pytest.mark.parametrize(
     ("change", "name"),
     [

@@ -49,6 +49,11 @@ def test_equals_pytorch(name: str, steps: int) -> None:
         assert course.beta1(step) == pytest.approx(beta1, rel=1e-9)
 
 
+def test_schedules_differ() -> None:
+    rates = {name: [rate for rate, _ in theirs(name, STEPS)] for name in ("poly", "cosine")}
+    assert rates["poly"] != pytest.approx(rates["cosine"], rel=1e-2)
+
+
 @pytest.mark.parametrize("steps", [1, 2, 4, 9])
 def test_short_trainings_stay_within_the_peak(steps: int) -> None:
     """PyTorch's OneCycleLR divides by zero when its turn falls on the first of 4 steps."""
@@ -58,3 +63,12 @@ def test_short_trainings_stay_within_the_peak(steps: int) -> None:
         assert 0 <= min(rates) <= max(rates) <= 0.01
         assert rates[-1] < 1e-6
         assert rates[0] > 1e-4
+
+
+def test_applies_to_the_optimiser() -> None:
+    optimizer = adamw()
+    course = Course(Recipe(learning_rate=0.01), STEPS)
+    course.apply(optimizer, 5)
+    group = optimizer.param_groups[0]
+    assert group["lr"] == course.learning_rate(5)
+    assert group["betas"] == (course.beta1(5), 0.999)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -63,3 +64,8 @@ def test_a_resumed_training_writes_on_where_the_last_whole_epoch_ended(
         assert [event.value for event in scalars] == pytest.approx(expected, rel=1e-6)
     (shown, *_) = events.Images("val/prediction")
     assert (shown.width, shown.height) == (3 * 30, 20)
+
+
+def test_it_writes_nothing_unless_asked(config: TrainConfig) -> None:
+    assert open_board(dataclasses.replace(config, tensorboard=False), 0) is None
+    assert not config.run.exists()
