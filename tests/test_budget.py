@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
-from test_compare import MACHINE
+from test_compare import MACHINE, accuracy
 
 from edgeseg.benchmark.budget import parse_budget, recommend
 from edgeseg.benchmark.document import BenchReport, Network, Run
@@ -92,6 +93,23 @@ def test_the_end_of_the_interval_decides_and_not_the_percentile() -> None:
     found = recommend(doubtful, "64fps")  # 15.625 ms
     assert found.chosen is not None
     assert (found.chosen.engine, found.budget_ms) == ("a.onnx", 15.625)
+
+
+def test_a_quicker_one_that_may_be_as_accurate_is_mentioned() -> None:
+    noise = np.random.default_rng(2)
+    unions = noise.integers(300, 600, (30, 2))
+    hits = (0.9 * unions).astype(int)
+    wavering = np.clip(hits + noise.integers(-20, 20, hits.shape), 0, unions)
+    scored = (
+        accuracy(hits, unions, "a.onnx"),
+        accuracy(wavering, unions, "b.onnx"),
+        accuracy((0.5 * unions).astype(int), unions, "c.onnx"),
+    )
+    rows = (row("a.onnx", 14.0, 0.9), row("b.onnx", 9.0, 0.899), row("c.onnx", 2.0, 0.5))
+    (advice,) = recommend(report(*rows, accuracy=scored), "15ms").advice
+    assert advice.startswith(
+        "b.onnx (nuclei, onnxruntime) is 4.5 ms faster at p95 and not significantly"
+    )
 
 
 def test_of_equally_accurate_ones_the_quicker_is_taken() -> None:

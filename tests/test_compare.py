@@ -113,6 +113,19 @@ def test_a_planted_difference_of_latency_is_found(factor: float, word: str) -> N
     assert bool(found.regressions()) == (word == "slower")
 
 
+def test_a_difference_that_the_number_of_rows_explains_is_inconclusive() -> None:
+    """Four blocks against four: p = 2/70 alone, and by Holm twice that beside another row."""
+    before, after = ([m, m + 0.01, m + 0.02, m + 0.03] for m in (10, 11.5))
+    fast, slow = row(before, "a.onnx"), row(after, "a.onnx")
+    alone = latency(compare(report(fast), report(slow), QUICK))
+    assert (alone.word, alone.p) == ("slower", pytest.approx(2 / 70))
+    still = row(before, "b.onnx")
+    beside = latency(compare(report(fast, still), report(slow, still), QUICK))
+    assert (beside.verdict, beside.p) == ("inconclusive", pytest.approx(4 / 70))
+    assert beside.interval is not None
+    assert beside.interval[0] > 1
+
+
 def test_a_difference_that_is_sure_and_does_not_matter_is_the_same() -> None:
     steady = [10 + place / 10_000 for place in range(12)]
     change = latency(compare(report(row(steady)), report(row([m * 1.01 for m in steady])), QUICK))
@@ -270,6 +283,13 @@ def test_rows_of_other_settings_are_not_one_row(change: dict[str, Any]) -> None:
         compare(report(row(blocks())), report(row(blocks(), **change)), QUICK)
 
 
+def test_an_engine_that_ran_once_only_is_listed() -> None:
+    absent = row([1.0], "m.engine", latency_ms=None, runs_here=False, block_series=())
+    ran = row(blocks(), "m.engine")
+    found = compare(report(row(blocks()), ran), report(row(blocks()), absent), QUICK)
+    assert found.only_before == ("nuclei: m.engine, FP32, onnxruntime, batch 1, 2 threads",)
+
+
 @pytest.mark.parametrize(
     ("change", "says"),
     [
@@ -288,3 +308,18 @@ def test_runs_that_are_not_like_each_other_are_called_so(change: dict[str, Any],
     assert not found.like_with_like
     assert says in found.differences
     assert compare(report(row(blocks())), report(row(blocks())), QUICK).like_with_like
+
+
+def test_rows_that_all_moved_alike_point_to_the_machine() -> None:
+    names = ("a.onnx", "b.onnx", "c.onnx")
+    steady = [10 + place / 1000 for place in range(12)]
+    before = report(*(row(steady, name) for name in names))
+    after = report(*(row([m * 1.1 for m in steady], name) for name in names))
+    assert (
+        "All 3 rows are slower by nearly the same factor (1.10 to 1.10)"
+        in (compare(before, after, QUICK).notes[0])
+    )
+    one = report(
+        *(row([m * f for m in steady], n) for f, n in zip((1, 1.1, 1.1), names, strict=True))
+    )
+    assert compare(before, one, QUICK).notes == ()

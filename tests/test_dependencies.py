@@ -56,6 +56,13 @@ def test_licence_of_each_dependency_is_told(extra: str | None, requirement: Requ
     assert told[0]
 
 
+def test_every_extra_and_image_is_told() -> None:
+    page = (ROOT / "docs" / "licences.md").read_text()
+    assert not [extra for extra in EXTRAS if f"`{extra}`" not in page and f"| {extra} " not in page]
+    images = (ROOT / "docs" / "deploy").glob("*.Dockerfile")
+    assert not [each.name for each in images if f"deploy/{each.name})" not in page]
+
+
 def installed(name: str, extras: frozenset[str], seen: set[tuple[str, frozenset[str]]]) -> None:
     """Add to ``seen`` all that an installed distribution requires on this machine."""
     if (name, extras) in seen:

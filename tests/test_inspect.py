@@ -148,6 +148,24 @@ def test_nothing_but_the_core_is_needed(name: str, trained: Path) -> None:
         assert "pip install 'edgeseg[" in told["runs_here"]["hint"]
 
 
+@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
+def test_a_network_runs_in_what_it_was_built_for(
+    runtime: str, run_copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = run_copy / "model.int8.onnx"
+    made = sidecar.read(path)
+    assert made is not None
+    made.model_copy(update={"runtime": runtime}).save(sidecar_path(path))
+    monkeypatch.setattr(here, "find_spec", lambda name: None if name == runtime else name)
+    runs = inspect(path).runs_here
+    assert runs is not None
+    assert (runs.runs, runs.runtime, runs.reason) == (False, runtime, f"{runtime} not installed")
+    monkeypatch.setattr(here, "find_spec", lambda name: name)
+    runs = inspect(path).runs_here
+    assert runs is not None
+    assert runs.runs
+
+
 def rtx_engine(folder: Path, *targets: str) -> Path:
     """A file with the header of TensorRT-RTX 1.7.1, and a side-car that vouches for it."""
     path = folder / "model.fp16.engine"

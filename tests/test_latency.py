@@ -60,6 +60,13 @@ def test_clock_counts_blocks_that_end_well() -> None:
     assert clock.stages == ("infer",)
 
 
+def test_clock_measures_milliseconds() -> None:
+    clock = StageClock()
+    clock.add("sink", 2.0)
+    clock.add("sink", 4.0)
+    assert clock.percentiles("sink", (50,)) == {"p50": 3.0}
+
+
 def test_a_long_run_keeps_a_fair_sample_in_bounded_memory() -> None:
     clock = StageClock(limit=1000)
     for value in range(50_000):

@@ -63,6 +63,14 @@ def test_a_jetson_is_named_by_its_board(tmp_path: Path) -> None:
     assert found.versions["l4t"] == "36.4.3"
 
 
+def test_a_machine_that_tells_nothing_is_described_all_the_same(tmp_path: Path) -> None:
+    found = machine.describe(tmp_path)
+    assert found.cpu
+    assert (found.memory_mib, found.governor, found.temperature_c) == (None, None, None)
+    assert found.cpu_flags == ()
+    assert "l4t" not in found.versions
+
+
 def test_a_container_quota_limits_the_cores(tmp_path: Path) -> None:
     allowed = len(os.sched_getaffinity(0))
     assert machine.usable_cores(tmp_path) == allowed

@@ -17,7 +17,7 @@ import pytest
 from numpy.typing import NDArray
 
 from edgeseg.artifacts.card import InputSpec, ModelCard
-from edgeseg.data.folders import Split, load_sample, read_split
+from edgeseg.data.folders import Split, load_instances, load_sample, read_split
 from edgeseg.evaluation import evaluate
 
 BENCH = Path(__file__).parents[1] / "bench"
@@ -102,6 +102,18 @@ def test_experiment_runs_and_keeps_its_rows(
     assert capsys.readouterr().err.count("is kept from") == len(found["rows"])
 
 
+def test_numpy_values_are_numbers_in_the_document(
+    common: ModuleType, lab: Callable[..., Any], tmp_path: Path
+) -> None:
+    """As strings they would be no verdict and no figure for the page."""
+    small = lab()
+    small.row("a", {"seed": 0}, lambda: {"f": np.float32(0.5), "n": np.int64(3)})
+    small.finish(common.Outcome("Seen.", np.bool_(True), "Small."))
+    found = document(tmp_path, "small")
+    assert found["outcome"]["held"] is True
+    assert (found["rows"][0]["f"], found["rows"][0]["n"]) == (0.5, 3)
+
+
 def test_interruption_loses_one_row(lab: Callable[..., Any], tmp_path: Path) -> None:
     made: list[str] = []
 
@@ -126,6 +138,34 @@ def test_interruption_loses_one_row(lab: Callable[..., Any], tmp_path: Path) -> 
     second.row("a", {"seed": 1}, measure("a"))
     second.row("b", {"seed": 2}, measure("b"))
     assert made == ["a", "b"]
+
+
+def test_row_of_other_settings_is_made_again(lab: Callable[..., Any]) -> None:
+    lab().row("a", {"epochs": 1}, lambda: {"f": 0.1})
+    assert lab().row("a", {"epochs": 2}, lambda: {"f": 0.2})["f"] == 0.2
+
+
+def test_row_older_than_what_it_builds_on_is_made_again(lab: Callable[..., Any]) -> None:
+    old = lab()
+    base = old.row("base", {}, lambda: {"f": 0.1})
+    old.row("next", {}, lambda: {"f": 0.2}, base)
+    assert lab().row("next", {}, lambda: {"f": 0.3}, base)["f"] == 0.2
+    newer = base | {"finished": "2999-01-01T00:00:00+00:00"}
+    assert lab().row("next", {}, lambda: {"f": 0.3}, newer)["f"] == 0.3
+
+
+def test_results_of_another_scale_are_not_replaced(
+    load: Load, lab: Callable[..., Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lab().row("a", {}, lambda: {"f": 0.1})
+    (tmp_path / "small.json").rename(tmp_path / "skips.json")
+    held = (tmp_path / "skips.json").read_text("utf-8")
+    data = load("common").bundled_sample()
+    with pytest.raises(SystemExit) as ended:
+        load("skips").main(["--scale", "cpu", "--data", str(data), "--out", str(tmp_path)])
+    assert ended.value.code == 2
+    assert "holds results of the scale smoke" in capsys.readouterr().err
+    assert (tmp_path / "skips.json").read_text("utf-8") == held
 
 
 class Shifted:
@@ -163,6 +203,19 @@ def test_measures_are_those_of_the_evaluation(load: Load, small_data: Path) -> N
         assert figures[name] == objects[name]
     assert figures["bands"]["1"] < figures["bands"]["16"] < figures["pixel_accuracy"] < 1
     assert figures["border_accuracy"] == figures["bands"]["4"]
+
+
+def test_cells_are_the_connected_pieces_of_a_mask(load: Load, tmp_path: Path) -> None:
+    mask = np.ones((20, 30), np.uint8)
+    mask[:, 10] = mask[:, 20] = 0
+    for split in ("train", "val"):
+        for part, pixels in (("images", mask * 200), ("masks", mask)):
+            (tmp_path / split / part).mkdir(parents=True)
+            cv2.imwrite(str(tmp_path / split / part / "a.png"), pixels)
+    (sample,) = read_split(load("isbi").with_cells(tmp_path), "val")
+    ids = load_instances(sample)
+    assert len(np.unique(ids[mask > 0])) == 3
+    assert not ids[mask == 0].any()
 
 
 def fcn_rows(*ious: float) -> dict[str, dict[str, Any]]:

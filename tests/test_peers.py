@@ -54,6 +54,12 @@ def test_blocks_beside_other_work_are_left_out(samples: Callable[..., Any]) -> N
     assert not found.noisy
 
 
+def test_a_quiet_minority_is_not_chosen(samples: Callable[..., Any]) -> None:
+    found = samples((10, 0.0), (5, 0.5), (6, 0.5))
+    assert found.median("fps") == 6
+    assert found.noisy
+
+
 def test_percentiles_are_over_the_frames_of_all_blocks_kept(load: Load) -> None:
     figures = load("figures")
     chance = np.random.default_rng(0)
@@ -199,6 +205,16 @@ def test_a_peer_says_when_it_showed_which_frame(start: Callable[[str], Any]) -> 
         answer = peer.ask(do="live", source="300", seconds=60)
     assert answer["numbers"] == list(range(300))
     assert all(read <= shown for read, shown in zip(answer["read"], answer["shown"], strict=True))
+
+
+def test_every_comparison_is_of_cases_that_exist(load: Load) -> None:
+    cases = load("cases")
+    keys = [case.key for case in cases.CASES]
+    assert len(set(keys)) == len(keys)
+    assert list(cases.compared(keys)) == list(cases.COMPARED)
+    assert list(cases.compared(keys[1:])) != list(cases.COMPARED)
+    for case in cases.CASES:
+        assert (PEERS / case.arguments[0]).is_file()
 
 
 def test_the_committed_page_is_that_of_the_document(load: Load) -> None:

@@ -24,7 +24,7 @@ from edgeseg.machine import Gpu, Machine
 from edgeseg.options.benchmark import BenchConfig
 from edgeseg.report import Picture, WorstPictures, write_report
 from edgeseg.report import pictures as fitting
-from edgeseg.report.tables import Table, bench_table, render_rich
+from edgeseg.report.tables import Table, bench_table, escape_markdown, render_rich
 from edgeseg.report.worst import draw_panels
 
 HOSTILE = "<script>alert('x')</script> & \"q\" | $\\frac{1}{2$ {{ 7*7 }} [red]"
@@ -355,3 +355,7 @@ def test_parts_that_are_something_else_are_refused(
     with pytest.raises(error, match=says):
         page(tmp_path, **parts)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_markdown_escapes_what_it_would_read() -> None:
+    assert escape_markdown("a|b_c*d`e\nf") == "a\\|b\\_c\\*d\\`e f"

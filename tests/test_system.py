@@ -13,6 +13,7 @@ import sys
 import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -170,6 +171,26 @@ def test_names_as_text_and_faults_of_ours_are_told_apart() -> None:
     with pytest.raises(UnicodeEncodeError) as caught:
         "é".encode("ascii")
     assert of_system(caught.value) is None
+
+
+@pytest.mark.parametrize("error", [MemoryError(), KeyboardInterrupt(), BrokenPipeError()])
+def test_at_the_top_of_the_command_line(
+    error: BaseException, edgeseg: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from edgeseg import doctor
+
+    def fails(_path: Path) -> None:
+        raise error
+
+    monkeypatch.setattr(doctor, "read", fails)
+    done = edgeseg("doctor", "--machine", tmp_path / "x.json", "--json")
+    assert "Traceback" not in done.err
+    expected = {MemoryError: 1, KeyboardInterrupt: 130, BrokenPipeError: 141}
+    assert done.code == expected[type(error)]
+    if done.code == 1:
+        assert done.document["error"]["hint"]
+    else:
+        assert (done.out, done.err) == ("", "")
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -24,6 +25,7 @@ from edgeseg.benchmark.rows import Measured, row
 from edgeseg.data.folders import Split, read_split
 from edgeseg.engines.base import Engine
 from edgeseg.engines.onnxruntime import OnnxRuntimeEngine
+from edgeseg.errors import CorruptArtifact, MismatchedArtifact
 from edgeseg.options.benchmark import BenchConfig
 
 CARD = ModelCard(
@@ -181,6 +183,24 @@ def test_document_has_the_promised_keys_and_reads_back(measured: BenchReport) ->
     assert read_bench(document | {"report": "added.html"}, "bench.json") == measured
 
 
+@pytest.mark.parametrize(
+    ("change", "error", "says"),
+    [
+        ({"schema": "edgeseg.bench/9"}, MismatchedArtifact, "edgeseg.bench/9"),
+        ({"schema": "edgeseg.bench/1"}, MismatchedArtifact, "edgeseg.bench/1"),
+        ({"runs": [{"engine": "x"}]}, CorruptArtifact, "runs.0.name"),
+        ({"notes": 1}, CorruptArtifact, "notes"),
+    ],
+)
+def test_other_documents_are_refused(
+    measured: BenchReport, change: dict[str, Any], error: type[Exception], says: str
+) -> None:
+    with pytest.raises(error, match=rf"bench\.json.*{says}"):
+        read_bench(measured.to_dict() | change, "bench.json")
+    with pytest.raises(CorruptArtifact):
+        read_bench([1, 2], "bench.json")
+
+
 def test_each_round_gives_every_engine_one_block_in_an_order_the_seed_fixes(
     pictures: list[NDArray[np.uint8]],
 ) -> None:
@@ -267,6 +287,15 @@ def test_notes_name_what_makes_a_run_doubtful() -> None:
     assert "noisy.onnx (no such file)" in notes(still, stable=True, start="no such file")
 
 
+def test_warm_up_gives_up_on_an_engine_that_never_settles(
+    pictures: list[NDArray[np.uint8]],
+) -> None:
+    case = Case.of(Counting("restless", []))
+    never = replace(QUICK, stable_within=-1, warm_up_seconds=0.05)
+    assert timing.warm_up(case, pictures, never) is False
+    assert timing.warm_up(case, pictures, replace(QUICK, stable_within=1e9)) is True
+
+
 def test_load_of_others_is_read_from_the_kernels_counters(tmp_path: Path) -> None:
     # proc(5): user nice system idle iowait irq softirq steal, in ticks of 1/100 s.
     text = "cpu  100 10 50 9000 700 5 5 30 0 0\ncpu0 1 2 3 4 5 6 7 8\n"
@@ -298,3 +327,8 @@ def test_a_start_that_fails_gives_its_reason(tmp_path: Path) -> None:
     assert isinstance(reason, str)
     assert "model.onnx" in reason
     assert "Traceback" not in reason
+
+
+def test_medians_of_starts() -> None:
+    starts = [coldstart.ColdStart(ms, ms, 3 * ms, 90.0) for ms in (10.0, 50.0, 20.0)]
+    assert coldstart.medians(starts) == coldstart.ColdStart(20.0, 20.0, 60.0, 90.0)

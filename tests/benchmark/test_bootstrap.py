@@ -70,6 +70,10 @@ def test_the_interval_holds_the_truth_as_often_as_it_says() -> None:
     assert coverage(120, by_block=True) >= 0.88
 
 
+def test_calls_taken_for_independent_would_promise_too_much() -> None:
+    assert coverage(60, by_block=False) < 0.75
+
+
 @pytest.mark.parametrize("units", [2, 4, 12, 100])
 def test_few_units_widen_the_interval_as_students_t_does(units: int) -> None:
     values = np.linspace(0, 1, 10_001)  # so that a quantile is its own probability
@@ -85,3 +89,15 @@ def test_student_t(freedom: int) -> None:
     for probability in (0.5001, 0.9, 0.975, 0.9995):
         expected = stats.t.ppf(probability, freedom)
         assert student_t_quantile(probability, freedom) == pytest.approx(expected, rel=1e-6)
+
+
+def test_the_seed_fixes_the_intervals() -> None:
+    blocks = correlated(0)
+    again = Bootstrap(PLAN.resamples, PLAN.confidence, seed=4)
+    assert latency_intervals(blocks, POINTS, PLAN) == latency_intervals(blocks, POINTS, PLAN)
+    assert latency_intervals(blocks, POINTS, PLAN) != latency_intervals(blocks, POINTS, again)
+
+
+def test_one_block_says_nothing_of_others() -> None:
+    assert latency_intervals(correlated(0, blocks=1), POINTS, PLAN) == {}
+    assert latency_intervals(correlated(0), POINTS, Bootstrap(0, 0.95, 0)) == {}

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgeseg.benchmark.cases import Unavailable, label_one, open_cases
+from edgeseg.benchmark.cases import Case, Unavailable, first_of_each_path, label_one, open_cases
 from edgeseg.benchmark.measure import bench, noise_frames
 from edgeseg.engines.base import Engine
 from edgeseg.errors import CorruptArtifact, RuntimeMissing
@@ -96,3 +96,9 @@ def test_one_picture_is_labelled_by_an_engine_of_any_batch(
         first, *others = (label_one(case.engine, tensor).copy() for case in cases)
     assert set(np.unique(first)) == {0, 1}
     assert all((first == other).all() for other in others)
+
+
+def test_accuracy_needs_one_case_an_artefact(make_counting: Any) -> None:
+    one, two = make_counting("one"), make_counting("two")
+    cases = [Case(one, 1, 1), Case(one, 4, 1), Case(two, 1, 1), Case(one, 1, 2)]
+    assert list(first_of_each_path(cases)) == [cases[0], cases[2]]

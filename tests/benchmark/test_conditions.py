@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from edgeseg.benchmark import conditions
-from edgeseg.benchmark.conditions import Temperature, Watch, read_conditions
+from edgeseg.benchmark.conditions import Conditions, During, Temperature, Watch, read_conditions
+from edgeseg.benchmark.doubts import disturbed_machine
+from edgeseg.benchmark.nvml import GpuState
 
 CPU = "sys/devices/system/cpu"
 # admin-guide/pm/cpufreq.rst (kHz), driver-api/thermal/sysfs-api.rst and hwmon/coretemp.rst
@@ -107,6 +111,18 @@ def test_a_jetson_tells_its_mode_and_what_holds_it_back(tmp_path: Path) -> None:
     assert read_conditions(tmp_path).power_mode == "1"
 
 
+def test_a_virtual_machine_tells_its_clock_in_cpuinfo(tmp_path: Path) -> None:
+    plant(tmp_path, {"proc/cpuinfo": "processor\t: 0\ncpu MHz\t\t: 2445.426\n" * 2})
+    assert read_conditions(tmp_path).cpu_mhz == (2445.426, 2445.426)
+
+
+def test_a_machine_that_tells_nothing_is_read_all_the_same(tmp_path: Path) -> None:
+    found = read_conditions(tmp_path)
+    assert found == Conditions(at=found.at)
+    assert Watch(tmp_path).during().throttle_events is None
+    assert Watch(tmp_path).during().steal_share is None
+
+
 def test_steal_time_is_a_share_of_what_passed(tmp_path: Path) -> None:
     plant(tmp_path, {"proc/stat": "cpu  100 0 100 800 0 0 0 50 0 0"})
     watch = Watch(tmp_path)
@@ -138,3 +154,46 @@ def test_throttling_is_counted(
     watch = Watch(plant(tmp_path, before))
     plant(tmp_path, after)
     assert watch.during().throttle_events == events
+
+
+def state(**more: Any) -> Conditions:
+    return Conditions(at=datetime(2026, 1, 1, tzinfo=timezone.utc), **more)
+
+
+STILL = state(
+    cpu_mhz=(4000, 800),
+    cpu_cap_mhz=5000,
+    temperatures=(Temperature(sensor="cpu", celsius=70, limit_c=100),),
+    gpus=(GpuState(name="H100", throttle=("ApplicationsClocksSetting",)),),
+)
+
+QUIET = During(seconds=10, other_cores=0.1, steal_share=0.004, throttle_events=0)
+
+
+def test_a_machine_that_stood_still_is_not_noisy() -> None:
+    cooler = STILL.model_copy(update={"cpu_mhz": (800.0, 3900.0)})
+    assert list(disturbed_machine(STILL, QUIET, cooler)) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "during", "says"),
+    [
+        ({}, {"steal_share": 0.05}, "gave 5.0% of the processor's time"),
+        ({}, {"throttle_events": 7}, "throttled 7 times"),
+        ({"cooling": ("cpufreq-cpu0 at 2 of 21",)}, {}, "cpufreq-cpu0 at 2 of 21"),
+        (
+            {"temperatures": (Temperature(sensor="cpu", celsius=100, limit_c=100),)},
+            {},
+            "cpu reached 100 °C, its limit is 100 °C",
+        ),
+        ({"cpu_mhz": (3000.0, 800.0)}, {}, "4000 MHz before, 3000 MHz after"),
+        ({"cpu_cap_mhz": 4999.0}, {}, "highest clock allowed 5000 MHz before, 4999 MHz after"),
+        ({"gpus": (GpuState(name="H100", throttle=("SwPowerCap",)),)}, {}, "throttled: SwPowerCap"),
+    ],
+)
+def test_each_disturbance_is_said(
+    change: dict[str, object], during: dict[str, object], says: str
+) -> None:
+    after, meanwhile = STILL.model_copy(update=change), QUIET.model_copy(update=during)
+    (sentence,) = disturbed_machine(STILL, meanwhile, after)
+    assert says in sentence

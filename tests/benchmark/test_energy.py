@@ -106,6 +106,21 @@ def test_a_jetson_is_measured_at_its_input(tmp_path: Path) -> None:
         assert sensors.idle_w == pytest.approx(6.0, rel=0.05)  # 5 V × 1.2 A
 
 
+def test_a_board_without_an_input_rail_is_the_sum_of_its_rails(tmp_path: Path) -> None:
+    channels = {1: "VDD_GPU_SOC", 2: "VDD_CPU_CV", 3: "VIN_SYS_5V0"}
+    for place, label in channels.items():
+        files = {f"in{place}_label": label, f"in{place}_input": "1000", f"curr{place}_input": "500"}
+        plant(tmp_path, INA, files)
+    # It is fed by VIN_SYS_5V0: adding it would count it twice.
+    fed = {"in2_label": "VDDQ_VDD2_1V8AO", "in2_input": "1000", "curr2_input": "500"}
+    plant(tmp_path, INA.replace("0040", "0041"), fed)
+    with Sensors(tmp_path) as sensors:
+        (sensor,) = sensors.meter().sensors
+        assert sensor.name == "ina3221 VDD_GPU_SOC + VDD_CPU_CV + VIN_SYS_5V0"
+        sensors.watch_idle(0.05)
+        assert sensors.idle_w == pytest.approx(1.5, rel=0.05)
+
+
 def test_power_is_summed_up_by_trapezoids(tmp_path: Path) -> None:
     plant(tmp_path, INA, ORIN_NX)
     now = [100.0]
