@@ -41,6 +41,7 @@ from edgeseg.errors import (
 if TYPE_CHECKING:
     from edgeseg.artifacts.card import ModelCard
     from edgeseg.engines.base import Engine
+    from edgeseg.export.module import export_module
     from edgeseg.loading import load
     from edgeseg.stream import Stream, StreamResult
 
@@ -70,6 +71,7 @@ __all__ = [
     "UntrustedArtifact",
     "UsageError",
     "__version__",
+    "export_module",
     "load",
 ]
 
@@ -78,6 +80,7 @@ _LAZY = {
     "ModelCard": "edgeseg.artifacts.card",
     "Stream": "edgeseg.stream",
     "StreamResult": "edgeseg.stream",
+    "export_module": "edgeseg.export.module",
     "load": "edgeseg.loading",
 }
 

@@ -24,7 +24,16 @@ def loaded_by(code: str) -> set[str]:
 
 def test_public_names_are_these() -> None:
     assert edgeseg.__all__ == sorted(
-        ["Engine", "ModelCard", "Stream", "StreamResult", "__version__", "load", *errors.__all__]
+        [
+            "Engine",
+            "ModelCard",
+            "Stream",
+            "StreamResult",
+            "__version__",
+            "export_module",
+            "load",
+            *errors.__all__,
+        ]
     )
 
 

@@ -177,7 +177,7 @@ def trace(
     if opset < 17:
         raise UsageError(f"opset {opset}: expected 17 or newer")
     example = torch.zeros(1, *card.input.shape)
-    with _quiet():
+    with quiet():
         program = torch.onnx.export(
             _Labels(model, of_any_size=card.input.open_size is not None).eval(),
             (example,),
@@ -277,7 +277,7 @@ def _inputs(
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Silence the exporter's output and warnings; stdout is reserved for results."""
     names = ("torch.onnx", "onnxscript", "onnx_ir")
     levels = {name: logging.getLogger(name).level for name in names}

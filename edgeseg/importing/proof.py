@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import onnxruntime
@@ -39,8 +39,15 @@ class Proof:
     near_ties: int
 
 
+class Runs(Protocol):
+    """What the wrapped network is compared with."""
+
+    def raw(self, tensor: NDArray[np.float32], name: str) -> NDArray[Any]:
+        """The output ``name`` of one picture for a tensor (1, C, H, W)."""
+
+
 class OriginalRun:
-    """The original network in ONNX Runtime, and its labels as NumPy makes them of its output."""
+    """The original network in ONNX Runtime."""
 
     def __init__(self, original: Original, picture: Picture) -> None:
         self.original, self.picture = original, picture
@@ -81,7 +88,8 @@ def _reason(error: Exception) -> str:
 
 
 def prove(
-    run: OriginalRun,
+    run: Runs,
+    original: Original,
     wrapped: bytes,
     head: Head,
     spec: InputSpec,
@@ -90,7 +98,8 @@ def prove(
     """Compare labels on pictures.
 
     Args:
-        run: The original network.
+        run: The original network, running.
+        original: The original network, for messages.
         wrapped: The wrapped graph, serialised.
         head: How the output becomes labels.
         spec: The card's input.
@@ -101,13 +110,13 @@ def prove(
         NonFiniteOutput: The original gives NaN or infinity.
         MismatchedArtifact: The original gives ids that are no class.
     """
-    session = open_session(wrapped, run.original.path)
+    session = open_session(wrapped, original.path)
     mismatched = near = 0
-    tie = _NEAR_TIE_HALVED if run.original.halved else NEAR_TIE
+    tie = _NEAR_TIE_HALVED if original.halved else NEAR_TIE
     for image in images:
         tensor = preprocess(image, spec)[np.newaxis]
         raw = run.raw(tensor, head.output.name)
-        _check(raw, head, run.original)
+        _check(raw, head, original)
         labels, margin = labels_of(raw, head)
         (found,) = session.run(None, {session.get_inputs()[0].name: tensor})
         differs = found[0] != labels
@@ -117,7 +126,7 @@ def prove(
     allowed = near + (_STRAY_LABELS * pixels if head.output.kind == "labels" else 0)
     if mismatched > allowed:
         raise InferenceError(
-            f"{run.original.path}: the wrapped network differs from the original in "
+            f"{original.path}: the wrapped network differs from the original in "
             f"{mismatched} of {pixels} pixels, of which {near} are near ties; nothing was written",
             hint="export it again with opset_version=18; if that does not help, report it with the "
             "network",

@@ -89,6 +89,12 @@ def _dtype_name(kind: int) -> str:
         return "unknown"
 
 
+def maker(original: Original) -> str:
+    """Name and version of the tool that exported the network."""
+    model = original.model
+    return f"{model.producer_name or 'unknown'} {model.producer_version}".strip()[:100]
+
+
 def attempt(path: Path, doing: str, work: Callable[[], T]) -> T:
     """Run a step of a library on the network; its exceptions become CorruptArtifact."""
     try:

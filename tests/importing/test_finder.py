@@ -47,13 +47,13 @@ def test_the_right_combination_is_found(
     tmp_path: Path, data: Path, network: Foreign, color: str, normalise: str
 ) -> None:
     made = imported(tmp_path, network, ImportConfig(data=data))
-    found = made.preprocessing
+    found = made.wrapped.preprocessing
     assert found.combination.color == color
     assert found.combination.normalise.name == normalise
     assert found.origins["color"] == found.origins["normalise"] == "found on 5 pictures"
     assert found.origins["resize"] == "found on 5 pictures"
-    assert made.findings is not None
-    assert made.findings.tried >= 20
+    assert made.wrapped.findings is not None
+    assert made.wrapped.findings.tried >= 20
     assert made.card.input == found.spec((48, 64))
 
 
@@ -80,7 +80,7 @@ def test_grey_pictures_cannot_tell_the_order_of_channels(tmp_path: Path) -> None
         cv2.imwrite(str(path), np.stack([60 + 140 * mask] * 3, axis=-1).astype(np.uint8))
     network = Bright()
     made = imported(tmp_path, network, ImportConfig(data=root))
-    assert made.preprocessing.origins["color"] == "assumed, 4 pictures cannot tell"
+    assert made.wrapped.preprocessing.origins["color"] == "assumed, 4 pictures cannot tell"
     assert made.card.input.color == "rgb"
     assert not [text for title, text in made.lines if title == "warning"]
 
@@ -96,8 +96,8 @@ class Bright(Foreign):
 def test_a_single_picture_cannot_tell(tmp_path: Path) -> None:
     root = dataset(tmp_path / "one", count=1)
     made = imported(tmp_path, Foreign(bgr=True), ImportConfig(data=root))
-    assert made.preprocessing.combination.color == "rgb"
-    assert "cannot tell" in made.preprocessing.origins["color"]
+    assert made.wrapped.preprocessing.combination.color == "rgb"
+    assert "cannot tell" in made.wrapped.preprocessing.origins["color"]
 
 
 def test_other_classes_are_refused(tmp_path: Path, data: Path) -> None:
@@ -108,7 +108,7 @@ def test_other_classes_are_refused(tmp_path: Path, data: Path) -> None:
 def test_without_labels_the_report_says_what_was_assumed(tmp_path: Path) -> None:
     made = imported(tmp_path, Foreign(), ImportConfig(classes=",".join(NAMES)))
     assert dict(made.lines)["not tried"].startswith("--data DIR")
-    assert set(made.preprocessing.origins.values()) == {"assumed"}
+    assert set(made.wrapped.preprocessing.origins.values()) == {"assumed"}
 
 
 def findings(scores: dict[Combination, list[float]]) -> Findings:

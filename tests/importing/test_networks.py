@@ -53,7 +53,7 @@ def mean_iou(made: Imported, data: Path) -> float:
 def test_every_output_becomes_labels(tmp_path: Path, data: Path, head: Any) -> None:
     made = imported(tmp_path, Foreign(head))
     assert mean_iou(made, data) == 1
-    assert made.proof.mismatched == made.proof.near_ties
+    assert made.wrapped.proof.mismatched == made.wrapped.proof.near_ties
     assert verify(made.path, required=True).card == made.card
 
 
@@ -152,7 +152,7 @@ def test_scores_are_enlarged_as_torch_does(tmp_path: Path, enlarge: Any) -> None
 
 def test_an_output_is_taken_by_name(tmp_path: Path) -> None:
     made = imported(tmp_path, Foreign("two"), replace(STATED, output="aux"))
-    assert made.head.output.size == (SIZE[0] // 4, SIZE[1] // 4)
+    assert made.wrapped.head.output.size == (SIZE[0] // 4, SIZE[1] // 4)
     with pytest.raises(UsageError, match="no such output, but aux, out"):
         import_network(tmp_path / "theirs.onnx", tmp_path / "other", replace(STATED, output="main"))
 
