@@ -18,7 +18,7 @@ from edgeseg.importing.finder import Findings, combinations, find
 from edgeseg.importing.heads import Head, append_head
 from edgeseg.importing.inputs import Picture, find_picture, size_of, wrap_input
 from edgeseg.importing.knowledge import Known, known_of
-from edgeseg.importing.options import ImportConfig, class_map, read_classes
+from edgeseg.importing.options import UNIT, ImportConfig, class_map, input_spec, read_classes
 from edgeseg.importing.outputs import find_output
 from edgeseg.importing.preprocessing import STATED, Preprocessing, prior, settle
 from edgeseg.importing.proof import OriginalRun, Proof, Runs, open_session, prove
@@ -124,6 +124,8 @@ def _size(picture: Picture, known: Known, config: ImportConfig, path: Path) -> t
             f"{path} takes pictures of any size, and no file beside it says which it was made for",
             hint=f"edgeseg import {path} --size 512x512",
         )
+    # Before anything of that size is made.
+    input_spec(size, "rgb", UNIT, "stretch")
     return size
 
 
