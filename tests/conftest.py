@@ -61,6 +61,7 @@ SLOW = (
     "test_export.py",
     "precision/test_operators.py",
     "test_export_fcn.py",
+    "importing/test_module.py",
     "test_exports.py",
 )
 """Files of more than five seconds of two processors, the longest first.

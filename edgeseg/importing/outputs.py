@@ -78,13 +78,19 @@ class Output:
 
 
 def find_output(
-    model: ModelProto, path: Path, *, name: str | None = None, classes: int | None = None
+    model: ModelProto,
+    path: Path,
+    size: tuple[int, int],
+    *,
+    name: str | None = None,
+    classes: int | None = None,
 ) -> Output:
     """Choose the output that labels come from, by shape and then by name.
 
     Args:
         model: Graph of fixed shapes.
         path: The file, for messages.
+        size: (height, width) of the picture.
         name: Output that the user asked for.
         classes: Number of classes, where it is known.
 
@@ -100,7 +106,7 @@ def find_output(
         )
     _refuse_by_name(names, path)
     asked = [name] if name is not None else names
-    found = [output for each in asked if (output := _as_map(each, known[each], model))]
+    found = [output for each in asked if (output := _as_map(each, known[each], model, size))]
     if not found:
         shapes = ", ".join(f"{each!r} {known[each].shape}" for each in asked)
         raise MismatchedArtifact(
@@ -132,7 +138,7 @@ def _refuse_by_name(names: Sequence[str], path: Path) -> None:
             )
 
 
-def _as_map(name: str, tensor: Tensor, model: ModelProto) -> Output | None:
+def _as_map(name: str, tensor: Tensor, model: ModelProto, size: tuple[int, int]) -> Output | None:
     """The output as a map of the picture; None if it cannot be one."""
     whole = tuple(size for size in tensor.shape if size)
     if len(whole) != len(tensor.shape) or not 2 <= len(whole) <= 4:
@@ -142,14 +148,19 @@ def _as_map(name: str, tensor: Tensor, model: ModelProto) -> Output | None:
         return None
     if tensor.dtype in _LABELS:
         return _labels(name, shape, whole, model)
-    return _scores(name, shape, whole, model) if tensor.dtype in _FLOATS else None
+    if tensor.dtype not in _FLOATS:
+        return None
+    shape = (1, *shape) if len(shape) == 2 else shape
+    return _scores(name, order_of(shape, size), shape, whole, model)
 
 
 def _scores(
-    name: str, shape: tuple[int, ...], whole: tuple[int, ...], model: ModelProto
+    name: str,
+    axes: Literal["chw", "hwc"],
+    shape: tuple[int, ...],
+    whole: tuple[int, ...],
+    model: ModelProto,
 ) -> Output | None:
-    shape = (1, *shape) if len(shape) == 2 else shape
-    axes = _order(shape)
     height, width, channels = (shape[axes.index(axis)] for axis in "hwc")
     if min(height, width) < _LEAST:
         return None
@@ -174,9 +185,22 @@ def _labels(
     return Output(name, "labels", "hw", chosen, (shape[0], shape[1]), whole)
 
 
-def _order(shape: tuple[int, ...]) -> Literal["chw", "hwc"]:
-    """Channels last where they are fewer there; pictures are larger than numbers of classes."""
-    return "hwc" if shape[2] < shape[0] and shape[2] <= min(shape[0], shape[1]) else "chw"
+def order_of(shape: tuple[int, ...], size: tuple[int, int]) -> Literal["chw", "hwc"]:
+    """Order of the axes of scores: that in which height and width are those of a picture.
+
+    Args:
+        shape: Three axes.
+        size: (height, width) of the picture, which a stride divides, rounded to a pixel.
+    """
+    height, width = size
+
+    def off(rows: int, columns: int) -> int:
+        return abs(rows * width - columns * height)
+
+    first, last = off(shape[1], shape[2]), off(shape[0], shape[1])
+    if min(first, last) > height + width:  # neither: channels are fewer than pixels
+        return "hwc" if shape[2] < shape[0] else "chw"
+    return "chw" if first <= last else "hwc"
 
 
 def _before(model: ModelProto, name: str) -> NodeProto | None:

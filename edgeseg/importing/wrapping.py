@@ -87,7 +87,7 @@ def wrap(
     model = simplified(wrap_input(original.model, picture, size), path)
     named, names_origin = _names(config, known, split)
     count = len(named["names"]) if named else None
-    output = find_output(model, path, name=config.output, classes=count)
+    output = find_output(model, path, size, name=config.output, classes=count)
     if named is None:
         raise _nameless(path, output.channels)
     classes = class_map(named, names_origin)

@@ -45,13 +45,11 @@ def expected(module: Scorer, image: np.ndarray, spec: InputSpec) -> np.ndarray:
 @pytest.mark.parametrize(
     "pack",
     [
-        lambda x: x,
         lambda x: OrderedDict(out=x, aux=x[:, :, ::4, ::4]),
         lambda x: {"aux_logits": x[:, :, ::4, ::4], "logits": x, "loss": None},
-        lambda x: (x, x.mean((2, 3))),
-        lambda x: [x.permute(0, 2, 3, 1)],
+        lambda x: (x.permute(0, 2, 3, 1), x.mean((2, 3))),
     ],
-    ids=["tensor", "torchvision", "transformers", "tuple", "channels-last"],
+    ids=["torchvision", "transformers", "tuple"],
 )
 def test_every_container_of_outputs(tmp_path: Path, pack: Any) -> None:
     module = Scorer(pack).train()
@@ -96,7 +94,9 @@ def test_what_is_missing_or_wrong_is_told(tmp_path: Path) -> None:
     assert "unknown field 'sizes'" in refused(same, FIELDS | {"sizes": 3}, UsageError)
     assert "expected tensors" in refused(lambda x: [None], FIELDS, UsageError)
     assert "found 'scores' (1, 3)" in refused(lambda x: x.mean((2, 3)), FIELDS, MismatchedArtifact)
-    assert "cannot export Scorer" in refused(lambda x: x + float(x.sum()), FIELDS, InferenceError)
+    assert "cannot export Scorer" in refused(
+        lambda x: torch.from_numpy(x.numpy()), FIELDS, InferenceError
+    )
 
 
 def test_a_graph_unlike_the_module_is_refused(

@@ -18,7 +18,7 @@ from edgeseg.errors import EdgesegError, MismatchedArtifact, UsageError
 from edgeseg.evaluation import evaluate
 from edgeseg.importing import ImportConfig, Imported, import_network
 from edgeseg.importing.heads import Head, labels_of
-from edgeseg.importing.outputs import Output
+from edgeseg.importing.outputs import Output, order_of
 
 STATED = ImportConfig(classes=",".join(NAMES))
 CASES = Path("/work/shared/cases")
@@ -149,6 +149,23 @@ def test_scores_are_enlarged_as_torch_does(tmp_path: Path, enlarge: Any) -> None
     assert np.count_nonzero(found != expected[0].numpy()) <= 3  # near ties
     other = {"scores": "labels", "labels": "scores"}[enlarge]
     assert any(f"--enlarge {other}" in text for _, text in made.lines)
+
+
+@pytest.mark.parametrize(
+    ("shape", "size", "order"),
+    [
+        ((150, 128, 128), (512, 512), "chw"),  # SegFormer on ADE20K
+        ((128, 128, 150), (512, 512), "hwc"),
+        ((12, 16, 80), (48, 64), "hwc"),
+        ((2, 33, 65), (260, 520), "chw"),  # rounded up
+        ((64, 64, 3), (64, 64), "hwc"),
+        ((3, 388, 388), (572, 572), "chw"),
+        ((3, 40, 97), (572, 572), "chw"),
+        ((97, 40, 3), (572, 572), "hwc"),
+    ],
+)
+def test_axes_are_told_by_the_shape_of_the_picture(shape: Any, size: Any, order: str) -> None:
+    assert order_of(shape, size) == order
 
 
 def test_an_output_is_taken_by_name(tmp_path: Path) -> None:
