@@ -51,7 +51,7 @@ def segformer() -> nn.Module:
     from transformers import SegformerConfig, SegformerForSemanticSegmentation
 
     labels = dict(enumerate(NAMES))
-    config = SegformerConfig(num_labels=2, id2label=labels, return_dict=False)
+    config = SegformerConfig(num_labels=2, id2label=labels)
     return SegformerForSemanticSegmentation(config)
 
 
@@ -130,7 +130,6 @@ def scores(model: nn.Module, batch: Tensor) -> Tensor:
     """Logits at the size of the pictures."""
     output = model(batch)
     found = output["out"] if isinstance(output, dict) else output
-    found = found[0] if isinstance(found, tuple) else found
     return functional.interpolate(found, batch.shape[-2:], mode="bilinear", align_corners=False)
 
 
