@@ -67,7 +67,7 @@ def export(options: argparse.Namespace) -> None:
         python = home / "bin" / "python"
         install = [python, "-m", "pip", "install", "-q", "-r", HERE / "requirements.txt"]
         subprocess.run(install, check=True)
-    data = ["--data", bundled_sample(), "--steps", str(options.steps)]
+    data = ["--data", str(bundled_sample()), "--steps", str(options.steps)]
     subprocess.run([python, HERE / "networks.py", options.work, *missing, *data], check=True)
 
 

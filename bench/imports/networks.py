@@ -32,9 +32,10 @@ def smp(kind: str, encoder: str) -> nn.Module:
     """A network of segmentation_models.pytorch."""
     import segmentation_models_pytorch
 
-    return segmentation_models_pytorch.create_model(
+    model: nn.Module = segmentation_models_pytorch.create_model(
         kind, encoder_name=encoder, encoder_weights=None, classes=2
     )
+    return model
 
 
 def torchvision(name: str, **options: Any) -> nn.Module:
@@ -52,7 +53,8 @@ def segformer() -> nn.Module:
 
     labels = dict(enumerate(NAMES))
     config = SegformerConfig(num_labels=2, id2label=labels)
-    return SegformerForSemanticSegmentation(config)
+    model: nn.Module = SegformerForSemanticSegmentation(config)
+    return model
 
 
 class ChannelsLast(nn.Module):
@@ -66,7 +68,8 @@ class ChannelsLast(nn.Module):
         """Grey levels float32 (N, H, W, 3) → softmax (N, H, W, K)."""
         mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (MEAN, STD))
         picture = (image.permute(0, 3, 1, 2) / 255 - mean) / std
-        return self.inner(picture).softmax(1).permute(0, 2, 3, 1)
+        scores: Tensor = self.inner(picture)
+        return scores.softmax(1).permute(0, 2, 3, 1)
 
 
 class LabelMap(nn.Module):
@@ -78,7 +81,7 @@ class LabelMap(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """Pictures (N, 3, H, W) → labels int64 (N, 1, H, W)."""
-        logits = self.inner(image)["out"]
+        logits: Tensor = self.inner(image)["out"]
         return logits.argmax(1, keepdim=True)
 
 
@@ -159,7 +162,7 @@ def settle(model: nn.Module, pictures: Tensor) -> None:
             inner(pictures[start : start + 4])
 
 
-def export(name: str, model: nn.Module, folder: Path) -> None:
+def export(name: str, model: Any, folder: Path) -> None:
     """Write ``model.onnx`` and the files that the library leaves beside it."""
     folder.mkdir(parents=True, exist_ok=True)
     shape = (1, HEIGHT, WIDTH, 3) if name.startswith("nhwc") else (1, 3, HEIGHT, WIDTH)
