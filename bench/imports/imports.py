@@ -80,7 +80,7 @@ def cells(name: str, work: Path) -> Iterator[tuple[str, list[str]]]:
     yield "import", ["import", network, *known, "--run", run, "--data", data, "--split", "train"]
     yield "eval", ["eval", run, "--data", data]
     train = str(bundled_sample() / "train" / "images")
-    manifest = ["--out", str(work / name / "calib")]
+    manifest = ["--out", str(work / name / "calib" / "manifest.json")]
     yield "calibrate", ["calibrate", run, "--from", train, "--count", "32", *manifest]
     for precision in ("fp16", "int8"):
         for runtime in RUNTIMES:

@@ -7,6 +7,7 @@ with PyTorch itself.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from edgeseg.artifacts.card import ModelCard
+from edgeseg.artifacts.card import ClassMap, InputSpec, ModelCard
 from edgeseg.artifacts.files import refuse_to_replace
 from edgeseg.artifacts.partials import alone
 from edgeseg.artifacts.sidecar import sidecar_path
@@ -24,7 +25,7 @@ from edgeseg.errors import InferenceError, UsageError
 from edgeseg.export.network import OPSET, quiet
 from edgeseg.importing import ImportConfig, Imported
 from edgeseg.importing.command import write_wrapped
-from edgeseg.importing.options import Normalise
+from edgeseg.importing.options import class_map
 from edgeseg.importing.reading import read
 from edgeseg.importing.wrapping import wrap
 
@@ -61,33 +62,42 @@ def export_module(
     if path.suffix != ".onnx":
         raise UsageError(f"{path}: expected a name that ends with .onnx")
     refuse_to_replace(path, sidecar_path(path), overwrite=overwrite)
-    config = _config(card_or_fields, type(module).__name__)
+    stated = _stated(card_or_fields, type(module).__name__)
     device = next((each.device for each in module.parameters()), torch.device("cpu"))
     training = module.training
     traced = _Flat(module.cpu().eval())
     try:
         with alone(path, doing="writes"), workshop(path.parent) as shop:
-            names = _trace(traced, config, shop / f"{path.stem}.traced.onnx")
+            names = _trace(traced, stated, shop / f"{path.stem}.traced.onnx")
             original = read(shop / f"{path.stem}.traced.onnx")
-            wrapped = wrap(original, config, opened=lambda *_: _TorchRun(traced, names))
+            wrapped = wrap(
+                original,
+                stated.config,
+                classes=stated.classes,
+                spec=stated.spec,
+                opened=lambda *_: _TorchRun(traced, names),
+            )
             write_wrapped(wrapped, path)
     finally:
         module.to(device).train(training)
     return Imported(path, wrapped)
 
 
-def _config(card: ModelCard | Mapping[str, Any], name: str) -> ImportConfig:
+@dataclass(frozen=True)
+class _Stated:
+    """What the caller states: options, classes, and the input where there is a card."""
+
+    config: ImportConfig
+    classes: ClassMap
+    channels: int
+    spec: InputSpec | None = None
+
+
+def _stated(card: ModelCard | Mapping[str, Any], name: str) -> _Stated:
     if isinstance(card, ModelCard):
         spec = card.input
-        return ImportConfig(
-            classes=card.classes,
-            size=(spec.height, spec.width),
-            color=spec.color,
-            normalise=Normalise("as on its card", spec.scale, spec.mean, spec.std),
-            resize=spec.resize,
-            name=card.name,
-            spec=spec,
-        )
+        config = ImportConfig(name=card.name, size=(spec.height, spec.width))
+        return _Stated(config, card.classes, spec.channels, spec)
     unknown = sorted(set(card) - set(_FIELDS))
     missing = [key for key in ("classes", "size") if key not in card]
     if unknown or missing:
@@ -98,7 +108,10 @@ def _config(card: ModelCard | Mapping[str, Any], name: str) -> ImportConfig:
             hint='export_module(module, {"classes": ["background", "road"], "size": (256, 512)}, '
             '"runs/mine/model.onnx")',
         )
-    return ImportConfig(**{"name": name, **card})
+    classes = class_map({"names": list(card["classes"])}, "export_module")
+    options = {key: value for key, value in card.items() if key != "classes"}
+    config = ImportConfig(**{"name": name, **options})
+    return _Stated(config, classes, 1 if config.color == "gray" else 3)
 
 
 class _Flat(nn.Module):
@@ -130,10 +143,10 @@ class _Flat(nn.Module):
         return tuple(self.named(image).values())
 
 
-def _trace(module: _Flat, config: ImportConfig, path: Path) -> list[str]:
+def _trace(module: _Flat, stated: _Stated, path: Path) -> list[str]:
     """Write the module as ONNX, and return the names of its outputs."""
-    height, width = config.size or (0, 0)
-    example = torch.zeros(1, 1 if config.color == "gray" else 3, height, width)
+    height, width = stated.config.size or (0, 0)
+    example = torch.zeros(1, stated.channels, height, width)
     with torch.inference_mode():
         names = list(module.named(example))
     try:

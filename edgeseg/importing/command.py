@@ -14,10 +14,10 @@ from edgeseg.artifacts.sidecar import SideCar, sidecar_path
 from edgeseg.artifacts.workshop import install, workshop
 from edgeseg.console import Track, silent
 from edgeseg.errors import UsageError
-from edgeseg.options.importing import ImportConfig
 from edgeseg.importing.reading import read
 from edgeseg.importing.report import document_of, lines_of
 from edgeseg.importing.wrapping import Wrapped, wrap
+from edgeseg.options.importing import ImportConfig
 from edgeseg.precision.graph import precision_report
 from edgeseg.runs import NETWORK, RUNS, prepare_run
 

@@ -14,16 +14,17 @@ from edgeseg.console import Track, silent
 from edgeseg.data.folders import Split, bundled_sample, load_image, read_split
 from edgeseg.errors import UsageError
 from edgeseg.importing.deciding import decide_head
-from edgeseg.importing.finder import Findings, combinations, find
+from edgeseg.importing.finder import Combination, Findings, combinations, find
 from edgeseg.importing.heads import Head, append_head
 from edgeseg.importing.inputs import Picture, find_picture, size_of, wrap_input
 from edgeseg.importing.knowledge import Known, known_of
-from edgeseg.importing.options import UNIT, ImportConfig, class_map, input_spec, read_classes
+from edgeseg.importing.options import UNIT, Normalise, class_map, input_spec, read_classes
 from edgeseg.importing.outputs import find_output
 from edgeseg.importing.preprocessing import STATED, Preprocessing, prior, settle
 from edgeseg.importing.proof import OriginalRun, Proof, Runs, open_session, prove
 from edgeseg.importing.reading import Original, maker
 from edgeseg.importing.shapes import name_nodes, simplified
+from edgeseg.options.importing import ImportConfig
 from edgeseg.precision.graph import serialize, typed, write_card
 
 _IR_VERSION = 10  # Newer ones would shut older runtimes out for nothing.
@@ -65,6 +66,9 @@ def wrap(
     original: Original,
     config: ImportConfig,
     track: Track = silent,
+    *,
+    classes: ClassMap | None = None,
+    spec: InputSpec | None = None,
     opened: Callable[[Original, Picture], Runs] = OriginalRun,
 ) -> Wrapped:
     """Make a network of ours from one made elsewhere.
@@ -73,6 +77,8 @@ def wrap(
         original: The network.
         config: What the user states.
         track: Progress.
+        classes: Classes, in place of those in ``config``.
+        spec: The whole input, in place of what ``config`` says of it.
         opened: Opens what the result is compared with: the file in ONNX Runtime by default.
 
     Raises:
@@ -86,6 +92,8 @@ def wrap(
     size = _size(picture, known, config, path)
     model = simplified(wrap_input(original.model, picture, size), path)
     named, names_origin = _names(config, known, split)
+    if classes is not None:
+        named, names_origin = classes.model_dump(), STATED
     count = len(named["names"]) if named else None
     output = find_output(model, path, size, name=config.output, classes=count)
     if named is None:
@@ -98,13 +106,13 @@ def wrap(
         # A class without a channel of its own is where no other is, whatever its name.
         classes = classes.with_background(classes.names[head.background])
     append_head(model, head)
-    preprocessing, findings = prior(picture, known, config), None
-    if split is not None:
+    preprocessing, findings = _before(picture, known, config, spec), None
+    if split is not None and spec is None:
         choices = combinations(picture, preprocessing.combination)
         session = open_session(serialize(model), path)
         findings = find(session, choices, size, classes, split, track)
         preprocessing = settle(preprocessing, findings)
-    spec = config.spec or preprocessing.spec(size)
+    spec = spec or preprocessing.spec(size)
     card = _card(original, config, classes, spec, head, preprocessing)
     model = _finished(model, card, path)
     data = serialize(model)
@@ -113,6 +121,16 @@ def wrap(
         model, data, card, original, config, names_origin, picture, head, preprocessing, findings,
         proof,
     )  # fmt: skip
+
+
+def _before(
+    picture: Picture, known: Known, config: ImportConfig, spec: InputSpec | None
+) -> Preprocessing:
+    if spec is None:
+        return prior(picture, known, config)
+    normalise = Normalise("as on the card", spec.scale, spec.mean, spec.std)
+    stated = dict.fromkeys(("color", "normalise", "resize"), STATED)
+    return Preprocessing(Combination(spec.color, normalise, spec.resize), stated)
 
 
 def _size(picture: Picture, known: Known, config: ImportConfig, path: Path) -> tuple[int, int]:
