@@ -224,9 +224,10 @@ def matching_nodes(model: ModelProto, patterns: Sequence[str]) -> list[str]:
 
 
 def sort_nodes(model: ModelProto) -> None:
-    """Sort the nodes topologically in place, as ONNX requires."""
+    """Sort the nodes topologically in place, as ONNX requires; ValueError if they form a cycle."""
     graph = model.graph
     made_by = producers(model)
+    begun: set[str] = set()
     done: set[str] = set()
     ordered: list[NodeProto] = []
 
@@ -239,6 +240,9 @@ def sort_nodes(model: ModelProto) -> None:
             done.add(node.output[0])
             ordered.append(node)
             continue
+        if node.output[0] in begun:
+            raise ValueError(f"node {node.name!r} depends on its own output")
+        begun.add(node.output[0])
         stack.append((node, True))
         stack += [(made_by[name], False) for name in reversed(node.input) if name in made_by]
     copies = [NodeProto.FromString(node.SerializeToString()) for node in ordered]

@@ -15,7 +15,7 @@ import pytest
 from foreign import NAMES, Foreign
 from fuzzing import damaged_bytes
 
-from edgeseg.errors import EdgesegError
+from edgeseg.errors import CorruptArtifact, EdgesegError
 from edgeseg.importing import ImportConfig, import_network
 
 COUNT = int(os.environ.get("EDGESEG_FUZZ", "40"))
@@ -99,6 +99,15 @@ def damaged(seed: int) -> bytes:
     for _ in range(chance.randint(1, 3)):
         chance.choice(MUTATIONS)(model, chance)
     return model.SerializeToString()
+
+
+def test_a_cycle_is_told(tmp_path: Path) -> None:
+    model = Foreign().model()
+    model.graph.node[0].input[0] = model.graph.node[-1].output[0]
+    path = tmp_path / "theirs.onnx"
+    path.write_bytes(model.SerializeToString())
+    with pytest.raises(CorruptArtifact, match="depends on its own output"):
+        import_network(path, tmp_path / "run", ImportConfig(classes=",".join(NAMES)))
 
 
 def test_damaged_networks_end_in_our_errors(tmp_path: Path) -> None:
