@@ -135,8 +135,7 @@ def shown(command: str, document: dict[str, Any]) -> dict[str, Any]:
     if command == "build":
         return {key: document[key] for key in ("gate", "low_precision_share", "kept")}
     if command == "bench":
-        runs = document["runs"]
-        return {"p50_ms": {run["engine"]: run["latency_ms"]["p50"] for run in runs}}
+        return {"runs": len(document["runs"])}
     if command == "stream":
         return {"frames": document["frames"]}
     return {"pictures": len(document.get("pictures") or ())} if command == "infer" else {}
