@@ -25,7 +25,7 @@ from edgeseg.artifacts.card import Color, Resize
 from edgeseg.artifacts.files import is_file, read_capped
 from edgeseg.errors import EdgesegError, MismatchedArtifact
 from edgeseg.importing.options import IMAGENET, NONE, UNIT, Normalise
-from edgeseg.importing.reading import Original
+from edgeseg.importing.reading import Original, attempt
 
 log = logging.getLogger(__name__)
 
@@ -61,9 +61,8 @@ def known_of(original: Original) -> Known:
         MismatchedArtifact: A file or the metadata says that its task is another.
     """
     folder = original.path.parent
-    known = Known().then(
-        "the graph normalises by itself", normalise=_own_arithmetic(original.model)
-    )
+    own = attempt(original.path, "reading its weights", lambda: _own_arithmetic(original.model))
+    known = Known().then("the graph normalises by itself", normalise=own)
     for name, reader in (
         ("preprocessor_config.json", _of_processor),
         ("pipeline.json", _of_pipeline),

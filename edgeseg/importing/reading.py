@@ -78,7 +78,7 @@ def read(path: Path) -> Original:
         value.name: _dtype_name(value.type.tensor_type.elem_type)
         for value in (*model.graph.input, *model.graph.output)
     }
-    halved = _widen(model)
+    halved = attempt(path, "reading its weights", lambda: _widen(model))
     return Original(path, sha256_file(path), model, metadata, halved, ports)
 
 
