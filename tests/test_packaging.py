@@ -170,10 +170,12 @@ def test_sdist_is_what_one_builds_and_tests_from(dist: Path) -> None:
     (path,) = dist.glob("*.tar.gz")
     with tarfile.open(path) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
+        networks = sum(file.size for file in archive.getmembers() if "/networks/" in file.name)
     needed = ("CMakeLists.txt", "LICENSE", "README.md", "constraints.txt", "pyproject.toml")
     assert {*needed, "edgeseg/native/preprocess.cpp", "tests/test_packaging.py"} <= names
     assert not [n for n in names if n.startswith(("runs", ".venv")) or "__pycache__" in n]
-    assert path.stat().st_size <= 6 * MIB
+    assert 0 < networks <= 2_500_000
+    assert path.stat().st_size - networks <= 6 * MIB
 
 
 def requirements(extras: Sequence[str], **environment: str) -> set[str]:
