@@ -90,7 +90,10 @@ static void one_frame(int height, int width, int small_height, int small_width) 
     for (auto &label : labels) label = label % 3 * (next() % 4 != 0);
     const edgeseg::Labels map{labels.data(), small_width, small_height, small_width, rows.data(),
                               columns.data()};
-    const auto colours = noise<std::uint8_t>(256 * 3), frame = noise<std::uint8_t>(pixels * 3);
+    auto colours = noise<std::uint8_t>(256 * 4);
+    for (std::size_t alpha = 3; alpha < colours.size(); alpha += 4)
+        colours[alpha] = alpha == 3 ? 0 : 255;  // class 0 stays clear
+    const auto frame = noise<std::uint8_t>(pixels * 3);
     std::vector<std::uint8_t> painted(pixels * 3);
     for (int weight : {100, 128}) {
         edgeseg::overlay({frame.data(), width * 3, painted.data(), height, width}, map,
@@ -100,8 +103,9 @@ static void one_frame(int height, int width, int small_height, int small_width) 
     std::vector<std::int64_t> areas(256);
     edgeseg::count_areas(map, height, width, areas.data());
     print("count_areas", areas);
-    print("components",
-          edgeseg::find_components(labels.data(), small_width, small_height, small_width));
+    for (int background : {-1, 0})
+        print("components", edgeseg::find_components(labels.data(), small_width, small_height,
+                                                     small_width, background));
 }
 
 int main() {

@@ -151,7 +151,7 @@ def frames(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_sanitisers_find_nothing_in_whole_frames(frames: Path) -> None:
     done = run(frames)
     assert (done.returncode, done.stderr) == (0, "")
-    assert len(done.stdout.splitlines()) == 3 * (3 * 14 + 7)
+    assert len(done.stdout.splitlines()) == 3 * (3 * 14 + 8)
 
 
 def test_sanitisers_find_a_write_past_the_end_in_a_frame(frames: Path, tmp_path: Path) -> None:
