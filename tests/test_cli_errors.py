@@ -173,8 +173,6 @@ def test_ranges(name: str, refuses: Any, trained: Path, small_data: Path) -> Non
     [
         ("no path given, and no run", ("export",)),
         ("no path given, and no run", ("build", "--fp16")),
-        ("no path given, and no run", ("stream", "--source", "test:")),
-        ("no path given, and no run", ("bench",)),
         ("one precision is needed, found none", ("build", "x.onnx")),
         ("found fp16 and int8", ("build", "x.onnx", "--fp16", "--int8")),
         (

@@ -145,7 +145,7 @@ def test_no_number_of_a_page_comes_from_elsewhere(
     ]
     assert len(both[0]) > 100
     # What was not changed: sizes, dates, the machine, the method.
-    fixed = {"256", "128", "2026", "1000", "0.33", "6.18", "580.65", "143771", "24105", "0.1.0"}
+    fixed = {"256", "128", "2026", "1000", "0.42", "6.18", "580.65", "143771", "24105", "0.1.0"}
     # No drop, and no speed-up, of the reference against itself.
     assert (both[0] & both[1]) - fixed <= {"0.00", "1.00"}
 

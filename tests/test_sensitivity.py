@@ -28,20 +28,18 @@ PLANTED = "stem.3/Conv"
 
 
 @pytest.fixture
-def planted(run_copy: Path) -> Path:
+def planted(run_copy: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The small run with the harmful layer, calibrated again, without reduced networks."""
     spec = importlib.util.spec_from_file_location("bench_sensitivity", SCRIPT)
     assert spec is not None
     assert spec.loader is not None
     script = importlib.util.module_from_spec(spec)
-    # Dataclasses look their module up while they are made.
-    sys.modules[spec.name] = script
-    try:
-        spec.loader.exec_module(script)
-        shutil.copy(run_copy / "model.onnx", run_copy / "original.onnx")
-        assert script.plant(run_copy / "model.onnx", PLANTED) == PLANTED
-    finally:
-        del sys.modules[spec.name]
+    # Dataclasses look their module up while they are made, and the script its neighbours.
+    monkeypatch.setitem(sys.modules, spec.name, script)
+    monkeypatch.syspath_prepend(SCRIPT.parent)
+    spec.loader.exec_module(script)
+    shutil.copy(run_copy / "model.onnx", run_copy / "original.onnx")
+    assert script.plant(run_copy / "model.onnx", PLANTED) == PLANTED
     manifest = run_copy.parents[1] / "calib" / "small" / "manifest.json"
     measure_ranges(run_copy / "model.onnx", manifest).save(run_copy / "model.ranges.json")
     for path in run_copy.glob("model.int8*"):

@@ -309,7 +309,7 @@ def test_triton_serves_it(brightest: Maker, tmp_path: Path, nuclei: Path) -> Non
         (statistics,) = client.get_inference_statistics("eye", as_json=True)["model_stats"]
     assert InputSpec.model_validate_json(told["edgeseg.input"]["string_value"]) == card.input
     classes = json.loads(told["edgeseg.classes"]["string_value"])
-    assert (classes["names"], classes["background"]) == (list(card.classes.names), 0)
+    assert (classes["names"], classes["background"]) == (list(card.classes.names), None)
     for answer, labels in zip(answers, expected, strict=True):
         np.testing.assert_array_equal(answer.as_numpy("labels")[0], labels)
     # The zeros of the warm-up by themselves, the four pictures together.

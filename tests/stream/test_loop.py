@@ -296,8 +296,13 @@ def test_several_sources_share_an_engine_and_take_turns(
 class Batches(Gated):
     """An engine that notes the sizes of its batches."""
 
-    def __init__(self, engine: Engine, batch: int | None = None) -> None:
-        super().__init__(engine, lambda call: None)
+    def __init__(
+        self,
+        engine: Engine,
+        batch: int | None = None,
+        let: Callable[[int], None] = lambda call: None,
+    ) -> None:
+        super().__init__(engine, let)
         self.batch = batch
         self.sizes: list[int] = []
 
@@ -323,9 +328,18 @@ def test_a_batch_holds_what_the_engine_takes(
     make_video: Callable[..., Path], engine: Engine
 ) -> None:
     paths = [make_video(4, name=f"{number}.mkv") for number in range(3)]
-    batches = Batches(engine)
+    stream: Stream
+
+    def wait_for_frames(call: int) -> None:
+        deadline = time.monotonic() + ALIVE_S
+        while call == 2 and any(reader.slot.empty for reader in stream._readers):  # after warm-up
+            assert time.monotonic() < deadline
+            threading.Event().wait(0.005)
+
+    batches = Batches(engine, let=wait_for_frames)
     batches.largest_batch = 2
-    results = list(Stream(paths, batches))
+    stream = Stream(paths, batches)
+    results = list(stream)
     assert len(results) == 12
     assert max(batches.sizes) == 2
 

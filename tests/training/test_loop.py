@@ -213,8 +213,8 @@ def test_memory_that_is_exhausted_is_one_sentence(config: TrainConfig) -> None:
     ("change", "reason"),
     [
         ({"size": (4, 64)}, "not valid"),
-        ({"color": "hsv"}, "not valid"),
-        ({"arch": "resnet"}, "no architecture"),
+        ({"color": "hsv"}, "color: Input should be"),
+        ({"arch": "resnet"}, "arch: Input should be"),
         ({"options": {"width": 3}}, "multiple of 8"),
         ({"data": Path("nowhere")}, "no such folder"),
         ({"weights": Path("vgg.safetensors")}, "no such file"),
