@@ -165,9 +165,9 @@ def table() -> str:
         "# Networks of other libraries",
         "",
         "Written by `bench/imports/imports.py`. `eval` is the mean IoU on the bundled nuclei; "
-        "builds show the loss of mean IoU compared with FP32, in points. Only "
-        "`smp-unet-mobilenetv3` and `torchvision-lraspp` were trained; the other networks have "
-        "random weights, and their mean IoU means nothing. –: not run.",
+        "builds show the loss of mean IoU compared with FP32, in points. All but "
+        "`smp-unet-mobilenetv3` and `torchvision-lraspp` have random weights, so their mean IoU "
+        f"means nothing. {len(found)} of {len(NAMES)} networks have been run. –: not run.",
         "",
         "| network | " + " | ".join(columns) + " |",
         "|---" * (len(columns) + 1) + "|",
