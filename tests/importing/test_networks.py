@@ -21,7 +21,7 @@ from edgeseg.importing.heads import Head, labels_of
 from edgeseg.importing.outputs import Output, order_of
 
 STATED = ImportConfig(classes=",".join(NAMES))
-CASES = Path("/work/shared/cases")
+CASES = Path(__file__).parents[3] / "shared" / "cases"
 
 
 @pytest.fixture(scope="module")
