@@ -294,17 +294,25 @@ def test_several_sources_share_an_engine_and_take_turns(
 
 
 class Batches(Gated):
-    """An engine that notes the sizes of its batches."""
+    """An engine that notes the sizes of its batches, and lets the queues of ``stream`` fill once.
 
-    def __init__(
-        self,
-        engine: Engine,
-        batch: int | None = None,
-        let: Callable[[int], None] = lambda call: None,
-    ) -> None:
-        super().__init__(engine, let)
+    On a loaded machine the engine would else be faster than the readers, and find one frame.
+    """
+
+    stream: Stream | None = None
+
+    def __init__(self, engine: Engine, batch: int | None = None) -> None:
+        super().__init__(engine, self._wait_for_frames)
         self.batch = batch
         self.sizes: list[int] = []
+
+    def _wait_for_frames(self, call: int) -> None:
+        if self.stream is None or call != 2:  # two calls are warm-up
+            return
+        deadline = time.monotonic() + ALIVE_S
+        while any(reader.slot.empty for reader in self.stream._readers):
+            assert time.monotonic() < deadline
+            threading.Event().wait(0.005)
 
     def _infer(self, batch: NDArray[np.float32]) -> NDArray[np.uint8]:
         self.sizes.append(len(batch))
@@ -316,8 +324,8 @@ def test_frames_of_several_sources_go_through_in_batches(
 ) -> None:
     paths = [make_video(8, name=f"{number}.mkv") for number in range(3)]
     batches = Batches(engine)
-    with Stream(paths, batches, StreamOptions(mode="latency")) as stream:
-        results = list(stream)
+    batches.stream = stream = Stream(paths, batches, StreamOptions(mode="latency"))
+    results = list(stream)
     assert max(batches.sizes) == 3
     for result in results:
         np.testing.assert_array_equal(result.mask(), truth(result.frame))
@@ -328,17 +336,9 @@ def test_a_batch_holds_what_the_engine_takes(
     make_video: Callable[..., Path], engine: Engine
 ) -> None:
     paths = [make_video(4, name=f"{number}.mkv") for number in range(3)]
-    stream: Stream
-
-    def wait_for_frames(call: int) -> None:
-        deadline = time.monotonic() + ALIVE_S
-        while call == 2 and any(reader.slot.empty for reader in stream._readers):  # after warm-up
-            assert time.monotonic() < deadline
-            threading.Event().wait(0.005)
-
-    batches = Batches(engine, let=wait_for_frames)
+    batches = Batches(engine)
     batches.largest_batch = 2
-    stream = Stream(paths, batches)
+    batches.stream = stream = Stream(paths, batches)
     results = list(stream)
     assert len(results) == 12
     assert max(batches.sizes) == 2
