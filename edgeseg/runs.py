@@ -5,13 +5,12 @@ from __future__ import annotations
 import itertools
 import logging
 import os
-import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
-from edgeseg.artifacts.files import newest, sha256_file
+from edgeseg.artifacts.files import newest, sha256_file, write_atomic
 from edgeseg.artifacts.partials import alone
 from edgeseg.errors import UsageError
 
@@ -265,8 +264,9 @@ def _own_copy(bundled: Path) -> Path:
     run = RUNS / bundled.name
     if not (run / NETWORK).exists() and not (run / CHECKPOINT).exists():
         run.mkdir(parents=True, exist_ok=True)
-        for file in (*bundled.glob(f"{NETWORK}*"), *bundled.glob(f"{RANGES}*")):
-            shutil.copyfile(file, run / file.name)
+        # The network comes last: a copy that was interrupted has none, and is made again.
+        for name in (RANGES, f"{NETWORK}.json", NETWORK):
+            write_atomic(run / name, (bundled / name).read_bytes())
         log.info("copied %s%s to %s", _PREFIX, bundled.name, run)
     elif not (run / NETWORK).exists() or sha256_file(run / NETWORK) != sha256_file(
         bundled / NETWORK

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -15,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeseg.data.folders import load_image, load_instances, read_split
+from edgeseg.engines.base import Engine
 from edgeseg.loading import load
 from edgeseg.objects import ObjectScores, components, predicted_objects, score_objects
 
@@ -44,8 +46,8 @@ def count(networks: Mapping[str, Path], data: Path) -> tuple[dict[str, ObjectSco
         data: Data set with maps of its objects.
 
     Returns:
-        The scores by name, ``threshold`` first, and a PNG of the picture with most objects: as
-        it is, with the true outlines, and with those that each way found.
+        The scores by name, ``threshold`` first, and a PNG: the most crowded part of a picture, as
+        it is, with the true outlines, and with those that each way found, counted.
 
     Raises:
         EdgesegError: A network or picture cannot be read.
@@ -53,43 +55,61 @@ def count(networks: Mapping[str, Path], data: Path) -> tuple[dict[str, ObjectSco
     samples = [(load_image(s.image), load_instances(s)) for s in read_split(data, "val")]
     scores: dict[str, ObjectScores] = {}
     image, truth = max(samples, key=lambda sample: int(sample[1].max()))
-    panels = [("picture", image), ("truth", _outlined(image, truth))]
+    window = _most_crowded(truth)
+    part = _stretched(image[window])
+    panels = [_panel("picture", part), _panel("truth", part, truth[window])]
     with ExitStack() as stack:
         for name, counter in _counters(networks, stack).items():
             found = [score_objects(ids, counter(picture)) for picture, ids in samples]
             scores[name] = sum(found[1:], start=found[0])
-            panels.append((name, _outlined(image, counter(image))))
-    return scores, _side_by_side(panels)
+            panels.append(_panel(name, part, counter(image)[window]))
+    gap = np.full((len(panels[0]), 8, 3), 255, np.uint8)
+    row = [each for panel in panels for each in (panel, gap)][:-1]
+    return scores, cv2.imencode(".png", np.hstack(row))[1].tobytes()
 
 
 def _counters(networks: Mapping[str, Path], stack: ExitStack) -> dict[str, Counter]:
+    engines = {name: stack.enter_context(load(path)) for name, path in networks.items()}
     counters: dict[str, Counter] = {"threshold": lambda picture: components(otsu(picture))}
-    for name, path in networks.items():
-        engine = stack.enter_context(load(path))
-        counters[name] = lambda picture, engine=engine: predicted_objects(  # type: ignore[misc]
-            engine.segment(picture), engine.card.classes
-        )
-    return counters
+    return counters | {name: partial(_found, engine) for name, engine in engines.items()}
 
 
-def _outlined(image: NDArray[np.uint8], ids: NDArray[np.int32]) -> NDArray[np.uint8]:
-    """Draw the outline of each object, so that touching ones are seen apart or as one."""
-    drawn = image.copy()
-    for each in range(1, int(ids.max()) + 1):
-        lines, _ = cv2.findContours(
-            (ids == each).astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE
-        )
-        cv2.drawContours(drawn, lines, -1, (0, 220, 255), 1)
-    return drawn
+def _found(engine: Engine, picture: NDArray[np.uint8]) -> NDArray[np.int32]:
+    return predicted_objects(engine.segment(picture), engine.card.classes)
 
 
-def _side_by_side(panels: list[tuple[str, NDArray[np.uint8]]], side: int = 300) -> bytes:
-    """Draw titled panels in a row, each ``side`` pixels high, and encode them as PNG."""
-    columns = []
-    for title, image in panels:
-        width = round(image.shape[1] * side / image.shape[0])
-        panel = np.full((side + 24, width, 3), 255, np.uint8)
-        panel[24:] = cv2.resize(image, (width, side), interpolation=cv2.INTER_CUBIC)
-        cv2.putText(panel, title, (4, 17), cv2.FONT_HERSHEY_SIMPLEX, 0.5, (0, 0, 0), 1, cv2.LINE_AA)
-        columns += [panel, np.full((side + 24, 6, 3), 255, np.uint8)]
-    return bytes(cv2.imencode(".png", np.hstack(columns[:-1]))[1].tobytes())
+def _most_crowded(ids: NDArray[np.int32]) -> tuple[slice, slice]:
+    """Return the square with most objects, of half the picture's shorter side."""
+    height, width = ids.shape
+    side = min(height, width) // 2
+    steps = range(0, max(height, width) - side + 1, max(1, side // 8))
+    corners = [(y, x) for y in steps for x in steps if y + side <= height and x + side <= width]
+    windows = [np.s_[top : top + side, left : left + side] for top, left in corners]
+    return max(windows, key=lambda window: np.unique(ids[window]).size)
+
+
+def _stretched(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Spread the brightness over the whole range; fluorescent pictures are dark."""
+    low, high = np.percentile(image, (1, 99.8))
+    spread = (image - low) * (255 / max(high - low, 1))
+    return np.asarray(spread.clip(0, 255), np.uint8)
+
+
+def _panel(
+    title: str, image: NDArray[np.uint8], ids: NDArray[np.int32] | None = None, side: int = 260
+) -> NDArray[np.uint8]:
+    """Draw a titled square of ``side`` pixels, with the outline of each of the objects ``ids``."""
+    drawn = cv2.resize(image, (side, side), interpolation=cv2.INTER_CUBIC)
+    if ids is not None:
+        found = np.unique(ids[ids > 0])
+        title = f"{title}: {found.size}"
+        large = cv2.resize(ids.astype(np.float32), (side, side), interpolation=cv2.INTER_NEAREST)
+        for each in found:
+            lines, _ = cv2.findContours(
+                (large == each).astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE
+            )
+            cv2.drawContours(drawn, lines, -1, (0, 220, 255), 1, cv2.LINE_AA)
+    panel = np.full((side + 24, side, 3), 255, np.uint8)
+    panel[24:] = drawn
+    cv2.putText(panel, title, (2, 17), cv2.FONT_HERSHEY_SIMPLEX, 0.5, (0, 0, 0), 1, cv2.LINE_AA)
+    return panel

@@ -46,6 +46,7 @@ def flat(function: Callable[..., None]) -> Callable[..., None]:
         function(**{name: make(values) for name, make in makers.items()})
 
     del command.__wrapped__  # Typer reads the signature below.
+    # What inspect.signature(), and so Typer, reads; functions are not declared to have it.
     command.__signature__ = inspect.Signature(list(parameters.values()))  # type: ignore[attr-defined]
     command.__annotations__ = {name: each.annotation for name, each in parameters.items()}
     return command
@@ -122,6 +123,7 @@ def _parameter(setting: Setting) -> inspect.Parameter:
 def _type(setting: Setting, option: Option) -> Any:
     """Return the type of the parameter: one that Typer can parse."""
     if setting.several:
+        # A type made at run time, for Typer.
         return list[setting.item] | None  # type: ignore[name-defined]
     if option.parse is not None:
         return str if setting.default is not None else str | None
