@@ -1,6 +1,6 @@
 """Count nuclei by Otsu's threshold and by the network that comes with edgeseg.
 
-    python bench/counting.py [DIR] [OUT.json]
+    python bench/counting.py [DIR] [OUT.json]     with OUT.png beside it
 
 DIR is a data set of two classes with maps of its objects (default: the bundled sample); its
 validation pictures are scored. The network was trained on the training pictures of the 2018 Data
@@ -21,7 +21,7 @@ from edgeseg.runs import BUNDLED
 
 
 def main() -> None:
-    """Print the scores as JSON, and write them where OUT.json is given."""
+    """Print the scores as JSON; with OUT.json write them and the picture."""
     root = Path(sys.argv[1]) if len(sys.argv) > 1 else bundled_sample()
     split = read_split(root, "val")
     confusion = ConfusionMatrix(2, split.classes.ignore)
@@ -29,7 +29,7 @@ def main() -> None:
         image, mask = load_sample(sample, split.classes)
         confusion.update(mask, otsu(image))
     networks = {path.name: path for path in sorted((BUNDLED / "nuclei").glob("*.onnx"))}
-    scores, _ = count(networks, root)
+    scores, drawn = count(networks, root)
     document = {
         "edgeseg": __version__,
         "data": root.name,
@@ -40,7 +40,9 @@ def main() -> None:
     text = json.dumps(document, indent=2)
     print(text)
     if len(sys.argv) > 2:
-        Path(sys.argv[2]).write_text(text + "\n")
+        out = Path(sys.argv[2])
+        out.write_text(text + "\n")
+        out.with_suffix(".png").write_bytes(drawn)
 
 
 if __name__ == "__main__":
