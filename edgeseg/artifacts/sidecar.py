@@ -51,11 +51,13 @@ class WorstClass(Document):
 
     def describe(self) -> str:
         """State the loss in a clause, with how sure it is."""
+        falls = self.drop > 0
         clause = (
-            f"class {self.name!r} falls from an IoU of {self.reference:.4f} in FP32 to "
-            f"{self.value:.4f}, a loss of {self.drop:.4f}"
+            f"class {self.name!r} {'falls' if falls else 'goes'} from an IoU of "
+            f"{self.reference:.4f} in FP32 to {self.value:.4f}"
         )
-        if self.limit is not None:
+        clause += f", a loss of {self.drop:.4f}" if falls else ", and no class lost more"
+        if self.limit is not None and falls:
             clause += f" where {self.limit:.4f} is allowed"
         shown = f"{self.pictures} pictures show it" if self.pictures > 1 else "1 picture shows it"
         if self.interval is None:

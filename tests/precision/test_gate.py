@@ -82,6 +82,19 @@ def test_a_loss_of_one_class_fails_though_the_mean_passes(nuclei: Path) -> None:
         assert judge(Threshold(), Threshold(20), split, limits=loose).passed
 
 
+def test_a_loss_that_may_be_chance_is_a_warning(
+    small_data: Path, nuclei: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Four pictures are too few to refuse for a class; fourteen are enough."""
+    limits = Limits(max_drop=1)
+    assert judge(Threshold(), Threshold(20), read_split(small_data, "val"), limits=limits).passed
+    assert "that may be chance: give more pictures" in caplog.text
+    caplog.clear()
+    judge(Threshold(), Threshold(20), read_split(nuclei, "val"), limits=limits)
+    judge(Threshold(), Threshold(), read_split(small_data, "val"), limits=limits)
+    assert "chance" not in caplog.text
+
+
 def test_unlabelled_pictures_are_judged_by_agreement(small_data: Path) -> None:
     pictures = list_images(small_data / "val" / "images")
     result = judge(Threshold(), Threshold(flipped=8), pictures)

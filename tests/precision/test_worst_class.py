@@ -68,6 +68,12 @@ def test_a_loss_of_one_picture_among_many_is_chance() -> None:
     assert not exceeds(found)
 
 
+def test_a_class_that_gained_is_not_said_to_fall() -> None:
+    found = losing(30, -0.05).model_copy(update={"drop": -0.001})
+    assert "falls" not in found.describe()
+    assert "falls" in losing(30, 0.05).describe()
+
+
 def test_equal_engines_are_seldom_refused() -> None:
     """Both engines err at random, on few pixels: no class may be refused but rarely."""
     refused = 0
