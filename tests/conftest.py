@@ -17,6 +17,14 @@ from typing import Any
 # Two OpenMP pools on two cores fight; the networks of the tests are too small to need threads.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+HERE = Path(__file__).parent
+if sys.dont_write_bytecode:
+    # Each process of each test would compile torch, Ray and all others anew, seconds a process.
+    sys.dont_write_bytecode = False
+    sys.pycache_prefix = str(HERE.parent / ".pytest_cache" / "bytecode")
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    os.environ["PYTHONPYCACHEPREFIX"] = sys.pycache_prefix
+
 import pytest
 from pages import DOCS
 from walking import Walk, walk
@@ -24,7 +32,6 @@ from walking import Walk, walk
 from edgeseg.benchmark import coldstart
 from edgeseg.data.folders import bundled_sample
 
-HERE = Path(__file__).parent
 SLOW = (
     "docs/test_quickstart.py",  # trains the network that the demo takes
     "archive/test_cluster.py",
