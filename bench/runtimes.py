@@ -37,6 +37,7 @@ from edgeseg.building import BuildConfig, EngineRuntime, build
 from edgeseg.console import progress_bar
 from edgeseg.data.folders import Split, read_split
 from edgeseg.errors import EdgesegError, RuntimeMissing
+from edgeseg.export.on_demand import network_of
 from edgeseg.loading import load as open_artifact
 from edgeseg.machine import summary
 from edgeseg.options.benchmark import BenchConfig
@@ -44,7 +45,7 @@ from edgeseg.precision.calibration import collect
 from edgeseg.precision.ranges import measure_ranges
 from edgeseg.report.contents import RUNTIMES
 from edgeseg.report.tables import Column, Table, render_markdown
-from edgeseg.runs import CHECKPOINT, NETWORK, RANGES, network_of
+from edgeseg.runs import CHECKPOINT, NETWORK, RANGES
 
 RESULTS = Path(__file__).with_name("results") / "runtimes"
 PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8")

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from edgeseg.artifacts.card import ClassMap
 from edgeseg.console import Track, silent
 from edgeseg.data.folders import Sample, Split, load_instances, load_sample
-from edgeseg.data.instances import has_boundary, with_boundary
+from edgeseg.data.instances import with_boundary
 from edgeseg.engines.base import Engine
 from edgeseg.errors import DatasetError, UsageError
 from edgeseg.metrics import ConfusionMatrix, Counts
@@ -150,7 +150,7 @@ def check_classes(engine: Engine, split: Split) -> None:
     """
     expected = split.classes
     drawn = any(sample.mask for sample in split)  # a mask of classes has no boundaries
-    if has_boundary(engine.card.classes) and len(expected) == 2 and not drawn:
+    if engine.card.classes.has_boundary and len(expected) == 2 and not drawn:
         expected = with_boundary(expected)
     if split.declared and expected.names != engine.card.classes.names:
         raise DatasetError(

@@ -16,7 +16,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeseg.artifacts.card import ClassMap
-from edgeseg.data.instances import has_boundary
 from edgeseg.errors import UsageError
 
 _OBJECT, _RIM = 1, 2
@@ -180,7 +179,7 @@ def predicted_objects(labels: NDArray[np.uint8], classes: ClassMap) -> NDArray[n
         int32 (H, W), 0 for background and 1… for the objects.
     """
     ids = components(labels)
-    if not has_boundary(classes) or not ids.any():
+    if not classes.has_boundary or not ids.any():
         return ids
     inside = labels == _OBJECT
     rim = labels == _RIM
@@ -199,7 +198,7 @@ def predicted_objects(labels: NDArray[np.uint8], classes: ClassMap) -> NDArray[n
 
 def has_objects(classes: ClassMap) -> bool:
     """Whether the classes are background and one object class, possibly with its boundary."""
-    return classes.background in (0, None) and (len(classes) == 2 or has_boundary(classes))
+    return classes.background in (0, None) and (len(classes) == 2 or classes.has_boundary)
 
 
 @dataclass(frozen=True)

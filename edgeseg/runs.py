@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
-from edgeseg.artifacts.files import newest, sha256_file, write_atomic
+from edgeseg.artifacts.files import newest
 from edgeseg.artifacts.partials import alone
 from edgeseg.errors import UsageError
 
@@ -24,7 +24,7 @@ BUNDLED = Path(__file__).parent / "networks"
 On a command line ``bundled:NAME`` names them. What only reads takes them where they are.
 """
 BUNDLED_DEFAULT = "nuclei"
-_PREFIX = "bundled:"
+BUNDLED_PREFIX = "bundled:"
 
 CHECKPOINT = "model.safetensors"
 NETWORK = "model.onnx"
@@ -118,14 +118,14 @@ def located(path: Path) -> Path:
     Raises:
         UsageError: edgeseg brings no network of that name.
     """
-    if not str(path).startswith(_PREFIX):
+    if not str(path).startswith(BUNDLED_PREFIX):
         return path
-    name = str(path)[len(_PREFIX) :]
+    name = str(path)[len(BUNDLED_PREFIX) :]
     there = sorted(folder.name for folder in BUNDLED.iterdir() if (folder / NETWORK).exists())
     if name not in there:
         raise UsageError(
             f"{path}: no such network comes with edgeseg",
-            hint=f"one of {', '.join(_PREFIX + each for each in there)}",
+            hint=f"one of {', '.join(BUNDLED_PREFIX + each for each in there)}",
         )
     return BUNDLED / name
 
@@ -135,7 +135,7 @@ def _run_or_bundled() -> Path:
     try:
         return newest_run()
     except UsageError:
-        name = _PREFIX + BUNDLED_DEFAULT
+        name = BUNDLED_PREFIX + BUNDLED_DEFAULT
         log.warning(
             "no run under %s: taking %s, which comes with edgeseg (edgeseg inspect %s)",
             *(RUNS.absolute(), name, name),
@@ -226,62 +226,9 @@ def engine_and_paths(paths: Sequence[str]) -> tuple[Path, Sequence[str]]:
 def network_place(path: Path) -> Path:
     """Return the path of a run's FP32 network, even before export; a file is returned as is.
 
-    That of a bundled network is the path of its copy, which :func:`network_of` makes.
+    That of a bundled network is the path of its copy, which
+    :func:`edgeseg.export.on_demand.network_of` makes.
     """
-    if str(path).startswith(_PREFIX):
+    if str(path).startswith(BUNDLED_PREFIX):
         return RUNS / located(path).name / NETWORK
     return path / NETWORK if path.is_dir() else path
-
-
-def network_of(path: Path | None) -> Path:
-    """Return the FP32 ONNX network: as given, or that of a run, exported if necessary.
-
-    Raises:
-        UsageError: There is no run, or it holds neither checkpoint nor network.
-        EdgesegError: The export failed.
-    """
-    path = None if path is None else located(path)
-    if path is not None and not path.is_dir():
-        return path
-    run = path or newest_run()
-    if run.parent == BUNDLED:
-        run = _own_copy(run)
-    network, checkpoint = run / NETWORK, run / CHECKPOINT
-    if checkpoint.exists() and not _is_exported(checkpoint, network):
-        from edgeseg.export.network import export_onnx
-
-        log.info("exporting %s first", checkpoint)
-        export_onnx(checkpoint, network)
-    return artifact_in(run, (NETWORK,), f"edgeseg export {checkpoint}")
-
-
-def _own_copy(bundled: Path) -> Path:
-    """Copy a bundled network to ``runs/NAME``, unless it is there, to build engines beside it.
-
-    Raises:
-        UsageError: Another network is there.
-    """
-    run = RUNS / bundled.name
-    if not (run / NETWORK).exists() and not (run / CHECKPOINT).exists():
-        run.mkdir(parents=True, exist_ok=True)
-        # The network comes last: a copy that was interrupted has none, and is made again.
-        for name in (RANGES, f"{NETWORK}.json", NETWORK):
-            write_atomic(run / name, (bundled / name).read_bytes())
-        log.info("copied %s%s to %s", _PREFIX, bundled.name, run)
-    elif not (run / NETWORK).exists() or sha256_file(run / NETWORK) != sha256_file(
-        bundled / NETWORK
-    ):
-        raise UsageError(
-            f"{run} holds another network than {_PREFIX}{bundled.name}",
-            hint=f"rename {run}, or name its network",
-        )
-    return run
-
-
-def _is_exported(checkpoint: Path, network: Path) -> bool:
-    from edgeseg.artifacts import sidecar
-
-    if not network.exists():
-        return False
-    made_from = sidecar.read(network)
-    return made_from is not None and made_from.card.parent_sha256 == sha256_file(checkpoint)

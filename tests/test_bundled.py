@@ -14,6 +14,8 @@ from edgeseg import runs
 from edgeseg.cli.counting import count, otsu
 from edgeseg.data.folders import list_images
 from edgeseg.errors import UsageError
+from edgeseg.export import on_demand
+from edgeseg.export.on_demand import network_of
 
 NETWORK = runs.BUNDLED / "nuclei" / "model.onnx"
 
@@ -78,17 +80,17 @@ def test_a_copy_that_was_interrupted_is_made_again(monkeypatch: pytest.MonkeyPat
         path.write_bytes(data)
 
     with monkeypatch.context() as patch, pytest.raises(OSError, match="No space"):
-        patch.setattr(runs, "write_atomic", full)
-        runs.network_of(Path("bundled:nuclei"))
+        patch.setattr(on_demand, "write_atomic", full)
+        network_of(Path("bundled:nuclei"))
     assert list(Path("runs/nuclei").iterdir())
-    assert runs.network_of(Path("bundled:nuclei")).read_bytes() == NETWORK.read_bytes()
+    assert network_of(Path("bundled:nuclei")).read_bytes() == NETWORK.read_bytes()
 
 
 def test_no_other_network_is_taken_for_the_copy() -> None:
     Path("runs/nuclei").mkdir(parents=True)
     shutil.copy(__file__, "runs/nuclei/model.onnx")
     with pytest.raises(UsageError, match="holds another network than bundled:nuclei"):
-        runs.network_of(Path("bundled:nuclei"))
+        network_of(Path("bundled:nuclei"))
 
 
 def test_it_counts_nuclei_better_than_a_threshold(nuclei: Path) -> None:

@@ -16,9 +16,9 @@ from safetensors import safe_open
 
 from edgeseg.artifacts import sidecar
 from edgeseg.artifacts.files import sha256_file
+from edgeseg.artifacts.headers import read_onnx
 from edgeseg.artifacts.sidecar import sidecar_path
 from edgeseg.inspection import here, inspect, inspect_run
-from edgeseg.inspection.headers import read_onnx
 from edgeseg.machine import Gpu
 
 NETWORKS = ["model.onnx", "model.fp16.onnx", "model.int8.onnx"]

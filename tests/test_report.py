@@ -15,6 +15,7 @@ from rich.console import Console
 
 from edgeseg.artifacts.card import ClassMap
 from edgeseg.benchmark.document import BenchReport, Run
+from edgeseg.data.panels import draw_panels
 from edgeseg.errors import (
     CorruptArtifact,
     MismatchedArtifact,
@@ -25,7 +26,6 @@ from edgeseg.options.benchmark import BenchConfig
 from edgeseg.report import Picture, WorstPictures, write_report
 from edgeseg.report import pictures as fitting
 from edgeseg.report.tables import Table, bench_table, escape_markdown, render_rich
-from edgeseg.report.worst import draw_panels
 
 HOSTILE = "<script>alert('x')</script> & \"q\" | $\\frac{1}{2$ {{ 7*7 }} [red]"
 VOID = {"meta", "img", "br", "link", "input", "hr"}

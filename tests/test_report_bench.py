@@ -14,11 +14,11 @@ from benchmarks import CLASSES, rich_accuracy, rich_bench
 from edgeseg.artifacts.card import ClassMap
 from edgeseg.benchmark.budget import recommend
 from edgeseg.benchmark.document import BenchReport, read_bench
+from edgeseg.data.panels import difference, draw_panels
 from edgeseg.metrics import ConfusionMatrix
 from edgeseg.report import WorstPictures, write_report
 from edgeseg.report.classes import confusions, heat_map
 from edgeseg.report.figures import pareto_front, shares_between
-from edgeseg.report.worst import difference, draw_panels
 
 INT8 = "runs/n/model.int8.onnx"
 NUMBER = r"\d+(?:\.\d+)?"

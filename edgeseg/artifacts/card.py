@@ -87,6 +87,10 @@ def background_of(names: Sequence[str]) -> int | None:
     return next((plain.index(name) for name in _BACKGROUND_NAMES if name in plain), None)
 
 
+BOUNDARY = "boundary"
+"""Name of the class that separates touching objects, see :mod:`edgeseg.data.instances`."""
+
+
 class ClassMap(Document):
     """Class names, their RGB colours, and the mask value that loss and metrics ignore.
 
@@ -154,6 +158,11 @@ class ClassMap(Document):
     def clear(self) -> frozenset[int]:
         """Ids that overlays leave clear: the background, if there is one."""
         return frozenset() if self.background is None else frozenset((self.background,))
+
+    @property
+    def has_boundary(self) -> bool:
+        """Whether the classes are background, one object class and its boundary."""
+        return len(self) == 3 and self.names[-1] == BOUNDARY
 
     def with_background(self, name: str) -> ClassMap:
         """Return the classes with another background; default colours are made again to match.

@@ -75,6 +75,17 @@ class Recommendation(Document):
     advice: tuple[str, ...]
 
 
+def focus(bench: BenchReport, advice: Recommendation | None = None) -> Run | None:
+    """The engine shown in detail: the recommended one, else that of the lowest median."""
+    if advice is not None and advice.chosen is not None:
+        chosen = advice.chosen.engine, advice.chosen.threads
+        named = [r for r in bench.runs if (r.engine, r.threads) == chosen and (r.batch or 1) == 1]
+        if named:
+            return named[0]
+    timed = [run for run in bench.runs if run.latency_ms]
+    return min(timed, key=lambda run: (run.latency_ms or {})["p50"], default=None)
+
+
 def parse_budget(text: str) -> float:
     """Parse ``15ms``, ``0.015s`` or ``66fps`` to milliseconds per frame; raises UsageError."""
     found = re.fullmatch(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*(ms|s|fps)\s*", text, re.IGNORECASE)

@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from edgeseg.benchmark.accuracy import picture_name
-from edgeseg.benchmark.budget import Recommendation
+from edgeseg.benchmark.budget import Recommendation, focus
 from edgeseg.benchmark.cases import Case, label_one
 from edgeseg.benchmark.document import BenchReport, EngineAccuracy
 from edgeseg.data.folders import Split
+from edgeseg.data.panels import Drawn, WorstPictures, draw_panels
 from edgeseg.engines.base import Engine
 from edgeseg.evaluation import read
 from edgeseg.ops.preprocess import preprocess, restore_labels
-from edgeseg.report.contents import focus
-from edgeseg.report.worst import Drawn, WorstPictures, draw_panels
 
 
 def worst_of_focus(

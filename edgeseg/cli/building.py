@@ -52,9 +52,10 @@ def calibrate(
 
     from edgeseg.artifacts.files import refuse_to_replace, require_text
     from edgeseg.artifacts.partials import alone
+    from edgeseg.export.on_demand import network_of
     from edgeseg.precision.calibration import collect, outputs_of, sheet_path
     from edgeseg.precision.ranges import check_measurable, measure_ranges
-    from edgeseg.runs import RANGES, network_of, network_place, newest_run
+    from edgeseg.runs import RANGES, network_place, newest_run
     from edgeseg.sources.credentials import with_credentials, with_trust
     from edgeseg.sources.spec import parse_source
 
@@ -117,7 +118,8 @@ def build(
     from edgeseg.building import build as build_engine
     from edgeseg.building import outputs_of
     from edgeseg.engines.choice import best_here
-    from edgeseg.runs import network_of, network_place, newest_run
+    from edgeseg.export.on_demand import network_of
+    from edgeseg.runs import network_place, newest_run
 
     precision = _precision(fp32=fp32, fp16=fp16, int8=int8, onnx=foreign)
     if layers is not None and not runtime.startswith("tensorrt"):

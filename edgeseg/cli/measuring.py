@@ -44,7 +44,8 @@ def sensitivity(
     """Rank layers by the accuracy lost when each is reduced alone."""
     from edgeseg.artifacts.files import refuse_to_replace
     from edgeseg.building import measure_sensitivity
-    from edgeseg.runs import network_of, network_place, newest_run
+    from edgeseg.export.on_demand import network_of
+    from edgeseg.runs import network_place, newest_run
 
     if plot:
         from edgeseg.report.precision import check_suffix, save_sensitivity

@@ -11,12 +11,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeseg.artifacts.card import ClassMap, default_palette
+from edgeseg.artifacts.card import BOUNDARY, ClassMap, default_palette
 from edgeseg.errors import UsageError
 from edgeseg.options.training import Touching
-
-BOUNDARY = "boundary"
-"""Name of the third class that :func:`with_boundary` adds."""
 
 _NEIGHBOURS = np.ones((3, 3), np.uint8)
 
@@ -27,7 +24,7 @@ def with_boundary(classes: ClassMap) -> ClassMap:
     Raises:
         UsageError: ``classes`` has not exactly two classes, or the new id is the ignore value.
     """
-    if has_boundary(classes):
+    if classes.has_boundary:
         return classes
     if len(classes) != 2 or classes.ignore == 2:
         raise UsageError(
@@ -43,11 +40,6 @@ def with_boundary(classes: ClassMap) -> ClassMap:
         ignore=classes.ignore,
         background=classes.background,
     )
-
-
-def has_boundary(classes: ClassMap) -> bool:
-    """Whether the classes are background, one object class and its boundary."""
-    return len(classes) == 3 and classes.names[-1] == BOUNDARY
 
 
 def class_mask(
@@ -72,7 +64,7 @@ def class_mask(
     Raises:
         UsageError: ``touching`` is ``boundary`` but ``classes`` has no boundary class.
     """
-    if touching == BOUNDARY and not has_boundary(classes):
+    if touching == BOUNDARY and not classes.has_boundary:
         raise UsageError(
             f"touching={touching!r} needs a third class {BOUNDARY!r}, found "
             f"{', '.join(classes.names)}",
@@ -85,7 +77,7 @@ def class_mask(
         ids[objects & ((cv2.dilate(ids, _NEIGHBOURS) != ids) | (lowest != ids))] = 0
         objects = ids > 0
     mask = objects.astype(np.uint8)
-    if has_boundary(classes):
+    if classes.has_boundary:
         uniform = cv2.dilate(ids, _NEIGHBOURS) == cv2.erode(ids, _NEIGHBOURS)
         mask[objects & ~uniform] = 2
     return mask

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import Field
-
 from edgeseg.artifacts.card import ModelCard
 from edgeseg.artifacts.documents import Document
+from edgeseg.artifacts.headers import FileContents
 from edgeseg.errors import EdgesegError
 
 Kind = Literal["checkpoint", "network", "engine", "ranges", "calibration set", "side-car"]
@@ -24,31 +23,6 @@ class Problem(Document):
     def of(cls, error: EdgesegError) -> Problem:
         """The error as it would have been raised."""
         return cls(kind=type(error).__name__, message=error.message, hint=error.hint)
-
-
-class Port(Document):
-    """An input or output of a network; dimensions that are not fixed are named."""
-
-    name: str
-    dtype: str
-    shape: tuple[int | str, ...]
-
-
-class Contents(Document):
-    """Contents of a weight file, read without the library that runs it.
-
-    ``parameters`` counts the elements of all weights, ``elements`` those of each type.
-    """
-
-    format: str
-    producer: str | None = None
-    opsets: dict[str, int] = Field(default_factory=dict)
-    inputs: tuple[Port, ...] = ()
-    outputs: tuple[Port, ...] = ()
-    operators: dict[str, int] = Field(default_factory=dict)
-    tensors: int | None = None
-    parameters: int | None = None
-    elements: dict[str, int] = Field(default_factory=dict)
 
 
 class Calibration(Document):
@@ -104,7 +78,7 @@ class Inspection(Document):
     vouched: bool | None = None
     problems: tuple[Problem, ...] = ()
     card: ModelCard | None = None
-    contents: Contents | None = None
+    contents: FileContents | None = None
     sidecar: dict[str, Any] | None = None
     calibration: Calibration | None = None
     chain: tuple[Link, ...] = ()

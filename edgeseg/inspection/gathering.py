@@ -12,6 +12,7 @@ from edgeseg.artifacts import sidecar as sidecars
 from edgeseg.artifacts.card import CARD_KEY, ModelCard
 from edgeseg.artifacts.documents import parse
 from edgeseg.artifacts.files import is_file, read_capped, require_file, sha256_file
+from edgeseg.artifacts.headers import FileContents, read_onnx, read_plan, read_safetensors
 from edgeseg.artifacts.sidecar import SideCar, sidecar_path
 from edgeseg.errors import (
     ArtifactError,
@@ -21,8 +22,7 @@ from edgeseg.errors import (
 )
 from edgeseg.inspection import here
 from edgeseg.inspection.calibrations import gone_or_changed, read_ranges, read_set
-from edgeseg.inspection.document import Calibration, Contents, Inspection, Kind, Problem
-from edgeseg.inspection.headers import read_onnx, read_plan, read_safetensors
+from edgeseg.inspection.document import Calibration, Inspection, Kind, Problem
 from edgeseg.inspection.lineage import lineage, network_link, set_link
 
 _KINDS: dict[str, Kind] = {
@@ -246,7 +246,7 @@ class _Gathering:
             return parse(ModelCard, text, f"{self._path} ({CARD_KEY})")
         return None
 
-    def _read(self) -> tuple[Contents, str | None]:
+    def _read(self) -> tuple[FileContents, str | None]:
         if self._kind == "engine":
             return read_plan(self._path), None
         if self._kind == "network":

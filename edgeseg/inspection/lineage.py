@@ -10,11 +10,11 @@ from edgeseg.artifacts import sidecar as sidecars
 from edgeseg.artifacts.card import ModelCard
 from edgeseg.artifacts.documents import parse
 from edgeseg.artifacts.files import is_file, sha256_file
+from edgeseg.artifacts.headers import read_onnx
 from edgeseg.artifacts.sidecar import MAX_ARTIFACT_BYTES, SideCar
 from edgeseg.errors import EdgesegError
 from edgeseg.inspection.calibrations import read_ranges
 from edgeseg.inspection.document import Link
-from edgeseg.inspection.headers import read_onnx
 
 Role = Literal["checkpoint", "network"]
 

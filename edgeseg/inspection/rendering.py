@@ -15,8 +15,9 @@ from rich.text import Text
 
 from edgeseg.artifacts.card import ModelCard
 from edgeseg.artifacts.documents import printable
+from edgeseg.artifacts.headers import FileContents, Port
 from edgeseg.artifacts.sidecar import WorstClass
-from edgeseg.inspection.document import Contents, Inspection, Link, Port, RunsHere
+from edgeseg.inspection.document import Inspection, Link, RunsHere
 
 Line = tuple[str, "str | Text"]
 
@@ -75,7 +76,7 @@ def _file(found: Inspection) -> Iterator[Line]:
         yield "side-car", "none"
 
 
-def _contents(contents: Contents) -> Iterator[Line]:
+def _contents(contents: FileContents) -> Iterator[Line]:
     yield "format", contents.format
     if contents.producer:
         yield "producer", contents.producer

@@ -16,12 +16,11 @@ import torch
 from torch import Tensor, nn
 
 from edgeseg.artifacts.card import CARD_KEY
-from edgeseg.artifacts.files import require_file
+from edgeseg.artifacts.headers import is_pickle
 from edgeseg.artifacts.sidecar import verify
 from edgeseg.errors import CorruptArtifact, MismatchedArtifact, RuntimeMissing, UntrustedArtifact
 from edgeseg.models.vgg import VGG16, convolutionalise
 
-_PICKLE_STARTS = (b"PK\x03\x04", b"\x80")  # ``torch.save`` from PyTorch 1.6, and before.
 _VGG16_MEND = "use the weights of torchvision's vgg16, as safetensors or .pth"
 
 
@@ -52,11 +51,7 @@ def load_pretrained(model: nn.Module, path: Path) -> tuple[str, ...]:
         MismatchedArtifact: Nothing in the file matches this network, or its VGG16 is incomplete.
     """
     path = Path(path)
-    require_file(path)
-    with path.open("rb") as stream:
-        start = stream.read(9)
-    # safetensors begins with the length of its header, which may look like a pickle's first byte.
-    if start.startswith(_PICKLE_STARTS) and start[8:] != b"{":
+    if is_pickle(path):
         return _copy_vgg16(model, _unpickle(path), str(path))
     verify(path, required=False)
     tensors, is_checkpoint = _read_safetensors(path)

@@ -15,6 +15,7 @@ from typing import Any
 
 from edgeseg.artifacts.files import write_atomic
 from edgeseg.benchmark.budget import Recommendation
+from edgeseg.data.panels import WorstPictures
 from edgeseg.errors import UsageError
 from edgeseg.machine import Machine
 from edgeseg.report.contents import (
@@ -29,7 +30,6 @@ from edgeseg.report.markdown import render_markdown_page
 from edgeseg.report.pictures import fit
 from edgeseg.report.sections import page_of
 from edgeseg.report.tree import Page
-from edgeseg.report.worst import WorstPictures
 
 __all__ = ["Picture", "WorstPictures", "check_report", "write_report"]
 

@@ -10,11 +10,11 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from edgeseg.artifacts.documents import first_problem
-from edgeseg.benchmark.budget import Recommendation
+from edgeseg.benchmark.budget import Recommendation, focus
 from edgeseg.benchmark.document import BenchReport, Run, read_bench
+from edgeseg.data.panels import WorstPictures
 from edgeseg.errors import CorruptArtifact
 from edgeseg.machine import Machine
-from edgeseg.report.worst import WorstPictures
 
 Percentiles = dict[str, float | None]
 Part = TypeVar("Part")
@@ -180,12 +180,6 @@ def threads_of(run: Run) -> str:
     return f"{run.threads} thread{'' if run.threads == 1 else 's'}"
 
 
-def fastest(bench: BenchReport) -> Run | None:
-    """The engine with the lowest median that ran here."""
-    timed = [run for run in bench.runs if run.latency_ms]
-    return min(timed, key=lambda run: (run.latency_ms or {})["p50"], default=None)
-
-
 def headlines(contents: Contents) -> list[Headline]:
     """The figures to put on top, most important first."""
     found: list[Headline] = []
@@ -214,16 +208,6 @@ def other_notes(bench: BenchReport) -> list[str]:
     """The notes that the banner does not show already."""
     shown = {text for why in bench.why for text in (why, f"Noisy: {why}")}
     return [note for note in bench.notes if note not in shown]
-
-
-def focus(bench: BenchReport, advice: Recommendation | None = None) -> Run | None:
-    """The engine shown in detail: the recommended one, else the fastest."""
-    if advice is not None and advice.chosen is not None:
-        chosen = advice.chosen.engine, advice.chosen.threads
-        named = [r for r in bench.runs if (r.engine, r.threads) == chosen and (r.batch or 1) == 1]
-        if named:
-            return named[0]
-    return fastest(bench)
 
 
 def _bench_headlines(bench: BenchReport, best: Run | None) -> list[Headline]:

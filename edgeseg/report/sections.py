@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from datetime import datetime, timezone
 
 from edgeseg import __version__
-from edgeseg.benchmark.budget import Candidate, Recommendation
+from edgeseg.benchmark.budget import Candidate, Recommendation, focus
 from edgeseg.benchmark.document import BenchReport, EngineAccuracy
+from edgeseg.data.panels import PANELS, WorstPictures
 from edgeseg.machine import Machine, summary
 from edgeseg.report import bars, classes, figures, state, tables, tree
 from edgeseg.report.contents import (
@@ -15,7 +16,6 @@ from edgeseg.report.contents import (
     Picture,
     StreamSummary,
     TrainingSummary,
-    focus,
     headlines,
     not_run,
     other_notes,
@@ -26,7 +26,6 @@ from edgeseg.report.entries import Entry, entries
 from edgeseg.report.method import machine_facts, method
 from edgeseg.report.sweeps import sweep_figures
 from edgeseg.report.tree import Bars, Bullets, Figure, Paragraph, grid, section, some
-from edgeseg.report.worst import PANELS, WorstPictures
 
 
 def page_of(contents: Contents) -> tree.Page:

@@ -12,16 +12,15 @@ from torch import Tensor, nn
 
 from edgeseg.artifacts.card import CARD_KEY, ModelCard
 from edgeseg.artifacts.documents import parse
-from edgeseg.artifacts.files import require_file, sha256_file, write_atomic
+from edgeseg.artifacts.files import sha256_file, write_atomic
+from edgeseg.artifacts.headers import read_safetensors
 from edgeseg.artifacts.sidecar import SideCar, sidecar_path, verify
 from edgeseg.errors import (
     CorruptArtifact,
     MismatchedArtifact,
     RuntimeMissing,
-    UntrustedArtifact,
     UsageError,
 )
-from edgeseg.inspection.headers import read_safetensors
 from edgeseg.models import build
 from edgeseg.training.finite import non_finite, refuse_non_finite
 
@@ -33,9 +32,6 @@ except ModuleNotFoundError as error:
         "checkpoints need safetensors, which is not installed",
         hint="pip install 'edgeseg[train]'",
     ) from error
-
-_PICKLE_STARTS = (b"PK\x03\x04", b"\x80")
-"""First bytes of ``torch.save`` files: a zip since PyTorch 1.6, a bare pickle before."""
 
 
 def save_checkpoint(path: Path, model: nn.Module, card: ModelCard) -> None:
@@ -78,10 +74,9 @@ def load_checkpoint(path: Path) -> tuple[nn.Module, ModelCard]:
         MismatchedArtifact: The file has no edgeseg card, or a card of another version.
     """
     path = Path(path)
-    _refuse_pickle(path)
-    verify(path, required=False)
     # safe_open reads the whole file before it notices a bad header.
     read_safetensors(path)
+    verify(path, required=False)
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
             card = _card(file.metadata() or {}, path)
@@ -102,19 +97,6 @@ def load_checkpoint(path: Path) -> tuple[nn.Module, ModelCard]:
 def _state(model: nn.Module) -> dict[str, Tensor]:
     state: dict[str, Tensor] = model.state_dict()
     return state
-
-
-def _refuse_pickle(path: Path) -> None:
-    require_file(path)
-    with path.open("rb") as stream:
-        start = stream.read(9)
-    # safetensors begins with the length of its header, which may look like a pickle's first byte.
-    if start.startswith(_PICKLE_STARTS) and start[8:] != b"{":
-        raise UntrustedArtifact(
-            f"{path} is a pickle or a zip archive, and loading it would run the code it holds; "
-            "edgeseg reads safetensors",
-            hint="save the state dict with safetensors.torch.save_file where you trust the file",
-        )
 
 
 def _card(metadata: dict[str, str], path: Path) -> ModelCard:

@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from edgeseg.artifacts.card import ClassMap
 from edgeseg.artifacts.files import atomic_path
+from edgeseg.data.panels import brightened
 from edgeseg.engines.base import Engine
 from edgeseg.errors import RuntimeMissing
 from edgeseg.evaluation import Labelled, score
 from edgeseg.ops.overlay import colourise
-from edgeseg.report.worst import brightened
 
 try:
     from matplotlib.backends.backend_agg import FigureCanvasAgg

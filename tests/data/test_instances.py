@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from edgeseg.artifacts.card import ClassMap
 from edgeseg.data.folders import bundled_sample, load_instances, load_sample, read_split
-from edgeseg.data.instances import class_mask, has_boundary, with_boundary
+from edgeseg.data.instances import class_mask, with_boundary
 from edgeseg.data.sample import Sample
 from edgeseg.errors import DatasetError, UsageError
 from edgeseg.options.training import Touching
@@ -90,8 +90,8 @@ def test_boundary_is_added_once_behind_two_classes() -> None:
     assert THREE.names == ("background", "nucleus", "boundary")
     assert len(set(THREE.palette)) == 3
     assert with_boundary(THREE) is THREE
-    assert has_boundary(THREE)
-    assert not has_boundary(TWO)
+    assert THREE.has_boundary
+    assert not TWO.has_boundary
     own = ClassMap(names=("a", "b"), palette=((0, 0, 0), (230, 159, 0)), ignore=7)
     assert with_boundary(own).ignore == 7
     assert len(set(with_boundary(own).palette)) == 3

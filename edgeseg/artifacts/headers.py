@@ -22,7 +22,6 @@ from edgeseg.artifacts.files import MAX_JSON_BYTES, open_file
 from edgeseg.artifacts.wire import Field as WireField
 from edgeseg.artifacts.wire import WireReader
 from edgeseg.errors import CorruptArtifact, UntrustedArtifact
-from edgeseg.inspection.document import Contents, Port
 
 MAX_TEXT_BYTES = 1024**2
 """Limit in bytes for one text in an ONNX file: a card has a few hundred, a name fewer."""
@@ -37,6 +36,31 @@ _ONNX_TYPES = {
     16: "bfloat16", 17: "float8e4m3fn", 21: "uint4", 22: "int4",
 }  # fmt: skip
 _AGAIN = "make it again with edgeseg train, export or build, or copy it again"
+
+
+class Port(Document):
+    """An input or output of a network; dimensions that are not fixed are named."""
+
+    name: str
+    dtype: str
+    shape: tuple[int | str, ...]
+
+
+class FileContents(Document):
+    """FileContents of a weight file, read without the library that runs it.
+
+    ``parameters`` counts the elements of all weights, ``elements`` those of each type.
+    """
+
+    format: str
+    producer: str | None = None
+    opsets: dict[str, int] = Field(default_factory=dict)
+    inputs: tuple[Port, ...] = ()
+    outputs: tuple[Port, ...] = ()
+    operators: dict[str, int] = Field(default_factory=dict)
+    tensors: int | None = None
+    parameters: int | None = None
+    elements: dict[str, int] = Field(default_factory=dict)
 
 
 _Count = Annotated[int, Field(ge=0, lt=2**63)]
@@ -59,7 +83,22 @@ class _Header(Document):
     metadata: dict[str, str] = Field(default_factory=dict, alias="__metadata__")
 
 
-def read_safetensors(path: Path) -> tuple[Contents, str | None]:
+def is_pickle(path: Path) -> bool:
+    """Whether a file was written by ``torch.save``: a zip since PyTorch 1.6, a pickle before.
+
+    Raises:
+        UsageError: No such file.
+    """
+    with open_file(path) as stream:
+        return _is_pickle(stream.read(9))
+
+
+def _is_pickle(start: bytes) -> bool:
+    # safetensors begins with the length of its header, which may look like a pickle's first byte.
+    return start.startswith((b"PK\x03\x04", b"\x80")) and start[8:] != b"{"
+
+
+def read_safetensors(path: Path) -> tuple[FileContents, str | None]:
     """Read the contents of a checkpoint and the text of its card.
 
     https://github.com/huggingface/safetensors#format: eight bytes of length, JSON, tensors.
@@ -71,9 +110,10 @@ def read_safetensors(path: Path) -> tuple[Contents, str | None]:
     with open_file(path) as stream:
         size = os.fstat(stream.fileno()).st_size
         start = stream.read(9)
-        if start.startswith((b"PK\x03\x04", b"\x80")) and start[8:] != b"{":
+        if _is_pickle(start):
             raise UntrustedArtifact(
-                f"{path} is a pickle or a zip archive; edgeseg reads safetensors",
+                f"{path} is a pickle or a zip archive, and loading it would run the code it "
+                "holds; edgeseg reads safetensors",
                 hint="save the state dict with safetensors.torch.save_file where you trust the "
                 "file",
             )
@@ -96,7 +136,7 @@ def read_safetensors(path: Path) -> tuple[Contents, str | None]:
     elements = Counter[str]()
     for tensor in tensors.values():
         elements[tensor.dtype] += math.prod(tensor.shape)
-    contents = Contents(
+    contents = FileContents(
         format="safetensors", tensors=len(tensors), parameters=elements.total(), elements=elements
     )
     return contents, header.metadata.get(CARD_KEY)
@@ -118,7 +158,7 @@ def _require_filled(path: Path, tensors: Iterable[_Tensor], size: int) -> None:
         )
 
 
-def read_onnx(path: Path) -> tuple[Contents, str | None]:
+def read_onnx(path: Path) -> tuple[FileContents, str | None]:
     """Read the contents of an ONNX network and the text of its card.
 
     Field numbers are those of ``onnx.proto``.
@@ -139,7 +179,7 @@ def read_onnx(path: Path) -> tuple[Contents, str | None]:
         raise CorruptArtifact(
             f"{path}: not an ONNX network ({found.graphs} graphs in it, expected 1)", hint=_AGAIN
         )
-    contents = Contents(
+    contents = FileContents(
         format=f"ONNX IR {found.ir_version}",
         producer=" ".join(filter(None, found.producer)) or None,
         opsets=found.opsets,
@@ -239,7 +279,7 @@ class _Network:
         return (field.value or 0) if field else 0
 
 
-def read_plan(path: Path) -> Contents:
+def read_plan(path: Path) -> FileContents:
     """Read the header of a TensorRT plan.
 
     Measured on plans of TensorRT-RTX 1.7.1: ``vtrt``, the size of the file as 64 bits at
@@ -256,11 +296,11 @@ def read_plan(path: Path) -> Contents:
         raise CorruptArtifact(f"{path}: no TensorRT engine ({size} bytes)", hint=_AGAIN)
     mark = printable(start[:4].decode("latin-1"))
     if start[:4] != b"vtrt":
-        return Contents(format=f"engine marked {mark!r}")
+        return FileContents(format=f"engine marked {mark!r}")
     version = ".".join(str(number) for number in start[24:27])
     stated = int.from_bytes(start[16:24], "little")
     if start[24:26] == bytes([1, 7]) and stated != size:
         raise CorruptArtifact(
             f"{path}: the engine says it has {stated} bytes, the file has {size}", hint=_AGAIN
         )
-    return Contents(format="TensorRT-RTX plan", producer=f"TensorRT-RTX {version}")
+    return FileContents(format="TensorRT-RTX plan", producer=f"TensorRT-RTX {version}")
