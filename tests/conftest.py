@@ -17,14 +17,6 @@ from typing import Any
 # Two OpenMP pools on two cores fight; the networks of the tests are too small to need threads.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-HERE = Path(__file__).parent
-if sys.dont_write_bytecode:
-    # Each process of each test would compile torch, Ray and all others anew, seconds a process.
-    sys.dont_write_bytecode = False
-    sys.pycache_prefix = str(HERE.parent / ".pytest_cache" / "bytecode")
-    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
-    os.environ["PYTHONPYCACHEPREFIX"] = sys.pycache_prefix
-
 import pytest
 from pages import DOCS
 from walking import Walk, walk
@@ -32,6 +24,7 @@ from walking import Walk, walk
 from edgeseg.benchmark import coldstart
 from edgeseg.data.folders import bundled_sample
 
+HERE = Path(__file__).parent
 SLOW = (
     "docs/test_quickstart.py",  # trains the network that the demo takes
     "archive/test_cluster.py",
@@ -84,6 +77,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default="as-it-is",
         help="Whether trainings find a processor that computes in bfloat16; see .ci/processors.",
     )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Keep bytecode, or each process of each test compiles torch and Ray anew for seconds."""
+    if sys.dont_write_bytecode and config.cache is not None:
+        sys.dont_write_bytecode = False
+        sys.pycache_prefix = str(config.cache.mkdir("bytecode"))
+        os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+        os.environ["PYTHONPYCACHEPREFIX"] = sys.pycache_prefix
 
 
 @pytest.fixture(scope="session", autouse=True)
