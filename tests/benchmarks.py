@@ -13,7 +13,7 @@ from edgeseg.benchmark.document import (
     BlockSeries,
     DataSummary,
     EngineAccuracy,
-    Network,
+    NetworkSummary,
     PictureScore,
     Run,
 )
@@ -52,7 +52,7 @@ def rich_run(engine: str, precision: str, median: float, **more: Any) -> Run:
         "name": "nuclei",
         "runtime": "onnxruntime",
         "precision": precision,
-        "network": Network(arch="unet-lite", options={"width": 16}, size=(256, 128)),
+        "network": NetworkSummary(arch="unet-lite", options={"width": 16}, size=(256, 128)),
         "bytes": round(2**20 * median / 7),
         "batch": 1,
         "threads": 2,

@@ -9,7 +9,7 @@ import pytest
 from test_compare import MACHINE, accuracy
 
 from edgeseg.benchmark.budget import parse_budget, recommend
-from edgeseg.benchmark.document import BenchReport, Network, Run
+from edgeseg.benchmark.document import BenchReport, NetworkSummary, Run
 from edgeseg.errors import UsageError
 from edgeseg.options.benchmark import BenchConfig
 
@@ -23,7 +23,7 @@ def row(engine: str, upper: float | None, iou: float | None, **more: Any) -> Run
         "bytes": 2**20,
         "batch": 1,
         "threads": 2,
-        "network": Network(arch="unet-lite", options={"width": 16}, size=(256, 128)),
+        "network": NetworkSummary(arch="unet-lite", options={"width": 16}, size=(256, 128)),
         "latency_ms": {"p50": (upper or 1) * 0.8, "p95": (upper or 1) * 0.9},
         "latency_interval_ms": {"p95": (upper * 0.85, upper)} if upper else None,
         "mean_iou": iou,

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from edgeseg.benchmark.compare import compare, match
-from edgeseg.benchmark.comparison import Change, Comparison
+from edgeseg.benchmark.comparison import Comparison, FigureChange
 from edgeseg.benchmark.document import (
     BenchReport,
     BlockSeries,
@@ -92,7 +92,7 @@ def report(*runs: Run, **more: Any) -> BenchReport:
     return BenchReport(**given | more)
 
 
-def latency(comparison: Comparison, place: int = 0) -> Change:
+def latency(comparison: Comparison, place: int = 0) -> FigureChange:
     change = comparison.rows[place].of("latency")
     assert change is not None
     return change

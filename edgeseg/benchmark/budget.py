@@ -25,7 +25,7 @@ POINT = "p95"
 _UNITS = {"ms": 1.0, "s": 1000.0}
 
 
-class Candidate(Document):
+class BudgetRow(Document):
     """A row compared with the budget; keys as in :class:`edgeseg.benchmark.document.Run`.
 
     Attributes:
@@ -68,10 +68,10 @@ class Recommendation(Document):
     budget: str
     budget_ms: float
     point: str = POINT
-    chosen: Candidate | None
+    chosen: BudgetRow | None
     why: str
-    runners_up: tuple[Candidate, ...]
-    refused: tuple[Candidate, ...]
+    runners_up: tuple[BudgetRow, ...]
+    refused: tuple[BudgetRow, ...]
     advice: tuple[str, ...]
 
 
@@ -144,11 +144,11 @@ def recommend(report: BenchReport, budget: str) -> Recommendation:
     )
 
 
-def _candidate(run: Run, limit: float) -> Candidate:
+def _candidate(run: Run, limit: float) -> BudgetRow:
     point, interval = (run.latency_ms or {})[POINT], (run.latency_interval_ms or {}).get(POINT)
     fits, why = _held_against(run, interval, limit)
     network = run.network
-    return Candidate(
+    return BudgetRow(
         engine=run.engine,
         name=run.name,
         precision=run.precision,
@@ -180,16 +180,16 @@ def _held_against(run: Run, interval: Interval | None, limit: float) -> tuple[bo
     return True, f"{reach}, {spare:.3g} ms to spare"
 
 
-def _rank(one: Candidate) -> tuple[float, float]:
+def _rank(one: BudgetRow) -> tuple[float, float]:
     """The most accurate first, of equals the fastest."""
     return -(one.mean_iou or 0.0), _upper(one)
 
 
-def _upper(one: Candidate) -> float:
+def _upper(one: BudgetRow) -> float:
     return float("inf") if one.p95_upper_ms is None else one.p95_upper_ms
 
 
-def _nearest(refused: Sequence[Candidate], limit: float) -> str:
+def _nearest(refused: Sequence[BudgetRow], limit: float) -> str:
     late = [one for one in refused if one.p95_upper_ms is not None and one.p95_upper_ms > limit]
     if not late:
         return "see why each was refused."
@@ -246,6 +246,6 @@ def _to_try(report: BenchReport, timed: Sequence[Run]) -> Iterator[str]:
         yield f"Train a narrower network than width {min(widths)}: edgeseg train --width N."
 
 
-def _named(one: Candidate) -> str:
+def _named(one: BudgetRow) -> str:
     size = f" at {one.size[0]}x{one.size[1]}" if one.size else ""
     return f"{one.name}{size}, {one.precision.upper()} in {one.runtime}"

@@ -21,7 +21,14 @@ from pathlib import Path
 import numpy as np
 
 from edgeseg.benchmark import significance
-from edgeseg.benchmark.comparison import Change, ComparedRow, Comparison, Side, Verdict, describe
+from edgeseg.benchmark.comparison import (
+    ComparedRow,
+    Comparison,
+    FigureChange,
+    Side,
+    Verdict,
+    describe,
+)
 from edgeseg.benchmark.document import BenchReport, EngineAccuracy, Run
 from edgeseg.benchmark.likeness import data_of, differences, versions_changed
 from edgeseg.errors import EdgesegError, MismatchedArtifact, RegressionError, UsageError
@@ -36,7 +43,7 @@ METRICS: tuple[Metric, ...] = ("latency", "mean_iou", "memory", "size")
 
 @dataclass(frozen=True)
 class Found:
-    """A change that is not judged yet, as :class:`Change`; ``doubt`` forbids a verdict."""
+    """A change that is not judged yet, as :class:`FigureChange`; ``doubt`` forbids a verdict."""
 
     metric: Metric
     before: float
@@ -218,9 +225,9 @@ def _judged(
     )
 
 
-def _change(found: Found, p: float | None, config: CompareConfig) -> Change:
+def _change(found: Found, p: float | None, config: CompareConfig) -> FigureChange:
     verdict, why = _verdict(found, p, config)
-    return Change(
+    return FigureChange(
         metric=found.metric,
         before=found.before,
         after=found.after,

@@ -28,7 +28,7 @@ WORDS: dict[tuple[Metric, Verdict], str] = {
 """How a verdict reads that is neither "same" nor "inconclusive"."""
 
 
-class Change(Document):
+class FigureChange(Document):
     """One figure of one row, before and after.
 
     Attributes:
@@ -86,9 +86,9 @@ class ComparedRow(Document):
     precision: str
     batch: int | None
     threads: int | None
-    changes: tuple[Change, ...]
+    changes: tuple[FigureChange, ...]
 
-    def of(self, metric: Metric) -> Change | None:
+    def of(self, metric: Metric) -> FigureChange | None:
         """The change of one figure, None where it was not compared."""
         return next((change for change in self.changes if change.metric == metric), None)
 

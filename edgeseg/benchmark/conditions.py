@@ -106,7 +106,7 @@ def read_conditions(root: Path = Path("/")) -> Conditions:
     )
 
 
-class Watch:
+class ConditionsWatch:
     """Watches load and throttling from now on, by the kernel's counters."""
 
     def __init__(self, root: Path = Path("/")) -> None:

@@ -94,7 +94,7 @@ class DataSummary(Document):
     sha256: str
 
 
-class Network(Document):
+class NetworkSummary(Document):
     """The network of an engine: architecture, its options, and the input's width and height."""
 
     arch: str
@@ -110,7 +110,7 @@ class Run(Document):
 
     Attributes:
         engine: Path of the artefact as given.
-        network: Network described by its card; None if the card cannot be read.
+        network: The network as its card describes it; None if the card cannot be read.
         computes_in: Actual precision of floating-point layers, if the runtime chooses it.
         runs_here: Whether this machine can run it; ``reason`` says why not.
         low_precision_share: Share of multiply-accumulates in the reduced precision.
@@ -146,7 +146,7 @@ class Run(Document):
     runtime: str
     runtime_version: str | None = None
     precision: str
-    network: Network | None = None
+    network: NetworkSummary | None = None
     computes_in: ComputesIn | None = None
     bytes: int
     runs_here: bool = True

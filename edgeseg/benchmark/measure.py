@@ -23,7 +23,7 @@ from edgeseg.benchmark.accuracy import Accuracy, agreements, compare, score_pict
 from edgeseg.benchmark.bootstrap import bootstrap_of
 from edgeseg.benchmark.cases import Case, Unavailable, first_of_each_path
 from edgeseg.benchmark.coldstart import ColdStart
-from edgeseg.benchmark.conditions import Conditions, During, Watch, read_conditions
+from edgeseg.benchmark.conditions import Conditions, ConditionsWatch, During, read_conditions
 from edgeseg.benchmark.document import BenchReport, EngineAccuracy, Run
 from edgeseg.benchmark.doubts import disturbances, disturbed_machine, shortcomings
 from edgeseg.benchmark.energy import EnergyMeter, Sensors
@@ -128,7 +128,7 @@ class Measurement:
             for case in self.track(self.cases, "Warming up", len(self.cases)):
                 stable = warm_up(case, self.images, self.config)
                 self.timings.append(Timing(case, stable))
-            self.before, watch = read_conditions(), Watch()
+            self.before, watch = read_conditions(), ConditionsWatch()
             try:
                 interleave(self.timings, self.images, self.config, self.track, sensors.joules)
             finally:

@@ -16,7 +16,7 @@ from edgeseg.benchmark.accuracy import Accuracy
 from edgeseg.benchmark.bootstrap import bootstrap_of, latency_intervals
 from edgeseg.benchmark.cases import Unavailable
 from edgeseg.benchmark.coldstart import ColdStart
-from edgeseg.benchmark.document import BlockSeries, Network, Run
+from edgeseg.benchmark.document import BlockSeries, NetworkSummary, Run
 from edgeseg.benchmark.timing import STAGES, Block, Timing, quiet_blocks, spread_of
 from edgeseg.metrics import Bootstrap, Interval
 from edgeseg.options.benchmark import BenchConfig
@@ -77,10 +77,10 @@ def row(measured: Measured, config: BenchConfig) -> Run:
     )
 
 
-def network_of(card: ModelCard) -> Network:
+def network_of(card: ModelCard) -> NetworkSummary:
     """Architecture, options and input size."""
     size = card.input.width, card.input.height
-    return Network(arch=card.arch, options=card.options, size=size)
+    return NetworkSummary(arch=card.arch, options=card.options, size=size)
 
 
 def _latency(blocks: Sequence[Block], batch: int, plan: Bootstrap) -> dict[str, object]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edgeseg.doctor.check import Check, Command, Findings
+from edgeseg.doctor.check import Check, Command, Examination
 from edgeseg.doctor.diagnosis import NEEDS, examine
 from edgeseg.doctor.facts import SystemFacts
 from edgeseg.doctor.recording import read, record
@@ -12,7 +12,7 @@ __all__ = [
     "NEEDS",
     "Check",
     "Command",
-    "Findings",
+    "Examination",
     "SystemFacts",
     "examine",
     "read",

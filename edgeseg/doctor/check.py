@@ -73,7 +73,7 @@ class Command:
 
 
 @dataclass(frozen=True)
-class Findings:
+class Examination:
     """All checks of a machine, and which commands work on it."""
 
     checks: tuple[Check, ...]

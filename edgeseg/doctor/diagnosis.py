@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from edgeseg.doctor.advice import recommended
-from edgeseg.doctor.check import Check, Command, Findings, Purpose, Trouble
+from edgeseg.doctor.check import Check, Command, Examination, Purpose, Trouble
 from edgeseg.doctor.facts import SystemFacts
 from edgeseg.doctor.inventory import inventory, machine_name
 from edgeseg.doctor.probe import probe
@@ -41,13 +41,13 @@ _STOPS: tuple[Purpose, ...] = ("base", "cpu")
 """Purposes without which edgeseg cannot run any engine."""
 
 
-def examine(facts: SystemFacts | None = None) -> Findings:
+def examine(facts: SystemFacts | None = None) -> Examination:
     """Diagnose a machine, by default this one. A broken library never raises."""
     facts = facts or probe()
     checks = (*inventory(facts), *troubles(facts))
     advice = recommended(facts, checks, _lacks(facts, "build"))
     commands = (Command(name, not _lacks(facts, name), _lacks(facts, name)) for name in NEEDS)
-    return Findings(
+    return Examination(
         checks, (*commands, *((advice,) if advice else ())), machine=machine_name(facts)
     )
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
-from edgeseg.doctor.check import CAN, Check, Findings, Purpose
+from edgeseg.doctor.check import CAN, Check, Examination, Purpose
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -24,18 +24,18 @@ class Line(NamedTuple):
     style: str = ""
 
 
-def render(findings: Findings) -> str:
+def render(findings: Examination) -> str:
     """Render findings as plain text."""
     return "".join(f"{line.text}\n" for line in lines(findings))
 
 
-def show(findings: Findings, console: Console) -> None:
+def show(findings: Examination, console: Console) -> None:
     """Print findings to a console, in colour if it supports that."""
     for line in lines(findings):
         console.print(line.text, style=line.style or None, markup=False, soft_wrap=True)
 
 
-def lines(findings: Findings) -> Iterator[Line]:
+def lines(findings: Examination) -> Iterator[Line]:
     """Yield all lines in order."""
     yield Line(findings.machine, "bold")
     yield Line("")
@@ -51,7 +51,7 @@ def lines(findings: Findings) -> Iterator[Line]:
     yield from _seen(findings)
 
 
-def _verdict(findings: Findings) -> Iterator[Line]:
+def _verdict(findings: Examination) -> Iterator[Line]:
     purposes = [purpose for purpose in CAN if purpose != "base" and _applies(findings, purpose)]
     able = [CAN[purpose] for purpose in purposes if not findings.obstacles(purpose)]
     if able:
@@ -70,12 +70,12 @@ def _verdict(findings: Findings) -> Iterator[Line]:
             yield from _trouble(f"{said} {check.found}", check.hint)
 
 
-def _own(findings: Findings, purpose: Purpose) -> tuple[Check, ...]:
+def _own(findings: Examination, purpose: Purpose) -> tuple[Check, ...]:
     """Return the obstacles to this purpose alone, not those to everything."""
     return tuple(check for check in findings.obstacles(purpose) if check.purpose == purpose)
 
 
-def _applies(findings: Findings, purpose: Purpose) -> bool:
+def _applies(findings: Examination, purpose: Purpose) -> bool:
     """Whether a purpose is relevant: DLA and CSI only on Jetsons, clusters only with Ray."""
     there = {check.name for check in findings.checks}
     if purpose in _JETSON_ONLY:
@@ -83,7 +83,7 @@ def _applies(findings: Findings, purpose: Purpose) -> bool:
     return purpose != "scale" or {"Ray", "PyAV"} <= there
 
 
-def _notes(findings: Findings) -> Iterator[Line]:
+def _notes(findings: Examination) -> Iterator[Line]:
     notes = [check for check in findings.checks if check.rule and not check.blocks]
     if notes:
         yield Line("")
@@ -98,7 +98,7 @@ def _trouble(said: str, hint: str | None) -> Iterator[Line]:
         yield Line(f"      {command}", "cyan")
 
 
-def _seen(findings: Findings) -> Iterator[Line]:
+def _seen(findings: Examination) -> Iterator[Line]:
     """Yield what works, in aligned columns."""
     there: list[Check] = [check for check in findings.checks if check.state == "ok"]
     width = max((len(check.name) for check in there), default=0)

@@ -75,7 +75,7 @@ MinAgreement = Annotated[
 
 
 @dataclass(frozen=True)
-class Limits(Options):
+class GateLimits(Options):
     """Limits on how far an engine of reduced precision may differ from FP32, as fractions of 1.
 
     ``max_class_drop`` limits the loss of IoU of each class; None for no limit.
@@ -208,9 +208,9 @@ class BuildConfig(Options):
     reduce_range: bool | None = None
     data: OptionalData = None
     split: SplitName = "val"
-    max_drop: MaxDrop = Limits.max_drop
-    min_agreement: MinAgreement = Limits.min_agreement
-    max_class_drop: MaxClassDrop = Limits.max_class_drop
+    max_drop: MaxDrop = GateLimits.max_drop
+    min_agreement: MinAgreement = GateLimits.min_agreement
+    max_class_drop: MaxClassDrop = GateLimits.max_class_drop
     threads: int | None = None
     overwrite: bool = True
 
@@ -229,6 +229,6 @@ class BuildConfig(Options):
             )
 
     @property
-    def limits(self) -> Limits:
+    def limits(self) -> GateLimits:
         """The limits of the accuracy gate."""
-        return Limits(self.max_drop, self.min_agreement, self.max_class_drop)
+        return GateLimits(self.max_drop, self.min_agreement, self.max_class_drop)

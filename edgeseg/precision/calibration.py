@@ -28,7 +28,7 @@ from edgeseg.data.sheet import save_thumbnails
 from edgeseg.errors import MismatchedArtifact, SourceError, UsageError
 from edgeseg.options.calibration import Select
 from edgeseg.precision.candidates import open_pool
-from edgeseg.precision.selection import REASONS, Candidate, Reason, choose, describe, sort_out
+from edgeseg.precision.selection import REASONS, Description, Reason, choose, describe, sort_out
 from edgeseg.precision.shares import class_shares
 from edgeseg.sources.spec import SourceSpec, parse_source
 
@@ -232,7 +232,7 @@ def _install(saved: Sequence[Path], folder: Path) -> list[Path]:
 
 
 def _listed(
-    paths: Sequence[Path], pictures: Sequence[Candidate], base: Path
+    paths: Sequence[Path], pictures: Sequence[Description], base: Path
 ) -> tuple[CalibrationFile, ...]:
     return tuple(
         CalibrationFile(
@@ -267,8 +267,8 @@ def _document(
 
 def _sections(
     made: CalibrationSet,
-    pictures: Sequence[Candidate],
-    seen: Sequence[Candidate],
+    pictures: Sequence[Description],
+    seen: Sequence[Description],
     left_out: Mapping[int, Reason],
 ) -> dict[str, list[tuple[str, bytes]]]:
     """Titles and thumbnails of the contact sheet: the chosen pictures, and some rejected ones."""
@@ -287,7 +287,7 @@ def _sections(
     return sections
 
 
-def _captioned(picture: Candidate) -> tuple[str, bytes]:
+def _captioned(picture: Description) -> tuple[str, bytes]:
     return f"{picture.name[-18:]}  {picture.brightness:.0f}", picture.thumbnail
 
 

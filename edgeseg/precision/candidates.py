@@ -129,7 +129,7 @@ class _Video:
 
     def __iter__(self) -> Iterator[Picture]:
         self._found = []
-        for place, frame in _frames(self._spec, self._places, said=False):
+        for place, frame in _frames(self._spec, self._places, warn=True):
             self._found.append(place)
             yield f"{place:06d}", frame
 
@@ -165,12 +165,12 @@ class _Live:
 
 
 def _frames(
-    spec: SourceSpec, places: Sequence[int], *, said: bool = True
+    spec: SourceSpec, places: Sequence[int], *, warn: bool = False
 ) -> Iterator[tuple[int, NDArray[np.uint8]]]:
     """Yield the frames at ascending positions, as many as the source has.
 
-    An unreadable frame is replaced by the next one; their number is logged at the end, unless
-    ``said`` is set.
+    An unreadable frame is replaced by the next one; with ``warn`` their number is logged at the
+    end.
     """
     frames = open_frames(spec)
     try:
@@ -189,7 +189,7 @@ def _frames(
             yield number, frame
         if not count:
             raise SourceError(f"{spec.label} was opened but gave no frame")
-        if frames.unreadable and not said:
+        if frames.unreadable and warn:
             _log.warning(
                 "%s: %d of %d frames could not be read; pictures are chosen from the others",
                 *(spec.label, frames.unreadable, count + frames.unreadable),

@@ -17,7 +17,7 @@ from edgeseg.data.folders import Split, load_image
 from edgeseg.engines.base import Engine
 from edgeseg.errors import AccuracyGateError, UsageError
 from edgeseg.evaluation import Evaluation, agreement, evaluate
-from edgeseg.options.building import Limits
+from edgeseg.options.building import GateLimits
 from edgeseg.precision.sensitivity import LayerCost
 from edgeseg.precision.worst_class import exceeds, worst_class
 
@@ -29,7 +29,7 @@ def judge(
     candidate: Engine,
     pictures: Split | Sequence[Path],
     *,
-    limits: Limits = Limits(),
+    limits: GateLimits = GateLimits(),
     judged_on: str | None = None,
     before: Evaluation | None = None,
     track: Track = silent,
@@ -73,7 +73,9 @@ def judge(
     )
 
 
-def _result(before: Evaluation, after: Evaluation, limits: Limits, judged_on: str) -> GateResult:
+def _result(
+    before: Evaluation, after: Evaluation, limits: GateLimits, judged_on: str
+) -> GateResult:
     assert before.counts is not None  # Both were evaluated on a split.
     assert after.counts is not None
     names = [name for name, _ in before.per_class]

@@ -47,7 +47,7 @@ pictures none was lost.
 
 
 @dataclass(frozen=True)
-class Candidate:
+class Description:
     """Description of a candidate picture.
 
     Attributes:
@@ -67,12 +67,12 @@ class Candidate:
     thumbnail: bytes
 
 
-def describe(name: str, image: NDArray[np.uint8]) -> Candidate:
+def describe(name: str, image: NDArray[np.uint8]) -> Description:
     """Describe one picture, uint8 (H, W, 3) BGR."""
     grey = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)
     tiny = cv2.resize(image, (_GRID, _GRID), interpolation=cv2.INTER_AREA).astype(np.float32)
     lab = np.asarray(cv2.cvtColor(tiny / np.float32(255), cv2.COLOR_BGR2LAB), np.float32)
-    return Candidate(
+    return Description(
         name=name,
         brightness=float(grey.mean()),
         sharpness=_sharpness(np.asarray(grey, np.uint8)),
@@ -82,7 +82,7 @@ def describe(name: str, image: NDArray[np.uint8]) -> Candidate:
     )
 
 
-def sort_out(candidates: Sequence[Candidate]) -> dict[int, Reason]:
+def sort_out(candidates: Sequence[Description]) -> dict[int, Reason]:
     """Indices of the candidates to reject, and why.
 
     The first of several near duplicates is not rejected.
@@ -161,7 +161,7 @@ class _Kept:
         self._fingerprints: list[NDArray[np.float32]] = []
         self._embeddings: list[NDArray[np.float32]] = []
 
-    def take(self, candidate: Candidate) -> bool:
+    def take(self, candidate: Description) -> bool:
         """Keep a picture and return True, unless a similar one in the same light was kept."""
         own = candidate.fingerprint
         assert own is not None  # Uniform pictures were left out before.

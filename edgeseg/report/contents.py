@@ -43,7 +43,7 @@ class Picture:
     data: bytes
 
 
-class Source(BaseModel):
+class SourceSummary(BaseModel):
     """One source of a stream; its label holds no password."""
 
     model_config = ConfigDict(frozen=True)
@@ -67,7 +67,7 @@ class StreamSummary(BaseModel):
     frame_age_ms: Percentiles = {}
     stages_ms: dict[str, Percentiles] = {}
     peak_rss_mib: float | None = None
-    sources: tuple[Source, ...] = ()
+    sources: tuple[SourceSummary, ...] = ()
 
 
 class TrainingSummary(BaseModel):

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgeseg.benchmark.comparison import Change, ComparedRow, Comparison, describe
+from edgeseg.benchmark.comparison import ComparedRow, Comparison, FigureChange, describe
 from edgeseg.options.benchmark import Metric
 from edgeseg.report import tree, write_page
 from edgeseg.report.sections import banners, method_section, notes
@@ -72,7 +72,7 @@ def change_table(found: Comparison) -> Table:
     )
 
 
-def _cell(change: Change | None) -> str:
+def _cell(change: FigureChange | None) -> str:
     """``slower +8.1 % [+6.9 … +9.2; 25.02 → 27.05 ms]``."""
     if change is None:
         return NONE

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime, timezone
 
 from edgeseg import __version__
-from edgeseg.benchmark.budget import Candidate, Recommendation, focus
+from edgeseg.benchmark.budget import BudgetRow, Recommendation, focus
 from edgeseg.benchmark.document import BenchReport, EngineAccuracy
 from edgeseg.data.panels import PANELS, WorstPictures
 from edgeseg.machine import Machine, summary
@@ -177,7 +177,7 @@ def _advice(found: Recommendation) -> tree.Box:
     )
 
 
-def _candidate(one: Candidate) -> str:
+def _candidate(one: BudgetRow) -> str:
     """``small at 256×128, INT8 in onnxruntime, 2 threads: mean IoU 84.2 %, …``."""
     size = f" at {one.size[0]}×{one.size[1]}" if one.size else ""
     threads = f", {one.threads} thread{'s' if one.threads != 1 else ''}" if one.threads else ""

@@ -24,10 +24,10 @@ from edgeseg.errors import DatasetError, OpenFailed, UsageError
 from edgeseg.sources.frames import Bounded, Frames, Video, VideoFile
 from edgeseg.sources.gstreamer import open_gstreamer
 from edgeseg.sources.network import open_url
-from edgeseg.sources.places import Place
+from edgeseg.sources.places import FramePosition
 from edgeseg.sources.pyav import NetworkVideo, have_pyav
 from edgeseg.sources.recorded import RecordedVideo
-from edgeseg.sources.spec import EXAMPLES, Limits, SourceSpec
+from edgeseg.sources.spec import EXAMPLES, SourceLimits, SourceSpec
 from edgeseg.sources.webcam import open_camera
 
 __all__ = ["Frames", "TestPattern", "open_frames", "quieten_opencv"]
@@ -89,7 +89,7 @@ class _Pictures:
 
     fps: float | None = None
     name: str | None = None
-    place: Place | None = None
+    place: FramePosition | None = None
 
     def __init__(self, paths: Sequence[Path]) -> None:
         self._paths = iter(paths)
@@ -130,7 +130,7 @@ class TestPattern:
         self.fps: float | None = fps
         self.declared = frames
         self.unreadable = 0
-        self.place: Place | None = None
+        self.place: FramePosition | None = None
         self._rate = fps
         self._next = 0
 
@@ -146,7 +146,7 @@ class TestPattern:
             y = round(height * (0.5 + 0.4 * math.sin(turn * 1.3)))
             radius = max(2, min(width, height) * (disc + 3) // 60)
             cv2.circle(frame, (x, y), radius, (150 + 20 * disc, 230, 240), cv2.FILLED)
-        self.place = Place(self._next, self._next / self._rate)
+        self.place = FramePosition(self._next, self._next / self._rate)
         self._next += 1
         return frame
 
@@ -198,7 +198,7 @@ def _open_network(spec: SourceSpec) -> Frames | None:
     return Video(capture, spec)
 
 
-def _open_capture(target: str, limits: Limits) -> cv2.VideoCapture | None:
+def _open_capture(target: str, limits: SourceLimits) -> cv2.VideoCapture | None:
     capture = cv2.VideoCapture()
     options = (
         *(cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, round(limits.open_s * 1000)),

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from edgeseg.errors import OpenFailed
 from edgeseg.sources.frames import Frames
-from edgeseg.sources.places import Place
+from edgeseg.sources.places import FramePosition
 from edgeseg.sources.spec import SourceSpec
 
 _T = TypeVar("_T")
@@ -72,7 +72,7 @@ class _InTime:
     """Frames of another thread; a read that takes too long is the end."""
 
     name: str | None = None
-    place: Place | None = None
+    place: FramePosition | None = None
 
     def __init__(
         self,

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeseg.errors import SourceError
-from edgeseg.sources.places import Clock, Losses, Place, slack
+from edgeseg.sources.places import Clock, FramePosition, Losses, slack
 from edgeseg.sources.spec import MIN_SIDE, SourceSpec
 
 _log = logging.getLogger(__name__)
@@ -45,7 +45,7 @@ class Frames(Protocol):
     fps: float | None
     declared: int | None
     name: str | None
-    place: Place | None
+    place: FramePosition | None
 
     @property
     def unreadable(self) -> int: ...  # noqa: D102 - the class says it
@@ -61,7 +61,7 @@ class Video:
     """A URL, camera or pipeline read with ``cv2.VideoCapture``."""
 
     name: str | None = None
-    place: Place | None = None
+    place: FramePosition | None = None
 
     def __init__(self, capture: cv2.VideoCapture, spec: SourceSpec) -> None:
         self._capture = capture
@@ -186,7 +186,7 @@ class VideoFile:
         self._video = Video(capture, spec)
         self._capture = capture
         self.fps, self.declared = self._video.fps, self._video.declared
-        self.place: Place | None = None
+        self.place: FramePosition | None = None
         self._losses = Losses(spec.label)
         self._clock = Clock(self.fps)
         self._ahead: tuple[NDArray[np.uint8], float | None] | None = None
@@ -216,7 +216,7 @@ class VideoFile:
         self._losses.add(number, lost)
         self._count += 1
         self._raw = seconds
-        self.place = Place(number + lost, self._clock.show(seconds))
+        self.place = FramePosition(number + lost, self._clock.show(seconds))
         return frame
 
     def close(self) -> None:

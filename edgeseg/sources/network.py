@@ -21,7 +21,7 @@ from edgeseg.sources.diagnosis import explain_answer, explain_connection, no_ans
 from edgeseg.sources.frames import Frames
 from edgeseg.sources.relay import Relay
 from edgeseg.sources.server import Server, split_url
-from edgeseg.sources.spec import Limits, SourceSpec, parse_source
+from edgeseg.sources.spec import SourceLimits, SourceSpec, parse_source
 from edgeseg.sources.trust import Trust
 
 _REDIRECTS = 5
@@ -110,7 +110,7 @@ def _is_same(before: Server, after: Server) -> bool:
     )
 
 
-def _rest(spec: SourceSpec, deadline: float) -> Limits:
+def _rest(spec: SourceSpec, deadline: float) -> SourceLimits:
     """Its limits with the time that is left to open it."""
     return replace(spec.limits, open_s=max(0.05, deadline - time.monotonic()))
 

@@ -44,7 +44,7 @@ def slack(stated: int, *, exact: bool) -> float:
 
 
 @dataclass(frozen=True)
-class Place:
+class FramePosition:
     """Position of a frame within its video.
 
     Attributes:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeseg.sources.places import Place
+from edgeseg.sources.places import FramePosition
 from edgeseg.sources.spec import SourceSpec
 
 _log = logging.getLogger(__name__)
@@ -41,7 +41,7 @@ class NetworkVideo:
 
     name: str | None = None
     declared: int | None = None
-    place: Place | None = None
+    place: FramePosition | None = None
 
     def __init__(self, spec: SourceSpec) -> None:
         import av

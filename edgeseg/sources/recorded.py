@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeseg.sources.places import Mark, Place, Timeline, slack
+from edgeseg.sources.places import FramePosition, Mark, Timeline, slack
 from edgeseg.sources.spec import SourceSpec
 
 _log = logging.getLogger(__name__)
@@ -152,7 +152,7 @@ class RecordedVideo:
         self._size: tuple[int, int] | None = None
         self.fps = frame_rate(self._stream)
         self.declared = declared_frames(self._container, self._stream)
-        self.place: Place | None = None
+        self.place: FramePosition | None = None
         self._timeline = Timeline(spec.label, self.fps)
         self._packets = Packets(self._container, self._stream)
         self._count = 0
@@ -171,7 +171,7 @@ class RecordedVideo:
         self._count += 1
         self._timeline.damage |= frame.is_corrupt
         index, seconds = self._timeline.place(frame.opaque, shuffled=self._shuffled)
-        self.place = Place(index, seconds, frame.is_corrupt)
+        self.place = FramePosition(index, seconds, frame.is_corrupt)
         picture = self._picture(frame)
         before, self._size = self._size, (picture.shape[1], picture.shape[0])
         if before not in (None, self._size):

@@ -51,7 +51,7 @@ MIN_SIDE = 16
 
 
 @dataclass(frozen=True)
-class Limits:
+class SourceLimits:
     """Time-outs and limits of a source; times are in seconds of the monotonic clock.
 
     Attributes:
@@ -97,7 +97,7 @@ class SourceSpec:
     size: tuple[int, int] | None = None
     fps: float | None = None
     frames: int | None = None
-    limits: Limits = field(default=Limits(), repr=False)
+    limits: SourceLimits = field(default=SourceLimits(), repr=False)
     trust: Trust = field(default=Trust(), repr=False)
     max_pixels: int = field(default=MAX_FRAME_PIXELS, repr=False)
 

@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 from edgeseg.options.streaming import Mode, StreamOptions
-from edgeseg.sources.spec import Limits, SourceSpec, parse_source
+from edgeseg.sources.spec import SourceLimits, SourceSpec, parse_source
 from edgeseg.stream.loop import Stream
 from edgeseg.stream.result import StreamResult
 from edgeseg.stream.run import SourceReport, StreamReport, run
@@ -31,13 +31,13 @@ __all__ = [
     "Background",
     "Each",
     "JsonLines",
-    "Limits",
     "Masks",
     "Mode",
     "Recording",
     "Scoring",
     "Sink",
     "Source",
+    "SourceLimits",
     "SourceReport",
     "SourceSpec",
     "StopStream",

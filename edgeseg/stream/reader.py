@@ -19,7 +19,7 @@ from typing import Literal
 
 from edgeseg.errors import AuthFailed, EdgesegError, OpenFailed, SourceError, SourceLost
 from edgeseg.sources.capture import Frames, open_frames
-from edgeseg.sources.places import Place
+from edgeseg.sources.places import FramePosition
 from edgeseg.sources.spec import SourceSpec
 from edgeseg.stream.slots import Captured, Slot
 
@@ -264,7 +264,7 @@ class Reader:
             if frame is None or (self.spec.live and took >= _TIMED_OUT * self._limits.read_s):
                 self._waited = took
                 return
-            place = frames.place or Place(self._count)
+            place = frames.place or FramePosition(self._count)
             if pace is not None:
                 pace.wait(place.media_time, self._stopping)
             captured = Captured(

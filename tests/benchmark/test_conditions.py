@@ -9,7 +9,13 @@ from typing import Any
 import pytest
 
 from edgeseg.benchmark import conditions
-from edgeseg.benchmark.conditions import Conditions, During, Temperature, Watch, read_conditions
+from edgeseg.benchmark.conditions import (
+    Conditions,
+    ConditionsWatch,
+    During,
+    Temperature,
+    read_conditions,
+)
 from edgeseg.benchmark.doubts import disturbed_machine
 from edgeseg.benchmark.nvml import GpuState
 
@@ -119,13 +125,13 @@ def test_a_virtual_machine_tells_its_clock_in_cpuinfo(tmp_path: Path) -> None:
 def test_a_machine_that_tells_nothing_is_read_all_the_same(tmp_path: Path) -> None:
     found = read_conditions(tmp_path)
     assert found == Conditions(at=found.at)
-    assert Watch(tmp_path).during().throttle_events is None
-    assert Watch(tmp_path).during().steal_share is None
+    assert ConditionsWatch(tmp_path).during().throttle_events is None
+    assert ConditionsWatch(tmp_path).during().steal_share is None
 
 
 def test_steal_time_is_a_share_of_what_passed(tmp_path: Path) -> None:
     plant(tmp_path, {"proc/stat": "cpu  100 0 100 800 0 0 0 50 0 0"})
-    watch = Watch(tmp_path)
+    watch = ConditionsWatch(tmp_path)
     # proc_stat(5): 300 ticks more, of them 30 stolen; guest time is counted in user already.
     plant(tmp_path, {"proc/stat": "cpu  200 0 120 950 0 0 0 80 100 0"})
     assert watch.during().steal_share == pytest.approx(0.1)
@@ -151,7 +157,7 @@ def test_steal_time_is_a_share_of_what_passed(tmp_path: Path) -> None:
 def test_throttling_is_counted(
     tmp_path: Path, before: dict[str, str], after: dict[str, str], events: int
 ) -> None:
-    watch = Watch(plant(tmp_path, before))
+    watch = ConditionsWatch(plant(tmp_path, before))
     plant(tmp_path, after)
     assert watch.during().throttle_events == events
 

@@ -9,15 +9,15 @@ from pathlib import Path
 import pytest
 
 from edgeseg.artifacts.sidecar import GateResult
-from edgeseg.benchmark.budget import Candidate, Recommendation
-from edgeseg.benchmark.comparison import Change, ComparedRow, Comparison, Side
+from edgeseg.benchmark.budget import BudgetRow, Recommendation
+from edgeseg.benchmark.comparison import ComparedRow, Comparison, FigureChange, Side
 from edgeseg.benchmark.conditions import Conditions, During, Temperature
 from edgeseg.benchmark.document import (
     BenchReport,
     BlockSeries,
     DataSummary,
     EngineAccuracy,
-    Network,
+    NetworkSummary,
     PictureScore,
     Run,
 )
@@ -30,7 +30,7 @@ PAGE = (Path(__file__).parents[2] / "docs" / "benchmarks.md").read_text("utf-8")
 MODELS = {
     "Document": BenchReport,
     "Run": Run,
-    "Network": Network,
+    "Network": NetworkSummary,
     "Block": BlockSeries,
     "Gate": GateResult,
     "Accuracy": EngineAccuracy,
@@ -46,12 +46,12 @@ MODELS = {
     "Sensor": Sensor,
     "Config": BenchConfig,
     "Recommendation": Recommendation,
-    "Candidate": Candidate,
+    "Candidate": BudgetRow,
     "Comparison": Comparison,
     "Thresholds": CompareConfig,
     "Side": Side,
     "Compared row": ComparedRow,
-    "Change": Change,
+    "Change": FigureChange,
 }
 
 

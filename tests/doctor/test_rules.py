@@ -155,11 +155,11 @@ BUILDS = {
 
 
 @functools.cache
-def judged(machine: str) -> doctor.Findings:
+def judged(machine: str) -> doctor.Examination:
     return doctor.examine(doctor.read(MACHINES / f"{machine}.json"))
 
 
-def fired(findings: doctor.Findings) -> dict[str, Check]:
+def fired(findings: doctor.Examination) -> dict[str, Check]:
     return {check.rule: check for check in findings.checks if check.rule}
 
 

@@ -20,9 +20,9 @@ from edgeseg.engines.base import Engine
 from edgeseg.errors import OpenFailed
 from edgeseg.options.streaming import Mode
 from edgeseg.stream import (
-    Limits,
     Sink,
     Source,
+    SourceLimits,
     SourceSpec,
     StopStream,
     Stream,
@@ -32,7 +32,7 @@ from edgeseg.stream import (
     run,
 )
 
-LIMITS = Limits(open_s=20, read_s=20, stalled_s=20, backoff_s=(0.05,))
+LIMITS = SourceLimits(open_s=20, read_s=20, stalled_s=20, backoff_s=(0.05,))
 FRAMES = 40
 BEHIND = 4
 """Frames: one interval, and what a busy machine may add."""

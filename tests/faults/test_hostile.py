@@ -20,11 +20,11 @@ from edgeseg.engines.base import Engine
 from edgeseg.errors import AuthFailed, EdgesegError, OpenFailed, UsageError
 from edgeseg.sources.capture import open_frames
 from edgeseg.sources.network import redirected
-from edgeseg.stream import Limits, Stream, StreamOptions, parse_source
+from edgeseg.stream import SourceLimits, Stream, StreamOptions, parse_source
 
 pytestmark = pytest.mark.usefixtures("through")
 
-PATIENT = Limits(open_s=20, read_s=30, stalled_s=30, backoff_s=(0.05,))
+PATIENT = SourceLimits(open_s=20, read_s=30, stalled_s=30, backoff_s=(0.05,))
 SECRET = "hunter2-QXZ"
 MULTIPART = b"HTTP/1.1 200 OK\r\nContent-Type: multipart/x-mixed-replace; boundary=b\r\n\r\n"
 

@@ -20,10 +20,10 @@ from pathlib import Path
 import pytest
 
 from edgeseg.engines.base import Engine
-from edgeseg.stream import Limits, Stream, StreamOptions, parse_source
+from edgeseg.stream import SourceLimits, Stream, StreamOptions, parse_source
 
 SERVER = Path(__file__).with_name("hangup_server.py")
-LIMITS = Limits(open_s=20, read_s=20, stalled_s=20, backoff_s=(0.0,))
+LIMITS = SourceLimits(open_s=20, read_s=20, stalled_s=20, backoff_s=(0.0,))
 ENDLESS = 1_000_000_000
 A_CONNECTION = 40
 CLOCK = 16_384

@@ -17,12 +17,12 @@ import pytest
 
 from edgeseg.engines.base import Engine
 from edgeseg.errors import AuthFailed, EdgesegError, OpenFailed
-from edgeseg.stream import Limits, SourceSpec, Stream, StreamOptions, parse_source
+from edgeseg.stream import SourceLimits, SourceSpec, Stream, StreamOptions, parse_source
 
 pytestmark = pytest.mark.usefixtures("through")
 
 ROOT = Path(__file__).parents[2]
-PATIENT = Limits(open_s=20, read_s=30, stalled_s=30, backoff_s=(0.05,))
+PATIENT = SourceLimits(open_s=20, read_s=30, stalled_s=30, backoff_s=(0.05,))
 URL = "{scheme}://user:hunter2-QXZ@127.0.0.1:{port}/live"
 
 

@@ -15,7 +15,7 @@ import pytest
 
 from edgeseg.engines.base import Engine
 from edgeseg.errors import AuthFailed
-from edgeseg.stream import Limits, Stream, StreamOptions, parse_source
+from edgeseg.stream import SourceLimits, Stream, StreamOptions, parse_source
 
 pytestmark = pytest.mark.usefixtures("through")
 
@@ -23,7 +23,7 @@ SYSTEM = "/usr/bin/python3"
 
 SERVER = Path(__file__).parents[1] / "stream" / "rtsp_server.py"
 
-QUICK = Limits(open_s=20, read_s=20, stalled_s=20, backoff_s=(0.05,))
+QUICK = SourceLimits(open_s=20, read_s=20, stalled_s=20, backoff_s=(0.05,))
 SLACK_S = 4.0
 """What a busy machine may add to a bound; what delays really are, bench/faults.py measures."""
 

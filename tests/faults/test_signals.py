@@ -23,10 +23,10 @@ import json, logging, sys
 from pathlib import Path
 from dataclasses import replace
 from tests.faults.conftest import Grey
-from edgeseg.stream import Limits, Recording, Stream, StreamOptions, parse_source, run
+from edgeseg.stream import SourceLimits, Recording, Stream, StreamOptions, parse_source, run
 logging.basicConfig(level=logging.INFO, format="%(message)s")
 out, mode, *urls = sys.argv[1:]
-limits = Limits(open_s=20, read_s=30, stalled_s=0.3)
+limits = SourceLimits(open_s=20, read_s=30, stalled_s=0.3)
 specs = [replace(parse_source(url), limits=limits) for url in urls]
 stream = Stream(specs, Grey(), StreamOptions(mode=mode))
 print(json.dumps(run(stream, [Recording(Path(out))] if len(urls) == 1 else []).to_dict()))

@@ -15,7 +15,7 @@ from edgeseg.cli import app
 from edgeseg.cli.flattening import flat
 from edgeseg.errors import UsageError
 from edgeseg.options.base import Option, Options, Setting, settings, words
-from edgeseg.options.building import BuildConfig, Limits, PlanOptions
+from edgeseg.options.building import BuildConfig, GateLimits, PlanOptions
 from edgeseg.options.streaming import StreamOptions
 from edgeseg.options.training import Recipe, TrainConfig
 
@@ -92,7 +92,7 @@ def test_every_option_of_the_dataclasses_is_on_a_command_line() -> None:
         (StreamOptions, {"opacity": 1.5}, "opacity: Input should be less than or equal to 1"),
         (PlanOptions, {"optimisation_level": 6}, "optimisation_level: "),
         (PlanOptions, {"batch": (8, 1, 1)}, "smallest <= typical <= largest"),
-        (Limits, {"max_drop": 2}, "max_drop: "),
+        (GateLimits, {"max_drop": 2}, "max_drop: "),
     ],
 )
 def test_python_refuses_what_the_command_line_refuses(

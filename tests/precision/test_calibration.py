@@ -22,7 +22,7 @@ from edgeseg.errors import (
 )
 from edgeseg.precision import calibration, candidates
 from edgeseg.precision.calibration import CalibrationSet, collect, load_set
-from edgeseg.precision.selection import SELECTS, Candidate, describe
+from edgeseg.precision.selection import SELECTS, Description, describe
 
 Scene = Callable[[int], np.ndarray]
 
@@ -233,7 +233,7 @@ def test_pictures_are_looked_at_one_at_a_time(
     alive: set[int] = set()
     most: list[int] = []
 
-    def counting(name: str, image: np.ndarray) -> Candidate:
+    def counting(name: str, image: np.ndarray) -> Description:
         alive.add(id(image))
         weakref.finalize(image, alive.discard, id(image))
         most.append(len(alive))
@@ -246,7 +246,7 @@ def test_pictures_are_looked_at_one_at_a_time(
     assert max(most) <= 2
     hoard: list[np.ndarray] = []
 
-    def keeping(name: str, image: np.ndarray) -> Candidate:
+    def keeping(name: str, image: np.ndarray) -> Description:
         hoard.append(image)
         return counting(name, image)
 

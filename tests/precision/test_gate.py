@@ -12,7 +12,7 @@ from edgeseg.artifacts.sidecar import GateResult
 from edgeseg.data.folders import list_images, read_split
 from edgeseg.engines.base import Engine
 from edgeseg.errors import AccuracyGateError, UsageError
-from edgeseg.options.building import Limits
+from edgeseg.options.building import GateLimits
 from edgeseg.precision.gate import enforce, judge
 
 
@@ -63,12 +63,12 @@ def test_a_loss_of_mean_iou_fails(small_data: Path) -> None:
     assert "--keep" in str(error.hint)
     # What the hint proposes is enough.
     proposed = float(str(error.hint).split("--max-drop ")[1].split("`")[0]) / 100
-    assert judge(Threshold(), Threshold(20), split, limits=Limits(max_drop=proposed)).passed
+    assert judge(Threshold(), Threshold(20), split, limits=GateLimits(max_drop=proposed)).passed
 
 
 def test_a_loss_of_one_class_fails_though_the_mean_passes(nuclei: Path) -> None:
     split = read_split(nuclei, "val")
-    result = judge(Threshold(), Threshold(flipped=20), split, limits=Limits(max_drop=1))
+    result = judge(Threshold(), Threshold(flipped=20), split, limits=GateLimits(max_drop=1))
     assert result.drop < result.limit
     assert not result.passed
     worst = result.worst_class
@@ -78,7 +78,7 @@ def test_a_loss_of_one_class_fails_though_the_mean_passes(nuclei: Path) -> None:
         enforce(result, Path("runs/model.int8.onnx"))
     proposed = float(str(caught.value.hint).split("--max-class-drop ")[1].split("`")[0]) / 100
     for limit in (proposed, None):
-        loose = Limits(max_drop=1, max_class_drop=limit)
+        loose = GateLimits(max_drop=1, max_class_drop=limit)
         assert judge(Threshold(), Threshold(20), split, limits=loose).passed
 
 
@@ -86,7 +86,7 @@ def test_a_loss_that_may_be_chance_is_a_warning(
     small_data: Path, nuclei: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Four pictures are too few to refuse for a class; fourteen are enough."""
-    limits = Limits(max_drop=1)
+    limits = GateLimits(max_drop=1)
     assert judge(Threshold(), Threshold(20), read_split(small_data, "val"), limits=limits).passed
     assert "that may be chance: give more pictures" in caplog.text
     caplog.clear()
@@ -105,7 +105,7 @@ def test_unlabelled_pictures_are_judged_by_agreement(small_data: Path) -> None:
     with pytest.raises(AccuracyGateError, match="equal pixels") as caught:
         enforce(result, Path("model.fp16.onnx"))
     assert "--min-agreement 87.5" in str(caught.value.hint)
-    loose = Limits(min_agreement=0.875)
+    loose = GateLimits(min_agreement=0.875)
     assert judge(Threshold(), Threshold(8), pictures, limits=loose, judged_on="here").passed
 
 

@@ -13,7 +13,7 @@ import pytest
 from edgeseg.data.folders import list_images, load_image
 from edgeseg.precision.selection import (
     SELECTS,
-    Candidate,
+    Description,
     choose,
     describe,
     k_centre,
@@ -24,7 +24,7 @@ from edgeseg.precision.selection import (
 Scene = Callable[[int], np.ndarray]
 
 
-def candidates(images: list[np.ndarray]) -> list[Candidate]:
+def candidates(images: list[np.ndarray]) -> list[Description]:
     return [describe(str(number), image) for number, image in enumerate(images)]
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from edgeseg.errors import OpenFailed
 from edgeseg.sources.deadline import open_in_time
-from edgeseg.sources.spec import Limits, SourceSpec
+from edgeseg.sources.spec import SourceLimits, SourceSpec
 
 ALIVE_S = 30.0
 HUNG = OpenFailed("hung")
@@ -42,7 +42,7 @@ class Gated:
 
 
 def spec(open_s: float = ALIVE_S, read_s: float = ALIVE_S) -> SourceSpec:
-    limits = Limits(open_s=open_s, read_s=read_s)
+    limits = SourceLimits(open_s=open_s, read_s=read_s)
     return SourceSpec("gst", f"pipeline {id(limits)}", "gst:x", live=True, limits=limits)
 
 
@@ -86,7 +86,7 @@ def test_an_open_that_hangs_is_an_error_and_closed_when_it_is_over(gate: threadi
     gate.set()
     assert late.closed.wait(ALIVE_S)
     named[0].join(ALIVE_S)
-    open_in_time(replace(hanging, limits=Limits()), lambda: Gated(gate), HUNG).close()
+    open_in_time(replace(hanging, limits=SourceLimits()), lambda: Gated(gate), HUNG).close()
 
 
 def test_a_read_that_hangs_is_the_end_and_not_released_meanwhile(gate: threading.Event) -> None:

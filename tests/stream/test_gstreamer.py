@@ -30,10 +30,10 @@ import json, logging, sys, time
 from dataclasses import replace
 from edgeseg.errors import EdgesegError
 from edgeseg.sources.capture import open_frames
-from edgeseg.sources.spec import Limits, parse_source
+from edgeseg.sources.spec import SourceLimits, parse_source
 logging.basicConfig(level=logging.DEBUG)
 for source in json.loads(sys.argv[1]):
-    spec = replace(parse_source(source), limits=Limits(open_s=1.5, read_s=1.0))
+    spec = replace(parse_source(source), limits=SourceLimits(open_s=1.5, read_s=1.0))
     told = {"shapes": [], "means": []}
     try:
         frames = open_frames(spec)
@@ -50,8 +50,8 @@ RECONNECT = """
 import json, logging, sys
 from dataclasses import replace
 from edgeseg.stream.reader import Reader
-from edgeseg.sources.spec import Limits, parse_source
-spec = replace(parse_source(sys.argv[1]), limits=Limits(backoff_s=(0.01,)))
+from edgeseg.sources.spec import SourceLimits, parse_source
+spec = replace(parse_source(sys.argv[1]), limits=SourceLimits(backoff_s=(0.01,)))
 reader = Reader(spec, realtime=True)
 reader.start()
 while reader.reconnects < 2 and not reader.over:
@@ -178,7 +178,7 @@ from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import cv2, numpy as np
 from edgeseg.sources.capture import open_frames
-from edgeseg.sources.spec import Limits, parse_source
+from edgeseg.sources.spec import SourceLimits, parse_source
 
 size = [(48, 64)]
 class Camera(BaseHTTPRequestHandler):
@@ -199,7 +199,7 @@ server = ThreadingHTTPServer(("127.0.0.1", 0), Camera)
 server.handle_error = lambda *_: None
 threading.Thread(target=server.serve_forever, daemon=True).start()
 spec = replace(parse_source(f"http://127.0.0.1:{server.server_port}/mjpeg"),
-               limits=Limits(stalled_s=0.2))
+               limits=SourceLimits(stalled_s=0.2))
 logging.basicConfig()
 frames = open_frames(spec)
 shapes = []

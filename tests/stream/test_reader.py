@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from edgeseg.errors import OpenFailed, SourceError
 from edgeseg.sources.capture import Frames
-from edgeseg.sources.spec import Limits, SourceSpec, parse_source
+from edgeseg.sources.spec import SourceLimits, SourceSpec, parse_source
 from edgeseg.stream import reader as module
 from edgeseg.stream.reader import Reader
 from edgeseg.stream.slots import Captured, Intake, Slot
@@ -23,7 +23,7 @@ from edgeseg.stream.slots import Captured, Intake, Slot
 ALIVE_S = 30.0
 """Longer than anything here takes on a busy machine; past it the test has hung."""
 
-PATIENT = Limits(read_s=ALIVE_S, stalled_s=ALIVE_S, backoff_s=(0.01,))
+PATIENT = SourceLimits(read_s=ALIVE_S, stalled_s=ALIVE_S, backoff_s=(0.01,))
 """No state changes because this machine is busy."""
 
 
@@ -160,7 +160,7 @@ def scripted(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Reader]]
     stopping = threading.Event()
     readers: list[Reader] = []
 
-    def make(*connections: Sequence[Step] | SourceError, limits: Limits = PATIENT) -> Reader:
+    def make(*connections: Sequence[Step] | SourceError, limits: SourceLimits = PATIENT) -> Reader:
         pending = iter(connections)
 
         def open_next(spec: SourceSpec) -> Frames:

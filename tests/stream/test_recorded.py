@@ -17,7 +17,7 @@ from edgeseg.errors import SourceLost
 from edgeseg.sources import capture
 from edgeseg.sources.capture import open_frames
 from edgeseg.sources.frames import Frames
-from edgeseg.sources.places import Place
+from edgeseg.sources.places import FramePosition
 from edgeseg.sources.spec import parse_source
 from edgeseg.stream.reader import Reader
 
@@ -49,7 +49,7 @@ def reader(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> s
     return str(request.param)
 
 
-def read(path: Path) -> tuple[list[tuple[int, Place]], Frames]:
+def read(path: Path) -> tuple[list[tuple[int, FramePosition]], Frames]:
     """What each frame shows and where it is said to stand, and the source at its end."""
     frames = open_frames(parse_source(path))
     found = []
@@ -75,7 +75,7 @@ def test_a_whole_file_is_counted(
     assert not caplog.records
 
 
-def check_places(found: list[tuple[int, Place]], frames: Frames) -> None:
+def check_places(found: list[tuple[int, FramePosition]], frames: Frames) -> None:
     """Frames from the second key frame behind the damage on stand where they belong."""
     assert found[-1][0] == COUNT - 1, "the file is read to its end"
     assert len(found) + frames.unreadable == COUNT

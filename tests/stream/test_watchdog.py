@@ -23,7 +23,15 @@ from edgeseg.engines.base import Engine
 from edgeseg.errors import UsageError
 from edgeseg.options.streaming import Mode
 from edgeseg.sources.spec import parse_source
-from edgeseg.stream import Limits, Sink, Stream, StreamOptions, StreamReport, StreamResult, run
+from edgeseg.stream import (
+    Sink,
+    SourceLimits,
+    Stream,
+    StreamOptions,
+    StreamReport,
+    StreamResult,
+    run,
+)
 from edgeseg.stream.notify import Notifier
 from edgeseg.stream.reader import State
 from edgeseg.stream.sinks.watchdog import Watchdog
@@ -219,7 +227,7 @@ def test_a_camera_that_is_off_at_the_start_does_not_keep_the_boot_waiting(
     camera = MjpegCamera()
     with camera:
         url = camera.url  # whose port is free again
-    limits = Limits(backoff_s=(0.1,))
+    limits = SourceLimits(backoff_s=(0.1,))
     spec = parse_source(url)
     spec = type(spec)(spec.kind, spec.target, spec.label, spec.live, limits=limits)
     stream = Stream(spec, engine, StreamOptions(keep_trying=True))

@@ -21,7 +21,7 @@ from edgeseg.artifacts.card import ClassMap, InputSpec, ModelCard
 from edgeseg.engines.base import Engine
 from edgeseg.ops.overlay import overlay
 from edgeseg.ops.preprocess import restore_labels
-from edgeseg.stream import Limits, Stream, StreamResult, parse_source, run
+from edgeseg.stream import SourceLimits, Stream, StreamResult, parse_source, run
 from edgeseg.stream.web import WebView
 
 Make = Callable[..., StreamResult]
@@ -400,7 +400,7 @@ def two_cameras() -> Iterator[list[MjpegCamera]]:
 def test_two_cameras_of_which_one_dies_and_comes_back(
     two_cameras: list[MjpegCamera], visit: Any
 ) -> None:
-    limits = Limits(open_s=20, read_s=30, stalled_s=30, backoff_s=(0.2,))
+    limits = SourceLimits(open_s=20, read_s=30, stalled_s=30, backoff_s=(0.2,))
     specs = [replace(parse_source(camera.url), limits=limits) for camera in two_cameras]
     engine = Grey()
     view = WebView(engine.card.classes, "0")
