@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 import pytest
 from typer.main import get_command
+from typer.testing import CliRunner
 
 JSON_PAGE = Path(__file__).parents[1] / "docs" / "json.md"
 PACKAGE = Path(__file__).parents[1] / "edgeseg"
@@ -239,6 +240,15 @@ def test_help_texts_begin_with_a_noun_or_verb() -> None:
     texts = list(_help_texts(get_command(app)))
     assert any(where == "edgeseg bench compare threshold" for where, _ in texts)
     assert not _riddles(texts)
+
+
+def test_no_summary_is_cut_off() -> None:
+    """Click shortens the summaries of commands to a line of 80 columns."""
+    from edgeseg.cli import app
+
+    listed = CliRunner().invoke(app, ["--help"]).output.partition("Commands:")[2]
+    assert "bench compare" in listed
+    assert "..." not in listed
 
 
 def test_argument_descriptions_begin_with_a_noun_or_verb() -> None:

@@ -156,8 +156,9 @@ def compare(
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
-    """Report what got slower, less accurate or larger between two benchmarks.
+    """Compare two benchmarks.
 
+    Reports what got slower, less accurate or larger.
     A difference is reported if it is both significant and above the threshold.
     """
     from edgeseg.artifacts.files import refuse_to_replace

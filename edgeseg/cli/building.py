@@ -113,7 +113,7 @@ def build(
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
-    """Build an engine and reject it if it loses too much accuracy."""
+    """Build an engine, and reject it if it is not accurate."""
     from edgeseg.artifacts.files import refuse_to_replace
     from edgeseg.building import build as build_engine
     from edgeseg.building import outputs_of

@@ -25,7 +25,10 @@ def import_(
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
-    """Import a segmentation network made elsewhere, and check it against the original."""
+    """Import a segmentation network made elsewhere.
+
+    The result is compared with the original, pixel by pixel, and is not written where they differ.
+    """
     from edgeseg.console import progress_bar
     from edgeseg.importing import import_network
 

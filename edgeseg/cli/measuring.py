@@ -41,7 +41,10 @@ def sensitivity(
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
-    """Rank layers by the accuracy lost when each is reduced alone."""
+    """Rank layers by the accuracy that INT8 or FP16 costs.
+
+    Each layer is reduced alone.
+    """
     from edgeseg.artifacts.files import refuse_to_replace
     from edgeseg.building import measure_sensitivity
     from edgeseg.export.on_demand import network_of
@@ -122,7 +125,7 @@ def demo(
     out: Annotated[Path | None, Option("Output folder; default: edgeseg-demo.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Run every step on bundled pictures, in minutes without a GPU."""
+    """Run every step on bundled pictures, without a GPU."""
     from edgeseg.cli.demo import run_demo
 
     summary = run_demo(out)

@@ -105,7 +105,8 @@ def _configured(context: typer.Context, path: Path | None) -> Path | None:
 def stream(
     context: typer.Context,
     engine: Annotated[
-        Path | None, typer.Argument(help="Engine or run folder; default: the newest run.")
+        Path | None,
+        typer.Argument(help="Engine or run folder; default: the newest run, else bundled:nuclei."),
     ] = None,
     *,
     cameras: Cameras,
@@ -140,7 +141,10 @@ def stream(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Segment a camera or video: show, record or serve the result."""
+    """Segment a camera or video, live.
+
+    The result is shown in a window, recorded, served as a web page or published as lines.
+    """
     if write_config is not None:
         configuration.write(write_config, context, overwrite=keeping.overwrite)
         finish(as_json, {"config": str(write_config)})
