@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -15,11 +15,38 @@ from edgeseg.cli.options import Json, MaxPixels, Overwrite, allow_pixels
 from edgeseg.cli.output import finish
 from edgeseg.console import progress_bar
 from edgeseg.errors import UsageError
-from edgeseg.options.base import Option
+from edgeseg.options.base import Option, settings, words
 from edgeseg.options.common import Data, SplitName, Threads
-from edgeseg.options.training import Augmentation, Recipe, TrainConfig
+from edgeseg.options.training import RECIPES, Augmentation, Recipe, RecipeName, TrainConfig
 
 log = logging.getLogger(__name__)
+
+
+def _defaults(recipe: Recipe) -> dict[str, Any]:
+    """Return the options that make a recipe, for those that are not given."""
+    assert recipe.augmentation is not None
+    found = {"augment": recipe.augmentation.orientation}
+    for options in (recipe, recipe.augmentation):
+        for name, setting in settings(type(options)).items():
+            value = getattr(options, name)
+            if setting.option is not None and value != setting.default:
+                found[name] = value if isinstance(value, bool) else setting.words(value)[1]
+    return found
+
+
+def _use_recipe(context: typer.Context, name: str | None) -> str | None:
+    if name is not None:
+        context.default_map = {**(context.default_map or {}), **_defaults(RECIPES[name])}
+    return name
+
+
+def _recipe_texts() -> str:
+    texts = (
+        f"{name}: --augment {recipe.augmentation.orientation} {' '.join(words(recipe))}"
+        for name, recipe in RECIPES.items()
+        if recipe.augmentation is not None
+    )
+    return "; ".join(texts)
 
 
 @flat
@@ -32,6 +59,15 @@ def train(
         Literal["upright", "any", "none"],
         Option("Augmentation: upright (mirror), any (mirror and rotate), none."),
     ] = "upright",
+    named: Annotated[
+        RecipeName | None,
+        typer.Option(
+            "--recipe",
+            help=f"Defaults of other options. {_recipe_texts()}.",
+            callback=_use_recipe,
+            is_eager=True,
+        ),
+    ] = None,
     run: Annotated[Path | None, Option("Run folder; default: runs/ARCH-DATE.")] = None,
     width: Annotated[int | None, Option("unet, unet-lite: channels of the first level.")] = None,
     depth: Annotated[int | None, Option("unet, unet-lite: number of poolings.")] = None,

@@ -13,6 +13,7 @@ from torch.nn import functional
 from edgeseg.artifacts.card import InputSpec
 from edgeseg.data.loader import Batch
 from edgeseg.errors import RuntimeMissing
+from edgeseg.options.parsing import Range, Size
 from edgeseg.options.training import Augmentation
 
 try:
@@ -26,6 +27,8 @@ except ModuleNotFoundError as error:
 
 ELASTIC_PIXELS = 10.0
 """Standard deviation of the displacements on a grid of 3 by 3: U-Net paper, section 3.1."""
+ASPECT = (0.9, 1.1)
+"""Change of the aspect ratio of pictures that are scaled."""
 
 
 class Augment(nn.Module):
@@ -44,6 +47,7 @@ class Augment(nn.Module):
         super().__init__()
         self.ignore = ignore
         self.bend = _Elastic() if augmentation.elastic else None
+        self.zoom = _zoom(spec, augmentation, ignore)
         self.shape = _shape(spec, augmentation)
         self.colour = _colour(spec, augmentation)
         statistics = (spec.mean, spec.std)
@@ -64,7 +68,7 @@ class Augment(nn.Module):
         Returns:
             Pictures float32 (N, C, h, w), masks int64 and borders float32 (N, h, w), where h, w is
             the size of ``crop``. Labels are resampled to the nearest. A letterbox border keeps its
-            mean colour and ``ignore``.
+            mean colour and ``ignore``, which also surround a picture that was scaled down.
         """
         pictures, planes = self._move(batch.pictures, _planes(batch))
         masks = planes[:, 0].round().long()
@@ -78,6 +82,8 @@ class Augment(nn.Module):
     def _move(self, pictures: Tensor, planes: Tensor) -> tuple[Tensor, Tensor]:
         if self.bend is not None:
             pictures, planes = self.bend(pictures, planes)
+        if self.zoom is not None:
+            pictures, planes = self.zoom(pictures, planes)
         moved: tuple[Tensor, Tensor] = self.shape(pictures, planes)
         return moved
 
@@ -102,9 +108,56 @@ class _Elastic(nn.Module):
         return _sampled(pictures, grid, "bilinear"), _sampled(planes, grid, "nearest")
 
 
-def _sampled(values: Tensor, grid: Tensor, mode: str) -> Tensor:
+class _Zoom(nn.Module):
+    """Random scale and crop in one resampling.
+
+    Scales and aspect ratios are log-uniform, so that half the size is as likely as twice. The crop
+    lies anywhere in the scaled picture; a picture smaller than the crop lies anywhere in it, and
+    the rest has the mean colour and is ignored.
+
+    Args:
+        size: (height, width) of the crops.
+        scale: Smallest and largest scale.
+        ignore: Mask value outside the picture.
+    """
+
+    def __init__(self, size: Size, scale: Range, ignore: int) -> None:
+        super().__init__()
+        self.size, self.scale, self.ignore = size, scale, ignore
+
+    def forward(self, pictures: Tensor, planes: Tensor) -> tuple[Tensor, Tensor]:
+        count, _, height, width = pictures.shape
+        drawn = torch.rand(count, 4, device=pictures.device)
+        scale = _log_uniform(drawn[:, 0], self.scale)
+        aspect = _log_uniform(drawn[:, 1], ASPECT).sqrt()
+        # Sides of the crop as parts of the picture's; affine_grid's coordinates are -1 to 1.
+        sides = torch.stack(
+            [self.size[1] / (width * scale * aspect), self.size[0] / (height * scale / aspect)], 1
+        )
+        centres = (2 * drawn[:, 2:] - 1) * (1 - sides)
+        affine = torch.cat([torch.diag_embed(sides), centres[..., None]], dim=2)
+        grid = functional.affine_grid(affine, [count, 1, *self.size], align_corners=False)
+        outside = (grid.abs() > 1).any(dim=-1)
+        pictures = _sampled(pictures, grid, "bilinear", "border")
+        masks, *borders = _sampled(planes, grid, "nearest", "border").unbind(1)
+        planes = torch.stack([masks.masked_fill(outside, self.ignore), *borders], dim=1)
+        return pictures.masked_fill(outside[:, None], 0), planes
+
+
+def _log_uniform(drawn: Tensor, limits: Range) -> Tensor:
+    low, high = limits
+    return low * (high / low) ** drawn
+
+
+def _zoom(spec: InputSpec, augmentation: Augmentation, ignore: int) -> _Zoom | None:
+    if augmentation.scale is None:
+        return None
+    return _Zoom(augmentation.crop or (spec.height, spec.width), augmentation.scale, ignore)
+
+
+def _sampled(values: Tensor, grid: Tensor, mode: str, padding: str = "reflection") -> Tensor:
     return functional.grid_sample(
-        values, grid, mode=mode, padding_mode="reflection", align_corners=False
+        values, grid, mode=mode, padding_mode=padding, align_corners=False
     )
 
 
@@ -115,25 +168,14 @@ def _planes(batch: Batch) -> Tensor:
 
 
 def _shape(spec: InputSpec, augmentation: Augmentation) -> nn.Module:
-    """Geometric transforms: scale, flip, rotate, crop."""
-    crop = augmentation.crop or (spec.height, spec.width)
+    """Flips and quarter turns, and crops of pictures that are not scaled."""
+    height, width = augmentation.crop or (spec.height, spec.width)
     steps: list[K.GeometricAugmentationBase2D] = [K.RandomHorizontalFlip(p=0.5)]
-    if augmentation.scale:
-        part = crop[0] * crop[1] / (spec.height * spec.width)
-        steps.insert(
-            0,
-            K.RandomResizedCrop(
-                crop,
-                scale=(part / 1.5**2, min(1.0, part / 0.8**2)),
-                ratio=(0.9 * crop[1] / crop[0], 1.1 * crop[1] / crop[0]),
-                cropping_mode="resample",
-            ),
-        )
-    elif augmentation.crop is not None:
-        steps.insert(0, K.RandomCrop(crop, cropping_mode="slice"))
+    if augmentation.crop is not None and augmentation.scale is None:
+        steps.insert(0, K.RandomCrop((height, width), cropping_mode="slice"))
     if augmentation.orientation == "any":
         steps.append(K.RandomVerticalFlip(p=0.5))
-        if crop[0] == crop[1]:
+        if height == width:
             # A quarter turn of an oblong picture would cut off its ends.
             steps.append(K.RandomRotation90(times=(0, 3), p=0.5, resample="nearest"))
     return K.AugmentationSequential(

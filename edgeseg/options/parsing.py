@@ -8,6 +8,8 @@ from edgeseg.errors import UsageError
 
 Size = tuple[int, int]
 """(height, width)"""
+Range = tuple[float, float]
+"""(lowest, highest)"""
 
 _BYTES = {
     "": 1,
@@ -34,6 +36,23 @@ def height_width(text: str) -> Size:
 def width_height(size: Size) -> str:
     """Format (height, width) as ``WIDTHxHEIGHT``."""
     return f"{size[1]}x{size[0]}"
+
+
+def positive_range(text: str) -> Range | None:
+    """Parse ``LOWEST-HIGHEST``, both above 0, or ``none``."""
+    if text == "none":
+        return None
+    number = r"(\d{1,9}(?:\.\d{1,9})?)"
+    match = re.fullmatch(f"{number}-{number}", text.strip())
+    limits = (float(match[1]), float(match[2])) if match else (0.0, 0.0)
+    if not 0 < limits[0] <= limits[1]:
+        raise UsageError(f"expected LOWEST-HIGHEST above 0, e.g. 0.5-2, or none, not {text!r}")
+    return limits
+
+
+def range_text(limits: Range | None) -> str:
+    """Format (lowest, highest) as ``LOWEST-HIGHEST``, None as ``none``."""
+    return "none" if limits is None else f"{limits[0]:g}-{limits[1]:g}"
 
 
 def byte_size(text: str) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
@@ -13,12 +14,20 @@ from edgeseg.artifacts.card import Color, Reduce, Resize
 from edgeseg.errors import UsageError
 from edgeseg.options.base import Option, Options
 from edgeseg.options.common import Background, Data, Seed, Threads
-from edgeseg.options.parsing import Size, height_width, width_height
+from edgeseg.options.parsing import (
+    Range,
+    Size,
+    height_width,
+    positive_range,
+    range_text,
+    width_height,
+)
 
 Architecture = Literal["unet-lite", "unet", "fcn32s", "fcn16s", "fcn8s"]
 Schedule = Literal["one-cycle", "poly", "cosine"]
 Autocast = Literal["auto", "off", "bf16", "fp16"]
 ClassWeights = Literal["none", "median-frequency"]
+RecipeName = Literal["street", "microscopy", "few-pictures"]
 
 Touching = Literal["merged", "gap", "boundary"]
 """How touching objects are labelled: ``merged`` as one area, ``gap`` with background between
@@ -40,7 +49,9 @@ class Augmentation(Options):
         crop: (height, width) of random crops to train on, None for whole pictures. In the same
             time a small network learns more from many crops than from few pictures.
         elastic: Apply smooth elastic deformations, like those of tissue.
-        scale: Rescale pictures by 0.8 to 1.5, and change the aspect ratio by up to a tenth.
+        scale: Smallest and largest factor by which pictures are rescaled, and their aspect ratio
+            changed by up to a tenth; None for neither. What a smaller picture leaves of the crop
+            is not trained on.
         colour: Vary brightness, contrast and colour balance.
         blur: Blur one picture in ten slightly.
     """
@@ -53,7 +64,10 @@ class Augmentation(Options):
     elastic: Annotated[bool, Option("Apply smooth elastic deformations.", names="--elastic")] = (
         False
     )
-    scale: bool = True
+    scale: Annotated[
+        Range | None,
+        Option("Scale pictures randomly.", parse=positive_range, format=range_text),
+    ] = (0.8, 1.5)
     colour: bool = True
     blur: bool = True
 
@@ -61,6 +75,8 @@ class Augmentation(Options):
         super().__post_init__()
         if self.crop is not None and min(self.crop) < 8:
             raise UsageError(f"crop is 8×8 or more, not {self.crop}")
+        if self.scale is not None and not 0 < self.scale[0] <= self.scale[1] < math.inf:
+            raise UsageError(f"scale is a range above 0, e.g. (0.5, 2), not {self.scale}")
 
 
 @dataclass(frozen=True)
@@ -100,13 +116,26 @@ class Recipe(Options):
         Option("Forward passes per optimiser step, for batches that exceed memory."),
     ] = 1
     learning_rate: Annotated[float, Field(gt=0), Finite, Option("Peak learning rate.")] = 3e-3
-    weight_decay: Annotated[float, Field(ge=0), Finite] = 1e-2
+    weight_decay: Annotated[
+        float, Field(ge=0), Finite, Option("Weight decay of AdamW; never of biases and norms.")
+    ] = 1e-2
+    pretrained_rate: Annotated[
+        float,
+        Field(gt=0),
+        Finite,
+        Option("Learning rate of layers that have initial weights, as a fraction."),
+    ] = 1.0
     schedule: Annotated[Schedule, Option("Learning-rate schedule.")] = "one-cycle"
     autocast: Annotated[Autocast, Option("Mixed precision of the forward pass.")] = "auto"
     class_weights: Annotated[
         ClassWeights, Option("Class weights; median-frequency favours rare classes.")
     ] = "none"
     dice: Annotated[float, Field(ge=0), Finite, Option("Weight of the Dice loss.")] = 1.0
+    ohem: Annotated[
+        float,
+        Field(gt=0, le=1),
+        Option("Share of the pixels, those of the highest loss, in the cross-entropy."),
+    ] = 1.0
     border_weight: Annotated[
         float,
         Field(ge=0),
@@ -128,6 +157,20 @@ class Recipe(Options):
     def objects(self) -> Objects:
         """Settings for labels of single objects."""
         return Objects(self.touching, self.border_weight, self.border_sigma)
+
+
+RECIPES: Mapping[RecipeName, Recipe] = {
+    "street": Recipe(epochs=200, augmentation=Augmentation(scale=(0.5, 2.0))),
+    "microscopy": Recipe(epochs=100, augmentation=Augmentation("any", elastic=True)),
+    "few-pictures": Recipe(
+        epochs=300,
+        batch_size=4,
+        pretrained_rate=0.1,
+        augmentation=Augmentation(scale=(0.5, 2.0), elastic=True),
+    ),
+}
+"""Recipes by name. The range of scales is that of DeepLabv3 (Chen et al. 2017, section 4.1), the
+elastic deformations are those of the U-Net paper."""
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import itertools
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -23,8 +24,8 @@ from edgeseg.training.finite import listed, non_finite
 from edgeseg.training.losses import SegmentationLoss
 from edgeseg.training.schedule import Course
 
-AVERAGE_DECAY = 0.98
-"""Decay of the running mean of the weights, which spans about 50 steps."""
+AVERAGE_POWER = 6.94
+"""Exponent of the running mean of the weights, which spans about an eighth of the steps so far."""
 
 
 @dataclass
@@ -179,6 +180,7 @@ def make_learner(
     steps: int,
     processes: Processes,
     class_weights: Tensor | None = None,
+    copied: Collection[str] = (),
 ) -> Learner:
     """Create a learner at step 0.
 
@@ -189,12 +191,12 @@ def make_learner(
         steps: Number of steps in the whole training.
         processes: The processes that train together.
         class_weights: float32 (C,), None to weight all classes by 1.
+        copied: Names of the parameters that have initial weights.
 
     Raises:
         UsageError: The device does not support the dtype that ``recipe.autocast`` names.
     """
     device = next(model.parameters()).device
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     augment = None
     if recipe.augmentation is not None:
         augment = Augment(card.input, recipe.augmentation, card.classes.ignore).to(device)
@@ -206,10 +208,12 @@ def make_learner(
         # BatchNorm statistics of small batches are noisy; averaging them with the weights
         # makes validation steady.
         average=AveragedModel(model, avg_fn=_average, use_buffers=True),
-        optimizer=torch.optim.AdamW(trained, weight_decay=recipe.weight_decay),
+        optimizer=torch.optim.AdamW(_groups(model, recipe, copied)),
         scaler=torch.amp.GradScaler(device.type, enabled=autocast is torch.float16),
         course=Course(recipe, steps),
-        loss=SegmentationLoss(card.classes.ignore, recipe.dice, weights, processes.total),
+        loss=SegmentationLoss(
+            card.classes.ignore, recipe.dice, weights, recipe.ohem, processes.total
+        ),
         augment=augment,
         autocast=autocast,
         processes=processes,
@@ -238,7 +242,29 @@ def _native_bfloat16(device: torch.device) -> bool:
     return any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
 
 
+def _groups(model: nn.Module, recipe: Recipe, copied: Collection[str]) -> list[dict[str, Any]]:
+    """Group the parameters for AdamW by weight decay and learning rate.
+
+    Biases and the vectors of norms do not decay: He et al., "Bag of Tricks" (CVPR 2019),
+    section 3.1.
+    """
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            decay = recipe.weight_decay if parameter.ndim > 1 else 0.0
+            rate = recipe.pretrained_rate if name in copied else 1.0
+            groups.setdefault((decay, rate), []).append(parameter)
+    return [
+        {"params": parameters, "weight_decay": decay, "rate": rate}
+        for (decay, rate), parameters in groups.items()
+    ]
+
+
 def _average(mean: Tensor, weights: Tensor, steps: Tensor | int) -> Tensor:
-    """Running mean over a growing window, so that short trainings do not lag behind."""
-    decay = min(AVERAGE_DECAY, (1 + int(steps)) / (10 + int(steps)))
+    """Power-function average, whose window grows with the training.
+
+    Karras et al., "Analyzing and Improving the Training Dynamics of Diffusion Models" (CVPR 2024),
+    section 3.1, with the exponent of a relative width of 10 %.
+    """
+    decay = (1 - 1 / (1 + int(steps))) ** (AVERAGE_POWER + 1)
     return mean + (weights - mean) * (1 - decay)

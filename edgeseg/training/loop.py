@@ -154,7 +154,8 @@ def _train(
         share=(processes.rank, processes.count),
     )
     check_batch_norm(config, card, order.smallest)
-    model = place(fresh_network(config, card))
+    model, copied = fresh_network(config, card)
+    model = place(model)
     tensors = LabelledTensors(
         training, card.classes, card.input, objects=recipe.objects, track=track
     )
@@ -166,6 +167,7 @@ def _train(
         steps=recipe.epochs * order.steps,
         processes=processes,
         class_weights=_class_weights(config, tensors, card),
+        copied=copied,
     )
     if state.history:
         restore(config.run, state, learner)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -16,12 +17,15 @@ class SegmentationLoss:
 
     The cross-entropy is that of the U-Net paper (Ronneberger et al. 2015, equations 1 and 2),
     ``sum over pixels of (class weight + border weight) * -log p``, divided by the number of
-    labelled pixels.
+    labelled pixels. With ``ohem`` below 1, only that share of the labelled pixels counts, those
+    of the highest loss: Shrivastava, Gupta and Girshick, "OHEM" (CVPR 2016), for pixels as in Wu,
+    Shen and van den Hengel, "Bootstrapped cross-entropy" (2016).
 
     Attributes:
         ignore: Mask value of pixels to exclude from the loss.
         dice: Weight of the Dice term.
         class_weights: float32 (C,), None to weight all classes by 1.
+        ohem: Share of the labelled pixels of each pass, and each process, that counts.
         total: Function that sums a tensor over all processes, so that the loss is that of the
             global batch.
     """
@@ -29,6 +33,7 @@ class SegmentationLoss:
     ignore: int
     dice: float = 1.0
     class_weights: Tensor | None = None
+    ohem: float = 1.0
     total: Callable[[Tensor], Tensor] = lambda part: part
 
     def labelled(self, masks: Iterable[Tensor]) -> Tensor:
@@ -53,7 +58,7 @@ class SegmentationLoss:
             borders: float32 (N, H, W), border weights to add to the class weights.
             labelled: Result of :meth:`labelled` for the whole step, if it has several passes.
             passes: Number of passes in the step. Their losses add up to that of one large batch,
-                except that Dice is computed per pass.
+                except that Dice is computed, and the hardest pixels are chosen, per pass.
 
         Returns:
             A float32 scalar; 0 if no pixel is labelled.
@@ -65,11 +70,18 @@ class SegmentationLoss:
             logits, masks, ignore_index=self.ignore, reduction="none"
         )
         weights = self._weights(masks, borders)
-        loss: Tensor = self.total((entropy if weights is None else entropy * weights).sum())
-        loss = loss / labelled
+        entropy = entropy if weights is None else entropy * weights
+        loss: Tensor = self.total(self._hardest(entropy, masks).sum()) / (labelled * self.ohem)
         if self.dice:
             loss = loss + self.dice / passes * self._dice(logits, masks)
         return loss
+
+    def _hardest(self, entropy: Tensor, masks: Tensor) -> Tensor:
+        if self.ohem == 1:
+            return entropy
+        # Ignored pixels have a cross-entropy of 0, so they come last.
+        count = math.ceil(self.ohem * int((masks != self.ignore).sum()))
+        return entropy.flatten().topk(count, sorted=False).values
 
     def _weights(self, masks: Tensor, borders: Tensor | None) -> Tensor | None:
         if self.class_weights is None:

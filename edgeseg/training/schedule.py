@@ -54,9 +54,12 @@ class Course:
         return self._cycle(step, BETA1_AT_REST, BETA1_AT_PEAK, BETA1_AT_REST)
 
     def apply(self, optimizer: torch.optim.Optimizer, step: int) -> None:
-        """Set learning rate and momentum of an AdamW-like optimiser for a step, counted from 0."""
+        """Set learning rate and momentum of an AdamW-like optimiser for a step, counted from 0.
+
+        A group's ``rate`` multiplies its learning rate.
+        """
         for group in optimizer.param_groups:
-            group["lr"] = self.learning_rate(step)
+            group["lr"] = self.learning_rate(step) * group.get("rate", 1.0)
             group["betas"] = (self.beta1(step), group["betas"][1])
 
     def _cycle(self, step: int, start: float, peak: float, end: float) -> float:

@@ -117,15 +117,17 @@ def make_card(config: TrainConfig, classes: ClassMap) -> ModelCard:
     )
 
 
-def fresh_network(config: TrainConfig, card: ModelCard) -> nn.Module:
-    """Build the card's network on the CPU, with its initial weights."""
+def fresh_network(config: TrainConfig, card: ModelCard) -> tuple[nn.Module, tuple[str, ...]]:
+    """Build the card's network on the CPU; return it and the names of its initial weights."""
     model = build(card.arch, len(card.classes), card.input.channels, **card.options)
+    copied: tuple[str, ...] = ()
     if config.weights is not None:
         copied = load_pretrained(model, config.weights)
         log.info("took %d tensors from %s", len(copied), config.weights)
     elif config.pretrained is not None:
-        log.info("took %d tensors of ImageNet weights", len(load_imagenet(model)))
-    return model
+        copied = load_imagenet(model)
+        log.info("took %d tensors of ImageNet weights", len(copied))
+    return model, copied
 
 
 def held_out(engine: TorchEngine, split: Split) -> Iterable[Labelled]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import itertools
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -184,8 +185,8 @@ def _tensors(learner: Learner) -> dict[str, Tensor]:
 
 def _restore_moments(learner: Learner, tensors: dict[str, Tensor]) -> None:
     optimizer = learner.optimizer
-    (group,) = optimizer.param_groups
-    for index, parameter in enumerate(group["params"]):
+    groups = (group["params"] for group in optimizer.param_groups)
+    for index, parameter in enumerate(itertools.chain.from_iterable(groups)):
         for name in ("step", "exp_avg", "exp_avg_sq"):
             value = tensors[f"{index}.{name}"]
             if name != "step":

@@ -35,7 +35,7 @@ def agreement(pictures: Tensor, masks: Tensor) -> float:
 
 @pytest.mark.parametrize("orientation", get_args(Orientation))
 @pytest.mark.parametrize("crop", [None, (32, 32), (32, 48)])
-@pytest.mark.parametrize("options", [{}, {"elastic": True}, {"scale": False}])
+@pytest.mark.parametrize("options", [{}, {"elastic": True}, {"scale": None}])
 def test_picture_and_labels_stay_aligned(
     orientation: Orientation, crop: tuple[int, int] | None, options: dict[str, bool]
 ) -> None:
@@ -58,7 +58,7 @@ def test_picture_and_labels_stay_aligned(
 def test_a_crop_at_its_own_scale_is_a_piece_of_the_picture() -> None:
     torch.manual_seed(0)
     plain = augment(
-        InputSpec(height=24, width=32, **PLAIN), crop=(8, 8), scale=False, colour=False, blur=False
+        InputSpec(height=24, width=32, **PLAIN), crop=(8, 8), scale=None, colour=False, blur=False
     )
     picture = torch.rand(1, 3, 24, 32)
     whole = Batch(picture, (picture[:, 0] * 200).to(torch.uint8), None)
@@ -87,7 +87,7 @@ def test_elastic_bends_by_the_papers_displacements() -> None:
     """Displacements of 10 pixels: a ramp of columns tells how far each pixel has come."""
     torch.manual_seed(0)
     bent = augment(
-        InputSpec(height=256, width=256, **PLAIN), elastic=True, scale=False, colour=False
+        InputSpec(height=256, width=256, **PLAIN), elastic=True, scale=None, colour=False
     )
     bent.shape = _Same()
     columns = torch.arange(256.0).expand(16, 1, 256, 256)
@@ -103,7 +103,7 @@ def test_elastic_bends_by_the_papers_displacements() -> None:
 
 
 def test_what_is_off_is_off() -> None:
-    plain = augment(InputSpec(height=64, width=64), scale=False, colour=False, blur=False)
+    plain = augment(InputSpec(height=64, width=64), scale=None, colour=False, blur=False)
     batch = blocks()
     same = plain(batch)
     for before, after, mask in zip(batch.pictures, same.pictures, same.masks, strict=True):

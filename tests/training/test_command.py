@@ -24,6 +24,10 @@ OPTIONS = {
     "--border-sigma": "3",
     "--touching": "gap",
     "--clip-norm": "2.5",
+    "--scale": "0.5-2",
+    "--weight-decay": "0.05",
+    "--pretrained-rate": "0.1",
+    "--ohem": "0.25",
     "--seed": "7",
 }
 EXPECTED = {
@@ -45,6 +49,10 @@ EXPECTED = {
     "recipe.border_sigma": 3.0,
     "recipe.touching": "gap",
     "recipe.clip_norm": 2.5,
+    "recipe.weight_decay": 0.05,
+    "recipe.pretrained_rate": 0.1,
+    "recipe.ohem": 0.25,
+    "recipe.augmentation.scale": [0.5, 2.0],
     "recipe.augmentation.orientation": "any",
     "recipe.augmentation.crop": [32, 32],
     "recipe.augmentation.elastic": True,
