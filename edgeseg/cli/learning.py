@@ -59,7 +59,7 @@ def train(
         Literal["upright", "any", "none"],
         Option("Augmentation: upright (mirror), any (mirror and rotate), none."),
     ] = "upright",
-    named: Annotated[
+    named: Annotated[  # noqa: ARG001 - its callback uses it
         RecipeName | None,
         typer.Option(
             "--recipe",

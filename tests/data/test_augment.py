@@ -30,14 +30,15 @@ def augment(spec: InputSpec, **options: Any) -> Augment:
 
 
 def agreement(pictures: Tensor, masks: Tensor) -> float:
-    return float(((pictures.mean(dim=1) > 0.5) == (masks == 1)).float().mean())
+    labelled = masks != 255
+    return float(((pictures.mean(dim=1) > 0.5) == (masks == 1))[labelled].float().mean())
 
 
 @pytest.mark.parametrize("orientation", get_args(Orientation))
 @pytest.mark.parametrize("crop", [None, (32, 32), (32, 48)])
-@pytest.mark.parametrize("options", [{}, {"elastic": True}, {"scale": None}])
+@pytest.mark.parametrize("options", [{}, {"elastic": True}, {"scale": None}, {"scale": (0.3, 3.0)}])
 def test_picture_and_labels_stay_aligned(
-    orientation: Orientation, crop: tuple[int, int] | None, options: dict[str, bool]
+    orientation: Orientation, crop: tuple[int, int] | None, options: dict[str, Any]
 ) -> None:
     torch.manual_seed(0)
     spec = InputSpec(height=64, width=64, **PLAIN)
@@ -50,9 +51,11 @@ def test_picture_and_labels_stay_aligned(
         assert pictures.shape[-2:] == masks.shape[-2:] == (crop or (64, 64))
         assert masks.dtype == torch.int64
         assert agreement(pictures, masks) > least
-        assert set(masks.unique().tolist()) <= {0, 1}
+        labelled = masks != 255
+        assert set(masks.unique().tolist()) <= ({0, 1} if varied.zoom is None else {0, 1, 255})
+        assert not pictures.movedim(1, -1)[~labelled].any()
         # Weights are never a mean of two, and go where the mask goes.
-        assert torch.equal(borders, 0.25 + masks.float())
+        assert torch.equal(borders[labelled], 0.25 + masks[labelled].float())
 
 
 def test_a_crop_at_its_own_scale_is_a_piece_of_the_picture() -> None:
@@ -81,6 +84,41 @@ def test_a_crop_at_its_own_scale_is_a_piece_of_the_picture() -> None:
         assert torch.equal((cut.pictures[:, 0] * 200 + 1e-3).long(), cut.masks)
         places.add(found[0])
     assert len(places) > 4
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.5, 2.0), (1.5, 1.5)])
+def test_scales_are_those_of_the_range(low: float, high: float) -> None:
+    """Pictures whose channels hold each pixel's column and row tell where a crop comes from."""
+    torch.manual_seed(0)
+    spec = InputSpec(height=48, width=64, **PLAIN)
+    zoom = augment(spec, scale=(low, high), crop=(32, 40)).zoom
+    assert zoom is not None
+    rows, columns = torch.meshgrid(torch.arange(48.0), torch.arange(64.0), indexing="ij")
+    pictures = torch.stack([columns + 1, rows + 1]).expand(200, 2, 48, 64)
+    cut, planes = zoom(pictures, torch.zeros(200, 1, 48, 64))
+    found = []
+    for values, mask in zip(cut, planes[:, 0], strict=True):
+        inside = mask == 0
+        assert not values[:, ~inside].any()
+        ys, xs = inside.nonzero(as_tuple=True)
+        box = inside[ys.min() : ys.max() + 1, xs.min() : xs.max() + 1]
+        assert bool(box.all()), "the picture in its crop is a rectangle"
+        # Away from the edge, where bilinear values end, the ramps are straight.
+        middle = values[:, ys.min() + 4 : ys.max() - 3, xs.min() + 4 : xs.max() - 3]
+        across = float(middle[0].diff(dim=1).mean())
+        down = float(middle[1].diff(dim=0).mean())
+        found.append((1 / (across * down) ** 0.5, down / across))
+    scales, aspects = torch.tensor(found).T
+    for drawn, bounds in ((scales, (low, high)), (aspects, (0.9, 1.1))):
+        assert float(drawn.min()) == pytest.approx(bounds[0], rel=0.03)
+        assert float(drawn.max()) == pytest.approx(bounds[1], rel=0.03)
+    if low < high:
+        # Log-uniform: a third of the scales in each third of the range.
+        for third in range(3):
+            bounds = low * (high / low) ** (third / 3), low * (high / low) ** ((third + 1) / 3)
+            part = ((scales >= bounds[0]) & (scales < bounds[1])).float().mean()
+            assert 0.2 < float(part) < 0.47
+        assert 0.02 < float((planes == 255).float().mean()) < 0.5
 
 
 def test_elastic_bends_by_the_papers_displacements() -> None:
@@ -120,7 +158,7 @@ def test_the_alignment_check_sees_a_mirrored_mask() -> None:
 
 def test_colour_changes_pictures_only() -> None:
     torch.manual_seed(0)
-    varied = augment(InputSpec(height=64, width=64), orientation="any")
+    varied = augment(InputSpec(height=64, width=64), orientation="any", scale=None)
     varied.shape = _Same()
     pictures, masks, borders = blocks()
     changed, same, weights = varied(Batch(pictures, masks, borders))
@@ -165,7 +203,7 @@ def test_the_same_seed_gives_the_same_batch() -> None:
 
 def test_upright_never_turns_a_scene_over() -> None:
     torch.manual_seed(0)
-    upright = augment(InputSpec(height=32, width=32, **PLAIN))
+    upright = augment(InputSpec(height=32, width=32, **PLAIN), scale=(1, 1.5))
     upright.colour = torch.nn.Identity()
     pictures = torch.full((16, 3, 32, 32), 0.2)
     pictures[:, :, :16] = 0.8

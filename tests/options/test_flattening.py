@@ -17,7 +17,7 @@ from edgeseg.errors import UsageError
 from edgeseg.options.base import Option, Options, Setting, settings, words
 from edgeseg.options.building import BuildConfig, GateLimits, PlanOptions
 from edgeseg.options.streaming import StreamOptions
-from edgeseg.options.training import Recipe, TrainConfig
+from edgeseg.options.training import Augmentation, Recipe, TrainConfig
 
 NETWORK = Path("model.onnx")
 
@@ -136,6 +136,6 @@ def test_choices_of_a_help_are_those_of_the_type() -> None:
 
 
 def test_a_field_without_an_option_is_for_python_alone() -> None:
-    assert settings(Recipe)["weight_decay"].option is None
+    assert settings(Augmentation)["blur"].option is None
     assert Setting("a", int, 1).words(2) == []
     assert Option("Help.").parse is None

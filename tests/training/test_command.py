@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pages import DOCS
 from safetensors import safe_open
+
+from edgeseg.errors import UsageError
+from edgeseg.options.base import words
+from edgeseg.options.training import RECIPES, RecipeName, TrainConfig
 
 SMALL = ("--size", "48x32", "--width", "8", "--depth", "1", "--epochs", "2", "--threads", "1")
 OPTIONS = {
@@ -82,6 +89,28 @@ def test_every_option_reaches_the_training(edgeseg: Any, small_data: Path, tmp_p
     assert edgeseg(*line).code == 2  # it holds a run
 
 
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_by_name_is_that_of_python(
+    edgeseg: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: RecipeName
+) -> None:
+    """And options that are given go first, wherever they stand."""
+    seen: list[TrainConfig] = []
+
+    def stop(config: TrainConfig, **_: Any) -> None:
+        seen.append(config)
+        raise UsageError("seen")
+
+    monkeypatch.setattr("edgeseg.training.loop.train", stop)
+    line = ("train", "--data", tmp_path, "--run", tmp_path / "run")
+    edgeseg(*line, "--recipe", name)
+    edgeseg(*line, "--epochs", "7", "--recipe", name, "--scale", "none")
+    recipe = RECIPES[name]
+    assert seen[0].recipe == recipe
+    assert recipe.augmentation is not None
+    given = replace(recipe, epochs=7, augmentation=replace(recipe.augmentation, scale=None))
+    assert seen[1].recipe == given != recipe
+
+
 def test_overwriting_leaves_nothing_to_resume(
     edgeseg: Any, small_data: Path, tmp_path: Path
 ) -> None:
@@ -110,6 +139,8 @@ def test_overwriting_leaves_nothing_to_resume(
         ("unet-lite has the options width=16", ("--option", "skips")),
         ("skips is of type bool", ("--option", "skips=maybe")),
         ("upsampling is bilinear, deconvolution", ("--option", "upsampling=nearest")),
+        ("'rain' is not one of", ("--recipe", "rain")),
+        ("expected LOWEST-HIGHEST above 0", ("--scale", "0.5")),
         ("two beginnings", ("--pretrained", "imagenet", "--weights", "w.pth")),
     ],
 )
@@ -125,3 +156,13 @@ def test_refused_options(
     outcome = edgeseg("train", "--data", small_data, *SMALL, *options)
     assert outcome.code == 2
     assert says in outcome.err
+
+
+def test_the_guide_lists_the_recipes() -> None:
+    text = (DOCS / "training.md").read_text("utf-8")
+    rows = dict(re.findall(r"^\| `([\w-]+)` \| `(--augment .*)` \|$", text, re.MULTILINE))
+    assert rows.keys() == RECIPES.keys()
+    for name, recipe in RECIPES.items():
+        assert recipe.augmentation is not None
+        expected = ["--augment", recipe.augmentation.orientation, *words(recipe)]
+        assert rows[name].split() == expected

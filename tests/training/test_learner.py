@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 
 from edgeseg.artifacts.card import ClassMap, InputSpec, ModelCard
 from edgeseg.data.loader import Batch
@@ -15,7 +16,13 @@ from edgeseg.errors import NonFiniteOutput
 from edgeseg.models import build
 from edgeseg.options.training import Autocast, Recipe
 from edgeseg.training.distributed import Processes
-from edgeseg.training.learner import Learner, autocast_type, make_learner
+from edgeseg.training.learner import (
+    AVERAGE_POWER,
+    Learner,
+    _average,
+    autocast_type,
+    make_learner,
+)
 from edgeseg.training.state import TrainingState, restore, save_state
 
 CPU = torch.device("cpu")
@@ -133,6 +140,47 @@ def test_the_norm_is_that_of_all_gradients_and_can_be_clipped() -> None:
     clipped = learner(Recipe(augmentation=None, autocast="off", clip_norm=found / 2))
     assert clipped.run_epoch([pictures(2)], 1, 1)[1] == pytest.approx(found, rel=1e-4)
     assert norm(clipped) == pytest.approx(found / 2, rel=1e-3)
+
+
+def test_the_average_has_the_papers_width() -> None:
+    """Karras et al. (2024): the profile of the average over a training of n steps is a power
+    function, whose mean is at (γ + 1) / (γ + 2) of the steps and whose deviation is a tenth.
+    """
+    steps = 2000
+    average = AveragedModel(nn.Linear(2, 1), avg_fn=_average)
+    for step in range(1, steps + 1):
+        model = nn.Linear(2, 1).double()
+        with torch.no_grad():
+            model.weight.copy_(torch.tensor([[step, step**2]]))
+        if step == 1:
+            average = AveragedModel(model, avg_fn=_average)
+        average.update_parameters(model)
+    first, second = average.module.weight[0].tolist()
+    assert first / steps == pytest.approx((AVERAGE_POWER + 1) / (AVERAGE_POWER + 2), rel=1e-3)
+    assert math.sqrt(second - first**2) / steps == pytest.approx(0.1, rel=1e-2)
+
+
+def test_only_kernels_decay_and_copied_layers_learn_slowly() -> None:
+    recipe = Recipe(augmentation=None, weight_decay=0.5, pretrained_rate=0.1, schedule="poly")
+    torch.manual_seed(0)
+    model = build("unet-lite", 2, width=8, depth=1)
+    copied = [name for name, _ in model.named_parameters()][:4]
+    one = make_learner(model, recipe, CARD, steps=10, processes=Processes(), copied=copied)
+    one.course.apply(one.optimizer, 0)
+    group_of = {
+        id(parameter): group
+        for group in one.optimizer.param_groups
+        for parameter in group["params"]
+    }
+    parameters = dict(model.named_parameters())
+    assert len(group_of) == len(parameters)
+    for name, parameter in parameters.items():
+        group = group_of[id(parameter)]
+        assert group["lr"] == pytest.approx(3e-3 * (0.1 if name in copied else 1))
+        assert group["weight_decay"] == (
+            0.5 if name.endswith("weight") and parameter.ndim == 4 else 0
+        )
+    assert {group["weight_decay"] for group in one.optimizer.param_groups} == {0, 0.5}
 
 
 def test_autocast_is_automatic_only_where_bfloat16_is_native(

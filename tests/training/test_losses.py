@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -54,6 +56,32 @@ def test_equals_a_plain_twin(
     weights = None if class_weights is None else torch.tensor(class_weights, dtype=torch.float32)
     found = SegmentationLoss(255, dice, weights)(logits, masks, borders)
     assert found.item() == pytest.approx(float(expected), rel=1e-5)
+
+
+@pytest.mark.parametrize("share", [0.1, 0.25, 0.5, 1.0])
+def test_the_hardest_pixels_equal_a_plain_twin(share: float) -> None:
+    logits, masks = random_pair()
+    masks[0, :3] = 255
+    borders = torch.rand(2, 5, 4) * 10
+    odds = logits.detach().softmax(dim=1).numpy()
+    pixels = [
+        -(1 + float(borders[index])) * np.log(odds[index[0], masks[index], index[1], index[2]])
+        for index in np.ndindex(*masks.shape)
+        if masks[index] != 255
+    ]
+    hardest = sorted(pixels, reverse=True)[: math.ceil(share * len(pixels))]
+    loss = SegmentationLoss(255, dice=0, ohem=share)(logits, masks, borders)
+    assert loss.item() == pytest.approx(sum(hardest) / (share * len(pixels)), rel=1e-5)
+    loss.backward()
+    assert logits.grad is not None
+    assert int(logits.grad.abs().sum(dim=1).bool().sum()) == len(hardest)
+
+
+def test_no_hard_pixels_without_labels() -> None:
+    logits, masks = random_pair()
+    loss = SegmentationLoss(255, ohem=0.3)(logits, torch.full_like(masks, 255))
+    loss.backward()
+    assert loss.item() == 0
 
 
 def test_ignored_pixels_have_no_say() -> None:

@@ -26,11 +26,20 @@ from edgeseg.options.training import Augmentation, Recipe, TrainConfig
         ({"autocast": "fp8"}, "autocast: Input should be"),
         ({"class_weights": "inverse"}, "class_weights: Input"),
         ({"touching": "gaps"}, "touching: Input"),
+        ({"ohem": 0}, "ohem: Input should be greater than 0"),
+        ({"ohem": 1.5}, "ohem: Input should be less than or equal to 1"),
+        ({"pretrained_rate": 0}, "pretrained_rate: Input"),
     ],
 )
 def test_refuses_a_recipe(change: dict[str, Any], reason: str) -> None:
     with pytest.raises(UsageError, match=reason):
         Recipe(**change)
+
+
+@pytest.mark.parametrize("scale", [(0, 1), (2, 1), (1, float("inf")), "1", "2-1", "a-b", "0-1"])
+def test_refuses_a_range_of_scales(scale: Any) -> None:
+    with pytest.raises(UsageError, match="scale"):
+        Augmentation(scale=scale)
 
 
 @pytest.mark.parametrize(
