@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 def _defaults(recipe: Recipe) -> dict[str, Any]:
     """Return the options that make a recipe, for those that are not given."""
     assert recipe.augmentation is not None
-    found = {"augment": recipe.augmentation.orientation}
+    found: dict[str, Any] = {"augment": recipe.augmentation.orientation}
     for options in (recipe, recipe.augmentation):
         for name, setting in settings(type(options)).items():
             value = getattr(options, name)
@@ -34,7 +34,7 @@ def _defaults(recipe: Recipe) -> dict[str, Any]:
     return found
 
 
-def _use_recipe(context: typer.Context, name: str | None) -> str | None:
+def _use_recipe(context: typer.Context, name: RecipeName | None) -> RecipeName | None:
     if name is not None:
         context.default_map = {**(context.default_map or {}), **_defaults(RECIPES[name])}
     return name

@@ -266,5 +266,5 @@ def _average(mean: Tensor, weights: Tensor, steps: Tensor | int) -> Tensor:
     Karras et al., "Analyzing and Improving the Training Dynamics of Diffusion Models" (CVPR 2024),
     section 3.1, with the exponent of a relative width of 10 %.
     """
-    decay = (1 - 1 / (1 + int(steps))) ** (AVERAGE_POWER + 1)
+    decay: float = (1 - 1 / (1 + int(steps))) ** (AVERAGE_POWER + 1)
     return mean + (weights - mean) * (1 - decay)

@@ -19,7 +19,11 @@ from edgeseg.training.loop import EpochStats, TrainConfig, TrainResult, train
 
 pytestmark = pytest.mark.usefixtures("no_run_plots")
 RECIPE = Recipe(
-    epochs=4, batch_size=3, accumulate=2, augmentation=Augmentation("any", crop=(32, 32))
+    epochs=4,
+    batch_size=3,
+    accumulate=2,
+    ohem=0.5,
+    augmentation=Augmentation("any", crop=(32, 32), scale=(0.5, 2)),
 )
 SIZE = (32, 48)
 OPTIONS: dict[str, bool | int | float | str] = {"width": 8, "depth": 1}
