@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
 
 from edgeseg.artifacts.card import ClassMap
 from edgeseg.errors import MismatchedArtifact, UsageError
@@ -55,15 +60,29 @@ def decide_head(
     return Head(output, count, size, enlarge, _height(output, config), background, drawn=True)
 
 
+def told_by_range(output: Output, raws: Iterable[NDArray[Any]]) -> Output:
+    """Recognise probabilities by their range, where the graph does not show what made them.
+
+    Args:
+        output: Scores of independent classes without a known activation.
+        raws: The output for several pictures.
+    """
+    inside = all(raw.min() >= 0 and raw.max() <= 1 for raw in raws)
+    return replace(output, activation="sigmoid") if inside else output
+
+
 def _unfitting(output: Output, count: int, path: Path) -> MismatchedArtifact:
     channels = output.channels
     return MismatchedArtifact(
         f"{path}: {count} classes are named and {output.name!r} has {channels} channel"
         f"{'s' * (channels != 1)}; expected a channel for each class, or for each but the "
         "background",
-        hint=f"name {channels} classes with --classes, in the order of the channels"
-        if channels > 1
-        else "name two classes with --classes, e.g. background,object",
+        hint=(
+            f"name {channels} classes with --classes, in the order of the channels"
+            if channels > 1
+            else "name two classes with --classes, e.g. background,object"
+        )
+        + (", or another output with --output" if output.passed else ""),
     )
 
 

@@ -4,7 +4,8 @@
   ``save_pretrained`` and of Optimum's export;
 * segmentation_models.pytorch: ``config.json`` of ``save_pretrained`` (the encoder's weights);
 * mmdeploy: ``deploy.json`` (the task) and ``pipeline.json`` (the transforms);
-* ``metadata_props`` of the ONNX file: ``names``, ``imgsz`` and ``task`` as Ultralytics writes them;
+* ``metadata_props`` of the ONNX file: ``imgsz`` and ``task`` as Ultralytics writes them, and the
+  names of classes under ``names``, ``classes``, ``class_names``, ``labels`` or ``id2label``;
 * arithmetic in front of the first layer: the network normalises by itself.
 """
 
@@ -31,6 +32,7 @@ log = logging.getLogger(__name__)
 
 _OTHER_TASKS = ("detect", "segment", "pose", "obb", "classify", "Detector", "Classifier")
 _MOVING = frozenset({"Identity", "Cast", "Transpose", "Unsqueeze", "Squeeze", "Reshape"})
+_NAME_KEYS = ("names", "classes", "class_names", "labels", "id2label")
 _LONGEST = 1 << 16  # characters of a name list in metadata
 
 
@@ -183,18 +185,24 @@ def _steps(content: Any) -> Iterator[Any]:
 
 
 def _of_metadata(metadata: dict[str, str]) -> dict[str, Any]:
-    """``names`` and ``imgsz`` as Ultralytics writes them; ``names`` also as ``a,b,c``."""
-    names, size = metadata.get("names", ""), _literal(metadata.get("imgsz", ""))
-    value = _literal(names)
-    if isinstance(value, dict):
-        listed = _ordered(value)
-    elif isinstance(value, (list, tuple)):
-        listed = tuple(map(str, value))
-    else:
-        listed = tuple(name.strip() for name in names.split(",")) if "," in names else None
+    """Class names under usual keys, and ``imgsz`` as Ultralytics writes it."""
+    lists = (_listed(metadata.get(key, "")) for key in _NAME_KEYS)
+    listed = next(filter(None, lists), None)
+    size = _literal(metadata.get("imgsz", ""))
     sound = isinstance(size, (list, tuple)) and len(size) == 2
     sized = sound and all(isinstance(side, int) for side in size)
     return {"names": listed, "size": tuple(size) if sized else None}
+
+
+def _listed(text: str) -> tuple[str, ...] | None:
+    """Names from a list or a dictionary of ids, in Python or JSON, or from ``a,b,c`` or lines."""
+    value = _literal(text.strip())
+    if isinstance(value, dict):
+        return _ordered(value)
+    if isinstance(value, (list, tuple)):
+        return tuple(map(str, value))
+    parts = [part.strip() for part in text.strip().replace("\n", ",").split(",")]
+    return tuple(parts) if len(parts) > 1 and all(parts) else None
 
 
 def _literal(text: str) -> Any:
@@ -218,13 +226,14 @@ def _own_arithmetic(model: ModelProto) -> Normalise | None:
     if node is None:
         return None
     others = [constants[other] for other in node.input if other != name and other in constants]
-    if len(others) != 1:
+    # A mean or a factor is one number, or one for each channel; a plane is something else.
+    if len(others) != 1 or int(np.prod(others[0].dims)) > 3:
         return None
     value = float(np.abs(numpy_helper.to_array(others[0]).astype(np.float64)).max(initial=0))
     if (node.op_type == "Div" and value > 100) or (node.op_type == "Mul" and 0 < value < 0.02):
         return NONE
     if node.op_type in ("Sub", "Add"):
-        return NONE if value > 2 else UNIT if value > 0 else None
+        return NONE if value > 2 else UNIT if value > 0.05 else None
     return None
 
 

@@ -6,6 +6,7 @@ type, with or without a channel.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -35,12 +36,14 @@ _ACTIVATIONS: dict[str, Activation] = {
     "Softmax": "softmax",
     "LogSoftmax": "log-softmax",
     "Sigmoid": "sigmoid",
+    "HardSigmoid": "sigmoid",
 }
 # In the order of how sure each is; the whole name or a part of it.
 _MAIN = ("logits", "semantic", "out", "output", "pred", "seg", "mask", "labels", "scores")
 _SIDE = ("aux", "deep", "edge", "boundary", "feature", "hidden", "embed", "attention")
 _PANOPTIC = ("class_queries_logits", "masks_queries_logits", "pred_masks", "query")
 _DETECTION = ("boxes", "bbox", "dets", "detection", "num_detections")
+_MOST_SKEWED = math.log(1.5)
 _LEAST = 4  # pixels; smaller than this no output is a map of the picture
 
 
@@ -112,7 +115,7 @@ def find_output(
         raise MismatchedArtifact(
             f"{path}: expected scores (N, classes, H, W) or labels (N, H, W) as output, "
             f"found {shapes}",
-            hint="export a network for semantic segmentation"
+            hint=_form_hint([known[each].shape for each in asked], size)
             + ("" if name is None else ", or name another output with --output"),
         )
     best = min(found, key=lambda output: _rank(output, classes))
@@ -141,17 +144,47 @@ def _refuse_by_name(names: Sequence[str], path: Path) -> None:
 def _as_map(name: str, tensor: Tensor, model: ModelProto, size: tuple[int, int]) -> Output | None:
     """The output as a map of the picture; None if it cannot be one."""
     whole = tuple(size for size in tensor.shape if size)
-    if len(whole) != len(tensor.shape) or not 2 <= len(whole) <= 4:
+    shape = _unflattened(whole, size)
+    if len(whole) != len(tensor.shape) or not 2 <= len(shape) <= 4:
         return None
-    shape = whole[1:] if len(whole) == 4 else whole
-    if len(whole) == 4 and whole[0] != 1:
+    if len(shape) == 4 and shape[0] != 1:
         return None
+    shape = shape[1:] if len(shape) == 4 else shape
+    output = None
     if tensor.dtype in _LABELS:
-        return _labels(name, shape, whole, model)
-    if tensor.dtype not in _FLOATS:
-        return None
-    shape = (1, *shape) if len(shape) == 2 else shape
-    return _scores(name, order_of(shape, size), shape, whole, model)
+        output = _labels(name, shape, whole, model)
+    elif tensor.dtype in _FLOATS:
+        shape = (1, *shape) if len(shape) == 2 else shape
+        output = _scores(name, order_of(shape, size), shape, whole, model)
+    return output if output and _upright(output.size, size) else None
+
+
+def _unflattened(shape: tuple[int, ...], size: tuple[int, int]) -> tuple[int, ...]:
+    """The shape with pixels in rows and columns, for outputs such as (N, H·W, classes)."""
+    pixels = size[0] * size[1]
+    if len(shape) > 3 or pixels not in shape:
+        return shape
+    place = shape.index(pixels)
+    return (*shape[:place], *size, *shape[place + 1 :])
+
+
+def _upright(found: tuple[int, int], size: tuple[int, int]) -> bool:
+    """Whether a map has about the picture's aspect, and not rather that of one on its side.
+
+    Unpadded convolutions change the aspect a little; boxes of a detector have another altogether.
+    """
+    aspect = math.log(size[1] / size[0])
+    own = math.log(found[1] / found[0])
+    return abs(own - aspect) <= min(abs(own + aspect), _MOST_SKEWED) + 1e-9
+
+
+def _form_hint(shapes: Sequence[tuple[int | None, ...]], size: tuple[int, int]) -> str:
+    sideways = (size[1], size[0])
+    if any(sideways in (shape[-2:], shape[-3:-1]) for shape in shapes) and size[0] != size[1]:
+        return "swap height and width of the output before the export"
+    if any(len(shape) == 4 and (shape[0] or 1) > 1 for shape in shapes):
+        return "export it for a batch of one picture"
+    return "export a network for semantic segmentation"
 
 
 def _scores(

@@ -74,7 +74,7 @@ def open_session(network: Path | bytes, path: Path) -> Any:
     except Exception as error:  # ONNX Runtime's classes share no base but Exception.
         raise CorruptArtifact(
             f"{path}: ONNX Runtime {onnxruntime.__version__} cannot load it ({_reason(error)})",
-            hint="export it again with opset_version=18, or update ONNX Runtime",
+            hint="export it again in float32 with opset_version=18, or update ONNX Runtime",
         ) from error
 
 
@@ -153,5 +153,6 @@ def _check(raw: NDArray[Any], head: Head, original: Original) -> None:
         raise MismatchedArtifact(
             f"{path}: expected labels 0…{head.classes - 1} for {head.classes} classes, found "
             f"{raw.min()}…{raw.max()}",
-            hint="name all of its classes with --classes",
+            hint="name all of its classes with --classes; where it gives grey levels instead of "
+            "class ids, export it without that step",
         )

@@ -32,6 +32,10 @@ _QUANTISED = frozenset(
     {"QuantizeLinear", "DequantizeLinear", "QLinearConv", "ConvInteger", "MatMulInteger"}
 )
 _CONTROL = frozenset({"If", "Loop", "Scan"})
+_CHANCE = frozenset(
+    {"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Bernoulli",
+     "Multinomial"}
+)  # fmt: skip
 _AGAIN = "export it again with the tool that wrote it, or copy it again"
 _PLAIN = "export it without the optimiser of a runtime, as plain ONNX"
 
@@ -124,7 +128,7 @@ def _load(path: Path) -> ModelProto:
         model = onnx.load(path)
         # Some converters leave the nodes in no order.
         sort_nodes(model)
-        onnx.checker.check_model(model)
+        _check(model)
     except (
         DecodeError,
         onnx.checker.ValidationError,
@@ -140,6 +144,17 @@ def _load(path: Path) -> ModelProto:
             hint=_AGAIN,
         ) from error
     return model
+
+
+def _check(model: ModelProto) -> None:
+    """Run onnx's checker, which refuses ports without a shape; runtimes take or infer it."""
+    kinds = [value.type.tensor_type for value in (*model.graph.input, *model.graph.output)]
+    shapeless = [kind for kind in kinds if kind.elem_type and not kind.HasField("shape")]
+    for kind in shapeless:
+        kind.shape.SetInParent()
+    onnx.checker.check_model(model)
+    for kind in shapeless:
+        kind.ClearField("shape")
 
 
 def _inlined(model: ModelProto, path: Path) -> ModelProto:
@@ -177,6 +192,21 @@ def refuse_control_flow(model: ModelProto, path: Path) -> None:
             f"{path}: expected a graph without control flow, found {_named(found[0])}",
             hint="export it traced (torch.onnx.export of the module), not scripted",
         )
+
+
+def refuse_chance(model: ModelProto, path: Path) -> None:
+    """Raise MismatchedArtifact for noise and for dropout and BatchNorm in training mode."""
+    constants = {weight.name: weight for weight in model.graph.initializer}
+    for node in model.graph.node:
+        training = any(a.name == "training_mode" and a.i for a in node.attribute)
+        if node.op_type == "Dropout" and len(node.input) > 2 and node.input[2] in constants:
+            training = bool(numpy_helper.to_array(constants[node.input[2]]).any())
+        if training or node.op_type in _CHANCE:
+            raise MismatchedArtifact(
+                f"{path}: expected the same result for the same picture, found {_named(node)} as "
+                "in training",
+                hint="call model.eval() before the export",
+            )
 
 
 def _named(node: NodeProto) -> str:

@@ -12,7 +12,7 @@ import onnx
 from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto
 
 from edgeseg.errors import MismatchedArtifact
-from edgeseg.importing.reading import attempt, refuse_control_flow
+from edgeseg.importing.reading import attempt, refuse_chance, refuse_control_flow
 from edgeseg.precision.graph import Tensor, copy_of, remove_unread, sort_nodes, tensors, typed
 
 _FOLDED = 1 << 20
@@ -54,6 +54,7 @@ def simplified(model: ModelProto, path: Path) -> ModelProto:
     _lift_constants(folded)
     refuse_control_flow(folded, path)
     remove_unread(folded)
+    refuse_chance(folded, path)
     sort_nodes(folded)
     del folded.graph.value_info[:]
     name_nodes(folded)

@@ -7,13 +7,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from onnx import ModelProto
 
 from edgeseg.artifacts.card import ClassMap, InputSpec, ModelCard
 from edgeseg.console import Track, silent
 from edgeseg.data.folders import Split, bundled_sample, load_image, read_split
 from edgeseg.errors import UsageError
-from edgeseg.importing.deciding import decide_head
+from edgeseg.importing.deciding import decide_head, told_by_range
 from edgeseg.importing.finder import Combination, Findings, combinations, find
 from edgeseg.importing.heads import Head, append_head
 from edgeseg.importing.inputs import Picture, find_picture, size_of, wrap_input
@@ -24,6 +25,7 @@ from edgeseg.importing.preprocessing import STATED, Preprocessing, prior, settle
 from edgeseg.importing.proof import OriginalRun, Proof, Runs, open_session, prove
 from edgeseg.importing.reading import Original, maker
 from edgeseg.importing.shapes import name_nodes, simplified
+from edgeseg.ops.preprocess import preprocess
 from edgeseg.options.importing import ImportConfig
 from edgeseg.precision.graph import serialize, typed, write_card
 
@@ -101,12 +103,16 @@ def wrap(
     classes = class_map(named, names_origin)
     if config.background is not None:
         classes = classes.with_background(config.background)
-    head = decide_head(output, classes, config, size, path)
+    preprocessing, findings = _before(picture, known, config, spec), None
+    head, run = decide_head(output, classes, config, size, path), opened(original, picture)
+    if head.threshold is not None and output.activation == "none":
+        tensors = [preprocess(i, spec or preprocessing.spec(size)) for i in _pictures(split)]
+        output = told_by_range(output, [run.raw(t[np.newaxis], output.name) for t in tensors])
+        head = decide_head(output, classes, config, size, path)
     if head.threshold is not None and config.background is None:
         # A class without a channel of its own is where no other is, whatever its name.
         classes = classes.with_background(classes.names[head.background])
     append_head(model, head)
-    preprocessing, findings = _before(picture, known, config, spec), None
     if split is not None and spec is None:
         choices = combinations(picture, preprocessing.combination)
         session = open_session(serialize(model), path)
@@ -116,7 +122,7 @@ def wrap(
     card = _card(original, config, classes, spec, head, preprocessing)
     model = _finished(model, card, path)
     data = serialize(model)
-    proof = prove(opened(original, picture), original, data, head, spec, _pictures(split))
+    proof = prove(run, original, data, head, spec, _pictures(split))
     return Wrapped(
         model, data, card, original, config, names_origin, picture, head, preprocessing, findings,
         proof,

@@ -117,6 +117,10 @@ def test_metadata(tmp_path: Path) -> None:
     assert of(names="background, red, blue").names == NAMES
     assert of(names="__import__('os').abort()").names is None
     assert of(names="{0: 'a', 2: 'b'}").names is None
+    assert of(class_names="background\nred\nblue\n").names == NAMES
+    assert of(classes='["background", "red", "blue"]').names == NAMES
+    assert of(id2label='{"1": "red", "0": "background", "2": "blue"}').names == NAMES
+    assert of(classes="3", labels="a,,b").names is None
     with pytest.raises(MismatchedArtifact, match="'segment'"):
         of(task="segment")
 
@@ -143,6 +147,16 @@ def test_own_arithmetic(tmp_path: Path, kind: str, value: float, expected: Any) 
     assert found.normalise == (expected or IMAGENET)
     own = found.origins["normalise"] == "the graph normalises by itself"
     assert own == (expected is not None)
+
+
+def test_a_plane_is_no_mean(tmp_path: Path) -> None:
+    class Shifted(Foreign):
+        def node(self, op: str, *inputs: Any, **attributes: Any) -> str:
+            if op == "Conv" and not self._nodes:
+                inputs = (super().node("Add", inputs[0], np.full((1, 3, *SIZE), 0.4)), *inputs[1:])
+            return super().node(op, *inputs, **attributes)
+
+    assert known(tmp_path, Shifted()).normalise is None
 
 
 @pytest.mark.parametrize("text", ["", "[", "[]", "{}", "1", '{"id2label": 3}', "\ud800"[:0] + "{"])

@@ -1,0 +1,126 @@
+"""Networks that other tools write seldom: imported with the labels of the original, or refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from foreign import NAMES, SIZE, Foreign, picture
+from onnx import TensorProto
+
+from edgeseg.engines import open_engine
+from edgeseg.errors import MismatchedArtifact
+from edgeseg.importing import ImportConfig, Imported, import_network
+
+CLASSES = ",".join(NAMES)
+
+
+class Unusual(Foreign):
+    """A network whose scores end in another ``way``."""
+
+    def __init__(self, way: str) -> None:
+        super().__init__()
+        self.way = way
+
+    def outputs(self, scores: str) -> dict[str, int]:
+        """Add the head; returns the outputs and their types."""
+        return {self.called(getattr(self, self.way)(scores), "last"): TensorProto.FLOAT}
+
+    def flat(self, scores: str) -> str:
+        """Keras's (N, H·W, classes)."""
+        last = self.node("Transpose", scores, perm=[0, 2, 3, 1])
+        return self.node("Softmax", self.node("Reshape", last, np.array([1, -1, 3])), axis=-1)
+
+    def sideways(self, scores: str) -> str:
+        return self.node("Transpose", scores, perm=[0, 1, 3, 2])
+
+    def boxes(self, scores: str) -> str:
+        return self.node("Reshape", scores, np.array([1, 8, -1]))
+
+    def red(self, scores: str) -> str:
+        """By how much red exceeds the background."""
+        parts = self.node("Slice", scores, np.array([1]), np.array([2]), np.array([1]))
+        return self.node("Sub", parts, np.full((1, 1, 1, 1), 4.0))
+
+    def logistic(self, scores: str) -> str:
+        """A sigmoid in elementary operators."""
+        power = self.node("Exp", self.node("Neg", self.red(scores)))
+        return self.node("Reciprocal", self.node("Add", power, np.ones(1)))
+
+    def hard(self, scores: str) -> str:
+        return self.node("HardSigmoid", self.red(scores))
+
+    def noisy(self, scores: str) -> str:
+        return self.node("Mul", scores, self.node("RandomUniformLike", scores))
+
+
+def imported(tmp_path: Path, model: onnx.ModelProto, classes: str = CLASSES) -> Imported:
+    path = tmp_path / "theirs.onnx"
+    onnx.save(model, path)
+    return import_network(path, tmp_path / "run", ImportConfig(classes=classes))
+
+
+def labels(made: Imported) -> np.ndarray[Any, Any]:
+    with open_engine(made.path) as engine:
+        return engine.segment(picture(0)[0])
+
+
+def test_pixels_in_a_row_become_a_picture(tmp_path: Path) -> None:
+    made = imported(tmp_path, Unusual("flat").model())
+    assert made.wrapped.head.output.size == SIZE
+    np.testing.assert_array_equal(labels(made), picture(0)[1])
+
+
+@pytest.mark.parametrize("way", ["logistic", "hard"])
+def test_probabilities_are_recognised_whatever_made_them(tmp_path: Path, way: str) -> None:
+    made = imported(tmp_path, Unusual(way).model(), "background,red")
+    assert made.wrapped.head.output.activation == "sigmoid"
+    np.testing.assert_array_equal(labels(made), picture(0)[1] == 1)
+
+
+def test_scores_beyond_one_are_logits(tmp_path: Path) -> None:
+    made = imported(tmp_path, Unusual("red").model(), "background,red")
+    assert made.wrapped.head.output.activation == "none"
+    np.testing.assert_array_equal(labels(made), picture(0)[1] == 1)
+
+
+@pytest.mark.parametrize("place", ["input", "output"])
+def test_ports_without_a_shape(tmp_path: Path, place: str) -> None:
+    model = Foreign().model()
+    getattr(model.graph, place)[0].type.tensor_type.ClearField("shape")
+    if place == "input":
+        with pytest.raises(MismatchedArtifact, match=r"expected a picture .* \(\)"):
+            imported(tmp_path, model)
+        return
+    np.testing.assert_array_equal(labels(imported(tmp_path, model)), picture(0)[1])
+
+
+@pytest.mark.parametrize(
+    ("way", "message", "hint"),
+    [
+        ("sideways", r"found 'last' \(1, 3, 64, 48\)", "swap height and width"),
+        ("boxes", r"found 'last' \(1, 8, 1152\)", "semantic segmentation"),
+        ("noisy", "found RandomUniformLike", r"model\.eval\(\)"),
+    ],
+)
+def test_others_are_refused(tmp_path: Path, way: str, message: str, hint: str) -> None:
+    with pytest.raises(MismatchedArtifact, match=message) as caught:
+        imported(tmp_path, Unusual(way).model())
+    assert hint.replace("\\", "") in str(caught.value.hint)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_dropout_in_training_mode_is_refused(tmp_path: Path, training: bool) -> None:
+    model = Foreign().model()
+    for name, value in (("ratio", np.array(0.5, np.float32)), ("mode", np.array(training))):
+        model.graph.initializer.append(onnx.numpy_helper.from_array(value, name))
+    model.graph.node.append(onnx.helper.make_node("Dropout", ["scores", "ratio", "mode"], ["end"]))
+    model.graph.output[0].name = "end"
+    if training:
+        with pytest.raises(MismatchedArtifact, match="Dropout"):
+            imported(tmp_path, model)
+        return
+    np.testing.assert_array_equal(labels(imported(tmp_path, model)), picture(0)[1])
