@@ -70,7 +70,7 @@ def evaluate(engine: Engine, split: Split, track: Track = silent) -> Evaluation:
             (see :func:`edgeseg.data.sample.load_sample`), or no pixel carries a label.
         InferenceError: The engine failed.
     """
-    check_classes(engine, split)
+    split = numbered_for(engine, split)
     classes = engine.card.classes
     scores, pictures = Scores(classes), []
     for sample in track(split, "evaluate", len(split)):
@@ -142,12 +142,16 @@ def read(sample: Sample, engine: Engine) -> Labelled:
     return load_sample(sample, engine.card.classes)
 
 
-def check_classes(engine: Engine, split: Split) -> None:
-    """Raise DatasetError if the data set's classes differ from the network's.
+def numbered_for(engine: Engine, split: Split) -> Split:
+    """Return the split with the network's class ids, where it numbers the same classes otherwise.
 
     Made-up names are not compared. A network with an additional boundary class is accepted if the
     data set has object maps.
+
+    Raises:
+        DatasetError: The data set's classes differ from the network's.
     """
+    split = split.numbered_as(engine.card.classes)
     expected = split.classes
     drawn = any(sample.mask for sample in split)  # a mask of classes has no boundaries
     if engine.card.classes.has_boundary and len(expected) == 2 and not drawn:
@@ -158,6 +162,7 @@ def check_classes(engine: Engine, split: Split) -> None:
             f"({', '.join(engine.card.classes.names)}), found {', '.join(split.classes.names)}",
             hint="evaluate on the data set that the network was trained for",
         )
+    return split
 
 
 def agreement(reference: Engine, candidate: Engine, images: Iterable[NDArray[np.uint8]]) -> float:

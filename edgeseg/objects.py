@@ -1,10 +1,10 @@
 """Object-level metrics: which objects were found, missed, merged or split.
 
-Objects are the connected components of class 1. Of a picture's true and predicted objects, two
-match where their intersection over union reaches a threshold of at least one half; above it a
-match is unique, since objects do not overlap (Kirillov et al., "Panoptic Segmentation", CVPR
-2019, section 4.1). Precision, recall and F1 follow Caicedo et al., "Nucleus segmentation across
-imaging experiments: the 2018 Data Science Bowl" (Nature Methods 2019).
+Objects are the connected components of the class that is not the background. Of a picture's true
+and predicted objects, two match where their intersection over union reaches a threshold of at
+least one half; above it a match is unique, since objects do not overlap (Kirillov et al.,
+"Panoptic Segmentation", CVPR 2019, section 4.1). Precision, recall and F1 follow Caicedo et al.,
+"Nucleus segmentation across imaging experiments: the 2018 Data Science Bowl" (Nature Methods 2019).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from edgeseg.artifacts.card import ClassMap
 from edgeseg.errors import UsageError
 
-_OBJECT, _RIM = 1, 2
+_RIM = 2
 
 
 @dataclass(frozen=True)
@@ -151,7 +151,7 @@ def score_objects(
     )
 
 
-def components(labels: NDArray[np.uint8], class_id: int = _OBJECT) -> NDArray[np.int32]:
+def components(labels: NDArray[np.uint8], class_id: int = 1) -> NDArray[np.int32]:
     """Label the connected components of one class (8-connected).
 
     Args:
@@ -166,7 +166,7 @@ def components(labels: NDArray[np.uint8], class_id: int = _OBJECT) -> NDArray[np
 
 
 def predicted_objects(labels: NDArray[np.uint8], classes: ClassMap) -> NDArray[np.int32]:
-    """Label the objects in a label map: components of class 1, plus their boundary pixels.
+    """Label the objects in a label map: components of their class, plus their boundary pixels.
 
     If the third class is ``boundary``, its pixels are the rims of objects, and each joins the
     nearest object that it is connected to; a boundary without an object inside is ignored.
@@ -178,10 +178,10 @@ def predicted_objects(labels: NDArray[np.uint8], classes: ClassMap) -> NDArray[n
     Returns:
         int32 (H, W), 0 for background and 1… for the objects.
     """
-    ids = components(labels)
+    ids = components(labels, classes.object_class)
     if not classes.has_boundary or not ids.any():
         return ids
-    inside = labels == _OBJECT
+    inside = labels == classes.object_class
     rim = labels == _RIM
     _, nearest = cv2.distanceTransformWithLabels(
         (~inside).astype(np.uint8), cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL
@@ -198,7 +198,7 @@ def predicted_objects(labels: NDArray[np.uint8], classes: ClassMap) -> NDArray[n
 
 def has_objects(classes: ClassMap) -> bool:
     """Whether the classes are background and one object class, possibly with its boundary."""
-    return classes.background in (0, None) and (len(classes) == 2 or classes.has_boundary)
+    return classes.background in (0, 1, None) and (len(classes) == 2 or classes.has_boundary)
 
 
 @dataclass(frozen=True)

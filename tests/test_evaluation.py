@@ -91,6 +91,22 @@ def test_other_classes_are_refused_if_declared(split: Split) -> None:
     evaluate(Threshold(0.4), dataclasses.replace(declared, declared=False))
 
 
+class Dark(Threshold):
+    """Names the first class where another names the second."""
+
+    def _infer(self, batch: NDArray[np.float32]) -> NDArray[np.uint8]:
+        return 1 - super()._infer(batch)
+
+
+def test_the_same_classes_in_another_order_are_matched_by_name(split: Split) -> None:
+    classes = ClassMap.model_validate({"names": ("a", "b"), "ignore": 255})
+    declared = dataclasses.replace(split, classes=classes, declared=True)
+    assert evaluate(Dark(0.4, names=("b", "a")), declared).mean_iou == 1
+    assert evaluate(Threshold(0.4, names=("b", "a")), declared).mean_iou == 0
+    twice = declared.numbered_as(Dark(0.4, names=("b", "a")).card.classes)
+    assert evaluate(Threshold(0.4), twice).mean_iou == 1
+
+
 def test_no_labelled_pixel(split: Split) -> None:
     for sample in split:
         cv2.imwrite(str(sample.mask), np.full((16, 24), 255, np.uint8))
@@ -120,6 +136,14 @@ def test_objects_are_scored_where_there_are_maps_of_them(objects: Split, split: 
     assert found.objects == dataclasses.replace(expected, miscounted=2)
     assert json.loads(json.dumps(found.to_dict()))["objects"]["f1"] == 0.5
     assert evaluate(Threshold(0.4), split).objects is None
+
+
+def test_objects_may_be_the_first_class(objects: Split) -> None:
+    classes = ClassMap.model_validate({"names": ("thing", "background")})
+    found = evaluate(Dark(0.4, names=classes.names), dataclasses.replace(objects, classes=classes))
+    same = evaluate(Threshold(0.4), objects)
+    assert found.objects == same.objects
+    assert found.mean_iou == same.mean_iou
 
 
 def test_objects_are_not_scored_among_many_classes(objects: Split) -> None:

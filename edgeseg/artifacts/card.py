@@ -164,6 +164,11 @@ class ClassMap(Document):
         """Whether the classes are background, one object class and its boundary."""
         return len(self) == 3 and self.names[-1] == BOUNDARY
 
+    @property
+    def object_class(self) -> int:
+        """Id of objects where there are no others: 1, or 0 where 1 is the background."""
+        return 0 if self.background == 1 else 1
+
     def with_background(self, name: str) -> ClassMap:
         """Return the classes with another background; default colours are made again to match.
 

@@ -19,7 +19,7 @@ from edgeseg.benchmark.significance import counts_of
 from edgeseg.console import Track, silent
 from edgeseg.data.folders import Sample, Split
 from edgeseg.engines.base import Engine
-from edgeseg.evaluation import Scores, check_classes, read
+from edgeseg.evaluation import Scores, numbered_for, read
 from edgeseg.metrics import Bootstrap, ConfusionMatrix, Counts, Interval
 from edgeseg.ops.preprocess import preprocess, restore_labels
 
@@ -60,7 +60,7 @@ def score_pictures(engine: Engine, data: Split, track: Track = silent) -> Engine
         DatasetError: As :func:`edgeseg.evaluation.evaluate`.
         InferenceError: The engine failed.
     """
-    check_classes(engine, data)
+    data = numbered_for(engine, data)
     scores, pictures = Scores(engine.card.classes), []
     title = f"Scoring {engine.path.name}"
     for sample in track(data, title, len(data)):

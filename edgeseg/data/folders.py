@@ -8,8 +8,9 @@
     ROOT/val/…           ROOT/test/…
 
 ``instances/`` can replace or accompany ``masks/``: PNG of up to 16 bits with one id per object.
-Without ``masks/`` all objects are class 1; with both, classes come from ``masks/`` and objects from
-``instances/``. A ROOT that contains ``images/`` directly is one unnamed split.
+Without ``masks/`` all objects are class 1, or 0 where 1 is the background; with both, classes come
+from ``masks/`` and objects from ``instances/``. A ROOT that contains ``images/`` directly is one
+unnamed split.
 
 PASCAL VOC (:mod:`edgeseg.data.voc`) and Cityscapes (:mod:`edgeseg.data.cityscapes`) are read in
 their published layouts and recognised by the names of their folders.
@@ -19,7 +20,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edgeseg.artifacts.card import ClassMap
@@ -68,6 +69,21 @@ class Split:
 
     def __iter__(self) -> Iterator[Sample]:
         return iter(self.samples)
+
+    def numbered_as(self, classes: ClassMap) -> Split:
+        """Return the split with the ids of ``classes`` if both name the same, in any order."""
+        names, wanted = self.classes.names, classes.names
+        if not self.declared or names == wanted or sorted(names) != sorted(wanted):
+            return self
+        ids = list(range(256))
+        ids[: len(names)] = [wanted.index(name) for name in names]
+        ids[self.classes.ignore] = classes.ignore
+        table = bytes(ids)
+        samples = (
+            replace(sample, relabel=(sample.relabel or bytes(range(256))).translate(table))
+            for sample in self.samples
+        )
+        return replace(self, samples=tuple(samples), classes=classes)
 
 
 def bundled_sample() -> Path:

@@ -47,11 +47,11 @@ def class_mask(
 ) -> NDArray[np.uint8]:
     """Convert a map of object ids to a mask of class ids.
 
-    Objects are class 1. Pixels have eight neighbours, none beyond the edge of the picture. With
-    ``gap``, object pixels next to another object become background: a gap of two pixels, one on
-    each side. If ``classes`` has a boundary class, object pixels next to another object or the
-    background become class 2: one pixel wide. Either way no component of class 1 joins two
-    objects, but an object one or two pixels wide may vanish.
+    Objects have the id ``classes.object_class``. Pixels have eight neighbours, none beyond the edge of
+    the picture. With ``gap``, object pixels next to another object become background: a gap of two
+    pixels, one on each side. If ``classes`` has a boundary class, object pixels next to another
+    object or the background become class 2: one pixel wide. Either way no component of objects
+    joins two of them, but an object one or two pixels wide may vanish.
 
     Args:
         instances: Object ids, integers (H, W); 0 is the background.
@@ -59,7 +59,8 @@ def class_mask(
         touching: How to separate objects. If ``classes`` has a boundary class, it is always used.
 
     Returns:
-        uint8 (H, W) with values 0, 1 and, with a boundary class, 2.
+        uint8 (H, W) of the object's class, the background (0 if the classes have none) and, with
+        a boundary class, 2.
 
     Raises:
         UsageError: ``touching`` is ``boundary`` but ``classes`` has no boundary class.
@@ -76,7 +77,7 @@ def class_mask(
         lowest = cv2.erode(np.where(objects, ids, np.inf), _NEIGHBOURS)
         ids[objects & ((cv2.dilate(ids, _NEIGHBOURS) != ids) | (lowest != ids))] = 0
         objects = ids > 0
-    mask = objects.astype(np.uint8)
+    mask = np.where(objects, classes.object_class, classes.background or 0).astype(np.uint8)
     if classes.has_boundary:
         uniform = cv2.dilate(ids, _NEIGHBOURS) == cv2.erode(ids, _NEIGHBOURS)
         mask[objects & ~uniform] = 2

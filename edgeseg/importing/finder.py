@@ -8,7 +8,6 @@ paired bootstrap over pictures, leaves zero out; where it does not, the pictures
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -34,8 +33,13 @@ PICTURES = 24
 _FIRST = 6  # pictures on which all combinations are tried, before the best on all
 _KEPT = 8
 _PLAN = Bootstrap()
-_HALF = Normalise("0.5,0.5,0.5/0.5,0.5,0.5", 1 / 255, (0.5,) * 3, (0.5,) * 3)
-_MEAN_ONLY = Normalise("123.68,116.78,103.94/1,1,1", 1.0, (123.68, 116.78, 103.94), (1.0, 1.0, 1.0))
+# (-1…1), (-½…½), Caffe's means in grey levels, and ImageNet's in RGB order on BGR pictures, as
+# code that reads pictures with OpenCV and takes the means of PyTorch feeds them.
+_HALF = Normalise("0.5/0.5", 1 / 255, (0.5,), (0.5,))
+_CENTRED = Normalise("0.5/1", 1 / 255, (0.5,), (1.0,))
+_CAFFE = Normalise("123.68,116.779,103.939/1,1,1", 1.0, (123.68, 116.779, 103.939), (1.0,) * 3)
+_CAFFE_BGR = Normalise("103.939,116.779,123.68/1,1,1", 1.0, _CAFFE.mean[::-1], _CAFFE.std)
+_CROSSED = replace(IMAGENET, name="0.485,0.456,0.406/0.229,0.224,0.225")
 
 
 @dataclass(frozen=True)
@@ -87,14 +91,35 @@ class Findings:
 def combinations(picture: Picture, likely: Combination) -> list[Combination]:
     """All combinations that are worth a trial; ``likely`` comes first."""
     colors: tuple[Color, ...] = ("gray",) if picture.channels == 1 else ("rgb", "bgr")
-    normalises = [NONE] if picture.dtype == "uint8" else [UNIT, NONE]
-    if picture.dtype != "uint8" and picture.channels == 3:
-        normalises = [IMAGENET, *normalises, _HALF, _MEAN_ONLY]
-    if likely.normalise not in normalises:
-        normalises.append(likely.normalise)
     rules: tuple[Resize, ...] = ("stretch", "letterbox")
-    made = itertools.starmap(Combination, itertools.product(colors, normalises, rules))
-    return [likely, *(each for each in made if each != likely)]
+    made = [
+        Combination(color, normalise, rule)
+        for color in colors
+        for normalise in (*_normalises(picture, color), likely.normalise)
+        for rule in rules
+    ]
+    different: list[Combination] = [likely]
+    for each in made:
+        if not any(_same(each, other) for other in different):
+            different.append(each)
+    return different
+
+
+def _normalises(picture: Picture, color: Color) -> tuple[Normalise, ...]:
+    if picture.dtype == "uint8":
+        return (NONE,)
+    common = (UNIT, NONE, _HALF, _CENTRED)
+    if color == "gray":
+        return common
+    return (IMAGENET, *common, *((_CAFFE,) if color == "rgb" else (_CAFFE_BGR, _CROSSED)))
+
+
+def _same(one: Combination, other: Combination) -> bool:
+    """Whether two combinations feed the same numbers, however their normalisation is written."""
+    if one.color != other.color or one.resize != other.resize:
+        return False
+    ours, theirs = one.normalise.affine(one.color), other.normalise.affine(other.color)
+    return np.allclose(ours, theirs, rtol=5e-3, atol=1e-6)
 
 
 def find(
@@ -118,11 +143,10 @@ def find(
     Raises:
         DatasetError: The data set has other classes, or a file is damaged.
     """
-    relabel = _relabelling(classes, split)
+    split = _numbered(split, classes)
     trying = _Trying(session, size, classes)
     samples = [split.samples[i] for i in _spread(len(split), PICTURES)]
-    pictures = [load_sample(sample, classes) for sample in samples]
-    pairs = [(image, relabel[mask]) for image, mask in pictures]
+    pairs = [load_sample(sample, classes) for sample in samples]
     first = [pairs[i] for i in _spread(len(pairs), _FIRST)]
     counts = {c: trying.count(c, first) for c in track(choices, "try combinations", len(choices))}
     if len(pairs) > len(first):
@@ -132,20 +156,16 @@ def find(
     return _findings(counts, len(choices))
 
 
-def _relabelling(classes: ClassMap, split: Split) -> NDArray[np.uint8]:
-    """Lookup from ids of the data set to those of the network, by name."""
-    table = np.arange(256, dtype=np.uint8)
-    if not split.declared or split.classes.names == classes.names:
-        return table
-    if sorted(split.classes.names) != sorted(classes.names):
+def _numbered(split: Split, classes: ClassMap) -> Split:
+    """The split with the ids of the network."""
+    split = split.numbered_as(classes)
+    if split.declared and split.classes.names != classes.names:
         raise DatasetError(
             f"{split.root / 'classes.json'}: expected the classes of the network "
             f"({', '.join(classes.names)}), found {', '.join(split.classes.names)}",
             hint="name the same classes with --classes, or leave --data out",
         )
-    for old, name in enumerate(split.classes.names):
-        table[old] = classes.names.index(name)
-    return table
+    return split
 
 
 def _spread(total: int, most: int) -> list[int]:

@@ -44,6 +44,13 @@ class Normalise:
             mean, std = mean[::-1], std[::-1]
         return {"scale": self.scale, "mean": mean, "std": std}
 
+    def affine(self, color: Color) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Factors and offsets of the channels: ``value * factor - offset``."""
+        fields = self.spec(color)
+        factors = tuple(self.scale / std for std in fields["std"])
+        offsets = tuple(m / s for m, s in zip(fields["mean"], fields["std"], strict=True))
+        return factors, offsets
+
 
 IMAGENET = Normalise("imagenet", 1 / 255, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 UNIT = Normalise("unit", 1 / 255, (0.0,), (1.0,))

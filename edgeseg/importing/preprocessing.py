@@ -91,7 +91,9 @@ def settle(before: Preprocessing, findings: Findings) -> Preprocessing:
     chosen = min(level, key=lambda each: len(each.differs(likely)))
     origins = dict(before.origins)
     for part in _TEXT:
-        told = all(getattr(each, part) == getattr(chosen, part) for each in level)
+        # What normalises other orders of channels as well says nothing against this one.
+        rivals = [e for e in level if part != "normalise" or e.color == chosen.color]
+        told = all(getattr(each, part) == getattr(chosen, part) for each in rivals)
         if part in stated or (told and len(allowed) == 1):
             continue
         origin = f"found on {pictures}"

@@ -21,7 +21,7 @@ from edgeseg.console import Track, silent
 from edgeseg.data.folders import Split, load_image
 from edgeseg.engines.base import Engine
 from edgeseg.errors import UsageError
-from edgeseg.evaluation import Labelled, check_classes, read, score
+from edgeseg.evaluation import Labelled, numbered_for, read, score
 from edgeseg.ops.preprocess import preprocess
 from edgeseg.precision.graph import (
     Work,
@@ -210,7 +210,7 @@ def most_harmful_first(costs: Sequence[LayerCost]) -> tuple[LayerCost, ...]:
 def _few(reference: Engine, pictures: Split | Sequence[Path], count: int) -> list[Labelled]:
     chosen = spread(len(pictures), count, seed=0)
     if isinstance(pictures, Split):
-        check_classes(reference, pictures)
+        pictures = numbered_for(reference, pictures)
         return [read(pictures.samples[index], reference) for index in chosen]
     empty = np.zeros((0, 0), np.uint8)
     return [(load_image(pictures[index]), empty) for index in chosen]

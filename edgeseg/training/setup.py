@@ -16,7 +16,7 @@ from edgeseg.data.folders import Split, read_split
 from edgeseg.data.instances import with_boundary
 from edgeseg.data.loader import MEMORY_LIMIT
 from edgeseg.errors import DatasetError, UsageError
-from edgeseg.evaluation import Labelled, check_classes, read
+from edgeseg.evaluation import Labelled, numbered_for, read
 from edgeseg.models import build, default_options
 from edgeseg.models.mirror import same_size
 from edgeseg.models.pretrained import load_imagenet, load_pretrained
@@ -132,7 +132,7 @@ def fresh_network(config: TrainConfig, card: ModelCard) -> tuple[nn.Module, tupl
 
 def held_out(engine: TorchEngine, split: Split) -> Iterable[Labelled]:
     """Return the validation pictures, decoded once if they fit in memory, else on each pass."""
-    check_classes(engine, split)
+    split = numbered_for(engine, split)
     first = read(split.samples[0], engine)
     if len(split) * (first[0].nbytes + first[1].nbytes) <= MEMORY_LIMIT:
         return [read(sample, engine) for sample in split]

@@ -70,6 +70,18 @@ def test_the_rules(
     assert np.array_equal(found, pixel_by_pixel(ids, classes, touching))
 
 
+def test_objects_are_what_is_not_the_background() -> None:
+    ids = np.array([[0, 7], [9, 0]], np.int32)
+    for names, expected in (
+        (("background", "nucleus"), [[0, 1], [1, 0]]),
+        (("nucleus", "background"), [[1, 0], [0, 1]]),
+        (("cell", "background", "boundary"), [[1, 2], [2, 1]]),
+        (("a", "b"), [[0, 1], [1, 0]]),
+    ):
+        classes = ClassMap.model_validate({"names": names})
+        assert class_mask(ids, classes).tolist() == expected
+
+
 def components_that_join(mask: NDArray[np.uint8], ids: NDArray[np.int32]) -> int:
     count, labels = cv2.connectedComponents((mask == 1).astype(np.uint8), connectivity=8)
     return sum(len(np.unique(ids[labels == part])) > 1 for part in range(1, count))

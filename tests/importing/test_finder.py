@@ -9,13 +9,14 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from foreign import NAMES, Foreign, dataset
+from foreign import NAMES, SIZE, Foreign, dataset
 from sklearn.metrics import jaccard_score
 
 from edgeseg.errors import DatasetError
 from edgeseg.importing import ImportConfig, Imported, import_network
-from edgeseg.importing.finder import Combination, Findings, mean_ious
-from edgeseg.importing.options import IMAGENET, NONE, UNIT
+from edgeseg.importing.finder import Combination, Findings, combinations, mean_ious
+from edgeseg.importing.inputs import Picture
+from edgeseg.importing.options import IMAGENET, NONE, UNIT, parse_normalise
 from edgeseg.importing.preprocessing import Preprocessing, settle
 
 
@@ -53,7 +54,7 @@ def test_the_right_combination_is_found(
     assert found.origins["color"] == found.origins["normalise"] == "found on 5 pictures"
     assert found.origins["resize"] == "found on 5 pictures"
     assert made.wrapped.findings is not None
-    assert made.wrapped.findings.tried >= 20
+    assert made.wrapped.findings.tried >= 24
     assert made.card.input == found.spec((48, 64))
 
 
@@ -98,6 +99,25 @@ def test_a_single_picture_cannot_tell(tmp_path: Path) -> None:
     made = imported(tmp_path, Foreign(bgr=True), ImportConfig(data=root))
     assert made.wrapped.preprocessing.combination.color == "rgb"
     assert "cannot tell" in made.wrapped.preprocessing.origins["color"]
+
+
+def choices(**fields: Any) -> list[Combination]:
+    picture = Picture("x", "float32", "nchw", 1, 3, *SIZE)
+    likely = Combination("rgb", IMAGENET, "stretch")
+    return combinations(replace(picture, **fields.pop("picture", {})), replace(likely, **fields))
+
+
+def test_no_combination_is_tried_twice() -> None:
+    assert len(choices()) == 26
+    levels = parse_normalise("123.675,116.28,103.53/58.395,57.12,57.375")
+    halves = parse_normalise("0.5,0.5,0.5/0.5,0.5,0.5")
+    assert len(choices(normalise=halves)) == 26
+    # Written in grey levels it is ImageNet's on RGB, and crossed on BGR: both are there.
+    assert len(choices(normalise=levels)) == 26
+    assert len(choices(normalise=parse_normalise("0.3/0.2"))) == 30
+    gray = {"color": "gray", "normalise": UNIT, "picture": {"channels": 1}}
+    assert len(choices(**gray)) == 8
+    assert len(choices(normalise=NONE, picture={"dtype": "uint8"})) == 4
 
 
 def test_other_classes_are_refused(tmp_path: Path, data: Path) -> None:
