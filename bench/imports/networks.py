@@ -3,8 +3,9 @@
     python networks.py OUT --data NUCLEI [--steps 200] [NAME…]
 
 Runs in the environment of ``requirements.txt``, without edgeseg. Networks start from seeded random
-weights, as nothing is downloaded; those in ``TRAINED`` are trained on the nuclei first, the others
-only settle the statistics of their BatchNorm, so that their activations have a sane scale.
+weights, as nothing is downloaded; those in ``TRAINED`` are trained on the nuclei first, each with a
+preprocessing of its own; the others only settle the statistics of their BatchNorm, so that their
+activations have a sane scale.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import argparse
 import json
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +27,23 @@ from torch.nn import functional
 HEIGHT, WIDTH = 128, 160
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 NAMES = ("background", "nucleus")
-TRAINED = ("smp-unet-mobilenetv3", "torchvision-lraspp")
+
+
+@dataclass(frozen=True)
+class Feed:
+    """How pictures become tensors: grey levels from 0 to 1, less ``mean``, through ``std``."""
+
+    color: str = "rgb"
+    mean: tuple[float, ...] = MEAN
+    std: tuple[float, ...] = STD
+    resize: str = "stretch"
+
+
+TRAINED = {
+    "smp-unet-mobilenetv3": Feed(),
+    "torchvision-lraspp": Feed("bgr", (0.0,) * 3, (1.0,) * 3, "letterbox"),
+    "smp-deeplabv3plus-resnet18": Feed("bgr", (0.5,) * 3, (0.5,) * 3),
+}
 
 
 def smp(kind: str, encoder: str) -> nn.Module:
@@ -104,9 +122,8 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--steps", type=int, default=200)
     options = parser.parse_args()
-    torch.set_num_threads(2)
-    pictures, masks = nuclei(options.data / "train")
     for name in options.names:
+        pictures, masks = nuclei(options.data / "train", TRAINED.get(name, Feed()))
         torch.manual_seed(0)
         model = BUILD[name]()
         if name in TRAINED:
@@ -117,16 +134,32 @@ def main() -> None:
         print(name, "exported", file=sys.stderr)
 
 
-def nuclei(split: Path) -> tuple[Tensor, Tensor]:
-    """Pictures (N, 3, H, W) normalised and masks (N, H, W) of the bundled nuclei."""
+def nuclei(split: Path, feed: Feed) -> tuple[Tensor, Tensor]:
+    """Pictures (N, 3, H, W) as the network is fed, and masks (N, H, W), 255 on a letterbox."""
     pictures, masks = [], []
     for path in sorted((split / "images").iterdir()):
-        image = Image.open(path).convert("RGB").resize((WIDTH, HEIGHT), Image.Resampling.BILINEAR)
-        pictures.append((np.asarray(image, np.float32) / 255 - MEAN) / STD)
+        image = Image.open(path).convert("RGB")
         found = Image.open(next((split / "instances").glob(f"{path.stem}.*")))
-        masks.append(np.asarray(found.resize((WIDTH, HEIGHT), Image.Resampling.NEAREST)) > 0)
+        left, top, width, height = place(image.width, image.height, feed)
+        rows, columns = slice(top, top + height), slice(left, left + width)
+        picture, mask = np.zeros((HEIGHT, WIDTH, 3)), np.full((HEIGHT, WIDTH), 255)
+        levels = np.asarray(image.resize((width, height), Image.Resampling.BILINEAR)) / 255
+        order = (levels[..., ::-1] if feed.color == "bgr" else levels) - feed.mean
+        picture[rows, columns] = order / feed.std
+        mask[rows, columns] = np.asarray(found.resize((width, height), 0)) > 0
+        pictures.append(picture)
+        masks.append(mask)
     stacked = np.stack(pictures).transpose(0, 3, 1, 2).astype(np.float32)
     return torch.from_numpy(stacked), torch.from_numpy(np.stack(masks)).long()
+
+
+def place(width: int, height: int, feed: Feed) -> tuple[int, int, int, int]:
+    """Left, top, width and height of a picture in the input."""
+    if feed.resize == "stretch":
+        return 0, 0, WIDTH, HEIGHT
+    scale = min(HEIGHT / height, WIDTH / width)
+    width, height = round(width * scale), round(height * scale)
+    return (WIDTH - width) // 2, (HEIGHT - height) // 2, width, height
 
 
 def scores(model: nn.Module, batch: Tensor) -> Tensor:
@@ -145,12 +178,12 @@ def train(model: nn.Module, pictures: Tensor, masks: Tensor, steps: int) -> None
         chosen = torch.randint(len(pictures), (4,))
         axes = [axis for axis in (-1, -2) if torch.rand(()) < 0.5]
         batch, truth = (values[chosen].flip(axes) for values in (pictures, masks))
-        loss = functional.cross_entropy(scores(model, batch), truth)
+        loss = functional.cross_entropy(scores(model, batch), truth, ignore_index=255)
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
         schedule.step()
-    print("loss", float(loss), file=sys.stderr)
+    print("loss", loss.item(), file=sys.stderr)
 
 
 def settle(model: nn.Module, pictures: Tensor) -> None:

@@ -52,10 +52,11 @@ def calibrate(
 
     from edgeseg.artifacts.files import refuse_to_replace, require_text
     from edgeseg.artifacts.partials import alone
+    from edgeseg.building.source import named
     from edgeseg.export.on_demand import network_of
     from edgeseg.precision.calibration import collect, outputs_of, sheet_path
     from edgeseg.precision.ranges import check_measurable, measure_ranges
-    from edgeseg.runs import RANGES, network_place, newest_run
+    from edgeseg.runs import network_place, newest_run
     from edgeseg.sources.credentials import with_credentials, with_trust
     from edgeseg.sources.spec import parse_source
 
@@ -64,10 +65,10 @@ def calibrate(
     manifest = out or Path("calib") / path.absolute().parent.name / "manifest.json"
     spec = with_credentials(parse_source(source), access.credentials)
     (spec,) = with_trust([spec], access.ca, access.insecure_camera)
-    target = path.with_name(RANGES)
+    target = path.with_name(named(path, "ranges", "json"))
     made = (*outputs_of(source, manifest), target)
-    for named in (manifest, target, Path(source)):
-        require_text(named)  # The manifest and the ranges contain these paths.
+    for place in (manifest, target, Path(source)):
+        require_text(place)  # The manifest and the ranges contain these paths.
     refuse_to_replace(*made, overwrite=overwrite, inputs=[path, Path(source)])
     with alone(manifest, doing="collects"), alone(target, doing="measures"):
         refuse_to_replace(*made, overwrite=overwrite)  # Another process may have just finished.

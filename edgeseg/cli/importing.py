@@ -36,4 +36,5 @@ def import_(
     if as_json:
         finish(True, made.to_dict())
         return
-    finish(False, {**dict(made.lines), "written": str(made.path)})
+    for title, text in (*made.lines, ("written", str(made.path))):  # Titles may repeat.
+        finish(False, {title: text})

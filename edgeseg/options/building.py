@@ -26,7 +26,7 @@ Foreign = Annotated[
     Option("Q/DQ or FP16 graph of NETWORK made by another tool, e.g. ModelOpt.", names="--onnx"),
 ]
 Ranges = Annotated[
-    Path | None, Option("INT8: tensor ranges; default: model.ranges.json beside NETWORK.")
+    Path | None, Option("INT8: tensor ranges; default: those that calibrate wrote beside NETWORK.")
 ]
 Keep = Annotated[tuple[str, ...], Option("Nodes to keep in FP32, by name or pattern; repeatable.")]
 Quantise = Annotated[

@@ -12,6 +12,8 @@ import pytest
 from foreign import NAMES, SIZE, Foreign, dataset, picture
 
 from edgeseg.artifacts.sidecar import verify
+from edgeseg.building.evidence import gather
+from edgeseg.building.source import read_source
 from edgeseg.data.folders import read_split
 from edgeseg.engines import open_engine
 from edgeseg.errors import EdgesegError, MismatchedArtifact, UsageError
@@ -19,6 +21,7 @@ from edgeseg.evaluation import evaluate
 from edgeseg.importing import ImportConfig, Imported, import_network
 from edgeseg.importing.heads import Head, labels_of
 from edgeseg.importing.outputs import Output, order_of
+from edgeseg.options.building import BuildConfig
 
 STATED = ImportConfig(classes=",".join(NAMES))
 CASES = Path(__file__).parents[3] / "shared" / "cases"
@@ -273,6 +276,19 @@ def test_nothing_is_replaced(tmp_path: Path) -> None:
     assert again.path.exists()
     with pytest.raises(UsageError, match="lies in the run folder"):
         import_network(tmp_path / "theirs.onnx", tmp_path, STATED, overwrite=True)
+
+
+def test_ranges_lie_beside_a_network_of_any_name(edgeseg: Any, tmp_path: Path, data: Path) -> None:
+    made = imported(tmp_path, Foreign())
+    network = tmp_path / "other.onnx"
+    made.path.rename(network)
+    pictures = data / "val" / "images"
+    out = tmp_path / "manifest.json"
+    outcome = edgeseg("calibrate", network, "--from", pictures, "--count", "2", "--out", out)
+    assert outcome.code == 0, outcome.err
+    evidence = gather(read_source(network), BuildConfig(network, "int8"))
+    assert evidence.ranges is not None
+    assert not network.with_name("model.ranges.json").exists()
 
 
 def test_the_command_tells_what_it_found(edgeseg: Any, tmp_path: Path) -> None:
