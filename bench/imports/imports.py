@@ -173,8 +173,8 @@ def table() -> str:
         "# Networks of other libraries",
         "",
         "Written by `bench/imports/imports.py`. `eval` is the mean IoU on the bundled nuclei; "
-        "builds show the loss of mean IoU compared with FP32, in points, and that of the class that "
-        "lost most with its 95 % interval (paired bootstrap over the pictures). All but "
+        "builds show the loss of mean IoU compared with FP32, in points, and that of the class "
+        "that lost most with its 95 % interval (paired bootstrap over the pictures). All but "
         f"{', '.join(f'`{name}`' for name in TRAINED)} have random weights, so their mean IoU "
         f"means nothing. {len(found)} of {len(NAMES)} networks have been run. –: not run.",
         "",
