@@ -47,9 +47,9 @@ def class_mask(
 ) -> NDArray[np.uint8]:
     """Convert a map of object ids to a mask of class ids.
 
-    Objects have the id ``classes.object_class``. Pixels have eight neighbours, none beyond the edge of
-    the picture. With ``gap``, object pixels next to another object become background: a gap of two
-    pixels, one on each side. If ``classes`` has a boundary class, object pixels next to another
+    Objects have the id ``classes.object_class``. Pixels have eight neighbours, none beyond the edge
+    of the picture. With ``gap``, object pixels next to another object become background: a gap of
+    two pixels, one on each side. If ``classes`` has a boundary class, object pixels next to another
     object or the background become class 2: one pixel wide. Either way no component of objects
     joins two of them, but an object one or two pixels wide may vanish.
 
