@@ -15,11 +15,10 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from edgeseg.artifacts.files import write_atomic
-from edgeseg.data.folders import bundled_sample
+from edgeseg.data.folders import bundled_sample, load_image
 from edgeseg.importing import ImportConfig, Imported, import_network
 
 RESULTS = Path(__file__).resolve().parent.parent / "results" / "imports"
@@ -59,7 +58,7 @@ def grey(root: Path) -> Path:
         (root / "train" / part).mkdir(parents=True)
     shutil.copy(source / "classes.json", root)
     for path in sorted((source / "train" / "images").iterdir()):
-        if not np.ptp(cv2.imread(str(path)), axis=2).any():
+        if not np.ptp(load_image(path), axis=2).any():
             for part in ("images", "instances"):
                 file = next((source / "train" / part).glob(f"{path.stem}.*"))
                 (root / "train" / part / file.name).symlink_to(file)
