@@ -60,7 +60,7 @@ def prepare_run(
     """
     if resume and (run is None or overwrite):
         raise UsageError(
-            "--resume goes on with the training in a folder that is named, and keeps what is there",
+            "--resume needs --run, and cannot be combined with --overwrite",
             hint="name it with --run, and leave --overwrite out",
         )
     if run is None:

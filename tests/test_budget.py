@@ -119,7 +119,7 @@ def test_of_equally_accurate_ones_the_quicker_is_taken() -> None:
 
 
 def test_without_accuracy_there_is_nothing_to_choose_by() -> None:
-    with pytest.raises(UsageError, match="none was scored"):
+    with pytest.raises(UsageError, match="no engine was scored"):
         recommend(report(row("a.onnx", 9.0, None)), "15ms")
-    with pytest.raises(UsageError, match="none was scored"):
+    with pytest.raises(UsageError, match="no engine was scored"):
         recommend(report(), "15ms")

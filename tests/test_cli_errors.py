@@ -185,8 +185,11 @@ def test_ranges(name: str, refuses: Any, trained: Path, small_data: Path) -> Non
             ("calibrate", "x.onnx", "--from", ".", "--method", "magic"),
         ),
         ("a source is needed", ("stream",)),
-        ("parts are of a recording", ("stream", "--source", "test:", "--record-keep", 2)),
-        ("no rule for alerts", ("stream", "--source", "test:", "--alert-lines", "a")),
+        (
+            "--record-minutes and --record-keep need a recording",
+            ("stream", "--source", "test:", "--record-keep", 2),
+        ),
+        ("no alert rule", ("stream", "--source", "test:", "--alert-lines", "a")),
         (
             "'latency', 'throughput'",
             ("stream", "--source", "test:", "--mode", "fast"),

@@ -102,7 +102,7 @@ def connected(cluster: Cluster) -> Iterator[None]:
             except (ConnectionError, RuntimeError, ValueError, OSError) as error:
                 raise RuntimeMissing(
                     f"no cluster at {cluster.address}: {_last_line(error)}",
-                    hint="look whether it runs (`ray status` on its head); versions of Ray and "
+                    hint="check whether it runs (`ray status` on its head); versions of Ray and "
                     "Python must be the same on all machines, and where it asks for a token, set "
                     "RAY_AUTH_MODE=token and RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH",
                 ) from error
@@ -136,7 +136,8 @@ def outcomes(
     except ray.exceptions.RayError as error:
         raise InferenceError(
             f"the cluster failed: {_last_line(error)}",
-            hint="the same command goes on where it stopped; `ray status` and Ray's logs say more",
+            hint="the same command continues where it stopped; `ray status` and Ray's "
+            "logs say more",
         ) from error
 
 

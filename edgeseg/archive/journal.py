@@ -231,7 +231,7 @@ def _records(path: Path) -> Iterator[Record]:
             except ValidationError as error:
                 raise CorruptArtifact(
                     f"{path}:{number}: {first_problem(error)}",
-                    hint=f"remove {path}: the units it names are done again",
+                    hint=f"remove {path}: the units that it names are then done again",
                 ) from error
 
 

@@ -146,7 +146,8 @@ def _refuse_to_replace(units: Iterable[Unit], outputs: Outputs) -> None:
         for path in filter(None, paths):
             if os.path.lexists(path):
                 raise UsageError(
-                    f"{path} already exists, is of no run on an archive, and would be replaced",
+                    f"{path} already exists, does not belong to a run on an archive, and "
+                    "would be replaced",
                     hint="choose another --out folder",
                 )
 

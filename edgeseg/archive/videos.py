@@ -79,8 +79,8 @@ def read_frames(
             yield from _timed(container, stream, numbers, wanted, path)
     except (av.FFmpegError, ValueError, IndexError, OSError) as error:
         raise DatasetError(
-            f"{path}: no video that can be decoded ({type(error).__name__})",
-            hint="copy the file again from where it came from, or take it out of the archive",
+            f"{path}: not a video that can be decoded ({type(error).__name__})",
+            hint="copy the file again from its origin, or remove it from the archive",
         ) from None
 
 
@@ -101,7 +101,7 @@ def _timed(
     if left:
         raise DatasetError(
             f"{path}: {left} of the frames {wanted[0]} to {wanted[-1]} cannot be decoded",
-            hint="copy the file again from where it came from, or take it out of the archive",
+            hint="copy the file again from its origin, or remove it from the archive",
         )
 
 

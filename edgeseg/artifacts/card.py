@@ -139,7 +139,7 @@ class ClassMap(Document):
             raise ValueError(f"the ignore value {self.ignore} is also the id of a class")
         if self.background is not None and self.background >= len(self.names):
             raise ValueError(
-                f"the background {self.background} is no id of {len(self.names)} classes"
+                f"the background {self.background} is not an id of {len(self.names)} classes"
             )
         return self
 

@@ -167,7 +167,7 @@ def read_capped(path: Path, limit: int = MAX_JSON_BYTES, *, follow: bool = True)
         if size > limit:
             raise CorruptArtifact(
                 f"{path}: expected at most {limit} bytes, found {size}",
-                hint="this is no file of edgeseg: look at its name, or copy it again",
+                hint="edgeseg writes no file of this size: check the name, or copy the file again",
             )
         # One byte more than allowed, in case the file has grown.
         data = stream.read(limit + 1)
@@ -206,8 +206,8 @@ def require_text(path: Path) -> None:
         str(path).encode()
     except UnicodeEncodeError as error:
         raise UsageError(
-            f"{path}: its name is no UTF-8, and has to be written as text",
-            hint="rename the file, or the folder above it whose name is none",
+            f"{path}: its name is not valid UTF-8, but has to be written as text",
+            hint="rename the file or the folder whose name is not valid UTF-8",
         ) from error
 
 
@@ -314,7 +314,7 @@ def _cannot_open(path: Path, error: OSError | ValueError) -> EdgesegError:
         return UsageError(f"{shown!r}: no file can have this name", hint="check the path")
     why = error.strerror if isinstance(error, OSError) else error
     return CorruptArtifact(
-        f"{path}: cannot be read: {why}", hint=f"give yourself the right to read it: `ls -l {path}`"
+        f"{path}: cannot be read: {why}", hint=f"check its permissions: `ls -l {path}`"
     )
 
 

@@ -103,7 +103,7 @@ def check_budget(text: str | None, *, labelled: bool) -> None:
     parse_budget(text)
     if not labelled:
         raise UsageError(
-            "--budget picks the most accurate engine, and no pictures are labelled",
+            "--budget recommends the most accurate engine, which needs labelled pictures",
             hint="give labelled pictures with --data",
         )
 
@@ -118,7 +118,7 @@ def recommend(report: BenchReport, budget: str) -> Recommendation:
     timed = [run for run in report.runs if run.latency_ms]
     if not any(run.mean_iou is not None for run in timed):
         raise UsageError(
-            "a recommendation wants the most accurate engine, and none was scored",
+            "--budget recommends the most accurate engine, but no engine was scored",
             hint="give labelled pictures with --data, and engines that run on this machine",
         )
     rows = [(_candidate(run, limit), run) for run in timed]

@@ -125,7 +125,7 @@ def build(
     precision = _precision(fp32=fp32, fp16=fp16, int8=int8, onnx=foreign)
     if layers is not None and not runtime.startswith("tensorrt"):
         raise UsageError(
-            "--layers lists those of a TensorRT engine",
+            "--layers is for TensorRT engines only",
             hint="add `--runtime tensorrt` or `--runtime tensorrt-rtx`",
         )
     network = network or _beside(foreign) or newest_run()

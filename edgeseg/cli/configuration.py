@@ -134,7 +134,7 @@ def write(path: Path, context: typer.Context, *, overwrite: bool) -> None:
         data = "\n".join(parts).encode()
     except UnicodeEncodeError as error:
         raise UsageError(
-            f"cannot write {path}: an option holds a text that is no UTF-8",
+            f"cannot write {path}: an option holds text that is not valid UTF-8",
             hint="rename the file or folder that it names",
         ) from error
     with atomic_path(path) as partial:
@@ -185,7 +185,7 @@ def _text(path: Path) -> str:
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise UsageError(f"{path}: expected TOML, found what is no UTF-8 text") from error
+        raise UsageError(f"{path}: expected TOML, found bytes that are not valid UTF-8") from error
 
 
 def _parsed(path: Path, text: str) -> dict[str, Any]:
@@ -223,7 +223,7 @@ def _unknown(where: str, name: str, value: Any, keys: Sequence[_Key]) -> UsageEr
         return UsageError(f"{where}: expected the name of an option, found a key in quotes")
     message = f"{where}: unknown option {printable(name, 60)!r}"
     if isinstance(value, dict):
-        return UsageError(message, hint=f"leave [{printable(name, 60)}] out: there are no tables")
+        return UsageError(message, hint=f"omit [{printable(name, 60)}]: there are no tables")
     spelt = name.lower().replace("_", "-")
     off = next((key.name for key in keys if key.off == spelt), None)
     if off:

@@ -207,8 +207,8 @@ def _output_folder(out: Path | None) -> Path:
         out = next(Path(name) for name in names if not Path(name).exists())
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UsageError(
-            f"{out} is there already and not an empty folder",
-            hint="choose a new folder with --out, or leave --out away",
+            f"{out} already exists and is not an empty folder",
+            hint="choose a new folder with --out, or omit --out",
         )
     try:
         out.mkdir(parents=True, exist_ok=True)

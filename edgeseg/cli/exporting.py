@@ -56,7 +56,7 @@ def export(
     if triton is not None and path.suffix in (".onnx", ".engine"):
         if out or dynamic_batch or dynamic_size:
             raise UsageError(
-                f"{path} is exported already; --out, --dynamic-batch and --dynamic-size "
+                f"{path} is already exported; --out, --dynamic-batch and --dynamic-size "
                 "are for a checkpoint",
                 hint="name model.safetensors, or leave them out",
             )

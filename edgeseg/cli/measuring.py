@@ -106,13 +106,15 @@ def doctor(
     from edgeseg.doctor.probe import probe
 
     if record is not None and machine is not None:
-        raise UsageError("--record describes this machine and --machine another: one of them")
+        raise UsageError(
+            "--record describes this machine and --machine another one; give one of them"
+        )
     if record is not None:
         refuse_to_replace(record, overwrite=overwrite)
     facts = probe() if machine is None else doctors.read(machine)
     if record is not None:
         doctors.record(facts, record)
-        log.info("recorded %s: no host, user or home folder is in it", record)
+        log.info("recorded %s: it holds no host name, user name or home folder", record)
     findings = doctors.examine(facts)
     if as_json:
         finish(as_json, findings.to_dict())

@@ -55,7 +55,7 @@ class Keeping(Options):
             raise UsageError(
                 f"files of {self.rotate} bytes leave no room for a second one in "
                 f"{self.keep_bytes} bytes",
-                hint="give --keep-bytes several times the size of --rotate",
+                hint="set --keep-bytes to several times --rotate",
             )
 
     @property
@@ -111,7 +111,9 @@ class Files(Options):
     def check(self) -> None:
         """Raise UsageError if there are options of recordings and no recording."""
         if (self.record_minutes or self.record_keep) and not (self.record or self.record_raw):
-            raise UsageError("parts are of a recording", hint="add --record NAME.mkv")
+            raise UsageError(
+                "--record-minutes and --record-keep need a recording", hint="add --record NAME.mkv"
+            )
 
 
 def _checked_rule(text: str) -> str:
@@ -160,7 +162,7 @@ class Alerting(Options):
         """Raise UsageError if there are outputs of alerts and no rule."""
         if (self.alert_lines or self.alert_snapshots) and not self.alert:
             raise UsageError(
-                "there is no rule for alerts",
+                "no alert rule was given",
                 hint="add --alert 'CLASS > 2%', see edgeseg stream -h",
             )
 

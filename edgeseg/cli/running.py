@@ -96,7 +96,7 @@ def infer(
 
         if overwrite:
             raise UsageError(
-                "--overwrite is not for an archive, which goes on where it stopped",
+                "--overwrite cannot be used with an archive, which continues where it stopped",
                 hint="choose another --out to do it all again",
             )
         where = Cluster(cluster, workers, threads or 1)
@@ -106,7 +106,8 @@ def infer(
     for option, value in (("--workers", workers), ("--every", every)):
         if value is not None:
             raise UsageError(
-                f"{option} is of an archive", hint=f"edgeseg infer … --cluster local {option} …"
+                f"{option} needs an archive (--cluster)",
+                hint=f"edgeseg infer … --cluster local {option} …",
             )
     pictures = [image for path in named for image in list_images(Path(path))]
     skipped = [found for path in named for found in passed_over(Path(path))]

@@ -41,13 +41,15 @@ def of_system(error: Exception) -> EdgesegError | None:
         )
     if isinstance(error, UnicodeEncodeError) and _has_bytes(error.object):
         return UsageError(
-            f"{error.object[:200]!r}: this name is no UTF-8, and it is passed on as text",
+            f"{error.object[:200]!r}: this name is not valid UTF-8, but has to be passed "
+            "on as text",
             hint="rename the file or folder",
         )
     # Raised by pydantic, which is not imported for this, for a name in a document.
     if "surrogates not allowed" in str(error) or "type=string_unicode" in str(error):
         return UsageError(
-            "a file or folder among the inputs has a name that is no UTF-8, and the result cannot "
+            "a file or folder among the inputs has a name that is not valid UTF-8, and "
+            "the result cannot "
             "hold it",
             hint="rename it: `find . -print0 | grep -zaxv '.*' | tr '\\0' '\\n'` lists such names",
         )

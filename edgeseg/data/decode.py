@@ -65,7 +65,7 @@ def load_image(path: Path) -> NDArray[np.uint8]:
     if pixels.dtype != np.uint8:
         raise DatasetError(
             f"{path}: expected 8 bits a channel, found {pixels.dtype}",
-            hint="convert it to 8 bits with the range that the camera will deliver",
+            hint="convert it to 8 bits with the same range as the frames of the camera",
         )
     return np.asarray(pixels, np.uint8)
 
@@ -128,8 +128,8 @@ def load_ids(path: Path) -> NDArray[np.uint8] | NDArray[np.uint16]:
     data = _read_whole(path)
     if not data.startswith(_PNG):
         raise DatasetError(
-            f"{path}: a mask is a PNG of ids, this is no PNG",
-            hint="save masks as PNG; formats that lose detail change the ids",
+            f"{path}: a mask is a PNG of ids, and this is not a PNG",
+            hint="save masks as PNG; lossy formats change the ids",
         )
     header = _PngHeader.of(data)
     if header.colour_type not in (_GREY, _PALETTE):
@@ -170,7 +170,7 @@ def _decode(data: bytes, path: Path, flags: int) -> NDArray[np.uint8] | NDArray[
         raise DatasetError(f"{path}: cannot be decoded: {error.err}") from error
     if pixels is None:
         raise DatasetError(
-            f"{path}: no picture that can be decoded; it is damaged or of another kind",
+            f"{path}: cannot be decoded; it is damaged or not a picture",
             hint=_COPY_AGAIN,
         )
     decoded: NDArray[np.uint8] | NDArray[np.uint16] = pixels

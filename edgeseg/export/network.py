@@ -234,8 +234,8 @@ def check_parity(model: nn.Module, path: Path, inputs: NDArray[np.float32]) -> P
     if mismatched > near_ties:
         raise InferenceError(
             f"the exported network differs from PyTorch in {mismatched - near_ties} of {pixels} "
-            f"pixels that are no near ties (besides {near_ties} that are); nothing was written",
-            hint="report it with the architecture and its options",
+            f"pixels that are not near ties (besides {near_ties} that are); nothing was written",
+            hint="please report this with the architecture and its options",
         )
     return Parity(len(inputs), pixels, mismatched, near_ties)
 

@@ -214,7 +214,9 @@ class TrainConfig(Options):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.weights is not None and self.pretrained is not None:
-            raise UsageError("weights and pretrained are two beginnings; give one of them")
+            raise UsageError(
+                "--weights and --pretrained both set the initial weights; give one of them"
+            )
         crop = self.crop
         if crop is not None and (crop[0] > self.size[0] or crop[1] > self.size[1]):
             raise UsageError(f"crop is at most the size {self.size}, not {crop}")

@@ -210,15 +210,15 @@ def _say(selection: Selection, good: int, label: str) -> None:
     """Log what was rejected, and whether enough remains."""
     why = ", ".join(f"{count} {reason}" for reason, count in selection.left_out.items() if count)
     if why:
-        logger.info("of %d pictures of %s are left out: %s", selection.candidates, label, why)
+        logger.info("of %d pictures of %s are excluded: %s", selection.candidates, label, why)
     if not good:
         raise SourceError(
-            f"{label}: none of {selection.candidates} pictures is of use ({why or 'none came'})",
-            hint="look whether the lens is covered, or name another source",
+            f"{label}: none of {selection.candidates} pictures can be used ({why or 'none came'})",
+            hint="check whether the lens is covered, or name another source",
         )
     if good < selection.wanted:
         logger.warning(
-            "%d pictures wanted, %s has %d that are of use%s",
+            "%d pictures requested, %s has %d that can be used%s",
             selection.wanted,
             label,
             good,

@@ -188,7 +188,7 @@ def _frames(
                 place = next(wanted, None)
             yield number, frame
         if not count:
-            raise SourceError(f"{spec.label} was opened but gave no frame")
+            raise SourceError(f"{spec.label} was opened but delivered no frame")
         if frames.unreadable and warn:
             _log.warning(
                 "%s: %d of %d frames could not be read; pictures are chosen from the others",

@@ -146,6 +146,6 @@ def _read(file: Path) -> tuple[netrc.netrc | None, str]:
     except netrc.NetrcParseError as error:
         return None, f"found something else near line {error.lineno}"
     except UnicodeDecodeError:
-        return None, "it is no UTF-8 text"
+        return None, "it is not valid UTF-8"
     except OSError as error:
         return None, (error.strerror or "it cannot be read").lower()

@@ -151,7 +151,7 @@ class Bounded:
                     hint="make a smaller video of it, or raise --max-pixels",
                 )
             if not self._said:
-                _log.warning("%s: %s; such frames are left out", self._spec.label, why)
+                _log.warning("%s: %s; such frames are skipped", self._spec.label, why)
             self._said = True
             self._left_out += 1
         return None

@@ -110,7 +110,7 @@ class NetworkVideo:
             except failure:
                 if not bad:
                     _log.warning(
-                        "%s: a frame is damaged or has more than %d pixels; it is left out",
+                        "%s: a frame is damaged or has more than %d pixels; it is skipped",
                         *(self._label, self._max_pixels),
                     )
                 bad += 1

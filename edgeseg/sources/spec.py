@@ -167,10 +167,10 @@ def with_format(
             "test:, not of this source",
             hint="write them into the pipeline: … ! video/x-raw,width=1280,height=720 ! …"
             if spec.kind == "gst"
-            else "leave --size and --fps out; the network's own size is reached by resizing",
+            else "omit --size and --fps; the network's own size is reached by resizing",
         )
     if (size and spec.size not in (None, size)) or (fps and spec.fps not in (None, fps)):
-        raise UsageError(f"{spec.label}: another size or rate stands in the source itself")
+        raise UsageError(f"{spec.label}: the source itself states another size or rate")
     _check_format(size, fps)
     return replace(spec, size=size or spec.size, fps=fps if fps is not None else spec.fps)
 
@@ -196,7 +196,7 @@ def _camera(text: str) -> SourceSpec:
     kind = "csi" if text.startswith("csi:") else "camera"
     if match is None:
         raise UsageError(
-            f"{text!r} is no camera; write {kind}:0 or {kind}:0:1280x720@30", hint=EXAMPLES
+            f"{text!r} is not a camera; write {kind}:0 or {kind}:0:1280x720@30", hint=EXAMPLES
         )
     size, fps = _size_and_fps(match)
     index = int(match["index"])
@@ -222,7 +222,7 @@ def _test(text: str) -> SourceSpec:
     match = _TEST.fullmatch(text)
     if match is None:
         raise UsageError(
-            f"{text!r} is no test pattern; write test:, test:640x480@25 or test:?frames=100"
+            f"{text!r} is not a test pattern; write test:, test:640x480@25 or test:?frames=100"
         )
     size, fps = _size_and_fps(match)
     frames = int(match["frames"]) if match["frames"] else None
@@ -267,14 +267,14 @@ def _url(text: str) -> SourceSpec:
     # path, and part of it sent to DNS as a host, so anything ambiguous is rejected.
     if "@" in rest[len(authority) :] and ":" in authority:
         raise UsageError(
-            f"{scheme}://***: an '@' stands behind the host",
+            f"{scheme}://***: there is an '@' after the host",
             hint="percent-encode the password: %2F for /, %3F for ?, %23 for #, %40 for @ "
             "(and %40 for an @ in the path)",
         )
     host, port_fits = _host(f"{scheme}://{authority}")
     if not host or not port_fits:
         raise UsageError(
-            f"{scheme}://***: no host, or a port that is no number from 1 to 65535",
+            f"{scheme}://***: no host, or a port that is not a number from 1 to 65535",
             hint=f"write {scheme}://host:port/path; percent-encode a password with : / ? # or @",
         )
     suffix = PurePosixPath(urlsplit(text).path).suffix.lower()

@@ -103,7 +103,7 @@ def test_damaged(tmp_path: Path) -> None:
     for name, data in (("text.mp4", b"no video"), ("none.mp4", b"")):
         (tmp_path / name).write_bytes(data)
         assert frame_count(tmp_path / name) == 0
-        with pytest.raises(DatasetError, match=f"{name}: no video that can be decoded"):
+        with pytest.raises(DatasetError, match=f"{name}: not a video that can be decoded"):
             list(read_frames(tmp_path / name, 0, None, 1))
     (tmp_path / "cut.mkv").write_bytes(whole[: len(whole) // 2])
     read = list(read_frames(tmp_path / "cut.mkv", 0, None, 1))

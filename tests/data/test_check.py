@@ -90,7 +90,7 @@ DEFECTS: list[tuple[Callable[[Path], object], str]] = [
     (lambda r: (r / "val/masks/d.png").unlink(), "pair: .*d.png: expected its mask"),
     (lambda r: (r / "val/images/d.png").unlink(), "pair: .*d.png: expected its picture"),
     (lambda r: write(r / "val/images/d.bmp", picture()), "pair: .*expected one file named d"),
-    (lambda r: (r / "train/images/a.png").write_bytes(b"no"), "file: .*a.png: no picture"),
+    (lambda r: (r / "train/images/a.png").write_bytes(b"no"), "file: .*a.png: cannot be decoded"),
     (lambda r: (r / "train/masks/a.png").write_bytes(b""), "file: .*a.png is empty"),
     (lambda r: write(r / "train/masks/a.png", mask(20)), "size: .*a.png: .*60×40, found 60×20"),
     (

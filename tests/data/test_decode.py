@@ -136,7 +136,7 @@ def test_masks_in_colour_or_lossy_are_refused(tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / "lossy.jpg"), picture())
     with pytest.raises(DatasetError, match="found RGB colour"):
         load_ids(tmp_path / "colour.png")
-    with pytest.raises(DatasetError, match="no PNG"):
+    with pytest.raises(DatasetError, match="not a PNG"):
         load_ids(tmp_path / "lossy.jpg")
 
 

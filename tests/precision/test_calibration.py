@@ -109,7 +109,7 @@ def test_a_source_of_which_nothing_is_of_use(tmp_path: Path) -> None:
     folder.mkdir()
     for number in range(3):
         cv2.imwrite(str(folder / f"{number}.png"), np.full((40, 60, 3), number, np.uint8))
-    with pytest.raises(SourceError, match=r"none of 3 pictures is of use \(3 uniform\)"):
+    with pytest.raises(SourceError, match=r"none of 3 pictures can be used \(3 uniform\)"):
         collect(folder, tmp_path / "m.json")
     assert not (tmp_path / "m.json").exists()
 
@@ -171,7 +171,7 @@ def test_a_source_without_declared_end_gives_every_tenth_frame(
     first, second = (cv2.imread(str(tmp_path / "calib" / file.path)) for file in made.files[:2])
     assert not np.array_equal(first, second)
     made = collect("test:64x48@1000?frames=40", tmp_path / "calib" / "ended.json", count=50)
-    assert "50 pictures wanted" in caplog.text
+    assert "50 pictures requested" in caplog.text
     assert made.selection.candidates == 40
 
 

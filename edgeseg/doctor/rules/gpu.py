@@ -102,7 +102,7 @@ def cuda_does_not_start(facts: SystemFacts) -> Trouble | None:
     listed = ", ".join(facts.listed_gpus) or (facts.jetson.board if facts.jetson else "a GPU")
     return Trouble(
         f"{listed} is there but CUDA does not start: {why}",
-        "sudo dmesg | grep -iE 'nvrm|nvidia|nvgpu'   # the driver's own words\nsudo reboot",
+        "sudo dmesg | grep -iE 'nvrm|nvidia|nvgpu'   # the driver's own messages\nsudo reboot",
         blocks=True,
     )
 
@@ -113,7 +113,7 @@ def driver_too_old(facts: SystemFacts) -> Trouble | None:
     if facts.jetson or not facts.gpus or spoken is None or spoken >= (12, 0):
         return None
     return Trouble(
-        f"the driver {facts.driver} speaks CUDA {spoken[0]}.{spoken[1]}, and 12.0 is needed "
+        f"the driver {facts.driver} supports CUDA {spoken[0]}.{spoken[1]}, and 12.0 is needed "
         "(525.60.13 or newer)",
         _install_driver(facts),
         blocks=True,
@@ -210,7 +210,8 @@ def kernels_absent(facts: SystemFacts) -> Trouble | None:
         return None
     twelve = (facts.cuda_version or (13, 0))[0] == 12
     return Trouble(
-        "this installation brought no frame kernels and NVRTC is not here to compile them: frames "
+        "this installation brought no frame kernels and NVRTC is not available to compile "
+        "them: frames "
         "are prepared on the processor",
         f"pip install nvidia-cuda-nvrtc{'-cu12' if twelve else ''}",
     )

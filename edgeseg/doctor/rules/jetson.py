@@ -32,7 +32,7 @@ def python_is_not_jetpacks(facts: SystemFacts) -> Trouble | None:
     wanted = ".".join(map(str, built_for))
     if built_for < (3, 10):
         return Trouble(
-            f"TensorRT and OpenCV of this JetPack are for Python {wanted} alone, edgeseg needs "
+            f"TensorRT and OpenCV of this JetPack are for Python {wanted} only, edgeseg needs "
             "3.10 or newer",
             "# Orin: flash JetPack 6 or 7; Xavier: engines run on the processor",
             blocks=True,

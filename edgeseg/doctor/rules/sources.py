@@ -87,7 +87,7 @@ def camera_not_readable(facts: SystemFacts) -> Trouble | None:
     if not shut:
         return None
     return Trouble(
-        f"this user may not open {', '.join(shut)}",
+        f"this user has no permission to open {', '.join(shut)}",
         "sudo usermod -aG video $USER   # then log out and in again",
         blocks=len(shut) == len(facts.cameras),
     )
@@ -106,7 +106,7 @@ def raw_sensor(facts: SystemFacts) -> Trouble | None:
         return None
     names = ", ".join(f"{camera.device} ({camera.name})" for camera in raw)
     return Trouble(
-        f"{names} is a bare sensor, which gives no pictures by --camera",
+        f"{names} is a bare sensor, which --camera cannot read",
         "edgeseg stream --source csi:0" if facts.jetson else None,
         blocks=len(raw) == len(facts.cameras),
     )
