@@ -33,7 +33,7 @@ from edgeseg.stream import (
 )
 
 LIMITS = SourceLimits(open_s=20, read_s=20, stalled_s=20, backoff_s=(0.05,))
-FRAMES = 40
+FRAMES = 20
 BEHIND = 4
 """Frames: one interval, and what a busy machine may add."""
 
@@ -71,7 +71,7 @@ def test_a_dead_camera_costs_the_other_no_frames(
     with Stream([spec_of(dead, stalled_s=0.3, read_s=1), spec_of(alive)], grey_engine) as stream:
         share = share_seen(stream, 1, during)
     assert stream.mode == "throughput"
-    assert share >= 0.95
+    assert share >= 0.9
     if fault != "none":
         assert stream.sources[0].state != "ok"
 
@@ -82,7 +82,7 @@ def test_an_engine_that_waits_for_each_camera_would_be_found(
     camera = more_cameras()
     grey_engine.watch = lambda batch: time.sleep(0.1)
     with Stream(spec_of(camera), grey_engine) as stream:
-        assert share_seen(stream, 0, lambda seen: None) < 0.95
+        assert share_seen(stream, 0, lambda seen: None) < 0.9
 
 
 class Watching(Sink):

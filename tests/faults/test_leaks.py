@@ -112,11 +112,11 @@ def traced() -> Iterator[None]:
 
 
 def growth(
-    url: str, engine: Engine, steps: int, *, reconnects: bool, leak: Leak = lambda: None
+    url: str, engine: Engine, steps: int, *, reconnects: bool, leak: Leak | None = None
 ) -> Growth:
-    """Over ``steps`` reconnects or results, after a tenth of them (30 at least) to warm up."""
+    """Over ``steps`` reconnects or results, after others to warm up where nothing may grow."""
     spec = replace(parse_source(url), limits=LIMITS)
-    warm = max(steps // 10, 30 if reconnects else 1500)
+    warm = 5 if leak else max(steps // 10, 30 if reconnects else 1500)
     before: Footprint | None = None
     leaked = 0
     with Stream(spec, engine, StreamOptions(mode="latency")) as stream:
@@ -130,7 +130,8 @@ def growth(
                 before, start, leaked = Footprint.now(), done, done
             while before is not None and leaked < done:
                 leaked += 1
-                leak()
+                if leak:
+                    leak()
             if before is not None and done - start >= steps:
                 break
         after = Footprint.now()

@@ -37,13 +37,15 @@ pytestmark = [
 ]
 
 
-def compile_level(level: str, out: Path, *options: str, compiler: str | None = None) -> Path:
-    """``rows.cpp`` of a level, with the driver unless only the object is asked for."""
+def compile_level(
+    level: str, out: Path, *options: str, sources: Sequence[Path] = (ROWS, HERE / "driver.cpp"),
+    compiler: str | None = None,
+) -> Path:  # fmt: skip
+    """``rows.cpp`` of a level, with the driver unless other sources or objects are given."""
     vector, flags = LEVELS[level]
     names = (f"-DEDGESEG_LEVEL={level}", f'-DEDGESEG_LEVEL_NAME="{level}"')
-    sources = [str(ROWS)] if "-c" in options else [str(ROWS), str(HERE / "driver.cpp")]
     command = [compiler or COMPILER or "", *OPTIONS, *flags, *names, f"-DEDGESEG_VECTOR={vector}"]
-    command += [*options, *sources, "-o", str(out)]
+    command += [*options, *map(str, sources), "-o", str(out)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=110)
     assert done.returncode == 0, done.stderr
     return out
@@ -63,9 +65,20 @@ def run(*command: str | Path) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.fixture(scope="module")
-def expected(tmp_path_factory: pytest.TempPathFactory) -> str:
+def objects(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The object of each level, as it is shipped."""
+    folder = tmp_path_factory.mktemp("levels")
+    return {
+        level: compile_level(level, folder / f"{level}.o", "-c", sources=[ROWS])
+        for level in ("portable", "avx2", "avx512")
+    }
+
+
+@pytest.fixture(scope="module")
+def expected(objects: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> str:
     """What the portable level prints."""
-    program = compile_level("portable", tmp_path_factory.mktemp("portable") / "driver")
+    out = tmp_path_factory.mktemp("portable") / "driver"
+    program = compile_level("portable", out, sources=[objects["portable"], HERE / "driver.cpp"])
     printed = run(program).stdout
     assert len(printed.splitlines()) == 15 * 20
     return printed
@@ -203,12 +216,8 @@ def beyond(level: str, path: Path) -> list[str]:
 
 
 @pytest.mark.skipif(shutil.which("objdump") is None, reason="no objdump (apt install binutils)")
-def test_no_level_has_instructions_of_the_next(tmp_path: Path) -> None:
+def test_no_level_has_instructions_of_the_next(objects: dict[str, Path]) -> None:
     """CPUs with AVX-512 are rare where tests run: at least nobody else meets its code."""
-    objects = {
-        level: compile_level(level, tmp_path / f"{level}.o", "-c")
-        for level in ("portable", "avx2", "avx512")
-    }
     assert beyond("portable", objects["portable"]) == []
     assert beyond("portable", objects["avx2"])
     assert beyond("avx2", objects["avx2"]) == []
@@ -216,10 +225,14 @@ def test_no_level_has_instructions_of_the_next(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(shutil.which("nm") is None, reason="no nm here (apt install binutils)")
-@pytest.mark.parametrize("level", ["avx2", "avx512"])
-def test_no_function_of_a_level_can_replace_one_of_the_rest(level: str, tmp_path: Path) -> None:
+def test_no_function_of_a_level_can_replace_one_of_the_rest(
+    objects: dict[str, Path], tmp_path: Path
+) -> None:
     """Such as an inline one of the standard library: other CPUs would run it and die."""
-    assert shared_symbols(compile_level(level, tmp_path / "rows.o", "-O1", "-c")) == []
+    assert {level: shared_symbols(objects[level]) for level in ("avx2", "avx512")} == {
+        "avx2": [],
+        "avx512": [],
+    }
     planted = tmp_path / "planted.cpp"
     planted.write_text("inline int f(int x) { return x; } int (*kept)(int) = f;")
     assert run(COMPILER or "", "-c", planted, "-o", tmp_path / "planted.o").returncode == 0
