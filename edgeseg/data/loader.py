@@ -8,7 +8,7 @@ import random
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import cv2
 import numpy as np
@@ -49,16 +49,19 @@ class Example(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """Several examples: float32 (N, C, H, W), integers (N, H, W) and float32 (N, H, W)."""
+    """Several examples: float32 (N, C, H, W), integers (N, H, W) and float32 (N, H, W).
+
+    ``scores`` are those of a teacher, float (N, classes, H, W).
+    """
 
     pictures: Tensor
     masks: Tensor
     borders: Tensor | None
+    scores: Tensor | None = None
 
     def to(self, device: torch.device) -> Batch:
         """Copy the batch to another device."""
-        borders = None if self.borders is None else self.borders.to(device)
-        return Batch(self.pictures.to(device), self.masks.to(device), borders)
+        return Batch(*(None if each is None else each.to(device) for each in self))
 
 
 def training_tensor(
@@ -184,6 +187,8 @@ class Order(Sampler[list[int]]):
         parts: Number of times each picture occurs per epoch.
         seed: Random seed of the order.
         share: (rank, number of processes); each process takes its share of every batch.
+        unlabelled: Number of unlabelled pictures, which are numbered after the labelled ones. Each
+            epoch draws as many of them as there are labelled ones, at most.
     """
 
     def __init__(
@@ -195,10 +200,13 @@ class Order(Sampler[list[int]]):
         parts: int = 1,
         seed: int = 0,
         share: tuple[int, int] = (0, 1),
+        unlabelled: int = 0,
     ) -> None:
         self.epoch = 1
         self._pictures = pictures
-        self._total = pictures * parts
+        self._unlabelled = unlabelled
+        self._parts = parts
+        self._total = (pictures + min(pictures, unlabelled)) * parts
         self._batch_size = min(batch_size, self._total)
         self._step = min(batch_size * accumulate, self._total)
         self._seed = seed
@@ -231,16 +239,30 @@ class Order(Sampler[list[int]]):
 
     def __iter__(self) -> Iterator[list[int]]:
         rank, processes = self._share
-        numbers = list(range(self._total))
-        random.Random(f"{self._seed} {self.epoch}").shuffle(numbers)
-        order = [number % self._pictures for number in numbers]
+        drawing = random.Random(f"{self._seed} {self.epoch}")
+        others = range(self._pictures, self._pictures + self._unlabelled)
+        drawn = drawing.sample(others, min(self._pictures, self._unlabelled))
+        order = [*range(self._pictures), *drawn] * self._parts
+        drawing.shuffle(order)
         for start in range(0, self.steps * self._step, self._step):
             step = order[start : start + self._step]
             for first in range(0, self._step, self._batch_size):
                 yield step[first : first + self._batch_size][rank::processes]
 
 
-def batches(tensors: LabelledTensors, order: Order) -> DataLoader[Batch]:
+class Examples(Protocol):
+    """Examples that :func:`batches` loads, such as :class:`LabelledTensors`."""
+
+    @property
+    def in_memory(self) -> bool: ...  # noqa: D102 - as there
+
+    @property
+    def picture_bytes(self) -> int: ...  # noqa: D102 - as there
+
+    def __getitem__(self, number: int) -> Example: ...
+
+
+def batches(tensors: Examples, order: Order) -> DataLoader[Batch]:
     """Make a data loader; worker processes are used if the tensors are not cached."""
     workers = 0 if tensors.in_memory else _workers(tensors.picture_bytes * order.largest)
     return DataLoader(

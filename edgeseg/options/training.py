@@ -159,6 +159,36 @@ class Recipe(Options):
         return Objects(self.touching, self.border_weight, self.border_sigma)
 
 
+@dataclass(frozen=True)
+class Teaching(Options):
+    """What a student learns from a trained network.
+
+    ``unlabelled`` is a folder of pictures or a video. Its frames take the teacher's classes where
+    the teacher's probability reaches ``confidence``; other pixels are not trained on.
+    """
+
+    teacher: Annotated[
+        Path | None, Option("Run or checkpoint from whose scores the network learns.")
+    ] = None
+    unlabelled: Annotated[
+        Path | None, Option("Folder or video of pictures that the teacher labels.")
+    ] = None
+    temperature: Annotated[
+        float, Field(gt=0), Finite, Option("Divisor of the scores before softmax.")
+    ] = 1.0
+    teacher_weight: Annotated[
+        float, Field(ge=0), Finite, Option("Weight of the divergence from the teacher.")
+    ] = 1.0
+    confidence: Annotated[
+        float, Field(ge=0, le=1), Option("Lowest probability of a teacher's label.")
+    ] = 0.9
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.unlabelled is not None and self.teacher is None:
+            raise UsageError("unlabelled pictures need a teacher", hint="add --teacher RUN")
+
+
 RECIPES: Mapping[RecipeName, Recipe] = {
     "street": Recipe(epochs=200, augmentation=Augmentation(scale=(0.5, 2.0))),
     "microscopy": Recipe(epochs=100, augmentation=Augmentation("any", elastic=True)),
@@ -199,6 +229,7 @@ class TrainConfig(Options):
     color: Annotated[Color, Option("Input colour.")] = "rgb"
     background: Background = None
     recipe: Recipe = field(default_factory=Recipe)
+    teaching: Teaching = field(default_factory=Teaching)
     weights: Annotated[
         Path | None, Option("Initial weights: VGG16, or a checkpoint of another network.")
     ] = None

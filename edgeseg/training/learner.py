@@ -23,6 +23,7 @@ from edgeseg.training.distributed import Processes
 from edgeseg.training.finite import listed, non_finite
 from edgeseg.training.losses import SegmentationLoss
 from edgeseg.training.schedule import Course
+from edgeseg.training.teacher import Teacher, distillation
 
 AVERAGE_POWER = 6.94
 """Exponent of the running mean of the weights, which spans about an eighth of the steps so far."""
@@ -44,6 +45,7 @@ class Learner:
         autocast: dtype of the forward pass, None for float32.
         processes: The processes that train together.
         clip_norm: Maximum gradient norm, None for no clipping.
+        teacher: Trained network to learn from, None for labels alone.
         step: Number of steps done.
     """
 
@@ -58,6 +60,7 @@ class Learner:
     autocast: torch.dtype | None
     processes: Processes
     clip_norm: float | None = None
+    teacher: Teacher | None = None
     step: int = 0
 
     @property
@@ -105,7 +108,11 @@ class Learner:
         if self.augment is not None:
             batch = self.augment(batch)
         pictures = batch.pictures.contiguous(memory_format=torch.channels_last)
-        return batch._replace(pictures=pictures, masks=batch.masks.long())
+        batch = batch._replace(pictures=pictures, masks=batch.masks.long())
+        if self.teacher is not None:
+            with self._autocast():
+                batch = self.teacher.teach(batch)
+        return batch
 
     def _learn(self, step: Sequence[Batch], epoch: int) -> tuple[float, float]:
         """Do one optimiser step on several batches; return their loss and the gradient norm."""
@@ -161,9 +168,19 @@ class Learner:
         )
 
     def _loss(self, batch: Batch, labelled: Tensor, passes: int) -> Tensor:
-        with torch.autocast(self.device.type, self.autocast, enabled=self.autocast is not None):
+        with self._autocast():
             logits = self.forward(batch.pictures)
-        return self.loss(logits, batch.masks, batch.borders, labelled=labelled, passes=passes)
+        loss = self.loss(logits, batch.masks, batch.borders, labelled=labelled, passes=passes)
+        if self.teacher is None or batch.scores is None:
+            return loss
+        teaching, counted = self.teacher.teaching, batch.masks != self.loss.ignore
+        distance = distillation(
+            logits, batch.scores, counted, teaching.temperature, self.processes.total
+        )
+        return loss + teaching.teacher_weight * distance / labelled
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, self.autocast, enabled=self.autocast is not None)
 
     def _gradients(self, *, complete: bool) -> contextlib.AbstractContextManager[None]:
         """Synchronise gradients between processes only on the last pass of a step."""

@@ -28,6 +28,7 @@ from edgeseg.console import Track, silent
 from edgeseg.data.check import refuse_faults
 from edgeseg.data.folders import Split
 from edgeseg.data.loader import LabelledTensors, Order, batches
+from edgeseg.data.unlabelled import WithUnlabelled
 from edgeseg.errors import NonFiniteOutput
 from edgeseg.evaluation import Evaluation, Labelled, score
 from edgeseg.options.training import TrainConfig
@@ -44,6 +45,7 @@ from edgeseg.training.setup import (
     held_out,
     make_card,
     read_splits,
+    unlabelled_frames,
 )
 from edgeseg.training.state import (
     EpochStats,
@@ -53,6 +55,7 @@ from edgeseg.training.state import (
     restore,
     save_state,
 )
+from edgeseg.training.teacher import load_teacher
 from edgeseg.training.tensorboard import open_board
 
 __all__ = ["EpochStats", "TrainConfig", "TrainResult", "train"]
@@ -145,6 +148,7 @@ def _train(
         return _finish(config, card, state, validation, started)
     if processes.first:
         refuse_faults(config.data, track)
+    frames = unlabelled_frames(config, card, track)
     order = Order(
         len(training),
         recipe.batch_size,
@@ -152,6 +156,7 @@ def _train(
         parts=config.parts,
         seed=config.seed,
         share=(processes.rank, processes.count),
+        unlabelled=len(frames),
     )
     check_batch_norm(config, card, order.smallest)
     model, copied = fresh_network(config, card)
@@ -159,7 +164,8 @@ def _train(
     tensors = LabelledTensors(
         training, card.classes, card.input, objects=recipe.objects, track=track
     )
-    loader = batches(tensors, order)
+    examples = WithUnlabelled(tensors, frames, card.classes, card.input) if frames else tensors
+    loader = batches(examples, order)
     learner = make_learner(
         model,
         recipe,
@@ -169,6 +175,7 @@ def _train(
         class_weights=_class_weights(config, tensors, card),
         copied=copied,
     )
+    learner.teacher = load_teacher(config.teaching, card)
     if state.history:
         restore(config.run, state, learner)
     engine = TorchEngine(learner.average.module, card, config.run / BEST)

@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from edgeseg import __version__
 from edgeseg.artifacts.card import ClassMap, InputSpec, ModelCard
+from edgeseg.console import Track
 from edgeseg.data.findings import plural
 from edgeseg.data.folders import Split, read_split
 from edgeseg.data.instances import with_boundary
 from edgeseg.data.loader import MEMORY_LIMIT
-from edgeseg.errors import DatasetError, UsageError
+from edgeseg.data.unlabelled import thinned
+from edgeseg.errors import DatasetError, SourceError, UsageError
 from edgeseg.evaluation import Labelled, numbered_for, read
 from edgeseg.models import build, default_options
 from edgeseg.models.mirror import same_size
 from edgeseg.models.pretrained import load_imagenet, load_pretrained
 from edgeseg.options.training import TrainConfig
+from edgeseg.sources.capture import Frames, open_frames
+from edgeseg.sources.spec import parse_source
 from edgeseg.training.predictor import TorchEngine
 
 log = logging.getLogger(__name__)
@@ -128,6 +135,32 @@ def fresh_network(config: TrainConfig, card: ModelCard) -> tuple[nn.Module, tupl
         copied = load_imagenet(model)
         log.info("took %d tensors of ImageNet weights", len(copied))
     return model, copied
+
+
+def unlabelled_frames(
+    config: TrainConfig, card: ModelCard, track: Track
+) -> list[NDArray[np.uint8]]:
+    """Read the unlabelled pictures, uint8 (H, W, 3) BGR each; none if there is no source of them.
+
+    Raises:
+        SourceError: The folder or video cannot be opened, or gives no frame.
+    """
+    source = config.teaching.unlabelled
+    if source is None:
+        return []
+    opened = open_frames(parse_source(source))
+    with contextlib.closing(opened):
+        frames = track(_all(opened), "read unlabelled pictures", opened.declared)
+        kept = thinned(frames, card.input)
+    if not kept:
+        raise SourceError(f"{source}: expected unlabelled pictures, found none that can be read")
+    log.info("%d unlabelled pictures from %s", len(kept), source)
+    return kept
+
+
+def _all(frames: Frames) -> Iterator[NDArray[np.uint8]]:
+    while (frame := frames.read()) is not None:
+        yield frame
 
 
 def held_out(engine: TorchEngine, split: Split) -> Iterable[Labelled]:

@@ -23,9 +23,10 @@ from edgeseg.artifacts.documents import Document, parse
 from edgeseg.artifacts.files import write_atomic
 from edgeseg.data.folders import Split
 from edgeseg.errors import CorruptArtifact, MismatchedArtifact, RuntimeMissing
-from edgeseg.options.training import TrainConfig
+from edgeseg.options.training import Teaching, TrainConfig
 from edgeseg.training.finite import refuse_non_finite
 from edgeseg.training.learner import Learner
+from edgeseg.training.teacher import checkpoint_of, fingerprint
 
 try:
     from safetensors import SafetensorError, safe_open
@@ -105,9 +106,19 @@ def describe(config: TrainConfig, split: Split) -> dict[str, Any]:
     values = {key: value for key, value in values.items() if key not in _OF_THE_MACHINE}
     if config.weights is not None:
         values["weights"] = config.weights.name
+    values["teaching"] |= _identified(config.teaching)
     values["pictures"] = hashlib.sha256(names.encode()).hexdigest()[:16]
     flat: dict[str, Any] = json.loads(json.dumps(dict(_flattened(values))))
     return flat
+
+
+def _identified(teaching: Teaching) -> dict[str, str | None]:
+    """Return what the teacher and the unlabelled pictures are, wherever they lie."""
+    teacher, unlabelled = teaching.teacher, teaching.unlabelled
+    return {
+        "teacher": None if teacher is None else fingerprint(checkpoint_of(teacher)),
+        "unlabelled": None if unlabelled is None else fingerprint(unlabelled),
+    }
 
 
 def save_state(run: Path, state: TrainingState, learner: Learner | None) -> None:

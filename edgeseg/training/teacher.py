@@ -1,0 +1,177 @@
+"""Learn from a trained network: its softened scores, and its labels for unlabelled pictures.
+
+Hinton, Vinyals and Dean, "Distilling the Knowledge in a Neural Network" (2015), for every pixel.
+The teacher sees each picture as augmented for the student, as in Beyer et al., "Knowledge
+distillation: A good teacher is patient and consistent" (CVPR 2022), so no scores are stored.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from edgeseg.artifacts.card import InputSpec, ModelCard
+from edgeseg.artifacts.files import require_file, sha256_file
+from edgeseg.data.loader import Batch
+from edgeseg.data.unlabelled import unlabelled_id
+from edgeseg.errors import MismatchedArtifact, UsageError
+from edgeseg.models.mirror import same_size
+from edgeseg.options.training import Teaching
+from edgeseg.runs import CHECKPOINT, located
+from edgeseg.training.checkpoint import load_checkpoint
+from edgeseg.training.predictor import place
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """A trained network, and how a student learns from it.
+
+    Attributes:
+        model: The network, in evaluation mode.
+        card: Its card.
+        student: Card of the student.
+        teaching: Temperature, weight and confidence floor.
+    """
+
+    model: nn.Module
+    card: ModelCard
+    student: ModelCard
+    teaching: Teaching
+
+    @torch.no_grad()
+    def teach(self, batch: Batch) -> Batch:
+        """Add the teacher's scores to a batch, and its labels to unlabelled pixels.
+
+        Args:
+            batch: Pictures as the student sees them, and int64 masks.
+
+        Returns:
+            The batch with ``scores``, float (N, C, H, W). An unlabelled pixel takes the teacher's
+            class if its probability reaches ``confidence``, else it is ignored.
+        """
+        pictures = renormalised(batch.pictures, self.student.input, self.card.input)
+        scores: Tensor = same_size(self.model)(pictures)
+        probability, label = scores.float().softmax(dim=1).max(dim=1)
+        ignore = self.student.classes.ignore
+        label = label.where(probability >= self.teaching.confidence, ignore)
+        unlabelled = batch.masks == unlabelled_id(self.student.classes)
+        return batch._replace(masks=label.where(unlabelled, batch.masks), scores=scores)
+
+
+def distillation(
+    logits: Tensor,
+    scores: Tensor,
+    counted: Tensor,
+    temperature: float,
+    total: Callable[[Tensor], Tensor] = lambda part: part,
+) -> Tensor:
+    """Sum the divergence of a student's softened scores from its teacher's, in nats.
+
+    Times the squared temperature, so that gradients have the same size at every temperature
+    (Hinton et al. 2015, section 2).
+
+    Args:
+        logits: float (N, C, H, W), those of the student.
+        scores: float (N, C, H, W), those of the teacher.
+        counted: bool (N, H, W), the pixels to learn from.
+        temperature: Divisor of both before softmax.
+        total: Function that sums a tensor over all processes.
+    """
+    mine, theirs = (
+        (values.float() / temperature).log_softmax(dim=1) for values in (logits, scores)
+    )
+    divergence = functional.kl_div(mine, theirs, reduction="none", log_target=True).sum(dim=1)
+    return total((divergence * counted).sum()) * temperature**2
+
+
+def renormalised(pictures: Tensor, given: InputSpec, wanted: InputSpec) -> Tensor:
+    """Convert preprocessed pictures to the normalisation and the channel order of another input."""
+    statistics = [(spec.color, spec.scale, spec.mean, spec.std) for spec in (given, wanted)]
+    if statistics[0] == statistics[1]:
+        return pictures
+    shift, factor = _statistics(given, pictures)
+    levels = (pictures * factor + shift) / given.scale
+    if given.color != wanted.color:
+        levels = levels.flip(1)
+    shift, factor = _statistics(wanted, pictures)
+    return (levels * wanted.scale - shift) / factor
+
+
+def _statistics(spec: InputSpec, like: Tensor) -> tuple[Tensor, Tensor]:
+    mean, std = (like.new_tensor(values).view(1, -1, 1, 1) for values in (spec.mean, spec.std))
+    return mean, std
+
+
+def load_teacher(teaching: Teaching, student: ModelCard) -> Teacher | None:
+    """Load the teacher onto the default device; None if there is none.
+
+    Raises:
+        UsageError: The teacher is not there, or is no checkpoint.
+        MismatchedArtifact: Its classes, size, resize rule or number of channels differ from the
+            student's.
+        ArtifactError: See :func:`edgeseg.training.checkpoint.load_checkpoint`.
+    """
+    if teaching.teacher is None:
+        return None
+    path = checkpoint_of(teaching.teacher)
+    model, card = load_checkpoint(path)
+    for what, hint, theirs, ours in (
+        ("classes", "train both on the same classes", card.classes.names, student.classes.names),
+        ("size", "train with the teacher's --size", _size(card.input), _size(student.input)),
+        ("resize", "train with the teacher's --resize", card.input.resize, student.input.resize),
+        (
+            "channels",
+            "train with the teacher's --color",
+            card.input.channels,
+            student.input.channels,
+        ),
+    ):
+        if theirs != ours:
+            raise MismatchedArtifact(
+                f"{path}: the teacher's {what} {_text(theirs)} must be "
+                f"the student's, {_text(ours)}",
+                hint=hint,
+            )
+    return Teacher(place(model.requires_grad_(requires_grad=False)), card, student, teaching)
+
+
+def checkpoint_of(teacher: Path) -> Path:
+    """Return the checkpoint of a run folder, or the file itself.
+
+    Raises:
+        UsageError: There is none.
+    """
+    path = located(teacher)
+    path = path / CHECKPOINT if path.is_dir() else path
+    if path.suffix != ".safetensors" or not path.is_file():
+        raise UsageError(
+            f"{path}: expected the checkpoint of a teacher",
+            hint="name a run folder of `edgeseg train`, or its model.safetensors",
+        )
+    return path
+
+
+def fingerprint(path: Path) -> str:
+    """Identify a file by its content, and a folder by the names in it: 16 hexadecimal digits.
+
+    Raises:
+        UsageError: There is neither.
+    """
+    if path.is_dir():
+        names = "\n".join(sorted(entry.name for entry in path.iterdir()))
+        return hashlib.sha256(names.encode()).hexdigest()[:16]
+    return sha256_file(require_file(path))[:16]
+
+
+def _size(spec: InputSpec) -> str:
+    return f"{spec.width}x{spec.height}"
+
+
+def _text(value: object) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
