@@ -61,7 +61,10 @@ class Batch(NamedTuple):
 
     def to(self, device: torch.device) -> Batch:
         """Copy the batch to another device."""
-        return Batch(*(None if each is None else each.to(device) for each in self))
+        borders, scores = (
+            None if each is None else each.to(device) for each in (self.borders, self.scores)
+        )
+        return Batch(self.pictures.to(device), self.masks.to(device), borders, scores)
 
 
 def training_tensor(

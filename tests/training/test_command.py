@@ -141,6 +141,8 @@ def test_overwriting_leaves_nothing_to_resume(
         ("upsampling is bilinear, deconvolution", ("--option", "upsampling=nearest")),
         ("'rain' is not one of", ("--recipe", "rain")),
         ("expected LOWEST-HIGHEST above 0", ("--scale", "0.5")),
+        ("need a teacher", ("--unlabelled", "frames")),
+        ("expected the checkpoint of a teacher", ("--teacher", "runs/none")),
         ("two beginnings", ("--pretrained", "imagenet", "--weights", "w.pth")),
     ],
 )
