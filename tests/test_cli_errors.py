@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -235,30 +236,40 @@ def test_unwritable_outputs(
 
 
 @pytest.mark.parametrize(
-    ("absent", "extra", "arguments"),
+    ("absent", "extra", "lines"),
     [
-        ("torch", "train", ("train", "--data", "{data}", "--run", "runs/new")),
-        ("torch", "train", ("export", "{run}", "--out", "copy.onnx")),
-        ("torch", "train", ("eval", "{run}/model.safetensors", "--data", "{data}")),
-        ("onnx", "build", ("build", "{run}/model.onnx", "--fp16")),
-        ("onnx", "build", ("calibrate", "{run}/model.onnx", "--from", "{data}/val/images")),
-        ("tensorrt_rtx", "tensorrt-rtx", ("build", "{run}/model.onnx", "--fp32", "--runtime",
-         "tensorrt-rtx")),
-        ("onnxruntime", "cpu", ("stream", "{run}/model.onnx", "--source", "test:?frames=1")),
+        ("torch", "train", [
+            "train --data {data} --run runs/new",
+            "export {run} --out copy.onnx",
+            "eval {run}/model.safetensors --data {data}",
+        ]),
+        ("onnx", "build", [
+            "build {run}/model.onnx --fp16",
+            "calibrate {run}/model.onnx --from {data}/val/images",
+        ]),
+        ("tensorrt_rtx", "tensorrt-rtx", [
+            "build {run}/model.onnx --fp32 --runtime tensorrt-rtx",
+        ]),
+        ("onnxruntime", "cpu", ["stream {run}/model.onnx --source test:?frames=1"]),
     ],
 )  # fmt: skip
 def test_a_missing_package_names_the_extra_that_brings_it(
-    absent: str, extra: str, arguments: tuple[str, ...], trained: Path, small_data: Path,
-    tmp_path: Path,
-) -> None:  # fmt: skip
-    words = ["edgeseg", *(part.format(run=trained, data=small_data) for part in arguments)]
+    absent: str, extra: str, lines: list[str], trained: Path, small_data: Path, tmp_path: Path
+) -> None:
+    """All command lines in one interpreter, each ended by ``SystemExit``."""
+    commands = [line.format(run=trained, data=small_data).split() for line in lines]
     script = (
-        f"import sys; sys.modules[{absent!r}] = None; sys.argv = {words!r}; "
-        "from edgeseg.cli import main; main()"
+        f"import sys; sys.modules[{absent!r}] = None\n"
+        "from edgeseg.cli import main\n"
+        f"for words in {commands!r}:\n"
+        "    sys.argv = ['edgeseg', *words]\n"
+        "    try: main()\n"
+        "    except SystemExit as ended: print(ended.code, file=sys.stderr)\n"
     )
     child = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, cwd=tmp_path, check=False
     )
-    assert child.returncode == 4, child.stderr
-    assert f"edgeseg[{extra}]" in child.stderr
+    assert child.returncode == 0, child.stderr
+    assert re.findall(r"^\d+$", child.stderr, re.MULTILINE) == ["4"] * len(lines)
+    assert child.stderr.count(f"edgeseg[{extra}]") == len(lines)
     assert "Traceback" not in child.stderr
