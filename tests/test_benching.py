@@ -53,7 +53,7 @@ def test_one_run_writes_json_markdown_a_page_and_a_recommendation(
     ("arguments", "says"),
     [
         (("--budget", "15"), "15ms or 66fps"),
-        (("--budget", "15ms"), "no pictures are labelled"),
+        (("--budget", "15ms"), "needs labelled pictures"),
         (("--report", "r.pdf"), ".html or .md"),
     ],
 )
