@@ -32,6 +32,7 @@ EXPERIMENTS = (
     "upsampling",
     "little_data",
     "isbi",
+    "recipes",
 )
 
 Load = Callable[[str], ModuleType]

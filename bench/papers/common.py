@@ -293,6 +293,9 @@ def settings_of(config: TrainConfig) -> dict[str, Any]:
         del settings[name]
     if config.weights is not None:
         settings["weights"] = f"{config.weights.parent.name}/{config.weights.name}"
+    for name in ("teacher", "unlabelled"):
+        path = settings["teaching"][name]
+        settings["teaching"][name] = path and path.name
     settings["pictures"] = {
         split: len(read_split(config.data, split)) for split in ("train", "val")
     }

@@ -24,7 +24,18 @@ from edgeseg.report.tables import Column as TableColumn
 from edgeseg.report.tables import Table, render_markdown
 from edgeseg.report.tables import escape_markdown as escape
 
-ORDER = ("dense", "fcn", "camvid", "borders", "tiles", "skips", "upsampling", "little_data", "isbi")
+ORDER = (
+    "dense",
+    "fcn",
+    "camvid",
+    "borders",
+    "tiles",
+    "skips",
+    "upsampling",
+    "little_data",
+    "isbi",
+    "recipes",
+)
 VERDICTS = {True: "held", False: "did not hold", None: "open"}
 INTRODUCTION = """\
 # The papers' claims, tried
