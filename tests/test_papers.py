@@ -265,6 +265,12 @@ def isbi(elastic: float, plain: float) -> list[dict[str, Any]]:
     return pair(*keys, pixel_error=(elastic, plain), f1=(0.8, 0.8))
 
 
+def recipes(plain: float, elastic: float, few: float, taught: float) -> list[dict[str, Any]]:
+    keys = ("plain", "elastic", "few labels", "few labels, taught")
+    ious = (plain, elastic, few, taught)
+    return pair(*(f"{key}, seed 0" for key in keys), mean_iou=ious)
+
+
 @pytest.mark.parametrize(
     ("name", "rows", "held"),
     [
@@ -285,6 +291,9 @@ def isbi(elastic: float, plain: float) -> list[dict[str, Any]]:
         ("isbi", isbi(0.05, 0.06), True),
         ("isbi", isbi(0.06, 0.05), False),
         ("isbi", isbi(0.07, 0.08), False),  # the paper's figure is missed
+        ("recipes", recipes(0.8, 0.81, 0.6, 0.7), True),
+        ("recipes", recipes(0.8, 0.79, 0.6, 0.7), False),  # one part does harm
+        ("recipes", recipes(0.8, 0.81, 0.6, 0.6), False),  # the teacher adds nothing
         ("camvid", [{"key": "w", "parameters": 1.8, "mean_iou": 0.5}], True),
         ("camvid", [{"key": "w", "parameters": 1.8, "mean_iou": 0.4}], False),
     ],
