@@ -46,7 +46,6 @@ def main() -> None:
     parser.add_argument("names", nargs="*", default=list(NAMES))
     parser.add_argument("--python", type=Path, help="interpreter of an environment that is there")
     parser.add_argument("--work", type=Path, default=Path("runs/imports"))
-    parser.add_argument("--steps", type=int, default=200, help="training steps")
     parser.add_argument("--table", action="store_true", help="only write the table")
     options = parser.parse_args()
     if not options.table:
@@ -68,7 +67,7 @@ def export(options: argparse.Namespace) -> None:
         python = home / "bin" / "python"
         install = [python, "-m", "pip", "install", "-q", "-r", HERE / "requirements.txt"]
         subprocess.run(install, check=True)
-    data = ["--data", str(bundled_sample()), "--steps", str(options.steps)]
+    data = ["--data", str(bundled_sample())]
     subprocess.run([python, HERE / "networks.py", options.work, *missing, *data], check=True)
 
 

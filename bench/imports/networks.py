@@ -1,6 +1,6 @@
 """Export segmentation networks of other libraries, as their users do.
 
-    python networks.py OUT --data NUCLEI [--steps 200] [NAME…]
+    python networks.py OUT --data NUCLEI [NAME…]
 
 Runs in the environment of ``requirements.txt``, without edgeseg. Networks start from seeded random
 weights, as nothing is downloaded; those in ``TRAINED`` are trained on the nuclei first, each with a
@@ -31,17 +31,21 @@ NAMES = ("background", "nucleus")
 
 @dataclass(frozen=True)
 class Feed:
-    """How pictures become tensors: grey levels from 0 to 1, less ``mean``, through ``std``."""
+    """How pictures become tensors: grey levels from 0 to 1, less ``mean``, through ``std``.
+
+    ``steps`` is the length of the training.
+    """
 
     color: str = "rgb"
     mean: tuple[float, ...] = MEAN
     std: tuple[float, ...] = STD
     resize: str = "stretch"
+    steps: int = 200
 
 
 TRAINED = {
     "smp-unet-mobilenetv3": Feed(),
-    "torchvision-lraspp": Feed("bgr", (0.0,) * 3, (1.0,) * 3, "letterbox"),
+    "torchvision-lraspp": Feed("bgr", (0.0,) * 3, (1.0,) * 3, "letterbox", steps=500),
     "smp-deeplabv3plus-resnet18": Feed("bgr", (0.5,) * 3, (0.5,) * 3),
 }
 
@@ -120,14 +124,13 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("names", nargs="*", default=list(BUILD))
     parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--steps", type=int, default=200)
     options = parser.parse_args()
     for name in options.names:
         pictures, masks = nuclei(options.data / "train", TRAINED.get(name, Feed()))
         torch.manual_seed(0)
         model = BUILD[name]()
         if name in TRAINED:
-            train(model, pictures, masks, options.steps)
+            train(model, pictures, masks, TRAINED[name].steps)
         else:
             settle(model, pictures)
         export(name, model.eval(), options.out / name)
