@@ -12,6 +12,7 @@ import onnx
 from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto
 
 from edgeseg.errors import MismatchedArtifact
+from edgeseg.importing.group_norm import spell_out_group_norm
 from edgeseg.importing.reading import attempt, refuse_chance, refuse_control_flow
 from edgeseg.precision.graph import Tensor, copy_of, remove_unread, sort_nodes, tensors, typed
 
@@ -43,6 +44,7 @@ def simplified(model: ModelProto, path: Path) -> ModelProto:
     """
     from onnxscript import optimizer
 
+    spell_out_group_norm(model)
     with _quiet():
         folded: ModelProto = attempt(
             path,

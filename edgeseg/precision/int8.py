@@ -104,7 +104,8 @@ def to_int8(
     if not any(n.op_type in COMPUTE for n in model.graph.node if n.name in chosen):
         raise MismatchedArtifact(
             "nothing is left to quantise: every convolution is kept in floating point",
-            hint="name fewer nodes with --keep, or build with --fp16",
+            hint="name fewer nodes with --keep, quantise the first and the last convolution with "
+            "--quantise, or build with --fp16",
         )
     made_before = producers(model)
     skips = _skip_inputs(model, chosen) if flavour == "tensorrt" else {}

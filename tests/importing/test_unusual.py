@@ -68,6 +68,21 @@ def labels(made: Imported) -> np.ndarray[Any, Any]:
         return engine.segment(picture(0)[0])
 
 
+def test_group_normalisation(tmp_path: Path) -> None:
+    """The proof compares it with ONNX Runtime's own."""
+
+    class Grouped(Foreign):
+        def outputs(self, scores: str) -> dict[str, int]:
+            six = self.node("Concat", scores, scores, axis=1)
+            scale, bias = np.linspace(0.5, 2, 6), np.linspace(-1, 1, 6)
+            normal = self.node("GroupNormalization", six, scale, bias, num_groups=2)
+            return {self.called(normal, "last"): TensorProto.FLOAT}
+
+    made = imported(tmp_path, Grouped(opset=21).model(), "a,b,c,d,e,f")
+    assert made.wrapped.proof.mismatched == 0
+    assert np.unique(labels(made)).size > 1
+
+
 def test_pixels_in_a_row_become_a_picture(tmp_path: Path) -> None:
     made = imported(tmp_path, Unusual("flat").model())
     assert made.wrapped.head.output.size == SIZE
