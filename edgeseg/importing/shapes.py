@@ -12,7 +12,7 @@ import onnx
 from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto
 
 from edgeseg.errors import MismatchedArtifact
-from edgeseg.importing.group_norm import spell_out_group_norm
+from edgeseg.importing.functions import lower_opset, spelled_out
 from edgeseg.importing.reading import attempt, refuse_chance, refuse_control_flow
 from edgeseg.precision.graph import Tensor, copy_of, remove_unread, sort_nodes, tensors, typed
 
@@ -44,19 +44,22 @@ def simplified(model: ModelProto, path: Path) -> ModelProto:
     """
     from onnxscript import optimizer
 
-    spell_out_group_norm(model)
     with _quiet():
         folded: ModelProto = attempt(
             path,
             "folding its constants",
             lambda: optimizer.optimize(
-                model, num_iterations=4, input_size_limit=_FOLDED, output_size_limit=_FOLDED
+                spelled_out(model),
+                num_iterations=4,
+                input_size_limit=_FOLDED,
+                output_size_limit=_FOLDED,
             ),
         )
     _lift_constants(folded)
     refuse_control_flow(folded, path)
     remove_unread(folded)
     refuse_chance(folded, path)
+    lower_opset(folded)
     sort_nodes(folded)
     del folded.graph.value_info[:]
     name_nodes(folded)

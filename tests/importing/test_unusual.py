@@ -83,6 +83,34 @@ def test_group_normalisation(tmp_path: Path) -> None:
     assert np.unique(labels(made)).size > 1
 
 
+def test_attention_is_spelled_out(tmp_path: Path) -> None:
+    class Attending(Foreign):
+        def outputs(self, scores: str) -> dict[str, int]:
+            small = self.node("AveragePool", scores, kernel_shape=[8, 8], strides=[8, 8])
+            rows = self.node("Reshape", small, np.array([1, 3, 1, -1]))
+            heads = self.node("Transpose", rows, perm=[0, 2, 3, 1])
+            seen = self.node("Attention", heads, heads, heads)
+            back = self.node("Transpose", seen, perm=[0, 3, 1, 2])
+            return {self.called(self.node("Reshape", back, np.array([1, 3, 6, 8])), "last"): 1}
+
+    made = imported(tmp_path, Attending(opset=23).model())
+    assert "Attention" not in {node.op_type for node in made.wrapped.model.graph.node}
+    assert "Softmax" in {node.op_type for node in made.wrapped.model.graph.node}
+
+
+@pytest.mark.parametrize(("kind", "version"), [("HardSwish", 20), ("RMSNormalization", 23)])
+def test_the_opset_is_lowered_where_no_operator_needs_it(
+    tmp_path: Path, kind: str, version: int
+) -> None:
+    class Newer(Foreign):
+        def outputs(self, scores: str) -> dict[str, int]:
+            inputs = [np.ones(SIZE[1])] if kind == "RMSNormalization" else []
+            return {self.called(self.node(kind, scores, *inputs), "last"): TensorProto.FLOAT}
+
+    made = imported(tmp_path, Newer(opset=23).model())
+    assert [o.version for o in made.wrapped.model.opset_import if not o.domain] == [version]
+
+
 def test_pixels_in_a_row_become_a_picture(tmp_path: Path) -> None:
     made = imported(tmp_path, Unusual("flat").model())
     assert made.wrapped.head.output.size == SIZE
