@@ -8,6 +8,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import onnx
 from onnx import ModelProto, NodeProto, helper, numpy_helper
@@ -15,6 +17,7 @@ from onnx.inliner import inline_selected_functions
 
 _INLINED = ("Attention",)
 _LOWERED = 20
+_MOST_GROUPS = 1 << 16
 
 
 def spelled_out(model: ModelProto) -> ModelProto:
@@ -69,6 +72,8 @@ def _spelled_out(model: ModelProto, node: NodeProto) -> list[NodeProto]:
     name, (image, scale, bias) = node.output[0], node.input
     attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
     groups, epsilon = attributes["num_groups"], attributes.get("epsilon", 1e-5)
+    if not 0 < groups <= _MOST_GROUPS:
+        raise ValueError(f"GroupNormalization of {groups} groups")
     made: list[NodeProto] = []
 
     def constant(what: str, value: list[float], kind: type) -> str:
@@ -76,7 +81,7 @@ def _spelled_out(model: ModelProto, node: NodeProto) -> list[NodeProto]:
         model.graph.initializer.append(tensor)
         return tensor.name
 
-    def add(op: str, what: str, *inputs: str, **values: float) -> str:
+    def add(op: str, what: str, *inputs: str, **values: Any) -> str:
         output = f"{name}/{what}" if what else name
         made.append(helper.make_node(op, inputs, [output], output, **values))
         return output
