@@ -202,7 +202,7 @@ def test_the_command_passes_every_option(
         ("--batch 4:2:8", "smallest <= typical <= largest"),
         ("--sizes 64:64:64", "expected WIDTHxHEIGHT"),
         ("--sizes 64x64:32x32:128x128", "smallest <= typical"),
-        ("--layers layers.json", "lists those of a TensorRT engine"),
+        ("--layers layers.json", "TensorRT engines only"),
     ],
 )
 def test_options_that_say_nothing_sensible(run_copy: Path, option: str, said: str) -> None:

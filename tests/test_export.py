@@ -54,6 +54,7 @@ def card() -> ModelCard:
 
 @pytest.fixture(scope="module")
 def model() -> nn.Module:
+    torch.manual_seed(0)
     return lively(build("unet-lite", 3, **OPTIONS))
 
 

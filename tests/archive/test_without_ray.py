@@ -41,8 +41,8 @@ def test_ray_that_is_not_installed(
     ("options", "reason"),
     [
         (("--cluster", "somewhere"), "--cluster takes local, auto or ray://"),
-        (("--workers", "2"), "--workers is of an archive"),
-        (("--every", "2"), "--every is of an archive"),
+        (("--workers", "2"), "--workers needs an archive"),
+        (("--every", "2"), "--every needs an archive"),
     ],
 )
 def test_command_line_refuses(

@@ -125,8 +125,8 @@ def test_overwriting_leaves_nothing_to_resume(
 @pytest.mark.parametrize(
     ("says", "options"),
     [
-        ("--resume goes on", ("--resume",)),
-        ("--resume goes on", ("--resume", "--overwrite", "--run", "x")),
+        ("--resume needs --run", ("--resume",)),
+        ("--resume needs --run", ("--resume", "--overwrite", "--run", "x")),
         ("--crop and --elastic", ("--augment", "none", "--crop", "32x32")),
         ("--crop and --elastic", ("--augment", "none", "--elastic")),
         ("'sideways' is not one of 'upright', 'any', 'none'", ("--augment", "sideways")),
@@ -143,7 +143,7 @@ def test_overwriting_leaves_nothing_to_resume(
         ("expected LOWEST-HIGHEST above 0", ("--scale", "0.5")),
         ("need a teacher", ("--unlabelled", "frames")),
         ("expected the checkpoint of a teacher", ("--teacher", "runs/none")),
-        ("two beginnings", ("--pretrained", "imagenet", "--weights", "w.pth")),
+        ("both set the initial weights", ("--pretrained", "imagenet", "--weights", "w.pth")),
     ],
 )
 def test_refused_options(

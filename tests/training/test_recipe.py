@@ -47,7 +47,7 @@ def test_refuses_a_range_of_scales(scale: Any) -> None:
     [
         ({"threads": 0}, "threads: Input"),
         ({"recipe": Recipe(augmentation=Augmentation(crop=(128, 64)))}, "crop is at most the size"),
-        ({"weights": Path("a"), "pretrained": "imagenet"}, "two beginnings"),
+        ({"weights": Path("a"), "pretrained": "imagenet"}, "both set the initial weights"),
     ],
 )
 def test_refuses_a_configuration(change: dict[str, Any], reason: str) -> None:
