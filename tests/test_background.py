@@ -95,7 +95,7 @@ def test_a_document_may_state_it_and_keeps_it(
 
 @pytest.mark.parametrize(
     ("stated", "says"),
-    [("sky", "'sky' is none of the classes a, b"), (2, "no id of 2 classes"), (-1, "background")],
+    [("sky", "'sky' is none of the classes a, b"), (2, "not an id of 2 classes"), (-1, "background")],
 )
 def test_a_background_that_is_no_class_is_refused(
     stated: str | int, says: str, tmp_path: Path
@@ -223,9 +223,10 @@ def test_inspect_says_which_class_it_is() -> None:
         assert found.to_dict()["card"]["classes"]["background"] == classes.background
 
 
-def test_objects_are_counted_where_the_rest_is_class_0() -> None:
-    names = [("other", "nucleus"), ("background", "nucleus"), ("nucleus", "background")]
-    assert [has_objects(ClassMap(names=each)) for each in names] == [True, True, False]
+def test_objects_are_counted_where_they_are_one_class_and_the_rest_another() -> None:
+    pairs = [("other", "nucleus"), ("background", "nucleus"), ("nucleus", "background")]
+    names = [*pairs, ("background", "nucleus", "yeast")]
+    assert [has_objects(ClassMap(names=each)) for each in names] == [True, True, True, False]
 
 
 def test_the_bundled_sample_keeps_its_look() -> None:

@@ -30,6 +30,7 @@ def probe() -> ModuleType:
     return module
 
 
+@pytest.mark.timeout(300)  # it builds six engines, on a machine that may be busy
 def test_every_engine_becomes_a_row(
     probe: ModuleType, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
