@@ -95,7 +95,11 @@ def test_a_document_may_state_it_and_keeps_it(
 
 @pytest.mark.parametrize(
     ("stated", "says"),
-    [("sky", "'sky' is none of the classes a, b"), (2, "not an id of 2 classes"), (-1, "background")],
+    [
+        ("sky", "'sky' is none of the classes a, b"),
+        (2, "not an id of 2 classes"),
+        (-1, "background"),
+    ],
 )
 def test_a_background_that_is_no_class_is_refused(
     stated: str | int, says: str, tmp_path: Path

@@ -39,9 +39,9 @@ def engine(trained: Path) -> Path:
 def config(engine: Path, tmp_path: Path) -> Callable[..., ArchiveConfig]:
     """``config(path, …, every=2)``: into ``tmp_path/out``, without overlays."""
 
-    def make(*paths: object, **options: Any) -> ArchiveConfig:
+    def make(*paths: object, cluster: Cluster = TWO, **options: Any) -> ArchiveConfig:
         outputs = Outputs(tmp_path / "out", overlays=False)
-        return ArchiveConfig(engine, [*map(str, paths)], outputs, TWO, **options)
+        return ArchiveConfig(engine, [*map(str, paths)], outputs, cluster, **options)
 
     return make
 

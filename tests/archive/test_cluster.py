@@ -22,7 +22,7 @@ import pytest
 from archive_cases import make_video
 
 from edgeseg.archive import ArchiveConfig, segment_archive
-from edgeseg.archive.cluster import Worker
+from edgeseg.archive.cluster import Cluster, Worker
 from edgeseg.archive.journal import Journal, Pending
 from edgeseg.archive.work import TRIES, Desk, Job, Outcome
 from edgeseg.data.decode import load_ids
@@ -32,6 +32,7 @@ from edgeseg.loading import load
 from edgeseg.options.inference import Outputs
 
 ROOT = Path(__file__).parents[2]
+ONE = Cluster("local", workers=1)
 # Ray Data sets and warns of options of its own that are to go; a socket of Ray's is left to gc.
 pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning:ray"),
@@ -112,7 +113,7 @@ def test_as_one_process_though_a_worker_is_killed_and_then_only_what_is_new(
     shutil.copy(min(archive.rglob("*.png")), archive / "bad.png")
     changed = max((archive / "a").glob("*.png"))
     shutil.copy(archive / "bad.png", changed)
-    second = segment_archive(config(archive, every=4))
+    second = segment_archive(config(archive, every=4, cluster=ONE))
     assert (second.units, second.done, second.kept, second.failed) == (26, 2, 24, 0)
     assert failures(out) == []
     assert len(table(out)) == second.label_maps == 28
@@ -160,7 +161,7 @@ def test_what_ends_a_run_and_what_kills_its_worker_each_time(
     for name in ("poison", "once"):
         shutil.copy(victim, archive / f"{name}.png")
     with pytest.raises(DeviceError, match="the GPU fell off") as caught:
-        segment_archive(config(archive), worker=Lost)  # no fault of a file
+        segment_archive(config(archive, cluster=ONE), worker=Lost)  # no fault of a file
     assert caught.value.hint == "put it back"
     summary = segment_archive(config(archive), worker=Poisoned)
     assert (summary.done, summary.failed) == (25, 1)
