@@ -164,7 +164,7 @@ def segment_tiled(
         margin=margin,
         # Tiles too small for the grid take the next finer one.
         stride=min(_GRID, 1 << (inner.bit_length() - 1)),
-        batch=engine.batch or 1,
+        batch=engine.capabilities.batch or 1,
     )
 
 

@@ -203,7 +203,7 @@ def inputs(engine: TensorRtEngine, pictures: Path) -> Iterator[NDArray[np.float3
     """Real pictures as the network takes them, batches of what it takes."""
     for path in sorted(pictures.iterdir())[:16]:
         tensor = preprocess(load_image(path), engine.card.input)
-        yield np.repeat(tensor[np.newaxis], engine.batch or 1, axis=0)
+        yield np.repeat(tensor[np.newaxis], engine.capabilities.batch or 1, axis=0)
 
 
 def agreement(engine: TensorRtEngine, network: Path, batches: Batches) -> float:
@@ -218,7 +218,7 @@ def latencies(
 ) -> list[tuple[dict[str, Any], float]]:
     """Median over blocks of a block's median, the engines in a new random order each round."""
     blocks: list[list[float]] = [[] for _ in running]
-    zeros = [np.zeros((e.batch or 1, *e.card.input.shape), np.float32) for _, e in running]
+    zeros = [np.zeros((e.capabilities.batch or 1, *e.card.input.shape), np.float32) for _, e in running]
     for _, place in turns(range(len(running)), options.rounds):
         calls = []
         for _ in range(options.calls + 1):

@@ -35,7 +35,7 @@ class Case:
     @classmethod
     def of(cls, engine: Engine, threads: int | None = None) -> Case:
         """Create a case with the engine's fixed batch size, or else one picture."""
-        return cls(engine, engine.batch or 1, threads)
+        return cls(engine, engine.capabilities.batch or 1, threads)
 
 
 @dataclass(frozen=True)
@@ -104,21 +104,16 @@ def _with_threads(
 
 def _batches_of(engine: Engine, batches: Sequence[int]) -> tuple[list[int], list[int]]:
     """Those it takes, its own where it takes none of them; and those it refuses."""
-    taken = [size for size in batches if _fits(engine, size)]
+    taken = [size for size in batches if engine.capabilities.takes(size)]
     refused = [size for size in batches if size not in taken]
-    return taken or [engine.batch or 1], refused
-
-
-def _fits(engine: Engine, size: int) -> bool:
-    if engine.batch is not None:
-        return size == engine.batch
-    return engine.largest_batch is None or size <= engine.largest_batch
+    return taken or [engine.capabilities.batch or 1], refused
 
 
 def _takes(engine: Engine) -> str:
-    if engine.batch is not None:
-        return f"takes {engine.batch} picture{'' if engine.batch == 1 else 's'} per call"
-    return f"takes at most {engine.largest_batch} pictures per call"
+    fixed = engine.capabilities.batch
+    if fixed is not None:
+        return f"takes {fixed} picture{'' if fixed == 1 else 's'} per call"
+    return f"takes at most {engine.capabilities.largest_batch} pictures per call"
 
 
 def _listed(sizes: Sequence[int]) -> str:
@@ -135,7 +130,7 @@ def label_one(engine: Engine, tensor: NDArray[np.float32]) -> NDArray[np.uint8]:
     Returns:
         uint8 (height, width), valid until the next call.
     """
-    batch = np.repeat(tensor[np.newaxis], engine.batch or 1, axis=0)
+    batch = np.repeat(tensor[np.newaxis], engine.capabilities.batch or 1, axis=0)
     labels: NDArray[np.uint8] = engine.infer(batch)[0]
     return labels
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +12,36 @@ from typing_extensions import Self
 
 from edgeseg.artifacts.card import ModelCard
 from edgeseg.artifacts.sidecar import ComputesIn
-from edgeseg.engines.frames import CpuFrames, FrameJob, FrameRunner, check_job
+from edgeseg.engines.pipeline import CpuPipeline, FramePipeline
 from edgeseg.errors import UsageError
 from edgeseg.ops.preprocess import preprocess, restore_labels
+
+
+@dataclass(frozen=True)
+class Capabilities:
+    """What an engine can do.
+
+    Attributes:
+        batch: Fixed batch size; None if it is dynamic.
+        largest_batch: Largest batch size if it is dynamic; None if there is no limit.
+        frames_on_gpu: Whether it keeps whole frames on its GPU and paints them there. Set to
+            False when :meth:`Engine.open_pipeline` finds no kernels for that GPU.
+    """
+
+    batch: int | None = None
+    largest_batch: int | None = None
+    frames_on_gpu: bool = False
+
+    @property
+    def max_batch(self) -> int | None:
+        """Largest number of pictures per call; None if there is no limit."""
+        return self.batch or self.largest_batch
+
+    def takes(self, batch: int) -> bool:
+        """Whether it accepts batches of this size."""
+        if self.batch is not None:
+            return batch == self.batch
+        return self.largest_batch is None or batch <= self.largest_batch
 
 
 class Engine(ABC):
@@ -25,8 +53,7 @@ class Engine(ABC):
         card: Description of the network; the only source of preprocessing parameters.
         path: The artefact it was loaded from.
         runtime: ``onnxruntime``, ``torch``, …
-        batch: Fixed batch size; None if it is dynamic.
-        largest_batch: Largest batch size if it is dynamic; None if there is no limit.
+        capabilities: Batch sizes it takes, and whether it keeps whole frames on its GPU.
         computes_in: Actual precision of floating-point layers if the runtime chooses it, else
             None.
     """
@@ -34,8 +61,7 @@ class Engine(ABC):
     card: ModelCard
     path: Path
     runtime: str
-    batch: int | None
-    largest_batch: int | None = None
+    capabilities: Capabilities = Capabilities()
     computes_in: ComputesIn | None = None
 
     def infer(self, batch: NDArray[np.float32]) -> NDArray[np.uint8]:
@@ -59,8 +85,9 @@ class Engine(ABC):
                 f"{self.path.name} takes float32 (N, {', '.join(map(str, spec.shape))}){others}, "
                 f"not {batch.dtype} {batch.shape}"
             )
-        if self.batch is not None and len(batch) != self.batch:
-            raise UsageError(f"{self.path.name} takes batches of {self.batch}, not {len(batch)}")
+        fixed = self.capabilities.batch
+        if fixed is not None and len(batch) != fixed:
+            raise UsageError(f"{self.path.name} takes batches of {fixed}, not {len(batch)}")
         return self._infer(batch)
 
     def segment(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -76,23 +103,20 @@ class Engine(ABC):
         labels = self.infer(tensor[np.newaxis])[0]
         return restore_labels(labels, image.shape[:2], self.card.input)
 
-    def open_frames(self, job: FrameJob) -> FrameRunner:
-        """Open a runner for whole frames: labels, overlay and areas for batches of one size.
+    def open_pipeline(self) -> FramePipeline:
+        """Open the stages around this engine, which turn frames into labels and painted frames.
 
-        ``with engine.open_frames(FrameJob(size=(720, 1280), look=look)) as frames:
-        result = frames.run([frame])``. Engines on a GPU keep the frame there where they can;
-        the runner's ``on_gpu`` says whether.
+        ``with engine.open_pipeline() as pipeline: result = pipeline.run([frame])``. Engines on a
+        GPU keep the frame there where they can; the pipeline's ``on_gpu`` says whether.
 
         Raises:
-            UsageError: The engine does not support the batch size.
             DeviceError: The GPU failed, or has not enough memory.
         """
-        check_job(self, job)
-        return CpuFrames(self, job)
+        return CpuPipeline(self)
 
     def warm_up(self, runs: int = 2) -> None:
         """Run on zeros, so that lazy allocations do not slow down the first picture."""
-        zeros = np.zeros((self.batch or 1, *self.card.input.shape), np.float32)
+        zeros = np.zeros((self.capabilities.batch or 1, *self.card.input.shape), np.float32)
         for _ in range(runs):
             self.infer(zeros)
 

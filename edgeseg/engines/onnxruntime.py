@@ -13,7 +13,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from edgeseg.artifacts.sidecar import SideCar, verify
-from edgeseg.engines.base import Engine
+from edgeseg.engines.base import Capabilities, Engine
 from edgeseg.engines.cpu import int8_saturates
 from edgeseg.engines.network import (
     Port,
@@ -62,13 +62,12 @@ class OnnxRuntimeEngine(Engine):
         metadata = self._session.get_modelmeta().custom_metadata_map
         self.card = card_from_metadata(metadata, str(self.path))
         inputs, outputs = _ports(self._session.get_inputs()), _ports(self._session.get_outputs())
-        self.batch = check_ports(inputs, outputs, self.card, str(self.path))
+        self.capabilities = Capabilities(check_ports(inputs, outputs, self.card, str(self.path)))
         self.ports = (inputs[0], outputs[0])
         self._input, self._output = inputs[0].name, outputs[0].name
 
     def _infer(self, batch: NDArray[np.float32]) -> NDArray[np.uint8]:
-        if self._session is None:
-            raise UsageError(f"{self.path.name} was closed")
+        self._require_open()
         try:
             (result,) = self._session.run([self._output], {self._input: batch})
         except Exception as error:  # ONNX Runtime's classes share no base but Exception.
@@ -77,6 +76,10 @@ class OnnxRuntimeEngine(Engine):
             return argmax(result)
         labels: NDArray[np.uint8] = result
         return labels
+
+    def _require_open(self) -> None:
+        if self._session is None:
+            raise UsageError(f"{self.path.name} was closed")
 
     def close(self) -> None:
         """Drop the session."""

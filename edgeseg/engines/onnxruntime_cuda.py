@@ -6,26 +6,27 @@ with the same members, over the real library's binding of memory by address, is 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
+from typing_extensions import Self
 
 from edgeseg.engines.cuda import Cuda, DeviceMemory
-from edgeseg.engines.cuda.frames import open_gpu_frames
-from edgeseg.engines.cuda.stages import Network
-from edgeseg.engines.frames import FrameJob, FrameRunner, check_job
+from edgeseg.engines.cuda.engine import GpuEngine
+from edgeseg.engines.cuda.stages import DeviceTensors
 from edgeseg.engines.onnxruntime import OnnxRuntimeEngine
-from edgeseg.errors import DeviceError, RuntimeMissing, UsageError
+from edgeseg.errors import DeviceError, RuntimeMissing
 
 _PROVIDER = "CUDAExecutionProvider"
 
 
-class OnnxRuntimeCudaEngine(OnnxRuntimeEngine):
+class OnnxRuntimeCudaEngine(GpuEngine, OnnxRuntimeEngine):
     """An ONNX network in ONNX Runtime on the first GPU, on a stream of its own.
 
     Args:
@@ -40,12 +41,15 @@ class OnnxRuntimeCudaEngine(OnnxRuntimeEngine):
         DeviceError: The GPU failed.
     """
 
+    # The provider allocates while it runs, which a capture of ours forbids.
+    graph = False
+
     def __init__(self, path: Path, cuda: Cuda, threads: int | None = None) -> None:
         _require(onnxruntime.get_available_providers())
         self.cuda = cuda
-        self._runners: list[FrameRunner] = []
-        self._said: set[str] = set()
-        self._tensors: dict[int, Network] = {}
+        self._tensors: dict[int, DeviceTensors] = {}
+        self._bindings: dict[tuple[int, ...], Any] = {}
+        self._bound: Any = None
         with ExitStack() as undo:
             self._memory = undo.enter_context(DeviceMemory(cuda))
             self.stream = self._memory.stream()
@@ -54,24 +58,20 @@ class OnnxRuntimeCudaEngine(OnnxRuntimeEngine):
             undo.callback(super().close)
             super().__init__(path, threads)
             _require(self._session.get_providers())
+            self.capabilities = replace(self.capabilities, frames_on_gpu=True)
             self._owned = undo.pop_all()
 
     def _infer(self, batch: NDArray[np.float32]) -> NDArray[np.uint8]:
         with self.on_gpu():
             return super()._infer(batch)
 
-    def open_frames(self, job: FrameJob) -> FrameRunner:
-        """Like :meth:`Engine.open_frames`, on the GPU throughout, but without CUDA graphs."""
-        check_job(self, job)
-        if self._session is None:
-            raise UsageError(f"{self.path.name} was closed")
-        with self.on_gpu():
-            bound = _Bound(self, job.batch)
-        runner = open_gpu_frames(self, bound, job, self._said)
-        self._runners = [*(each for each in self._runners if not each.closed), runner]
-        return runner
+    def device_network(self, shape: tuple[int, ...]) -> Self:
+        """Return the engine itself, which is the network of its pipelines; without CUDA graphs."""
+        del shape  # Checked by the pipeline, and bound when it is settled.
+        self._require_open()
+        return self
 
-    def tensors(self, batch: int) -> Network:
+    def device_tensors(self, batch: int) -> DeviceTensors:
         """Device memory for ``batch`` pictures, the same at each call.
 
         Raises:
@@ -84,25 +84,29 @@ class OnnxRuntimeCudaEngine(OnnxRuntimeEngine):
             dtype = np.dtype(np.float32 if logits else np.uint8)
             given = self._memory.device(pixels * spec.channels * 4)
             taken = self._memory.device(pixels * (classes or 1) * dtype.itemsize)
-            self._tensors[batch] = Network(
+            self._tensors[batch] = DeviceTensors(
                 self.card, given, np.dtype(np.float32), taken, dtype, classes
             )
         return self._tensors[batch]
 
-    def bind(self, batch: int) -> Any:
-        """Bind input and output of the session to the memory from :meth:`tensors`."""
-        binding, there = self._session.io_binding(), self.tensors(batch)
-        planes = () if there.classes is None else (there.classes,)
-        size = self.card.input.shape[1:]
-        binding.bind_input(
-            self._input, "cuda", 0, np.float32, (batch, *self.card.input.shape), there.input
-        )
+    def settle(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Bind input and output of the session to the memory from :meth:`device_tensors`."""
+        if shape not in self._bindings:
+            self._bindings[shape] = self._bind(shape)
+        self._bound = self._bindings[shape]
+        return shape
+
+    def _bind(self, shape: tuple[int, ...]) -> Any:
+        binding, memory = self._session.io_binding(), self.device_tensors(shape[0])
+        planes = () if memory.classes is None else (memory.classes,)
+        labels = (shape[0], *planes, *shape[2:])
+        binding.bind_input(self._input, "cuda", 0, np.float32, shape, memory.input)
         binding.bind_output(
-            self._output, "cuda", 0, there.output_dtype.type, (batch, *planes, *size), there.output
+            self._output, "cuda", 0, memory.output_dtype.type, labels, memory.output
         )
         return binding
 
-    def run_bound(self, binding: Any) -> None:
+    def enqueue(self) -> bool:
         """Queue the network on the stream without waiting.
 
         Raises:
@@ -111,52 +115,18 @@ class OnnxRuntimeCudaEngine(OnnxRuntimeEngine):
         options = onnxruntime.RunOptions()
         options.add_run_config_entry("disable_synchronize_execution_providers", "1")
         try:
-            self._session.run_with_iobinding(binding, options)
+            self._session.run_with_iobinding(self._bound, options)
         except Exception as error:  # ONNX Runtime's classes share no base but Exception.
             raise DeviceError(f"ONNX Runtime: {' '.join(str(error).split())[:300]}") from error
+        return True
 
     def close(self) -> None:
-        """Release frames, session and stream, in that order."""
-        for runner in self._runners:
-            runner.close()
-        self._runners = []
+        """Release pipelines, session and stream, in that order."""
+        self._close_pipelines()
+        self._bindings.clear()
+        self._bound = None
         with self.on_gpu():
             self._owned.close()
-
-    @contextmanager
-    def on_gpu(self) -> Iterator[None]:
-        """Make the device current, and name the network in its errors."""
-        try:
-            with self.cuda.current():
-                yield
-        except DeviceError as error:
-            raise DeviceError(f"{self.path}: {error.message}", hint=error.hint) from error
-
-
-class _Bound:
-    """Adapter of the engine for :class:`~edgeseg.engines.cuda.frames.GpuFrames`."""
-
-    # The provider allocates while it runs, which a capture of ours forbids.
-    graph = False
-
-    def __init__(self, engine: OnnxRuntimeCudaEngine, batch: int) -> None:
-        self._engine = engine
-        self.cuda, self.stream = engine.cuda, engine.stream
-        self._network, self._binding = engine.tensors(batch), engine.bind(batch)
-
-    def network(self) -> Network:
-        return self._network
-
-    def guard(self) -> AbstractContextManager[None]:
-        return self._engine.on_gpu()
-
-    def settle(self, batch: int) -> tuple[int, ...]:
-        return (batch,)
-
-    def enqueue(self, batch: int) -> bool:
-        del batch  # Bound already.
-        self._engine.run_bound(self._binding)
-        return True
 
 
 def _require(providers: Sequence[str]) -> None:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from edgeseg.artifacts.card import ModelCard
 from edgeseg.artifacts.sidecar import ComputesIn, SideCar, verify
-from edgeseg.engines.base import Engine
+from edgeseg.engines.base import Capabilities, Engine
 from edgeseg.engines.cpu import int8_saturates
 from edgeseg.engines.external_data import metadata_props
 from edgeseg.engines.network import (
@@ -83,7 +83,7 @@ class OpenVinoEngine(Engine):
         openvino = library()
         model = _read(openvino, self.path)
         inputs, outputs = _ports(model.inputs), _ports(model.outputs)
-        self.batch = check_ports(inputs, outputs, self.card, str(self.path))
+        self.capabilities = Capabilities(check_ports(inputs, outputs, self.card, str(self.path)))
         _refuse_signed_activations(model, str(self.path))
         compiled = _compile(openvino, model, self.path, _properties(self.card, sidecar, threads))
         found = compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()

@@ -223,7 +223,7 @@ def check_parity(model: nn.Module, path: Path, inputs: NDArray[np.float32]) -> P
     """
     mismatched = near_ties = 0
     with OnnxRuntimeEngine(path) as engine:
-        step = engine.batch or len(inputs)
+        step = engine.capabilities.batch or len(inputs)
         for start in range(0, len(inputs), step):
             batch = inputs[start : start + step]
             labels, margin = _torch_labels(model, batch)

@@ -161,7 +161,7 @@ def _network(path: Path) -> _Model:
             file="model.onnx",
             input=source,
             output=target,
-            batch=engine.batch,
+            batch=engine.capabilities.batch,
         )
 
 

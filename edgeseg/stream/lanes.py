@@ -1,4 +1,4 @@
-"""Run several lanes in parallel threads and return their results in frame order.
+"""Turn captured frames into results: an engine is a lane, and several run in parallel.
 
 A single lane in the caller's thread adds no waiting and suits a live camera. Lanes in their own
 threads run while the caller draws and writes earlier results: more frames per second, at a
@@ -7,16 +7,98 @@ higher latency.
 
 from __future__ import annotations
 
+import logging
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 
-from edgeseg.stream.lane import Lane
+from edgeseg.engines.base import Engine
+from edgeseg.engines.pipeline import FramePipeline
+from edgeseg.errors import DeviceError
 from edgeseg.stream.result import StreamResult
-from edgeseg.stream.slots import Captured, Intake
+from edgeseg.stream.slots import Intake
+from edgeseg.stream.view import View
+
+_log = logging.getLogger(__name__)
 
 _TICK_S = 0.1
 """Longest delay, in seconds, before the end is noticed while no frames arrive."""
+
+
+class Lane:
+    """An engine with its pipeline; used by one thread at a time.
+
+    Args:
+        engine: Engine to run; the lane does not close it.
+        view: Appearance of overlays.
+
+    Attributes:
+        overlays: Draw overlays on a GPU, together with the labels. On the processor they are
+            drawn later, by whoever uses them.
+    """
+
+    def __init__(self, engine: Engine, view: View) -> None:
+        self._engine = engine
+        self._view = view
+        self._look = view.look(engine.card.classes)
+        self._pipeline: FramePipeline | None = None
+        self._in_flight: deque[list[StreamResult]] = deque()
+        self.overlays = False
+
+    def warm_up(self) -> None:
+        """Run the engine once before the first frame."""
+        self._engine.warm_up()
+
+    @property
+    def on_gpu(self) -> bool:
+        """Whether whole frames stay on a GPU; False until the first frame."""
+        return self._pipeline is not None and self._pipeline.on_gpu
+
+    @property
+    def depth(self) -> int:
+        """Number of batches to submit before collecting the first, to keep a GPU busy."""
+        return 1 if self._pipeline is None else self._pipeline.depth
+
+    def submit(self, frames: list[StreamResult]) -> None:
+        """Start a batch; fewer than ``depth`` may be in flight.
+
+        Raises:
+            InferenceError: The engine failed.
+        """
+        if self._pipeline is None:
+            self._pipeline = self._engine.open_pipeline()
+        look = self._look if self.overlays and self._pipeline.on_gpu else None
+        self._pipeline.submit([frame.frame for frame in frames], look)
+        self._in_flight.append(frames)
+
+    def collect(self) -> list[StreamResult]:
+        """Wait for the oldest batch in flight and return its frames, segmented.
+
+        Raises:
+            InferenceError: The engine failed.
+        """
+        assert self._pipeline is not None
+        frames = self._in_flight.popleft()
+        batch = self._pipeline.collect()
+        now = time.monotonic()
+        for place, frame in enumerate(frames):
+            frame.labels = batch.labels[place]
+            frame.shown = batch.painted[place] if batch.painted is not None else None
+            frame.stages_ms |= batch.stages_ms
+            frame.age_ms = (now - frame.captured_at) * 1000
+            frame.card, frame.view = self._engine.card, self._view
+        return frames
+
+    def close(self) -> None:
+        """Free GPU resources and discard batches in flight."""
+        self._in_flight.clear()
+        pipeline, self._pipeline = self._pipeline, None
+        if pipeline is not None:
+            try:
+                pipeline.close()
+            except DeviceError as error:  # must not hide why the stream ends
+                _log.warning("the GPU does not take its memory back: %s", error)
 
 
 class Lanes:
@@ -25,8 +107,8 @@ class Lanes:
     Args:
         lanes: Lanes to run; they must not share state.
         intake: Queue from which lanes take frames.
-        over: Function that returns True once no more frames will arrive.
-        most: Maximum number of frames per batch.
+        no_more: Function that returns True once no more frames will arrive.
+        max_batch: Maximum number of frames per batch.
         ahead: Maximum number of batches in flight or waiting for the caller, besides those that
             keep a GPU busy. Higher values increase latency but not throughput.
     """
@@ -35,16 +117,16 @@ class Lanes:
         self,
         lanes: Sequence[Lane],
         intake: Intake,
-        over: Callable[[], bool],
-        most: int,
+        no_more: Callable[[], bool],
+        max_batch: int,
         ahead: int,
     ) -> None:
-        self._lanes, self._intake, self._over = lanes, intake, over
-        self._most, self._ahead = most, ahead
+        self._lanes, self._intake, self._no_more = lanes, intake, no_more
+        self._max_batch, self._ahead = max_batch, ahead
         self._taking = threading.Lock()
         self._changed = threading.Condition()
         self._ready: dict[int, list[StreamResult] | Exception] = {}
-        self._taken = self._handed = 0
+        self._taken = self._delivered = 0
         self._closed = False
         self._threads = [
             threading.Thread(target=self._run, args=(lane,), name=f"edgeseg lane {number}")
@@ -63,19 +145,19 @@ class Lanes:
             InferenceError: The engine failed on this batch.
         """
         with self._changed:
-            self._changed.wait_for(lambda: self._handed in self._ready, timeout)
-            results = self._ready.pop(self._handed, [])
+            self._changed.wait_for(lambda: self._delivered in self._ready, timeout)
+            results = self._ready.pop(self._delivered, [])
             if isinstance(results, Exception):
                 raise results
             if results:
-                self._handed += 1
+                self._delivered += 1
                 self._changed.notify_all()
             return results
 
     @property
     def idle(self) -> bool:
         """Whether the results of all frames taken so far have been returned."""
-        return self._handed == self._taken
+        return self._delivered == self._taken
 
     @property
     def done(self) -> bool:
@@ -92,39 +174,39 @@ class Lanes:
                 thread.join()
 
     def _run(self, lane: Lane) -> None:
-        under_way: deque[int] = deque()
+        in_flight: deque[int] = deque()
         more = True
-        while more or under_way:
-            batch = self._next(wait=not under_way) if more else None
+        while more or in_flight:
+            batch = self._next(wait=not in_flight) if more else None
             more = batch is not None
             number, frames = batch or (0, [])
             if frames:
                 try:
                     lane.submit(frames)
                 except Exception as error:
-                    self._give(lane, under_way)
-                    self._hand(number, error)
+                    self._collect(lane, in_flight, len(in_flight))
+                    self._deliver(number, error)
                 else:
-                    under_way.append(number)
+                    in_flight.append(number)
             # Submit another batch, if there is one, before collecting the first from a GPU.
-            if not frames or len(under_way) >= lane.depth:
-                self._give(lane, under_way, most=1)
+            if in_flight and (not frames or len(in_flight) >= lane.depth):
+                self._collect(lane, in_flight, 1)
 
-    def _give(self, lane: Lane, under_way: deque[int], most: int | None = None) -> None:
-        """Hand out results of the oldest batches in flight: all of them, or at most ``most``."""
-        for _ in range(len(under_way) if most is None else min(most, len(under_way))):
+    def _collect(self, lane: Lane, in_flight: deque[int], count: int) -> None:
+        """Deliver the results of the oldest ``count`` batches in flight."""
+        for _ in range(count):
             try:
                 results: list[StreamResult] | Exception = lane.collect()
             except Exception as error:
                 results = error
-            self._hand(under_way.popleft(), results)
+            self._deliver(in_flight.popleft(), results)
 
-    def _hand(self, number: int, results: list[StreamResult] | Exception) -> None:
+    def _deliver(self, number: int, results: list[StreamResult] | Exception) -> None:
         with self._changed:
             self._ready[number] = results
             self._changed.notify_all()
 
-    def _next(self, *, wait: bool) -> tuple[int, list[Captured]] | None:
+    def _next(self, *, wait: bool) -> tuple[int, list[StreamResult]] | None:
         """Return the number and frames of the next batch; None when there are no more.
 
         Without ``wait`` the list of frames is empty if none may be taken yet.
@@ -140,12 +222,12 @@ class Lanes:
                         return None
                     if not self._may_take():
                         return 0, []
-                over = self._over()  # asked before, so that no frame can come in between
-                frames = self._intake.take(self._most, _TICK_S if wait and not over else 0)
+                ended = self._no_more()  # asked before, so that no frame can come in between
+                frames = self._intake.take(self._max_batch, _TICK_S if wait and not ended else 0)
                 if frames:
                     self._taken += 1
                     return self._taken - 1, frames
-                if over:
+                if ended:
                     return None
                 if not wait:
                     return 0, []
@@ -154,4 +236,4 @@ class Lanes:
 
     def _may_take(self) -> bool:
         busy = sum(lane.depth - 1 for lane in self._lanes)
-        return self._closed or self._taken - self._handed < self._ahead + busy
+        return self._closed or self._taken - self._delivered < self._ahead + busy

@@ -28,8 +28,7 @@ from edgeseg.errors import UsageError
 from edgeseg.options.streaming import Mode, StreamOptions
 from edgeseg.sources.credentials import with_credentials, with_trust
 from edgeseg.sources.spec import SourceSpec, parse_source
-from edgeseg.stream.lane import Lane
-from edgeseg.stream.lanes import Lanes
+from edgeseg.stream.lanes import Lane, Lanes
 from edgeseg.stream.latency import StageClock
 from edgeseg.stream.reader import Reader
 from edgeseg.stream.result import StreamResult
@@ -91,7 +90,7 @@ class Stream:
             raise UsageError("a stream needs a source and an engine")
         self.clock = StageClock()
         self.frames = 0
-        self._side: Lanes | None = None
+        self._parallel: Lanes | None = None
         self._stop_requested = False
         self._started_at: float | None = None
         changed = threading.Condition()
@@ -108,10 +107,9 @@ class Stream:
             for index, spec in enumerate(specs)
         ]
         self._intake = Intake([reader.slot for reader in self._readers], changed)
-        self._most = _frames_a_batch(several, options.batch or len(specs))
-        labels = [reader.label for reader in self._readers]
+        self._max_batch = _frames_per_batch(several, options.batch or len(specs))
         view = View(options.opacity, options.outline, options.names, options.legend)
-        self._lanes = [Lane(engine, labels, view, self._most) for engine in several]
+        self._lanes = [Lane(engine, view) for engine in several]
         alone = len(specs) == 1 and self._readers[0].realtime
         self.mode: Mode = options.mode or ("latency" if alone else "throughput")
 
@@ -173,7 +171,7 @@ class Stream:
             self._close_readers()
             raise
         for reader in self._readers:
-            reader.forgive_drops()
+            reader.reset_drops()
         self._started_at = time.monotonic()
         return self
 
@@ -199,12 +197,12 @@ class Stream:
             for lane in self._lanes:
                 stack.callback(lane.close)
             latency = self.mode == "latency"
-            batches = self._in_turn() if latency else self._side_by_side(stack)
+            batches = self._one_lane() if latency else self._all_lanes(stack)
             for results in batches:
                 for reader in self._readers:
                     reader.watch()
                 if not results:
-                    if self._side is None or self._side.idle:
+                    if self._parallel is None or self._parallel.idle:
                         self._raise_failures()
                     yield None
                 for result in results:
@@ -214,20 +212,24 @@ class Stream:
                     yield result
             self._raise_failures()
 
-    def _in_turn(self) -> Iterator[list[StreamResult]]:
+    def _one_lane(self) -> Iterator[list[StreamResult]]:
         """Yield batches of results, computed on demand in this thread."""
         lane = self._lanes[0]
         while not self._over():
             done = self._all_done()
-            frames = self._intake.take(self._most, 0 if done else _TICK_S)
+            frames = self._intake.take(self._max_batch, 0 if done else _TICK_S)
             if not frames and done:
                 return
-            yield lane.segment(frames) if frames else []
+            if frames:
+                lane.submit(frames)
+            yield lane.collect() if frames else []
 
-    def _side_by_side(self, stack: contextlib.ExitStack) -> Iterator[list[StreamResult]]:
+    def _all_lanes(self, stack: contextlib.ExitStack) -> Iterator[list[StreamResult]]:
         """Yield batches of results, computed in other threads."""
         ahead = len(self._lanes) + 1
-        self._side = lanes = Lanes(self._lanes, self._intake, self._all_done, self._most, ahead)
+        self._parallel = lanes = Lanes(
+            self._lanes, self._intake, self._all_done, self._max_batch, ahead
+        )
         stack.callback(lanes.close)
         lanes.start()
         while not self._over() and not lanes.done:
@@ -284,15 +286,16 @@ def _listed(sources: AnySource | Sequence[AnySource]) -> list[AnySource]:
     return list(sources)
 
 
-def _frames_a_batch(engines: Sequence[Engine], wanted: int) -> int:
+def _frames_per_batch(engines: Sequence[Engine], wanted: int) -> int:
     """Maximum number of frames per inference."""
-    most = wanted
+    limit = wanted
     for engine in engines:
-        if engine.batch is not None and engine.batch > wanted:
+        fixed = engine.capabilities.batch
+        if fixed is not None and fixed > wanted:
             _log.warning(
                 "%s takes batches of %d, of which %d hold a frame: an engine for batches of %d "
                 "is quicker",
-                *(engine.path.name, engine.batch, wanted, wanted),
+                *(engine.path.name, fixed, wanted, wanted),
             )
-        most = min(most, engine.batch or engine.largest_batch or most)
-    return most
+        limit = min(limit, engine.capabilities.max_batch or limit)
+    return limit

@@ -21,7 +21,8 @@ from edgeseg.errors import AuthFailed, EdgesegError, OpenFailed, SourceError, So
 from edgeseg.sources.capture import Frames, open_frames
 from edgeseg.sources.places import FramePosition
 from edgeseg.sources.spec import SourceSpec
-from edgeseg.stream.slots import Captured, Slot
+from edgeseg.stream.result import StreamResult
+from edgeseg.stream.slots import Slot
 
 _log = logging.getLogger(__name__)
 
@@ -96,11 +97,11 @@ class Reader:
         """Whether any frame has arrived."""
         return self._count > 0
 
-    def get(self, timeout: float) -> Captured | None:
+    def get(self, timeout: float) -> StreamResult | None:
         """Return the next frame; None if none arrives within ``timeout`` seconds."""
-        captured = self.slot.get(timeout)
+        frame = self.slot.get(timeout)
         self.watch()
-        return captured
+        return frame
 
     @property
     def state(self) -> State:
@@ -118,14 +119,14 @@ class Reader:
         """Number of frames replaced by a newer one before they were taken."""
         return self.slot.dropped
 
-    def forgive_drops(self) -> None:
+    def reset_drops(self) -> None:
         """Reset the count of dropped frames."""
-        self.slot.forgive()
+        self.slot.reset_drops()
 
     def stop(self) -> None:
         """Stop reading, without waiting for the current read."""
         self._stopping.set()
-        self.slot.close(forget=True)
+        self.slot.close(discard=True)
 
     def close(self, timeout: float = 0.25) -> bool:
         """Stop reading; return whether the thread ended. A blocked read may still return later."""
@@ -256,38 +257,39 @@ class Reader:
         while not self._stopping.is_set():
             start = time.monotonic()
             self._waiting_since = start
-            frame = frames.read()
+            image = frames.read()
             took = time.monotonic() - start
             self._waiting_since = None
             self.bad_frames = frames.unreadable
             # After a time-out OpenCV may return the previous frame again as if it were new.
-            if frame is None or (self.spec.live and took >= _TIMED_OUT * self._limits.read_s):
+            if image is None or (self.spec.live and took >= _TIMED_OUT * self._limits.read_s):
                 self._waited = took
                 return
             place = frames.place or FramePosition(self._count)
             if pace is not None:
                 pace.wait(place.media_time, self._stopping)
-            captured = Captured(
-                place.index,
-                frame,
-                time.monotonic(),
-                took * 1000,
-                self.index,
-                frames.name,
-                place.media_time,
-                place.damaged,
+            frame = StreamResult(
+                index=place.index,
+                source=self.label,
+                frame=image,
+                captured_at=time.monotonic(),
+                camera=self.index,
+                name=frames.name,
+                media_time=place.media_time,
+                damaged=place.damaged,
+                stages_ms={"capture": took * 1000},
             )
-            self._deliver(captured)
+            self._deliver(frame)
 
-    def _deliver(self, captured: Captured) -> None:
+    def _deliver(self, frame: StreamResult) -> None:
         self._count += 1
-        if captured.damaged:
-            self._first_damaged = self._first_damaged if self._damaged else captured.index
+        if frame.damaged:
+            self._first_damaged = self._first_damaged if self._damaged else frame.index
             self._damaged += 1
         self.error = None
         if self._state != "ok":
-            self._move("ok", f"{captured.frame.shape[1]}x{captured.frame.shape[0]}")
-        self.slot.put(captured)
+            self._move("ok", f"{frame.frame.shape[1]}x{frame.frame.shape[0]}")
+        self.slot.put(frame)
 
     def watch(self) -> None:
         """Check for a stall; to be called regularly."""

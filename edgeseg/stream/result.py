@@ -1,63 +1,77 @@
-"""The result of a stream for one frame."""
+"""One frame of a stream, from its capture to the sinks."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeseg.artifacts.card import ClassMap, InputSpec
+from edgeseg.artifacts.card import ClassMap, InputSpec, ModelCard
 from edgeseg.ops.overlay import restored_areas
 from edgeseg.ops.preprocess import restore_labels
 from edgeseg.ops.regions import Region, regions
 from edgeseg.stream.view import View
 
+_NO_LABELS = np.empty((0, 0), np.uint8)
 
-@dataclass(frozen=True, eq=False)
+
+@dataclass(eq=False)
 class StreamResult:
-    """One frame and its labels. All arrays are owned by the receiver.
+    """One frame and what is known about it; complete when it reaches the caller and the sinks.
+
+    The reader creates it with the frame; the lane adds labels, timings and the network. All
+    arrays are owned by the receiver.
 
     Attributes:
         index: Number of the frame in the source, from 0; in a file, its position. Gaps are
             frames that were dropped or could not be read.
         source: Label of the source, passwords masked.
         frame: uint8 (H, W, 3) BGR.
-        labels: Class ids at the network's size, uint8 (height, width).
         captured_at: Capture time, in seconds of the monotonic clock.
-        age_ms: Time from capture until the labels were available.
-        stages_ms: Milliseconds of ``capture`` (including the wait for the camera),
-            ``preprocess`` and ``infer``; the last two are for the whole batch. If a GPU keeps
-            whole frames, ``preprocess`` and drawing ``shown`` are part of ``infer``.
-        classes: Class names and colours.
-        input: The network's input, which determines how ``labels`` map onto the frame.
-        view: Appearance of the overlay.
         camera: Number of the source in the stream, from 0.
         name: Name of the frame's picture file, without its folder; None for video.
-        shown: The frame with the classes drawn over it, if the GPU drew it together with the
-            labels; :meth:`overlay` adds the text.
         media_time: Seconds since the first frame of the video; None if unknown, as for cameras
             and pictures.
         damaged: Whether the decoder reported errors; parts of the frame may be wrong.
+        stages_ms: Milliseconds of ``capture`` (including the wait for the camera),
+            ``preprocess`` and ``infer``; the last two are for the whole batch. If a GPU keeps
+            whole frames, ``preprocess`` and drawing ``shown`` are part of ``infer``.
+        labels: Class ids at the network's size, uint8 (height, width).
+        age_ms: Time from capture until the labels were available.
+        shown: The frame with the classes drawn over it, if the GPU drew it together with the
+            labels; :meth:`overlay` adds the text.
+        view: Appearance of the overlay.
+        card: The network.
     """
 
     index: int
     source: str
     frame: NDArray[np.uint8]
-    labels: NDArray[np.uint8]
     captured_at: float
-    age_ms: float
-    stages_ms: Mapping[str, float]
-    classes: ClassMap = field(repr=False)
-    input: InputSpec = field(repr=False)
-    view: View = field(default=View(), repr=False)
     camera: int = 0
     name: str | None = None
-    shown: NDArray[np.uint8] | None = field(default=None, repr=False)
     media_time: float | None = None
     damaged: bool = False
+    stages_ms: dict[str, float] = field(default_factory=dict)
+    labels: NDArray[np.uint8] = field(default_factory=lambda: _NO_LABELS)
+    age_ms: float = 0.0
+    shown: NDArray[np.uint8] | None = field(default=None, repr=False)
+    view: View = field(default=View(), repr=False)
+    card: ModelCard | None = field(default=None, repr=False)
+
+    @property
+    def classes(self) -> ClassMap:
+        """Class names and colours."""
+        assert self.card is not None, "not segmented yet"
+        return self.card.classes
+
+    @property
+    def input(self) -> InputSpec:
+        """The network's input, which determines how ``labels`` map onto the frame."""
+        assert self.card is not None, "not segmented yet"
+        return self.card.input
 
     def mask(self) -> NDArray[np.uint8]:
         """Return the label map at the frame's size, uint8 (H, W); computed once."""

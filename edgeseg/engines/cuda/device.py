@@ -6,8 +6,8 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
-Size = tuple[int, int, int]
-"""Size of a grid in blocks, or of a block in threads."""
+Dim3 = tuple[int, int, int]
+"""Size of a grid in blocks, or of a block in threads, as CUDA's ``dim3``."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ class Cuda(Protocol):
     def kernel(self, module: int, name: str) -> int:
         """Look up a kernel of a module."""
 
-    def launch_kernel(self, kernel: int, grid: Size, block: Size, argument: bytes, to: int) -> None:
+    def launch_kernel(self, kernel: int, grid: Dim3, block: Dim3, argument: bytes, to: int) -> None:
         """Queue a kernel of one argument, a structure by value, on the stream ``to``."""
 
     def create_event(self) -> int:

@@ -14,15 +14,15 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 import edgeseg
-from edgeseg.engines.cuda.arguments import Areas, Argmax, Overlay, Preprocess
+from edgeseg.engines.cuda.arguments import Argmax, Overlay, Preprocess
 from edgeseg.engines.cuda.compiling import SOURCE, Compiler, compiled
-from edgeseg.engines.cuda.device import Size
+from edgeseg.engines.cuda.device import Dim3
 from edgeseg.engines.cuda.memory import DeviceMemory
 from edgeseg.errors import DeviceError, RuntimeMissing
 
 logger = logging.getLogger(__name__)
 
-_BLOCK: Size = (32, 8, 1)
+_BLOCK: Dim3 = (32, 8, 1)
 """A warp along a row, so that neighbours read neighbours; 256 threads, as frame.cu is bounded."""
 
 _SUFFIX = {"float32": "f32", "float16": "f16", "uint8": "u8", "int8": "i8"}
@@ -30,7 +30,6 @@ _NAMES = (
     *(f"preprocess_{kind}" for kind in ("f32", "f16", "u8")),
     *(f"argmax_{kind}" for kind in ("f32", "f16", "i8")),
     "overlay",
-    "areas",
 )
 
 
@@ -63,11 +62,7 @@ class Kernels:
         size = (-(-on.picture.width // 4), on.picture.height, batch)
         self._launch("overlay", on, size, stream)
 
-    def areas(self, of: Areas, batch: int, stream: int) -> None:
-        """Add the pixel count of each class to the areas; each thread handles 32 labels."""
-        self._launch("areas", of, (-(-of.width // 32), of.height, batch), stream)
-
-    def _launch(self, name: str, argument: Structure, threads: Size, stream: int) -> None:
+    def _launch(self, name: str, argument: Structure, threads: Dim3, stream: int) -> None:
         block = (256, 1, 1) if threads[1] == 1 else _BLOCK
         sizes = zip(threads, block, strict=True)
         width, height, batch = (-(-wanted // each) for wanted, each in sizes)

@@ -1,14 +1,13 @@
 """The GPU work for a batch of frames before and after the network.
 
-Upload → preprocess → network → argmax (where the network gives logits) → areas → overlay →
-download, all with fixed addresses, so that a CUDA graph can hold it. Two slots of page-locked
-memory take turns: the caller fills one while the GPU works from the other. A GPU that shares its
-memory with the processor works in these slots and copies nothing.
+Upload → preprocess → network → argmax (if the network gives logits) → overlay → download, all
+with fixed addresses, so that a CUDA graph can hold it. Two sets of page-locked buffers take turns:
+the caller fills one while the GPU works from the other. A GPU that shares its memory with the
+processor works in these buffers and copies nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,17 +19,40 @@ from edgeseg.engines.cuda import arguments
 from edgeseg.engines.cuda.device import Cuda
 from edgeseg.engines.cuda.kernels import Kernels
 from edgeseg.engines.cuda.memory import DeviceMemory, Pinned
-from edgeseg.engines.frames import IN_FLIGHT, FrameJob
+from edgeseg.ops.overlay import Look
 from edgeseg.ops.preprocess import Placement, nearest_indices, place
+
+IN_FLIGHT = 2
+"""Number of batches that may be submitted before the first is collected."""
 
 
 @dataclass(frozen=True)
-class Network:
-    """The network between the kernels: addresses and dtypes of its tensors.
+class FrameJob:
+    """What the kernels and their memory are for.
+
+    Attributes:
+        size: (H, W) of each frame.
+        batch: Frames per batch.
+        look: Style of the overlay; None for labels only.
+    """
+
+    size: tuple[int, int]
+    batch: int = 1
+    look: Look | None = None
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Shape of one frame, uint8 (H, W, 3) BGR."""
+        return (*self.size, 3)
+
+
+@dataclass(frozen=True)
+class DeviceTensors:
+    """Input and output of the network between the kernels: addresses and dtypes.
 
     Attributes:
         card: The only source of preprocessing.
-        input: Address of the tensor, (N, C, height, width).
+        input: Address of the input, (N, C, height, width).
         input_dtype: float32, float16 or uint8.
         output: Address of the labels, uint8 (N, height, width), or of the logits.
         output_dtype: uint8 for labels; float32, float16 or int8 for logits.
@@ -46,8 +68,8 @@ class Network:
 
 
 @dataclass(frozen=True)
-class Place:
-    """An array on the host and where the device has it; copied unless that is the same memory."""
+class Buffer:
+    """An array on the host, and its address on the device; ``shared`` if both are one memory."""
 
     host: Pinned
     device: int
@@ -59,13 +81,12 @@ class Place:
 
 
 @dataclass(frozen=True)
-class Slot:
-    """Memory of one batch under way."""
+class BatchBuffers:
+    """Memory of one batch in flight."""
 
-    frames: Place
-    labels: Place
-    shown: Place | None
-    areas: Place | None
+    frames: Buffer
+    labels: Buffer
+    painted: Buffer | None
 
 
 class Stages:
@@ -74,7 +95,7 @@ class Stages:
     Args:
         memory: Owner of the allocations; the caller closes it.
         kernels: Kernels loaded on that GPU.
-        network: The network, whose addresses must stay valid.
+        network: Tensors of the network, whose addresses must stay valid.
         job: Frame format and the results to compute.
         stream: Stream on which the tables are uploaded.
 
@@ -86,13 +107,13 @@ class Stages:
         self,
         memory: DeviceMemory,
         kernels: Kernels,
-        network: Network,
+        network: DeviceTensors,
         job: FrameJob,
         stream: int,
     ) -> None:
         self._cuda: Cuda = memory.cuda
         self._kernels, self._network, self._job = kernels, network, job
-        self.slots = _slots(memory, network, job)
+        self.buffers = _buffers(memory, network, job)
         spec = network.card.input
         self._region: Placement = place(job.size, spec)
         part = (self._region.height, self._region.width)
@@ -102,35 +123,30 @@ class Stages:
         self._table = upload(arguments.value_table(spec, network.input_dtype))
         self._taps = [upload(arguments.taps(frame, there)) for frame, there in sizes]
         self._taken = [upload(each) for each in taken]
-        self._counts = [
-            upload(arguments.counts(each, there))
-            for each, (_, there) in zip(taken, sizes, strict=True)
-        ]
         self._colours = upload(arguments.colours(job.look)) if job.look else 0
         upload.wait()
 
-    def queue_before(self, slot: Slot, stream: int) -> None:
+    def queue_before(self, buffers: BatchBuffers, stream: int) -> None:
         """Queue upload and preprocessing."""
-        if not slot.frames.shared:
-            source = slot.frames.host
-            self._cuda.copy_in(slot.frames.device, source.address, source.array.nbytes, stream)
-        self.preprocess(slot, stream)
+        if not buffers.frames.shared:
+            source = buffers.frames.host
+            self._cuda.copy_in(buffers.frames.device, source.address, source.array.nbytes, stream)
+        self.preprocess(buffers, stream)
 
-    def queue_after(self, slot: Slot, stream: int) -> None:
+    def queue_after(self, buffers: BatchBuffers, stream: int) -> None:
         """Queue all that follows the network, and the download."""
-        self.label(slot, stream)
-        self.count(slot, stream)
-        self.overlay(slot, stream)
-        for each in (slot.labels, slot.shown, slot.areas):
+        self.label(buffers, stream)
+        self.overlay(buffers, stream)
+        for each in (buffers.labels, buffers.painted):
             if each is not None and not each.shared:
                 host = each.host
                 self._cuda.copy_out(host.address, each.device, host.array.nbytes, stream)
 
-    def preprocess(self, slot: Slot, stream: int) -> None:
+    def preprocess(self, buffers: BatchBuffers, stream: int) -> None:
         """Queue the preprocessing of frames to the network's input."""
         spec, region = self._network.card.input, self._region
         of = arguments.Preprocess(
-            self._picture(slot),
+            self._picture(buffers),
             *self._taps,
             self._table,
             self._network.input,
@@ -141,50 +157,39 @@ class Stages:
         )
         self._kernels.preprocess(of, self._network.input_dtype, self._job.batch, stream)
 
-    def label(self, slot: Slot, stream: int) -> None:
+    def label(self, buffers: BatchBuffers, stream: int) -> None:
         """Queue the conversion of the network's output to labels, if it is not labels already."""
         network, spec = self._network, self._network.card.input
         pixels = spec.height * spec.width
         if network.classes is None:
-            target, nbytes = slot.labels.device, self._job.batch * pixels
+            target, nbytes = buffers.labels.device, self._job.batch * pixels
             if target != network.output:
                 self._cuda.copy_within(target, network.output, nbytes, stream)
             return
-        of = arguments.Argmax(network.output, slot.labels.device, network.classes, pixels)
+        of = arguments.Argmax(network.output, buffers.labels.device, network.classes, pixels)
         self._kernels.argmax(of, network.output_dtype, self._job.batch, stream)
 
-    def count(self, slot: Slot, stream: int) -> None:
-        """Queue the areas of the labels, if requested."""
-        if slot.areas is None:
-            return
-        self._cuda.clear(slot.areas.device, slot.areas.host.array.nbytes, stream)
-        labels = self._labels(slot, self._counts)
-        region = self._region
-        of = arguments.Areas(labels, slot.areas.device, region.height, region.width)
-        self._kernels.areas(of, self._job.batch, stream)
-
-    def overlay(self, slot: Slot, stream: int) -> None:
+    def overlay(self, buffers: BatchBuffers, stream: int) -> None:
         """Queue the overlay of labels on frames, if requested."""
-        if slot.shown is None or self._job.look is None:
+        if buffers.painted is None or self._job.look is None:
             return
         on = arguments.Overlay(
-            self._picture(slot),
-            self._labels(slot, self._taken),
+            self._picture(buffers),
+            self._labels(buffers),
             self._colours,
-            slot.shown.device,
+            buffers.painted.device,
             self._job.look.weight,
             self._job.look.outline,
         )
         self._kernels.overlay(on, self._job.batch, stream)
 
-    def _picture(self, slot: Slot) -> arguments.Picture:
-        layout: arguments.Layout = "gray" if self._job.grey else "bgr"
-        return arguments.picture(slot.frames.device, self._job.size, layout)
+    def _picture(self, buffers: BatchBuffers) -> arguments.Picture:
+        return arguments.picture(buffers.frames.device, self._job.size)
 
-    def _labels(self, slot: Slot, tables: Sequence[int]) -> arguments.Labels:
+    def _labels(self, buffers: BatchBuffers) -> arguments.Labels:
         spec, region = self._network.card.input, self._region
-        first = slot.labels.device + region.top * spec.width + region.left
-        return arguments.Labels(first, spec.width, spec.height * spec.width, *tables)
+        first = buffers.labels.device + region.top * spec.width + region.left
+        return arguments.Labels(first, spec.width, spec.height * spec.width, *self._taken)
 
 
 class _Upload:
@@ -207,22 +212,17 @@ class _Upload:
         self._held.clear()
 
 
-def _slots(memory: DeviceMemory, network: Network, job: FrameJob) -> list[Slot]:
-    """As many as may be under way: host memory of their own; the device's is shared in turn."""
+def _buffers(memory: DeviceMemory, network: DeviceTensors, job: FrameJob) -> list[BatchBuffers]:
+    """Buffers for all batches in flight: host memory of their own; the device's is shared."""
     spec = network.card.input
-    shapes: dict[str, tuple[tuple[int, ...], type[np.generic]]] = {
-        "frames": (job.shape, np.uint8),
-        "labels": ((spec.height, spec.width), np.uint8),
-    }
+    shapes = {"frames": job.shape, "labels": (spec.height, spec.width)}
     if job.look is not None:
-        shapes["shown"] = ((*job.size, 3), np.uint8)
-    if job.areas:
-        shapes["areas"] = ((256,), np.uint32)
+        shapes["painted"] = job.shape
     mapped = memory.cuda.facts.integrated
     hosts = [
         {
-            name: memory.pinned((job.batch, *shape), dtype, mapped=mapped)
-            for name, (shape, dtype) in shapes.items()
+            name: memory.pinned((job.batch, *shape), np.uint8, mapped=mapped)
+            for name, shape in shapes.items()
         }
         for _ in range(IN_FLIGHT)
     ]
@@ -231,10 +231,8 @@ def _slots(memory: DeviceMemory, network: Network, job: FrameJob) -> list[Slot]:
         device = {name: memory.device(host.array.nbytes) for name, host in hosts[0].items()}
         if network.classes is None:
             device["labels"] = network.output  # which is downloaded from where it is
-    slots = []
+    found = []
     for host in hosts:
-        places = {name: Place(each, each.device or device[name]) for name, each in host.items()}
-        slots.append(
-            Slot(places["frames"], places["labels"], places.get("shown"), places.get("areas"))
-        )
-    return slots
+        pairs = {name: Buffer(each, each.device or device[name]) for name, each in host.items()}
+        found.append(BatchBuffers(pairs["frames"], pairs["labels"], pairs.get("painted")))
+    return found

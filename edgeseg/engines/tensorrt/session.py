@@ -14,11 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeseg.artifacts.card import ModelCard
 from edgeseg.artifacts.sidecar import SideCar
 from edgeseg.engines.cuda import Cuda, DeviceMemory, Pinned
 from edgeseg.engines.cuda.replay import Replay
-from edgeseg.engines.cuda.stages import Network
+from edgeseg.engines.cuda.stages import DeviceTensors
 from edgeseg.engines.tensorrt.library import is_rtx, log_collector, said
 from edgeseg.engines.tensorrt.preflight import EngineFile, rebuild_command
 from edgeseg.engines.tensorrt.runtime_cache import RuntimeCache, cache_path
@@ -45,7 +44,7 @@ class Session:
 
     def __init__(self, engine: EngineFile, trt: Any, cuda: Cuda, *, graph: bool) -> None:
         sidecar = engine.sidecar
-        self._trt, self._cuda = trt, cuda
+        self._trt, self._cuda, self._card = trt, cuda, sidecar.card
         self._log = log_collector(trt)
         self._runtime: Any = trt.Runtime(self._log)
         self._shape: Shape = ()
@@ -197,10 +196,11 @@ class Session:
             self._settled += 1
         return (*shape, self._settled)
 
-    def network(self, card: ModelCard) -> Network:
+    def device_tensors(self, batch: int) -> DeviceTensors:
         """Where its tensors are, for kernels that fill and read them on the device."""
-        return Network(
-            card,
+        del batch  # They are made for the largest.
+        return DeviceTensors(
+            self._card,
             self._device_input,
             np.dtype(np.float32),
             self._device_output,
