@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeseg.artifacts.card import ClassMap, InputSpec
+from edgeseg.artifacts.card import ClassMap, InputSpec, ModelCard
 from edgeseg.stream.reader import State
 from edgeseg.stream.result import StreamResult
 
@@ -45,7 +45,11 @@ def still_result(labels: NDArray[np.uint8], **changes: Any) -> StreamResult:
         "captured_at": 1000.0,
         "age_ms": 1.0,
         "stages_ms": {"capture": 1.0, "preprocess": 2.0, "infer": 3.0},
-        "classes": CLASSES,
-        "input": spec,
+        "card": card(changes.pop("classes", CLASSES), changes.pop("input", spec)),
     }
     return StreamResult(**(fields | changes))
+
+
+def card(classes: ClassMap, spec: InputSpec) -> ModelCard:
+    """Of a network of these classes and this input."""
+    return ModelCard(name="still", arch="none", classes=classes, input=spec)

@@ -25,7 +25,7 @@ SPEC = InputSpec(height=8, width=8, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
 class Threshold(Engine):
     """Class 1 where the first channel is above a level: a network of one multiplication."""
 
-    runtime, batch = "test", None
+    runtime = "test"
 
     def __init__(self, level: float, spec: InputSpec = SPEC, names: tuple[str, ...] = ("a", "b")):
         classes = ClassMap.model_validate({"names": names})

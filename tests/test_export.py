@@ -151,7 +151,7 @@ def test_export_is_repeatable_and_an_open_batch_changes_nothing_else(
 ) -> None:
     result = export_module(model, exported.card, tmp_path / "any.onnx", dynamic_batch=True)
     with open_engine(result.path) as engine:
-        assert engine.batch is None
+        assert engine.capabilities.batch is None
         many = inputs(3, exported.card)
         together = engine.infer(many).copy()
         for tensor, labels in zip(many, together, strict=True):

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from edgeseg.artifacts.card import ClassMap, InputSpec, ModelCard
+from edgeseg.engines.base import Capabilities
 from edgeseg.errors import UsageError
 from edgeseg.inference import default_margin, segment_tiled
 from edgeseg.models.unet import UNet
@@ -47,7 +48,7 @@ def test_tiles_give_the_labels_of_the_whole_picture(
 ) -> None:
     image = noise(*shape)
     engine = engine_for(network, 48, 64)
-    engine.batch = batch  # type: ignore[assignment]
+    engine.capabilities = Capabilities(batch)
     tiled = segment_tiled(engine, image, margin=8)
     whole = engine_for(network, *shape[:2]).segment(image)
     assert tiled.dtype == np.uint8

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from edgeseg.artifacts.card import InputSpec, ModelCard
 from edgeseg.data.folders import Split, read_split
-from edgeseg.engines.base import Engine
+from edgeseg.engines.base import Capabilities, Engine
 
 SPECS = [
     InputSpec(height=64, width=96),
@@ -26,7 +26,8 @@ class Listening(Engine):
 
     def __init__(self, split: Split, spec: InputSpec) -> None:
         self.card = ModelCard(name="n", arch="unet-lite", classes=split.classes, input=spec)
-        self.path, self.runtime, self.batch = Path("listening.onnx"), "none", 1
+        self.path, self.runtime = Path("listening.onnx"), "none"
+        self.capabilities = Capabilities(batch=1)
         self.heard: list[NDArray[np.float32]] = []
 
     def _infer(self, batch: NDArray[np.float32]) -> NDArray[np.uint8]:

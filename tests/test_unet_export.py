@@ -56,7 +56,7 @@ def test_onnx_runtime_answers_as_pytorch(exported: Exported) -> None:
     with torch.inference_mode():
         expected = same_size(model)(torch.from_numpy(noise)).argmax(dim=1).numpy()
     with open_engine(result.path) as engine:
-        assert engine.batch is None
+        assert engine.capabilities.batch is None
         assert np.mean(engine.infer(noise) == expected) > 0.999
     assert len(np.unique(expected)) > 1
 

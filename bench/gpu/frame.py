@@ -44,11 +44,11 @@ from edgeseg.engines.base import Engine
 from edgeseg.engines.cuda import Cuda, DeviceMemory, open_cuda
 from edgeseg.engines.cuda.arguments import Argmax
 from edgeseg.engines.cuda.kernels import Kernels, load_kernels
-from edgeseg.engines.cuda.stages import Network, Stages
-from edgeseg.engines.frames import CpuFrames, FrameJob, FrameRunner
+from edgeseg.engines.cuda.stages import DeviceTensors, FrameJob, Stages
+from edgeseg.engines.pipeline import CpuPipeline, FramePipeline
 from edgeseg.errors import EdgesegError
 from edgeseg.ops.argmax import argmax
-from edgeseg.ops.overlay import Look, overlay_restored, restored_areas
+from edgeseg.ops.overlay import Look, overlay_restored
 from edgeseg.ops.preprocess import preprocess
 from edgeseg.report.tables import Column, Table, render_markdown
 
@@ -84,24 +84,24 @@ class Bench:
         self.logits = memory.pinned((job.batch, CLASSES, spec.height, spec.width), np.float32)
         given, taken = memory.device(pixels * 12), memory.device(pixels * CLASSES * 4)
         dtype = np.dtype(np.float32)
-        self.network = Network(card, given, dtype, taken, dtype, CLASSES)
+        self.network = DeviceTensors(card, given, dtype, taken, dtype, CLASSES)
         self.stages = Stages(memory, self.kernels, self.network, job, self.stream)
 
     def run(self, frames: NDArray[np.uint8], logits: NDArray[np.float32]) -> dict[str, Any]:
-        """Tensor, labels, overlay and areas of one batch."""
-        slot = self.stages.slots[0]
-        np.copyto(slot.frames.host.array, frames)
+        """Tensor, labels and overlay of one batch."""
+        buffers = self.stages.buffers[0]
+        np.copyto(buffers.frames.host.array, frames)
         np.copyto(self.logits.array, logits)
-        self.stages.queue_before(slot, self.stream)
+        self.stages.queue_before(buffers, self.stream)
         where, nbytes = self.logits.address, self.logits.array.nbytes
         self.cuda.copy_in(self.network.output, where, nbytes, self.stream)
         where, nbytes = self.tensor.address, self.tensor.array.nbytes
         self.cuda.copy_out(where, self.network.input, nbytes, self.stream)
-        self.stages.queue_after(slot, self.stream)
+        self.stages.queue_after(buffers, self.stream)
         self.cuda.synchronize(self.stream)
-        made = {"preprocess": self.tensor.array, "argmax": slot.labels.host.array}
-        if slot.shown is not None and slot.areas is not None:
-            made |= {"overlay": slot.shown.host.array, "areas": slot.areas.host.array}
+        made = {"preprocess": self.tensor.array, "argmax": buffers.labels.host.array}
+        if buffers.painted is not None:
+            made["overlay"] = buffers.painted.host.array
         return made
 
     def timed(self, queue: Callable[[], object], options: Options) -> float:
@@ -157,7 +157,7 @@ def correctness(cuda: Cuda) -> Iterator[dict[str, Any]]:
     """A row a stage and size: whether the GPU gives the bits of the processor's twin."""
     for size in (*SIZES, *ODD):
         for resize in ("stretch", "letterbox"):
-            job = FrameJob(size, batch=2, look=LOOK, areas=True)
+            job = FrameJob(size, batch=2, look=LOOK)
             with cuda.current(), DeviceMemory(cuda) as memory:
                 bench = Bench(cuda, memory, job, resize)
                 frames, logits = scene(job, bench.spec)
@@ -168,7 +168,6 @@ def correctness(cuda: Cuda) -> Iterator[dict[str, Any]]:
                 "preprocess": [preprocess(frame, spec) for frame in frames],
                 "argmax": labels,
                 "overlay": [overlay_restored(*pair, spec, LOOK) for pair in pairs],
-                "areas": [restored_areas(each, size, spec, 256) for each in labels],
             }
             for stage, twin in twins.items():
                 same = bool(np.array_equal(found[stage], np.stack(list(twin))))
@@ -181,7 +180,7 @@ def bandwidth(cuda: Cuda, options: Options) -> Iterator[dict[str, Any]]:
         peak = copy_rate(cuda, memory, options)
     for size in SIZES:
         for batch in BATCHES:
-            job = FrameJob(size, batch=batch, look=LOOK, areas=True)
+            job = FrameJob(size, batch=batch, look=LOOK)
             with cuda.current(), DeviceMemory(cuda) as memory:
                 bench = Bench(cuda, memory, job, "stretch")
                 bench.run(*scene(job, bench.spec))
@@ -194,20 +193,19 @@ def bandwidth(cuda: Cuda, options: Options) -> Iterator[dict[str, Any]]:
 
 def stages(bench: Bench) -> dict[str, tuple[Callable[[], object], int]]:
     """What queues each kernel alone, and the bytes that it must move."""
-    slot, spec, batch = bench.stages.slots[0], bench.spec, bench.job.batch
+    buffers, spec, batch = bench.stages.buffers[0], bench.spec, bench.job.batch
     frame = batch * bench.job.size[0] * bench.job.size[1] * 3
     pixels = batch * spec.height * spec.width
     # Of a frame that is reduced a lot the resize reads four pixels for each that it writes.
     read = min(frame, pixels * 4 * 3)
-    of = Argmax(bench.network.output, slot.labels.device, CLASSES, spec.height * spec.width)
+    of = Argmax(bench.network.output, buffers.labels.device, CLASSES, spec.height * spec.width)
     return {
-        "preprocess": (lambda: bench.stages.preprocess(slot, bench.stream), read + pixels * 12),
+        "preprocess": (lambda: bench.stages.preprocess(buffers, bench.stream), read + pixels * 12),
         "argmax": (
             lambda: bench.kernels.argmax(of, np.float32, batch, bench.stream),
             pixels * (4 * CLASSES + 1),
         ),
-        "overlay": (lambda: bench.stages.overlay(slot, bench.stream), 2 * frame + pixels),
-        "areas": (lambda: bench.stages.count(slot, bench.stream), pixels),
+        "overlay": (lambda: bench.stages.overlay(buffers, bench.stream), 2 * frame + pixels),
     }
 
 
@@ -232,9 +230,9 @@ def throughput(path: Path, cuda: Cuda, options: Options) -> Iterator[dict[str, A
                 row: dict[str, Any] = {"size": size, "batch": batch}
                 job = FrameJob(size, batch=batch, look=LOOK)
                 try:
-                    with engine.open_frames(job) as frames, CpuFrames(engine, job) as by_cpu:
-                        row["on_gpu"] = frames.on_gpu
-                        yield row | rates(engine, frames, by_cpu, options)
+                    with engine.open_pipeline() as on_gpu, CpuPipeline(engine) as by_cpu:
+                        row["on_gpu"] = on_gpu.on_gpu
+                        yield row | rates(engine, on_gpu, by_cpu, job, options)
                 except EdgesegError as error:
                     yield row | {"error": str(error)}
 
@@ -251,19 +249,19 @@ def open_on_gpu(path: Path, cuda: Cuda) -> Engine:
 
 
 def rates(
-    engine: Engine, frames: FrameRunner, by_cpu: FrameRunner, options: Options
+    engine: Engine, on_gpu: FramePipeline, by_cpu: FramePipeline, job: FrameJob, options: Options
 ) -> dict[str, float]:
     """Frames a second: whole ones with two batches under way, the network, stages on the CPU."""
-    job = frames.job
-    picture, _ = scene(job, engine.card.input)
+    batch, _ = scene(job, engine.card.input)
+    frames = list(batch)
     tensor = np.zeros((job.batch, *engine.card.input.shape), np.float32)
 
     def whole() -> None:
-        frames.submit(list(picture))
+        on_gpu.submit(frames, job.look)
         for _ in range(options.calls - 1):
-            frames.submit(list(picture))
-            frames.collect()
-        frames.collect()
+            on_gpu.submit(frames, job.look)
+            on_gpu.collect()
+        on_gpu.collect()
 
     def times(call: Callable[[], object]) -> Callable[[], None]:
         def calls() -> None:
@@ -275,7 +273,7 @@ def rates(
     ways = {
         "frame_fps": whole,
         "network_fps": times(lambda: engine.infer(tensor)),
-        "cpu_stages_fps": times(lambda: by_cpu.run(list(picture))),
+        "cpu_stages_fps": times(lambda: by_cpu.run(frames, job.look)),
     }
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     for round_ in range(options.rounds + 1):

@@ -218,7 +218,9 @@ def latencies(
 ) -> list[tuple[dict[str, Any], float]]:
     """Median over blocks of a block's median, the engines in a new random order each round."""
     blocks: list[list[float]] = [[] for _ in running]
-    zeros = [np.zeros((e.capabilities.batch or 1, *e.card.input.shape), np.float32) for _, e in running]
+    zeros = [
+        np.zeros((e.capabilities.batch or 1, *e.card.input.shape), np.float32) for _, e in running
+    ]
     for _, place in turns(range(len(running)), options.rounds):
         calls = []
         for _ in range(options.calls + 1):

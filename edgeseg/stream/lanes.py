@@ -93,10 +93,9 @@ class Lane:
     def close(self) -> None:
         """Free GPU resources and discard batches in flight."""
         self._in_flight.clear()
-        pipeline, self._pipeline = self._pipeline, None
-        if pipeline is not None:
+        if self._pipeline is not None:
             try:
-                pipeline.close()
+                self._pipeline.close()
             except DeviceError as error:  # must not hide why the stream ends
                 _log.warning("the GPU does not take its memory back: %s", error)
 

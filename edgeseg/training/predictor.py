@@ -25,7 +25,6 @@ class TorchEngine(Engine):
     """
 
     runtime = "torch"
-    batch = None
 
     def __init__(self, model: nn.Module, card: ModelCard, path: Path) -> None:
         self.card = card

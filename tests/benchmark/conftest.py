@@ -13,7 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from edgeseg.artifacts.card import CARD_KEY, ClassMap, InputSpec, ModelCard
 from edgeseg.benchmark.cases import Case
-from edgeseg.engines.base import Engine
+from edgeseg.engines.base import Capabilities, Engine
 
 CARD = ModelCard(
     name="threshold",
@@ -31,7 +31,7 @@ class Counting(Engine):
     def __init__(self, name: str, batch: int | None = None, interrupt_at: int = -1) -> None:
         self.card = CARD.model_copy(update={"name": name})
         self.path = Path(f"{name}.onnx")
-        self.batch = batch
+        self.capabilities = Capabilities(batch)
         self.calls = 0
         self._interrupt_at = interrupt_at
 

@@ -23,7 +23,7 @@ from edgeseg.benchmark.load import OtherLoad, busy_seconds
 from edgeseg.benchmark.measure import bench
 from edgeseg.benchmark.rows import Measured, row
 from edgeseg.data.folders import Split, read_split
-from edgeseg.engines.base import Engine
+from edgeseg.engines.base import Capabilities, Engine
 from edgeseg.engines.onnxruntime import OnnxRuntimeEngine
 from edgeseg.errors import CorruptArtifact, MismatchedArtifact
 from edgeseg.options.benchmark import BenchConfig
@@ -71,7 +71,7 @@ class Counting(Engine):
     def __init__(self, name: str, diary: list[str], batch: int | None = None) -> None:
         self.card = CARD.model_copy(update={"name": name})
         self.path = Path(f"{name}.onnx")
-        self.batch = batch
+        self.capabilities = Capabilities(batch)
         self.shapes: set[tuple[int, ...]] = set()
         self._diary = diary
 

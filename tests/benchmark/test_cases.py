@@ -12,7 +12,7 @@ import pytest
 
 from edgeseg.benchmark.cases import Case, Unavailable, first_of_each_path, label_one, open_cases
 from edgeseg.benchmark.measure import bench, noise_frames
-from edgeseg.engines.base import Engine
+from edgeseg.engines.base import Capabilities, Engine
 from edgeseg.errors import CorruptArtifact, RuntimeMissing
 from edgeseg.options.benchmark import BenchConfig
 
@@ -49,7 +49,7 @@ def test_a_row_for_each_batch_and_each_number_of_threads(
 def test_the_largest_batch_is_kept_to(make_counting: Any) -> None:
     def opener(path: Path, threads: int | None) -> Engine:
         engine: Engine = make_counting("profile")
-        engine.largest_batch = 4
+        engine.capabilities = Capabilities(largest_batch=4)
         return engine
 
     with ExitStack() as stack:

@@ -10,7 +10,6 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -20,9 +19,8 @@ from standin import kernels
 
 from edgeseg.artifacts.card import InputSpec
 from edgeseg.engines.cuda import arguments as subject
-from edgeseg.engines.cuda.arguments import Layout
 from edgeseg.ops.argmax import argmax
-from edgeseg.ops.overlay import Look, overlay_restored, restored_areas
+from edgeseg.ops.overlay import Look, overlay_restored
 from edgeseg.ops.preprocess import inside, nearest_indices, place, preprocess
 
 pytestmark = pytest.mark.skipif(
@@ -39,7 +37,6 @@ TYPES = {
     "argmax_f16": subject.Argmax,
     "argmax_i8": subject.Argmax,
     "overlay": subject.Overlay,
-    "areas": subject.Areas,
 }
 SUFFIX = {"float32": "f32", "float16": "f16", "uint8": "u8", "int8": "i8"}
 
@@ -71,7 +68,6 @@ def preprocessed(
     size: tuple[int, int],
     spec: InputSpec,
     dtype: str = "float32",
-    layout: Layout = "bgr",
 ) -> NDArray[Any]:
     """The tensor of ``frames`` (N, …) as the kernel makes it."""
     where = place(size, spec)
@@ -79,7 +75,7 @@ def preprocessed(
     table = subject.value_table(spec, dtype)
     out = np.full((len(frames), *spec.shape), 77, dtype)
     of = subject.Preprocess(
-        subject.picture(at(frames), size, layout),
+        subject.packed_frames(at(frames), size),
         *(at(each) for each in (down, across, table, out)),
         *spec.shape,
         *(where.top, where.left, where.height, where.width),
@@ -97,19 +93,18 @@ def preprocessed(
     color=st.sampled_from(["rgb", "bgr", "gray"]),
     resize=st.sampled_from(["stretch", "letterbox"]),
     reduce=st.sampled_from(["bilinear", "area"]),
-    layout=st.sampled_from(["gray", "bgr", "bgra"]),
     dtype=st.sampled_from(["float32", "float16"]),
     batch=st.integers(1, 3),
     seed=seeds,
 )
 def test_preprocess_gives_the_bits_of_the_twin(
-    size, network, color, resize, reduce, layout, dtype, batch, seed
+    size, network, color, resize, reduce, dtype, batch, seed
 ) -> None:
     values = {"mean": (0.4,), "std": (0.3,)} if color == "gray" else {}
     values |= {"color": color, "resize": resize, "reduce": reduce}
     spec = InputSpec(height=network[0], width=network[1], **values)
-    frames = noise(seed, (batch, *subject.frame_shape(size, layout)))
-    found = preprocessed(frames, size, spec, dtype, layout)
+    frames = noise(seed, (batch, *size, 3))
+    found = preprocessed(frames, size, spec, dtype)
     expected = np.stack([preprocess(frame, spec) for frame in frames])
     np.testing.assert_array_equal(found, expected.astype(dtype))
 
@@ -129,39 +124,6 @@ def test_levels_stay_for_a_network_that_normalises_by_itself() -> None:
     np.testing.assert_array_equal(found[:, :, 8:24], frames[0].transpose(2, 0, 1))
     for plane, mean in zip(found, spec.mean, strict=True):
         assert set(np.unique(plane[:, [0, 7, 24, 31]])) == {round(mean * 255)}
-
-
-def exact(size: tuple[int, int]) -> InputSpec:
-    """No resize, no normalisation: the tensor is the picture."""
-    return InputSpec(
-        height=size[0], width=size[1], color="bgr", scale=1, mean=(0, 0, 0), std=(1, 1, 1)
-    )
-
-
-@settings(deadline=None, max_examples=20)
-@given(half=st.tuples(st.integers(4, 40), st.integers(4, 40)), seed=seeds)
-def test_nv12_of_bt601_is_converted_as_opencv_does(half, seed: int) -> None:
-    size = (2 * half[0], 2 * half[1])
-    frames = noise(seed, (1, *subject.frame_shape(size, "nv12-bt601")))
-    found = preprocessed(frames, size, exact(size), layout="nv12-bt601")[0]
-    expected = cv2.cvtColor(frames[0], cv2.COLOR_YUV2BGR_NV12)
-    np.testing.assert_array_equal(found, expected.transpose(2, 0, 1))
-
-
-@settings(deadline=None, max_examples=20)
-@given(seed=seeds)
-def test_nv12_of_bt709_is_the_definition(seed: int) -> None:
-    size = (16, 24)
-    frame = noise(seed, subject.frame_shape(size, "nv12-bt709"))
-    luma = np.maximum(frame[:16].astype(float) - 16, 0) * 255 / 219
-    chroma = (frame[16:].reshape(8, 12, 2).astype(float) - 128) * 255 / 224
-    u, v = chroma.repeat(2, 0).repeat(2, 1).transpose(2, 0, 1)
-    kr, kb = 0.2126, 0.0722
-    red, blue = luma + 2 * (1 - kr) * v, luma + 2 * (1 - kb) * u
-    green = luma - (2 * kr * (1 - kr) * v + 2 * kb * (1 - kb) * u) / (1 - kr - kb)
-    exact_bgr = np.clip(np.stack([blue, green, red]), 0, 255)
-    found = preprocessed(frame[np.newaxis], size, exact(size), layout="nv12-bt709")[0]
-    assert np.abs(found - exact_bgr).max() <= 0.51
 
 
 @settings(deadline=None, max_examples=50)
@@ -208,7 +170,6 @@ def labels_of(
     size=sizes,
     network=st.tuples(st.integers(8, 60), st.integers(8, 60)),
     resize=st.sampled_from(["stretch", "letterbox"]),
-    layout=st.sampled_from(["gray", "bgr"]),
     alpha=st.floats(0, 1),
     outline=st.booleans(),
     clear=st.sampled_from([frozenset(), frozenset({0}), frozenset({1, 3})]),
@@ -216,19 +177,19 @@ def labels_of(
     seed=seeds,
 )
 def test_overlay_gives_the_bits_of_the_twin(
-    size, network, resize, layout, alpha, outline, clear, in_place, seed
+    size, network, resize, alpha, outline, clear, in_place, seed
 ) -> None:
     spec = InputSpec(height=network[0], width=network[1], resize=resize)
-    frames = noise(seed, (2, *subject.frame_shape(size, layout)))
+    frames = noise(seed, (2, *size, 3))
     maps = label_maps(seed, (2, *network))
     look = Look(PALETTE, alpha, outline, clear)
     expected = [overlay_restored(f, m, spec, look) for f, m in zip(frames, maps, strict=True)]
     part = inside(maps[0], size, spec).shape
     rows, columns = nearest_indices(part, size)
     table = subject.colours(look)
-    out = frames if in_place and layout == "bgr" else np.full((2, *size, 3), 77, np.uint8)
+    out = frames if in_place else np.full((2, *size, 3), 77, np.uint8)
     of = subject.Overlay(
-        subject.picture(at(frames), size, layout),
+        subject.packed_frames(at(frames), size),
         labels_of(maps, size, spec, at(rows), at(columns)),
         at(table),
         at(out),
@@ -236,26 +197,6 @@ def test_overlay_gives_the_bits_of_the_twin(
         outline,
     )
     run("overlay", of, -(-size[1] // 4), size[0], 2)
-    np.testing.assert_array_equal(out, np.stack(expected))
-
-
-@settings(deadline=None, max_examples=50)
-@given(
-    size=sizes,
-    network=st.tuples(st.integers(8, 60), st.integers(8, 100)),
-    resize=st.sampled_from(["stretch", "letterbox"]),
-    seed=seeds,
-)
-def test_areas_are_those_of_the_twin(size, network, resize, seed) -> None:
-    spec = InputSpec(height=network[0], width=network[1], resize=resize)
-    maps = label_maps(seed, (2, *network))
-    part = inside(maps[0], size, spec).shape
-    taken = nearest_indices(part, size)
-    rows, columns = (subject.counts(*each) for each in zip(taken, part, strict=True))
-    out = np.zeros((2, 256), np.uint32)
-    of = subject.Areas(labels_of(maps, size, spec, at(rows), at(columns)), at(out), *part)
-    run("areas", of, -(-part[1] // 32), part[0], 2)
-    expected = [restored_areas(each, size, spec, 256) for each in maps]
     np.testing.assert_array_equal(out, np.stack(expected))
 
 
@@ -286,35 +227,26 @@ def cases() -> bytes:
     for height, width in ((1, 1), (2, 4), (7, 33), (16, 64), (31, 130)):
         spec = InputSpec(height=24, width=40, resize="letterbox")
         size, where = (height, width), place((height, width), spec)
-        for layout in ("gray", "bgr", "bgra", "nv12-bt709"):
-            if layout.startswith("nv12") and (height | width) % 2:
-                continue
-            frame = noise(0, subject.frame_shape(size, layout))
-            of = subject.Preprocess(subject.picture(0, size, layout), 0, 0, 0, 0, *spec.shape)
-            of.top, of.left, of.rows, of.columns = where.top, where.left, where.height, where.width
-            tables = {
-                "down": subject.taps(height, where.height),
-                "across": subject.taps(width, where.width),
-                "table": subject.value_table(spec, np.float16),
-                "out": np.zeros(spec.shape, np.float16),
-            }
-            made.append(case("preprocess_f16", of, (2, 3, 1), picture__data=frame, **tables))
-            if layout == "bgra":
-                continue
-            maps = label_maps(0, (1, where.height, where.width))
-            rows, columns = nearest_indices(maps.shape[1:], size)
-            labels = subject.Labels(0, where.width, 0, 0, 0)
-            look = Look(PALETTE, 0.5, outline=True, clear={0})
-            on = subject.Overlay(
-                subject.picture(0, size, layout), labels, 0, 0, look.weight, look.outline
-            )
-            given = {"labels__rows": rows, "labels__columns": columns, "labels__data": maps}
-            painted = {"colours": subject.colours(look), "out": np.zeros((*size, 3), np.uint8)}
-            made.append(case("overlay", on, (2, 4, 1), picture__data=frame, **given, **painted))
-        totals = [subject.counts(*p) for p in zip((rows, columns), maps.shape[1:], strict=True)]
-        of = subject.Areas(labels, 0, *maps.shape[1:])
-        given = {"labels__rows": totals[0], "labels__columns": totals[1], "labels__data": maps}
-        made.append(case("areas", of, (1, 3, 1), **given, out=np.zeros(256, np.uint32)))
+        frame = noise(0, (*size, 3))
+        of = subject.Preprocess(subject.packed_frames(0, size), 0, 0, 0, 0, *spec.shape)
+        of.top, of.left, of.rows, of.columns = where.top, where.left, where.height, where.width
+        tables = {
+            "down": subject.taps(height, where.height),
+            "across": subject.taps(width, where.width),
+            "table": subject.value_table(spec, np.float16),
+            "out": np.zeros(spec.shape, np.float16),
+        }
+        made.append(case("preprocess_f16", of, (2, 3, 1), frames__data=frame, **tables))
+        maps = label_maps(0, (1, where.height, where.width))
+        rows, columns = nearest_indices(maps.shape[1:], size)
+        labels = subject.Labels(0, where.width, 0, 0, 0)
+        look = Look(PALETTE, 0.5, outline=True, clear={0})
+        on = subject.Overlay(
+            subject.packed_frames(0, size), labels, 0, 0, look.weight, look.outline
+        )
+        given = {"labels__rows": rows, "labels__columns": columns, "labels__data": maps}
+        painted = {"colours": subject.colours(look), "out": np.zeros((*size, 3), np.uint8)}
+        made.append(case("overlay", on, (2, 4, 1), frames__data=frame, **given, **painted))
         for dtype in ("float32", "float16", "int8"):
             logits = noise(2, (5, height, width)).astype(dtype)
             pixels = height * width
@@ -335,7 +267,7 @@ def drive(folder: Path, *options: str, **source: Path) -> subprocess.CompletedPr
 def test_sanitisers_find_nothing(tmp_path: Path) -> None:
     plain = drive(tmp_path, "-O2")
     assert plain.returncode == 0
-    assert len(plain.stdout.splitlines()) == 5 * 4 + 17 + 12
+    assert len(plain.stdout.splitlines()) == 5 * 3 + 5 + 5
     done = drive(tmp_path, *SANITISE)
     assert (done.returncode, done.stderr) == (0, b"")
     assert done.stdout == plain.stdout
@@ -346,9 +278,8 @@ def test_sanitisers_find_nothing(tmp_path: Path) -> None:
     [
         ("down.first + (down.weight != 0)", "down.first + 1"),
         ("if (i >= of.pixels) return;", ""),
-        ("u < x + 4 && u < picture.width", "u < x + 4"),
-        ("v < 0 || v >= on.picture.height", "v < 0"),
-        ("begin + 32 < of.width ? begin + 32 : of.width", "begin + 32"),
+        ("u < x + 4 && u < frames.width", "u < x + 4"),
+        ("v < 0 || v >= on.frames.height", "v < 0"),
     ],
 )
 def test_sanitisers_find_what_is_planted(tmp_path: Path, right: str, wrong: str) -> None:

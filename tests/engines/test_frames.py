@@ -18,9 +18,10 @@ from standin.device import Device
 
 from edgeseg.artifacts.card import ModelCard
 from edgeseg.engines.cuda import stages
-from edgeseg.engines.cuda.frames import GpuFrames
-from edgeseg.engines.frames import CpuFrames, FrameJob
+from edgeseg.engines.cuda.pipeline import GpuPipeline
+from edgeseg.engines.cuda.stages import FrameJob
 from edgeseg.engines.onnxruntime import OnnxRuntimeEngine
+from edgeseg.engines.pipeline import CpuPipeline, FramePipeline
 from edgeseg.engines.tensorrt.session import Session
 from edgeseg.errors import DeviceError, UsageError
 
@@ -53,11 +54,10 @@ def test_tensorrt_on_the_gpu(
     brightest: Maker, tmp_path: Path, shipped: Path, version: str, output: str, through: str
 ) -> None:
     made = bench(brightest(output=output), tmp_path, version, through=through)
-    with made.engine() as engine, engine.open_frames(JOB) as runner:
-        assert runner.on_gpu
-        assert_right(made.onnx, runner, JOB)
-        assert isinstance(runner, GpuFrames)
-        assert runner.captured == (version != RTX)
+    with made.engine() as engine, engine.open_pipeline() as pipeline:
+        assert pipeline.on_gpu
+        assert_right(made.onnx, pipeline, JOB)
+        assert isinstance(pipeline, GpuPipeline)
     # A graph a slot; the first call of each is no replay.
     assert made.device.captures == (0 if version == RTX else 2)
     assert made.device.launches == (0 if version == RTX else 8)
@@ -71,11 +71,9 @@ def test_tensorrt_on_the_gpu(
     [
         FrameJob((20, 31)),
         FrameJob((20, 32), look=LOOK),
-        FrameJob((64, 9), areas=True),
-        FrameJob((33, 44), grey=True, look=LOOK, areas=True),
-        FrameJob((33, 44), batch=3, look=LOOK, areas=True),
+        FrameJob((33, 44), batch=3, look=LOOK),
     ],
-    ids=["labels", "overlay", "areas", "grey", "batch"],
+    ids=["labels", "overlay", "batch"],
 )
 @pytest.mark.parametrize("integrated", [False, True], ids=["own memory", "shared memory"])
 def test_what_is_wanted_of_a_letterbox(
@@ -88,35 +86,34 @@ def test_what_is_wanted_of_a_letterbox(
 ) -> None:
     device = Device(integrated=integrated)
     made = bench(brightest("N", card=letterboxed), tmp_path, device=device)
-    with made.engine() as engine, engine.open_frames(job) as runner:
+    with made.engine() as engine, engine.open_pipeline() as pipeline:
+        pipeline.run(camera(job, 1)[0], job.look)
         tables = device.copies
-        assert_right(made.onnx, runner, job)
-        ran = 10 * (1 + 1 + (job.look is not None) + job.areas)
+        assert_right(made.onnx, pipeline, job)
+        ran = 10 * (1 + 1 + (job.look is not None))
         assert device.copies - tables == (10 if integrated else ran)
         if integrated:  # labels alone are moved: the network's memory is written again
             assert set(device.ran[tables:]) <= {
-                *("copy device to device", "clear", "preprocess_f32", "overlay", "areas")
+                *("copy device to device", "preprocess_f32", "overlay")
             }
 
 
 @needs_compiler
 def test_all_is_one_graph_in_this_order(brightest: Maker, tmp_path: Path, shipped: Path) -> None:
     made = bench(brightest(output="logits"), tmp_path)
-    with made.engine() as engine, engine.open_frames(JOB) as runner:
+    with made.engine() as engine, engine.open_pipeline() as pipeline:
         for batch in camera(JOB, 4):
-            runner.run(batch)
+            pipeline.run(batch, LOOK)
         made.device.ran.clear()
         launches = made.device.launches
-        runner.run(camera(JOB, 1)[0])
+        pipeline.run(camera(JOB, 1)[0], LOOK)
         assert made.device.launches == launches + 1
     assert made.device.ran == [
         "copy host to device",
         "preprocess_f32",
         "argmax_f32",
-        "clear",
-        "areas",
         "overlay",
-        *["copy device to host"] * 3,
+        *["copy device to host"] * 2,
     ]
 
 
@@ -126,9 +123,9 @@ def test_infer_between_frames_of_another_batch_captures_again(
 ) -> None:
     made = bench(brightest("N"), tmp_path)
     rng = np.random.default_rng(0)
-    with made.engine() as engine, engine.open_frames(JOB) as runner:
+    with made.engine() as engine, engine.open_pipeline() as pipeline:
         for _ in range(2):
-            assert_right(made.onnx, runner, JOB, 3)
+            assert_right(made.onnx, pipeline, JOB, 3)
             many = rng.normal(size=(4, 3, 16, 24)).astype(np.float32)
             for _ in range(3):
                 np.testing.assert_array_equal(engine.infer(many), made.expected(many))
@@ -146,20 +143,18 @@ def test_a_graph_kept_past_another_shape_would_be_seen(
 
 
 @needs_compiler
-@pytest.mark.parametrize("fault", ["one slot for two", "nobody waits", "stale areas"])
+@pytest.mark.parametrize("fault", ["one buffer for two", "nobody waits"])
 def test_what_goes_wrong_would_be_seen(
     brightest: Maker, tmp_path: Path, shipped: Path, monkeypatch: pytest.MonkeyPatch, fault: str
 ) -> None:
     made = bench(brightest(), tmp_path)
-    if fault == "one slot for two":
-        slots = stages._slots
-        monkeypatch.setattr(stages, "_slots", lambda *given: slots(*given)[:1] * 2)
-    elif fault == "nobody waits":
-        monkeypatch.setattr(made.cuda, "wait", lambda event: None)
+    if fault == "one buffer for two":
+        buffers = stages._buffers
+        monkeypatch.setattr(stages, "_buffers", lambda *given: buffers(*given)[:1] * 2)
     else:
-        monkeypatch.setattr(made.cuda, "clear", lambda address, nbytes, stream: None)
-    with made.engine() as engine, engine.open_frames(JOB) as runner, pytest.raises(AssertionError):
-        assert_right(made.onnx, runner, JOB)
+        monkeypatch.setattr(made.cuda, "wait", lambda event: None)
+    with made.engine() as engine, engine.open_pipeline() as pipeline, pytest.raises(AssertionError):
+        assert_right(made.onnx, pipeline, JOB)
 
 
 @needs_compiler
@@ -170,10 +165,10 @@ def test_a_refused_capture_is_said_once_and_frames_stay_right(
     with (
         caplog.at_level(logging.WARNING, "edgeseg"),
         made.engine() as engine,
-        engine.open_frames(JOB) as runner,
+        engine.open_pipeline() as pipeline,
     ):
-        assert_right(made.onnx, runner, JOB)
-        assert runner.on_gpu
+        assert_right(made.onnx, pipeline, JOB)
+        assert pipeline.on_gpu
     assert [record.message for record in caplog.records] == [
         "no CUDA graph of this engine, it runs without: its runtime refused the call"
     ]
@@ -191,13 +186,18 @@ def test_no_memory_at_any_point_leaves_nothing_behind(
     with made.engine() as engine:
         gc.collect()
         held, before = sorted(device.live()), device.taken
-        engine.open_frames(JOB).close()
+        (batch,) = camera(JOB, 1)
+        with engine.open_pipeline() as pipeline:
+            pipeline.run(batch, LOOK)
         steps = device.taken - before
         assert steps > 10
         for refused in range(2, steps + 1):  # the first is the module, which has a way around
             device.fail_at = device.taken + refused
-            with pytest.raises(DeviceError, match=r"model\.fp32\.engine: .*MemoryAllocation"):
-                engine.open_frames(JOB)
+            with (
+                pytest.raises(DeviceError, match=r"model\.fp32\.engine: .*MemoryAllocation"),
+                engine.open_pipeline() as pipeline,
+            ):
+                pipeline.run(batch, LOOK)
             gc.collect()
             assert sorted(device.live()) == held
     gc.collect()
@@ -208,50 +208,66 @@ def test_no_memory_at_any_point_leaves_nothing_behind(
 def test_closing(brightest: Maker, tmp_path: Path, shipped: Path) -> None:
     made = bench(brightest(), tmp_path)
     engine = made.engine()
-    runner = engine.open_frames(JOB)
+    pipeline = engine.open_pipeline()
     (batch,) = camera(JOB, 1)
-    kept = runner.run(batch)
-    runner.submit(batch)
+    kept = pipeline.run(batch, LOOK)
+    pipeline.submit(batch, LOOK)
     engine.close()  # with a batch under way
-    runner.close()
+    pipeline.close()
     same(kept, expected(made.onnx, JOB, batch))
-    del kept, runner
+    del kept, pipeline
     gc.collect()
     assert made.device.live() == []
 
 
 def test_every_engine_takes_frames(network: Path) -> None:
-    with OnnxRuntimeEngine(network, threads=1) as engine, engine.open_frames(JOB) as runner:
-        assert isinstance(runner, CpuFrames)
-        assert not runner.on_gpu
-        assert_right(network, runner, JOB)
+    with OnnxRuntimeEngine(network, threads=1) as engine, engine.open_pipeline() as pipeline:
+        assert isinstance(pipeline, CpuPipeline)
+        assert not pipeline.on_gpu
+        assert_right(network, pipeline, JOB)
 
 
 @pytest.mark.parametrize(
-    ("job", "frames", "said"),
+    ("frames", "said"),
     [
-        (JOB, [np.zeros((37, 51, 3), np.uint8)], r"uint8 \(37, 50, 3\), not uint8 \(37, 51, 3\)"),
-        (JOB, [np.zeros((37, 50, 3), np.int8)], "not int8"),
-        (JOB, [], r"expected 1 frame\(s\), not 0"),
-        (FrameJob((37, 50), batch=2), [], "takes batches of 1, not 2|cannot take 2"),
-        (FrameJob((37, 0)), [], r"cannot take 1 frame\(s\) of \(37, 0\)"),
+        ([np.zeros((37, 50), np.uint8)], r"uint8 \(H, W, 3\), not uint8 \(37, 50\)"),
+        ([np.zeros((37, 50, 3), np.int8)], "not int8"),
+        ([np.zeros((37, 0, 3), np.uint8)], r"not uint8 \(37, 0, 3\)"),
+        ([], "takes 1 to 1 frames, not 0"),
+        ([np.zeros((37, 50, 3), np.uint8)] * 2, "takes 1 to 1 frames, not 2"),
     ],
 )
-def test_wrong_frames_are_refused(network: Path, job: FrameJob, frames: Any, said: str) -> None:
+def test_wrong_frames_are_refused(network: Path, frames: Any, said: str) -> None:
     with (
         OnnxRuntimeEngine(network, threads=1) as engine,
+        engine.open_pipeline() as pipeline,
         pytest.raises(UsageError, match=said),
-        engine.open_frames(job) as runner,
     ):
-        runner.run(frames)
+        pipeline.run(frames)
 
 
-def test_no_more_than_two_batches_are_under_way(network: Path) -> None:
-    with OnnxRuntimeEngine(network, threads=1) as engine, engine.open_frames(JOB) as runner:
-        (batch,) = camera(JOB, 1)
-        with pytest.raises(UsageError, match="submit one before"):
-            runner.collect()
-        for _ in range(2):
-            runner.submit(batch)
-        with pytest.raises(UsageError, match="2 batches are under way"):
-            runner.submit(batch)
+def assert_bounded(pipeline: FramePipeline) -> None:
+    """No more batches in flight than it takes, and none once it is closed."""
+    (batch,) = camera(JOB, 1)
+    with pytest.raises(UsageError, match="submit one before"):
+        pipeline.collect()
+    for _ in range(pipeline.depth):
+        pipeline.submit(batch)
+    with pytest.raises(UsageError, match=rf"{pipeline.depth} batch\(es\) in flight"):
+        pipeline.submit(batch)
+    pipeline.close()
+    with pytest.raises(UsageError, match="closed"):
+        pipeline.submit(batch)
+
+
+def test_batches_in_flight_are_bounded(network: Path) -> None:
+    with OnnxRuntimeEngine(network, threads=1) as engine:
+        assert_bounded(engine.open_pipeline())
+
+
+@needs_compiler
+def test_batches_in_flight_on_the_gpu_are_bounded(
+    brightest: Maker, tmp_path: Path, shipped: Path
+) -> None:
+    with bench(brightest(), tmp_path).engine() as engine:
+        assert_bounded(engine.open_pipeline())

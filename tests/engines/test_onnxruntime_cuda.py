@@ -18,7 +18,7 @@ from onnx import ModelProto
 from standin.device import Device
 from standin.onnxruntime_gpu import Module, _Binding
 
-from edgeseg.engines.frames import FrameJob
+from edgeseg.engines.cuda.stages import FrameJob
 from edgeseg.engines.onnxruntime_cuda import OnnxRuntimeCudaEngine
 from edgeseg.errors import DeviceError, RuntimeMissing, UsageError
 
@@ -59,16 +59,16 @@ def test_frames_stay_on_the_gpu(
     through: str,
 ) -> None:
     path = save(brightest("N", output), tmp_path)
-    job = FrameJob(JOB.size, batch=batch, look=JOB.look, areas=True)
+    job = FrameJob(JOB.size, batch=batch, look=JOB.look)
     with OnnxRuntimeCudaEngine(path, adapter(through, device), 1) as engine:
-        with engine.open_frames(job) as runner:
-            assert runner.on_gpu
-            assert_right(path, runner, job)
+        with engine.open_pipeline() as pipeline:
+            assert pipeline.on_gpu
+            assert_right(path, pipeline, job)
         kept = [*device.ran]
-        with engine.open_frames(job) as runner:  # in the same memory of the network
-            assert_right(path, runner, job)
+        with engine.open_pipeline() as pipeline:  # in the same memory of the network
+            assert_right(path, pipeline, job)
     assert device.launches == 0
-    assert kept.count("copy host to device") == 8 + 10  # tables, then one a batch
+    assert kept.count("copy host to device") == 6 + 10  # tables, then one a batch
     gc.collect()
     assert device.live() == []
 
@@ -78,7 +78,7 @@ def test_infer_is_as_ever(brightest: Maker, tmp_path: Path, device: Device) -> N
     tensors = np.random.default_rng(0).normal(size=(2, 3, 16, 24)).astype(np.float32)
     with OnnxRuntimeCudaEngine(path, adapter("cuda-python", device), 1) as engine:
         np.testing.assert_array_equal(engine.infer(tensors), tensors.argmax(1))
-    for call in (lambda: engine.infer(tensors), lambda: engine.open_frames(JOB)):
+    for call in (lambda: engine.infer(tensors), engine.open_pipeline):
         with pytest.raises(UsageError, match="was closed"):
             call()
     engine.close()
@@ -96,10 +96,10 @@ def test_what_onnx_runtime_raises_is_an_error_of_the_device(
     with OnnxRuntimeCudaEngine(path, adapter("cuda-python", device), 1) as engine:
         monkeypatch.setattr(engine._session, "run_with_iobinding", fails, raising=False)
         with (
-            engine.open_frames(JOB) as runner,
+            engine.open_pipeline() as pipeline,
             pytest.raises(DeviceError, match=r"model\.onnx: ONNX Runtime: CUBLAS failure 13"),
         ):
-            runner.run([np.zeros(JOB.shape, np.uint8)])
+            pipeline.run([np.zeros(JOB.shape, np.uint8)])
 
 
 @pytest.mark.parametrize("starts", [None, False], ids=["not built in", "does not start"])

@@ -34,7 +34,7 @@ def test_labels_are_those_of_a_numpy_twin(
     onnx.save(brightest(batch, output), path)
     tensor = random_batch(size)
     with OnnxRuntimeEngine(path, threads=1) as engine:
-        assert engine.batch == (None if batch == "N" else batch)
+        assert engine.capabilities.batch == (None if batch == "N" else batch)
         labels = engine.infer(tensor)
         engine.warm_up()
     assert labels.dtype == np.uint8

@@ -44,7 +44,7 @@ def test_labels_are_those_of_a_numpy_twin(
     onnx.save(brightest(batch, output), path)
     tensor = random_batch(size)
     with OpenVinoEngine(path, threads=1) as engine:
-        assert engine.batch == (None if batch == "N" else batch)
+        assert engine.capabilities.batch == (None if batch == "N" else batch)
         assert engine.computes_in == "fp32"
         engine.warm_up()
         labels = engine.infer(tensor[..., ::-1, ::-1])

@@ -18,12 +18,13 @@ from standin.device import Device
 from standin.onnxruntime_gpu import Module
 
 from edgeseg.engines.base import Engine
+from edgeseg.engines.cuda.pipeline import GpuPipeline
 from edgeseg.engines.onnxruntime import OnnxRuntimeEngine
 from edgeseg.engines.onnxruntime_cuda import OnnxRuntimeCudaEngine
+from edgeseg.engines.pipeline import PipelineResult
 from edgeseg.errors import DeviceError, InferenceError, RuntimeMissing
 from edgeseg.stream import Sink, Stream, StreamOptions, StreamResult, run
-from edgeseg.stream import lane as lanes_of
-from edgeseg.stream.lane import Lane
+from edgeseg.stream.lanes import Lane
 
 Maker = Callable[..., ModelProto]
 SOURCE = "test:50x37?frames=9"
@@ -194,7 +195,7 @@ def test_without_kernels_the_processor_does_it_and_says_so_once(
     def missing(*_: Any) -> None:
         raise RuntimeMissing("no kernels")
 
-    monkeypatch.setattr("edgeseg.engines.cuda.frames.load_kernels", missing)
+    monkeypatch.setattr("edgeseg.engines.cuda.pipeline.load_kernels", missing)
     wanted = on_processor(made.onnx)
     with caplog.at_level(logging.WARNING, "edgeseg"), made.engine() as engine:
         results, report = streamed(engine, "throughput")
@@ -243,13 +244,14 @@ def test_two_streams_one_after_the_other_leave_nothing_behind(made: Bench) -> No
 
 @pytest.fixture
 def not_copied(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A lane that hands out the GPU's buffers themselves."""
+    """A pipeline that hands out the GPU's buffers themselves."""
 
-    def fetch(self: Lane, batch: Any) -> Any:
-        result = self._runner.collect()  # type: ignore[union-attr]
-        return lanes_of._Outcome(list(result.labels), list(result.shown), {"infer": 1.0})
+    def fetch(self: GpuPipeline, batch: Any) -> PipelineResult:
+        found = self._job.collect()  # type: ignore[union-attr]
+        painted = found.painted and list(found.painted.host.array)
+        return PipelineResult(list(found.labels.host.array), painted, {"infer": 1.0})
 
-    monkeypatch.setattr(Lane, "_fetch", fetch)
+    monkeypatch.setattr(GpuPipeline, "_fetch", fetch)
 
 
 @pytest.mark.usefixtures("not_copied")
@@ -263,7 +265,7 @@ def test_an_order_that_is_lost_would_be_seen(made: Bench, monkeypatch: pytest.Mo
     collect = Lane.collect
 
     def backwards(self: Lane) -> list[StreamResult]:
-        self._under_way.reverse()
+        self._in_flight.reverse()
         return collect(self)
 
     monkeypatch.setattr(Lane, "collect", backwards)

@@ -102,7 +102,7 @@ def test_labels_are_those_of_onnx_runtime(
     expected = [made.expected(batch) for batch in batches(pictures, *sizes)]
     assert len({labels.tobytes() for labels in expected}) == len(sizes)
     with made.engine(graph=graph) as engine:
-        assert engine.batch == (None if open_batch else 2)
+        assert engine.capabilities.batch == (None if open_batch else 2)
         assert engine.runtime == ("tensorrt-rtx" if version == RTX else "tensorrt")
         for batch, labels in zip(batches(pictures, *sizes), expected, strict=True):
             assert np.array_equal(engine.infer(batch), labels)

@@ -260,7 +260,6 @@ class Grey(Engine):
     """Class 1 where the mean of the channels is above half."""
 
     runtime = "test"
-    batch = None
     path = Path("grey")
 
     def __init__(self) -> None:

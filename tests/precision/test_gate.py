@@ -20,7 +20,6 @@ class Threshold(Engine):
     """Bright pixels are class 1; ``flipped`` rows at the top are answered wrongly."""
 
     runtime = "threshold"
-    batch = None
 
     def __init__(self, flipped: int = 0) -> None:
         self.card = ModelCard(

@@ -1,5 +1,5 @@
 // frame.cu as plain C++: what CUDA has besides the language, and a launch that runs thread after
-// thread. The kernels have no barrier and share nothing but sums, so that the order is free.
+// thread. The kernels have no barrier and share nothing, so that the order is free.
 // Compiled as a library for Python, and with EDGESEG_DRIVER as a program that checks itself.
 
 struct Place {
@@ -9,13 +9,7 @@ static Place blockIdx, threadIdx, blockDim;
 
 #define __global__
 #define __device__
-#define __launch_bounds__(threads)
-
-static unsigned atomicAdd(unsigned *sum, unsigned value) {
-    const unsigned before = *sum;
-    *sum += value;
-    return before;
-}
+#define __launch_bounds__(...)
 
 #include EDGESEG_KERNELS
 
@@ -49,8 +43,7 @@ extern "C" unsigned long launch(const char *name, const unsigned *grid, const un
            take(preprocess_f16, Preprocess{}, "preprocess_f16") +
            take(preprocess_u8, Preprocess{}, "preprocess_u8") +
            take(argmax_f32, Argmax{}, "argmax_f32") + take(argmax_f16, Argmax{}, "argmax_f16") +
-           take(argmax_i8, Argmax{}, "argmax_i8") + take(overlay, Overlay{}, "overlay") +
-           take(areas, Areas{}, "areas");
+           take(argmax_i8, Argmax{}, "argmax_i8") + take(overlay, Overlay{}, "overlay");
 }
 
 #ifdef EDGESEG_DRIVER

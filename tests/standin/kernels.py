@@ -47,10 +47,9 @@ def size_of(name: str) -> int:
 
 # Places of addresses, in words of eight bytes.
 _ADDRESSES = {
-    "preprocess": (0, 7, 8, 9, 10),
+    "preprocess": (0, 4, 5, 6, 7),
     "argmax": (0, 1),
-    "overlay": (0, 7, 10, 11, 12, 13),
-    "areas": (0, 3, 4, 5),
+    "overlay": (0, 4, 7, 8, 9, 10),
 }
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from edgeseg.engines.base import Engine
+from edgeseg.engines.base import Capabilities, Engine
 from edgeseg.errors import InferenceError, OpenFailed, UsageError
 from edgeseg.stream import Stream, StreamOptions, StreamResult
 
@@ -73,7 +73,7 @@ def test_results_keep_their_labels_when_the_engine_reuses_its_buffer(
 ) -> None:
     class Reusing(type(engine)):  # type: ignore[misc]
         def __init__(self, inner: Engine) -> None:
-            self.card, self.path, self.batch = inner.card, inner.path, inner.batch
+            self.card, self.path, self.capabilities = inner.card, inner.path, inner.capabilities
             self._inner, self._buffer = inner, np.empty((1, 48, 64), np.uint8)
 
         def _infer(self, batch: NDArray[np.float32]) -> NDArray[np.uint8]:
@@ -145,7 +145,6 @@ class Gated(Engine):
     """A slow network: each inference waits until the test lets it."""
 
     runtime = "test"
-    batch = None
 
     def __init__(self, inner: Engine, let: Callable[[int], None]) -> None:
         self.card, self.path = inner.card, inner.path
@@ -303,7 +302,7 @@ class Batches(Gated):
 
     def __init__(self, engine: Engine, batch: int | None = None) -> None:
         super().__init__(engine, self._wait_for_frames)
-        self.batch = batch
+        self.capabilities = Capabilities(batch)
         self.sizes: list[int] = []
 
     def _wait_for_frames(self, call: int) -> None:
@@ -337,7 +336,7 @@ def test_a_batch_holds_what_the_engine_takes(
 ) -> None:
     paths = [make_video(4, name=f"{number}.mkv") for number in range(3)]
     batches = Batches(engine)
-    batches.largest_batch = 2
+    batches.capabilities = Capabilities(largest_batch=2)
     batches.stream = stream = Stream(paths, batches)
     results = list(stream)
     assert len(results) == 12

@@ -18,7 +18,8 @@ from edgeseg.sources.capture import Frames
 from edgeseg.sources.spec import SourceLimits, SourceSpec, parse_source
 from edgeseg.stream import reader as module
 from edgeseg.stream.reader import Reader
-from edgeseg.stream.slots import Captured, Intake, Slot
+from edgeseg.stream.result import StreamResult
+from edgeseg.stream.slots import Intake, Slot
 
 ALIVE_S = 30.0
 """Longer than anything here takes on a busy machine; past it the test has hung."""
@@ -27,12 +28,12 @@ PATIENT = SourceLimits(read_s=ALIVE_S, stalled_s=ALIVE_S, backoff_s=(0.01,))
 """No state changes because this machine is busy."""
 
 
-def captured(index: int) -> Captured:
-    return Captured(index, np.zeros((2, 2, 3), np.uint8), time.monotonic(), 0.0)
+def captured(index: int) -> StreamResult:
+    return StreamResult(index, "test", np.zeros((2, 2, 3), np.uint8), time.monotonic())
 
 
-def take_all(reader: Reader) -> list[Captured]:
-    frames: list[Captured] = []
+def take_all(reader: Reader) -> list[StreamResult]:
+    frames: list[StreamResult] = []
     deadline = time.monotonic() + ALIVE_S
     while not (reader.over and reader.slot.empty):
         assert time.monotonic() < deadline
@@ -71,16 +72,16 @@ def test_every_frame_waits_for_room() -> None:
     assert slot.dropped == 0
 
 
-@pytest.mark.parametrize("forget", [False, True])
-def test_closing_frees_a_waiting_thread_and_keeps_what_waits(forget: bool) -> None:
+@pytest.mark.parametrize("discard", [False, True])
+def test_closing_frees_a_waiting_thread_and_keeps_what_waits(discard: bool) -> None:
     slot = Slot(1, newest_wins=False)
     slot.put(captured(0))
     putter = threading.Thread(target=lambda: slot.put(captured(1)))
     putter.start()
-    slot.close(forget=forget)
+    slot.close(discard=discard)
     putter.join(ALIVE_S)
     assert not putter.is_alive()
-    assert (slot.get(0) is None) == forget
+    assert (slot.get(0) is None) == discard
     assert slot.get(0) is None
 
 

@@ -102,7 +102,7 @@ class Hanging(Engine):
 
     def __init__(self, engine: Engine, at: int) -> None:
         self.card, self.path, self.runtime = engine.card, engine.path, engine.runtime
-        self.batch = engine.batch
+        self.capabilities = engine.capabilities
         self._engine, self._left = engine, at
         self.hung, self.go = threading.Event(), threading.Event()
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from edgeseg.engines.cuda.device import DeviceFacts, Size, dotted
+from edgeseg.engines.cuda.device import DeviceFacts, Dim3, dotted
 from edgeseg.errors import DeviceError, RuntimeMissing
 
 _DEVICE = 0
@@ -109,7 +109,7 @@ class CudaPython:
         """Look up a kernel of a module."""
         return int(self._drive("cuModuleGetFunction", module, name.encode()))
 
-    def launch_kernel(self, kernel: int, grid: Size, block: Size, argument: bytes, to: int) -> None:
+    def launch_kernel(self, kernel: int, grid: Dim3, block: Dim3, argument: bytes, to: int) -> None:
         """Queue a kernel; the driver copies the argument before it returns."""
         value = ctypes.create_string_buffer(argument, len(argument))
         places = (ctypes.c_void_p * 1)(ctypes.addressof(value))

@@ -59,8 +59,13 @@ class GpuEngine(Engine):
         """
 
     def open_pipeline(self) -> FramePipeline:
-        """Like :meth:`Engine.open_pipeline`, on the GPU if there are kernels for it."""
-        self._require_open()
+        """Like :meth:`Engine.open_pipeline`, on the GPU if there are kernels for it.
+
+        Raises:
+            UsageError: The engine was closed.
+            DeviceError: The GPU failed, or has not enough memory.
+        """
+        self.device_network((self.capabilities.max_batch or 1, *self.card.input.shape))
         if not self.capabilities.frames_on_gpu:
             return super().open_pipeline()
         try:
@@ -89,7 +94,3 @@ class GpuEngine(Engine):
         pipelines, self._pipelines = self._pipelines, ()
         for pipeline in pipelines:
             pipeline.close()
-
-    @abstractmethod
-    def _require_open(self) -> object:
-        """Raise UsageError if the engine was closed."""

@@ -59,7 +59,7 @@ class Kernels:
 
     def overlay(self, on: Overlay, batch: int, stream: int) -> None:
         """Draw the classes over the frames; each thread handles four pixels."""
-        size = (-(-on.picture.width // 4), on.picture.height, batch)
+        size = (-(-on.frames.width // 4), on.frames.height, batch)
         self._launch("overlay", on, size, stream)
 
     def _launch(self, name: str, argument: Structure, threads: Dim3, stream: int) -> None:

@@ -26,9 +26,9 @@ logger = logging.getLogger(__name__)
 
 
 class _Pending(NamedTuple):
-    """A batch on the GPU: number of frames, and when it was submitted (seconds)."""
+    """A batch on the GPU: its number of frames, and when it was submitted (seconds)."""
 
-    count: int
+    frames: int
     began: float
 
 
@@ -115,10 +115,10 @@ class GpuPipeline(FramePipeline):
         """Copy a batch's result from its buffers, which are reused two batches later."""
         assert self._job is not None
         buffers = self._job.collect()
-        labels = [each.copy() for each in buffers.labels.host.array[: batch.count]]
+        labels = [each.copy() for each in buffers.labels.host.array[: batch.frames]]
         painted = None
         if buffers.painted is not None:
-            painted = [each.copy() for each in buffers.painted.host.array[: batch.count]]
+            painted = [each.copy() for each in buffers.painted.host.array[: batch.frames]]
         # Exclude the time the GPU spent on the previous batch.
         now = time.perf_counter()
         took = (now - max(batch.began, self._last_at)) * 1000

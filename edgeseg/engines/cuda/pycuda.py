@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from edgeseg.engines.cuda.device import DeviceFacts, Size, dotted
+from edgeseg.engines.cuda.device import DeviceFacts, Dim3, dotted
 from edgeseg.engines.cuda.driver_graphs import DriverGraphs
 from edgeseg.errors import DeviceError, RuntimeMissing
 
@@ -143,7 +143,7 @@ class PyCuda:
         self._kernels.setdefault(module, []).append(id(kernel))
         return self._keep(id(kernel), kernel)
 
-    def launch_kernel(self, kernel: int, grid: Size, block: Size, argument: bytes, to: int) -> None:
+    def launch_kernel(self, kernel: int, grid: Dim3, block: Dim3, argument: bytes, to: int) -> None:
         """Queue a kernel; pycuda takes a structure as the bytes of an array."""
         value = np.frombuffer(argument, np.uint8)
         with self._calling():

@@ -146,7 +146,7 @@ class Stages:
         """Queue the preprocessing of frames to the network's input."""
         spec, region = self._network.card.input, self._region
         of = arguments.Preprocess(
-            self._picture(buffers),
+            self._frames(buffers),
             *self._taps,
             self._table,
             self._network.input,
@@ -174,7 +174,7 @@ class Stages:
         if buffers.painted is None or self._job.look is None:
             return
         on = arguments.Overlay(
-            self._picture(buffers),
+            self._frames(buffers),
             self._labels(buffers),
             self._colours,
             buffers.painted.device,
@@ -183,8 +183,8 @@ class Stages:
         )
         self._kernels.overlay(on, self._job.batch, stream)
 
-    def _picture(self, buffers: BatchBuffers) -> arguments.Picture:
-        return arguments.picture(buffers.frames.device, self._job.size)
+    def _frames(self, buffers: BatchBuffers) -> arguments.Frames:
+        return arguments.packed_frames(buffers.frames.device, self._job.size)
 
     def _labels(self, buffers: BatchBuffers) -> arguments.Labels:
         spec, region = self._network.card.input, self._region

@@ -3,7 +3,7 @@
 //
 // nvcc compiles this file ahead for many GPUs, NVRTC at first use for the one at hand, and the
 // tests as plain C++ that runs thread after thread. Hence no header, no library and no barrier;
-// threads share nothing but atomic sums. A kernel takes one structure, which
+// threads share nothing. A kernel takes one structure, which
 // edgeseg/engines/cuda/arguments.py repeats; blockIdx.z counts the pictures of a batch.
 
 using Byte = unsigned char;
@@ -12,39 +12,15 @@ struct Bgr {
     int blue, green, red;
 };
 
-// Colours of NV12 in 2^-20: of luma above black, and of chroma around its middle.
-struct Matrix {
-    int luma, blue_u, green_u, green_v, red_v;
-};
-
-enum Format { kGrey = 1, kBgr = 3, kBgra = 4, kNv12 = 12 };  // all but the last: bytes of a pixel
-
-// Rows are `pitch` bytes apart, pictures `next`. The rows of NV12 are those of luma, then half as
-// many of interleaved U and V.
-struct Picture {
+// BGR frames of a batch: rows are `pitch` bytes apart, frames `next`.
+struct Frames {
     const Byte *data;
     long long pitch, next;
-    int height, width, format;
-    Matrix matrix;
+    int height, width;
 };
 
-__device__ inline int clamped(int value) { return value < 0 ? 0 : value > 255 ? 255 : value; }
-
-// As OpenCV's COLOR_YUV2BGR_NV12: one U and V for two by two pixels.
-__device__ inline Bgr from_nv12(const Picture &picture, const Byte *data, int y, int x) {
-    const Matrix &m = picture.matrix;
-    const Byte *chroma = data + (picture.height + y / 2) * picture.pitch + (x & ~1);
-    const int above = data[y * picture.pitch + x] - 16, u = chroma[0] - 128, v = chroma[1] - 128;
-    const int luma = (above < 0 ? 0 : above) * m.luma + (1 << 19);
-    return {clamped((luma + m.blue_u * u) >> 20),
-            clamped((luma + m.green_u * u + m.green_v * v) >> 20),
-            clamped((luma + m.red_v * v) >> 20)};
-}
-
-__device__ inline Bgr pixel(const Picture &picture, const Byte *data, int y, int x) {
-    if (picture.format == kNv12) return from_nv12(picture, data, y, x);
-    const Byte *bytes = data + y * picture.pitch + static_cast<long long>(x) * picture.format;
-    if (picture.format == kGrey) return {bytes[0], bytes[0], bytes[0]};
+__device__ inline Bgr pixel(const Frames &frames, const Byte *data, int y, int x) {
+    const Byte *bytes = data + y * frames.pitch + 3ll * x;
     return {bytes[0], bytes[1], bytes[2]};
 }
 
@@ -56,7 +32,7 @@ struct Tap {
 };
 
 struct Preprocess {
-    Picture picture;
+    Frames frames;
     const Tap *down, *across;  // a tap for each row and each column of the region
     const void *table;         // (channels, 257): what a grey level becomes, and the border last
     void *out;                 // (batch, channels, height, width)
@@ -67,12 +43,12 @@ struct Preprocess {
 };
 
 // INTER_LINEAR_EXACT of OpenCV: exact sums, one rounding at the end.
-__device__ inline Bgr resized(const Picture &picture, const Byte *data, Tap down, Tap across) {
+__device__ inline Bgr resized(const Frames &frames, const Byte *data, Tap down, Tap across) {
     const int below = down.first + (down.weight != 0), right = across.first + (across.weight != 0);
-    const Bgr a = pixel(picture, data, down.first, across.first);
-    const Bgr b = pixel(picture, data, down.first, right);
-    const Bgr c = pixel(picture, data, below, across.first);
-    const Bgr d = pixel(picture, data, below, right);
+    const Bgr a = pixel(frames, data, down.first, across.first);
+    const Bgr b = pixel(frames, data, down.first, right);
+    const Bgr c = pixel(frames, data, below, across.first);
+    const Bgr d = pixel(frames, data, below, right);
     const int v = across.weight, w = down.weight;
     const auto blend = [=](int a, int b, int c, int d) {
         return ((a * (256 - v) + b * v) * (256 - w) + (c * (256 - v) + d * v) * w + 32768) >> 16;
@@ -103,13 +79,13 @@ struct Cover {
 // The mean of all that a pixel of the region covers: exact sums, halves rounded up.
 __device__ inline Bgr averaged(const Preprocess &to, const Byte *data, int row, int column) {
     using Sum = unsigned long long;
-    const Picture &picture = to.picture;
-    const Cover down(picture.height, to.rows, row), across(picture.width, to.columns, column);
+    const Frames &frames = to.frames;
+    const Cover down(frames.height, to.rows, row), across(frames.width, to.columns, column);
     Sum blue = 0, green = 0, red = 0;
     for (int y = down.first; y <= down.last; ++y) {
         unsigned int line[3] = {0, 0, 0};
         for (int x = across.first; x <= across.last; ++x) {
-            const Bgr bgr = pixel(picture, data, y, x);
+            const Bgr bgr = pixel(frames, data, y, x);
             const unsigned int weight = across.weight(x, to.columns);
             line[0] += bgr.blue * weight;
             line[1] += bgr.green * weight;
@@ -120,7 +96,7 @@ __device__ inline Bgr averaged(const Preprocess &to, const Byte *data, int row, 
         green += line[1] * weight;
         red += line[2] * weight;
     }
-    const Sum total = static_cast<Sum>(picture.height) * picture.width;
+    const Sum total = static_cast<Sum>(frames.height) * frames.width;
     const auto mean = [=](Sum sum) { return static_cast<int>((2 * sum + total) / (2 * total)); };
     return {mean(blue), mean(green), mean(red)};
 }
@@ -133,9 +109,9 @@ __device__ inline void preprocess(const Preprocess &to) {
     const int row = y - to.top, column = x - to.left;
     int first = 256, second = 256, third = 256;
     if (row >= 0 && row < to.rows && column >= 0 && column < to.columns) {
-        const Byte *data = to.picture.data + blockIdx.z * to.picture.next;
+        const Byte *data = to.frames.data + blockIdx.z * to.frames.next;
         const Bgr bgr = to.area ? averaged(to, data, row, column)
-                                : resized(to.picture, data, to.down[row], to.across[column]);
+                                : resized(to.frames, data, to.down[row], to.across[column]);
         const int grey = (bgr.blue * 3735 + bgr.green * 19235 + bgr.red * 9798 + 16384) >> 15;
         first = to.channels == 1 ? grey : to.rgb ? bgr.red : bgr.blue;
         second = bgr.green;
@@ -216,7 +192,7 @@ struct Labels {
 };
 
 struct Overlay {
-    Picture picture;
+    Frames frames;
     Labels labels;
     const unsigned int *colours;  // of 256 labels: blue | green << 8 | red << 16 | alpha << 24
     Byte *out;                    // packed BGR; the picture itself is allowed
@@ -228,10 +204,10 @@ struct Overlay {
 __device__ inline bool on_rim(const Overlay &on, const Byte *labels, int y, int x, int label) {
     bool differs = false;
     for (int v = y - 1; v <= y + 1; ++v) {
-        if (v < 0 || v >= on.picture.height) continue;
+        if (v < 0 || v >= on.frames.height) continue;
         const Byte *row = labels + on.labels.rows[v] * on.labels.pitch;
         for (int u = x - 1; u <= x + 1; ++u)
-            if (u >= 0 && u < on.picture.width) differs |= row[on.labels.columns[u]] != label;
+            if (u >= 0 && u < on.frames.width) differs |= row[on.labels.columns[u]] != label;
     }
     return differs;
 }
@@ -251,19 +227,20 @@ __device__ inline unsigned int laid_over(const Overlay &on, const Byte *labels, 
 }
 
 // A thread four pixels of a row, which are three words where they are aligned.
-extern "C" __global__ void __launch_bounds__(256) overlay(Overlay on) {
-    const Picture &picture = on.picture;
+// Four blocks a multiprocessor: aiming at more, the compiler would spill registers.
+extern "C" __global__ void __launch_bounds__(256, 4) overlay(Overlay on) {
+    const Frames &frames = on.frames;
     const int x = 4 * (blockIdx.x * blockDim.x + threadIdx.x);
     const int y = blockIdx.y * blockDim.y + threadIdx.y;
-    if (x >= picture.width || y >= picture.height) return;
-    const Byte *data = picture.data + blockIdx.z * picture.next;
+    if (x >= frames.width || y >= frames.height) return;
+    const Byte *data = frames.data + blockIdx.z * frames.next;
     const Byte *labels = on.labels.data + blockIdx.z * on.labels.next;
-    const Byte *from = data + y * picture.pitch + 3ll * x;
-    Byte *to = on.out + 3ll * ((static_cast<long long>(blockIdx.z) * picture.height + y) *
-                                   picture.width + x);
+    const Byte *from = data + y * frames.pitch + 3ll * x;
+    Byte *to = on.out + 3ll * ((static_cast<long long>(blockIdx.z) * frames.height + y) *
+                                   frames.width + x);
     const auto places = reinterpret_cast<unsigned long long>(from) |
                         reinterpret_cast<unsigned long long>(to);
-    if (picture.format == kBgr && x + 4 <= picture.width && places % 4 == 0) {
+    if (x + 4 <= frames.width && places % 4 == 0) {
         const auto *words = reinterpret_cast<const unsigned int *>(from);
         const unsigned int a = words[0], b = words[1], c = words[2];
         const unsigned int p = laid_over(on, labels, y, x, a & 0xffffff);
@@ -276,35 +253,11 @@ extern "C" __global__ void __launch_bounds__(256) overlay(Overlay on) {
         out[2] = r >> 16 | s << 8;
         return;
     }
-    for (int u = x; u < x + 4 && u < picture.width; ++u, to += 3) {
-        const Bgr bgr = pixel(picture, data, y, u);
-        const unsigned int packed = bgr.blue | bgr.green << 8 | bgr.red << 16;
+    for (int u = x; u < x + 4 && u < frames.width; ++u, from += 3, to += 3) {
+        const unsigned int packed = from[0] | from[1] << 8 | from[2] << 16;
         const unsigned int result = laid_over(on, labels, y, u, packed);
         to[0] = static_cast<Byte>(result);
         to[1] = static_cast<Byte>(result >> 8);
         to[2] = static_cast<Byte>(result >> 16);
-    }
-}
-
-struct Areas {
-    Labels labels;             // `rows` and `columns`: how many of the picture's take this one
-    unsigned int *out;         // (batch, 256): pixels of each label on the picture; 0 before
-    int height, width;         // of the region
-};
-
-// A thread up to 32 labels of a row, an atomic sum a run of equal ones: regions are wide.
-extern "C" __global__ void __launch_bounds__(256) areas(Areas of) {
-    const int begin = 32 * (blockIdx.x * blockDim.x + threadIdx.x);
-    const int y = blockIdx.y * blockDim.y + threadIdx.y;
-    if (begin >= of.width || y >= of.height) return;
-    const Byte *row = of.labels.data + blockIdx.z * of.labels.next + y * of.labels.pitch;
-    unsigned int *out = of.out + 256 * blockIdx.z;
-    const int end = begin + 32 < of.width ? begin + 32 : of.width;
-    unsigned int run = 0;
-    for (int x = begin; x < end; ++x) {
-        run += of.labels.columns[x];
-        if (x + 1 < end && row[x + 1] == row[x]) continue;
-        atomicAdd(out + row[x], run * of.labels.rows[y]);
-        run = 0;
     }
 }

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from streaming import StillSource
+from streaming import StillSource, card
 
 from edgeseg.artifacts.card import ClassMap, InputSpec
 from edgeseg.stream.result import StreamResult
@@ -52,8 +52,7 @@ def make_result(index: int = 0, camera: int = 0, **fields: Any) -> StreamResult:
         "captured_at": time.monotonic() - 0.02,
         "age_ms": 15.0,
         "stages_ms": {"capture": 40.0, "preprocess": 1.0, "infer": 10.0},
-        "classes": CLASSES,
-        "input": INPUT,
+        "card": card(CLASSES, INPUT),
     }
     return StreamResult(index=index, source=f"camera:{camera}", camera=camera, **(values | fields))
 

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from cameras import MjpegCamera
 from numpy.typing import NDArray
-from streaming import StillSource
+from streaming import StillSource, card
 
 from edgeseg.artifacts.card import ClassMap, InputSpec, ModelCard
 from edgeseg.engines.base import Engine
@@ -126,7 +126,9 @@ def test_a_label_map_lies_on_the_picture_as_the_letterbox_says(
         wait_for_frame(page, index)
         set_opacity(page, 100)
         assert differs(canvas_of(page), drawn(made, 1)) < 3
-        stretched = replace(made, input=made.input.model_copy(update={"resize": "stretch"}))
+        stretched = replace(
+            made, card=card(made.classes, made.input.model_copy(update={"resize": "stretch"}))
+        )
         assert differs(canvas_of(page), drawn(stretched, 1)) > 3
 
 
@@ -157,7 +159,7 @@ def test_class_0_is_drawn_unless_it_is_the_background(
     names = ("Sky", *classes.names[1:])
     classes = ClassMap(names=names, background=background)
     view = open_view(classes=classes)
-    made = result(classes=classes)
+    made = result(card=card(classes, result().input))
     view.write(made)
     page = visit(view.url).page
     wait_for_frame(page, 0)
@@ -375,7 +377,7 @@ def test_no_request_leaves_the_host(open_view: Open, visit: Any, result: Make) -
 class Grey(Engine):
     """Class 1 where the mean of the channels is above half."""
 
-    runtime, batch, path = "test", None, Path("grey")
+    runtime, path = "test", Path("grey")
 
     def __init__(self) -> None:
         self.card = ModelCard(

@@ -377,7 +377,7 @@ from edgeseg.stream import Stream, run
 from edgeseg.stream.web import WebView
 
 class Grey(Engine):
-    runtime, batch, path = "test", None, Path("grey")
+    runtime, path = "test", Path("grey")
     card = ModelCard(
         name="grey", arch="threshold",
         classes=ClassMap.model_validate({"names": ("background", "bright")}),
