@@ -11,13 +11,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from edgeseg.artifacts.partials import alone
-from edgeseg.building.network import build_network
-from edgeseg.building.openvino import build_openvino
+from edgeseg.building.fp32 import Fp32Network, artifact_name, read_fp32
+from edgeseg.building.graph import graph_name
+from edgeseg.building.onnx import build_for_onnxruntime, build_for_openvino
 from edgeseg.building.plan import build_plan
-from edgeseg.building.recipe import graph_name
 from edgeseg.building.result import BuildResult
 from edgeseg.building.sensitivity import Sensitivity, measure_sensitivity
-from edgeseg.building.source import Source, named, read_source
 from edgeseg.console import Track, silent
 from edgeseg.engines.choice import best_here
 from edgeseg.options.building import BuildConfig, EngineRuntime
@@ -56,7 +55,7 @@ def build(config: BuildConfig, track: Track = silent) -> BuildResult:
     with contextlib.ExitStack() as stack:
         for output in outputs_of(config)[:1]:
             stack.enter_context(alone(output, doing="builds"))
-        return _build(read_source(Path(config.onnx)), config, runtime, track)
+        return _build(read_fp32(Path(config.onnx)), config, runtime, track)
 
 
 def outputs_of(config: BuildConfig) -> tuple[Path, ...]:
@@ -67,22 +66,22 @@ def outputs_of(config: BuildConfig) -> tuple[Path, ...]:
     """
     network, precision = Path(config.onnx), config.precision
     if config.runtime in ("tensorrt", "tensorrt-rtx"):
-        engine = named(network, precision, "engine")
+        engine = artifact_name(network, precision, "engine")
     elif config.runtime == "openvino":
         engine = graph_name(network, precision, "openvino")
     elif precision == "fp32":
         return ()
     else:
         engine = graph_name(network, precision, "onnxruntime")
-    plots = [named(network, precision, "mixed", "png")] if config.auto_mixed else []
+    plots = [artifact_name(network, precision, "mixed", "png")] if config.auto_mixed else []
     return tuple(network.with_name(name) for name in (engine, f"{engine}.json", *plots))
 
 
 def _build(
-    source: Source, config: BuildConfig, runtime: EngineRuntime, track: Track
+    network: Fp32Network, config: BuildConfig, runtime: EngineRuntime, track: Track
 ) -> BuildResult:
     if runtime in ("tensorrt", "tensorrt-rtx"):
-        return build_plan(source, config, runtime, track)
+        return build_plan(network, config, runtime, track)
     if runtime == "openvino":
-        return build_openvino(source, config, track)
-    return build_network(source, config, track)
+        return build_for_openvino(network, config, track)
+    return build_for_onnxruntime(network, config, track)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgeseg.artifacts.documents import load
-from edgeseg.building.source import Source
+from edgeseg.building.fp32 import Fp32Network
 from edgeseg.console import Track
 from edgeseg.data.folders import Split, read_split
 from edgeseg.errors import ArtifactError, UsageError
@@ -18,7 +18,7 @@ from edgeseg.precision.selection import spread
 
 logger = logging.getLogger(__name__)
 
-LOOKED_AT = 64
+OVERFLOW_PICTURES = 64
 """Pictures of ``--data`` checked for overflow if there is no calibration."""
 
 
@@ -34,7 +34,7 @@ class Evidence:
     pictures: Sequence[Path]
 
 
-def gather(source: Source, config: BuildConfig) -> Evidence:
+def read_evidence(network: Fp32Network, config: BuildConfig) -> Evidence:
     """Read the ranges and find their pictures.
 
     INT8 requires ranges. FP16 does not, so stale ones are ignored.
@@ -43,42 +43,42 @@ def gather(source: Source, config: BuildConfig) -> Evidence:
         UsageError: The precision is INT8 and there are no ranges.
         ArtifactError: The precision is INT8 and the ranges are damaged or of another network.
     """
-    path = config.ranges or source.path.with_name(source.named("ranges", "json"))
+    path = config.ranges or network.path.with_name(network.artifact_name("ranges", "json"))
     needed = config.precision == "int8" and config.foreign is None
     if not path.exists():
         if needed:
             raise UsageError(
                 f"INT8 needs measured ranges, and there is no {path}",
-                hint=f"edgeseg calibrate {source.path} --from DIR (or a video, or camera:0)",
+                hint=f"edgeseg calibrate {network.path} --from DIR (or a video, or camera:0)",
             )
         return Evidence(None, [])
     try:
         ranges = load(Ranges, path)
-        return Evidence(ranges, check_ranges(ranges, path, source.path))
+        return Evidence(ranges, check_ranges(ranges, path, network.path))
     except ArtifactError as error:
         if needed:
             raise
-        logger.warning("the calibration pictures cannot judge: %s", error)
+        logger.warning("no calibration pictures for the gate: %s", error)
         return Evidence(None, [])
 
 
-def judges(config: BuildConfig, evidence: Evidence) -> Split | Sequence[Path]:
+def gate_pictures(config: BuildConfig, evidence: Evidence) -> Split | Sequence[Path]:
     """Pictures for the gate: labelled ones if available, else calibration pictures, if any."""
     if config.data is not None:
         return read_split(config.data, config.split)
     return evidence.pictures
 
 
-def pictures_for_overflow(config: BuildConfig, evidence: Evidence) -> Sequence[Path]:
+def overflow_pictures(config: BuildConfig, evidence: Evidence) -> Sequence[Path]:
     """Pictures to check for overflow: the calibration set, or a sample of ``--data``, or none."""
     if evidence.pictures or config.data is None:
         return evidence.pictures
     samples = read_split(config.data, config.split).samples
-    return [samples[index].image for index in spread(len(samples), LOOKED_AT, seed=0)]
+    return [samples[index].image for index in spread(len(samples), OVERFLOW_PICTURES, seed=0)]
 
 
 def extremes(
-    source: Source, config: BuildConfig, evidence: Evidence, track: Track
+    network: Fp32Network, config: BuildConfig, evidence: Evidence, track: Track
 ) -> Mapping[str, tuple[float, float]] | None:
     """Lowest and highest value of each activation; None if there are no pictures.
 
@@ -90,5 +90,5 @@ def extremes(
     """
     if evidence.ranges is not None and evidence.ranges.method == "minmax":
         return evidence.ranges.ranges
-    pictures = pictures_for_overflow(config, evidence)
-    return measure_extremes(source.path, pictures, track) if pictures else None
+    pictures = overflow_pictures(config, evidence)
+    return measure_extremes(network.path, pictures, track) if pictures else None

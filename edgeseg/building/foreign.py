@@ -13,16 +13,14 @@ from onnx import ModelProto, TensorProto, numpy_helper
 
 from edgeseg.artifacts.card import CARD_KEY, Precision
 from edgeseg.artifacts.files import sha256_file
-from edgeseg.building.recipe import Candidate, Form, Options, graph_name
-from edgeseg.building.source import Source
+from edgeseg.building.fp32 import Fp32Network
+from edgeseg.building.graph import BuildOptions, GraphFormat, RuntimeGraph, runtime_graph
 from edgeseg.errors import MismatchedArtifact, UsageError
 from edgeseg.precision.graph import (
-    derived_card,
     load_model,
     precision_report,
     producers,
     read_card,
-    write_card,
 )
 from edgeseg.precision.int8 import require_tensorrt_form
 
@@ -36,7 +34,10 @@ def precision_of(path: Path) -> Precision:
         UsageError: The file does not exist.
         ArtifactError: The file is not a network, or not of reduced precision.
     """
-    model = load_model(path, any_order=True)
+    return _precision(load_model(path, any_order=True), path)
+
+
+def _precision(model: ModelProto, path: Path) -> Precision:
     found = precision_report(model, str(path)).precision
     if found != "fp32":
         return found
@@ -53,38 +54,39 @@ def precision_of(path: Path) -> Precision:
     )
 
 
-def adopt(source: Source, path: Path, precision: Precision, form: Form) -> Candidate:
+def adopt(
+    network: Fp32Network, path: Path, precision: Precision, graph_format: GraphFormat
+) -> RuntimeGraph:
     """Give the graph at ``path`` the card of the FP32 network it was made from.
 
     Args:
-        source: The original FP32 network.
+        network: The original FP32 network.
         path: The graph of reduced precision.
         precision: Precision that the graph must have.
-        form: Runtime that will read it.
+        graph_format: Runtime that will read it.
 
     Raises:
         UsageError: The graph has another precision.
-        ArtifactError: It is not a network, its card or input does not match ``source``, or
+        ArtifactError: It is not a network, its card or input does not match ``network``, or
             TensorRT would misread it.
     """
-    found = precision_of(path)
+    model = load_model(path, any_order=True)
+    found = _precision(model, path)
     if found != precision:
         raise UsageError(
             f"{path} is a graph in {found}, not {precision}",
             hint=f"leave --{precision} out: the graph says it",
         )
-    model = load_model(path, any_order=True)
-    _require_card(model, source, path)
-    _require_same_ends(model, source, path)
-    if form == "tensorrt":
+    _require_card(model, network, path)
+    _require_same_ends(model, network, path)
+    if graph_format == "tensorrt":
         require_tensorrt_form(model, str(path))
     _name_nodes(model)
     maker = f"{model.producer_name or 'unknown'} {model.producer_version}".strip()
-    write_card(model, derived_card(source.card, source.sha256, precision))
-    options: Options = {"made_by": maker, "made_from_sha256": sha256_file(path)}
-    if precision == "int8" and form != "tensorrt":
+    options: BuildOptions = {"made_by": maker, "made_from_sha256": sha256_file(path)}
+    if precision == "int8" and graph_format != "tensorrt":
         options["reduce_range"] = _has_seven_bits(model)
-    return Candidate(model, precision, graph_name(source.path, precision, form), options, form)
+    return runtime_graph(network, model, precision, graph_format, options)
 
 
 def _name_nodes(model: ModelProto) -> None:
@@ -93,29 +95,29 @@ def _name_nodes(model: ModelProto) -> None:
         node.name = node.name or f"{node.op_type}_{index}"
 
 
-def _require_card(model: ModelProto, source: Source, path: Path) -> None:
+def _require_card(model: ModelProto, network: Fp32Network, path: Path) -> None:
     if all(entry.key != CARD_KEY for entry in model.metadata_props):
         return
     card = read_card(model, str(path))
     for what in ("classes", "input", "output"):
-        if getattr(card, what) != getattr(source.card, what):
+        if getattr(card, what) != getattr(network.card, what):
             raise MismatchedArtifact(
-                f"{path}: the {what} in its card are not those of {source.path}",
+                f"{path}: the {what} in its card are not those of {network.path}",
                 hint="name the FP32 network that it was made from: "
                 f"`edgeseg build NETWORK --onnx {path}`",
             )
 
 
-def _require_same_ends(model: ModelProto, source: Source, path: Path) -> None:
+def _require_same_ends(model: ModelProto, network: Fp32Network, path: Path) -> None:
     """Check that inputs and outputs match FP32: float32 pictures in, label maps out."""
     for role in ("input", "output"):
         expected, found = (
             [_signature(value) for value in getattr(graph, role)]
-            for graph in (source.model.graph, model.graph)
+            for graph in (network.model.graph, model.graph)
         )
         if [e[1:] for e in expected] != [f[1:] for f in found]:
             raise MismatchedArtifact(
-                f"{path}: expected the {role} of {source.path}, {_text(expected)}; "
+                f"{path}: expected the {role} of {network.path}, {_text(expected)}; "
                 f"found {_text(found)}",
                 hint="convert it with its inputs and outputs as they are (`keep_io_types=True`)",
             )

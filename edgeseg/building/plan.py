@@ -6,21 +6,18 @@ import logging
 import platform
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 
 from onnx import ModelProto
 
-from edgeseg.artifacts import sidecar as sidecars
 from edgeseg.artifacts.card import Precision
-from edgeseg.artifacts.documents import load
 from edgeseg.artifacts.files import refuse_to_replace, sha256_bytes, sha256_file, write_atomic
-from edgeseg.artifacts.sidecar import SideCar, sidecar_path
+from edgeseg.artifacts.sidecar import PrecisionReport, SideCar
 from edgeseg.artifacts.workshop import workshop
-from edgeseg.building.placing import place
+from edgeseg.building.fp32 import Fp32Network
+from edgeseg.building.graph import RuntimeGraph, require_precision
 from edgeseg.building.recipe import exactly
-from edgeseg.building.reduced import reduced_graph, require_precision
-from edgeseg.building.result import BuildResult
-from edgeseg.building.source import Source
+from edgeseg.building.reduction import ReducedGraph, reduce_precision
+from edgeseg.building.result import BuildResult, BuiltFile, put_in_place
 from edgeseg.console import Track
 from edgeseg.engines.cuda import open_cuda
 from edgeseg.engines.tensorrt import (
@@ -35,40 +32,39 @@ from edgeseg.engines.tensorrt import (
 from edgeseg.errors import DeviceError, MismatchedArtifact, RuntimeMissing, UsageError
 from edgeseg.machine import gpus
 from edgeseg.options.building import BuildConfig
-from edgeseg.precision.graph import derived_card, load_model, report_of, work
-from edgeseg.precision.ranges import Ranges
+from edgeseg.precision.graph import derived_card, report_of, work
 
 logger = logging.getLogger(__name__)
 
 
 def build_plan(
-    source: Source, config: BuildConfig, runtime: PlanRuntime, track: Track
+    network: Fp32Network, config: BuildConfig, runtime: PlanRuntime, track: Track
 ) -> BuildResult:
     """Compile the network, or its gated counterpart of reduced precision.
 
     Raises the errors of ``build``.
     """
     trt = library(runtime)  # Fail early if it is missing.
-    options = _with_sizes(config.plan, source)
+    options = _with_sizes(config.plan, network)
     implicit = options.dla_core is not None and implicit_only(trt)
     if options.dla_core is not None and config.precision == "fp32":
         raise UsageError("a DLA computes in FP16 and INT8", hint="build with --fp16 or --int8")
     binding = machine_of_engine(runtime)
-    with workshop(source.path.parent) as shop:
-        graph, model, fed = None, source.model, source.sha256
-        if config.precision != "fp32":
-            graph = reduced_graph(source, config, "tensorrt", shop, track)
-            model = load_model(graph)
-            _require_free(graph, source, config)
+    with workshop(network.path.parent) as temporary:
+        reduced, model = None, network.model
         # FP32 is compiled from the unchanged file, so that its hash is that of model.onnx.
-        data = source.path.read_bytes()
-        if graph is not None and not implicit:
-            data, fed = graph.read_bytes(), sha256_file(graph)
+        data, fed = network.path.read_bytes(), network.sha256
+        if config.precision != "fp32":
+            reduced = reduce_precision(network, config, "tensorrt", temporary, track)
+            _require_free(reduced.graph, network, config)
+            model = reduced.graph.model
+            if not implicit:
+                data, fed = reduced.graph.data, reduced.graph.sidecar.artifact_sha256
         plan = build_engine(
             data,
             options,
             trt=trt,
-            implicit=_implicit(model, source, config) if implicit else None,
+            implicit=_implicit(reduced) if implicit and reduced is not None else None,
             gpu=binding.get("gpu", ""),
             track=track,
         )
@@ -79,12 +75,12 @@ def build_plan(
             )
         if floating and config.foreign is None:
             keep = (*config.keep, *exactly(floating))
-            return build_plan(source, replace(config, keep=keep), runtime, track)
-        judged = sidecars.read(graph) if graph else None
-        made = SideCar(
+            return build_plan(network, replace(config, keep=keep), runtime, track)
+        judged = reduced.built.sidecar if reduced else None
+        sidecar = SideCar(
             artifact_sha256=sha256_bytes(plan.data),
             artifact_bytes=len(plan.data),
-            card=derived_card(source.card, fed, config.precision),
+            card=derived_card(network.card, fed, config.precision),
             runtime=runtime,
             runtime_version=plan.version,
             onnx_sha256=fed,
@@ -94,17 +90,17 @@ def build_plan(
             build_options=dict(plan.options),
             gate=judged.gate if judged else None,
         ).model_copy(update=binding)
-        engine = shop / source.named(config.precision, "engine")
+        engine = temporary / network.artifact_name(config.precision, "engine")
         write_atomic(engine, plan.data)
-        made.save(sidecar_path(engine))
-        placed = place([engine, *([graph] if graph else [])], source.path.parent)
-        return replace(placed, layers=plan.table)
+        built = [BuiltFile(engine, sidecar), *([reduced.built] if reduced else [])]
+        plot = reduced.plot if reduced else None
+        return put_in_place(built, network.path.parent, plot, plan.table)
 
 
-def _require_free(graph: Path, source: Source, config: BuildConfig) -> None:
+def _require_free(graph: RuntimeGraph, network: Fp32Network, config: BuildConfig) -> None:
     """Fail early if the build would replace another graph of that name."""
-    there = source.path.with_name(graph.name)
-    if there.exists() and sha256_file(there) != sha256_file(graph):
+    there = network.path.with_name(graph.name)
+    if there.exists() and sha256_file(there) != graph.sidecar.artifact_sha256:
         refuse_to_replace(there, overwrite=config.overwrite)
 
 
@@ -141,9 +137,9 @@ def _by_nvidia_smi() -> dict[str, str]:
     }
 
 
-def _with_sizes(options: PlanOptions, source: Source) -> PlanOptions:
+def _with_sizes(options: PlanOptions, network: Fp32Network) -> PlanOptions:
     """For a network of dynamic size, default to the card's size and log that."""
-    spec = source.card.input
+    spec = network.card.input
     if options.sizes is not None or spec.open_size is None:
         return options
     logger.warning(
@@ -154,13 +150,17 @@ def _with_sizes(options: PlanOptions, source: Source) -> PlanOptions:
     return replace(options, sizes=((spec.height, spec.width),) * 3)
 
 
-def _implicit(model: ModelProto, source: Source, config: BuildConfig) -> Implicit:
+def _implicit(reduced: ReducedGraph) -> Implicit:
     """Express the graph's Q/DQ pairs and casts as settings, for a DLA that reads neither."""
     ranges: Mapping[str, tuple[float, float]] = {}
-    if config.precision == "int8":
-        path = config.ranges or source.path.with_name(source.named("ranges", "json"))
-        ranges = load(Ranges, path).ranges  # Checked when the graph was made from them.
-    return Implicit({node.node: node.precision for node in work(model)}, ranges)
+    if reduced.graph.precision == "int8":
+        if reduced.ranges is None:
+            raise UsageError(
+                "this DLA takes ranges instead of Q/DQ, and there are none",
+                hint="run `edgeseg calibrate` on the FP32 network first",
+            )
+        ranges = reduced.ranges.ranges
+    return Implicit({node.node: node.precision for node in work(reduced.graph.model)}, ranges)
 
 
 def _left_floating(model: ModelProto, plan: Plan) -> list[str]:
@@ -169,7 +169,7 @@ def _left_floating(model: ModelProto, plan: Plan) -> list[str]:
     return [name for name in int8 if plan.precisions.get(name) in ("fp32", "fp16")]
 
 
-def _proved(model: ModelProto, plan: Plan, precision: Precision) -> sidecars.PrecisionReport:
+def _proved(model: ModelProto, plan: Plan, precision: Precision) -> PrecisionReport:
     """Report precision from TensorRT's own network, not from what was requested."""
     floating = set(_left_floating(model, plan))  # Of a graph of another tool: not ours to change.
     nodes = [

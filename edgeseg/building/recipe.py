@@ -10,57 +10,30 @@ import glob
 import logging
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Literal
 
-import onnxruntime
 from onnx import ModelProto
 
 from edgeseg.artifacts.card import Precision
-from edgeseg.artifacts.files import sha256_bytes, write_atomic
-from edgeseg.artifacts.sidecar import PrecisionReport, SideCar, sidecar_path
 from edgeseg.building.evidence import Evidence, extremes
-from edgeseg.building.source import Source, named
+from edgeseg.building.fp32 import Fp32Network
+from edgeseg.building.graph import (
+    BuildOptions,
+    GraphFormat,
+    RuntimeGraph,
+    graph_name,
+    require_precision,
+    runtime_graph,
+)
 from edgeseg.console import Track
-from edgeseg.engines import openvino
 from edgeseg.engines.cpu import int8_saturates
-from edgeseg.errors import MismatchedArtifact
 from edgeseg.options.building import BuildConfig
 from edgeseg.precision.fp16 import to_fp16
-from edgeseg.precision.graph import (
-    Work,
-    copy_of,
-    derived_card,
-    precision_report,
-    read_card,
-    serialize,
-    work,
-    write_card,
-)
+from edgeseg.precision.graph import Work, copy_of, work
 from edgeseg.precision.int8 import to_int8
 from edgeseg.precision.overflow import overflowing
 from edgeseg.precision.ranges import Ranges
 
 logger = logging.getLogger(__name__)
-
-Form = Literal["onnxruntime", "openvino", "tensorrt"]
-"""The runtime a graph is made for. OpenVINO reads INT8 in the same form as ONNX Runtime;
-TensorRT's graphs are judged in ONNX Runtime.
-"""
-
-Options = dict[str, bool | int | float | str]
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """A graph with its card, before the gate."""
-
-    model: ModelProto
-    precision: Precision
-    name: str
-    options: Options
-    form: Form
-    calibration_set: str | None = None
 
 
 @dataclass(frozen=True)
@@ -68,9 +41,9 @@ class Recipe:
     """Settings with which a network is reduced.
 
     Attributes:
-        source: The FP32 network.
+        network: The FP32 network.
         precision: ``fp16`` or ``int8``, or ``fp32``, which leaves it as it is.
-        form: Runtime that the graph is made for.
+        graph_format: Runtime that the graph is made for.
         keep: Shell patterns of nodes to leave unchanged.
         quantise: Shell patterns of nodes to quantise although the policy keeps them.
         ranges: Activation ranges, for INT8.
@@ -78,9 +51,9 @@ class Recipe:
         overflowing: Names of the nodes that would overflow in FP16.
     """
 
-    source: Source
+    network: Fp32Network
     precision: Precision
-    form: Form
+    graph_format: GraphFormat
     keep: tuple[str, ...] = ()
     quantise: tuple[str, ...] = ()
     ranges: Ranges | None = None
@@ -88,7 +61,7 @@ class Recipe:
     overflowing: tuple[str, ...] = ()
 
     def make(self, also_kept: Collection[str] = ()) -> ModelProto:
-        """Make the reduced network with its card.
+        """Make the reduced network, without its card.
 
         ``also_kept`` holds node names, not patterns.
 
@@ -98,27 +71,21 @@ class Recipe:
         """
         keep = (*self.keep, *exactly((*self.overflowing, *also_kept)))
         if self.precision == "fp32":
-            model = copy_of(self.source.model)
-        elif self.ranges is None:
-            model = to_fp16(self.source.model, keep)
-        else:
-            model = to_int8(
-                self.source.model,
-                self.ranges.ranges,
-                flavour="tensorrt" if self.form == "tensorrt" else "onnxruntime",
-                keep=keep,
-                quantise=self.quantise,
-                reduce_range=self.reduce_range,
-            )
-        card = derived_card(self.source.card, self.source.sha256, self.precision)
-        write_card(model, card)
-        return model
+            return copy_of(self.network.model)
+        if self.ranges is None:
+            return to_fp16(self.network.model, keep)
+        return to_int8(
+            self.network.model,
+            self.ranges.ranges,
+            flavour="tensorrt" if self.graph_format == "tensorrt" else "onnxruntime",
+            keep=keep,
+            quantise=self.quantise,
+            reduce_range=self.reduce_range,
+        )
 
-    def candidate(self, also_kept: Sequence[str] = ()) -> Candidate:
-        """Like :meth:`make`, with the data for its side-car; also raises if no layer is reduced."""
-        model = self.make(also_kept)
-        require_precision(precision_report(model), self.precision)
-        options: Options = {}
+    def graph(self, also_kept: Sequence[str] = ()) -> RuntimeGraph:
+        """Like :meth:`make`, with its side-car; also raises if no layer is reduced."""
+        options: BuildOptions = {}
         for key, names in (
             ("keep", self.keep),
             ("quantise", self.quantise),
@@ -129,15 +96,20 @@ class Recipe:
                 options[key] = " ".join(names)
         if self.ranges is not None:
             options["method"] = self.ranges.method
-            if self.form != "tensorrt":
+            if self.graph_format != "tensorrt":
                 options["reduce_range"] = self.reduce_range
         set_sha256 = self.ranges.set_sha256 if self.ranges else None
-        return Candidate(model, self.precision, self.name, options, self.form, set_sha256)
+        model = self.make(also_kept)
+        made = runtime_graph(
+            self.network, model, self.precision, self.graph_format, options, set_sha256
+        )
+        require_precision(made.sidecar.precision, self.precision)
+        return made
 
     @property
     def name(self) -> str:
         """File name: ``model.fp16.onnx``, ``model.int8.openvino.onnx``, and so on."""
-        return graph_name(self.source.path, self.precision, self.form)
+        return graph_name(self.network.path, self.precision, self.graph_format)
 
     def layers(self) -> tuple[Work, ...]:
         """The layers reduced if no others are kept, in the order of the graph."""
@@ -145,7 +117,11 @@ class Recipe:
 
 
 def read_recipe(
-    source: Source, config: BuildConfig, form: Form, evidence: Evidence, track: Track
+    network: Fp32Network,
+    config: BuildConfig,
+    graph_format: GraphFormat,
+    evidence: Evidence,
+    track: Track,
 ) -> Recipe:
     """Make the recipe for ``config``; for FP16 this checks for overflow.
 
@@ -153,29 +129,20 @@ def read_recipe(
         NonFiniteOutput: An activation of the FP32 network holds NaN or infinity.
     """
     if config.precision == "fp32":
-        return Recipe(source, "fp32", form)
+        return Recipe(network, "fp32", graph_format)
     if config.precision == "int8":
         narrow = int8_saturates() if config.reduce_range is None else config.reduce_range
         return Recipe(
-            source,
+            network,
             "int8",
-            form,
+            graph_format,
             keep=config.keep,
             quantise=config.quantise,
             ranges=evidence.ranges,
-            reduce_range=narrow and form != "tensorrt",
+            reduce_range=narrow and graph_format != "tensorrt",
         )
-    found = _overflow(source, config, evidence, track)
-    return Recipe(source, config.precision, form, keep=config.keep, overflowing=found)
-
-
-def graph_name(network: Path, precision: Precision, form: Form) -> str:
-    """File name of the graph made from a network."""
-    if form == "openvino":
-        return named(network, precision, "openvino", "onnx")
-    if precision == "int8" and form == "tensorrt":
-        return named(network, "int8", "tensorrt", "onnx")
-    return named(network, precision, "onnx")
+    found = _overflow(network, config, evidence, track)
+    return Recipe(network, config.precision, graph_format, keep=config.keep, overflowing=found)
 
 
 def exactly(names: Collection[str]) -> list[str]:
@@ -183,46 +150,16 @@ def exactly(names: Collection[str]) -> list[str]:
     return [glob.escape(name) for name in names]
 
 
-def write_candidate(candidate: Candidate, source: Source, folder: Path) -> Path:
-    """Write the graph and its side-car, which tells engines how to run it."""
-    data = serialize(candidate.model)
-    path = folder / candidate.name
-    write_atomic(path, data)
-    in_openvino = candidate.form == "openvino"
-    made = SideCar(
-        artifact_sha256=sha256_bytes(data),
-        artifact_bytes=len(data),
-        card=read_card(candidate.model, candidate.name),
-        runtime="openvino" if in_openvino else "onnxruntime",
-        runtime_version=openvino.version() if in_openvino else onnxruntime.__version__,
-        onnx_sha256=source.sha256,
-        precision=precision_report(candidate.model),
-        calibration_set=candidate.calibration_set,
-        build_options=candidate.options,
-    )
-    made.save(sidecar_path(path))
-    return path
-
-
-def require_precision(report: PrecisionReport, precision: Precision) -> None:
-    """Raise MismatchedArtifact if no node of the graph computes in ``precision``."""
-    if report.precision != precision:
-        raise MismatchedArtifact(
-            f"{precision} was asked for and nothing in the graph computes in it",
-            hint="name fewer nodes with --keep",
-        )
-
-
 def _overflow(
-    source: Source, config: BuildConfig, evidence: Evidence, track: Track
+    network: Fp32Network, config: BuildConfig, evidence: Evidence, track: Track
 ) -> tuple[str, ...]:
-    reached = extremes(source, config, evidence, track)
+    reached = extremes(network, config, evidence, track)
     if reached is None:
         logger.warning(
             "activations beyond FP16 were NOT looked for: no pictures; give some with --data, "
             "or calibrate first"
         )
-    found = overflowing(source.model, reached or {})
+    found = overflowing(network.model, reached or {})
     for one in found:
         logger.warning(
             "%s stays in FP32: %r reaches %.4g, and FP16 ends at 65504",

@@ -7,9 +7,10 @@ from typing import Any
 
 from edgeseg.artifacts.card import Precision
 from edgeseg.artifacts.workshop import workshop
-from edgeseg.building.evidence import gather, judges
-from edgeseg.building.recipe import Form, read_recipe
-from edgeseg.building.source import read_source
+from edgeseg.building.evidence import gate_pictures, read_evidence
+from edgeseg.building.fp32 import read_fp32
+from edgeseg.building.graph import GraphFormat
+from edgeseg.building.recipe import read_recipe
 from edgeseg.building.trials import Trials
 from edgeseg.console import Track, silent
 from edgeseg.errors import UsageError
@@ -35,7 +36,7 @@ class Sensitivity:
 
     network: str
     precision: Precision
-    form: Form
+    form: GraphFormat
     judged_on: str
     metric: Metric
     images: int
@@ -66,30 +67,30 @@ def measure_sensitivity(
     """
     if config.precision == "fp32":
         raise UsageError("FP32 costs nothing; expected --precision int8 or fp16")
-    source = read_source(config.onnx)
-    evidence = gather(source, config)
-    chosen = judges(config, evidence)
+    network = read_fp32(config.onnx)
+    evidence = read_evidence(network, config)
+    chosen = gate_pictures(config, evidence)
     if not len(chosen):
         raise UsageError(
             "the sensitivity of layers is measured on pictures, and there are none",
             hint="give labelled ones with --data, or calibrate first",
         )
-    form: Form = "onnxruntime"
+    form: GraphFormat = "onnxruntime"
     if config.runtime in ("tensorrt", "tensorrt-rtx"):
         form = "tensorrt"
     elif config.runtime == "openvino":
         form = "openvino"
-    recipe = read_recipe(source, config, form, evidence, track)
+    recipe = read_recipe(network, config, form, evidence, track)
     with (
-        workshop(source.path.parent) as shop,
-        Trials(source, config, chosen, shop, track) as trials,
+        workshop(network.path.parent) as temporary,
+        Trials(network, config, chosen, temporary, track) as trials,
     ):
         probe = trials.probe(pictures)
         with trials.running(recipe, recipe.make()) as engine:
             judged_on, reduced = engine.runtime, probe.value(engine)
         layers = trials.rank(recipe, probe, reverse=reverse)
     return Sensitivity(
-        network=str(source.path),
+        network=str(network.path),
         precision=recipe.precision,
         form=form,
         judged_on=judged_on,

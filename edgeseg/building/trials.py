@@ -9,9 +9,10 @@ from pathlib import Path
 from onnx import ModelProto
 from typing_extensions import Self
 
-from edgeseg.artifacts.sidecar import GateResult, sidecar_path
-from edgeseg.building.recipe import Candidate, Options, Recipe, write_candidate
-from edgeseg.building.source import Source
+from edgeseg.artifacts.sidecar import GateResult, SideCar
+from edgeseg.building.fp32 import Fp32Network
+from edgeseg.building.graph import BuildOptions, RuntimeGraph, runtime_graph
+from edgeseg.building.recipe import Recipe
 from edgeseg.console import Track
 from edgeseg.data.folders import Split
 from edgeseg.engines import open_engine
@@ -19,43 +20,42 @@ from edgeseg.engines.base import Engine
 from edgeseg.evaluation import Evaluation, evaluate
 from edgeseg.options.building import BuildConfig
 from edgeseg.precision.gate import judge
-from edgeseg.precision.graph import precision_report
 from edgeseg.precision.mixed import Trial
 from edgeseg.precision.sensitivity import LayerCost, Probe, rank_layers
 
 
 class Trials:
-    """Context manager that compares candidates with the FP32 engine on fixed pictures.
+    """Context manager that compares graphs with the FP32 engine on fixed pictures.
 
     Args:
-        source: The FP32 network.
+        network: The FP32 network.
         config: Limits and number of threads.
         pictures: Pictures for the gate.
-        shop: Folder for temporary graphs.
+        temporary: Folder for temporary graphs.
         track: Shows progress.
     """
 
     def __init__(
         self,
-        source: Source,
+        network: Fp32Network,
         config: BuildConfig,
         pictures: Split | Sequence[Path],
-        shop: Path,
+        temporary: Path,
         track: Track,
     ) -> None:
-        self.source = source
+        self.network = network
         self.config = config
         self.pictures = pictures
-        self.shop = shop
+        self.temporary = temporary
         self.track = track
-        self._reference = open_engine(source.path, config.threads)
+        self._reference = open_engine(network.path, config.threads)
         self._before: Evaluation | None = None
 
-    def judge(self, path: Path) -> GateResult:
-        """Judge a graph that has a side-car."""
+    def judge(self, path: Path, sidecar: SideCar) -> GateResult:
+        """Judge the graph at ``path``, whose side-car is not written yet."""
         if self._before is None and isinstance(self.pictures, Split):
             self._before = evaluate(self._reference, self.pictures, self.track)
-        with open_engine(path, self.config.threads) as engine:
+        with open_engine(path, self.config.threads, sidecar=sidecar) as engine:
             return judge(
                 self._reference,
                 engine,
@@ -67,14 +67,15 @@ class Trials:
 
     def attempt(self, recipe: Recipe, kept: tuple[str, ...]) -> Trial:
         """Make the network with these layers kept, and judge it."""
-        candidate = recipe.candidate(kept)
-        share = precision_report(candidate.model).low_precision_share
-        with self._written(candidate) as path:
-            return Trial(kept, share, self.judge(path))
+        graph = recipe.graph(kept)
+        assert graph.sidecar.precision is not None
+        with self._written(graph) as path:
+            gate = self.judge(path, graph.sidecar)
+        return Trial(kept, graph.sidecar.precision.low_precision_share, gate)
 
     def probe(self, count: int) -> Probe:
         """Prepare a probe with the results of FP32 on ``count`` of the pictures."""
-        return Probe(self._reference, self.source.model, self.pictures, count)
+        return Probe(self._reference, self.network.model, self.pictures, count)
 
     def rank(self, recipe: Recipe, probe: Probe, *, reverse: bool = False) -> tuple[LayerCost, ...]:
         """Cost of each layer alone, the most harmful first."""
@@ -91,11 +92,11 @@ class Trials:
     def running(self, recipe: Recipe, model: ModelProto) -> Iterator[Engine]:
         """Open an engine for a graph made by ``recipe``."""
         # What an engine must know to run it as it will.
-        options: Options = {"reduce_range": True} if recipe.reduce_range else {}
-        candidate = Candidate(model, recipe.precision, recipe.name, options, recipe.form)
+        options: BuildOptions = {"reduce_range": True} if recipe.reduce_range else {}
+        graph = runtime_graph(self.network, model, recipe.precision, recipe.graph_format, options)
         with (
-            self._written(candidate) as path,
-            open_engine(path, self.config.threads) as engine,
+            self._written(graph) as path,
+            open_engine(path, self.config.threads, sidecar=graph.sidecar) as engine,
         ):
             yield engine
 
@@ -110,12 +111,11 @@ class Trials:
         self.close()
 
     @contextmanager
-    def _written(self, candidate: Candidate) -> Iterator[Path]:
-        folder = self.shop / "trial"
+    def _written(self, graph: RuntimeGraph) -> Iterator[Path]:
+        folder = self.temporary / "trial"
         folder.mkdir(exist_ok=True)
-        path = write_candidate(candidate, self.source, folder)
+        path = graph.write(folder)
         try:
             yield path
         finally:
             path.unlink()
-            sidecar_path(path).unlink()

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from edgeseg.artifacts import sidecar
+from edgeseg.artifacts import sidecar as sidecars
 from edgeseg.artifacts.files import require_file
+from edgeseg.artifacts.sidecar import SideCar
 from edgeseg.engines.base import Engine
 from edgeseg.engines.choice import runtimes_here
 from edgeseg.errors import UsageError
@@ -13,7 +14,9 @@ from edgeseg.errors import UsageError
 __all__ = ["open_engine", "runtimes_here"]
 
 
-def open_engine(path: Path, threads: int | None = None) -> Engine:
+def open_engine(
+    path: Path, threads: int | None = None, *, sidecar: SideCar | None = None
+) -> Engine:
     """Open an ONNX network or a built engine.
 
     An ONNX network is opened by OpenVINO if its side-car says that it was built for OpenVINO,
@@ -22,6 +25,7 @@ def open_engine(path: Path, threads: int | None = None) -> Engine:
     Args:
         path: ``*.onnx`` or ``*.engine``.
         threads: CPU threads of the runtime; None takes its default.
+        sidecar: Side-car of an ONNX network that was made just now and has none on disk yet.
 
     Raises:
         UsageError: The file does not exist, or has another suffix.
@@ -31,14 +35,14 @@ def open_engine(path: Path, threads: int | None = None) -> Engine:
     """
     path = require_file(Path(path))
     if path.suffix == ".onnx":
-        made = sidecar.read(path)
+        made = sidecar or sidecars.read(path)
         if made is not None and made.runtime == "openvino":
             from edgeseg.engines.openvino import OpenVinoEngine
 
-            return OpenVinoEngine(path, threads)
+            return OpenVinoEngine(path, threads, sidecar)
         from edgeseg.engines.onnxruntime import OnnxRuntimeEngine
 
-        return OnnxRuntimeEngine(path, threads)
+        return OnnxRuntimeEngine(path, threads, sidecar)
     if path.suffix == ".engine":
         from edgeseg.engines.tensorrt.opening import open_plan
 

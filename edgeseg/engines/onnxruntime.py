@@ -39,6 +39,7 @@ class OnnxRuntimeEngine(Engine):
     Args:
         path: ``model.onnx``, ``model.fp16.onnx`` or ``model.int8.onnx`` with a card inside.
         threads: CPU threads; None uses one per physical core.
+        sidecar: Its side-car, if it is not on disk yet; the bytes are not checked then.
 
     Attributes:
         ports: Input and output of the graph.
@@ -53,9 +54,11 @@ class OnnxRuntimeEngine(Engine):
 
     providers: Sequence[Any] = ("CPUExecutionProvider",)
 
-    def __init__(self, path: Path, threads: int | None = None) -> None:
+    def __init__(
+        self, path: Path, threads: int | None = None, sidecar: SideCar | None = None
+    ) -> None:
         self.path = Path(path)
-        sidecar = verify(self.path, required=False)
+        sidecar = sidecar or verify(self.path, required=False)
         if sidecar is None:
             logger.info("%s has no side-car: nothing vouches for its bytes", self.path)
         self._session: Any = _open(self.path, _session_options(threads, sidecar), self.providers)

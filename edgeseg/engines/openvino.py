@@ -60,6 +60,7 @@ class OpenVinoEngine(Engine):
     Args:
         path: ``model.PRECISION.openvino.onnx``, or another ONNX network with a card inside.
         threads: CPU threads; None uses one per physical core.
+        sidecar: Its side-car, if it is not on disk yet; the bytes are not checked then.
 
     Raises:
         RuntimeMissing: OpenVINO is not installed.
@@ -71,11 +72,13 @@ class OpenVinoEngine(Engine):
 
     runtime = "openvino"
 
-    def __init__(self, path: Path, threads: int | None = None) -> None:
+    def __init__(
+        self, path: Path, threads: int | None = None, sidecar: SideCar | None = None
+    ) -> None:
         if threads is not None and threads < 1:
             raise UsageError(f"an engine runs on at least 1 thread, not {threads}")
         self.path = Path(path)
-        sidecar = verify(self.path, required=False)
+        sidecar = sidecar or verify(self.path, required=False)
         if sidecar is None:
             logger.info("%s has no side-car: nothing vouches for its bytes", self.path)
         require_network(self.path)
