@@ -9,7 +9,7 @@ This has not been run on a GPU yet: there was none at hand. It shows, as JSON an
 - what share of the memory bandwidth each kernel reaches at 720p and 1080p, batch 1 and 8, around
   a 512 × 256 network: the bytes it must read and write once, over its time between two events,
   held against a copy within the device of 256 MiB in the same run;
-- with an engine (``model.PRECISION.engine``, or ``model.onnx`` for ONNX Runtime's CUDA provider),
+- with an engine (``model.PRECISION.engine``),
   whole frames a second, upload and download included, against the network alone through
   ``infer`` and against preprocessing and drawing on the processor;
 - what compute-sanitizer says of the first part, where it is installed.
@@ -46,6 +46,7 @@ from edgeseg.engines.cuda.arguments import Argmax
 from edgeseg.engines.cuda.kernels import Kernels, load_kernels
 from edgeseg.engines.cuda.stages import DeviceTensors, FrameJob, Stages
 from edgeseg.engines.pipeline import CpuPipeline, FramePipeline
+from edgeseg.engines.tensorrt.opening import open_plan
 from edgeseg.errors import EdgesegError
 from edgeseg.ops.argmax import argmax
 from edgeseg.ops.overlay import Look, overlay_restored
@@ -83,8 +84,7 @@ class Bench:
         self.tensor = memory.pinned((job.batch, *spec.shape), np.float32)
         self.logits = memory.pinned((job.batch, CLASSES, spec.height, spec.width), np.float32)
         given, taken = memory.device(pixels * 12), memory.device(pixels * CLASSES * 4)
-        dtype = np.dtype(np.float32)
-        self.network = DeviceTensors(card, given, dtype, taken, dtype, CLASSES)
+        self.network = DeviceTensors(card, given, taken, CLASSES)
         self.stages = Stages(memory, self.kernels, self.network, job, self.stream)
 
     def run(self, frames: NDArray[np.uint8], logits: NDArray[np.float32]) -> dict[str, Any]:
@@ -202,7 +202,7 @@ def stages(bench: Bench) -> dict[str, tuple[Callable[[], object], int]]:
     return {
         "preprocess": (lambda: bench.stages.preprocess(buffers, bench.stream), read + pixels * 12),
         "argmax": (
-            lambda: bench.kernels.argmax(of, np.float32, batch, bench.stream),
+            lambda: bench.kernels.argmax(of, batch, bench.stream),
             pixels * (4 * CLASSES + 1),
         ),
         "overlay": (lambda: bench.stages.overlay(buffers, bench.stream), 2 * frame + pixels),
@@ -224,7 +224,7 @@ def copy_rate(cuda: Cuda, memory: DeviceMemory, options: Options) -> float:
 
 def throughput(path: Path, cuda: Cuda, options: Options) -> Iterator[dict[str, Any]]:
     """A row a size and batch: frames a second three ways, in turns."""
-    with open_on_gpu(path, cuda) as engine:
+    with open_plan(path, cuda=cuda) as engine:
         for size in SIZES:
             for batch in BATCHES:
                 row: dict[str, Any] = {"size": size, "batch": batch}
@@ -235,17 +235,6 @@ def throughput(path: Path, cuda: Cuda, options: Options) -> Iterator[dict[str, A
                         yield row | rates(engine, on_gpu, by_cpu, job, options)
                 except EdgesegError as error:
                     yield row | {"error": str(error)}
-
-
-def open_on_gpu(path: Path, cuda: Cuda) -> Engine:
-    """A plan, or a network in ONNX Runtime's CUDA provider."""
-    if path.suffix == ".onnx":
-        from edgeseg.engines.onnxruntime_cuda import OnnxRuntimeCudaEngine
-
-        return OnnxRuntimeCudaEngine(path, cuda)
-    from edgeseg.engines.tensorrt.opening import open_plan
-
-    return open_plan(path, cuda=cuda)
 
 
 def rates(
@@ -330,7 +319,7 @@ def _cell(value: object) -> str:
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = command_line(__doc__)
-    parser.add_argument("engine", type=Path, nargs="?", help=".engine, or .onnx for ONNX Runtime")
+    parser.add_argument("engine", type=Path, nargs="?", help="model.PRECISION.engine")
     parser.add_argument("--check", action="store_true", help="correctness alone; exit 1 if not")
     parser.add_argument("--rounds", type=int, default=20, help="of each measurement (default 20)")
     parser.add_argument("--calls", type=int, default=50, help="a round (default 50)")

@@ -18,10 +18,10 @@ from standin.device import Device
 
 from edgeseg.artifacts.card import ModelCard
 from edgeseg.engines.cuda import stages
-from edgeseg.engines.cuda.pipeline import GpuPipeline
 from edgeseg.engines.cuda.stages import FrameJob
 from edgeseg.engines.onnxruntime import OnnxRuntimeEngine
 from edgeseg.engines.pipeline import CpuPipeline, FramePipeline
+from edgeseg.engines.tensorrt.pipeline import GpuPipeline
 from edgeseg.engines.tensorrt.session import Session
 from edgeseg.errors import DeviceError, UsageError
 
@@ -93,9 +93,7 @@ def test_what_is_wanted_of_a_letterbox(
         ran = 10 * (1 + 1 + (job.look is not None))
         assert device.copies - tables == (10 if integrated else ran)
         if integrated:  # labels alone are moved: the network's memory is written again
-            assert set(device.ran[tables:]) <= {
-                *("copy device to device", "preprocess_f32", "overlay")
-            }
+            assert set(device.ran[tables:]) <= {*("copy device to device", "preprocess", "overlay")}
 
 
 @needs_compiler
@@ -110,8 +108,8 @@ def test_all_is_one_graph_in_this_order(brightest: Maker, tmp_path: Path, shippe
         assert made.device.launches == launches + 1
     assert made.device.ran == [
         "copy host to device",
-        "preprocess_f32",
-        "argmax_f32",
+        "preprocess",
+        "argmax",
         "overlay",
         *["copy device to host"] * 2,
     ]

@@ -5,16 +5,17 @@ from __future__ import annotations
 import importlib.util
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
 from engines.frame_cases import needs_compiler
-from engines.plans import adapter
+from engines.plans import adapter, bench
+from onnx import ModelProto
 from standin import kernels
 from standin.device import Device
-from standin.onnxruntime_gpu import Module
 
 from edgeseg import machine
 from edgeseg.engines.cuda import Cuda
@@ -50,14 +51,14 @@ def test_all_rows_and_the_page(
     frame: ModuleType,
     cuda: Any,
     shipped: Path,
-    network: Path,
+    brightest: Callable[..., ModelProto],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    for name in ("onnxruntime", "onnxruntime_cuda"):
-        monkeypatch.setattr(f"edgeseg.engines.{name}.onnxruntime", Module(cuda._cuda.device))
+    made = bench(brightest(), tmp_path, device=cuda._cuda.device)
+    monkeypatch.setitem(sys.modules, "tensorrt", made.trt)
     out = tmp_path / "out"
-    frame.main([str(network), "--rounds", "1", "--calls", "2", "--out", str(out)])
+    frame.main([str(made.plan), "--rounds", "1", "--calls", "2", "--out", str(out)])
     document = json.loads((out / "frame.json").read_text())
     assert len(document["correctness"]) == 2 * 2 * 3
     assert all(row["same_bits"] for row in document["correctness"])

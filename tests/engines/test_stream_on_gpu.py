@@ -9,19 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import pytest
 from engines.frame_cases import needs_compiler
-from engines.plans import Bench, adapter, bench
+from engines.plans import Bench, bench
 from onnx import ModelProto
 from standin.device import Device
-from standin.onnxruntime_gpu import Module
 
 from edgeseg.engines.base import Engine
-from edgeseg.engines.cuda.pipeline import GpuPipeline
 from edgeseg.engines.onnxruntime import OnnxRuntimeEngine
-from edgeseg.engines.onnxruntime_cuda import OnnxRuntimeCudaEngine
 from edgeseg.engines.pipeline import PipelineResult
+from edgeseg.engines.tensorrt.pipeline import GpuPipeline
 from edgeseg.errors import DeviceError, InferenceError, RuntimeMissing
 from edgeseg.stream import Sink, Stream, StreamOptions, StreamResult, run
 from edgeseg.stream.lanes import Lane
@@ -117,21 +114,6 @@ def test_tensorrt_gives_what_the_processor_gives_in_one_graph_a_frame(
     assert made.device.live() == []
 
 
-@pytest.mark.parametrize("mode", MODES)
-def test_onnx_runtime_gives_the_same(
-    brightest: Maker, tmp_path: Path, shipped: Path, monkeypatch: pytest.MonkeyPatch, mode: str
-) -> None:
-    path, device = tmp_path / "model.onnx", Device()
-    onnx.save(brightest("N"), path)
-    wanted = on_processor(path)
-    for name in ("onnxruntime", "onnxruntime_cuda"):
-        monkeypatch.setattr(f"edgeseg.engines.{name}.onnxruntime", Module(device))
-    with OnnxRuntimeCudaEngine(path, adapter("cuda-python", device), 1) as engine:
-        results, report = streamed(engine, mode)
-    assert report["frames_on_gpu"] is True
-    assert_same(results, wanted)
-
-
 def test_times_say_what_is_one_graph(made: Bench) -> None:
     with made.engine() as engine:
         results, report = streamed(engine, "throughput")
@@ -195,7 +177,7 @@ def test_without_kernels_the_processor_does_it_and_says_so_once(
     def missing(*_: Any) -> None:
         raise RuntimeMissing("no kernels")
 
-    monkeypatch.setattr("edgeseg.engines.cuda.pipeline.load_kernels", missing)
+    monkeypatch.setattr("edgeseg.engines.tensorrt.pipeline.load_kernels", missing)
     wanted = on_processor(made.onnx)
     with caplog.at_level(logging.WARNING, "edgeseg"), made.engine() as engine:
         results, report = streamed(engine, "throughput")

@@ -127,11 +127,6 @@ class Runtime:
         self.device.copy((dst, kinds[0]), (src, kinds[1]), count, stream)
 
     @_answering
-    def cudaMemsetAsync(self, address: int, value: int, count: int, stream: int) -> None:
-        assert value == 0
-        self.device.clear(address, count, stream)
-
-    @_answering
     def cudaEventCreateWithFlags(self, flags: int) -> int:
         return self.device.create_event()
 
@@ -401,11 +396,6 @@ class Driver:
     @_checked
     def memcpy_dtod_async(self, dest: int, src: int, size: int, stream: _Stream) -> None:
         self.device.copy((dest, "device"), (src, "device"), size, stream.handle)
-
-    @_checked
-    def memset_d8_async(self, dest: int, data: int, size: int, stream: _Stream) -> None:
-        assert data == 0
-        self.device.clear(dest, size, stream.handle)
 
     @_checked
     def module_from_buffer(self, buffer: bytes) -> _Module:

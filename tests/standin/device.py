@@ -177,14 +177,6 @@ class Device:
 
         self.queue(on, work)
 
-    def clear(self, address: int, nbytes: int, on: int) -> None:
-        def work() -> None:
-            self.require(address, nbytes, "device", "mapped")
-            ctypes.memset(address, 0, nbytes)
-            self.ran.append("clear")
-
-        self.queue(on, work)
-
     def load_module(self, image: bytes) -> int:
         """Any image for this GPU: ``sm_86`` stands in it; what it holds is the stand-in's own."""
         self._count()

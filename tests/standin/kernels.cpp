@@ -39,11 +39,8 @@ extern "C" unsigned long launch(const char *name, const unsigned *grid, const un
         if (grid != nullptr) run(kernel, grid, arguments);
         return sizeof type;
     };
-    return take(preprocess_f32, Preprocess{}, "preprocess_f32") +
-           take(preprocess_f16, Preprocess{}, "preprocess_f16") +
-           take(preprocess_u8, Preprocess{}, "preprocess_u8") +
-           take(argmax_f32, Argmax{}, "argmax_f32") + take(argmax_f16, Argmax{}, "argmax_f16") +
-           take(argmax_i8, Argmax{}, "argmax_i8") + take(overlay, Overlay{}, "overlay");
+    return take(preprocess, Preprocess{}, "preprocess") + take(argmax, Argmax{}, "argmax") +
+           take(overlay, Overlay{}, "overlay");
 }
 
 #ifdef EDGESEG_DRIVER

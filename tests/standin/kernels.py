@@ -56,7 +56,7 @@ _ADDRESSES = {
 def addresses(name: str, arguments: bytes) -> list[int]:
     """Those in the structure of a kernel."""
     words = struct.unpack(f"={len(arguments) // 8}Q", arguments)
-    return [words[place] for place in _ADDRESSES[name.partition("_")[0]]]
+    return [words[place] for place in _ADDRESSES[name]]
 
 
 def launch(name: str, grid: Sequence[int], block: Sequence[int], arguments: bytes) -> None:

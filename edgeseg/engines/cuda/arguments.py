@@ -9,7 +9,7 @@ from __future__ import annotations
 from ctypes import Structure, c_int32, c_int64, c_uint64
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import NDArray
 
 from edgeseg.artifacts.card import InputSpec
 from edgeseg.ops.overlay import Look
@@ -29,7 +29,7 @@ class Frames(Structure):
 
 
 class Preprocess(Structure):
-    """Arguments of ``preprocess_f32``, ``_f16`` and ``_u8``."""
+    """Arguments of ``preprocess``."""
 
     _fields_ = [
         ("frames", Frames),
@@ -40,7 +40,7 @@ class Preprocess(Structure):
 
 
 class Argmax(Structure):
-    """Arguments of ``argmax_f32``, ``_f16`` and ``_i8``."""
+    """Arguments of ``argmax``."""
 
     _fields_ = [
         ("logits", c_uint64),
@@ -95,18 +95,10 @@ def taps(source: int, target: int) -> NDArray[np.int32]:
     return pairs.astype(np.int32)
 
 
-def value_table(spec: InputSpec, dtype: DTypeLike) -> NDArray[np.generic]:
-    """(C, 257) of the tensor's dtype: what each grey level becomes, and a letterbox's border.
-
-    Uint8 is for networks that normalise by themselves: levels stay, the border is the mean colour.
-    """
-    if np.dtype(dtype) == np.uint8:
-        border = np.clip(np.rint(np.array(spec.mean) / spec.scale), 0, 255)
-        levels = np.broadcast_to(np.arange(256.0), (spec.channels, 256))
-    else:
-        border, levels = np.zeros(spec.channels), normalisation(spec)
-    table = np.concatenate([levels, border[:, np.newaxis]], axis=1)
-    return np.ascontiguousarray(table, dtype)
+def value_table(spec: InputSpec) -> NDArray[np.float32]:
+    """Float32 (C, 257): what each grey level becomes, and a letterbox's border, which is 0."""
+    table = np.concatenate([normalisation(spec), np.zeros((spec.channels, 1))], axis=1)
+    return np.ascontiguousarray(table, np.float32)
 
 
 def colours(look: Look) -> NDArray[np.uint32]:

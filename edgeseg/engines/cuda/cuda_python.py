@@ -93,10 +93,6 @@ class CudaPython:
         kind = self._cuda.cudaMemcpyKind.cudaMemcpyDeviceToDevice
         self._call("cudaMemcpyAsync", target, source, nbytes, kind, stream)
 
-    def clear(self, address: int, nbytes: int, stream: int) -> None:
-        """Queue zeros over device memory."""
-        self._call("cudaMemsetAsync", address, 0, nbytes, stream)
-
     def load_module(self, image: bytes) -> int:
         """Load compiled kernels."""
         return int(self._drive("cuModuleLoadData", image))

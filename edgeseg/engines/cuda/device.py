@@ -85,9 +85,6 @@ class Cuda(Protocol):
     def copy_within(self, target: int, source: int, nbytes: int, stream: int) -> None:
         """Queue a copy between addresses of the device."""
 
-    def clear(self, address: int, nbytes: int, stream: int) -> None:
-        """Queue zeros over device memory."""
-
     def load_module(self, image: bytes) -> int:
         """Load compiled kernels: a cubin or fatbin, or PTX that ends with a zero."""
 

@@ -10,9 +10,6 @@ from ctypes import Structure
 from importlib import metadata
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import DTypeLike
-
 import edgeseg
 from edgeseg.engines.cuda.arguments import Argmax, Overlay, Preprocess
 from edgeseg.engines.cuda.compiling import SOURCE, Compiler, compiled
@@ -25,12 +22,7 @@ logger = logging.getLogger(__name__)
 _BLOCK: Dim3 = (32, 8, 1)
 """A warp along a row, so that neighbours read neighbours; 256 threads, as frame.cu is bounded."""
 
-_SUFFIX = {"float32": "f32", "float16": "f16", "uint8": "u8", "int8": "i8"}
-_NAMES = (
-    *(f"preprocess_{kind}" for kind in ("f32", "f16", "u8")),
-    *(f"argmax_{kind}" for kind in ("f32", "f16", "i8")),
-    "overlay",
-)
+_NAMES = ("preprocess", "argmax", "overlay")
 
 
 class Kernels:
@@ -49,13 +41,13 @@ class Kernels:
         module = memory.module(image)
         self._kernels = {name: self._cuda.kernel(module, name) for name in _NAMES}
 
-    def preprocess(self, of: Preprocess, dtype: DTypeLike, batch: int, stream: int) -> None:
-        """Convert frames to tensors of ``dtype``: float32, float16 or uint8."""
-        self._launch(f"preprocess_{_kind(dtype)}", of, (of.width, of.height, batch), stream)
+    def preprocess(self, of: Preprocess, batch: int, stream: int) -> None:
+        """Convert frames to float32 tensors."""
+        self._launch("preprocess", of, (of.width, of.height, batch), stream)
 
-    def argmax(self, of: Argmax, dtype: DTypeLike, batch: int, stream: int) -> None:
-        """Convert logits of ``dtype`` (float32, float16 or int8) to labels."""
-        self._launch(f"argmax_{_kind(dtype)}", of, (of.pixels, 1, batch), stream)
+    def argmax(self, of: Argmax, batch: int, stream: int) -> None:
+        """Convert float32 logits to labels."""
+        self._launch("argmax", of, (of.pixels, 1, batch), stream)
 
     def overlay(self, on: Overlay, batch: int, stream: int) -> None:
         """Draw the classes over the frames; each thread handles four pixels."""
@@ -120,10 +112,3 @@ def _folders() -> Iterator[str]:
     yield from edgeseg.__path__
     with contextlib.suppress(metadata.PackageNotFoundError):
         yield str(metadata.distribution("edgeseg").locate_file("edgeseg"))
-
-
-def _kind(dtype: DTypeLike) -> str:
-    name = np.dtype(dtype).name
-    if name not in _SUFFIX:
-        raise RuntimeMissing(f"there is no kernel for {name}")
-    return _SUFFIX[name]

@@ -118,11 +118,6 @@ class PyCuda:
         with self._calling():
             self._driver.memcpy_dtod_async(target, source, nbytes, self._owned[stream])
 
-    def clear(self, address: int, nbytes: int, stream: int) -> None:
-        """Queue zeros over device memory."""
-        with self._calling():
-            self._driver.memset_d8_async(address, 0, nbytes, self._owned[stream])
-
     def load_module(self, image: bytes) -> int:
         """Load compiled kernels."""
         with self._calling():

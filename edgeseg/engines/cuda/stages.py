@@ -48,22 +48,19 @@ class FrameJob:
 
 @dataclass(frozen=True)
 class DeviceTensors:
-    """Input and output of the network between the kernels: addresses and dtypes.
+    """Input and output of the network between the kernels.
 
     Attributes:
         card: The only source of preprocessing.
-        input: Address of the input, (N, C, height, width).
-        input_dtype: float32, float16 or uint8.
-        output: Address of the labels, uint8 (N, height, width), or of the logits.
-        output_dtype: uint8 for labels; float32, float16 or int8 for logits.
+        input: Address of the input, float32 (N, C, height, width).
+        output: Address of the labels, uint8 (N, height, width), or of the logits, float32
+            (N, classes, height, width).
         classes: Planes of logits; None for labels.
     """
 
     card: ModelCard
     input: int
-    input_dtype: np.dtype[Any]
     output: int
-    output_dtype: np.dtype[Any]
     classes: int | None
 
 
@@ -120,7 +117,7 @@ class Stages:
         taken = nearest_indices(part, job.size)
         sizes = list(zip(job.size, part, strict=True))
         upload = _Upload(memory, stream)
-        self._table = upload(arguments.value_table(spec, network.input_dtype))
+        self._table = upload(arguments.value_table(spec))
         self._taps = [upload(arguments.taps(frame, there)) for frame, there in sizes]
         self._taken = [upload(each) for each in taken]
         self._colours = upload(arguments.colours(job.look)) if job.look else 0
@@ -155,7 +152,7 @@ class Stages:
             spec.color == "rgb",
             spec.reduce == "area",
         )
-        self._kernels.preprocess(of, self._network.input_dtype, self._job.batch, stream)
+        self._kernels.preprocess(of, self._job.batch, stream)
 
     def label(self, buffers: BatchBuffers, stream: int) -> None:
         """Queue the conversion of the network's output to labels, if it is not labels already."""
@@ -167,7 +164,7 @@ class Stages:
                 self._cuda.copy_within(target, network.output, nbytes, stream)
             return
         of = arguments.Argmax(network.output, buffers.labels.device, network.classes, pixels)
-        self._kernels.argmax(of, network.output_dtype, self._job.batch, stream)
+        self._kernels.argmax(of, self._job.batch, stream)
 
     def overlay(self, buffers: BatchBuffers, stream: int) -> None:
         """Queue the overlay of labels on frames, if requested."""

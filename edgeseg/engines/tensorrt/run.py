@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeseg.engines.base import Capabilities
+from edgeseg.engines.base import Capabilities, Engine
 from edgeseg.engines.cuda import Cuda
-from edgeseg.engines.cuda.engine import GpuEngine
+from edgeseg.engines.pipeline import FramePipeline
+from edgeseg.engines.tensorrt.pipeline import GpuPipeline
 from edgeseg.engines.tensorrt.preflight import EngineFile, Host, check, warn_if_stale
 from edgeseg.engines.tensorrt.session import Session
-from edgeseg.errors import UsageError
+from edgeseg.errors import DeviceError, RuntimeMissing, UsageError
+
+logger = logging.getLogger(__name__)
 
 
-class TensorRtEngine(GpuEngine):
+class TensorRtEngine(Engine):
     """A plan of TensorRT or TensorRT-RTX on the first GPU.
 
     Label maps lie in page-locked memory that the next call overwrites; those that were kept stay
@@ -37,6 +44,7 @@ class TensorRtEngine(GpuEngine):
         self.path, self.card = engine.path, engine.sidecar.card
         self.runtime = engine.sidecar.runtime
         self.cuda = cuda
+        self._pipelines: list[FramePipeline] = []
         check(engine, Host(str(trt.__version__), cuda.facts))
         warn_if_stale(engine.path, engine.sidecar)
         with self.on_gpu():
@@ -46,7 +54,7 @@ class TensorRtEngine(GpuEngine):
         self.capabilities = Capabilities(low if low == high else None, high, frames_on_gpu=True)
 
     def _infer(self, batch: NDArray[np.float32]) -> NDArray[np.uint8]:
-        session = self.device_network(batch.shape)
+        session = self.session_for(batch.shape)
         with self.on_gpu():
             return session.tensors.labels(session.run(batch))
 
@@ -54,7 +62,29 @@ class TensorRtEngine(GpuEngine):
         """Run on zeros, and keep the kernels that TensorRT-RTX compiled for it."""
         super().warm_up(runs)
         with self.on_gpu():
-            self._require_open().keep_kernels()
+            self._open_session().keep_kernels()
+
+    def open_pipeline(self) -> FramePipeline:
+        """Like :meth:`Engine.open_pipeline`, on the GPU if there are kernels for it.
+
+        Raises:
+            UsageError: The engine was closed.
+            DeviceError: The GPU failed, or has not enough memory.
+        """
+        self._open_session()
+        if not self.capabilities.frames_on_gpu:
+            return super().open_pipeline()
+        try:
+            pipeline = GpuPipeline(self)
+        except RuntimeMissing as error:
+            self.capabilities = replace(self.capabilities, frames_on_gpu=False)
+            logger.warning(
+                "frames of %s are preprocessed and drawn on the processor, not on the GPU: %s",
+                *(self.path.name, error.message),
+            )
+            return super().open_pipeline()
+        self._pipelines = [*(each for each in self._pipelines if not each.closed), pipeline]
+        return pipeline
 
     def profile(self, batch: NDArray[np.float32]) -> list[tuple[str, float]]:
         """Milliseconds of each layer for one batch, in the order in which they ran.
@@ -67,25 +97,27 @@ class TensorRtEngine(GpuEngine):
         """
         self.infer(batch)  # Which checks the batch, and compiles what is not yet.
         with self.on_gpu():
-            return self._require_open().profile()
+            return self._open_session().profile()
 
     def close(self) -> None:
         """Keep what was compiled, and give back all that is on the GPU."""
-        self._close_pipelines()
+        pipelines, self._pipelines = self._pipelines, []
+        for pipeline in pipelines:  # before the memory that they use
+            pipeline.close()
         session, self._session = self._session, None
         if session is not None:
             with self.on_gpu():
                 session.keep_kernels()
                 session.close()
 
-    def _require_open(self) -> Session:
+    def _open_session(self) -> Session:
         if self._session is None:
             raise UsageError(f"{self.path.name} was closed")
         return self._session
 
-    def device_network(self, shape: tuple[int, ...]) -> Session:
+    def session_for(self, shape: tuple[int, ...]) -> Session:
         """Return the session if the engine takes an input of ``shape``; else raise UsageError."""
-        session = self._require_open()
+        session = self._open_session()
         tensors = session.tensors
         if not tensors.takes(shape):
             raise UsageError(
@@ -95,3 +127,12 @@ class TensorRtEngine(GpuEngine):
                 "SMALLEST:TYPICAL:LARGEST",
             )
         return session
+
+    @contextmanager
+    def on_gpu(self) -> Iterator[None]:
+        """Make the device current, and name the engine in its errors."""
+        try:
+            with self.cuda.current():
+                yield
+        except DeviceError as error:
+            raise DeviceError(f"{self.path}: {error.message}", hint=error.hint) from error

@@ -196,16 +196,10 @@ class Session:
             self._settled += 1
         return (*shape, self._settled)
 
-    def device_tensors(self, batch: int) -> DeviceTensors:
+    def device_tensors(self) -> DeviceTensors:
         """Where its tensors are, for kernels that fill and read them on the device."""
-        del batch  # They are made for the largest.
         return DeviceTensors(
-            self._card,
-            self._device_input,
-            np.dtype(np.float32),
-            self._device_output,
-            self.tensors.output_dtype,
-            self.tensors.classes,
+            self._card, self._device_input, self._device_output, self.tensors.classes
         )
 
     def enqueue(self) -> bool:

@@ -34,8 +34,8 @@ struct Tap {
 struct Preprocess {
     Frames frames;
     const Tap *down, *across;  // a tap for each row and each column of the region
-    const void *table;         // (channels, 257): what a grey level becomes, and the border last
-    void *out;                 // (batch, channels, height, width)
+    const float *table;        // (channels, 257): what a grey level becomes, and the border last
+    float *out;                // (batch, channels, height, width)
     int channels, height, width;
     int top, left, rows, columns;  // the region that the picture fills
     int rgb;                       // else BGR; one channel is grey in any case
@@ -101,9 +101,8 @@ __device__ inline Bgr averaged(const Preprocess &to, const Byte *data, int row, 
     return {mean(blue), mean(green), mean(red)};
 }
 
-// A thread a pixel of the tensor. Element only holds bits: the table has the right ones.
-template <class Element>
-__device__ inline void preprocess(const Preprocess &to) {
+// A thread a pixel of the tensor.
+extern "C" __global__ void __launch_bounds__(256) preprocess(Preprocess to) {
     const int x = blockIdx.x * blockDim.x + threadIdx.x, y = blockIdx.y * blockDim.y + threadIdx.y;
     if (x >= to.width || y >= to.height) return;
     const int row = y - to.top, column = x - to.left;
@@ -117,70 +116,40 @@ __device__ inline void preprocess(const Preprocess &to) {
         second = bgr.green;
         third = to.rgb ? bgr.blue : bgr.red;
     }
-    const auto *table = static_cast<const Element *>(to.table);
     const long long plane = static_cast<long long>(to.height) * to.width;
-    auto *out = static_cast<Element *>(to.out) + blockIdx.z * to.channels * plane +
-                static_cast<long long>(y) * to.width + x;
-    out[0] = table[first];
+    float *out = to.out + blockIdx.z * to.channels * plane +
+                 static_cast<long long>(y) * to.width + x;
+    out[0] = to.table[first];
     if (to.channels == 1) return;
-    out[plane] = table[257 + second];
-    out[2 * plane] = table[514 + third];
-}
-
-extern "C" __global__ void __launch_bounds__(256) preprocess_f32(Preprocess to) {
-    preprocess<unsigned int>(to);
-}
-extern "C" __global__ void __launch_bounds__(256) preprocess_f16(Preprocess to) {
-    preprocess<unsigned short>(to);
-}
-extern "C" __global__ void __launch_bounds__(256) preprocess_u8(Preprocess to) {
-    preprocess<Byte>(to);
+    out[plane] = to.table[257 + second];
+    out[2 * plane] = to.table[514 + third];
 }
 
 // ---- logits -> labels ----------------------------------------------------------------------
 
 struct Argmax {
-    const void *logits;  // (batch, channels, pixels)
-    Byte *out;           // (batch, pixels)
+    const float *logits;  // (batch, channels, pixels)
+    Byte *out;            // (batch, pixels)
     int channels, pixels;
 };
 
-// Ordered as the logits are; NaNs, of which the first wins as in NumPy, are alike and on top.
-__device__ inline float ordered(float value) { return value; }
-__device__ inline int ordered(signed char value) { return value; }
-__device__ inline int ordered(unsigned short binary16) {
-    const int magnitude = binary16 & 0x7fff;
-    return magnitude > 0x7c00 ? 0x7fff : binary16 >> 15 ? -magnitude : magnitude;
-}
-__device__ inline bool exceeds(float value, float best) {
-    return value > best || (value != value && best == best);
-}
-__device__ inline bool exceeds(int value, int best) { return value > best; }
-
-// A thread a pixel: neighbours read neighbours, plane after plane.
-template <class Logit>
-__device__ inline void argmax(const Argmax &of) {
+// A thread a pixel: neighbours read neighbours, plane after plane. The first NaN wins, as in NumPy.
+extern "C" __global__ void __launch_bounds__(256) argmax(Argmax of) {
     const int i = blockIdx.x * blockDim.x + threadIdx.x;
     if (i >= of.pixels) return;
     const long long plane = of.pixels;
-    const auto *logits = static_cast<const Logit *>(of.logits) + blockIdx.z * of.channels * plane + i;
-    auto best = ordered(logits[0]);
+    const float *logits = of.logits + blockIdx.z * of.channels * plane + i;
+    float best = logits[0];
     int label = 0;
 #pragma unroll 4
     for (int c = 1; c < of.channels; ++c) {
-        const auto value = ordered(logits[c * plane]);
-        if (!exceeds(value, best)) continue;
+        const float value = logits[c * plane];
+        if (!(value > best || (value != value && best == best))) continue;
         best = value;
         label = c;
     }
     of.out[blockIdx.z * plane + i] = static_cast<Byte>(label);
 }
-
-extern "C" __global__ void __launch_bounds__(256) argmax_f32(Argmax of) { argmax<float>(of); }
-extern "C" __global__ void __launch_bounds__(256) argmax_f16(Argmax of) {
-    argmax<unsigned short>(of);
-}
-extern "C" __global__ void __launch_bounds__(256) argmax_i8(Argmax of) { argmax<signed char>(of); }
 
 // ---- labels -> colours on the frame ----------------------------------------------------------
 

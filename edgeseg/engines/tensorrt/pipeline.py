@@ -20,7 +20,7 @@ from edgeseg.errors import DeviceError
 from edgeseg.ops.overlay import Look
 
 if TYPE_CHECKING:
-    from edgeseg.engines.cuda.engine import GpuEngine
+    from edgeseg.engines.tensorrt.run import TensorRtEngine
 
 logger = logging.getLogger(__name__)
 
@@ -49,7 +49,7 @@ class GpuPipeline(FramePipeline):
     on_gpu = True
     depth = IN_FLIGHT
 
-    def __init__(self, engine: GpuEngine) -> None:
+    def __init__(self, engine: TensorRtEngine) -> None:
         super().__init__(engine)
         self._gpu = engine
         self._cpu = CpuPipeline(engine)
@@ -137,19 +137,18 @@ class GpuPipeline(FramePipeline):
 class _JobRunner:
     """Batches of one job, in buffers that take turns; a CUDA graph for each where possible."""
 
-    def __init__(self, engine: GpuEngine, kernels: Kernels, job: FrameJob) -> None:
+    def __init__(self, engine: TensorRtEngine, kernels: Kernels, job: FrameJob) -> None:
         self.job = job
         self._engine, self._cuda = engine, engine.cuda
         self._shape = (job.batch, *engine.card.input.shape)
-        self._network = network = engine.device_network(self._shape)
+        self._session = session = engine.session_for(self._shape)
         self._pending: deque[int] = deque()
         self._turn = 0
         with engine.on_gpu(), ExitStack() as undo:
             memory = undo.enter_context(DeviceMemory(self._cuda))
             # What is still queued must not find its memory gone.
-            undo.callback(self._cuda.synchronize, network.stream)
-            tensors = network.device_tensors(job.batch)
-            self._stages = Stages(memory, kernels, tensors, job, network.stream)
+            undo.callback(self._cuda.synchronize, session.stream)
+            self._stages = Stages(memory, kernels, session.device_tensors(), job, session.stream)
             self._events = [memory.event() for _ in self._stages.buffers]
             self._replays = [self._replay(each) for each in self._stages.buffers]
             for replay in self._replays:
@@ -163,9 +162,9 @@ class _JobRunner:
         for frame, target in zip(frames, self._stages.buffers[turn].frames.host.array, strict=True):
             np.copyto(target, frame)
         with self._engine.on_gpu():
-            if not replay.run(self._network.settle(self._shape)):
+            if not replay.run(self._session.settle(self._shape)):
                 raise DeviceError("the network's runtime refuses to run")
-            self._cuda.record(self._events[turn], self._network.stream)
+            self._cuda.record(self._events[turn], self._session.stream)
         for other in self._replays:
             other.wanted &= replay.wanted  # What was refused once is not tried again.
         self._pending.append(turn)
@@ -183,18 +182,18 @@ class _JobRunner:
             self._owned.close()
         # Page-locked memory, the network's too, goes with the last array over it.
         self._replays.clear()
-        del self._stages, self._network
+        del self._stages, self._session
 
     def _replay(self, buffers: BatchBuffers) -> Replay:
-        network = self._network
+        session = self._session
         return Replay(
-            self._cuda, network.stream, lambda: self._enqueue(buffers), wanted=network.graph
+            self._cuda, session.stream, lambda: self._enqueue(buffers), wanted=session.graph
         )
 
     def _enqueue(self, buffers: BatchBuffers) -> bool:
-        stream = self._network.stream
+        stream = self._session.stream
         self._stages.queue_before(buffers, stream)
-        if not self._network.enqueue():
+        if not self._session.enqueue():
             return False
         self._stages.queue_after(buffers, stream)
         return True
