@@ -37,7 +37,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Recipe:
+class PrecisionRecipe:
     """Settings with which a network is reduced.
 
     Attributes:
@@ -122,17 +122,17 @@ def read_recipe(
     graph_format: GraphFormat,
     evidence: Evidence,
     track: Track,
-) -> Recipe:
+) -> PrecisionRecipe:
     """Make the recipe for ``config``; for FP16 this checks for overflow.
 
     Raises:
         NonFiniteOutput: An activation of the FP32 network holds NaN or infinity.
     """
     if config.precision == "fp32":
-        return Recipe(network, "fp32", graph_format)
+        return PrecisionRecipe(network, "fp32", graph_format)
     if config.precision == "int8":
         narrow = int8_saturates() if config.reduce_range is None else config.reduce_range
-        return Recipe(
+        return PrecisionRecipe(
             network,
             "int8",
             graph_format,
@@ -142,7 +142,9 @@ def read_recipe(
             reduce_range=narrow and graph_format != "tensorrt",
         )
     found = _overflow(network, config, evidence, track)
-    return Recipe(network, config.precision, graph_format, keep=config.keep, overflowing=found)
+    return PrecisionRecipe(
+        network, config.precision, graph_format, keep=config.keep, overflowing=found
+    )
 
 
 def exactly(names: Collection[str]) -> list[str]:

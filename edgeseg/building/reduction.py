@@ -13,7 +13,7 @@ from edgeseg.building.evidence import Evidence, gate_pictures, overflow_pictures
 from edgeseg.building.foreign import adopt
 from edgeseg.building.fp32 import Fp32Network
 from edgeseg.building.graph import GraphFormat, RuntimeGraph
-from edgeseg.building.recipe import Recipe, read_recipe
+from edgeseg.building.recipe import PrecisionRecipe, read_recipe
 from edgeseg.building.result import BuiltFile
 from edgeseg.building.trials import Trials
 from edgeseg.console import Track
@@ -79,7 +79,7 @@ class _Reduction:
     evidence: Evidence
     pictures: Split | Sequence[Path]
 
-    def judged(self, graph: RuntimeGraph, recipe: Recipe | None = None) -> ReducedGraph:
+    def judged(self, graph: RuntimeGraph, recipe: PrecisionRecipe | None = None) -> ReducedGraph:
         """Write and judge; an error names the layers of ``recipe`` that cost most."""
         path = graph.write(self.temporary)
         self._require_finite(graph)
@@ -99,7 +99,7 @@ class _Reduction:
         enforce(gate, path, advice)
         return self._complete(graph, path, gate)
 
-    def mixed(self, recipe: Recipe) -> ReducedGraph:
+    def mixed(self, recipe: PrecisionRecipe) -> ReducedGraph:
         """Keep the fewest layers with which the gate passes."""
         if not len(self.pictures):
             raise UsageError(
@@ -147,7 +147,7 @@ class _Reduction:
         built = BuiltFile(path, graph.sidecar.model_copy(update=facts))
         return ReducedGraph(graph, built, self.evidence.ranges, plot)
 
-    def _plot(self, recipe: Recipe, search: Search, chosen: Trial) -> Path | None:
+    def _plot(self, recipe: PrecisionRecipe, search: Search, chosen: Trial) -> Path | None:
         """Log the choice and draw the trade-off; None without matplotlib."""
         logger.info(
             "%d of the layers stay in FP32 after %d trials%s; %.1f %% of the multiply-accumulates "

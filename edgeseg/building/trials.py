@@ -12,7 +12,7 @@ from typing_extensions import Self
 from edgeseg.artifacts.sidecar import GateResult, SideCar
 from edgeseg.building.fp32 import Fp32Network
 from edgeseg.building.graph import BuildOptions, RuntimeGraph, runtime_graph
-from edgeseg.building.recipe import Recipe
+from edgeseg.building.recipe import PrecisionRecipe
 from edgeseg.console import Track
 from edgeseg.data.folders import Split
 from edgeseg.engines import open_engine
@@ -65,7 +65,7 @@ class Trials:
                 track=self.track,
             )
 
-    def attempt(self, recipe: Recipe, kept: tuple[str, ...]) -> Trial:
+    def attempt(self, recipe: PrecisionRecipe, kept: tuple[str, ...]) -> Trial:
         """Make the network with these layers kept, and judge it."""
         graph = recipe.graph(kept)
         assert graph.sidecar.precision is not None
@@ -77,7 +77,9 @@ class Trials:
         """Prepare a probe with the results of FP32 on ``count`` of the pictures."""
         return Probe(self._reference, self.network.model, self.pictures, count)
 
-    def rank(self, recipe: Recipe, probe: Probe, *, reverse: bool = False) -> tuple[LayerCost, ...]:
+    def rank(
+        self, recipe: PrecisionRecipe, probe: Probe, *, reverse: bool = False
+    ) -> tuple[LayerCost, ...]:
         """Cost of each layer alone, the most harmful first."""
         return rank_layers(
             probe,
@@ -89,7 +91,7 @@ class Trials:
         )
 
     @contextmanager
-    def running(self, recipe: Recipe, model: ModelProto) -> Iterator[Engine]:
+    def running(self, recipe: PrecisionRecipe, model: ModelProto) -> Iterator[Engine]:
         """Open an engine for a graph made by ``recipe``."""
         # What an engine must know to run it as it will.
         options: BuildOptions = {"reduce_range": True} if recipe.reduce_range else {}

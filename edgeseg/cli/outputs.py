@@ -13,7 +13,7 @@ from edgeseg.options.base import Option, Options
 from edgeseg.options.parsing import byte_size
 
 if TYPE_CHECKING:
-    from edgeseg.stream.alerts import Rule
+    from edgeseg.stream.alerts import AlertRule
     from edgeseg.stream.sinks.retention import Rotation
 
 _PARTS = 20
@@ -167,7 +167,7 @@ class Alerting(Options):
             )
 
     @property
-    def rules(self) -> list[Rule]:
+    def rules(self) -> list[AlertRule]:
         """The rules."""
         from edgeseg.stream.alerts import parse_rule
 

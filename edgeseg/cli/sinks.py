@@ -13,7 +13,7 @@ from edgeseg.errors import UsageError
 
 if TYPE_CHECKING:
     from edgeseg.engines.base import Engine
-    from edgeseg.stream import Recording, Sink, Source, SourceSpec
+    from edgeseg.stream import Recording, Sink, SourceSpec, SourceStatus
     from edgeseg.stream.sinks.retention import Budget
 
 
@@ -125,7 +125,7 @@ class FileSinks:
         if len(self.specs) == 1:
             return Background(make(0, folder))
 
-        def make_of(source: Source) -> Sink:
+        def make_of(source: SourceStatus) -> Sink:
             return make(source.index, folder / str(source.index))
 
         return Background(Each(make_of, f"the mask folders in {folder}"))

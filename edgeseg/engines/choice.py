@@ -37,7 +37,7 @@ class Here:
 
 
 @dataclass(frozen=True)
-class Candidate:
+class RuntimeChoice:
     """A runtime, whether it can run networks on this machine, and the reason as a clause."""
 
     runtime: BuildRuntime
@@ -45,7 +45,7 @@ class Candidate:
     reason: str
 
 
-def look(devices: Path = Path("/dev"), wsl_driver: Path = WSL_DRIVER) -> Here:
+def probe_machine(devices: Path = Path("/dev"), wsl_driver: Path = WSL_DRIVER) -> Here:
     """Inspect this machine; tests pass other paths of device files and driver."""
     in_wsl = (devices / "dxg").exists() and wsl_driver.exists()
     return Here(
@@ -55,7 +55,7 @@ def look(devices: Path = Path("/dev"), wsl_driver: Path = WSL_DRIVER) -> Here:
     )
 
 
-def candidates(here: Here) -> tuple[Candidate, ...]:
+def runtime_choices(here: Here) -> tuple[RuntimeChoice, ...]:
     """All runtimes in order of preference, including those that cannot run here.
 
     A GPU before the processor; TensorRT before TensorRT-RTX, which compiles its kernels when
@@ -73,7 +73,7 @@ def candidates(here: Here) -> tuple[Candidate, ...]:
 
 def runtimes_here(here: Here | None = None) -> tuple[BuildRuntime, ...]:
     """The runtimes that can run a network on this machine, in order of preference."""
-    return tuple(c.runtime for c in candidates(here or look()) if c.runs)
+    return tuple(c.runtime for c in runtime_choices(here or probe_machine()) if c.runs)
 
 
 def best_here(here: Here | None = None) -> BuildRuntime:
@@ -82,7 +82,7 @@ def best_here(here: Here | None = None) -> BuildRuntime:
     Raises:
         RuntimeMissing: No runtime can run on this machine.
     """
-    found = candidates(here or look())
+    found = runtime_choices(here or probe_machine())
     chosen = next((place for place, c in enumerate(found) if c.runs), None)
     if chosen is None:
         raise RuntimeMissing(
@@ -103,16 +103,16 @@ def _is_installed(module: str) -> bool:
         return False
 
 
-def _on_gpu(runtime: BuildRuntime, module: str, here: Here, praise: str) -> Candidate:
+def _on_gpu(runtime: BuildRuntime, module: str, here: Here, advantage: str) -> RuntimeChoice:
     if not here.gpu:
-        return Candidate(runtime, runs=False, reason="no NVIDIA GPU with a driver")
+        return RuntimeChoice(runtime, runs=False, reason="no NVIDIA GPU with a driver")
     if module not in here.modules:
-        return Candidate(runtime, runs=False, reason="not installed")
+        return RuntimeChoice(runtime, runs=False, reason="not installed")
     if not here.modules.intersection(CUDA_MODULES):
-        return Candidate(runtime, runs=False, reason="neither cuda-python nor pycuda installed")
-    return Candidate(runtime, runs=True, reason=praise)
+        return RuntimeChoice(runtime, runs=False, reason="neither cuda-python nor pycuda installed")
+    return RuntimeChoice(runtime, runs=True, reason=advantage)
 
 
-def _on_cpu(runtime: BuildRuntime, here: Here, praise: str) -> Candidate:
+def _on_cpu(runtime: BuildRuntime, here: Here, advantage: str) -> RuntimeChoice:
     installed = runtime in here.modules
-    return Candidate(runtime, installed, praise if installed else "not installed")
+    return RuntimeChoice(runtime, installed, advantage if installed else "not installed")

@@ -17,17 +17,17 @@ MAX_BYTES = 2 * 1024**3
 """Size limit of protobuf, and so of ONNX files."""
 
 
-Shape = tuple[int | None, ...]
+PortShape = tuple[int | None, ...]
 """Shape of a tensor; dynamic dimensions are None."""
 
 
 @dataclass(frozen=True)
-class Port:
+class GraphPort:
     """An input or output of a graph; ``dtype`` is NumPy's name of the type."""
 
     name: str
     dtype: str
-    shape: Shape
+    shape: PortShape
 
 
 def require_network(path: Path) -> None:
@@ -62,7 +62,7 @@ def card_from_metadata(metadata: Mapping[str, str], origin: str) -> ModelCard:
 
 
 def check_ports(
-    inputs: Sequence[Port], outputs: Sequence[Port], card: ModelCard, origin: str
+    inputs: Sequence[GraphPort], outputs: Sequence[GraphPort], card: ModelCard, origin: str
 ) -> int | None:
     """Check a graph against its card; returns the fixed batch size, or None if it is dynamic.
 
@@ -75,7 +75,7 @@ def check_ports(
             f"{[port.name for port in inputs]} and {[port.name for port in outputs]}"
         )
     spec = card.input
-    size: Shape = (None, None) if spec.open_size else (spec.height, spec.width)
+    size: PortShape = (None, None) if spec.open_size else (spec.height, spec.width)
     _check_port(origin, "input", inputs[0], "float32", (spec.channels, *size))
     if card.output == "logits":
         _check_port(origin, "output", outputs[0], "float32", (len(card.classes), *size))
@@ -89,7 +89,7 @@ def seven_bit_weights(sidecar: SideCar | None) -> bool:
     return sidecar is not None and sidecar.build_options.get("reduce_range") is True
 
 
-def _check_port(origin: str, role: str, port: Port, dtype: str, picture: Shape) -> None:
+def _check_port(origin: str, role: str, port: GraphPort, dtype: str, picture: PortShape) -> None:
     if port.dtype != dtype or port.shape[1:] != picture:
         wanted = ", ".join("any" if size is None else str(size) for size in picture)
         raise MismatchedArtifact(

@@ -16,7 +16,7 @@ from edgeseg.artifacts.sidecar import SideCar, verify
 from edgeseg.engines.base import Capabilities, Engine
 from edgeseg.engines.cpu import int8_saturates
 from edgeseg.engines.network import (
-    Port,
+    GraphPort,
     card_from_metadata,
     check_ports,
     require_network,
@@ -122,10 +122,10 @@ def _reason(error: Exception) -> str:
     return re.sub(r"^Load model from .*? failed: ?", "", text)[:300].rstrip(".")
 
 
-def _ports(values: Iterable[Any]) -> list[Port]:
+def _ports(values: Iterable[Any]) -> list[GraphPort]:
     """Convert ONNX Runtime's ``NodeArg``, in which a dynamic dimension is a name or None."""
     return [
-        Port(
+        GraphPort(
             value.name,
             _NUMPY_NAMES.get(value.type, value.type),
             tuple(size if isinstance(size, int) else None for size in value.shape or ()),

@@ -19,7 +19,7 @@ from edgeseg.engines.base import Capabilities, Engine
 from edgeseg.engines.cpu import int8_saturates
 from edgeseg.engines.external_data import metadata_props
 from edgeseg.engines.network import (
-    Port,
+    GraphPort,
     card_from_metadata,
     check_ports,
     require_network,
@@ -199,10 +199,10 @@ def _reason(error: Exception) -> str:
     return " ".join(_PLACES.sub("", text).split())[:300].strip(" .-")
 
 
-def _ports(values: Iterable[Any]) -> list[Port]:
+def _ports(values: Iterable[Any]) -> list[GraphPort]:
     """Convert OpenVINO's ``Output``, in which a dynamic dimension is an interval."""
     return [
-        Port(
+        GraphPort(
             value.any_name,
             _NUMPY_NAMES.get(kind := value.element_type.get_type_name(), kind),
             tuple(d.get_length() if d.is_static else None for d in value.partial_shape),

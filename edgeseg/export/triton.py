@@ -28,7 +28,7 @@ from edgeseg.artifacts.files import refuse_to_replace, require_file, sha256_file
 from edgeseg.artifacts.sidecar import SideCar, verified_bytes, verify
 from edgeseg.artifacts.workshop import workshop
 from edgeseg.engines.external_data import external_locations
-from edgeseg.engines.network import Port
+from edgeseg.engines.network import GraphPort
 from edgeseg.errors import MismatchedArtifact, UsageError
 from edgeseg.options.serving import Serving
 
@@ -68,8 +68,8 @@ class _Model:
     card: ModelCard
     backend: Backend
     file: str
-    input: Port
-    output: Port
+    input: GraphPort
+    output: GraphPort
     batch: int | None
     typical: int | None = None
     largest: int | None = None
@@ -200,7 +200,7 @@ def _profile(made: SideCar) -> tuple[int, int, int]:
     return batches[0], batches[len(batches) // 2], batches[-1]
 
 
-def _ports_of_plan(path: Path, made: SideCar) -> tuple[Port, Port]:
+def _ports_of_plan(path: Path, made: SideCar) -> tuple[GraphPort, GraphPort]:
     """Those of the graph it was built from, if that lies beside it; else those edgeseg exports."""
     for graph in sorted(path.parent.glob("*.onnx")):
         if sha256_file(graph) == made.onnx_sha256:
@@ -208,10 +208,10 @@ def _ports_of_plan(path: Path, made: SideCar) -> tuple[Port, Port]:
             return model.input, model.output
     spec = made.card.input
     size = (None, None) if spec.open_size else (spec.height, spec.width)
-    source = Port("image", "float32", (None, spec.channels, *size))
+    source = GraphPort("image", "float32", (None, spec.channels, *size))
     if made.card.output == "logits":
-        return source, Port("labels", "float32", (None, len(made.card.classes), *size))
-    return source, Port("labels", "uint8", (None, *size))
+        return source, GraphPort("labels", "float32", (None, len(made.card.classes), *size))
+    return source, GraphPort("labels", "uint8", (None, *size))
 
 
 def _largest_batch(model: _Model, asked: int | None) -> int:
@@ -300,7 +300,7 @@ def _config(model: _Model, name: str, largest: int, serving: Serving) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _port(port: Port, largest: int, batch: int | None) -> str:
+def _port(port: GraphPort, largest: int, batch: int | None) -> str:
     """Without the batch where Triton batches: it adds that dimension itself."""
     shape = port.shape[1:] if largest else (batch, *port.shape[1:])
     sizes = tuple(-1 if size is None else size for size in shape)

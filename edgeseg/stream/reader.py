@@ -166,10 +166,10 @@ class Reader:
                 f"{self.spec.label}: no frame can be read",
                 hint="check that it plays elsewhere, or copy it again",
             )
-        self._tell_damage(frames)
+        self._report_damage(frames)
         self._move("ended")
 
-    def _tell_damage(self, frames: Frames) -> None:
+    def _report_damage(self, frames: Frames) -> None:
         """Log how much of the file could not be read.
 
         Raises:

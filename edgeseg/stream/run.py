@@ -17,7 +17,7 @@ from edgeseg.stream.latency import StageClock
 from edgeseg.stream.loop import Stream
 from edgeseg.stream.reader import State
 from edgeseg.stream.result import StreamResult
-from edgeseg.stream.sinks.base import Company, Sink, Source, StopStream
+from edgeseg.stream.sinks.base import Company, Sink, SourceStatus, StopStream
 from edgeseg.stream.sinks.health import SinkReport
 from edgeseg.stream.sinks.supervised import Supervised
 
@@ -181,15 +181,15 @@ class _SinkStage:
         self._clock.add("age", age)
         self._clock.add(_age_of(self._stream.sources[result.camera]), age)
         with self._clock.measure("sink"):
-            self._tell(lambda sink: sink.write(result))
+            self._each_sink(lambda sink: sink.write(result))
 
     def idle(self) -> None:
-        self._tell(lambda sink: sink.idle())
+        self._each_sink(lambda sink: sink.idle())
 
     def reports(self) -> list[SinkReport]:
         return [report for sink in tuple(self._sinks) for report in sink.reports()]
 
-    def _tell(self, what: Callable[[Sink], None]) -> None:
+    def _each_sink(self, what: Callable[[Sink], None]) -> None:
         for sink in self._sinks:
             try:
                 what(sink)
@@ -220,7 +220,7 @@ def _report(stream: Stream) -> StreamReport:
     )
 
 
-def _source_report(clock: StageClock, source: Source) -> SourceReport:
+def _source_report(clock: StageClock, source: SourceStatus) -> SourceReport:
     return SourceReport(
         label=source.label,
         state=source.state,
@@ -232,7 +232,7 @@ def _source_report(clock: StageClock, source: Source) -> SourceReport:
     )
 
 
-def _age_of(source: Source) -> str:
+def _age_of(source: SourceStatus) -> str:
     """Name of the stage that records the age of the source's frames."""
     return f"age of {source.index}"
 

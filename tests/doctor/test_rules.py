@@ -19,7 +19,7 @@ from edgeseg.doctor.advice import best_runtime
 from edgeseg.doctor.check import CAN, Check
 from edgeseg.doctor.facts import GpuFacts, Probed, SystemFacts
 from edgeseg.doctor.rules import RULES, rule_name
-from edgeseg.engines.choice import Here, candidates
+from edgeseg.engines.choice import Here, runtime_choices
 
 MACHINES = Path(__file__).parent / "machines"
 ALL_RULES = {rule_name(rule) for rules in RULES.values() for rule in rules}
@@ -230,7 +230,7 @@ def test_recommended_is_what_auto_takes(x86: bool, gpu: bool) -> None:
             gpus=(GpuFacts(name="GPU"),) if gpu else (),
         )
         here = Here(frozenset(modules[name] for name in there), gpu, x86)
-        expected = next((c.runtime for c in candidates(here) if c.runs), None)
+        expected = next((c.runtime for c in runtime_choices(here) if c.runs), None)
         assert best_runtime(facts, gpu=True) == expected, there
 
 

@@ -6,7 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from edgeseg.engines.choice import MODULES, Here, best_here, candidates, look, runtimes_here
+from edgeseg.engines.choice import (
+    MODULES,
+    Here,
+    best_here,
+    probe_machine,
+    runtime_choices,
+    runtimes_here,
+)
 from edgeseg.errors import RuntimeMissing
 
 ALL = Here(modules=frozenset(MODULES), gpu=True, x86=True)
@@ -23,11 +30,11 @@ def test_the_best_that_can_run_is_first() -> None:
 
 
 def test_each_says_why_not() -> None:
-    reasons = {c.runtime: c.reason for c in candidates(without(ALL, "tensorrt", "openvino"))}
+    reasons = {c.runtime: c.reason for c in runtime_choices(without(ALL, "tensorrt", "openvino"))}
     assert reasons["tensorrt"] == reasons["openvino"] == "not installed"
-    assert "pycuda" in {c.runtime: c.reason for c in candidates(
+    assert "pycuda" in {c.runtime: c.reason for c in runtime_choices(
         without(ALL, "cuda.bindings", "pycuda"))}["tensorrt-rtx"]  # fmt: skip
-    assert "no NVIDIA GPU" in candidates(replace(ALL, gpu=False))[0].reason
+    assert "no NVIDIA GPU" in runtime_choices(replace(ALL, gpu=False))[0].reason
 
 
 def test_the_choice_is_logged_in_one_line(caplog: pytest.LogCaptureFixture) -> None:
@@ -48,19 +55,19 @@ def test_a_machine_without_any_runtime_says_what_to_install() -> None:
 
 @pytest.mark.parametrize("name", ["nvidiactl", "nvhost-gpu"])
 def test_a_gpu_is_known_by_the_drivers_file(tmp_path: Path, name: str) -> None:
-    assert not look(tmp_path).gpu
+    assert not probe_machine(tmp_path).gpu
     (tmp_path / name).touch()
-    assert look(tmp_path).gpu
+    assert probe_machine(tmp_path).gpu
 
 
 def test_inside_wsl_a_gpu_is_known_by_windows_driver(tmp_path: Path) -> None:
     driver = tmp_path / "libcuda.so.1"
     (tmp_path / "dxg").touch()  # any GPU, Intel's too
-    assert not look(tmp_path, driver).gpu
+    assert not probe_machine(tmp_path, driver).gpu
     driver.touch()
-    assert look(tmp_path, driver).gpu
+    assert probe_machine(tmp_path, driver).gpu
     (tmp_path / "dxg").unlink()
-    assert not look(tmp_path, driver).gpu
+    assert not probe_machine(tmp_path, driver).gpu
 
 
 def without(here: Here, *modules: str) -> Here:

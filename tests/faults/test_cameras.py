@@ -21,9 +21,9 @@ from edgeseg.errors import OpenFailed
 from edgeseg.options.streaming import Mode
 from edgeseg.stream import (
     Sink,
-    Source,
     SourceLimits,
     SourceSpec,
+    SourceStatus,
     StopStream,
     Stream,
     StreamOptions,
@@ -93,7 +93,7 @@ class Watching(Sink):
         self._camera, self._log = camera, log
         self._seen = 0
 
-    def open(self, sources: Sequence[Source]) -> None: ...
+    def open(self, sources: Sequence[SourceStatus]) -> None: ...
 
     def write(self, result: StreamResult) -> None:
         self._seen += 1

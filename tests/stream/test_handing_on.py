@@ -10,7 +10,16 @@ import pytest
 from streaming import StillSource
 
 from edgeseg.engines.base import Engine
-from edgeseg.stream import Background, Each, Sink, Source, Stream, StreamOptions, StreamResult, run
+from edgeseg.stream import (
+    Background,
+    Each,
+    Sink,
+    SourceStatus,
+    Stream,
+    StreamOptions,
+    StreamResult,
+    run,
+)
 from edgeseg.stream.sinks import background
 
 ALIVE_S = 30.0
@@ -32,7 +41,7 @@ class Slow(Sink):
     def __str__(self) -> str:
         return "the slow one"
 
-    def open(self, sources: Sequence[Source]) -> None:
+    def open(self, sources: Sequence[SourceStatus]) -> None:
         self.opened_in = threading.current_thread().name
 
     def write(self, result: StreamResult) -> None:
@@ -155,9 +164,9 @@ class Note(Sink):
     def __init__(self) -> None:
         self.taken: list[str] = []
         self.idled = self.closed = 0
-        self.sources: Sequence[Source] = ()
+        self.sources: Sequence[SourceStatus] = ()
 
-    def open(self, sources: Sequence[Source]) -> None:
+    def open(self, sources: Sequence[SourceStatus]) -> None:
         self.sources = sources
 
     def write(self, result: StreamResult) -> None:
@@ -173,7 +182,7 @@ class Note(Sink):
 def test_each_source_has_a_sink_of_its_own(make_video: Callable[..., Any], engine: Engine) -> None:
     made: dict[str, Note] = {}
 
-    def make(source: Source) -> Note:
+    def make(source: SourceStatus) -> Note:
         made[source.label] = Note()
         return made[source.label]
 
@@ -190,7 +199,7 @@ def test_where_one_cannot_open_those_opened_are_closed() -> None:
     first = Note()
 
     class Broken(Note):
-        def open(self, sources: Sequence[Source]) -> None:
+        def open(self, sources: Sequence[SourceStatus]) -> None:
             raise OSError("no room")
 
     sink = Each(lambda source: first if source.index == 0 else Broken(), "notes")

@@ -11,7 +11,7 @@ from pathlib import Path
 from cameras import MjpegCamera
 
 from edgeseg.engines.base import Engine
-from edgeseg.stream import Sink, Source, Stream, StreamOptions, StreamResult, run
+from edgeseg.stream import Sink, SourceStatus, Stream, StreamOptions, StreamResult, run
 from edgeseg.stream.sinks.metrics import Metrics
 
 HEALTH = Path(__file__).parents[2] / "docs" / "deploy" / "health.py"
@@ -24,7 +24,7 @@ class Holding(Sink):
         self.at = at
         self.opened, self.there, self.go = (threading.Event() for _ in range(3))
 
-    def open(self, sources: Sequence[Source]) -> None:
+    def open(self, sources: Sequence[SourceStatus]) -> None:
         self.opened.set()
 
     def write(self, result: StreamResult) -> None:

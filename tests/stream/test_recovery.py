@@ -33,7 +33,7 @@ from edgeseg.stream import (
     run,
 )
 from edgeseg.stream.sinks import health, recording
-from edgeseg.stream.sinks.base import Company, Source
+from edgeseg.stream.sinks.base import Company, SourceStatus
 from edgeseg.stream.sinks.health import SinkReport
 from edgeseg.stream.sinks.metrics import Metrics
 from edgeseg.stream.sinks.retention import Budget, Rotation
@@ -172,7 +172,7 @@ class Fragile(Sink):
     def __str__(self) -> str:
         return "the fragile one"
 
-    def open(self, sources: Sequence[Source]) -> None:
+    def open(self, sources: Sequence[SourceStatus]) -> None:
         self.opened += 1
 
     def write(self, result: StreamResult) -> None:

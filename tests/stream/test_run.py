@@ -14,7 +14,7 @@ from edgeseg.engines.base import Engine
 from edgeseg.errors import OpenFailed, SourceLost, UsageError
 from edgeseg.stream import Masks, Recording, StopStream, Stream, StreamOptions, StreamResult, run
 from edgeseg.stream.run import stop_on_signals
-from edgeseg.stream.sinks import Sink, Source
+from edgeseg.stream.sinks import Sink, SourceStatus
 
 
 class Listener(Sink):
@@ -24,7 +24,7 @@ class Listener(Sink):
         self, at: int = -1, error: Exception | None = None, shows_overlay: bool = False
     ) -> None:
         self.shows_overlay = shows_overlay
-        self.sources: Sequence[Source] = ()
+        self.sources: Sequence[SourceStatus] = ()
         self.taken: list[int] = []
         self.drawn: list[bool] = []
         self.closed = 0
@@ -34,7 +34,7 @@ class Listener(Sink):
     def __str__(self) -> str:
         return "the listener"
 
-    def open(self, sources: Sequence[Source]) -> None:
+    def open(self, sources: Sequence[SourceStatus]) -> None:
         self.sources = sources
 
     def write(self, result: StreamResult) -> None:

@@ -82,9 +82,9 @@ def test_keys_pause_help_and_say_the_class() -> None:
     assert (controls.paused, controls.helping, controls.view) == (True, True, None)
     press(controls, " hn")
     assert (controls.paused, controls.helping) == (False, False)
-    assert controls.says == "class 1: class 1"
+    assert controls.message == "class 1: class 1"
     press(controls, "c")
-    assert controls.says == "class 1: class 1 (off)"
+    assert controls.message == "class 1: class 1 (off)"
 
 
 def test_keys_that_the_window_obeys() -> None:

@@ -100,10 +100,10 @@ class PycudaNvcc:
     def __init__(self, compiler: Any = None) -> None:
         try:
             self._compiler: Any = compiler or importlib.import_module("pycuda.compiler")
-            said = str(self._compiler.get_nvcc_version("nvcc"))
+            output = str(self._compiler.get_nvcc_version("nvcc"))
         except (ImportError, OSError) as error:
             raise RuntimeMissing(f"pycuda finds no nvcc ({error})") from error
-        self.version = f"nvcc-{hashlib.sha256(said.encode()).hexdigest()[:8]}"
+        self.version = f"nvcc-{hashlib.sha256(output.encode()).hexdigest()[:8]}"
 
     def compile(self, source: bytes, target: str) -> bytes:
         """A cubin."""

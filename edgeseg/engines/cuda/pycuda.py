@@ -43,7 +43,7 @@ class PyCuda:
         self._owned: dict[int, Any] = {}
         self._kernels: dict[int, list[int]] = {}
         device = _first_device(self._driver)
-        with self._said():
+        with self._device_errors():
             self._context: Any = device.retain_primary_context()
             self.facts = self._read_facts(device)
         self._graphs = DriverGraphs(libcuda)
@@ -51,7 +51,7 @@ class PyCuda:
     @contextmanager
     def current(self) -> Iterator[None]:
         """Push the primary context on this thread, and pop it."""
-        with self._said():
+        with self._device_errors():
             self._context.push()
         try:
             yield
@@ -197,11 +197,11 @@ class PyCuda:
 
     @contextmanager
     def _calling(self) -> Iterator[None]:
-        with self.current(), self._said():
+        with self.current(), self._device_errors():
             yield
 
     @contextmanager
-    def _said(self) -> Iterator[None]:
+    def _device_errors(self) -> Iterator[None]:
         """Convert pycuda's errors to DeviceError: ``cuMemAlloc failed: out of memory``."""
         try:
             yield

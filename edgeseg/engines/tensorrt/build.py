@@ -20,7 +20,7 @@ from edgeseg.engines.tensorrt.layers import LayerTable, layer_table
 from edgeseg.engines.tensorrt.library import (
     log_collector,
     open_builder,
-    said,
+    product,
     strongly_typed,
     tensorrt_rtx,
 )
@@ -97,7 +97,7 @@ def build_engine(
     on_gpu = None
     if options.dla_core is not None:
         on_gpu = layers_on_gpu(trt, config, network, options)
-        used |= _said_of_dla(options, on_gpu, network)
+        used |= _dla_facts(options, on_gpu, network)
     cache = timing_cache(trt, config, options, gpu)
     used |= {"timing_cache": str(cache.path)} if cache else {}
     data = _compile(trt, builder, network, config, cache, log, track=track)
@@ -131,7 +131,7 @@ def _parse(trt: Any, network: Any, onnx_bytes: bytes, log: Any) -> None:
     name = getattr(error, "node_name", lambda: f"number {error.node()}")()
     operator = getattr(error, "node_operator", lambda: "")()
     raise MismatchedArtifact(
-        f"{said(trt)} does not take node {name!r} ({operator}): "
+        f"{product(trt)} does not take node {name!r} ({operator}): "
         f"{' '.join(error.desc().split())[:300]}",
         hint="build with `--runtime onnxruntime`, or change that layer of the network",
     )
@@ -149,16 +149,16 @@ def _compile(
 ) -> bytes:
     if cache is not None:
         cache.read()
-    logger.info("building with %s …", said(trt))
+    logger.info("building with %s …", product(trt))
     plan = compile_network(trt, builder, network, config, track)
     if plan is None:
-        raise MismatchedArtifact(f"{said(trt)} cannot compile the network: {log.reason()}")
+        raise MismatchedArtifact(f"{product(trt)} cannot compile the network: {log.reason()}")
     if cache is not None:
         cache.write()
     return bytes(plan)
 
 
-def _said_of_dla(options: PlanOptions, on_gpu: tuple[str, ...], network: Any) -> Used:
+def _dla_facts(options: PlanOptions, on_gpu: tuple[str, ...], network: Any) -> Used:
     """What the side-car keeps of the DLA, and a line in the log on what it leaves."""
     if on_gpu:
         logger.warning(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from edgeseg.engines.tensorrt.library import is_rtx, said, version
+from edgeseg.engines.tensorrt.library import is_rtx, product, version
 from edgeseg.errors import RuntimeMissing, UsageError
 from edgeseg.options.building import PlanOptions
 
@@ -26,7 +26,7 @@ def require_dla(trt: Any, builder: Any, options: PlanOptions) -> None:
     """
     if is_rtx(trt) or _GONE <= version(trt) < _BACK:
         raise UsageError(
-            f"{said(trt)} has no DLA: TensorRT 8.6 … 10.7 have, and from 11.4.1 on",
+            f"{product(trt)} has no DLA: TensorRT 8.6 … 10.7 have, and from 11.4.1 on",
             hint="leave --dla out, or build with the TensorRT of that JetPack",
         )
     cores = int(builder.num_DLA_cores)

@@ -87,8 +87,8 @@ def _of_engine(trt: Any, plan: bytes, log: Any) -> tuple[Layer, ...]:
     engine = runtime.deserialize_cuda_engine(plan) if runtime is not None else None
     if engine is None:
         return ()
-    said = engine.create_engine_inspector().get_engine_information(trt.LayerInformationFormat.JSON)
-    return layers_of_json(said)
+    text = engine.create_engine_inspector().get_engine_information(trt.LayerInformationFormat.JSON)
+    return layers_of_json(text)
 
 
 def layers_of_json(text: str) -> tuple[Layer, ...]:

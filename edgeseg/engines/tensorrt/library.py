@@ -60,7 +60,7 @@ def version(trt: Any) -> tuple[int, ...]:
     return tuple(int(part) for part in re.findall(r"\d+", str(trt.__version__))[:3])
 
 
-def said(trt: Any) -> str:
+def product(trt: Any) -> str:
     """``TensorRT 10.3.0``, for messages."""
     return f"{'TensorRT-RTX' if is_rtx(trt) else 'TensorRT'} {trt.__version__}"
 
@@ -86,7 +86,7 @@ def open_builder(trt: Any, log: Any) -> Any:
         return trt.Builder(log)
     except TypeError as error:  # pybind11's way to say that the C++ factory gave nothing.
         raise RuntimeMissing(
-            f"{said(trt)} builds on the GPU that the engine is for, and none can be used here: "
+            f"{product(trt)} builds on the GPU that the engine is for, and none can be used here: "
             f"{log.reason()}",
             hint="build on that machine; `--runtime tensorrt-rtx` builds anywhere",
         ) from error

@@ -170,7 +170,7 @@ def _parents(engine: Path, sidecar: SideCar) -> list[Path]:
 
 
 def _versions_fit(sidecar: SideCar, here: str) -> bool:
-    """Equal as far as both are told: Python packages differ in whether they name the build."""
+    """Equal as far as both are stated: Python packages differ in whether they name the build."""
     made, found = _numbers(sidecar.runtime_version), _numbers(here)
     if sidecar.build_options.get("version_compatible") is True:
         return made[0] == found[0] and made <= found
@@ -188,9 +188,9 @@ def _rtx_header(sidecar: SideCar, header: bytes) -> Mismatch | None:
     inside = tuple(header[_VERSION_AT : _VERSION_AT + 4])
     stated = _numbers(sidecar.runtime_version)
     if any(a != b for a, b in zip(stated, inside, strict=False)):
-        said = ".".join(map(str, inside))
+        inside_version = ".".join(map(str, inside))
         return Mismatch(
-            f"TensorRT-RTX {said} by its own header",
+            f"TensorRT-RTX {inside_version} by its own header",
             f"the side-car of one for {sidecar.runtime_version}",
         )
     return None

@@ -18,7 +18,7 @@ from edgeseg.artifacts.sidecar import SideCar
 from edgeseg.engines.cuda import Cuda, DeviceMemory, Pinned
 from edgeseg.engines.cuda.replay import Replay
 from edgeseg.engines.cuda.stages import DeviceTensors
-from edgeseg.engines.tensorrt.library import is_rtx, log_collector, said
+from edgeseg.engines.tensorrt.library import is_rtx, log_collector, product
 from edgeseg.engines.tensorrt.preflight import EngineFile, rebuild_command
 from edgeseg.engines.tensorrt.runtime_cache import RuntimeCache, cache_path
 from edgeseg.engines.tensorrt.tensors import Shape, Tensors, read_tensors
@@ -116,7 +116,7 @@ class Session:
         self._context = self._cache = None
 
     def _refusal(self, what: str, hint: str | None = None) -> DeviceError:
-        return DeviceError(f"{said(self._trt)} {what}: {self._log.reason()}", hint=hint)
+        return DeviceError(f"{product(self._trt)} {what}: {self._log.reason()}", hint=hint)
 
     def _deserialize(self, engine: EngineFile) -> Any:
         sidecar = engine.sidecar
@@ -128,7 +128,7 @@ class Session:
         plan = self._runtime.deserialize_cuda_engine(engine.data)
         if plan is None:
             raise MismatchedArtifact(
-                f"{engine.path}: {said(self._trt)} does not take it on {self._cuda.facts.name}: "
+                f"{engine.path}: {product(self._trt)} does not take it on {self._cuda.facts.name}: "
                 f"{self._log.reason()}",
                 hint=rebuild_command(engine.path, sidecar),
             )

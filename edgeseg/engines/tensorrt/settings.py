@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from edgeseg.engines.tensorrt.library import is_rtx, said
+from edgeseg.engines.tensorrt.library import is_rtx, product
 from edgeseg.errors import UsageError
 from edgeseg.options.building import PlanOptions
 
@@ -34,7 +34,7 @@ def configure(trt: Any, builder: Any, options: PlanOptions) -> tuple[Any, Used]:
     if options.optimisation_level is not None:
         if is_rtx(trt):
             raise UsageError(
-                f"{said(trt)} builds the same engine at every optimisation level: it searches "
+                f"{product(trt)} builds the same engine at every optimisation level: it searches "
                 "for kernels when the engine runs",
                 hint="leave --optimisation-level out",
             )
@@ -54,7 +54,7 @@ def _set_targets(trt: Any, config: Any, options: PlanOptions) -> None:
         return
     if not is_rtx(trt):
         raise UsageError(
-            f"{said(trt)} compiles for the GPU of the machine it runs on, not for "
+            f"{product(trt)} compiles for the GPU of the machine it runs on, not for "
             f"{', '.join(options.targets)}",
             hint="leave --target out (--hardware-compatibility widens what it runs on), or "
             "build with `--runtime tensorrt-rtx`",
@@ -67,7 +67,7 @@ def _set_targets(trt: Any, config: Any, options: PlanOptions) -> None:
     unknown = [target for target in options.targets if target not in known]
     if unknown:
         raise UsageError(
-            f"{said(trt)} cannot build for {', '.join(unknown)}; "
+            f"{product(trt)} cannot build for {', '.join(unknown)}; "
             f"it can for {', '.join(sorted(known))}"
         )
     config.num_compute_capabilities = len(options.targets)
@@ -78,7 +78,7 @@ def _set_targets(trt: Any, config: Any, options: PlanOptions) -> None:
 def _level(trt: Any, options: PlanOptions) -> Any:
     if is_rtx(trt):
         raise UsageError(
-            f"{said(trt)} builds the same engine at every level of hardware compatibility",
+            f"{product(trt)} builds the same engine at every level of hardware compatibility",
             hint="name the GPUs with --target",
         )
     level = getattr(trt.HardwareCompatibilityLevel, LEVELS[options.hardware_compatibility], None)
@@ -86,7 +86,7 @@ def _level(trt: Any, options: PlanOptions) -> Any:
         here = [ours for ours, theirs in LEVELS.items()
                 if hasattr(trt.HardwareCompatibilityLevel, theirs)]  # fmt: skip
         raise UsageError(
-            f"{said(trt)} has no hardware compatibility {options.hardware_compatibility!r}; "
+            f"{product(trt)} has no hardware compatibility {options.hardware_compatibility!r}; "
             f"it has {', '.join(here)}"
         )
     return level

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeseg.artifacts.files import write_atomic
-from edgeseg.engines.tensorrt.library import is_rtx, said
+from edgeseg.engines.tensorrt.library import is_rtx, product
 from edgeseg.errors import UsageError
 from edgeseg.options.building import PlanOptions
 
@@ -45,7 +45,7 @@ class TimingCache:
             logger.warning(
                 "the timing cache %s is not of %s on this GPU, or damaged: measuring afresh",
                 self.path,
-                said(self.trt),
+                product(self.trt),
             )
         self.config.set_timing_cache(self.config.create_timing_cache(b""), False)
 
@@ -79,7 +79,7 @@ def timing_cache(trt: Any, config: Any, options: PlanOptions, gpu: str) -> Timin
         if options.timing_cache != "auto":
             logger.warning(
                 "%s measures no kernels when it builds: the timing cache %s is not used",
-                said(trt),
+                product(trt),
                 options.timing_cache,
             )
         return None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edgeseg.stream.alerts.rule import Rule, parse_rule
+from edgeseg.stream.alerts.rule import AlertRule, parse_rule
 from edgeseg.stream.alerts.sink import AlertOutputs, Alerts
 from edgeseg.stream.alerts.webhook import SECRET_VARIABLE, Patience, Webhook
 from edgeseg.stream.alerts.zone import Zone, load_zone
@@ -10,9 +10,9 @@ from edgeseg.stream.alerts.zone import Zone, load_zone
 __all__ = [
     "SECRET_VARIABLE",
     "AlertOutputs",
+    "AlertRule",
     "Alerts",
     "Patience",
-    "Rule",
     "Webhook",
     "Zone",
     "load_zone",

@@ -36,7 +36,7 @@ from typing import Literal, NoReturn, cast
 from edgeseg.artifacts.documents import printable
 from edgeseg.errors import UsageError
 
-Comparison = Literal[">", ">=", "<", "<="]
+Operator = Literal[">", ">=", "<", "<="]
 Unit = Literal["%", "px", "regions"]
 
 EXAMPLE = "write it like this: 'Pedestrian > 2% in zone.json for 0.5s'"
@@ -54,7 +54,7 @@ _BARE = re.compile(r'[^\s"<>=]+')
 
 
 @dataclass(frozen=True)
-class Rule:
+class AlertRule:
     """A parsed alert rule; ``str(rule)`` is text that parses to an equal rule.
 
     Attributes:
@@ -69,7 +69,7 @@ class Rule:
     """
 
     label: str
-    comparison: Comparison
+    comparison: Operator
     amount: float
     unit: Unit
     zone: Path | None = None
@@ -95,7 +95,7 @@ class Rule:
         return " ".join(parts)
 
 
-def parse_rule(text: str) -> Rule:
+def parse_rule(text: str) -> AlertRule:
     """Parse a rule; the module's docstring describes the syntax.
 
     Raises:
@@ -135,7 +135,7 @@ class _Parser:
     _place: int = 0
     _clauses: dict[str, object] = field(default_factory=dict)
 
-    def rule(self) -> Rule:
+    def rule(self) -> AlertRule:
         label = self._next("the name of a class")
         if not label.value or label.text[0] in "<>":
             self._refuse("the name of a class", label)
@@ -144,7 +144,7 @@ class _Parser:
         while (word := self._peek()) is not None:
             self._clause(word)
         clauses = self._clauses
-        return Rule(
+        return AlertRule(
             label=label.value,
             comparison=comparison,
             amount=amount,
@@ -155,12 +155,12 @@ class _Parser:
             cooldown=cast("float", clauses.get("cooldown", 0.0)),
         )
 
-    def _comparison(self) -> Comparison:
+    def _comparison(self) -> Operator:
         expected = "a comparison (> >= < <=)"
         token = self._next(expected)
         if token.text not in _COMPARE:
             self._refuse(f"{expected}; names with spaces stand in double quotes", token)
-        return cast("Comparison", token.text)
+        return cast("Operator", token.text)
 
     def _amount(self) -> tuple[float, Unit]:
         number, unit, token = self._measure("a number with %, px or regions")

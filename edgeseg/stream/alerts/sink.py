@@ -16,12 +16,12 @@ from typing import Any, TextIO
 from edgeseg.artifacts.card import ClassMap
 from edgeseg.errors import EdgesegError, UsageError
 from edgeseg.stream.alerts.measure import Measure
-from edgeseg.stream.alerts.rule import Rule
-from edgeseg.stream.alerts.watch import Outcome, Watch
+from edgeseg.stream.alerts.rule import AlertRule
+from edgeseg.stream.alerts.watch import AlertEvent, RuleTracker
 from edgeseg.stream.alerts.webhook import Webhook
 from edgeseg.stream.alerts.zone import load_zone
 from edgeseg.stream.result import StreamResult
-from edgeseg.stream.sinks.base import Sink, Source, StopStream
+from edgeseg.stream.sinks.base import Sink, SourceStatus, StopStream
 from edgeseg.stream.sinks.health import Health, SinkReport
 from edgeseg.stream.sinks.jsonlines import check_min_region
 from edgeseg.stream.sinks.lines import Lines, time_stamp
@@ -59,13 +59,13 @@ class AlertOutputs:
 
 
 @dataclass(frozen=True)
-class _Guard:
+class _TrackedRule:
     """A rule on a source."""
 
-    rule: Rule
-    source: Source
+    rule: AlertRule
+    source: SourceStatus
     measure: Measure
-    watch: Watch
+    tracker: RuleTracker
 
 
 class Alerts(Sink):
@@ -113,7 +113,7 @@ class Alerts(Sink):
 
     def __init__(
         self,
-        rules: Sequence[Rule],
+        rules: Sequence[AlertRule],
         classes: ClassMap,
         outputs: AlertOutputs | None = None,
         min_region: float = 0.0,
@@ -124,13 +124,13 @@ class Alerts(Sink):
         self._lines = None if outputs.lines is None else _AlertLines(outputs)
         self._webhook = outputs.webhook
         self._snapshots = None if outputs.snapshots is None else _Snapshots(outputs)
-        self._guards: list[_Guard] = []
+        self._tracked: list[_TrackedRule] = []
         self._changes = StateChanges(())
 
     def __str__(self) -> str:
         return "the alerts"
 
-    def open(self, sources: Sequence[Source]) -> None:
+    def open(self, sources: Sequence[SourceStatus]) -> None:
         """Raises UsageError if a rule is on no source that is there; as the lines' file does."""
         numbers = [source.index for source in sources]
         for rule, _ in self._rules:
@@ -141,8 +141,8 @@ class Alerts(Sink):
                     hint="sources count from 0, in the order in which they were given",
                 )
         self._changes = StateChanges(sources)
-        self._guards = [
-            _Guard(rule, source, measure, Watch(rule))
+        self._tracked = [
+            _TrackedRule(rule, source, measure, RuleTracker(rule))
             for rule, measure in self._rules
             for source in sources
             if rule.source in (None, source.index)
@@ -157,18 +157,18 @@ class Alerts(Sink):
     def write(self, result: StreamResult) -> None:
         """Raises StopStream when nobody reads the events' pipe any more."""
         self.idle()
-        for guard in self._guards:
-            if guard.source.index == result.camera:
-                self._look(guard, result)
+        for tracked in self._tracked:
+            if tracked.source.index == result.camera:
+                self._evaluate(tracked, result)
 
     def idle(self) -> None:
         """Tell of sources that were lost; raises as :meth:`write`."""
         if self._lines is not None:
             self._lines.catch_up()
-        for change in self._changes.look():
-            for guard in self._guards:
-                if guard.source is change.source and change.now in _LOST:
-                    self._lose(guard)
+        for change in self._changes.poll():
+            for tracked in self._tracked:
+                if tracked.source is change.source and change.now in _LOST:
+                    self._source_lost(tracked)
 
     def close(self) -> None:
         """What is raised gets unknown, since nobody looks any more; let the webhook deliver."""
@@ -179,31 +179,35 @@ class Alerts(Sink):
                 stack.callback(self._webhook.close)
             with suppress(StopStream):
                 self.idle()
-                for guard in self._guards:
-                    if guard.watch.standing == "raised":
-                        self._lose(guard)
+                for tracked in self._tracked:
+                    if tracked.tracker.state == "raised":
+                        self._source_lost(tracked)
 
-    def _look(self, guard: _Guard, result: StreamResult) -> None:
-        if guard.source.state in _LOST:
+    def _evaluate(self, tracked: _TrackedRule, result: StreamResult) -> None:
+        if tracked.source.state in _LOST:
             return  # the frame waited while its source was lost: it is of no moment that counts
-        value = guard.measure.of(result)
+        value = tracked.measure.of(result)
         if math.isnan(value):
-            self._lose(guard)
+            self._source_lost(tracked)
             return
-        outcome = guard.watch.see(value, _moment(guard.source, result))
+        outcome = tracked.tracker.update(value, _moment(tracked.source, result))
         if outcome is not None:
-            self._tell(guard, outcome, value, result)
+            self._report(tracked, outcome, value, result)
 
-    def _lose(self, guard: _Guard) -> None:
-        outcome = guard.watch.lose()
+    def _source_lost(self, tracked: _TrackedRule) -> None:
+        outcome = tracked.tracker.source_lost()
         if outcome is not None:
-            self._tell(guard, outcome, None, None)
+            self._report(tracked, outcome, None, None)
 
-    def _tell(
-        self, guard: _Guard, outcome: Outcome, value: float | None, result: StreamResult | None
+    def _report(
+        self,
+        tracked: _TrackedRule,
+        outcome: AlertEvent,
+        value: float | None,
+        result: StreamResult | None,
     ) -> None:
         at = time.monotonic() if result is None else result.captured_at
-        rule, source = guard.rule, guard.source
+        rule, source = tracked.rule, tracked.source
         event: dict[str, Any] = {
             "event": outcome,
             "id": secrets.token_hex(8),
@@ -322,7 +326,7 @@ class _Snapshots:
         return {"snapshot": str(paths[0])}
 
 
-def _measure(rule: Rule, classes: ClassMap, min_region: float) -> Measure:
+def _measure(rule: AlertRule, classes: ClassMap, min_region: float) -> Measure:
     if rule.label not in classes.names:
         raise UsageError(
             f"the rule {str(rule)!r}: expected a class of the network, found {rule.label!r}",
@@ -332,7 +336,7 @@ def _measure(rule: Rule, classes: ClassMap, min_region: float) -> Measure:
     return Measure(classes.names.index(rule.label), rule.unit, zone, min_region)
 
 
-def _moment(source: Source, result: StreamResult) -> float:
+def _moment(source: SourceStatus, result: StreamResult) -> float:
     """Seconds on the clock of the scene."""
     if result.media_time is not None and not source.live:
         return result.media_time

@@ -16,13 +16,13 @@ from __future__ import annotations
 
 from typing import Literal
 
-from edgeseg.stream.alerts.rule import Rule
+from edgeseg.stream.alerts.rule import AlertRule
 
-Outcome = Literal["raised", "cleared", "unknown"]
-Standing = Literal["idle", "pending", "raised", "unknown"]
+AlertEvent = Literal["raised", "cleared", "unknown"]
+RuleState = Literal["idle", "pending", "raised", "unknown"]
 
 
-class Watch:
+class RuleTracker:
     """Tracks the state of a rule as its value changes over time.
 
     Between two frames the value of the first one is assumed to hold. The caller reports when a
@@ -32,7 +32,7 @@ class Watch:
         rule: The rule.
     """
 
-    def __init__(self, rule: Rule) -> None:
+    def __init__(self, rule: AlertRule) -> None:
         self.rule = rule
         self._known: bool | None = False
         self._pending: bool | None = None
@@ -40,7 +40,7 @@ class Watch:
         self._raised_at: float | None = None
 
     @property
-    def standing(self) -> Standing:
+    def state(self) -> RuleState:
         """Where it stands."""
         if self._known is None:
             return "unknown"
@@ -48,7 +48,7 @@ class Watch:
             return "raised"
         return "idle" if self._pending is None else "pending"
 
-    def see(self, value: float, at: float) -> Outcome | None:
+    def update(self, value: float, at: float) -> AlertEvent | None:
         """Take the value of a frame; what became of it, if anything.
 
         Args:
@@ -69,7 +69,7 @@ class Watch:
             self._raised_at = at
         return "raised" if holds else "cleared"
 
-    def lose(self) -> Outcome | None:
+    def source_lost(self) -> AlertEvent | None:
         """The source is lost; what became of it, if that was not known before."""
         self._pending = None
         if self._known is None:

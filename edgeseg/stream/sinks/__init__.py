@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from edgeseg.stream.sinks.background import Background
-from edgeseg.stream.sinks.base import Sink, Source, StopStream
+from edgeseg.stream.sinks.base import Sink, SourceStatus, StopStream
 from edgeseg.stream.sinks.each import Each
 from edgeseg.stream.sinks.jsonlines import JsonLines
 from edgeseg.stream.sinks.masks import Masks
@@ -19,7 +19,7 @@ __all__ = [
     "Recording",
     "Scoring",
     "Sink",
-    "Source",
+    "SourceStatus",
     "StopStream",
     "Window",
 ]

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from edgeseg.stream.result import StreamResult
-from edgeseg.stream.sinks.base import Company, Sink, Source
+from edgeseg.stream.sinks.base import Company, Sink, SourceStatus
 from edgeseg.stream.sinks.health import SinkReport
 from edgeseg.stream.sinks.supervised import Supervised
 
@@ -62,7 +62,7 @@ class Background(Sink):
         """Pass it on."""
         self._sink.prepare(company)
 
-    def open(self, sources: Sequence[Source]) -> None:
+    def open(self, sources: Sequence[SourceStatus]) -> None:
         """As the sink's, in the caller's thread."""
         self._may_skip = [source.realtime for source in sources]
         self._sink.open(sources)
@@ -111,13 +111,13 @@ class Background(Sink):
 
     def _finish(self) -> bool:
         """Whether the thread ended; it may take as long as it likes while it gets on."""
-        told = False
+        asked = False
         written, since = self._written, time.monotonic()
         while self._thread.is_alive() and time.monotonic() - since < _CLOSE_S:
-            if not told:
+            if not asked:
                 with contextlib.suppress(queue.Full):
                     self._waiting.put_nowait(None)
-                    told = True
+                    asked = True
             self._thread.join(_TICK_S)
             if self._written != written:
                 written, since = self._written, time.monotonic()

@@ -16,7 +16,7 @@ class StopStream(Exception):
     """Raised by a sink to end the stream, for example when its window or pipe was closed."""
 
 
-class Source(Protocol):
+class SourceStatus(Protocol):
     """Status of a source, which sinks may read from any thread while the stream runs.
 
     Attributes:
@@ -89,7 +89,7 @@ class Sink(ABC):
     def prepare(self, company: Company) -> None:  # noqa: B027 - may be left out
         """Called once before ``open``."""
 
-    def open(self, sources: Sequence[Source]) -> None:  # noqa: B027 - may be left out
+    def open(self, sources: Sequence[SourceStatus]) -> None:  # noqa: B027 - may be left out
         """Called once before the first result."""
 
     @abstractmethod

@@ -38,14 +38,14 @@ class Controls:
         paused: Whether the picture is paused.
         helping: Whether the list of keys is shown on the picture.
         selected: Id of the class that ``c`` toggles; None before one was chosen.
-        says: Message about the last key, shown on the picture; empty if its effect is visible.
+        message: Message about the last key, shown on the picture; empty if its effect is visible.
     """
 
     view: View | None = None
     paused: bool = False
     helping: bool = False
     selected: int | None = None
-    says: str = ""
+    message: str = ""
 
     def press(self, key: int, view: View, classes: ClassMap) -> Wish | None:
         """Act on a key.
@@ -63,7 +63,7 @@ class Controls:
             return "quit"
         if character == "s":
             return "snapshot"
-        self.says = ""
+        self.message = ""
         if character == " ":
             self.paused = not self.paused
         elif character == "h":
@@ -79,7 +79,7 @@ class Controls:
         drawn = _drawn(classes)
         place = (0 if by > 0 else -1) if self.selected is None else drawn.index(self.selected) + by
         self.selected = drawn[place % len(drawn)]
-        self._say_selected(view, classes)
+        self._show_selected(view, classes)
 
     def _change(self, character: str, view: View, classes: ClassMap) -> None:
         """Change the view for a key that affects drawing."""
@@ -101,12 +101,12 @@ class Controls:
             if self.selected is None:
                 self.selected = _drawn(classes)[0]
             self.view = replace(view, hidden=view.hidden ^ {self.selected})
-            self._say_selected(self.view, classes)
+            self._show_selected(self.view, classes)
 
-    def _say_selected(self, view: View, classes: ClassMap) -> None:
+    def _show_selected(self, view: View, classes: ClassMap) -> None:
         assert self.selected is not None
         off = " (off)" if self.selected in view.hidden else ""
-        self.says = f"class {self.selected}: {classes.names[self.selected]}{off}"
+        self.message = f"class {self.selected}: {classes.names[self.selected]}{off}"
 
 
 def _drawn(classes: ClassMap) -> list[int]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from edgeseg.stream.result import StreamResult
-from edgeseg.stream.sinks.base import Company, Sink, Source
+from edgeseg.stream.sinks.base import Company, Sink, SourceStatus
 from edgeseg.stream.sinks.health import SinkReport
 from edgeseg.stream.sinks.supervised import Supervised
 
@@ -24,7 +24,7 @@ class Each(Sink):
     supervised = True
 
     def __init__(
-        self, make: Callable[[Source], Sink], name: str, *, shows_overlay: bool = False
+        self, make: Callable[[SourceStatus], Sink], name: str, *, shows_overlay: bool = False
     ) -> None:
         self.shows_overlay = shows_overlay
         self._make = make
@@ -39,7 +39,7 @@ class Each(Sink):
         """Remember the company for the sinks that ``open`` creates."""
         self._company = company
 
-    def open(self, sources: Sequence[Source]) -> None:
+    def open(self, sources: Sequence[SourceStatus]) -> None:
         """Create and open all sinks; if one raises, close those already open."""
         try:
             for source in sources:

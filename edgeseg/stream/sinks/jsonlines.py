@@ -12,10 +12,10 @@ from typing import Any, TextIO
 from edgeseg.errors import UsageError
 from edgeseg.ops.regions import Region
 from edgeseg.stream.result import StreamResult
-from edgeseg.stream.sinks.base import Sink, Source, StopStream
+from edgeseg.stream.sinks.base import Sink, SourceStatus, StopStream
 from edgeseg.stream.sinks.lines import Lines, time_stamp
 from edgeseg.stream.sinks.retention import Budget, Rotation
-from edgeseg.stream.sinks.states import Change, StateChanges
+from edgeseg.stream.sinks.states import StateChange, StateChanges
 
 
 class JsonLines(Sink):
@@ -75,13 +75,13 @@ class JsonLines(Sink):
         check_min_region(min_region)
         self._lines = Lines(target, rotation, budget, overwrite=overwrite)
         self._min_region = min_region
-        self._sources: dict[int, Source] = {}
+        self._sources: dict[int, SourceStatus] = {}
         self._changes = StateChanges(())
 
     def __str__(self) -> str:
         return f"the JSON lines to {self._lines}"
 
-    def open(self, sources: Sequence[Source]) -> None:
+    def open(self, sources: Sequence[SourceStatus]) -> None:
         """Raises UsageError or OutputError if the file cannot be written."""
         self._lines.open()
         if not self._sources:  # opened again it goes on with the states that it told
@@ -95,7 +95,7 @@ class JsonLines(Sink):
 
     def idle(self) -> None:
         """Write what changed of the sources; raises as :meth:`write`."""
-        for change in self._changes.look():
+        for change in self._changes.poll():
             self._write(describe_change(change))
 
     def close(self) -> None:
@@ -136,7 +136,7 @@ def describe(result: StreamResult, state: str, min_region: float) -> dict[str, A
     }
 
 
-def describe_change(change: Change) -> dict[str, Any]:
+def describe_change(change: StateChange) -> dict[str, Any]:
     """What :class:`JsonLines` writes of a source that changed its state."""
     now = time.monotonic()
     return {

@@ -17,7 +17,7 @@ from edgeseg.artifacts.files import refuse_to_replace
 from edgeseg.errors import UsageError
 from edgeseg.ops.overlay import UNNAMED_COLOUR
 from edgeseg.stream.result import StreamResult
-from edgeseg.stream.sinks.base import Sink, Source
+from edgeseg.stream.sinks.base import Sink, SourceStatus
 from edgeseg.stream.sinks.files import cannot_write, lock, make_folder, write_new, write_over
 from edgeseg.stream.sinks.retention import Budget, Shelf
 
@@ -69,7 +69,7 @@ class Masks(Sink):
     def __str__(self) -> str:
         return f"the mask folder {printable(str(self.folder))}"
 
-    def open(self, sources: Sequence[Source]) -> None:
+    def open(self, sources: Sequence[SourceStatus]) -> None:
         """Lock the folder and check that no file would be replaced.
 
         Raises:
@@ -137,7 +137,7 @@ class Masks(Sink):
         return _marked(with_palette(grey, result.classes.palette) if self.coloured else grey)
 
 
-def _is_endless(source: Source) -> bool:
+def _is_endless(source: SourceStatus) -> bool:
     """Whether the numbers of its frames count no more than the order in which they came."""
     return source.live or (source.realtime and source.declared is None)
 

@@ -112,7 +112,7 @@ class _Even:
         self._writer = cv2.VideoWriter()
         self._last: NDArray[np.uint8] | None = None
         self._count = 0
-        self._said = False
+        self._warned = False
         codec = cv2.VideoWriter.fourcc(*"MJPG")
         if not self._writer.open(name, cv2.CAP_FFMPEG, codec, self._fps, size):
             raise OSError("this OpenCV cannot write JPEG video into Matroska")
@@ -122,11 +122,11 @@ class _Even:
             return self._append(picture)
         place = math.floor(at * self._fps + 0.5)
         if place < self._count:
-            self._say()
+            self._warn()
             return True
         written: bool | None = True
         while self._count < place and written is not False:
-            self._say()
+            self._warn()
             written = self._append(self._last)
         return written if written is False else self._append(picture)
 
@@ -139,9 +139,9 @@ class _Even:
         written: bool | None = self._writer.write(picture)
         return written
 
-    def _say(self) -> None:
-        if not self._said:
-            self._said = True
+    def _warn(self) -> None:
+        if not self._warned:
+            self._warned = True
             _log.warning(
                 "%s: frames come at odd times: some are repeated or left out to keep those times "
                 "at %g frames a second; pip install 'edgeseg[av]' writes each at its own",

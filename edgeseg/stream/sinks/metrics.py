@@ -9,7 +9,7 @@ from edgeseg import __version__
 from edgeseg.errors import RuntimeMissing
 from edgeseg.stream.reader import State
 from edgeseg.stream.result import StreamResult
-from edgeseg.stream.sinks.base import Company, Sink, Source
+from edgeseg.stream.sinks.base import Company, Sink, SourceStatus
 from edgeseg.stream.web.address import Address, listen
 from edgeseg.stream.web.guard import Guard, Rules
 
@@ -90,7 +90,7 @@ class Metrics(Sink):
         """Learn of the other outputs."""
         self._company = company
 
-    def open(self, sources: Sequence[Source]) -> None:
+    def open(self, sources: Sequence[SourceStatus]) -> None:
         """Listen.
 
         Raises:
@@ -180,7 +180,9 @@ def _app(registry: CollectorRegistry, rules: Rules) -> ASGIApp:
 class _Sources:
     """What sources count themselves, read when it is asked for."""
 
-    def __init__(self, sources: Sequence[Source], shares: dict[int, dict[str, float]]) -> None:
+    def __init__(
+        self, sources: Sequence[SourceStatus], shares: dict[int, dict[str, float]]
+    ) -> None:
         self._sources, self._shares = sources, shares
 
     def collect(self) -> Iterator[Metric]:
@@ -242,6 +244,6 @@ class _Sinks:
             yield counter
 
 
-def _labels(source: Source) -> list[str]:
+def _labels(source: SourceStatus) -> list[str]:
     """As :data:`_BY_SOURCE` names them."""
     return [str(source.index), source.label]

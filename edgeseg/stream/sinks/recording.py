@@ -17,7 +17,7 @@ from edgeseg.artifacts.documents import printable
 from edgeseg.errors import UsageError
 from edgeseg.sources.capture import quieten_opencv
 from edgeseg.stream.result import StreamResult
-from edgeseg.stream.sinks.base import Sink, Source
+from edgeseg.stream.sinks.base import Sink, SourceStatus
 from edgeseg.stream.sinks.files import Claim, cannot_write, make_folder
 from edgeseg.stream.sinks.matroska import Writer, open_writer
 from edgeseg.stream.sinks.retention import Budget, Rotation, Shelf, part_of, parts_of
@@ -119,7 +119,7 @@ class Recording(Sink):
             return single
         return single + [self._name.with_name(name) for name in self._shelf.names(self._first)]
 
-    def open(self, sources: Sequence[Source]) -> None:
+    def open(self, sources: Sequence[SourceStatus]) -> None:
         """Make the file, or after an error the next part.
 
         Raises:

@@ -19,7 +19,7 @@ from edgeseg.errors import DatasetError, UsageError
 from edgeseg.evaluation import Scores
 from edgeseg.ops.preprocess import restore_labels
 from edgeseg.stream.result import StreamResult
-from edgeseg.stream.sinks.base import Sink, Source
+from edgeseg.stream.sinks.base import Sink, SourceStatus
 
 _log = logging.getLogger(__name__)
 
@@ -56,7 +56,7 @@ class Scoring(Sink):
         self._scores = Scores(classes)
         self._masks: list[Path] = []
         self._by_name: dict[str, Path] = {}
-        self._sources: Sequence[Source] = ()
+        self._sources: Sequence[SourceStatus] = ()
         self._unsure: set[int] = set()
         self._counted: set[int] = set()
         self._said_at = 0.0
@@ -64,7 +64,7 @@ class Scoring(Sink):
     def __str__(self) -> str:
         return f"the comparison with {self.folder}"
 
-    def open(self, sources: Sequence[Source]) -> None:
+    def open(self, sources: Sequence[SourceStatus]) -> None:
         """Look at each mask; raises UsageError where there are none, DatasetError for a bad one."""
         self._sources = sources
         self._masks = sorted(self.folder.glob("*.png"))
@@ -97,11 +97,11 @@ class Scoring(Sink):
         self._scores.add(mask, labels)
         if time.monotonic() - self._said_at >= _EVERY_S:
             self._said_at = time.monotonic()
-            self._say("so far")
+            self._log_score("so far")
 
     def close(self) -> None:
         """Log the score."""
-        self._say("in the end")
+        self._log_score("in the end")
 
     @property
     def mean_iou(self) -> float | None:
@@ -152,7 +152,7 @@ class Scoring(Sink):
                     hint="give a folder with one mask a frame, named in the order of the frames",
                 )
 
-    def _say(self, when: str) -> None:
+    def _log_score(self, when: str) -> None:
         if self.mean_iou is not None:
             _log.info("mean IoU %.4f %s, over %d frames", self.mean_iou, when, self._scores.images)
 

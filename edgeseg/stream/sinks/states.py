@@ -6,14 +6,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from edgeseg.stream.reader import State
-from edgeseg.stream.sinks.base import Source
+from edgeseg.stream.sinks.base import SourceStatus
 
 
 @dataclass(frozen=True)
-class Change:
+class StateChange:
     """A change in the state of a source."""
 
-    source: Source
+    source: SourceStatus
     before: State
     now: State
 
@@ -24,14 +24,14 @@ class StateChanges:
     A state that came and went between two looks is not seen.
     """
 
-    def __init__(self, sources: Sequence[Source]) -> None:
+    def __init__(self, sources: Sequence[SourceStatus]) -> None:
         self._sources = sources
         self._before: list[State] = ["starting"] * len(sources)
 
-    def look(self) -> Iterator[Change]:
+    def poll(self) -> Iterator[StateChange]:
         """Yield the changes since the last call."""
         for place, source in enumerate(self._sources):
             before, now = self._before[place], source.state
             if now != before:
                 self._before[place] = now
-                yield Change(source, before, now)
+                yield StateChange(source, before, now)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from edgeseg.errors import OutputError
 from edgeseg.stream.result import StreamResult
-from edgeseg.stream.sinks.base import Company, Sink, Source, StopStream
+from edgeseg.stream.sinks.base import Company, Sink, SourceStatus, StopStream
 from edgeseg.stream.sinks.health import Health, SinkReport, why
 
 _log = logging.getLogger(__name__)
@@ -28,7 +28,7 @@ class Supervised(Sink):
         self.essential = sink.essential
         self._sink = sink
         self._company = Company()
-        self._sources: Sequence[Source] = ()
+        self._sources: Sequence[SourceStatus] = ()
         self._open = False
         self._health = Health(
             str(sink),
@@ -50,7 +50,7 @@ class Supervised(Sink):
         self._company = company
         self._sink.prepare(company)
 
-    def open(self, sources: Sequence[Source]) -> None:
+    def open(self, sources: Sequence[SourceStatus]) -> None:
         """Open the sink; on OutputError retry later if the stream and the sink allow it.
 
         Raises:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from edgeseg.stream.notify import Notifier
 from edgeseg.stream.result import StreamResult
-from edgeseg.stream.sinks.base import Company, Sink, Source
+from edgeseg.stream.sinks.base import Company, Sink, SourceStatus
 
 _STATUS_S = 1.0
 """Between two messages, at most a quarter of the manager's patience."""
@@ -40,10 +40,10 @@ class Watchdog(Sink):
         self._notifier = notifier
         self._company = Company()
         self._interval = min(_STATUS_S, (notifier.watchdog_s or 4 * _STATUS_S) / 4)
-        self._sources: Sequence[Source] = ()
+        self._sources: Sequence[SourceStatus] = ()
         self._ready = False
         self._passed = 0
-        self._told_at = time.monotonic()
+        self._notified_at = time.monotonic()
 
     def __str__(self) -> str:
         return "the service manager's watchdog"
@@ -52,7 +52,7 @@ class Watchdog(Sink):
         """Learn of the other outputs."""
         self._company = company
 
-    def open(self, sources: Sequence[Source]) -> None:
+    def open(self, sources: Sequence[SourceStatus]) -> None:
         """Say that frames are waited for.
 
         Raises:
@@ -65,12 +65,12 @@ class Watchdog(Sink):
         """Tell that a result has passed."""
         self._passed += 1
         if self._due():
-            self._tell(f", {(time.monotonic() - result.captured_at) * 1000:.0f} ms old")
+            self._notify(f", {(time.monotonic() - result.captured_at) * 1000:.0f} ms old")
 
     def idle(self) -> None:
         """Tell that the sources, not we, keep everyone waiting."""
         if self._waits() and self._due():
-            self._tell("")
+            self._notify("")
 
     def close(self) -> None:
         """Say that the end is near."""
@@ -81,11 +81,11 @@ class Watchdog(Sink):
         return "ok" not in states and not states.isdisjoint({"starting", "stalled", "reconnecting"})
 
     def _due(self) -> bool:
-        return not self._ready or time.monotonic() - self._told_at >= self._interval
+        return not self._ready or time.monotonic() - self._notified_at >= self._interval
 
-    def _tell(self, age: str) -> None:
+    def _notify(self, age: str) -> None:
         now = time.monotonic()
-        rate = self._passed / max(now - self._told_at, 1e-3)
+        rate = self._passed / max(now - self._notified_at, 1e-3)
         quiet = [f"; {each.label}: {each.state}" for each in self._sources if each.state != "ok"]
         quiet += [f"; {it.name} failed" for it in self._company.reports() if it.state == "failed"]
         messages = [f"STATUS={rate:.1f} frames/s{age}{''.join(quiet)}"]
@@ -94,4 +94,4 @@ class Watchdog(Sink):
         if not self._ready:
             messages.append("READY=1")
         self._notifier.send(*messages)
-        self._ready, self._passed, self._told_at = True, 0, now
+        self._ready, self._passed, self._notified_at = True, 0, now

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeseg.stream.result import StreamResult
-from edgeseg.stream.sinks.base import Sink, Source, StopStream
+from edgeseg.stream.sinks.base import Sink, SourceStatus, StopStream
 from edgeseg.stream.sinks.controls import HELP, Controls
 from edgeseg.stream.sinks.mosaic import Mosaic
 from edgeseg.stream.sinks.snapshots import save_snapshot
@@ -65,13 +65,13 @@ class Window(Sink):
     def __str__(self) -> str:
         return "the window"
 
-    def open(self, sources: Sequence[Source]) -> None:
+    def open(self, sources: Sequence[SourceStatus]) -> None:
         """Begin to try, or say why there is no window."""
         self._labels = [source.label for source in sources]
         self._mosaic = Mosaic(len(sources))
         why = _no_display()
         if why is not None:
-            _say_without(why)
+            _warn_without(why)
             return
         self._trial, self._tried_at = _begin_trial(), time.monotonic()
 
@@ -81,7 +81,7 @@ class Window(Sink):
         if not self.controls.paused or result.camera not in self._shown:
             self._shown[result.camera] = result
         if self._is_open() and time.monotonic() - self._drawn_at >= _SHOWN_S:
-            self._show(None if self.controls.helping or self.controls.says else result.camera)
+            self._show(None if self.controls.helping or self.controls.message else result.camera)
             self._obey()
 
     def idle(self) -> None:
@@ -109,7 +109,7 @@ class Window(Sink):
                 return False
             self.close()
             if code != 0:
-                _say_without(_refusal(code))
+                _warn_without(_refusal(code))
                 return False
             cv2.namedWindow(self.title, cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO)
             self._opened = self.shows_overlay = True
@@ -133,7 +133,7 @@ class Window(Sink):
         result = self._shown[camera]
         view = self.controls.view
         tile = self._mosaic.fitted(result.overlay() if view is None else result.draw(view))
-        lines = [self.controls.says] if self.controls.says else []
+        lines = [self.controls.message] if self.controls.message else []
         if len(self._labels) > 1:
             lines.append(self._labels[camera])
         if self.controls.paused:
@@ -176,10 +176,10 @@ class Window(Sink):
             try:
                 path, _ = save_snapshot(self.snapshots, result.draw(view), result.mask())
             except OSError as error:
-                self.controls.says = f"cannot save: {error.strerror}"
+                self.controls.message = f"cannot save: {error.strerror}"
                 _log.error("cannot save a snapshot to %s: %s", self.snapshots, error.strerror)
                 return
-            self.controls.says = f"saved {path.name}"
+            self.controls.message = f"saved {path.name}"
             _log.warning("saved %s and its mask", path)
 
 
@@ -204,5 +204,5 @@ def _refusal(code: int | None) -> str:
     return "the display refuses, or OpenCV has no GUI"
 
 
-def _say_without(why: str) -> None:
+def _warn_without(why: str) -> None:
     _log.warning("no window: %s; the stream goes on without", why)

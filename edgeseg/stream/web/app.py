@@ -91,8 +91,8 @@ def build_app(hub: Hub, status: Status, rules: Rules, requests: int) -> ASGIApp:
 class _Bounded:
     """ASGI middleware that answers 503 while as many requests are under way as there may be."""
 
-    def __init__(self, app: ASGIApp, most: int) -> None:
-        self._app, self._most = app, most
+    def __init__(self, app: ASGIApp, limit: int) -> None:
+        self._app, self._limit = app, limit
         self._under_way = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -101,7 +101,7 @@ class _Bounded:
 
         if scope["path"] in OPEN_PATHS:
             await self._app(scope, receive, send)
-        elif self._under_way >= self._most:
+        elif self._under_way >= self._limit:
             await PlainTextResponse("too many requests are under way", 503)(scope, receive, send)
         else:
             self._under_way += 1

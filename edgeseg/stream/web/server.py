@@ -125,7 +125,7 @@ class _Connection(H11Protocol):
         transport.set_write_buffer_limits(0)  # writing resumes when all was taken
         self.address = owner(self.client[0] if self.client else "")
         self.used_at = self.loop.time()
-        self._patience = self.loop.call_later(self._idle_s, self._look)
+        self._patience = self.loop.call_later(self._idle_s, self._close_if_idle)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._patience.cancel()
@@ -140,22 +140,22 @@ class _Connection(H11Protocol):
         self.used_at = self.loop.time()
         super().resume_writing()
 
-    def _look(self) -> None:
+    def _close_if_idle(self) -> None:
         """Close where for too long no request was answered and none is under way."""
         left = self._idle_s if self.busy else self.used_at + self._idle_s - self.loop.time()
         if left <= 0:
             self.transport.abort()
         else:
-            self._patience = self.loop.call_later(left, self._look)
+            self._patience = self.loop.call_later(left, self._close_if_idle)
 
 
 class _Server(uvicorn.Server):
     """Accepts by itself, says when it serves, and cuts connections that do not end in time."""
 
-    def __init__(self, config: uvicorn.Config, name: str, most: int) -> None:
+    def __init__(self, config: uvicorn.Config, name: str, limit: int) -> None:
         super().__init__(config)
         self.serving = threading.Event()
-        self._name, self._most = name, most
+        self._name, self._limit = name, limit
         self._warn = Seldom(_log)
 
     @property
@@ -197,8 +197,8 @@ class _Server(uvicorn.Server):
             if client.fileno() >= _descriptors_of_connections():
                 self._warn(f"the {self._name} closed connections to leave descriptors to files")
                 self._make_room(2)  # one would leave as many as there were
-            elif len(self._connections) > self._most:
-                self._warn(f"the {self._name} closed one of more than {self._most} connections")
+            elif len(self._connections) > self._limit:
+                self._warn(f"the {self._name} closed one of more than {self._limit} connections")
                 self._make_room(1)
 
     def _make_room(self, places: int) -> None:

@@ -12,7 +12,7 @@ from edgeseg.artifacts.card import ClassMap
 from edgeseg.engines.base import Engine
 from edgeseg.machine import peak_rss_mib
 from edgeseg.stream.result import StreamResult
-from edgeseg.stream.sinks.base import Company, Source
+from edgeseg.stream.sinks.base import Company, SourceStatus
 from edgeseg.stream.web.history import KEPT_S, PARTS, History
 
 SCHEMA_VERSION = 1
@@ -37,7 +37,7 @@ class Status:
 
     def __init__(
         self,
-        sources: Sequence[Source],
+        sources: Sequence[SourceStatus],
         classes: ClassMap,
         about: About | None,
         company: Company | None = None,
@@ -105,7 +105,7 @@ class Status:
             "sinks": [asdict(report) for report in self._company.reports()],
         }
 
-    def _describe_source(self, source: Source, now: float) -> dict[str, Any]:
+    def _describe_source(self, source: SourceStatus, now: float) -> dict[str, Any]:
         """``index``, ``label`` (passwords masked), ``state``, ``realtime``, the counts, ``fps``.
 
         ``silent_s``: since the newest frame, null before the first; ``frame_age_ms`` {p50, p95,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from edgeseg.artifacts.card import ClassMap
 from edgeseg.errors import RuntimeMissing, UsageError
 from edgeseg.stream.result import StreamResult
-from edgeseg.stream.sinks.base import Company, Sink, Source
+from edgeseg.stream.sinks.base import Company, Sink, SourceStatus
 from edgeseg.stream.web.address import Address, browse_to, listen, parse_address
 from edgeseg.stream.web.guard import Rules
 from edgeseg.stream.web.hub import Hub
@@ -117,7 +117,7 @@ class WebView(Sink):
         """Learn of the other outputs."""
         self._company = company
 
-    def open(self, sources: Sequence[Source]) -> None:
+    def open(self, sources: Sequence[SourceStatus]) -> None:
         """Listen and serve; the log says where.
 
         Raises:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeseg.errors import UsageError
-from edgeseg.stream.alerts import Rule, parse_rule
+from edgeseg.stream.alerts import AlertRule, parse_rule
 
 
 @pytest.mark.parametrize(
@@ -17,23 +17,26 @@ from edgeseg.stream.alerts import Rule, parse_rule
     [
         (
             "Pedestrian > 2% in zone.json for 0.5s",
-            Rule("Pedestrian", ">", 2.0, "%", zone=Path("zone.json"), duration=0.5),
+            AlertRule("Pedestrian", ">", 2.0, "%", zone=Path("zone.json"), duration=0.5),
         ),
         (
             '"traffic sign">=3 regions on 1 for 2 s cooldown 5min',
-            Rule("traffic sign", ">=", 3, "regions", source=1, duration=2, cooldown=300),
+            AlertRule("traffic sign", ">=", 3, "regions", source=1, duration=2, cooldown=300),
         ),
-        ("Road<5000px", Rule("Road", "<", 5000, "px")),
-        ("Road <= 0.25 %", Rule("Road", "<=", 0.25, "%")),
-        ("Road > 1px cooldown 250ms on 0", Rule("Road", ">", 1, "px", source=0, cooldown=0.25)),
+        ("Road<5000px", AlertRule("Road", "<", 5000, "px")),
+        ("Road <= 0.25 %", AlertRule("Road", "<=", 0.25, "%")),
+        (
+            "Road > 1px cooldown 250ms on 0",
+            AlertRule("Road", ">", 1, "px", source=0, cooldown=0.25),
+        ),
         (
             r'"a \"b\" \\ c" > 0 px in "my zones/à é.json"',
-            Rule(r'a "b" \ c', ">", 0, "px", zone=Path("my zones/à é.json")),
+            AlertRule(r'a "b" \ c', ">", 0, "px", zone=Path("my zones/à é.json")),
         ),
-        ('"in" > 0% in "for"', Rule("in", ">", 0, "%", zone=Path("for"))),
+        ('"in" > 0% in "for"', AlertRule("in", ">", 0, "%", zone=Path("for"))),
     ],
 )
-def test_what_a_rule_means(text: str, rule: Rule) -> None:
+def test_what_a_rule_means(text: str, rule: AlertRule) -> None:
     assert parse_rule(text) == rule
     assert parse_rule(str(rule)) == rule
 
@@ -63,7 +66,7 @@ def test_a_rule_is_read_back_from_its_text(
     cooldown: float,
 ) -> None:
     number = amount if unit == "%" else float(int(amount))
-    rule = Rule(label, comparison, number, unit, zone, source, duration, cooldown)  # type: ignore[arg-type]
+    rule = AlertRule(label, comparison, number, unit, zone, source, duration, cooldown)  # type: ignore[arg-type]
     assert parse_rule(str(rule)) == rule
 
 

@@ -7,15 +7,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeseg.stream.alerts import parse_rule
-from edgeseg.stream.alerts.watch import Watch
+from edgeseg.stream.alerts.watch import RuleTracker
 
 Script = list[tuple[float, float]]
 
 
 def played(rule: str, script: Script) -> list[tuple[float, str]]:
     """What became of (time, value) after (time, value); a value below 0 is a loss."""
-    watch = Watch(parse_rule(rule))
-    outcomes = [(at, watch.lose() if value < 0 else watch.see(value, at)) for at, value in script]
+    tracker = RuleTracker(parse_rule(rule))
+    outcomes = [
+        (at, tracker.source_lost() if value < 0 else tracker.update(value, at))
+        for at, value in script
+    ]
     return [(at, outcome) for at, outcome in outcomes if outcome]
 
 
@@ -52,10 +55,10 @@ def test_after_a_loss_nothing_cools_down() -> None:
     ],
 )
 def test_where_it_stands(script: Script, standing: str) -> None:
-    watch = Watch(parse_rule("Road > 2% for 0.5s"))
+    tracker = RuleTracker(parse_rule("Road > 2% for 0.5s"))
     for at, value in script:
-        _ = watch.lose() if value < 0 else watch.see(value, at)
-    assert watch.standing == standing
+        _ = tracker.source_lost() if value < 0 else tracker.update(value, at)
+    assert tracker.state == standing
 
 
 @given(st.lists(st.tuples(st.integers(1, 4), st.booleans()), max_size=60), st.integers(0, 6))
