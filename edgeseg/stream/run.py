@@ -17,7 +17,7 @@ from edgeseg.stream.latency import StageClock
 from edgeseg.stream.loop import Stream
 from edgeseg.stream.reader import State
 from edgeseg.stream.result import StreamResult
-from edgeseg.stream.sinks.base import Company, Sink, SourceStatus, StopStream
+from edgeseg.stream.sinks.base import Sink, SinkContext, SourceStatus, StopStream
 from edgeseg.stream.sinks.health import SinkReport
 from edgeseg.stream.sinks.supervised import Supervised
 
@@ -159,11 +159,11 @@ class _SinkStage:
         self._stream = stream
         self._clock: StageClock = stream.clock
         self._sinks: list[Sink] = []
-        company = Company(stream.options.keep_trying, self.reports)
+        context = SinkContext(stream.options.keep_trying, self.reports)
         try:
             for sink in sinks:
                 each = sink if sink.supervised else Supervised(sink)
-                each.prepare(company)
+                each.prepare(context)
                 each.open(stream.sources)
                 self._sinks.append(each)
             stream.want_overlays(any(sink.shows_overlay for sink in self._sinks))

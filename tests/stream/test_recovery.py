@@ -33,7 +33,7 @@ from edgeseg.stream import (
     run,
 )
 from edgeseg.stream.sinks import health, recording
-from edgeseg.stream.sinks.base import Company, SourceStatus
+from edgeseg.stream.sinks.base import SinkContext, SourceStatus
 from edgeseg.stream.sinks.health import SinkReport
 from edgeseg.stream.sinks.metrics import Metrics
 from edgeseg.stream.sinks.retention import Budget, Rotation
@@ -210,7 +210,7 @@ def test_one_recording_of_several_fails_alone() -> None:
 
 
 FAILED = SinkReport("the recording /secret/a.mkv", "Recording", "failed", 7, 3, 0, 2, "full")
-COMPANY = Company(reports=lambda: [FAILED])
+COMPANY = SinkContext(reports=lambda: [FAILED])
 
 
 def test_metrics_tell_how_outputs_stand() -> None:

@@ -46,99 +46,77 @@ class CudaPython:
         yield
 
     def create_stream(self) -> int:
-        """Create a stream that does not synchronise with the default one."""
         return int(self._call("cudaStreamCreateWithFlags", self._cuda.cudaStreamNonBlocking))
 
     def destroy_stream(self, stream: int) -> None:
-        """Destroy a stream; work already queued still completes."""
         self._call("cudaStreamDestroy", stream)
 
     def synchronize(self, stream: int) -> None:
-        """Wait until all queued work is done."""
         self._call("cudaStreamSynchronize", stream)
 
     def allocate(self, nbytes: int) -> int:
-        """Allocate device memory and return its device address."""
         return int(self._call("cudaMalloc", nbytes))
 
     def free(self, address: int) -> None:
-        """Free device memory."""
         self._call("cudaFree", address)
 
     def allocate_host(self, nbytes: int, *, mapped: bool) -> int:
-        """Allocate page-locked host memory and return its address."""
         kind = self._cuda.cudaHostAllocMapped if mapped else self._cuda.cudaHostAllocDefault
         return int(self._call("cudaHostAlloc", nbytes, kind))
 
     def free_host(self, address: int) -> None:
-        """Free page-locked memory."""
         self._call("cudaFreeHost", address)
 
     def device_address(self, host: int) -> int:
-        """Return the device address of mapped host memory."""
         return int(self._call("cudaHostGetDevicePointer", host, 0))
 
     def copy_in(self, device: int, host: int, nbytes: int, stream: int) -> None:
-        """Queue a copy from page-locked to device memory."""
         kind = self._cuda.cudaMemcpyKind.cudaMemcpyHostToDevice
         self._call("cudaMemcpyAsync", device, host, nbytes, kind, stream)
 
     def copy_out(self, host: int, device: int, nbytes: int, stream: int) -> None:
-        """Queue a copy from device to page-locked memory."""
         kind = self._cuda.cudaMemcpyKind.cudaMemcpyDeviceToHost
         self._call("cudaMemcpyAsync", host, device, nbytes, kind, stream)
 
     def copy_within(self, target: int, source: int, nbytes: int, stream: int) -> None:
-        """Queue a copy between addresses of the device."""
         kind = self._cuda.cudaMemcpyKind.cudaMemcpyDeviceToDevice
         self._call("cudaMemcpyAsync", target, source, nbytes, kind, stream)
 
     def load_module(self, image: bytes) -> int:
-        """Load compiled kernels."""
         return int(self._drive("cuModuleLoadData", image))
 
     def unload_module(self, module: int) -> None:
-        """Unload a module."""
         self._drive("cuModuleUnload", module)
 
     def kernel(self, module: int, name: str) -> int:
-        """Look up a kernel of a module."""
         return int(self._drive("cuModuleGetFunction", module, name.encode()))
 
     def launch_kernel(self, kernel: int, grid: Dim3, block: Dim3, argument: bytes, to: int) -> None:
-        """Queue a kernel; the driver copies the argument before it returns."""
         value = ctypes.create_string_buffer(argument, len(argument))
         places = (ctypes.c_void_p * 1)(ctypes.addressof(value))
         self._drive("cuLaunchKernel", kernel, *grid, *block, 0, to, ctypes.addressof(places), 0)
 
     def create_event(self) -> int:
-        """Create an event that records time."""
         return int(self._call("cudaEventCreateWithFlags", self._cuda.cudaEventDefault))
 
     def destroy_event(self, event: int) -> None:
-        """Destroy an event."""
         self._call("cudaEventDestroy", event)
 
     def record(self, event: int, stream: int) -> None:
-        """Record an event on a stream."""
         self._call("cudaEventRecord", event, stream)
 
     def wait(self, event: int) -> None:
-        """Wait for an event."""
         self._call("cudaEventSynchronize", event)
 
     def elapsed_ms(self, start: int, end: int) -> float:
-        """Milliseconds between two events; waits for ``end``."""
         self._call("cudaEventSynchronize", end)
         return float(self._call("cudaEventElapsedTime", start, end))
 
     def begin_capture(self, stream: int) -> None:
-        """Note down what this thread queues on ``stream``; other threads go on as they are."""
         mode = self._cuda.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
         self._call("cudaStreamBeginCapture", stream, mode)
 
     def end_capture(self, stream: int) -> int:
-        """End the capture and return an executable graph."""
         graph = self._call("cudaStreamEndCapture", stream)
         try:
             return int(self._call("cudaGraphInstantiateWithFlags", graph, 0))
@@ -146,11 +124,9 @@ class CudaPython:
             self._call("cudaGraphDestroy", graph)
 
     def launch(self, graph: int, stream: int) -> None:
-        """Launch a graph."""
         self._call("cudaGraphLaunch", graph, stream)
 
     def destroy_graph(self, graph: int) -> None:
-        """Destroy a graph."""
         self._call("cudaGraphExecDestroy", graph)
 
     def _call(self, name: str, *arguments: Any) -> Any:

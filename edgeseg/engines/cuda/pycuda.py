@@ -59,34 +59,28 @@ class PyCuda:
             self._context.pop()
 
     def create_stream(self) -> int:
-        """Create a stream that does not synchronise with the default one."""
         with self._calling():
             stream = self._driver.Stream(_NON_BLOCKING)
         return self._keep(int(stream.handle), stream)
 
     def destroy_stream(self, stream: int) -> None:
-        """Destroy a stream; work already queued still completes."""
         with self._calling():
             del self._owned[stream]
 
     def synchronize(self, stream: int) -> None:
-        """Wait until all queued work is done."""
         with self._calling():
             self._owned[stream].synchronize()
 
     def allocate(self, nbytes: int) -> int:
-        """Allocate device memory and return its device address."""
         with self._calling():
             memory = self._driver.mem_alloc(nbytes)
         return self._keep(int(memory), memory)
 
     def free(self, address: int) -> None:
-        """Free device memory."""
         with self._calling():
             self._owned.pop(address).free()
 
     def allocate_host(self, nbytes: int, *, mapped: bool) -> int:
-        """Allocate page-locked host memory and return its address."""
         flags = self._driver.host_alloc_flags.DEVICEMAP if mapped else 0
         with self._calling():
             array = self._driver.pagelocked_empty(nbytes, "uint8", mem_flags=flags)
@@ -94,100 +88,82 @@ class PyCuda:
         return self._keep(int(array.ctypes.data), array.base)
 
     def free_host(self, address: int) -> None:
-        """Free page-locked memory."""
         with self._calling():
             self._owned.pop(address).free()
 
     def device_address(self, host: int) -> int:
-        """Return the device address of mapped host memory."""
         with self._calling():
             return int(self._owned[host].get_device_pointer())
 
     def copy_in(self, device: int, host: int, nbytes: int, stream: int) -> None:
-        """Queue a copy from page-locked to device memory."""
         with self._calling():
             self._driver.memcpy_htod_async(device, _bytes_at(host, nbytes), self._owned[stream])
 
     def copy_out(self, host: int, device: int, nbytes: int, stream: int) -> None:
-        """Queue a copy from device to page-locked memory."""
         with self._calling():
             self._driver.memcpy_dtoh_async(_bytes_at(host, nbytes), device, self._owned[stream])
 
     def copy_within(self, target: int, source: int, nbytes: int, stream: int) -> None:
-        """Queue a copy between addresses of the device."""
         with self._calling():
             self._driver.memcpy_dtod_async(target, source, nbytes, self._owned[stream])
 
     def load_module(self, image: bytes) -> int:
-        """Load compiled kernels."""
         with self._calling():
             module = self._driver.module_from_buffer(image)
         return self._keep(id(module), module)  # pycuda hides the handles of modules and kernels.
 
     def unload_module(self, module: int) -> None:
-        """Unload a module and its kernels."""
         with self._calling():
             for kernel in self._kernels.pop(module, []):
                 del self._owned[kernel]
             del self._owned[module]
 
     def kernel(self, module: int, name: str) -> int:
-        """Look up a kernel of a module."""
         with self._calling():
             kernel = self._owned[module].get_function(name)
         self._kernels.setdefault(module, []).append(id(kernel))
         return self._keep(id(kernel), kernel)
 
     def launch_kernel(self, kernel: int, grid: Dim3, block: Dim3, argument: bytes, to: int) -> None:
-        """Queue a kernel; pycuda takes a structure as the bytes of an array."""
         value = np.frombuffer(argument, np.uint8)
         with self._calling():
             self._owned[kernel](value, grid=grid, block=block, stream=self._owned[to])
 
     def create_event(self) -> int:
-        """Create an event that records time."""
         with self._calling():
             event = self._driver.Event()
         return self._keep(id(event), event)  # pycuda hides the handle of an event.
 
     def destroy_event(self, event: int) -> None:
-        """Destroy an event."""
         with self._calling():
             del self._owned[event]
 
     def record(self, event: int, stream: int) -> None:
-        """Record an event on a stream."""
         with self._calling():
             self._owned[event].record(self._owned[stream])
 
     def wait(self, event: int) -> None:
-        """Wait for an event."""
         with self._calling():
             self._owned[event].synchronize()
 
     def elapsed_ms(self, start: int, end: int) -> float:
-        """Milliseconds between two events; waits for ``end``."""
         with self._calling():
             self._owned[end].synchronize()
             return float(self._owned[start].time_till(self._owned[end]))
 
     def begin_capture(self, stream: int) -> None:
-        """Start capturing the work that this thread queues on ``stream``."""
         with self._calling():
             self._graphs.begin(stream)
 
     def end_capture(self, stream: int) -> int:
-        """End the capture and return an executable graph."""
         with self._calling():
             return self._graphs.end(stream)
 
     def launch(self, graph: int, stream: int) -> None:
-        """Launch a graph."""
         with self._calling():
             self._graphs.launch(graph, stream)
 
     def destroy_graph(self, graph: int) -> None:
-        """Destroy a graph."""
         with self._calling():
             self._graphs.destroy(graph)
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from edgeseg.stream.result import StreamResult
-from edgeseg.stream.sinks.base import Company, Sink, SourceStatus
+from edgeseg.stream.sinks.base import Sink, SinkContext, SourceStatus
 from edgeseg.stream.sinks.health import SinkReport
 from edgeseg.stream.sinks.supervised import Supervised
 
@@ -58,9 +58,9 @@ class Background(Sink):
         """As the sink's."""
         return self._sink.shows_overlay
 
-    def prepare(self, company: Company) -> None:
+    def prepare(self, context: SinkContext) -> None:
         """Pass it on."""
-        self._sink.prepare(company)
+        self._sink.prepare(context)
 
     def open(self, sources: Sequence[SourceStatus]) -> None:
         """As the sink's, in the caller's thread."""

@@ -52,7 +52,7 @@ class SourceStatus(Protocol):
 
 
 @dataclass(frozen=True)
-class Company:
+class SinkContext:
     """Information about the stream that a sink belongs to.
 
     Attributes:
@@ -79,15 +79,18 @@ class Sink(ABC):
             ``later`` closes it and reopens it after a delay, ``next`` passes it the next result.
         supervised: Whether the sink handles its errors itself and reports them by
             :meth:`reports`.
+        context: Information about the stream, as given to :meth:`prepare`.
     """
 
     shows_overlay: bool = False
     essential: bool = False
     retry: Literal["never", "later", "next"] = "never"
     supervised: bool = False
+    context: SinkContext = SinkContext()
 
-    def prepare(self, company: Company) -> None:  # noqa: B027 - may be left out
+    def prepare(self, context: SinkContext) -> None:
         """Called once before ``open``."""
+        self.context = context
 
     def open(self, sources: Sequence[SourceStatus]) -> None:  # noqa: B027 - may be left out
         """Called once before the first result."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from edgeseg.stream.result import StreamResult
-from edgeseg.stream.sinks.base import Company, Sink, SourceStatus
+from edgeseg.stream.sinks.base import Sink, SourceStatus
 from edgeseg.stream.sinks.health import SinkReport
 from edgeseg.stream.sinks.supervised import Supervised
 
@@ -29,22 +29,17 @@ class Each(Sink):
         self.shows_overlay = shows_overlay
         self._make = make
         self._name = name
-        self._company = Company()
         self._sinks: dict[int, Supervised] = {}
 
     def __str__(self) -> str:
         return self._name
-
-    def prepare(self, company: Company) -> None:
-        """Remember the company for the sinks that ``open`` creates."""
-        self._company = company
 
     def open(self, sources: Sequence[SourceStatus]) -> None:
         """Create and open all sinks; if one raises, close those already open."""
         try:
             for source in sources:
                 sink = Supervised(self._make(source))
-                sink.prepare(self._company)
+                sink.prepare(self.context)
                 sink.open((source,))
                 self._sinks[source.index] = sink
         except BaseException:

@@ -9,7 +9,7 @@ from edgeseg import __version__
 from edgeseg.errors import RuntimeMissing
 from edgeseg.stream.reader import State
 from edgeseg.stream.result import StreamResult
-from edgeseg.stream.sinks.base import Company, Sink, SourceStatus
+from edgeseg.stream.sinks.base import Sink, SinkContext, SourceStatus
 from edgeseg.stream.web.address import Address, listen
 from edgeseg.stream.web.guard import Guard, Rules
 
@@ -80,15 +80,10 @@ class Metrics(Sink):
         self._engine = engine or {}
         self._classes = classes
         self._shares: dict[int, dict[str, float]] = {}
-        self._company = Company()
         self._server: ServerThread | None = None
 
     def __str__(self) -> str:
         return f"the metrics at {self.host}:{self.port}"
-
-    def prepare(self, company: Company) -> None:
-        """Learn of the other outputs."""
-        self._company = company
 
     def open(self, sources: Sequence[SourceStatus]) -> None:
         """Listen.
@@ -112,7 +107,7 @@ class Metrics(Sink):
         registry = prometheus.CollectorRegistry()
         prometheus.ProcessCollector(registry=registry)
         registry.register(_Sources(sources, self._shares))
-        registry.register(_Sinks(self._company))
+        registry.register(_Sinks(self.context))
         ages = ("edgeseg_frame_age_seconds", "From capture to the result.", _BY_SOURCE)
         self._age: Any = prometheus.Histogram(*ages, buckets=_SECONDS, registry=registry)
         stages = ("edgeseg_stage_seconds", "Time of one stage of a frame.", ["stage"])
@@ -221,14 +216,14 @@ class _Sources:
 class _Sinks:
     """How outputs stand, read when it is asked for."""
 
-    def __init__(self, company: Company) -> None:
-        self._company = company
+    def __init__(self, context: SinkContext) -> None:
+        self._context = context
 
     def collect(self) -> Iterator[Metric]:
         """One family a figure."""
         from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
-        reports = self._company.reports()
+        reports = self._context.reports()
         up = GaugeMetricFamily("edgeseg_sink_up", "1 while an output works.", labels=["sink"])
         for report in reports:
             up.add_metric([report.name], float(report.state == "ok"))

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from edgeseg.errors import OutputError
 from edgeseg.stream.result import StreamResult
-from edgeseg.stream.sinks.base import Company, Sink, SourceStatus, StopStream
+from edgeseg.stream.sinks.base import Sink, SinkContext, SourceStatus, StopStream
 from edgeseg.stream.sinks.health import Health, SinkReport, why
 
 _log = logging.getLogger(__name__)
@@ -27,7 +27,6 @@ class Supervised(Sink):
     def __init__(self, sink: Sink) -> None:
         self.essential = sink.essential
         self._sink = sink
-        self._company = Company()
         self._sources: Sequence[SourceStatus] = ()
         self._open = False
         self._health = Health(
@@ -45,10 +44,10 @@ class Supervised(Sink):
         """As the sink's, while it works."""
         return self._sink.shows_overlay and (self._open or not self._health.failed)
 
-    def prepare(self, company: Company) -> None:
+    def prepare(self, context: SinkContext) -> None:
         """Pass it on."""
-        self._company = company
-        self._sink.prepare(company)
+        super().prepare(context)
+        self._sink.prepare(context)
 
     def open(self, sources: Sequence[SourceStatus]) -> None:
         """Open the sink; on OutputError retry later if the stream and the sink allow it.
@@ -62,7 +61,7 @@ class Supervised(Sink):
         try:
             self._sink.open(sources)
         except OutputError as error:
-            if not self._company.patient or self._sink.retry == "never":
+            if not self.context.patient or self._sink.retry == "never":
                 raise
             self._health.fails(error, lost=0)
         else:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from edgeseg.stream.notify import Notifier
 from edgeseg.stream.result import StreamResult
-from edgeseg.stream.sinks.base import Company, Sink, SourceStatus
+from edgeseg.stream.sinks.base import Sink, SourceStatus
 
 _STATUS_S = 1.0
 """Between two messages, at most a quarter of the manager's patience."""
@@ -38,7 +38,6 @@ class Watchdog(Sink):
 
     def __init__(self, notifier: Notifier) -> None:
         self._notifier = notifier
-        self._company = Company()
         self._interval = min(_STATUS_S, (notifier.watchdog_s or 4 * _STATUS_S) / 4)
         self._sources: Sequence[SourceStatus] = ()
         self._ready = False
@@ -47,10 +46,6 @@ class Watchdog(Sink):
 
     def __str__(self) -> str:
         return "the service manager's watchdog"
-
-    def prepare(self, company: Company) -> None:
-        """Learn of the other outputs."""
-        self._company = company
 
     def open(self, sources: Sequence[SourceStatus]) -> None:
         """Say that frames are waited for.
@@ -87,7 +82,7 @@ class Watchdog(Sink):
         now = time.monotonic()
         rate = self._passed / max(now - self._notified_at, 1e-3)
         quiet = [f"; {each.label}: {each.state}" for each in self._sources if each.state != "ok"]
-        quiet += [f"; {it.name} failed" for it in self._company.reports() if it.state == "failed"]
+        quiet += [f"; {it.name} failed" for it in self.context.reports() if it.state == "failed"]
         messages = [f"STATUS={rate:.1f} frames/s{age}{''.join(quiet)}"]
         if self._notifier.watchdog_s is not None:
             messages.append("WATCHDOG=1")

@@ -12,7 +12,7 @@ from edgeseg.artifacts.card import ClassMap
 from edgeseg.engines.base import Engine
 from edgeseg.machine import peak_rss_mib
 from edgeseg.stream.result import StreamResult
-from edgeseg.stream.sinks.base import Company, SourceStatus
+from edgeseg.stream.sinks.base import SinkContext, SourceStatus
 from edgeseg.stream.web.history import KEPT_S, PARTS, History
 
 SCHEMA_VERSION = 1
@@ -40,9 +40,9 @@ class Status:
         sources: Sequence[SourceStatus],
         classes: ClassMap,
         about: About | None,
-        company: Company | None = None,
+        context: SinkContext | None = None,
     ) -> None:
-        self._company = company or Company()
+        self._context = context or SinkContext()
         self._sources = sources
         self._histories = {source.index: History() for source in sources}
         self._classes = classes
@@ -73,7 +73,7 @@ class Status:
     @property
     def failed(self) -> list[str]:
         """Kinds of the outputs that have failed, without the names of their files."""
-        return sorted({it.kind for it in self._company.reports() if it.state == "failed"})
+        return sorted({it.kind for it in self._context.reports() if it.state == "failed"})
 
     def describe(self) -> dict[str, Any]:
         """What ``/status`` answers.
@@ -102,7 +102,7 @@ class Status:
             "fps": round(sum(source["fps"] for source in sources), 2),
             "peak_rss_mib": round(peak_rss_mib(), 1),
             "sources": sources,
-            "sinks": [asdict(report) for report in self._company.reports()],
+            "sinks": [asdict(report) for report in self._context.reports()],
         }
 
     def _describe_source(self, source: SourceStatus, now: float) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from edgeseg.artifacts.card import ClassMap
 from edgeseg.errors import RuntimeMissing, UsageError
 from edgeseg.stream.result import StreamResult
-from edgeseg.stream.sinks.base import Company, Sink, SourceStatus
+from edgeseg.stream.sinks.base import Sink, SourceStatus
 from edgeseg.stream.web.address import Address, browse_to, listen, parse_address
 from edgeseg.stream.web.guard import Rules
 from edgeseg.stream.web.hub import Hub
@@ -104,7 +104,6 @@ class WebView(Sink):
         self._hosts = hosts
         self._classes, self._about = classes, about
         self._limits = limits or WebLimits()
-        self._company = Company()
         self._hub: Hub | None = None
         self._status: Status | None = None
         self._server: ServerThread | None = None
@@ -112,10 +111,6 @@ class WebView(Sink):
 
     def __str__(self) -> str:
         return f"the web view at {self._address}"
-
-    def prepare(self, company: Company) -> None:
-        """Learn of the other outputs."""
-        self._company = company
 
     def open(self, sources: Sequence[SourceStatus]) -> None:
         """Listen and serve; the log says where.
@@ -130,7 +125,7 @@ class WebView(Sink):
         limits = self._limits
         listening = listen(self._address, limits.unread_s)
         self._address = Address(self._address.host, listening.getsockname()[1])
-        self._status = Status(sources, self._classes, self._about, self._company)
+        self._status = Status(sources, self._classes, self._about, self.context)
         self._hub = Hub(self._status.cameras, functools.partial(encode, largest=limits.largest))
         rules = Rules.of(self._address, self._hosts, self._token)
         app = build_app(self._hub, self._status, rules, limits.requests)
