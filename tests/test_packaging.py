@@ -223,8 +223,8 @@ def test_installed_extension_gives_the_bits_of_the_reference(installed: Path) ->
         "spec = InputSpec(height=64, width=96, resize='letterbox')\n"
         "image = np.random.default_rng(0).integers(0, 256, (480, 641, 3), dtype=np.uint8)\n"
         "one, two = np.zeros((2, *spec.shape), np.float32)\n"
-        "fill_reference(image, one, place((480, 641), spec), spec)\n"
-        "fill_native(image, two, place((480, 641), spec), spec)\n"
+        "fill_reference(image, one, placement_of((480, 641), spec), spec)\n"
+        "fill_native(image, two, placement_of((480, 641), spec), spec)\n"
         "print(np.array_equal(one, two), one.any())\n"
     )
     assert python(installed, code) == "True True"

@@ -87,14 +87,14 @@ def measure(form: str, side: int, settings: Settings) -> dict[str, Any]:
     import torch
 
     from edgeseg.models.layers import initialise
-    from edgeseg.training.predictor import default_device, place
+    from edgeseg.training.predictor import default_device, to_default_device
 
     patch = PATCHES[form]
     size = patch + STRIDE * (side - 1)
     network = vgg16(form, settings.thinner)
     torch.manual_seed(settings.seed)
     initialise(network.to_empty(device=default_device()))
-    place(network)
+    to_default_device(network)
     picture = torch.randn(1, 3, size, size, device=default_device())
     patches = cut(picture, patch).split(settings.batch)
     times: dict[str, list[float]] = {"dense": [], "patches": []}

@@ -203,12 +203,12 @@ class _Network:
 
     def __init__(self, run: Path) -> None:
         from edgeseg.training.checkpoint import load_checkpoint
-        from edgeseg.training.predictor import place
+        from edgeseg.training.predictor import to_default_device
 
         model, card = load_checkpoint(run / CHECKPOINT)
         self.spec = card.input
         self.seen = 0
-        self._model: Any = place(model).eval()
+        self._model: Any = to_default_device(model).eval()
         self._model.register_forward_pre_hook(self._look)
 
     def _look(self, _module: nn.Module, inputs: tuple[Tensor, ...]) -> None:

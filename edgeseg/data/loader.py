@@ -23,7 +23,7 @@ from edgeseg.data.borders import border_weights
 from edgeseg.data.folders import Split
 from edgeseg.data.instances import class_mask
 from edgeseg.data.sample import Sample, load_instances, load_sample
-from edgeseg.ops.preprocess import fit_mask, place, preprocess
+from edgeseg.ops.preprocess import fit_mask, placement_of, preprocess
 from edgeseg.options.training import Objects
 
 log = logging.getLogger(__name__)
@@ -318,7 +318,7 @@ def _collate(examples: Sequence[Example]) -> Batch:
 
 def _fit_ids(ids: NDArray[np.int32], spec: InputSpec) -> NDArray[np.int32]:
     """Resize object ids to the network's size like ``fit_mask``; 0 on a letterbox border."""
-    placement = place(ids.shape[:2], spec)
+    placement = placement_of(ids.shape[:2], spec)
     fitted = np.zeros((spec.height, spec.width), np.int32)
     size = (placement.width, placement.height)
     fitted[placement.region] = cv2.resize(ids, size, interpolation=cv2.INTER_NEAREST_EXACT)

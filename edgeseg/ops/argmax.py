@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from edgeseg.artifacts.card import InputSpec
 from edgeseg.errors import UsageError
 from edgeseg.ops.native import kernels
-from edgeseg.ops.preprocess import place
+from edgeseg.ops.preprocess import placement_of
 
 MAX_CLASSES = 256
 """Maximum number of classes in a uint8 label map."""
@@ -81,7 +81,7 @@ def argmax_upsampled(
         raise UsageError(
             f"logits of this network are (C, {spec.height}, {spec.width}), not {logits.shape}"
         )
-    rows, columns = place(size, spec).region
+    rows, columns = placement_of(size, spec).region
     part = logits[:, rows, columns]
     if kernels is None:
         return upsampled_reference(part, size)

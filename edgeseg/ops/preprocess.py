@@ -71,7 +71,7 @@ class Placement:
         )
 
 
-def place(size: tuple[int, int], spec: InputSpec) -> Placement:
+def placement_of(size: tuple[int, int], spec: InputSpec) -> Placement:
     """Compute where a picture of ``size`` (H, W) is placed: the full input, or a letterbox.
 
     A letterbox keeps the aspect ratio to the nearest pixel; an odd remainder goes to the
@@ -141,7 +141,7 @@ def preprocess_as(
     else:
         _check_out(out, spec, form)
     planes = form.planes(out)
-    placement = place(pixels.shape[:2], spec)
+    placement = placement_of(pixels.shape[:2], spec)
     if (placement.height, placement.width) != (spec.height, spec.width):
         planes[...] = border(spec, form.dtype)
     if kernels is None:
@@ -177,7 +177,7 @@ def inside(labels: NDArray[np.uint8], size: tuple[int, int], spec: InputSpec) ->
         UsageError: ``labels`` is not uint8 of the size in ``spec``.
     """
     _check_labels(labels, (spec.height, spec.width))
-    return labels[place(size, spec).region]
+    return labels[placement_of(size, spec).region]
 
 
 def fit_mask(mask: NDArray[np.uint8], spec: InputSpec, ignore: int = 255) -> NDArray[np.uint8]:
@@ -195,7 +195,7 @@ def fit_mask(mask: NDArray[np.uint8], spec: InputSpec, ignore: int = 255) -> NDA
         UsageError: ``mask`` has another dtype or shape.
     """
     _check_labels(mask, None)
-    placement = place(mask.shape[:2], spec)
+    placement = placement_of(mask.shape[:2], spec)
     fitted = np.full((spec.height, spec.width), ignore, np.uint8)
     fitted[placement.region] = nearest(mask, (placement.height, placement.width))
     return fitted

@@ -38,7 +38,7 @@ from edgeseg.training.learner import Learner, make_learner
 from edgeseg.training.losses import median_frequency
 from edgeseg.training.memory import memory_explained
 from edgeseg.training.plots import Curves, save_curves, save_predictions
-from edgeseg.training.predictor import TorchEngine, open_torch, place
+from edgeseg.training.predictor import TorchEngine, open_torch, to_default_device
 from edgeseg.training.setup import (
     check_batch_norm,
     fresh_network,
@@ -160,7 +160,7 @@ def _train(
     )
     check_batch_norm(config, card, order.smallest)
     model, copied = fresh_network(config, card)
-    model = place(model)
+    model = to_default_device(model)
     tensors = LabelledTensors(
         training, card.classes, card.input, objects=recipe.objects, track=track
     )

@@ -71,10 +71,10 @@ class TorchEngine(Engine):
 def open_torch(path: Path) -> TorchEngine:
     """Load a checkpoint onto the default device; raises the errors of ``load_checkpoint``."""
     model, card = load_checkpoint(path)
-    return TorchEngine(place(model), card, Path(path))
+    return TorchEngine(to_default_device(model), card, Path(path))
 
 
-def place(model: nn.Module) -> nn.Module:
+def to_default_device(model: nn.Module) -> nn.Module:
     """Move a network to the default device, in the faster channels-last memory format."""
     model = model.to(default_device())
     # The stubs of Module.to lack this argument.

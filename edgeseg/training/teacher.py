@@ -25,7 +25,7 @@ from edgeseg.models.mirror import same_size
 from edgeseg.options.training import Teaching
 from edgeseg.runs import CHECKPOINT, located
 from edgeseg.training.checkpoint import load_checkpoint
-from edgeseg.training.predictor import place
+from edgeseg.training.predictor import to_default_device
 
 
 @dataclass(frozen=True)
@@ -138,7 +138,9 @@ def load_teacher(teaching: Teaching, student: ModelCard) -> Teacher | None:
                 f"the student's, {_text(ours)}",
                 hint=hint,
             )
-    return Teacher(place(model.requires_grad_(requires_grad=False)), card, student, teaching)
+    return Teacher(
+        to_default_device(model.requires_grad_(requires_grad=False)), card, student, teaching
+    )
 
 
 def checkpoint_of(teacher: Path) -> Path:

@@ -21,7 +21,7 @@ from edgeseg.artifacts.card import InputSpec
 from edgeseg.engines.cuda import arguments as subject
 from edgeseg.ops.argmax import argmax
 from edgeseg.ops.overlay import Look, overlay_restored
-from edgeseg.ops.preprocess import inside, nearest_indices, place, preprocess
+from edgeseg.ops.preprocess import inside, nearest_indices, placement_of, preprocess
 
 pytestmark = pytest.mark.skipif(
     kernels.COMPILER is None, reason="no C++ compiler here (apt install g++)"
@@ -64,7 +64,7 @@ def preprocessed(
     spec: InputSpec,
 ) -> NDArray[np.float32]:
     """The tensor of ``frames`` (N, …) as the kernel makes it."""
-    where = place(size, spec)
+    where = placement_of(size, spec)
     down, across = subject.taps(size[0], where.height), subject.taps(size[1], where.width)
     table = subject.value_table(spec)
     out = np.full((len(frames), *spec.shape), 77, np.float32)
@@ -142,7 +142,7 @@ def label_maps(seed: int, shape: tuple[int, ...]) -> NDArray[np.uint8]:
 def labels_of(
     maps: NDArray[np.uint8], size: tuple[int, int], spec: InputSpec, rows: int, columns: int
 ) -> subject.Labels:
-    where = place(size, spec)
+    where = placement_of(size, spec)
     start = at(maps) + where.top * spec.width + where.left
     return subject.Labels(start, spec.width, spec.height * spec.width, rows, columns)
 
@@ -208,7 +208,7 @@ def cases() -> bytes:
     made = []
     for height, width in ((1, 1), (2, 4), (7, 33), (16, 64), (31, 130)):
         spec = InputSpec(height=24, width=40, resize="letterbox")
-        size, where = (height, width), place((height, width), spec)
+        size, where = (height, width), placement_of((height, width), spec)
         frame = noise(0, (*size, 3))
         of = subject.Preprocess(subject.packed_frames(0, size), 0, 0, 0, 0, *spec.shape)
         of.top, of.left, of.rows, of.columns = where.top, where.left, where.height, where.width

@@ -19,7 +19,7 @@ from edgeseg.ops.argmax import (
     upsampled_reference,
 )
 from edgeseg.ops.native import kernels
-from edgeseg.ops.preprocess import place
+from edgeseg.ops.preprocess import placement_of
 
 LEVELS = [] if kernels is None else kernels.levels()
 needs_native = pytest.mark.skipif(
@@ -206,7 +206,7 @@ def test_letterbox_is_cut_off_before() -> None:
     logits = regions(5, 4, 64, 64)
     size = (100, 200)
     inner = np.ascontiguousarray(logits[:, 16:48])
-    assert place(size, spec).region == (slice(16, 48), slice(0, 64))
+    assert placement_of(size, spec).region == (slice(16, 48), slice(0, 64))
     expected = argmax_upsampled(inner, size, InputSpec(height=32, width=64))
     np.testing.assert_array_equal(argmax_upsampled(logits, size, spec), expected)
     with pytest.raises(UsageError, match="this network"):

@@ -24,7 +24,7 @@ from edgeseg.ops.preprocess import (
     fit_mask,
     lines,
     normalisation,
-    place,
+    placement_of,
     preprocess,
     preprocess_as,
     restore_labels,
@@ -50,7 +50,7 @@ def picture(seed: int, *shape: int) -> NDArray[np.uint8]:
 def fill(twin, image: NDArray[np.uint8], spec: InputSpec) -> NDArray[np.float32]:
     pixels = image if image.ndim == 3 else image[..., np.newaxis]
     out = np.full(spec.shape, np.nan, np.float32)
-    twin(pixels, out, place(pixels.shape[:2], spec), spec)
+    twin(pixels, out, placement_of(pixels.shape[:2], spec), spec)
     return out
 
 
@@ -319,8 +319,8 @@ def test_grey_alpha_and_single_channel_pictures(twin) -> None:
     ],
 )
 def test_letterbox_keeps_the_aspect_ratio(size, expected: Placement) -> None:
-    assert place(size, InputSpec(height=64, width=64, resize="letterbox")) == expected
-    assert place(size, InputSpec(height=64, width=64)) == Placement(0, 0, 64, 64)
+    assert placement_of(size, InputSpec(height=64, width=64, resize="letterbox")) == expected
+    assert placement_of(size, InputSpec(height=64, width=64)) == Placement(0, 0, 64, 64)
 
 
 def test_letterbox_border_is_the_mean_colour() -> None:
@@ -370,7 +370,7 @@ def test_forms_hold_the_same_picture(monkeypatch, native: bool, resize: str) -> 
         monkeypatch.setattr(subject, "kernels", None)
     spec, image = InputSpec(height=32, width=48, resize=resize), picture(9, 70, 77, 3)
     levels = preprocess_as(Form("uint8"), image, spec)
-    top, left = place((70, 77), spec).region
+    top, left = placement_of((70, 77), spec).region
     resized = cv2.resize(
         image, (left.stop - left.start, top.stop - top.start), interpolation=cv2.INTER_LINEAR_EXACT
     )

@@ -20,7 +20,7 @@ from edgeseg.engines.cuda.device import Cuda
 from edgeseg.engines.cuda.kernels import Kernels
 from edgeseg.engines.cuda.memory import DeviceMemory, Pinned
 from edgeseg.ops.overlay import Look
-from edgeseg.ops.preprocess import Placement, nearest_indices, place
+from edgeseg.ops.preprocess import Placement, nearest_indices, placement_of
 
 IN_FLIGHT = 2
 """Number of batches that may be submitted before the first is collected."""
@@ -112,7 +112,7 @@ class Stages:
         self._kernels, self._network, self._job = kernels, network, job
         self.buffers = _buffers(memory, network, job)
         spec = network.card.input
-        self._region: Placement = place(job.size, spec)
+        self._region: Placement = placement_of(job.size, spec)
         part = (self._region.height, self._region.width)
         taken = nearest_indices(part, job.size)
         sizes = list(zip(job.size, part, strict=True))
