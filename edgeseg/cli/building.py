@@ -52,7 +52,7 @@ def calibrate(
 
     from edgeseg.artifacts.files import refuse_to_replace, require_text
     from edgeseg.artifacts.partials import alone
-    from edgeseg.building.source import named
+    from edgeseg.building.fp32 import artifact_name
     from edgeseg.export.on_demand import network_of
     from edgeseg.precision.calibration import collect, outputs_of, sheet_path
     from edgeseg.precision.ranges import check_measurable, measure_ranges
@@ -65,7 +65,7 @@ def calibrate(
     manifest = out or Path("calib") / path.absolute().parent.name / "manifest.json"
     spec = with_credentials(parse_source(source), access.credentials)
     (spec,) = with_trust([spec], access.ca, access.insecure_camera)
-    target = path.with_name(named(path, "ranges", "json"))
+    target = path.with_name(artifact_name(path, "ranges", "json"))
     made = (*outputs_of(source, manifest), target)
     for place in (manifest, target, Path(source)):
         require_text(place)  # The manifest and the ranges contain these paths.

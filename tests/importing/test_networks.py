@@ -13,7 +13,7 @@ from foreign import NAMES, SIZE, Foreign, dataset, picture
 
 from edgeseg.artifacts.sidecar import verify
 from edgeseg.building.evidence import gather
-from edgeseg.building.source import read_source
+from edgeseg.building.fp32 import read_fp32
 from edgeseg.data.folders import read_split
 from edgeseg.engines import open_engine
 from edgeseg.errors import EdgesegError, MismatchedArtifact, UsageError
@@ -286,7 +286,7 @@ def test_ranges_lie_beside_a_network_of_any_name(edgeseg: Any, tmp_path: Path, d
     out = tmp_path / "manifest.json"
     outcome = edgeseg("calibrate", network, "--from", pictures, "--count", "2", "--out", out)
     assert outcome.code == 0, outcome.err
-    evidence = gather(read_source(network), BuildConfig(network, "int8"))
+    evidence = gather(read_fp32(network), BuildConfig(network, "int8"))
     assert evidence.ranges is not None
     assert not network.with_name("model.ranges.json").exists()
 
