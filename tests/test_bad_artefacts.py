@@ -251,10 +251,10 @@ def test_the_guard_fires(whole_run: Path, small_data: Path, edgeseg: Any, guarde
         edgeseg("eval", whole_run / "model.onnx", "--data", small_data, "--json")
     (whole_run / "model.onnx.json").unlink()
     os.truncate(whole_run / "model.onnx", GIGABYTES)
-    from edgeseg.building import source
+    from edgeseg.building import fp32
 
     with pytest.raises(pytest.fail.Exception, match="gigabytes"):
-        source.sha256_file(whole_run / "model.onnx")
+        fp32.sha256_file(whole_run / "model.onnx")
 
 
 @pytest.mark.parametrize("kind", ["checkpoint", "network"])

@@ -12,7 +12,7 @@ import pytest
 from foreign import NAMES, SIZE, Foreign, dataset, picture
 
 from edgeseg.artifacts.sidecar import verify
-from edgeseg.building.evidence import gather
+from edgeseg.building.evidence import read_evidence
 from edgeseg.building.fp32 import read_fp32
 from edgeseg.data.folders import read_split
 from edgeseg.engines import open_engine
@@ -286,7 +286,7 @@ def test_ranges_lie_beside_a_network_of_any_name(edgeseg: Any, tmp_path: Path, d
     out = tmp_path / "manifest.json"
     outcome = edgeseg("calibrate", network, "--from", pictures, "--count", "2", "--out", out)
     assert outcome.code == 0, outcome.err
-    evidence = gather(read_fp32(network), BuildConfig(network, "int8"))
+    evidence = read_evidence(read_fp32(network), BuildConfig(network, "int8"))
     assert evidence.ranges is not None
     assert not network.with_name("model.ranges.json").exists()
 
