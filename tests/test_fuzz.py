@@ -26,7 +26,7 @@ from edgeseg.inspection import inspect
 from edgeseg.precision.calibration import CalibrationSet
 from edgeseg.precision.ranges import Ranges
 
-IN_ALL = int(os.environ.get("EDGESEG_FUZZ", "12000"))
+IN_ALL = int(os.environ.get("EDGESEG_FUZZ", "6000"))
 SEEDS = range(4)
 
 

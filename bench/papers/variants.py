@@ -40,7 +40,7 @@ class Settings:
 
 
 SCALES = {
-    "smoke": Settings((64, 64), 8, 1, 2, (0,), steps={"train": 12, "val": 5}),
+    "smoke": Settings((64, 64), 8, 1, 2, (0,), steps={"train": 23, "val": 7}),
     "cpu": Settings((256, 256), 8, 8, 8, (0,), steps={"train": 3, "val": 1}),
     "gpu": Settings((512, 512), 16, 60, 8, (0, 1, 2)),
 }
