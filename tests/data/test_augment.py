@@ -47,7 +47,7 @@ def test_picture_and_labels_stay_aligned(
     # Bent, a block has longer edges, and on an edge bilinear and nearest may differ.
     least = 0.95 if "elastic" in options else 0.97
     for _ in range(4):
-        pictures, masks, borders = varied(blocks())
+        pictures, masks, borders, _ = varied(blocks())
         assert pictures.shape[-2:] == masks.shape[-2:] == (crop or (64, 64))
         assert masks.dtype == torch.int64
         assert agreement(pictures, masks) > least
@@ -151,7 +151,7 @@ def test_what_is_off_is_off() -> None:
 
 
 def test_the_alignment_check_sees_a_mirrored_mask() -> None:
-    pictures, masks, _ = blocks()
+    pictures, masks, *_ = blocks()
     assert agreement(pictures, masks) == 1
     assert agreement(pictures, masks.flip(-1)) < 0.9
 
@@ -160,8 +160,8 @@ def test_colour_changes_pictures_only() -> None:
     torch.manual_seed(0)
     varied = augment(InputSpec(height=64, width=64), orientation="any", scale=None)
     varied.shape = _Same()
-    pictures, masks, borders = blocks()
-    changed, same, weights = varied(Batch(pictures, masks, borders))
+    pictures, masks, borders, _ = blocks()
+    changed, same, weights, _ = varied(Batch(pictures, masks, borders))
     assert torch.equal(same, masks.long())
     assert torch.equal(weights, borders)
     assert not torch.allclose(changed, pictures, atol=0.01)
@@ -178,9 +178,9 @@ class _Same(torch.nn.Module):
 def test_a_letterbox_border_stays_ignored_and_neutral() -> None:
     torch.manual_seed(1)
     spec = InputSpec(height=64, width=64)
-    pictures, masks, borders = blocks()
+    pictures, masks, borders, _ = blocks()
     pictures[..., :24], masks[..., :24] = 0, 255
-    changed, moved, _ = augment(spec)(Batch(pictures, masks, borders))
+    changed, moved, *_ = augment(spec)(Batch(pictures, masks, borders))
     border = moved == 255
     assert set(moved.unique().tolist()) <= {0, 1, 255}
     neutral = (changed == 0).all(dim=1)
