@@ -249,7 +249,7 @@ def test_what_is_wrong_in_a_file_is_named_with_its_line(
     [
         (b"source = [", 2, "stream.toml: expected TOML: "),
         (b"names = true\nnames = true", 2, "stream.toml: expected TOML: "),
-        (b"source = ['\xff']", 2, "no UTF-8"),
+        (b"source = ['\xff']", 2, "not valid UTF-8"),
         (b"x = " + b"[" * 5000, 2, "stream.toml: expected TOML"),
         (b"#" * (1 << 20) + b"#", 2, "at most 1048576 bytes"),
         (None, 2, "stream.toml: no such file"),
@@ -323,7 +323,7 @@ def test_a_name_that_is_no_text_is_not_written(here: Path) -> None:
     arguments = [sys.executable, "-m", "edgeseg", "stream", "--write-config", "a.toml"]
     child = subprocess.run([*arguments, "--record", b"\xff.mkv"], capture_output=True, check=False)
     assert child.returncode == 2
-    assert b"no UTF-8" in child.stderr
+    assert b"not valid UTF-8" in child.stderr
     assert not Path("a.toml").exists()
 
 
