@@ -177,6 +177,9 @@ def train(model: nn.Module, pictures: Tensor, masks: Tensor, steps: int) -> None
     optimiser = torch.optim.AdamW(model.parameters(), lr=2e-3)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 2e-3, total_steps=steps)
     model.train()
+    for layer in model.modules():
+        if isinstance(layer, nn.BatchNorm2d):  # torchvision's 0.01 is for long trainings
+            layer.momentum = max(layer.momentum or 0.0, 0.1)
     for _ in range(steps):
         chosen = torch.randint(len(pictures), (4,))
         axes = [axis for axis in (-1, -2) if torch.rand(()) < 0.5]
