@@ -146,7 +146,7 @@ def _has_seven_bits(model: ModelProto) -> bool:
         for weight in model.graph.initializer
         if weight.name in read and weight.data_type in (TensorProto.INT8, TensorProto.UINT8)
     ]
-    # Weights that are quantised in the graph itself cannot be told, so are taken for full.
+    # Weights that are quantised in the graph itself are unknown, and taken for full-range.
     return bool(weights) and all(
         weight.dtype == np.int8 and np.abs(weight.astype(np.int16)).max(initial=0) <= 64
         for weight in weights

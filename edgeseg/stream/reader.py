@@ -154,7 +154,7 @@ class Reader:
     def _fail(self, error: EdgesegError) -> None:
         self.error = error
         self._move("failed")
-        if self._persistent:  # nobody raises it while others go on
+        if self._persistent:  # not raised while other sources continue
             _log.error("%s", error.message)
 
     def _read_to_the_end(self) -> None:
@@ -221,7 +221,7 @@ class Reader:
         return "the connection ended"
 
     def _survive_session(self) -> None:
-        """Run a session and turn unexpected errors into SourceError, so that reconnecting goes on.
+        """Run a session, and turn unexpected errors into SourceError so that it reconnects.
 
         Raises:
             SourceError: The source could not be opened, or an unexpected error occurred.
@@ -307,7 +307,7 @@ class Reader:
                 return
             self._state = state
             self.reconnects += before == "reconnecting" and state == "ok" and self._count > 1
-        if state != "failed":  # that is raised, and said there
+        if state != "failed":  # raised, and reported there
             level = logging.WARNING if state in ("stalled", "reconnecting") else logging.INFO
             _log.log(level, "%s: %s%s", self.spec.label, state, f" ({why})" if why else "")
 

@@ -33,9 +33,9 @@ class Pinned:
 class DeviceMemory:
     """Owns streams, events, memory and graphs of one user of a GPU; closing it releases all.
 
-    In reverse order, and also where making a later one fails: use it as a context manager.
-    Page-locked memory goes with the last array over it, which :meth:`close` makes the caller's
-    business: a result that somebody kept stays readable after it.
+    In reverse order, and also if making a later one fails: use it as a context manager.
+    Page-locked memory is freed with the last array over it, so a result that the caller kept stays
+    readable after :meth:`close`.
     """
 
     def __init__(self, cuda: Cuda) -> None:
@@ -88,6 +88,6 @@ class DeviceMemory:
 
 
 def _free_host(cuda: Cuda, address: int) -> None:
-    # A device that failed refuses this too, and said why in the call that failed.
+    # A device that failed refuses this too; the call that failed raised the reason.
     with contextlib.suppress(DeviceError):
         cuda.free_host(address)

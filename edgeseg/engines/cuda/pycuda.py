@@ -84,7 +84,7 @@ class PyCuda:
         flags = self._driver.host_alloc_flags.DEVICEMAP if mapped else 0
         with self._calling():
             array = self._driver.pagelocked_empty(nbytes, "uint8", mem_flags=flags)
-        # The array's base is the allocation, which frees itself with it or when it is told to.
+        # The array's base is the allocation, which frees itself with it or on request.
         return self._keep(int(array.ctypes.data), array.base)
 
     def free_host(self, address: int) -> None:

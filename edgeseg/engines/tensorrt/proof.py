@@ -38,7 +38,7 @@ def layer_precisions(trt: Any, network: Any) -> dict[str, Precision]:
 
 
 def _bound(trt: Any, layer: Any) -> Precision | None:
-    """What a layer of TensorRT 8.6 … 10.11 was told; None where nothing was."""
+    """Precision set on a layer of TensorRT 8.6 … 10.11; None if none was set."""
     if not getattr(layer, "precision_is_set", False):
         return None
     if layer.precision == trt.DataType.INT8:

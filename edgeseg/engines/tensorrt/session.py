@@ -171,7 +171,7 @@ class Session:
         return _start(self._input.array, self._shape), _start(self._output.array, out)
 
     def _bind(self) -> None:
-        """Tell the context where input and output lie; those places never change."""
+        """Set the addresses of input and output in the context; they never change."""
         places = {
             self.tensors.input: self._device_input,
             self.tensors.output: self._device_output,
@@ -225,7 +225,7 @@ def _start(array: NDArray[Any], shape: Shape) -> NDArray[Any]:
 
 
 def _layer_times(trt: Any) -> Any:
-    """A profiler that keeps what it is told."""
+    """A profiler that collects the times of the layers."""
 
     class LayerTimes(trt.IProfiler):  # type: ignore[misc]
         def __init__(self) -> None:

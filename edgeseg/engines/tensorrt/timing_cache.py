@@ -1,6 +1,6 @@
 """Cache of kernel times measured by TensorRT, one file per version and GPU.
 
-A cache of another version or GPU, or a damaged one, costs nothing but time: it is left aside
+A cache of another version or GPU, or a damaged one, costs nothing but time: it is ignored
 with a warning. Builds may share the file: it is read and written whole, and what two builds
 measured at the same time is joined under a lock.
 """
@@ -71,7 +71,8 @@ class TimingCache:
 def timing_cache(trt: Any, config: Any, options: PlanOptions, gpu: str) -> TimingCache | None:
     """The cache that the options ask for; None where there is none.
 
-    TensorRT-RTX measures nothing when it builds, so a file named for it is said to be unused.
+    TensorRT-RTX measures nothing when it builds, so a file named for it
+    is unused, with a warning.
     """
     if options.timing_cache == "none":
         return None

@@ -1,4 +1,4 @@
-"""TensorRT 8.6 … 10.11: the precision of the graph, said again in flags and constraints.
+"""TensorRT 8.6 … 10.11: the precision of the graph, repeated in flags and constraints.
 
 These versions may compute each layer in any precision that a flag allows, so a layer that the
 graph keeps in FP32 would come out as FP16 where that is faster, and one in FP16 as FP32. Each

@@ -155,7 +155,7 @@ class Alerts(Sink):
             self._webhook.open()
 
     def write(self, result: StreamResult) -> None:
-        """Raises StopStream when nobody reads the events' pipe any more."""
+        """Apply the rules; raises StopStream if the pipe of the events was closed."""
         self.idle()
         for tracked in self._tracked:
             if tracked.source.index == result.camera:
@@ -171,7 +171,7 @@ class Alerts(Sink):
                     self._source_lost(tracked)
 
     def close(self) -> None:
-        """What is raised gets unknown, since nobody looks any more; let the webhook deliver."""
+        """Report raised alerts as unknown, and let the webhook deliver what is queued."""
         with ExitStack() as stack:
             if self._lines is not None:
                 stack.callback(self._lines.close)
@@ -258,7 +258,7 @@ class _AlertLines:
         self._open = True
 
     def write(self, event: dict[str, Any]) -> None:
-        """Raises StopStream when nobody reads the pipe any more."""
+        """Write an event; raises StopStream if the pipe was closed."""
         self._waiting.append(event)
         if len(self._waiting) > _WAITING:
             self._waiting.popleft()
@@ -309,7 +309,7 @@ class _Snapshots:
 
     def open(self) -> None:
         """Count what is there."""
-        with suppress(OSError):  # said when there is something to write
+        with suppress(OSError):  # reported with the first write
             self._folder.mkdir(parents=True, exist_ok=True)
             self._shelf.scan()
 

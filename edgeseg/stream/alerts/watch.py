@@ -8,8 +8,8 @@
      │ └───────────────┘                        │     ▼
      └──────────── did not hold for `for` ◀─────┘   unknown ── frames again ──▶ raised or idle
 
-A source that is lost says nothing of the scene: no alert is raised or cleared by that, and
-whoever listens is told that nobody knows.
+A lost source tells nothing about the scene: it neither raises nor clears an alert, whose state is
+reported as unknown.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class RuleTracker:
 
     @property
     def state(self) -> RuleState:
-        """Where it stands."""
+        """Current state."""
         if self._known is None:
             return "unknown"
         if self._known:
@@ -49,7 +49,7 @@ class RuleTracker:
         return "idle" if self._pending is None else "pending"
 
     def update(self, value: float, at: float) -> AlertEvent | None:
-        """Take the value of a frame; what became of it, if anything.
+        """Take the value of a frame; returns the event that it causes, if any.
 
         Args:
             value: In the rule's unit.
@@ -70,7 +70,7 @@ class RuleTracker:
         return "raised" if holds else "cleared"
 
     def source_lost(self) -> AlertEvent | None:
-        """The source is lost; what became of it, if that was not known before."""
+        """Record that the source was lost; returns the event, if it is news."""
         self._pending = None
         if self._known is None:
             return None

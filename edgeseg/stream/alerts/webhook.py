@@ -120,7 +120,7 @@ class Webhook:
         )
 
     def close(self) -> None:
-        """Deliver what can be delivered at once; what cannot is counted and said."""
+        """Deliver what can be delivered at once; the rest is counted and logged."""
         with self._changed:
             self._closing = True
             self._changed.notify_all()

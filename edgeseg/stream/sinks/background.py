@@ -55,7 +55,7 @@ class Background(Sink):
 
     @property
     def shows_overlay(self) -> bool:  # type: ignore[override]  # as the sink stands now
-        """As the sink's."""
+        """As of the sink."""
         return self._sink.shows_overlay
 
     def prepare(self, context: SinkContext) -> None:
@@ -69,7 +69,7 @@ class Background(Sink):
         self._thread.start()
 
     def write(self, result: StreamResult) -> None:
-        """Leave a result for the thread; raises what shall end the stream."""
+        """Queue a result for the thread; raises the exception that ends the stream."""
         while True:
             self.idle()
             try:
@@ -81,7 +81,7 @@ class Background(Sink):
                     return
 
     def idle(self) -> None:
-        """Raises what shall end the stream."""
+        """Raise the exception that ends the stream, if there is one."""
         if self._error is not None:
             raise self._error
 

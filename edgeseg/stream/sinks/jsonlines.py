@@ -84,12 +84,12 @@ class JsonLines(Sink):
     def open(self, sources: Sequence[SourceStatus]) -> None:
         """Raises UsageError or OutputError if the file cannot be written."""
         self._lines.open()
-        if not self._sources:  # opened again it goes on with the states that it told
+        if not self._sources:  # when reopened it continues with the states already written
             self._changes = StateChanges(sources)
         self._sources = {source.index: source for source in sources}
 
     def write(self, result: StreamResult) -> None:
-        """Raises StopStream when nobody reads the pipe any more, OSError on a full disk."""
+        """Write a line; raises StopStream if the pipe was closed, OSError on a full disk."""
         self.idle()
         self._write(describe(result, self._sources[result.camera].state, self._min_region))
 
@@ -158,7 +158,7 @@ def check_min_region(share: float) -> None:
 
 
 def least_area(share: float, pixels: int) -> int:
-    """Pixels that a region has at least, where it shall have that share of ``pixels``."""
+    """Smallest number of pixels of a region whose share of ``pixels`` is at least that."""
     return max(1, math.ceil(share * pixels))
 
 

@@ -177,4 +177,4 @@ _HEAD = 33
 """Bytes of a PNG's signature and first chunk."""
 
 _MARK = _chunk(b"tEXt", b"Software\0edgeseg")
-"""By which masks are told from other PNG files (PNG specification, 11.3.3)."""
+"""Marks masks among other PNG files (PNG specification, 11.3.3)."""

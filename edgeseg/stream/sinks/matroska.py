@@ -95,7 +95,7 @@ class _Timed:
     def release(self) -> None:
         try:
             self._container.close()
-        except self._failure as error:  # the disk is full, which a write has said
+        except self._failure as error:  # the disk is full, which a write has reported
             _log.debug("the end failed: %s", type(error).__name__)
 
 

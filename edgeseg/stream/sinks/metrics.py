@@ -52,15 +52,14 @@ class Metrics(Sink):
     ``edgeseg_build_info``             gauge     1, with the ``version`` of edgeseg
     ================================== ========= ==========================================
 
-    A source is told by ``camera``, its number in the stream from 0, and ``source``, its label
-    with passwords masked: two sources may have one label. An output is told by ``sink``, what
-    logs call it. Besides come the process's own
-    figures: memory, descriptors, CPU time.
+    A source is identified by ``camera``, its number in the stream from 0, and ``source``, its label
+    with passwords masked: two sources may have one label. An output is identified by ``sink``, its
+    name in logs. The figures of the process are added: memory, descriptors, CPU time.
 
     Args:
         host: Where to listen; other than loopback it is open to whoever reaches it.
         port: 0 takes one that is free.
-        engine: What is said of the engine: ``name``, ``runtime``, ``precision``.
+        engine: Description of the engine: ``name``, ``runtime``, ``precision``.
         classes: Names of the classes; their shares are given where there are any.
         hosts: Names by which clients may call it, besides those of this machine.
     """

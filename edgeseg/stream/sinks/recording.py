@@ -249,7 +249,7 @@ class Recording(Sink):
         self._shelf.grow(self.path, size)
         self.frames += 1
         self._part_frames += 1
-        if self._at is not None:  # how long the part is, told in frames of the stated rate
+        if self._at is not None:  # length of the part, in frames of the declared rate
             self._part_frames = round(self._at * self._fps) + 1
 
     def _grows(self, picture: NDArray[np.uint8], size: int) -> bool:

@@ -27,7 +27,7 @@ _TRY = "import cv2; cv2.namedWindow('edgeseg', cv2.WINDOW_NORMAL); cv2.waitKey(1
 _TRY_S = 20.0
 
 _STALE_S = 1.0
-"""Without a frame for so long, a picture is greyed: nobody shall take it for live."""
+"""Without a frame for so long, a picture is greyed: it must not be mistaken for a live one."""
 
 _SHOWN_S = 1 / 60
 """Least time between two pictures; a screen shows no more."""

@@ -27,7 +27,7 @@ class Address:
 
     @property
     def loopback(self) -> bool:
-        """Whether nobody outside this machine can reach it, whatever names resolve to."""
+        """Whether it can be reached from this machine only, whatever names resolve to."""
         ip = ip_of(self.host)
         return self.host == "localhost" if ip is None else ip.is_loopback
 

@@ -1,4 +1,4 @@
-"""Who may ask the page or the metrics for what, and what browsers are told of it.
+"""Who may request what from the page and the metrics, and the headers that tell browsers.
 
 On a loopback address any program of this machine may ask, but no web site may: a site whose
 name its owner points at 127.0.0.1 (DNS rebinding) sends its own name as Host. On any other

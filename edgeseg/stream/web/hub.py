@@ -1,8 +1,8 @@
 """The newest result of each source, between the stream's thread and those who look.
 
-The stream leaves a reference and goes on. A result is encoded when somebody asks, once for all
+The stream leaves a reference and continues. A result is encoded on request, once for all
 who ask; each client asks for the next picture when it has the last, so that a slow one sees
-fewer and holds nobody up.
+fewer and delays no one.
 """
 
 from __future__ import annotations

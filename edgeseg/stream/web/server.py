@@ -1,4 +1,4 @@
-"""Uvicorn in a thread of its own that strangers cannot exhaust, and that ends when it is told to.
+"""Uvicorn in a thread of its own that clients cannot exhaust, and that ends on request.
 
 Uvicorn accepts all connections there are, whatever descriptors they take from the stream's files.
 Here they are accepted one by one, at a bounded rate, and a new one takes the place of another

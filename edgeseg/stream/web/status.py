@@ -33,7 +33,7 @@ class About:
 
 
 class Status:
-    """Sources, their histories, outputs, and what is said of them."""
+    """Sources, their histories and outputs, as the page shows them."""
 
     def __init__(
         self,

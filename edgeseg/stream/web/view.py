@@ -57,7 +57,7 @@ class WebView(Sink):
     """Serves a page with the live picture of each source.
 
     The picture and its label map are sent side by side and the browser lays them over each
-    other. Nothing is encoded while nobody looks; see :mod:`edgeseg.stream.web.app` for what may
+    other. Nothing is encoded without viewers; see :mod:`edgeseg.stream.web.app` for what may
     be asked for.
 
     Args:
