@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from edgeseg.artifacts.card import ClassMap, InputSpec, ModelCard
 from edgeseg.stream.reader import State
 from edgeseg.stream.result import StreamResult
+from edgeseg.stream.slots import Intake, Slot
 
 
 @dataclass
@@ -48,6 +49,12 @@ def still_result(labels: NDArray[np.uint8], **changes: Any) -> StreamResult:
         "card": card(changes.pop("classes", CLASSES), changes.pop("input", spec)),
     }
     return StreamResult(**(fields | changes))
+
+
+def next_frame(slot: Slot, timeout: float) -> StreamResult | None:
+    """The oldest frame of a slot; None if none arrives within ``timeout`` seconds."""
+    frames = Intake([slot], slot.changed).take(1, timeout)
+    return frames[0] if frames else None
 
 
 def card(classes: ClassMap, spec: InputSpec) -> ModelCard:

@@ -97,12 +97,6 @@ class Reader:
         """Whether any frame has arrived."""
         return self._count > 0
 
-    def get(self, timeout: float) -> StreamResult | None:
-        """Return the next frame; None if none arrives within ``timeout`` seconds."""
-        frame = self.slot.get(timeout)
-        self.watch()
-        return frame
-
     @property
     def state(self) -> State:
         """Current state of the source."""

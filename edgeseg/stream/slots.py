@@ -42,12 +42,6 @@ class Slot:
                 self._items.append(frame)
                 self.changed.notify_all()
 
-    def get(self, timeout: float) -> StreamResult | None:
-        """Take the oldest frame; None if none arrives within ``timeout`` seconds."""
-        with self.changed:
-            self.changed.wait_for(lambda: self._items or self._closed, timeout)
-            return self.take()
-
     def take(self) -> StreamResult | None:
         """Take the oldest frame, if any."""
         with self.changed:

@@ -55,7 +55,9 @@ spec = replace(parse_source(sys.argv[1]), limits=SourceLimits(backoff_s=(0.01,))
 reader = Reader(spec, realtime=True)
 reader.start()
 while reader.reconnects < 2 and not reader.over:
-    reader.get(1.0)
+    with reader.slot.changed:
+        reader.slot.changed.wait(1.0)
+    reader.slot.take()
 print(json.dumps([reader.reconnects, reader.state, reader.close(30)]))
 """
 

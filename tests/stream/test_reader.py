@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from streaming import next_frame
 
 from edgeseg.errors import OpenFailed, SourceError
 from edgeseg.sources.capture import Frames
@@ -37,7 +38,7 @@ def take_all(reader: Reader) -> list[StreamResult]:
     deadline = time.monotonic() + ALIVE_S
     while not (reader.over and reader.slot.empty):
         assert time.monotonic() < deadline
-        frame = reader.get(0.05)
+        frame = next_frame(reader.slot, 0.05)
         if frame is not None:
             frames.append(frame)
     return frames
@@ -53,7 +54,7 @@ def test_newest_wins_and_drops_are_counted() -> None:
     slot = Slot(1, newest_wins=True)
     for index in range(5):
         slot.put(captured(index))
-    newest = slot.get(0)
+    newest = slot.take()
     assert newest is not None
     assert (newest.index, slot.dropped, slot.empty) == (4, 4, True)
 
@@ -64,7 +65,7 @@ def test_every_frame_waits_for_room() -> None:
     putter.start()
     indices = []
     while len(indices) < 50:
-        item = slot.get(ALIVE_S)
+        item = next_frame(slot, ALIVE_S)
         assert item is not None
         indices.append(item.index)
     putter.join(ALIVE_S)
@@ -81,8 +82,8 @@ def test_closing_frees_a_waiting_thread_and_keeps_what_waits(discard: bool) -> N
     slot.close(discard=discard)
     putter.join(ALIVE_S)
     assert not putter.is_alive()
-    assert (slot.get(0) is None) == discard
-    assert slot.get(0) is None
+    assert (slot.take() is None) == discard
+    assert slot.take() is None
 
 
 def test_a_file_is_read_to_its_end(make_video: Callable[..., Path]) -> None:
@@ -117,7 +118,7 @@ def test_a_file_in_realtime_passes_at_its_own_rate(make_video: Callable[..., Pat
 
 def test_stop_ends_the_thread_while_it_waits_for_room(make_video: Callable[..., Path]) -> None:
     reader = started(parse_source(make_video(40)))
-    assert reader.get(ALIVE_S) is not None
+    assert next_frame(reader.slot, ALIVE_S) is not None
     assert reader.close(timeout=ALIVE_S)
 
 
@@ -187,7 +188,7 @@ def take(reader: Reader, count: int) -> list[int]:
     deadline = time.monotonic() + ALIVE_S
     while len(shades) < count:
         assert time.monotonic() < deadline
-        frame = reader.get(0.02)
+        frame = next_frame(reader.slot, 0.02)
         if frame is not None:
             shades.append(int(frame.frame[0, 0, 0]))
     return shades
@@ -221,7 +222,7 @@ def test_silence_is_a_stall_and_the_next_frame_ends_it(
     deadline = time.monotonic() + ALIVE_S
     while reader.state != "stalled":
         assert time.monotonic() < deadline
-        assert reader.get(0.02) is None
+        assert next_frame(reader.slot, 0.02) is None
     gate.set()
     assert take(reader, 1) == [2]
     assert moves(caplog)[:3] == ["ok", "stalled", "ok"]

@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 import pytest
 from numbered_videos import FPS, damage, make_numbered, number_of
+from streaming import next_frame
 
 from edgeseg.errors import SourceLost
 from edgeseg.sources import capture
@@ -134,7 +135,7 @@ def take_all(path: Path, *, strict: bool) -> Reader:
     reader = Reader(parse_source(path), realtime=False, strict=strict)
     reader.start()
     while not reader.over or not reader.slot.empty:
-        reader.get(0.05)
+        next_frame(reader.slot, 0.05)
     assert reader.close(5)
     return reader
 
