@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -30,59 +29,46 @@ def unlabelled_id(classes: ClassMap) -> int:
 
 
 def thinned(
-    frames: Iterable[NDArray[np.uint8]], spec: InputSpec, limit: int = MEMORY_LIMIT
-) -> list[NDArray[np.uint8]]:
-    """Keep frames evenly spread over a source, as many as fit in ``limit`` bytes.
-
-    Frames larger than the network's input are scaled down to cover it.
-
-    Args:
-        frames: uint8 (H, W, 3) BGR each.
-        spec: Input of the network.
-        limit: Maximum bytes to keep.
-    """
-    kept: list[NDArray[np.uint8]] = []
-    total, stride = 0, 1
-    for number, frame in enumerate(frames):
-        if number % stride:
-            continue
-        kept.append(_covering(frame, spec))
-        total += kept[-1].nbytes
-        while total > limit and len(kept) > 1:
-            kept, stride = kept[::2], 2 * stride
-            total = sum(each.nbytes for each in kept)
-    return kept
-
-
-def _covering(frame: NDArray[np.uint8], spec: InputSpec) -> NDArray[np.uint8]:
-    height, width = frame.shape[:2]
-    factor = max(spec.height / height, spec.width / width)
-    if factor >= 1:
-        return frame
-    size = (max(1, round(width * factor)), max(1, round(height * factor)))
-    return np.asarray(cv2.resize(frame, size, interpolation=cv2.INTER_AREA), np.uint8)
-
-
-class WithUnlabelled(Dataset[Example]):
-    """Labelled examples, followed by unlabelled frames.
+    frames: Iterable[NDArray[np.uint8]],
+    classes: ClassMap,
+    spec: InputSpec,
+    limit: int = MEMORY_LIMIT,
+) -> list[Example]:
+    """Preprocess frames evenly spread over a source, as many as fit in ``limit`` bytes.
 
     Args:
-        labelled: The labelled examples.
         frames: uint8 (H, W, 3) BGR each.
         classes: Classes of the network.
         spec: Input of the network.
+        limit: Maximum bytes to keep.
+
+    Returns:
+        Pictures in float16, and masks of unlabelled pixels and of a letterbox border.
+    """
+    number = unlabelled_id(classes)
+    kept: list[Example] = []
+    stride = 1
+    for place, frame in enumerate(frames):
+        if place % stride:
+            continue
+        mask = fit_mask(np.full(frame.shape[:2], number, np.uint8), spec, classes.ignore)
+        picture = torch.from_numpy(preprocess(frame, spec)).half()
+        kept.append(Example(picture, torch.from_numpy(mask), None))
+        if len(kept) > 1 and len(kept) * (picture.nbytes + mask.nbytes) > limit:
+            kept, stride = kept[::2], 2 * stride
+    return kept
+
+
+class WithUnlabelled(Dataset[Example]):
+    """Labelled examples, followed by unlabelled ones.
+
+    Args:
+        labelled: The labelled examples.
+        unlabelled: Result of :func:`thinned`.
     """
 
-    def __init__(
-        self,
-        labelled: LabelledTensors,
-        frames: list[NDArray[np.uint8]],
-        classes: ClassMap,
-        spec: InputSpec,
-    ) -> None:
-        self._labelled, self._frames, self._spec = labelled, frames, spec
-        self._classes = classes
-        self._unlabelled = unlabelled_id(classes)
+    def __init__(self, labelled: LabelledTensors, unlabelled: Sequence[Example]) -> None:
+        self._labelled, self._unlabelled = labelled, unlabelled
         self._bordered = labelled[0].borders is not None
 
     @property
@@ -96,20 +82,14 @@ class WithUnlabelled(Dataset[Example]):
         return self._labelled.picture_bytes
 
     def __len__(self) -> int:
-        return len(self._labelled) + len(self._frames)
+        return len(self._labelled) + len(self._unlabelled)
 
     def __getitem__(self, number: int) -> Example:
         if number < len(self._labelled):
             return self._labelled[number]
-        frame = self._frames[number - len(self._labelled)]
-        mask = fit_mask(
-            np.full(frame.shape[:2], self._unlabelled, np.uint8), self._spec, self._classes.ignore
-        )
-        return Example(
-            torch.from_numpy(preprocess(frame, self._spec)),
-            torch.from_numpy(mask),
-            torch.zeros(mask.shape) if self._bordered else None,
-        )
+        picture, mask, _ = self._unlabelled[number - len(self._labelled)]
+        borders = torch.zeros(mask.shape) if self._bordered else None
+        return Example(picture.float(), mask, borders)
 
     def masks(self) -> Iterator[Tensor]:
         """Yield the mask of each labelled picture, uint8 (H, W)."""

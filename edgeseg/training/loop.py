@@ -45,7 +45,7 @@ from edgeseg.training.setup import (
     held_out,
     make_card,
     read_splits,
-    unlabelled_frames,
+    read_unlabelled,
 )
 from edgeseg.training.state import (
     EpochStats,
@@ -148,7 +148,7 @@ def _train(
         return _finish(config, card, state, validation, started)
     if processes.first:
         refuse_faults(config.data, track)
-    frames = unlabelled_frames(config, card, track)
+    unlabelled = read_unlabelled(config, card, track)
     order = Order(
         len(training),
         recipe.batch_size,
@@ -156,7 +156,7 @@ def _train(
         parts=config.parts,
         seed=config.seed,
         share=(processes.rank, processes.count),
-        unlabelled=len(frames),
+        unlabelled=len(unlabelled),
     )
     check_batch_norm(config, card, order.smallest)
     model, copied = fresh_network(config, card)
@@ -164,7 +164,7 @@ def _train(
     tensors = LabelledTensors(
         training, card.classes, card.input, objects=recipe.objects, track=track
     )
-    examples = WithUnlabelled(tensors, frames, card.classes, card.input) if frames else tensors
+    examples = WithUnlabelled(tensors, unlabelled) if unlabelled else tensors
     loader = batches(examples, order)
     learner = make_learner(
         model,

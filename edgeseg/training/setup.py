@@ -18,7 +18,7 @@ from edgeseg.console import Track
 from edgeseg.data.findings import plural
 from edgeseg.data.folders import Split, read_split
 from edgeseg.data.instances import with_boundary
-from edgeseg.data.loader import MEMORY_LIMIT
+from edgeseg.data.loader import MEMORY_LIMIT, Example
 from edgeseg.data.unlabelled import thinned
 from edgeseg.errors import DatasetError, SourceError, UsageError
 from edgeseg.evaluation import Labelled, numbered_for, read
@@ -137,13 +137,12 @@ def fresh_network(config: TrainConfig, card: ModelCard) -> tuple[nn.Module, tupl
     return model, copied
 
 
-def unlabelled_frames(
-    config: TrainConfig, card: ModelCard, track: Track
-) -> list[NDArray[np.uint8]]:
-    """Read the unlabelled pictures, uint8 (H, W, 3) BGR each; none if there is no source of them.
+def read_unlabelled(config: TrainConfig, card: ModelCard, track: Track) -> list[Example]:
+    """Read the unlabelled pictures; none if there is no source of them.
 
     Raises:
         SourceError: The folder or video cannot be opened, or gives no frame.
+        UsageError: The classes leave no mask value for unlabelled pixels.
     """
     source = config.teaching.unlabelled
     if source is None:
@@ -151,7 +150,7 @@ def unlabelled_frames(
     opened = open_frames(parse_source(source))
     with contextlib.closing(opened):
         frames = track(_all(opened), "read unlabelled pictures", opened.declared)
-        kept = thinned(frames, card.input)
+        kept = thinned(frames, card.classes, card.input)
     if not kept:
         raise SourceError(f"{source}: expected unlabelled pictures, found none that can be read")
     log.info("%d unlabelled pictures from %s", len(kept), source)

@@ -18,6 +18,7 @@ from edgeseg.data.loader import Batch, Order
 from edgeseg.data.unlabelled import thinned, unlabelled_id
 from edgeseg.errors import EdgesegError, MismatchedArtifact, UsageError
 from edgeseg.models import build
+from edgeseg.ops.preprocess import preprocess
 from edgeseg.options.training import Recipe, Teaching, TrainConfig
 from edgeseg.training.checkpoint import save_checkpoint
 from edgeseg.training.distributed import Processes
@@ -160,13 +161,17 @@ def test_an_epoch_draws_as_many_unlabelled_as_labelled() -> None:
 
 
 def test_frames_are_thinned_to_fit() -> None:
-    spec = InputSpec(height=16, width=32)
-    frames = (np.full((40, 64, 3), number, np.uint8) for number in range(100))
-    kept = thinned(frames, spec, limit=20 * 20 * 32 * 3)
-    assert {frame.shape for frame in kept} == {(20, 32, 3)}  # covers 16 by 32
-    assert [int(frame[0, 0, 0]) for frame in kept] == list(range(0, 100, 8))
-    small = [np.zeros((8, 8, 3), np.uint8)] * 3
-    assert [frame.shape for frame in thinned(small, spec)] == [(8, 8, 3)] * 3
+    spec = InputSpec(height=16, width=16, resize="letterbox")
+    frames = [np.full((40, 80, 3), number, np.uint8) for number in range(100)]
+    one = 16 * 16 * (3 * 2 + 1)
+    kept = thinned(iter(frames), CLASSES, spec, limit=20 * one)
+    expected = [torch.from_numpy(preprocess(frame, spec)) for frame in frames[::8]]
+    assert len(kept) == len(expected)
+    for (picture, mask, _), wanted in zip(kept, expected, strict=True):
+        assert torch.allclose(picture.float(), wanted, atol=1e-3)
+        assert mask[4:12].unique().tolist() == [unlabelled_id(CLASSES)]
+        assert mask[:4].unique().tolist() == mask[12:].unique().tolist() == [255]
+    assert len(thinned(frames[:3], CLASSES, spec, limit=1)) == 1
 
 
 @pytest.mark.parametrize(
