@@ -61,7 +61,7 @@ def prepare_run(
     if resume and (run is None or overwrite):
         raise UsageError(
             "--resume needs --run, and cannot be combined with --overwrite",
-            hint="name it with --run, and leave --overwrite out",
+            hint="name the run to resume with --run, and omit --overwrite",
         )
     if run is None:
         run = _unused(RUNS / f"{arch}-{datetime.now():%Y%m%d-%H%M%S}")

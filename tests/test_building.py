@@ -246,7 +246,7 @@ def test_ranges_that_miss_a_tensor_are_refused(run_copy: Path) -> None:
 
 def test_wrong_configurations(run_copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     network = run_copy / "model.onnx"
-    with pytest.raises(UsageError, match="compiles for no target"):
+    with pytest.raises(UsageError, match="does not compile for a target"):
         build(BuildConfig(network, "fp16", "onnxruntime", plan=PlanOptions(targets=("sm_86",))))
     with pytest.raises(UsageError, match="is a network in fp16"):
         build(BuildConfig(run_copy / "model.fp16.onnx", "int8"))
@@ -254,7 +254,7 @@ def test_wrong_configurations(run_copy: Path, monkeypatch: pytest.MonkeyPatch) -
         build(BuildConfig(network, "fp16", max_drop=1.5))
     with pytest.raises(MismatchedArtifact, match="nothing in the graph computes in it"):
         build(BuildConfig(network, "fp16", keep=("*",)))
-    with pytest.raises(UsageError, match="OpenVINO compiles for no target"):
+    with pytest.raises(UsageError, match="OpenVINO does not compile for a target"):
         build(BuildConfig(network, "fp16", "openvino", plan=PlanOptions(targets=("sm_86",))))
     monkeypatch.setitem(sys.modules, "openvino", None)
     with pytest.raises(RuntimeMissing, match="OpenVINO is not installed"):

@@ -164,7 +164,7 @@ def test_ctrl_c_leaves_nothing(run_copy: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_options_of_tensorrt_are_refused_elsewhere(run_copy: Path) -> None:
-    with pytest.raises(UsageError, match="no use for the options of TensorRT"):
+    with pytest.raises(UsageError, match="does not support the options of TensorRT"):
         build(BuildConfig(run_copy / "model.onnx", "fp16", "onnxruntime", PlanOptions(tf32=False)))
 
 

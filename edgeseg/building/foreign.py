@@ -75,7 +75,7 @@ def adopt(
     if found != precision:
         raise UsageError(
             f"{path} is a graph in {found}, not {precision}",
-            hint=f"leave --{precision} out: the graph says it",
+            hint=f"omit --{precision}: the graph states it",
         )
     _require_card(model, network, path)
     _require_same_ends(model, network, path)

@@ -52,13 +52,13 @@ def _refuse_plan_options(config: BuildConfig, name: str) -> None:
     """Raise UsageError if options only for TensorRT are set, but the runtime is ``name``."""
     if config.plan.targets:
         raise UsageError(
-            f"{name} compiles for no target",
-            hint="leave --target out, or add `--runtime tensorrt-rtx`",
+            f"{name} does not compile for a target",
+            hint="omit --target, or add `--runtime tensorrt-rtx`",
         )
     if config.plan != PlanOptions():
         raise UsageError(
-            f"{name} has no use for the options of TensorRT",
-            hint="leave them out, or add `--runtime tensorrt` or `--runtime tensorrt-rtx`",
+            f"{name} does not support the options of TensorRT",
+            hint="omit them, or add `--runtime tensorrt` or `--runtime tensorrt-rtx`",
         )
 
 

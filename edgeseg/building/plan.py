@@ -143,7 +143,7 @@ def _with_sizes(options: PlanOptions, network: Fp32Network) -> PlanOptions:
     if options.sizes is not None or spec.open_size is None:
         return options
     logger.warning(
-        "the engine will take pictures of %dx%d alone; name others with --sizes",
+        "the engine will only take pictures of %dx%d; set others with --sizes",
         spec.width,
         spec.height,
     )

@@ -50,7 +50,7 @@ def export(
     if triton is None and serving != Serving():
         raise UsageError(
             "--name, --max-batch, --queue-delay and --instances say how Triton serves a model",
-            hint="add --triton DIR, or leave them out",
+            hint="add --triton DIR, or omit them",
         )
     path = resolve(checkpoint, (CHECKPOINT,), "edgeseg train --data DIR")
     if triton is not None and path.suffix in (".onnx", ".engine"):
@@ -58,7 +58,7 @@ def export(
             raise UsageError(
                 f"{path} is already exported; --out, --dynamic-batch and --dynamic-size "
                 "are for a checkpoint",
-                hint="name model.safetensors, or leave them out",
+                hint="name model.safetensors, or omit them",
             )
         finish(as_json, _served(path, triton, serving, overwrite=overwrite))
         return

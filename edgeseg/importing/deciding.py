@@ -37,7 +37,7 @@ def decide_head(
         if config.threshold is not None or config.enlarge == "scores":
             raise UsageError(
                 f"--threshold and --enlarge scores are for scores; {path} gives labels",
-                hint="leave them out, or name an output of scores with --output",
+                hint="omit them, or name an output of scores with --output",
             )
         if channels not in (0, count):
             raise _unfitting(output, count, path)

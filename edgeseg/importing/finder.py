@@ -163,7 +163,7 @@ def _numbered(split: Split, classes: ClassMap) -> Split:
         raise DatasetError(
             f"{split.root / 'classes.json'}: expected the classes of the network "
             f"({', '.join(classes.names)}), found {', '.join(split.classes.names)}",
-            hint="name the same classes with --classes, or leave --data out",
+            hint="name the same classes with --classes, or omit --data",
         )
     return split
 

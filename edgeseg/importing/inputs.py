@@ -144,7 +144,7 @@ def size_of(picture: Picture, asked: tuple[int, int] | None, path: Path) -> tupl
             raise UsageError(
                 f"--size {asked[1]}x{asked[0]}: {path} is fixed to "
                 f"{picture.width or 'any'}x{picture.height or 'any'}",
-                hint="leave --size out, or export the network at that size",
+                hint="omit --size, or export the network at that size",
             )
     return asked
 

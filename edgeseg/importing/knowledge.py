@@ -95,7 +95,7 @@ def _json(path: Path) -> Any:
     try:
         return json.loads(read_capped(path))
     except (EdgesegError, ValueError, RecursionError) as error:
-        log.warning("%s is left out of account: %s", path, error)
+        log.warning("%s is ignored: %s", path, error)
         return None
 
 

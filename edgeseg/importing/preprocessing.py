@@ -68,7 +68,7 @@ def prior(picture: Picture, known: Known, config: ImportConfig) -> Preprocessing
     if levels and normalise != NONE:
         raise UsageError(
             f"--normalise {normalise.name}: the network takes uint8 and normalises by itself",
-            hint="leave --normalise out",
+            hint="omit --normalise",
         )
     resize = first("resize", config.resize, "stretch")
     return Preprocessing(Combination(color, normalise, resize), origins)

@@ -119,7 +119,7 @@ def _require_size(path: Path) -> None:
     if size > MAX_BYTES:
         raise CorruptArtifact(
             f"{path}: expected at most {MAX_BYTES} bytes with its weights, found {size}",
-            hint="a network of this size is none for a camera: take a smaller variant of it",
+            hint="a network of this size is too slow for a camera: use a smaller variant of it",
         )
 
 

@@ -86,8 +86,8 @@ def load_imagenet(model: nn.Module) -> tuple[str, ...]:
             tensors = weights.get_state_dict(progress=False, check_hash=True, weights_only=True)
     except (OSError, RuntimeError) as error:
         raise RuntimeMissing(
-            f"the ImageNet weights could not be fetched from {weights.url} ({error})",
-            hint="fetch that file where there is a network, and give it with --weights",
+            f"the ImageNet weights could not be downloaded from {weights.url} ({error})",
+            hint="download that file on a machine with network access, and pass it with --weights",
         ) from error
     return _copy_vgg16(model, tensors, str(weights))
 
@@ -145,7 +145,7 @@ def _copy_alike(model: nn.Module, tensors: Mapping[str, Tensor], origin: str) ->
     if not any(value.ndim > 1 for value in alike.values()):
         raise MismatchedArtifact(
             f"{origin}: no layer in it has the name and shape of one in this {_name(model)}",
-            hint="give a checkpoint of the same architecture and width, or leave --weights out",
+            hint="give a checkpoint of the same architecture and width, or omit --weights",
         )
     return _copy(state, alike, origin)
 
@@ -176,7 +176,7 @@ def _vgg16_of(model: nn.Module, origin: str) -> VGG16:
     if not isinstance(network, VGG16):
         raise MismatchedArtifact(
             f"{origin}: not a checkpoint of edgeseg, and {_name(model)} has no VGG16 inside",
-            hint="train with --arch fcn8s, or leave the weights out",
+            hint="train with --arch fcn8s, or omit the weights",
         )
     if network.in_channels != 3:
         raise MismatchedArtifact(

@@ -225,7 +225,7 @@ class BuildConfig(Options):
         if self.foreign is not None and (self.keep or self.quantise or self.auto_mixed):
             raise UsageError(
                 "--keep, --quantise and --auto-mixed make a graph, and --onnx brings one",
-                hint="leave them out, or build from the FP32 network with --int8 or --fp16",
+                hint="omit them, or build from the FP32 network with --int8 or --fp16",
             )
 
     @property

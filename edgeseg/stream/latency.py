@@ -34,7 +34,7 @@ def percentiles(samples_ms: ArrayLike, points: Sequence[float] = POINTS) -> dict
     """
     samples = np.asarray(samples_ms, np.float64).ravel()
     if samples.size == 0:
-        raise ValueError("no samples: percentiles of nothing do not exist")
+        raise ValueError("no samples to take percentiles of")
     if not np.isfinite(samples).all():
         raise ValueError("a sample is NaN or infinite")
     values = np.percentile(samples, list(points), method="linear")

@@ -103,7 +103,7 @@ def _card(metadata: dict[str, str], path: Path) -> ModelCard:
     if CARD_KEY not in metadata:
         raise MismatchedArtifact(
             f"{path} holds tensors but no {CARD_KEY} in its header, so it was not made by edgeseg",
-            hint="train with `edgeseg train`; ImageNet weights are given to it with --weights",
+            hint="train with `edgeseg train`; pass ImageNet weights with --weights",
         )
     return parse(ModelCard, metadata[CARD_KEY], str(path))
 

@@ -144,7 +144,7 @@ def _train(
     state = _begin_or_resume(config, training)
     processes.check_epochs(len(state.history))
     if len(state.history) == recipe.epochs:
-        log.info("%s had ended; nothing is left to do", config.run)
+        log.info("%s is complete; there is nothing to do", config.run)
         return _finish(config, card, state, validation, started)
     if processes.first:
         refuse_faults(config.data, track)
@@ -215,7 +215,7 @@ def _begin_or_resume(config: TrainConfig, split: Split) -> TrainingState:
         return TrainingState(config=described)
     state = load_state(config.run, described)
     if state is None:
-        log.info("%s holds no training to resume; beginning", config.run)
+        log.info("%s holds no training to resume; starting a new one", config.run)
         return TrainingState(config=described)
     log.info("resuming %s after epoch %d", config.run, len(state.history))
     return state

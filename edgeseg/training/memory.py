@@ -51,7 +51,7 @@ def _explained(error: Exception) -> DeviceError | None:
         return DeviceError(
             "a process that reads pictures for the training was killed, "
             "as the system does where memory is short",
-            hint="train again with a smaller --batch-size; --resume goes on after the last epoch",
+            hint="train again with a smaller --batch-size; --resume continues after the last epoch",
         )
     if out_of_memory(error):
         where = "GPU" if isinstance(error, torch.OutOfMemoryError) else "machine"

@@ -53,12 +53,12 @@ def read_splits(config: TrainConfig) -> tuple[Split, Split]:
         raise DatasetError(
             f"{missing[0]}: expected a map of its objects, which border weights and parting "
             "objects that touch need, found only a mask of classes",
-            hint="put PNGs with one id an object into train/instances/, or leave both out",
+            hint="put PNGs with one id an object into train/instances/, or omit both",
         )
     if config.recipe.touching == "boundary" and any(s.mask for s in (*training, *validation)):
         raise UsageError(
-            f"{config.data}: a boundary class is made of objects, and here masks/ has the say",
-            hint="take --touching gap, or leave masks/ away",
+            f"{config.data}: a boundary class is made of objects, but masks/ takes precedence here",
+            hint="use --touching gap, or remove masks/",
         )
     return training, validation
 

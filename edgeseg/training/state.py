@@ -155,8 +155,8 @@ def load_state(run: Path, config: dict[str, Any]) -> TrainingState | None:
         before, now = state.config.get(name), config.get(name)
         if before != now:
             raise MismatchedArtifact(
-                f"{path}: the training was begun with {name} {before!r}, now it is {now!r}",
-                hint="resume with the options it was begun with, or choose another --run",
+                f"{path}: the training was started with {name} {before!r}, now it is {now!r}",
+                hint="resume with the options it was started with, or choose another --run",
             )
     return state
 
@@ -227,5 +227,5 @@ def _flattened(values: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]
 def _unreadable(path: Path, reason: object) -> CorruptArtifact:
     return CorruptArtifact(
         f"{path}: not the state of a training ({reason})",
-        hint="begin again with `edgeseg train --overwrite`",
+        hint="start over with `edgeseg train --overwrite`",
     )

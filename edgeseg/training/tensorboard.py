@@ -65,6 +65,6 @@ def open_board(config: TrainConfig, epochs_done: int) -> Board | None:
     except ImportError as error:
         raise RuntimeMissing(
             f"--tensorboard needs TensorBoard, which is not installed ({error})",
-            hint="pip install 'edgeseg[train]', or leave --tensorboard out",
+            hint="pip install 'edgeseg[train]', or omit --tensorboard",
         ) from error
     return Board(SummaryWriter(str(config.run), purge_step=epochs_done + 1))

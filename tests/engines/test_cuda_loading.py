@@ -108,7 +108,7 @@ def test_a_file_of_other_sources_is_left_aside(
     file.rename(file.with_name("kernels-0123456789abcdef.fatbin"))
     with caplog.at_level(logging.WARNING, "edgeseg"):
         assert packaged([str(shipped)]) is None
-    assert "is of other sources: run pip install again" in caplog.text
+    assert "was built from other sources: run pip install again" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -297,9 +297,9 @@ def test_a_cache_of_something_else_is_left_aside_with_one_warning(
     trt = standin.tensorrt(version)
     with caplog.at_level(logging.WARNING, "edgeseg"):
         build_engine(serialize(brightest()), PlanOptions(timing_cache=path), trt=trt)
-    assert [r.message for r in caplog.records if "measuring afresh" in r.message] == [
+    assert [r.message for r in caplog.records if "measuring again" in r.message] == [
         f"the timing cache {path} is not of TensorRT {version} on this GPU, or damaged: "
-        "measuring afresh"
+        "measuring again"
     ]
     assert trt._said.encode() in path.read_bytes(), "and is replaced by one that is"
 

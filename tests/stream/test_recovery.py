@@ -251,7 +251,7 @@ class Meanwhile(Sink):
 def test_a_port_in_use_is_waited_for_where_cameras_are(engine: Engine) -> None:
     taken = socket.create_server(("127.0.0.1", 0))
     metrics = Metrics("127.0.0.1", taken.getsockname()[1])
-    with pytest.raises(OutputError, match="in use already"):
+    with pytest.raises(OutputError, match="already in use"):
         run(Stream("test:64x48?frames=6", engine, StreamOptions(realtime=False)), [metrics])
     options = StreamOptions(realtime=False, keep_trying=True)
     sinks = [metrics, Meanwhile(2, taken.close)]

@@ -82,7 +82,7 @@ def test_every_option_reaches_the_training(edgeseg: Any, small_data: Path, tmp_p
     again = edgeseg(*line, "--resume")
     assert again.code == 0, again.err
     assert again.document["val_mean_iou"] == outcome.document["val_mean_iou"]
-    assert "nothing is left to do" in again.err
+    assert "there is nothing to do" in again.err
     other = edgeseg(*line, "--resume", "--dice", "1")
     assert other.code == 3
     assert "recipe.dice 0.5, now it is 1.0" in other.err

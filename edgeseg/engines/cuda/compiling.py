@@ -51,7 +51,7 @@ class Nvrtc:
             major, minor = self._call("nvrtcVersion")
         except (ImportError, OSError, RuntimeError) as error:  # DynamicLibNotFoundError is one.
             raise RuntimeMissing(
-                f"NVRTC is not here ({' '.join(str(error).split())[:150]})",
+                f"NVRTC is not available ({' '.join(str(error).split())[:150]})",
                 hint="pip install nvidia-cuda-nvrtc (CUDA 12: nvidia-cuda-nvrtc-cu12)",
             ) from error
         self.version = f"nvrtc-{major}.{minor}"
@@ -135,12 +135,12 @@ def compiled(cuda: Cuda, compiler: Compiler | None = None) -> bytes:
         image, problem = kept.read(path)
         if not problem:
             return image
-        logger.warning("%s is left aside (%s): compiling afresh", path, problem)
+        logger.warning("%s is ignored (%s): compiling again", path, problem)
     except FileNotFoundError:
         logger.info("compiling the kernels for %s once", cuda.facts.name)
     image = compiler.compile(source, target)
     try:
         kept.write(path, image)
     except UsageError as error:
-        logger.warning("compiled kernels are not kept: %s", error)
+        logger.warning("compiled kernels are not cached: %s", error)
     return image

@@ -78,7 +78,7 @@ def load_kernels(memory: DeviceMemory, compiler: Compiler | None = None) -> Kern
         try:
             return Kernels(memory, file.read_bytes())
         except (DeviceError, OSError) as error:  # A driver or a GPU that the file is too new for.
-            logger.info("%s is of no use here (%s)", file.name, error)
+            logger.info("%s cannot be used here (%s)", file.name, error)
     image = compiled(memory.cuda, compiler)
     try:
         return Kernels(memory, image)
@@ -103,7 +103,7 @@ def packaged(folders: Iterable[str]) -> Path | None:
             return folder / name
         stale = next(folder.glob("kernels-*.fatbin"), stale)
     if stale is not None:
-        logger.warning("%s is of other sources: run pip install again", stale)
+        logger.warning("%s was built from other sources: run pip install again", stale)
     return None
 
 

@@ -82,4 +82,4 @@ class Replay:
             with contextlib.suppress(DeviceError):
                 self._cuda.destroy_graph(graph)
         self.wanted = False
-        logger.warning("no CUDA graph of this engine, it runs without: %s", reason)
+        logger.warning("this engine runs without a CUDA graph: %s", reason)

@@ -27,11 +27,11 @@ def require_dla(trt: Any, builder: Any, options: PlanOptions) -> None:
     if is_rtx(trt) or _GONE <= version(trt) < _BACK:
         raise UsageError(
             f"{product(trt)} has no DLA: TensorRT 8.6 … 10.7 have, and from 11.4.1 on",
-            hint="leave --dla out, or build with the TensorRT of that JetPack",
+            hint="omit --dla, or build with the TensorRT of that JetPack",
         )
     cores = int(builder.num_DLA_cores)
     if not cores:
-        raise RuntimeMissing("there is no DLA on this machine", hint="leave --dla out")
+        raise RuntimeMissing("there is no DLA on this machine", hint="omit --dla")
     assert options.dla_core is not None
     if options.dla_core >= cores:
         raise UsageError(f"there is no DLA core {options.dla_core}; there are 0 to {cores - 1}")

@@ -44,7 +44,7 @@ def _module(name: str, product: str, hint: str) -> Any:
         return importlib.import_module(name)
     except (ImportError, OSError) as error:
         raise RuntimeMissing(
-            f"such an engine needs {product}, which is not installed "
+            f"this engine needs {product}, which is not installed "
             f"({' '.join(str(error).split())[:150]})",
             hint=hint,
         ) from error

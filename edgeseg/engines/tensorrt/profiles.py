@@ -42,7 +42,7 @@ def _batches(shape: tuple[int, ...], options: PlanOptions) -> tuple[int, ...]:
     if options.batch is not None and set(options.batch) != {shape[0]}:
         raise UsageError(
             f"the network takes batches of {shape[0]}, not {':'.join(map(str, options.batch))}",
-            hint="export it with `edgeseg export --dynamic-batch`, or leave --batch out",
+            hint="export it with `edgeseg export --dynamic-batch`, or omit --batch",
         )
     return (shape[0],) * 3
 
@@ -52,8 +52,8 @@ def _sizes(shape: tuple[int, ...], options: PlanOptions) -> tuple[tuple[int, ...
     if -1 not in (height, width):
         if options.sizes is not None and set(options.sizes) != {(height, width)}:
             raise UsageError(
-                f"the network takes pictures of {width}x{height} alone",
-                hint="export it with `edgeseg export --dynamic-size`, or leave --sizes out",
+                f"the network only takes pictures of {width}x{height}",
+                hint="export it with `edgeseg export --dynamic-size`, or omit --sizes",
             )
         return ((height, width),) * 3
     if options.sizes is None:

@@ -41,7 +41,7 @@ class RuntimeCache:
             self._known = data
             return
         logger.warning(
-            "the kernel cache %s is left aside (%s): compiling afresh",
+            "the kernel cache %s is ignored (%s): compiling again",
             self.path,
             problem or "of another version, GPU or driver",
         )
@@ -55,7 +55,7 @@ class RuntimeCache:
         try:
             kept.write(self.path, data)
         except UsageError as error:
-            logger.warning("compiled kernels are not kept: %s", error)
+            logger.warning("compiled kernels are not cached: %s", error)
         self._known = data
 
 

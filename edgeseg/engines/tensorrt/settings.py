@@ -36,7 +36,7 @@ def configure(trt: Any, builder: Any, options: PlanOptions) -> tuple[Any, Used]:
             raise UsageError(
                 f"{product(trt)} builds the same engine at every optimisation level: it searches "
                 "for kernels when the engine runs",
-                hint="leave --optimisation-level out",
+                hint="omit --optimisation-level",
             )
         config.builder_optimization_level = options.optimisation_level
         used["optimisation_level"] = options.optimisation_level
@@ -56,7 +56,7 @@ def _set_targets(trt: Any, config: Any, options: PlanOptions) -> None:
         raise UsageError(
             f"{product(trt)} compiles for the GPU of the machine it runs on, not for "
             f"{', '.join(options.targets)}",
-            hint="leave --target out (--hardware-compatibility widens what it runs on), or "
+            hint="omit --target (--hardware-compatibility widens what it runs on), or "
             "build with `--runtime tensorrt-rtx`",
         )
     known = {

@@ -43,7 +43,7 @@ class TimingCache:
             return
         if self.path.exists():
             logger.warning(
-                "the timing cache %s is not of %s on this GPU, or damaged: measuring afresh",
+                "the timing cache %s is not of %s on this GPU, or damaged: measuring again",
                 self.path,
                 product(self.trt),
             )

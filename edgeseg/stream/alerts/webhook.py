@@ -242,9 +242,9 @@ def _checked(url: str) -> SplitResult:
         fits = False
     # What Python's HTTP client refuses, and would show while refusing.
     if not fits or not url.isascii() or any(each <= " " or each == "\x7f" for each in url):
-        raise UsageError("the webhook is no URL of the kind http:// or https://", hint=hint)
+        raise UsageError("the webhook is not an http:// or https:// URL", hint=hint)
     if "@" in parts.path + parts.query + parts.fragment and ":" in parts.netloc:
-        raise UsageError("the webhook's URL has an '@' behind its host", hint=hint)
+        raise UsageError("the webhook's URL has an '@' after its host", hint=hint)
     return parts
 
 

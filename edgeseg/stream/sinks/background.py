@@ -93,12 +93,12 @@ class Background(Sink):
         """
         if self._thread.ident is not None and not self._finish():
             _log.error(
-                "%s is stuck and is left as it is: it took no frame for %g s", self, _CLOSE_S
+                "%s is stuck and is abandoned: it accepted no frame for %g s", self, _CLOSE_S
             )
             return  # _busy_since says in the report that it failed
         self._sink.close()
         if self.skipped:
-            _log.warning("%s was too slow for %d frames, which it left out", self, self.skipped)
+            _log.warning("%s was too slow and skipped %d frames", self, self.skipped)
 
     def reports(self) -> Sequence[SinkReport]:
         """As the sink's; one that sits in a single result for five seconds has failed."""

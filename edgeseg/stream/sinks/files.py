@@ -40,7 +40,9 @@ def cannot_write(path: Path, error: OSError) -> EdgesegError:
     message = f"cannot write {shown}: {error.strerror or error}"
     if error.errno in _NEVER:
         return UsageError(message, hint="choose another folder")
-    return OutputError(message, hint="make room and see that the folder is there and yours")
+    return OutputError(
+        message, hint="free some space, and check that the folder exists and belongs to you"
+    )
 
 
 def make_folder(folder: Path) -> None:

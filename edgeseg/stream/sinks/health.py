@@ -76,7 +76,7 @@ class Health:
         """Record that a result was written."""
         self._written += 1
         if self._failed:
-            _log.warning("%s works again; it lost %d results so far", self._name, self._lost)
+            _log.warning("%s works again; it has lost %d results so far", self._name, self._lost)
         self._failed, self._attempts = False, 0
 
     def fails(self, error: Exception, *, lost: int = 1) -> None:

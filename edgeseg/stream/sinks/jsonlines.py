@@ -154,7 +154,7 @@ def describe_change(change: StateChange) -> dict[str, Any]:
 def check_min_region(share: float) -> None:
     """Raises UsageError unless it is a share."""
     if not 0 <= share <= 1:
-        raise UsageError(f"the smallest region is a share of the frame, 0…1, not {share}")
+        raise UsageError(f"the smallest region is a share of the frame from 0 to 1, not {share}")
 
 
 def least_area(share: float, pixels: int) -> int:

@@ -128,7 +128,7 @@ class Lines:
         if head.strip(b"\0 \r\n") and not _OURS.match(head):
             raise UsageError(
                 f"{self} already exists and holds no lines of a stream",
-                hint="choose another path, or add --overwrite to begin it anew",
+                hint="choose another path, or add --overwrite to start over",
             )
         self._size = _mended(self._handle, str(self))
         age = _age_s(head)

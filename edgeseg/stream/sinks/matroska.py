@@ -143,7 +143,7 @@ class _Even:
         if not self._warned:
             self._warned = True
             _log.warning(
-                "%s: frames come at odd times: some are repeated or left out to keep those times "
+                "%s: frames come at odd times: some are repeated or skipped to keep those times "
                 "at %g frames a second; pip install 'edgeseg[av]' writes each at its own",
                 *(self._name, self._fps),
             )

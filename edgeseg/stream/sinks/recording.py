@@ -84,7 +84,7 @@ class Recording(Sink):
                 f"{path}: keep is a positive number of parts, not {keep}"
                 if keep < 1
                 else f"{path}: parts are kept of a recording that has any",
-                hint="say how many minutes a part lasts",
+                hint="set the length of a part in minutes with --record-minutes",
             )
         self.shows_overlay = overlay
         self.path = path

@@ -205,4 +205,4 @@ def _refusal(code: int | None) -> str:
 
 
 def _warn_without(why: str) -> None:
-    _log.warning("no window: %s; the stream goes on without", why)
+    _log.warning("no window: %s; the stream continues without it", why)

@@ -96,19 +96,19 @@ def listen(address: Address, unread_s: float, option: str = "--web") -> socket.s
 def _cannot_listen(address: Address, error: OSError, option: str) -> EdgesegError:
     if error.errno == errno.EADDRINUSE:
         return OutputError(
-            f"{address} is in use already",
+            f"{address} is already in use",
             hint=f"choose another port, such as {option} {_other_port(address)}, or any that is "
             f"free: {option} {Address(address.host, 0)}",
         )
     if error.errno == errno.EACCES:
         return UsageError(
-            f"{address}: ports below 1024 belong to the administrator",
+            f"{address}: only the administrator may use ports below 1024",
             hint=f"{option} {Address(address.host, 8080)}",
         )
     if isinstance(error, socket.gaierror) or error.errno in _NOT_HERE:
         return OutputError(
             f"{address}: this machine has no such address",
-            hint=f"{option} {address.port} for this machine alone, or "
+            hint=f"{option} {address.port} for this machine only, or "
             f"{option} 0.0.0.0:{address.port} for all that can reach it",
         )
     return OutputError(

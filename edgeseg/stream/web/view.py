@@ -96,7 +96,7 @@ class WebView(Sink):
         if token is not None and not _TOKEN.fullmatch(token):
             raise UsageError(
                 "a token of the web view has 16 to 256 letters, digits, '.', '_', '~' or '-'",
-                hint="leave it out where the view is not for this machine alone: one is made",
+                hint="omit it to have one generated where other machines can reach the page",
             )
         made = secrets.token_urlsafe(24) if not self._address.loopback else None
         self._token = made if token is None else token
@@ -172,5 +172,5 @@ def _require() -> None:
     except ImportError as error:
         raise RuntimeMissing(
             f"the web view needs Starlette and uvicorn, which are not installed ({error})",
-            hint="pip install 'edgeseg[web]', or leave --web out",
+            hint="pip install 'edgeseg[web]', or omit --web",
         ) from error
