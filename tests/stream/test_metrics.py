@@ -106,7 +106,7 @@ def test_results_fill_the_histograms(metrics: Metrics, engine: Engine) -> None:
 def test_a_port_that_is_taken_is_said() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        with pytest.raises(OutputError, match=f"127.0.0.1:{port} is in use") as failed:
+        with pytest.raises(OutputError, match=f"127.0.0.1:{port} is already in use") as failed:
             Metrics("127.0.0.1", port).open([StillSource()])
     assert f"--metrics 127.0.0.1:{port + 1}" in str(failed.value.hint)
 

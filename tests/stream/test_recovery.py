@@ -96,7 +96,7 @@ def test_lines_go_on_when_the_disk_has_room_again(
     documents = [json.loads(line) for line in (tmp_path / "a.jsonl").read_text().splitlines()]
     assert [each["frame"] for each in documents if "frame" in each] == [0, 3]
     assert [record.levelno for record in caplog.records] == [logging.ERROR, logging.WARNING]
-    assert "works again; it lost 2 results so far" in caplog.text
+    assert "works again; it has lost 2 results so far" in caplog.text
 
 
 @pytest.mark.parametrize("minutes", [None, 10])

@@ -43,7 +43,7 @@ def test_any_free_port_and_a_port_in_use() -> None:
     with listen(parse_address("0"), 1) as first:
         port = first.getsockname()[1]
         assert port
-        with pytest.raises(OutputError, match=f"127.0.0.1:{port} is in use") as failed:
+        with pytest.raises(OutputError, match=f"127.0.0.1:{port} is already in use") as failed:
             listen(Address("127.0.0.1", port), 1)
     assert f"--web 127.0.0.1:{port + 1}" in str(failed.value.hint)
     listen(Address("127.0.0.1", port), 1).close()  # free again
