@@ -14,7 +14,7 @@ from edgeseg.artifacts.files import newest
 from edgeseg.artifacts.partials import alone
 from edgeseg.errors import UsageError
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 RUNS = Path("runs")
 """Folder for the runs of ``edgeseg train``, relative to the current folder."""
@@ -108,7 +108,7 @@ def newest_run(runs: Path = RUNS) -> Path:
             f"no path given, and no run under {runs.absolute()}",
             hint="edgeseg train --data DIR, or name the file",
         )
-    log.info("taking %s, the newest run", found.parent)
+    logger.info("taking %s, the newest run", found.parent)
     return found.parent
 
 
@@ -136,7 +136,7 @@ def _run_or_bundled() -> Path:
         return newest_run()
     except UsageError:
         name = BUNDLED_PREFIX + BUNDLED_DEFAULT
-        log.warning(
+        logger.warning(
             "no run under %s: taking %s, which comes with edgeseg (edgeseg inspect %s)",
             *(RUNS.absolute(), name, name),
         )
@@ -157,7 +157,7 @@ def artifact_in(run: Path, names: tuple[str, ...], hint: str) -> Path:
         found = newest(run, names)
     if found is None:
         raise UsageError(f"{run} holds none of {', '.join(names)}", hint=hint)
-    log.info("taking %s", found)
+    logger.info("taking %s", found)
     return found
 
 

@@ -25,7 +25,7 @@ from edgeseg.errors import UsageError
 from edgeseg.loading import load
 from edgeseg.options.inference import Outputs
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -182,6 +182,6 @@ def make_job(config: ArchiveConfig, tries: Path) -> Job:
 
 def _say(kept: int, reasons: Counter[str]) -> None:
     if kept:
-        log.info("keeping %d that an earlier run did", kept)
+        logger.info("keeping %d that an earlier run did", kept)
     for reason, count in reasons.most_common():
-        log.info("doing %d again: %s", count, reason)
+        logger.info("doing %d again: %s", count, reason)

@@ -28,7 +28,7 @@ THROTTLE_REASONS = (
 )
 """``nvmlClocksEventReason*`` from bit 1 on; bit 0, an idle GPU, is not one."""
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 class GpuState(Document):
@@ -122,7 +122,9 @@ def gpu_states() -> tuple[GpuState, ...]:
 
 @functools.cache
 def _warn_once() -> None:
-    log.warning("clocks, temperature and energy of the GPU are not read: pip install nvidia-ml-py")
+    logger.warning(
+        "clocks, temperature and energy of the GPU are not read: pip install nvidia-ml-py"
+    )
 
 
 def _thousandth(value: int | None) -> float | None:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from edgeseg.benchmark.budget import Recommendation
     from edgeseg.benchmark.document import BenchReport
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 Reports = Annotated[
@@ -125,7 +125,7 @@ def _tell(result: BenchReport, advice: Recommendation | None, *, as_json: bool) 
     console = stderr_console() if as_json else stdout_console()
     console.print(render_rich(bench_table(result)))
     for note in result.notes:
-        log.warning("%s", note)
+        logger.warning("%s", note)
     if advice is not None:
         for line in (f"For a budget of {advice.budget}: {advice.why}", *advice.advice):
             console.print(line, markup=False)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 _LAYERS_SHOWN = 24
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 @flat

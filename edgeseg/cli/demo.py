@@ -31,7 +31,7 @@ from edgeseg.data.folders import bundled_sample, list_images, load_image
 from edgeseg.errors import CorruptArtifact, EdgesegError, RuntimeMissing, UsageError
 from edgeseg.runs import BUNDLED
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 DATA = "data/nuclei"
 RUN = "runs/nuclei"
@@ -68,7 +68,7 @@ class Demo:
     def run(self, *arguments: str) -> dict[str, Any]:
         """Run one public command in the output folder and return its JSON document."""
         shown = shlex.join(("edgeseg", *arguments))
-        log.info("\n$ %s", shown)
+        logger.info("\n$ %s", shown)
         self.commands.append(shown)
         child = subprocess.run(
             [sys.executable, "-m", "edgeseg", *arguments, "--json"],
@@ -96,7 +96,7 @@ def run_demo(out: Path | None) -> dict[str, Any]:
     began = time.perf_counter()
     _require_extra()
     demo = Demo(_output_folder(out))
-    log.info("everything goes to %s; the commands below can be repeated there", demo.out)
+    logger.info("everything goes to %s; the commands below can be repeated there", demo.out)
     shutil.copytree(bundled_sample(), demo.out / DATA, dirs_exist_ok=True)
 
     training = demo.run("train", "--data", DATA, "--arch", "unet-lite", "--run", RUN, *TRAINING)
@@ -134,7 +134,7 @@ def _build(demo: Demo) -> list[str]:
     if find_spec("tensorrt_rtx") is not None:
         builds += [("tensorrt-rtx", "fp16"), ("tensorrt-rtx", "int8")]
     else:
-        log.info(
+        logger.info(
             "\nno TensorRT-RTX here (pip install 'edgeseg[tensorrt-rtx]'): skipping its engines"
         )
     return [
@@ -151,7 +151,7 @@ def _count(demo: Demo) -> tuple[dict[str, Any], bytes]:
     }
     scores, drawn = count(networks, demo.out / DATA)
     for name, score in scores.items():
-        log.info(
+        logger.info(
             "counting nuclei, %s: F1 at IoU 0.5 %.3f, merges %d of %d",
             *(name, score.f1 or 0.0, score.merges, score.truths),
         )

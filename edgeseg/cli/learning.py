@@ -19,7 +19,7 @@ from edgeseg.options.base import Option, settings, words
 from edgeseg.options.common import Data, SplitName, Threads
 from edgeseg.options.training import RECIPES, Augmentation, Recipe, RecipeName, TrainConfig
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 def _defaults(recipe: Recipe) -> dict[str, Any]:
@@ -112,7 +112,7 @@ def train(
     config = replace(config, run=run or RUNS / config.arch, options=options)
 
     def show(epoch: EpochStats) -> None:
-        log.info(
+        logger.info(
             "epoch %*d/%d  loss %.4f  val mean IoU %.4f  %.1f s",
             *(len(str(recipe.epochs)), epoch.epoch, recipe.epochs),
             *(epoch.loss, epoch.mean_iou, epoch.seconds),

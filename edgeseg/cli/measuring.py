@@ -17,7 +17,7 @@ from edgeseg.options.base import Option
 from edgeseg.options.building import BuildConfig, Keep, Quantise, Ranges
 from edgeseg.options.common import OptionalData, SplitName, Threads
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 @flat
@@ -114,7 +114,7 @@ def doctor(
     facts = probe() if machine is None else doctors.read(machine)
     if record is not None:
         doctors.record(facts, record)
-        log.info("recorded %s: it holds no host name, user name or home folder", record)
+        logger.info("recorded %s: it holds no host name, user name or home folder", record)
     findings = doctors.examine(facts)
     if as_json:
         finish(as_json, findings.to_dict())

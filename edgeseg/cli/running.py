@@ -23,7 +23,7 @@ from edgeseg.options.inference import Outputs
 if TYPE_CHECKING:
     from edgeseg.archive import ArchiveConfig
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 @flat
@@ -125,7 +125,7 @@ def infer(
             track=progress_bar,
         )
     for failure in failed:
-        log.error("%s", printable(failure.message, 1000))
+        logger.error("%s", printable(failure.message, 1000))
     if failed and not results:
         more = f" (and {len(failed) - 1} more)" if len(failed) > 1 else ""
         raise DatasetError(failed[0].message + more, hint=failed[0].hint)
@@ -140,7 +140,7 @@ def infer(
         },
     )
     if failed:
-        log.error("%d of %d pictures could not be read", len(failed), len(pictures))
+        logger.error("%d of %d pictures could not be read", len(failed), len(pictures))
         raise typer.Exit(ArtifactError.exit_code)
 
 
@@ -151,5 +151,5 @@ def _archive(config: ArchiveConfig, as_json: bool) -> None:
     summary = segment_archive(config, progress_bar)
     finish(as_json, summary.model_dump(mode="json"))
     if summary.failed:
-        log.error("%d failed: see %s", summary.failed, Path(summary.out) / "failures.jsonl")
+        logger.error("%d failed: see %s", summary.failed, Path(summary.out) / "failures.jsonl")
         raise typer.Exit(ArtifactError.exit_code)

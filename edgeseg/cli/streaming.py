@@ -29,7 +29,7 @@ from edgeseg.options.streaming import StreamOptions
 if TYPE_CHECKING:
     from edgeseg.stream import Scoring, Sink, SourceSpec, StreamReport
 
-_log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 ONE_SOURCE = "edgeseg stream --camera 0, or edgeseg stream --source test:"
 
@@ -232,7 +232,7 @@ def _check_apart(
 def _end(report: StreamReport, *, strict: bool) -> None:
     """Exit with the code of OutputError if an output failed, or with ``strict`` lacks results."""
     for each in report.incomplete if strict else report.failed:
-        _log.error(
+        logger.error(
             "%s lacks %d of %d results: %s",
             *(each.name, each.lost, each.written + each.lost, each.error),
         )

@@ -42,7 +42,7 @@ __all__ = [
     "read_split",
 ]
 
-_log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 SPLITS = ("train", "val", "test")
 IGNORE = 255
@@ -169,7 +169,7 @@ def list_images(path: Path) -> list[Path]:
         )
     if others:
         names = _few([f"{other.name} ({why})" for other, why in others])
-        _log.warning("%s: passed over %d: %s", path, len(others), names)
+        logger.warning("%s: passed over %d: %s", path, len(others), names)
     return found
 
 

@@ -26,7 +26,7 @@ from edgeseg.data.sample import Sample, load_instances, load_sample
 from edgeseg.ops.preprocess import fit_mask, placement_of, preprocess
 from edgeseg.options.training import Objects
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 SHARED_MEMORY = Path("/dev/shm")
 """Shared memory in which processes pass tensors."""
@@ -294,7 +294,7 @@ def _workers(batch_bytes: int) -> int:
     fitting = (free // batch_bytes - 1) // _AHEAD
     if fitting >= wanted:
         return wanted
-    log.warning(
+    logger.warning(
         "%s has %d MiB free, and a batch takes %d MiB: %d of %d processes read pictures ahead, so "
         "the training takes longer; give it more with `docker run --shm-size 1g`, or with `mount "
         "-o remount,size=1G %s`",

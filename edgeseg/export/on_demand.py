@@ -20,7 +20,7 @@ from edgeseg.runs import (
     newest_run,
 )
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 def network_of(path: Path | None) -> Path:
@@ -41,7 +41,7 @@ def network_of(path: Path | None) -> Path:
         # torch, which a run of a bundled or imported network does without.
         from edgeseg.export.network import export_onnx
 
-        log.info("exporting %s first", checkpoint)
+        logger.info("exporting %s first", checkpoint)
         export_onnx(checkpoint, network)
     return artifact_in(run, (NETWORK,), f"edgeseg export {checkpoint}")
 
@@ -58,7 +58,7 @@ def _own_copy(bundled: Path) -> Path:
         # The network comes last: a copy that was interrupted has none, and is made again.
         for name in (RANGES, f"{NETWORK}.json", NETWORK):
             write_atomic(run / name, (bundled / name).read_bytes())
-        log.info("copied %s%s to %s", BUNDLED_PREFIX, bundled.name, run)
+        logger.info("copied %s%s to %s", BUNDLED_PREFIX, bundled.name, run)
     elif not (run / NETWORK).exists() or sha256_file(run / NETWORK) != sha256_file(
         bundled / NETWORK
     ):

@@ -28,7 +28,7 @@ from edgeseg.errors import EdgesegError, MismatchedArtifact
 from edgeseg.importing.options import IMAGENET, NONE, UNIT, Normalise
 from edgeseg.importing.reading import Original, attempt
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 _OTHER_TASKS = ("detect", "segment", "pose", "obb", "classify", "Detector", "Classifier")
 _MOVING = frozenset({"Identity", "Cast", "Transpose", "Unsqueeze", "Squeeze", "Reshape"})
@@ -95,7 +95,7 @@ def _json(path: Path) -> Any:
     try:
         return json.loads(read_capped(path))
     except (EdgesegError, ValueError, RecursionError) as error:
-        log.warning("%s is ignored: %s", path, error)
+        logger.warning("%s is ignored: %s", path, error)
         return None
 
 

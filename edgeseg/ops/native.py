@@ -13,7 +13,7 @@ from types import ModuleType
 
 from edgeseg.errors import UsageError
 
-_log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 REVISION = 5
 """Version of the extension's interface, to detect outdated builds; see ``native/module.cpp``."""
@@ -27,10 +27,10 @@ def _load() -> ModuleType | None:
     except ModuleNotFoundError:
         return None
     except ImportError as error:
-        _log.warning("edgeseg._native is installed but cannot be loaded: %s", error)
+        logger.warning("edgeseg._native is installed but cannot be loaded: %s", error)
         return None
     if getattr(module, "REVISION", 0) != REVISION:
-        _log.warning("edgeseg._native was built from other sources: run pip install again")
+        logger.warning("edgeseg._native was built from other sources: run pip install again")
         return None
     level = os.environ.get("EDGESEG_SIMD")
     if level:

@@ -25,7 +25,7 @@ from edgeseg.precision.selection import spread
 from edgeseg.sources.capture import open_frames
 from edgeseg.sources.spec import SourceSpec
 
-_log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 CANDIDATES = 4
 """Candidates per picture wanted."""
@@ -104,7 +104,7 @@ class _Files:
             try:
                 image = load_image(path)
             except DatasetError as error:
-                _log.warning("%s; it is left out", printable(error.message, 1000))
+                logger.warning("%s; it is left out", printable(error.message, 1000))
                 first = first or error
                 continue
             self._read.append(path)
@@ -190,7 +190,7 @@ def _frames(
         if not count:
             raise SourceError(f"{spec.label} was opened but delivered no frame")
         if frames.unreadable and warn:
-            _log.warning(
+            logger.warning(
                 "%s: %d of %d frames could not be read; pictures are chosen from the others",
                 *(spec.label, frames.unreadable, count + frames.unreadable),
             )

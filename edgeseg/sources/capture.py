@@ -32,7 +32,7 @@ from edgeseg.sources.webcam import open_camera
 
 __all__ = ["Frames", "TestPattern", "open_frames", "quieten_opencv"]
 
-_log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 _SILENT = 0
 
@@ -103,7 +103,7 @@ class _Pictures:
                 return load_image(path)
             except DatasetError as error:
                 self.unreadable += 1
-                _log.warning("%s; it is left out", error.message)
+                logger.warning("%s; it is left out", error.message)
         return None
 
     def close(self) -> None:
@@ -190,7 +190,7 @@ def _open_network(spec: SourceSpec) -> Frames | None:
     if capture is None:
         return None
     if spec.live and cv2.__version__.startswith("5."):
-        _log.info(
+        logger.info(
             "%s: read through OpenCV 5: frames of another size would be stretched to the first; "
             "pip install 'edgeseg[av]' follows them",
             spec.label,
@@ -207,7 +207,7 @@ def _open_capture(target: str, limits: SourceLimits) -> cv2.VideoCapture | None:
     try:
         opened = capture.open(target, cv2.CAP_FFMPEG, options)
     except cv2.error as error:
-        _log.debug("open failed with code %s", error.code)
+        logger.debug("open failed with code %s", error.code)
         opened = False
     return capture if opened else None
 

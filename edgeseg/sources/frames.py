@@ -15,7 +15,7 @@ from edgeseg.errors import SourceError
 from edgeseg.sources.places import Clock, FramePosition, Losses, slack
 from edgeseg.sources.spec import MIN_SIDE, SourceSpec
 
-_log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 _FAILED_READS = 100
 """Consecutive failed reads after which a file is over, or as many as there are frames missing."""
@@ -84,12 +84,12 @@ class Video:
         try:
             ok, frame = self._capture.read()
         except cv2.error as error:
-            _log.debug("read failed with code %s", error.code)
+            logger.debug("read failed with code %s", error.code)
             return None
         if not ok or frame is None:
             return None
         if self._standstill is not None and self._standstill.seen(frame, time.monotonic()):
-            _log.warning(
+            logger.warning(
                 "%s: the picture stands still: the camera froze or changed its frame size, which "
                 "OpenCV %s cannot follow; connecting again",
                 *(self._label, cv2.__version__),
@@ -101,7 +101,7 @@ class Video:
     def _say_size(self, width: int, height: int) -> None:
         before, self._size = self._size, (width, height)
         if before not in (None, self._size):
-            _log.warning("%s: frames of %dx%d from here on", self._label, width, height)
+            logger.warning("%s: frames of %dx%d from here on", self._label, width, height)
 
     def close(self) -> None:
         """Release the capture, in the thread that opened it."""
@@ -151,7 +151,7 @@ class Bounded:
                     hint="make a smaller video of it, or raise --max-pixels",
                 )
             if not self._said:
-                _log.warning("%s: %s; such frames are skipped", self._spec.label, why)
+                logger.warning("%s: %s; such frames are skipped", self._spec.label, why)
             self._said = True
             self._left_out += 1
         return None

@@ -18,7 +18,7 @@ from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-_log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 _USUAL = 32
 """Intervals of which the median is the usual one."""
@@ -80,7 +80,7 @@ class Losses:
             return
         numbers = f"frame {first}" if count == 1 else f"frames {first} to {first + count - 1}"
         more = " (more gaps are counted and not listed)" if self._said == _SAID else ""
-        _log.warning("%s: %s cannot be read%s", self._label, numbers, more)
+        logger.warning("%s: %s cannot be read%s", self._label, numbers, more)
 
 
 class Clock:

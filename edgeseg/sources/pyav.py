@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from edgeseg.sources.places import FramePosition
 from edgeseg.sources.spec import SourceSpec
 
-_log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 _BAD_PACKETS = 100
 """Consecutive packets that cannot be decoded after which the source counts as lost."""
@@ -85,7 +85,7 @@ class NetworkVideo:
             return None
         before, self._size = self._size, (frame.width, frame.height)
         if before not in (None, self._size):
-            _log.warning("%s: frames of %dx%d from here on", self._label, *self._size)
+            logger.warning("%s: frames of %dx%d from here on", self._label, *self._size)
         picture: NDArray[np.uint8] = frame.to_ndarray(format="bgr24")
         return picture
 
@@ -100,7 +100,7 @@ class NetworkVideo:
             try:
                 packet = next(packets, None)
             except failure as error:
-                _log.debug("read failed: %s", type(error).__name__)
+                logger.debug("read failed: %s", type(error).__name__)
                 return
             if packet is None:
                 return
@@ -109,7 +109,7 @@ class NetworkVideo:
                 bad = 0
             except failure:
                 if not bad:
-                    _log.warning(
+                    logger.warning(
                         "%s: a frame is damaged or has more than %d pixels; it is skipped",
                         *(self._label, self._max_pixels),
                     )

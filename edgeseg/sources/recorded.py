@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from edgeseg.sources.places import FramePosition, Mark, Timeline, slack
 from edgeseg.sources.spec import SourceSpec
 
-_log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 _FAILED_READS = 100
 """So many in a row, and the file is over."""
@@ -76,7 +76,7 @@ class Packets:
             try:
                 packet = next(packets, None)
             except (av.FFmpegError, ValueError) as error:
-                _log.debug("a read failed: %s", type(error).__name__)
+                logger.debug("a read failed: %s", type(error).__name__)
                 failed += 1
                 self.holes.append(0)
                 packets = self._container.demux()
@@ -175,7 +175,7 @@ class RecordedVideo:
         picture = self._picture(frame)
         before, self._size = self._size, (picture.shape[1], picture.shape[0])
         if before not in (None, self._size):
-            _log.warning("%s: frames of %dx%d from here on", self._spec.label, *self._size)
+            logger.warning("%s: frames of %dx%d from here on", self._spec.label, *self._size)
         return picture
 
     def close(self) -> None:
@@ -200,7 +200,7 @@ class RecordedVideo:
             try:
                 yield from packet.decode()
             except failure as error:
-                _log.debug("decoding failed: %s", type(error).__name__)
+                logger.debug("decoding failed: %s", type(error).__name__)
                 self._timeline.damage = True
                 if mark is not None and self._shuffled:
                     self._timeline.forget(mark)

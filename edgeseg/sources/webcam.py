@@ -16,7 +16,7 @@ from edgeseg.sources.frames import Frames, Video
 from edgeseg.sources.spec import EXAMPLES, SourceSpec
 from edgeseg.sources.v4l2 import captures_video
 
-_log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 _LISTED = 12
 
@@ -83,7 +83,7 @@ def _ask_for_format(capture: cv2.VideoCapture, spec: SourceSpec, offered: Sequen
     if other_size or other_rate:
         asked = f"{spec.size[0]}x{spec.size[1]}" if spec.size else ""
         asked += f"@{spec.fps:g}" if spec.fps else ""
-        _log.warning(
+        logger.warning(
             "%s: asked for %s, the camera gives %dx%d@%g%s",
             *(spec.label, asked, width, height, fps, _list(offered)),
         )

@@ -20,7 +20,7 @@ from edgeseg.stream.result import StreamResult
 from edgeseg.stream.slots import Intake
 from edgeseg.stream.view import View
 
-_log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 _TICK_S = 0.1
 """Longest delay, in seconds, before the end is noticed while no frames arrive."""
@@ -97,7 +97,7 @@ class Lane:
             try:
                 self._pipeline.close()
             except DeviceError as error:  # must not hide why the stream ends
-                _log.warning("the GPU does not take its memory back: %s", error)
+                logger.warning("the GPU does not take its memory back: %s", error)
 
 
 class Lanes:

@@ -35,7 +35,7 @@ from edgeseg.stream.result import StreamResult
 from edgeseg.stream.slots import Intake
 from edgeseg.stream.view import View
 
-_log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 _TICK_S = 0.1
 """Longest delay before a stop request, stall or time limit is noticed while no frames arrive."""
@@ -292,7 +292,7 @@ def _frames_per_batch(engines: Sequence[Engine], wanted: int) -> int:
     for engine in engines:
         fixed = engine.capabilities.batch
         if fixed is not None and fixed > wanted:
-            _log.warning(
+            logger.warning(
                 "%s takes batches of %d, of which %d hold a frame: an engine for batches of %d "
                 "is quicker",
                 *(engine.path.name, fixed, wanted, wanted),

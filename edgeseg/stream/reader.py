@@ -24,7 +24,7 @@ from edgeseg.sources.spec import SourceSpec
 from edgeseg.stream.result import StreamResult
 from edgeseg.stream.slots import Slot
 
-_log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 State = Literal["starting", "ok", "stalled", "reconnecting", "ended", "failed"]
 
@@ -138,7 +138,7 @@ class Reader:
         except EdgesegError as error:
             self._fail(error)
         except Exception as error:
-            _log.debug("the reader failed", exc_info=True)
+            logger.debug("the reader failed", exc_info=True)
             self._fail(
                 SourceError(f"{self.spec.label}: the reader failed ({type(error).__name__})")
             )
@@ -149,7 +149,7 @@ class Reader:
         self.error = error
         self._move("failed")
         if self._persistent:  # not raised while other sources continue
-            _log.error("%s", error.message)
+            logger.error("%s", error.message)
 
     def _read_to_the_end(self) -> None:
         frames = self._session()
@@ -181,7 +181,7 @@ class Reader:
                 f"{self.spec.label}: {found}; it is truncated or corrupt",
                 hint="copy it again; without --strict the stream takes what can be read",
             )
-        _log.warning("%s: %s; it is truncated or corrupt", self.spec.label, found)
+        logger.warning("%s: %s; it is truncated or corrupt", self.spec.label, found)
 
     def _read_for_ever(self) -> None:
         failures = 0
@@ -225,7 +225,7 @@ class Reader:
         except SourceError:
             raise
         except Exception as error:  # MemoryError, too: the next frame may fit again
-            _log.debug("the reader failed", exc_info=True)
+            logger.debug("the reader failed", exc_info=True)
             raise SourceError(
                 f"{self.spec.label}: the reader failed ({type(error).__name__})"
             ) from error
@@ -303,7 +303,7 @@ class Reader:
             self.reconnects += before == "reconnecting" and state == "ok" and self._count > 1
         if state != "failed":  # raised, and reported there
             level = logging.WARNING if state in ("stalled", "reconnecting") else logging.INFO
-            _log.log(level, "%s: %s%s", self.spec.label, state, f" ({why})" if why else "")
+            logger.log(level, "%s: %s%s", self.spec.label, state, f" ({why})" if why else "")
 
 
 class _Pace:

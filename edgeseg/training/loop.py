@@ -60,7 +60,7 @@ from edgeseg.training.tensorboard import open_board
 
 __all__ = ["EpochStats", "TrainConfig", "TrainResult", "train"]
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 BEST = "model.safetensors"
 LAST = "last.safetensors"
@@ -144,7 +144,7 @@ def _train(
     state = _begin_or_resume(config, training)
     processes.check_epochs(len(state.history))
     if len(state.history) == recipe.epochs:
-        log.info("%s is complete; there is nothing to do", config.run)
+        logger.info("%s is complete; there is nothing to do", config.run)
         return _finish(config, card, state, validation, started)
     if processes.first:
         refuse_faults(config.data, track)
@@ -201,7 +201,7 @@ def _train(
     except KeyboardInterrupt:
         if not state.history:
             raise
-        log.warning("stopped after %d of %d epochs", len(state.history), recipe.epochs)
+        logger.warning("stopped after %d of %d epochs", len(state.history), recipe.epochs)
     finally:
         if board is not None:
             board.close()
@@ -215,9 +215,9 @@ def _begin_or_resume(config: TrainConfig, split: Split) -> TrainingState:
         return TrainingState(config=described)
     state = load_state(config.run, described)
     if state is None:
-        log.info("%s holds no training to resume; starting a new one", config.run)
+        logger.info("%s holds no training to resume; starting a new one", config.run)
         return TrainingState(config=described)
-    log.info("resuming %s after epoch %d", config.run, len(state.history))
+    logger.info("resuming %s after epoch %d", config.run, len(state.history))
     return state
 
 
@@ -228,7 +228,7 @@ def _class_weights(
         return None
     weights = median_frequency(tensors.masks(), len(card.classes))
     named = zip(card.classes.names, weights.tolist(), strict=True)
-    log.info("class weights: %s", ", ".join(f"{name} {weight:.3g}" for name, weight in named))
+    logger.info("class weights: %s", ", ".join(f"{name} {weight:.3g}" for name, weight in named))
     return weights
 
 

@@ -30,7 +30,7 @@ from edgeseg.sources.capture import Frames, open_frames
 from edgeseg.sources.spec import parse_source
 from edgeseg.training.predictor import TorchEngine
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 def read_splits(config: TrainConfig) -> tuple[Split, Split]:
@@ -130,10 +130,10 @@ def fresh_network(config: TrainConfig, card: ModelCard) -> tuple[nn.Module, tupl
     copied: tuple[str, ...] = ()
     if config.weights is not None:
         copied = load_pretrained(model, config.weights)
-        log.info("took %d tensors from %s", len(copied), config.weights)
+        logger.info("took %d tensors from %s", len(copied), config.weights)
     elif config.pretrained is not None:
         copied = load_imagenet(model)
-        log.info("took %d tensors of ImageNet weights", len(copied))
+        logger.info("took %d tensors of ImageNet weights", len(copied))
     return model, copied
 
 
@@ -153,7 +153,7 @@ def read_unlabelled(config: TrainConfig, card: ModelCard, track: Track) -> list[
         kept = thinned(frames, card.classes, card.input)
     if not kept:
         raise SourceError(f"{source}: expected unlabelled pictures, found none that can be read")
-    log.info("%d unlabelled pictures from %s", len(kept), source)
+    logger.info("%d unlabelled pictures from %s", len(kept), source)
     return kept
 
 

@@ -29,7 +29,7 @@ from edgeseg.stream.sinks.retention import Budget, Rotation, Shelf
 from edgeseg.stream.sinks.snapshots import SNAPSHOT, save_snapshot
 from edgeseg.stream.sinks.states import StateChanges
 
-_log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 _LOST = ("stalled", "reconnecting", "failed")
 
@@ -356,6 +356,6 @@ def _log_event(event: dict[str, Any]) -> None:
     if event["value"] is not None:
         about = f"{event['value']:g} {event['unit']} in frame {event['frame']}"
     level = logging.INFO if event["event"] == "cleared" else logging.WARNING
-    _log.log(
+    logger.log(
         level, "%s: alert %s: %s (%s)", *(event[key] for key in ("source", "event", "rule")), about
     )

@@ -22,7 +22,7 @@ from edgeseg import __version__
 from edgeseg.errors import UsageError
 from edgeseg.stream.sinks.health import SinkReport
 
-_log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 SIGNATURE = "X-Edgeseg-Signature"
 SECRET_VARIABLE = "EDGESEG_WEBHOOK_SECRET"
@@ -130,7 +130,7 @@ class Webhook:
             self.lost += len(self._waiting)
             self._waiting.clear()
         if self.lost:
-            _log.error("%s: %d alerts were not delivered", self.label, self.lost)
+            logger.error("%s: %d alerts were not delivered", self.label, self.lost)
 
     def _run(self) -> None:
         opener = _opener()
@@ -141,15 +141,15 @@ class Webhook:
             self._errors += why is not None
             if why is not None and again:
                 if not failures:
-                    _log.warning("%s: %s; it is tried again", self.label, why)
+                    logger.warning("%s: %s; it is tried again", self.label, why)
                 failures += 1
                 if not self._wait(failures):
                     return
                 continue
             if why is not None:
-                _log.error("%s: %s; the alert is lost", self.label, why)
+                logger.error("%s: %s; the alert is lost", self.label, why)
             elif failures:
-                _log.info("%s: delivers again", self.label)
+                logger.info("%s: delivers again", self.label)
             failures = 0
             self._done(body, delivered=why is None)
 

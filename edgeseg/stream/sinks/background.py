@@ -15,7 +15,7 @@ from edgeseg.stream.sinks.base import Sink, SinkContext, SourceStatus
 from edgeseg.stream.sinks.health import SinkReport
 from edgeseg.stream.sinks.supervised import Supervised
 
-_log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 _TICK_S = 0.1
 """How often a wait looks whether the thread still takes anything."""
@@ -92,13 +92,13 @@ class Background(Sink):
         closing it under its own thread may crash, and its thread does not hold the process.
         """
         if self._thread.ident is not None and not self._finish():
-            _log.error(
+            logger.error(
                 "%s is stuck and is abandoned: it accepted no frame for %g s", self, _CLOSE_S
             )
             return  # _busy_since says in the report that it failed
         self._sink.close()
         if self.skipped:
-            _log.warning("%s was too slow and skipped %d frames", self, self.skipped)
+            logger.warning("%s was too slow and skipped %d frames", self, self.skipped)
 
     def reports(self) -> Sequence[SinkReport]:
         """As the sink's; one that sits in a single result for five seconds has failed."""

@@ -10,7 +10,7 @@ from typing import Literal
 from edgeseg.artifacts.documents import printable
 from edgeseg.errors import EdgesegError
 
-_log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 _BACKOFF_S = (0.5, 1.0, 2.0, 4.0, 5.0)
 """Seconds to wait before retrying a failed output; the last is repeated."""
@@ -76,7 +76,7 @@ class Health:
         """Record that a result was written."""
         self._written += 1
         if self._failed:
-            _log.warning("%s works again; it has lost %d results so far", self._name, self._lost)
+            logger.warning("%s works again; it has lost %d results so far", self._name, self._lost)
         self._failed, self._attempts = False, 0
 
     def fails(self, error: Exception, *, lost: int = 1) -> None:
@@ -86,7 +86,7 @@ class Health:
         self._error = why(error)
         if not self._failed:
             then = "and is off" if self._final else "and will be tried again"
-            _log.error("%s failed %s: %s", self._name, then, self._error)
+            logger.error("%s failed %s: %s", self._name, then, self._error)
         self._failed = True
         if self._patient:
             wait = _BACKOFF_S[min(self._attempts, len(_BACKOFF_S) - 1)]

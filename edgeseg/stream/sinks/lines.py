@@ -24,7 +24,7 @@ from edgeseg.stream.sinks.files import (
 )
 from edgeseg.stream.sinks.retention import Budget, Rotation, Shelf, part_of, parts_of
 
-_log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 _OURS = re.compile(rb'\s*\{\s*"(?:frame|event)"')
 """Start of every line that a stream writes."""
@@ -195,7 +195,7 @@ def _mended(handle: int, name: str) -> int:
         json.loads(torn)
     except ValueError:
         if _OURS.match(torn) or b"\0" in torn or b'{"frame"'.startswith(torn):
-            _log.warning("%s ended within a line, of which %d bytes are cut off", name, len(torn))
+            logger.warning("%s ended within a line, of which %d bytes are cut off", name, len(torn))
             os.ftruncate(handle, start + end)
             return start + end
     os.write(handle, b"\n")

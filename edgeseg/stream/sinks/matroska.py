@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from edgeseg.sources.pyav import have_pyav
 
-_log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 _TICK = Fraction(1, 1000)
 """Matroska's time stamps are milliseconds."""
@@ -88,7 +88,7 @@ class _Timed:
         try:
             self._container.mux(packet)
         except self._failure as error:
-            _log.debug("a write failed: %s", type(error).__name__)
+            logger.debug("a write failed: %s", type(error).__name__)
             return False
         return True
 
@@ -96,7 +96,7 @@ class _Timed:
         try:
             self._container.close()
         except self._failure as error:  # the disk is full, which a write has reported
-            _log.debug("the end failed: %s", type(error).__name__)
+            logger.debug("the end failed: %s", type(error).__name__)
 
 
 class _Even:
@@ -142,7 +142,7 @@ class _Even:
     def _warn(self) -> None:
         if not self._warned:
             self._warned = True
-            _log.warning(
+            logger.warning(
                 "%s: frames come at odd times: some are repeated or skipped to keep those times "
                 "at %g frames a second; pip install 'edgeseg[av]' writes each at its own",
                 *(self._name, self._fps),

@@ -22,7 +22,7 @@ from edgeseg.stream.sinks.files import Claim, cannot_write, make_folder
 from edgeseg.stream.sinks.matroska import Writer, open_writer
 from edgeseg.stream.sinks.retention import Budget, Rotation, Shelf, part_of, parts_of
 
-_log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 _WRITE_BUFFER = 256 * 1024
 """FFmpeg writes a file in pieces of this size."""
@@ -221,7 +221,7 @@ class Recording(Sink):
 
     def _fitted(self, picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
         if not self._resized:
-            _log.warning(
+            logger.warning(
                 "%s: a frame is %dx%d; it is scaled to %dx%d as the first",
                 *(self.path, picture.shape[1], picture.shape[0], *self._size),
             )

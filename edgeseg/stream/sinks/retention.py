@@ -13,7 +13,7 @@ from pathlib import Path
 
 from edgeseg.errors import UsageError
 
-_log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 _BLOCK = 4096
 """Bytes; a file takes whole blocks of a disk."""
@@ -200,7 +200,7 @@ class Shelf:
         try:
             path.unlink(missing_ok=True)
         except OSError as error:
-            _log.error("cannot delete %s: %s", path, error.strerror or error)
+            logger.error("cannot delete %s: %s", path, error.strerror or error)
         self._count(self._bytes - size)
 
     def _rescan(self) -> None:

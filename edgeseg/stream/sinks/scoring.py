@@ -21,7 +21,7 @@ from edgeseg.ops.preprocess import restore_labels
 from edgeseg.stream.result import StreamResult
 from edgeseg.stream.sinks.base import Sink, SourceStatus
 
-_log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 _SLACK = 0.01
 """Share by which the shape of frames, and the number that a file states, may differ."""
@@ -130,7 +130,7 @@ class Scoring(Sink):
         source = self._sources[camera]
         if source.reconnects and camera not in self._unsure:
             self._unsure.add(camera)
-            _log.warning(
+            logger.warning(
                 "%s: was lost for a while, so its frames cannot be told apart by number; it is "
                 "compared with %s no further",
                 *(source.label, self.folder),
@@ -154,7 +154,9 @@ class Scoring(Sink):
 
     def _log_score(self, when: str) -> None:
         if self.mean_iou is not None:
-            _log.info("mean IoU %.4f %s, over %d frames", self.mean_iou, when, self._scores.images)
+            logger.info(
+                "mean IoU %.4f %s, over %d frames", self.mean_iou, when, self._scores.images
+            )
 
     def _read(self, path: Path) -> NDArray[np.uint8]:
         mask = load_ids(path)

@@ -10,7 +10,7 @@ from edgeseg.stream.result import StreamResult
 from edgeseg.stream.sinks.base import Sink, SinkContext, SourceStatus, StopStream
 from edgeseg.stream.sinks.health import Health, SinkReport, why
 
-_log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 class Supervised(Sink):
@@ -86,7 +86,7 @@ class Supervised(Sink):
             try:
                 self._sink.close()
             except Exception as error:
-                _log.error("%s could not be closed: %s", self, why(error))
+                logger.error("%s could not be closed: %s", self, why(error))
 
     def reports(self) -> Sequence[SinkReport]:
         """Of itself and of what the sink tells of its own outputs."""
@@ -126,4 +126,4 @@ class Supervised(Sink):
         try:
             self._sink.close()
         except Exception as error:
-            _log.debug("%s could not be closed: %s", self, why(error))
+            logger.debug("%s could not be closed: %s", self, why(error))

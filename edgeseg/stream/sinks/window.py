@@ -21,7 +21,7 @@ from edgeseg.stream.sinks.mosaic import Mosaic
 from edgeseg.stream.sinks.snapshots import save_snapshot
 from edgeseg.stream.view import View, write_line
 
-_log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 _TRY = "import cv2; cv2.namedWindow('edgeseg', cv2.WINDOW_NORMAL); cv2.waitKey(1)"
 _TRY_S = 20.0
@@ -177,10 +177,10 @@ class Window(Sink):
                 path, _ = save_snapshot(self.snapshots, result.draw(view), result.mask())
             except OSError as error:
                 self.controls.message = f"cannot save: {error.strerror}"
-                _log.error("cannot save a snapshot to %s: %s", self.snapshots, error.strerror)
+                logger.error("cannot save a snapshot to %s: %s", self.snapshots, error.strerror)
                 return
             self.controls.message = f"saved {path.name}"
-            _log.warning("saved %s and its mask", path)
+            logger.warning("saved %s and its mask", path)
 
 
 def _no_display() -> str | None:
@@ -205,4 +205,4 @@ def _refusal(code: int | None) -> str:
 
 
 def _warn_without(why: str) -> None:
-    _log.warning("no window: %s; the stream continues without it", why)
+    logger.warning("no window: %s; the stream continues without it", why)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from starlette.responses import Response
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-_log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 OPEN_PATHS = frozenset({"/healthz", "/style.css", "/icon.svg"})
 """What needs no token: it tells nothing but whether frames come."""
@@ -114,7 +114,7 @@ class Guard:
     def __init__(self, app: ASGIApp, rules: Rules) -> None:
         self._app = app
         self._rules = rules
-        self._warn = Seldom(_log)
+        self._warn = Seldom(logger)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """An ASGI application."""

@@ -39,7 +39,7 @@ _ACCEPT_S = 0.002
 _RESERVE = 256
 """Descriptors that are left to cameras and files; half of all where there are few."""
 
-_log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 _quiet = logging.getLogger(f"{__name__}.uvicorn")
 _quiet.setLevel(logging.CRITICAL)  # what clients send must not fill the log
 
@@ -156,7 +156,7 @@ class _Server(uvicorn.Server):
         super().__init__(config)
         self.serving = threading.Event()
         self._name, self._limit = name, limit
-        self._warn = Seldom(_log)
+        self._warn = Seldom(logger)
 
     @property
     def _connections(self) -> set[_Connection]:

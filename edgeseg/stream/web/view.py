@@ -23,7 +23,7 @@ from edgeseg.stream.web.status import About, Status
 if TYPE_CHECKING:
     from edgeseg.stream.web.server import ServerThread
 
-_log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 SPARE = 16
 """Connections beyond those on which requests are answered: for probes, and to answer 503."""
@@ -138,7 +138,7 @@ class WebView(Sink):
             self.close()
             raise
         self.url = f"http://{browse_to(self._address)}/{self._query}"
-        _log.info("web view: %s", self.url)
+        logger.info("web view: %s", self.url)
 
     def write(self, result: StreamResult) -> None:
         """Leave the result for those who look.
