@@ -16,7 +16,7 @@ from edgeseg.ops.overlay import Look
 from edgeseg.ops.preprocess import normalisation
 
 
-class Frames(Structure):
+class FrameBatch(Structure):
     """BGR frames of a batch, each of ``height`` × ``width`` pixels."""
 
     _fields_ = [
@@ -32,7 +32,7 @@ class Preprocess(Structure):
     """Arguments of ``preprocess``."""
 
     _fields_ = [
-        ("frames", Frames),
+        ("frames", FrameBatch),
         *((name, c_uint64) for name in ("down", "across", "table", "out")),
         *((name, c_int32) for name in ("channels", "height", "width")),
         *((name, c_int32) for name in ("top", "left", "rows", "columns", "rgb", "area")),
@@ -66,7 +66,7 @@ class Overlay(Structure):
     """Arguments of ``overlay``."""
 
     _fields_ = [
-        ("frames", Frames),
+        ("frames", FrameBatch),
         ("labels", Labels),
         ("colours", c_uint64),
         ("out", c_uint64),
@@ -75,10 +75,10 @@ class Overlay(Structure):
     ]
 
 
-def packed_frames(data: int, size: tuple[int, int]) -> Frames:
+def packed_frames(data: int, size: tuple[int, int]) -> FrameBatch:
     """BGR frames of ``size`` (H, W), one after the other from ``data`` on."""
     pitch = 3 * size[1]
-    return Frames(data, pitch, size[0] * pitch, *size)
+    return FrameBatch(data, pitch, size[0] * pitch, *size)
 
 
 def taps(source: int, target: int) -> NDArray[np.int32]:

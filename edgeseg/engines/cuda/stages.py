@@ -65,7 +65,7 @@ class DeviceTensors:
 
 
 @dataclass(frozen=True)
-class Buffer:
+class MirroredBuffer:
     """An array on the host, and its address on the device; ``shared`` if both are one memory."""
 
     host: Pinned
@@ -81,9 +81,9 @@ class Buffer:
 class BatchBuffers:
     """Memory of one batch in flight."""
 
-    frames: Buffer
-    labels: Buffer
-    painted: Buffer | None
+    frames: MirroredBuffer
+    labels: MirroredBuffer
+    painted: MirroredBuffer | None
 
 
 class Stages:
@@ -180,7 +180,7 @@ class Stages:
         )
         self._kernels.overlay(on, self._job.batch, stream)
 
-    def _frames(self, buffers: BatchBuffers) -> arguments.Frames:
+    def _frames(self, buffers: BatchBuffers) -> arguments.FrameBatch:
         return arguments.packed_frames(buffers.frames.device, self._job.size)
 
     def _labels(self, buffers: BatchBuffers) -> arguments.Labels:
@@ -230,6 +230,8 @@ def _buffers(memory: DeviceMemory, network: DeviceTensors, job: FrameJob) -> lis
             device["labels"] = network.output  # which is downloaded from where it is
     found = []
     for host in hosts:
-        pairs = {name: Buffer(each, each.device or device[name]) for name, each in host.items()}
+        pairs = {
+            name: MirroredBuffer(each, each.device or device[name]) for name, each in host.items()
+        }
         found.append(BatchBuffers(pairs["frames"], pairs["labels"], pairs.get("painted")))
     return found

@@ -13,13 +13,13 @@ struct Bgr {
 };
 
 // BGR frames of a batch: rows are `pitch` bytes apart, frames `next`.
-struct Frames {
+struct FrameBatch {
     const Byte *data;
     long long pitch, next;
     int height, width;
 };
 
-__device__ inline Bgr pixel(const Frames &frames, const Byte *data, int y, int x) {
+__device__ inline Bgr pixel(const FrameBatch &frames, const Byte *data, int y, int x) {
     const Byte *bytes = data + y * frames.pitch + 3ll * x;
     return {bytes[0], bytes[1], bytes[2]};
 }
@@ -32,7 +32,7 @@ struct Tap {
 };
 
 struct Preprocess {
-    Frames frames;
+    FrameBatch frames;
     const Tap *down, *across;  // a tap for each row and each column of the region
     const float *table;        // (channels, 257): what a grey level becomes, and the border last
     float *out;                // (batch, channels, height, width)
@@ -43,7 +43,7 @@ struct Preprocess {
 };
 
 // INTER_LINEAR_EXACT of OpenCV: exact sums, one rounding at the end.
-__device__ inline Bgr resized(const Frames &frames, const Byte *data, Tap down, Tap across) {
+__device__ inline Bgr resized(const FrameBatch &frames, const Byte *data, Tap down, Tap across) {
     const int below = down.first + (down.weight != 0), right = across.first + (across.weight != 0);
     const Bgr a = pixel(frames, data, down.first, across.first);
     const Bgr b = pixel(frames, data, down.first, right);
@@ -79,7 +79,7 @@ struct Cover {
 // The mean of all that a pixel of the region covers: exact sums, halves rounded up.
 __device__ inline Bgr averaged(const Preprocess &to, const Byte *data, int row, int column) {
     using Sum = unsigned long long;
-    const Frames &frames = to.frames;
+    const FrameBatch &frames = to.frames;
     const Cover down(frames.height, to.rows, row), across(frames.width, to.columns, column);
     Sum blue = 0, green = 0, red = 0;
     for (int y = down.first; y <= down.last; ++y) {
@@ -161,7 +161,7 @@ struct Labels {
 };
 
 struct Overlay {
-    Frames frames;
+    FrameBatch frames;
     Labels labels;
     const unsigned int *colours;  // of 256 labels: blue | green << 8 | red << 16 | alpha << 24
     Byte *out;                    // packed BGR; the picture itself is allowed
@@ -198,7 +198,7 @@ __device__ inline unsigned int laid_over(const Overlay &on, const Byte *labels, 
 // A thread four pixels of a row, which are three words where they are aligned.
 // Four blocks a multiprocessor: aiming at more, the compiler would spill registers.
 extern "C" __global__ void __launch_bounds__(256, 4) overlay(Overlay on) {
-    const Frames &frames = on.frames;
+    const FrameBatch &frames = on.frames;
     const int x = 4 * (blockIdx.x * blockDim.x + threadIdx.x);
     const int y = blockIdx.y * blockDim.y + threadIdx.y;
     if (x >= frames.width || y >= frames.height) return;
