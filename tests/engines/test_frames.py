@@ -168,7 +168,7 @@ def test_a_refused_capture_is_said_once_and_frames_stay_right(
         assert_right(made.onnx, pipeline, JOB)
         assert pipeline.on_gpu
     assert [record.message for record in caplog.records] == [
-        "no CUDA graph of this engine, it runs without: its runtime refused the call"
+        "this engine runs without a CUDA graph: its runtime refused the call"
     ]
 
 

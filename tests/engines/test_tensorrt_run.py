@@ -154,7 +154,7 @@ def test_a_refused_capture_is_said_once_and_the_labels_stay_right(
     with caplog.at_level(logging.WARNING, "edgeseg"):
         assert_right(made, pictures, 1, 1, 1, 1)
     assert [record.message for record in caplog.records] == [
-        "no CUDA graph of this engine, it runs without: its runtime refused the call"
+        "this engine runs without a CUDA graph: its runtime refused the call"
     ]
     gc.collect()
     assert (made.device.launches, made.device.live()) == (0, [])
