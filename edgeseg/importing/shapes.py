@@ -56,6 +56,7 @@ def simplified(model: ModelProto, path: Path) -> ModelProto:
             ),
         )
     _lift_constants(folded)
+    _leave_out_empty(folded)
     refuse_control_flow(folded, path)
     remove_unread(folded)
     refuse_chance(folded, path)
@@ -94,6 +95,16 @@ def _lift_constants(model: ModelProto) -> None:
     nodes = [NodeProto.FromString(node.SerializeToString()) for node in kept]
     del model.graph.node[:]
     model.graph.node.extend(nodes)
+
+
+def _leave_out_empty(model: ModelProto) -> None:
+    """Leave out inputs of Resize that hold nothing, which opset 11 could not leave out."""
+    empty = {weight.name for weight in model.graph.initializer if 0 in weight.dims}
+    for node in model.graph.node:
+        if node.op_type == "Resize":
+            for place, name in enumerate(node.input):
+                if name in empty:
+                    node.input[place] = ""
 
 
 def _constant(node: NodeProto) -> TensorProto | None:

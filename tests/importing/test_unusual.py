@@ -14,6 +14,7 @@ from onnx import TensorProto
 from edgeseg.engines import open_engine
 from edgeseg.errors import MismatchedArtifact
 from edgeseg.importing import ImportConfig, Imported, import_network
+from edgeseg.precision.fp16 import to_fp16
 
 CLASSES = ",".join(NAMES)
 
@@ -109,6 +110,19 @@ def test_the_opset_is_lowered_where_no_operator_needs_it(
 
     made = imported(tmp_path, Newer(opset=23).model())
     assert [o.version for o in made.wrapped.model.opset_import if not o.domain] == [version]
+
+
+def test_a_resize_of_opset_11_is_reduced(tmp_path: Path) -> None:
+    """Its empty scales became a Cast in FP16, beside which sizes were refused."""
+
+    class Enlarged(Foreign):
+        def outputs(self, scores: str) -> dict[str, int]:
+            none, sizes = np.zeros(0, np.float32), np.array([1, 3, *SIZE])
+            return {self.called(self.node("Resize", scores, none, none, sizes), "last"): 1}
+
+    made = imported(tmp_path, Enlarged(opset=11).model())
+    reduced = to_fp16(made.wrapped.model)
+    assert "Resize" in {node.op_type for node in reduced.graph.node}
 
 
 def test_pixels_in_a_row_become_a_picture(tmp_path: Path) -> None:
