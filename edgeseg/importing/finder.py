@@ -33,13 +33,17 @@ PICTURES = 24
 _FIRST = 6  # pictures on which all combinations are tried, before the best on all
 _KEPT = 8
 _PLAN = Bootstrap()
-# (-1…1), (-½…½), Caffe's means in grey levels, and ImageNet's in RGB order on BGR pictures, as
-# code that reads pictures with OpenCV and takes the means of PyTorch feeds them.
+# (-1…1), (-½…½), and Caffe's means in grey levels. ImageNet's and Caffe's are tried in both orders
+# on both orders of channels: code that reads pictures with OpenCV often crosses them, and grey
+# pictures tell the order of the means, not that of the channels.
 _HALF = Normalise("0.5/0.5", 1 / 255, (0.5,), (0.5,))
 _CENTRED = Normalise("0.5/1", 1 / 255, (0.5,), (1.0,))
 _CAFFE = Normalise("123.68,116.779,103.939/1,1,1", 1.0, (123.68, 116.779, 103.939), (1.0,) * 3)
 _CAFFE_BGR = Normalise("103.939,116.779,123.68/1,1,1", 1.0, _CAFFE.mean[::-1], _CAFFE.std)
-_CROSSED = replace(IMAGENET, name="0.485,0.456,0.406/0.229,0.224,0.225")
+_CROSSED = Normalise(
+    "0.406,0.456,0.485/0.225,0.224,0.229", 1 / 255, IMAGENET.mean[::-1], IMAGENET.std[::-1]
+)
+_CROSSED_BGR = replace(IMAGENET, name="0.485,0.456,0.406/0.229,0.224,0.225")
 
 
 @dataclass(frozen=True)
@@ -111,7 +115,8 @@ def _normalises(picture: Picture, color: Color) -> tuple[Normalise, ...]:
     common = (UNIT, NONE, _HALF, _CENTRED)
     if color == "gray":
         return common
-    return (IMAGENET, *common, *((_CAFFE,) if color == "rgb" else (_CAFFE_BGR, _CROSSED)))
+    crossed = _CROSSED if color == "rgb" else _CROSSED_BGR
+    return (IMAGENET, *common, _CAFFE, _CAFFE_BGR, crossed)
 
 
 def _same(one: Combination, other: Combination) -> bool:

@@ -108,13 +108,13 @@ def choices(**fields: Any) -> list[Combination]:
 
 
 def test_no_combination_is_tried_twice() -> None:
-    assert len(choices()) == 26
+    assert len(choices()) == 32
     levels = parse_normalise("123.675,116.28,103.53/58.395,57.12,57.375")
     halves = parse_normalise("0.5,0.5,0.5/0.5,0.5,0.5")
-    assert len(choices(normalise=halves)) == 26
+    assert len(choices(normalise=halves)) == 32
     # Written in grey levels it is ImageNet's on RGB, and crossed on BGR: both are there.
-    assert len(choices(normalise=levels)) == 26
-    assert len(choices(normalise=parse_normalise("0.3/0.2"))) == 30
+    assert len(choices(normalise=levels)) == 32
+    assert len(choices(normalise=parse_normalise("0.3/0.2"))) == 36
     gray = {"color": "gray", "normalise": UNIT, "picture": {"channels": 1}}
     assert len(choices(**gray)) == 8
     assert len(choices(normalise=NONE, picture={"dtype": "uint8"})) == 4
