@@ -109,7 +109,7 @@ def test_where_the_newest_counts_a_full_queue_is_passed_by_and_said(
     sink.close()
     assert slow.taken == [0, 1]
     assert sink.skipped == 10
-    assert "the slow one was too slow for 10 frames" in caplog.text
+    assert "the slow one was too slow and skipped 10 frames" in caplog.text
 
 
 def test_what_an_essential_sink_raised_comes_to_the_caller_and_closing_ends(
