@@ -104,7 +104,6 @@ class Recipe(Options):
     values of ``touching`` but ``merged`` need ``instances/``.
 
     Attributes:
-        weight_decay: Weight decay of AdamW.
         augmentation: Augmentation of the training pictures, None for none.
     """
 
