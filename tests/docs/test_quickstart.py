@@ -11,7 +11,7 @@ import pytest
 from pages import PAGES, blocks, name
 from walking import Walk, unquoted, walk
 
-pytestmark = pytest.mark.timeout(400)  # it trains, on a machine that may be busy
+pytestmark = pytest.mark.timeout(900)  # it trains, on a machine that may be busy
 
 
 def test_every_command_runs_and_prints_what_is_quoted(quickstart: Walk) -> None:
