@@ -34,8 +34,8 @@ from edgeseg.errors import AccuracyGateError, EdgesegError
 from edgeseg.evaluation import agreement, evaluate
 from edgeseg.precision.calibration import collect
 from edgeseg.precision.graph import consumers, load_model, serialize
+from edgeseg.precision.plots import save_sensitivity
 from edgeseg.precision.ranges import measure_ranges
-from edgeseg.report.precision import save_sensitivity
 
 RESULTS = Path(__file__).with_name("results") / "sensitivity"
 FACTOR = 2.0**12

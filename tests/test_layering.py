@@ -14,9 +14,8 @@ PACKAGE = Path(__file__).parents[1] / "edgeseg"
 # two of a row import one another.
 ROWS = (
     ("cli",),
-    ("building",),
     ("report",),
-    ("archive", "benchmark", "export"),
+    ("archive", "benchmark", "building", "export"),
     ("importing", "inference", "inspection", "loading"),
     ("doctor", "precision", "stream", "training"),
     ("evaluation", "sources"),

@@ -159,7 +159,7 @@ class _Reduction:
             recipe.precision.upper(),
         )
         try:
-            from edgeseg.report.precision import save_trade_off
+            from edgeseg.precision.plots import save_trade_off
         except RuntimeMissing as error:
             logger.warning("the trade-off is not drawn: %s (%s)", error, error.hint)
             return None

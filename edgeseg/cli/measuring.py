@@ -51,7 +51,7 @@ def sensitivity(
     from edgeseg.runs import network_place, newest_run
 
     if plot:
-        from edgeseg.report.precision import check_suffix, save_sensitivity
+        from edgeseg.precision.plots import check_suffix, save_sensitivity
 
         check_suffix(plot)
     network = network or newest_run()
