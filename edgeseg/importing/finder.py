@@ -19,7 +19,7 @@ from edgeseg.artifacts.card import ClassMap, Color, Resize
 from edgeseg.console import Track, silent
 from edgeseg.data.folders import Split, load_sample
 from edgeseg.errors import DatasetError
-from edgeseg.importing.inputs import Picture
+from edgeseg.importing.inputs import PictureInput
 from edgeseg.importing.options import IMAGENET, NONE, UNIT, Normalise, input_spec
 from edgeseg.metrics import Bootstrap, ConfusionMatrix
 from edgeseg.ops.preprocess import preprocess, restore_labels
@@ -61,7 +61,7 @@ class Combination:
 
 
 @dataclass(frozen=True)
-class Findings:
+class Ranking:
     """Combinations that were tried.
 
     Attributes:
@@ -92,7 +92,7 @@ class Findings:
         return self.ahead(one, other)[0] > 0
 
 
-def combinations(picture: Picture, likely: Combination) -> list[Combination]:
+def combinations(picture: PictureInput, likely: Combination) -> list[Combination]:
     """All combinations that are worth a trial; ``likely`` comes first."""
     colors: tuple[Color, ...] = ("gray",) if picture.channels == 1 else ("rgb", "bgr")
     rules: tuple[Resize, ...] = ("stretch", "letterbox")
@@ -109,7 +109,7 @@ def combinations(picture: Picture, likely: Combination) -> list[Combination]:
     return different
 
 
-def _normalises(picture: Picture, color: Color) -> tuple[Normalise, ...]:
+def _normalises(picture: PictureInput, color: Color) -> tuple[Normalise, ...]:
     if picture.dtype == "uint8":
         return (NONE,)
     common = (UNIT, NONE, _HALF, _CENTRED)
@@ -134,7 +134,7 @@ def find(
     classes: ClassMap,
     split: Split,
     track: Track = silent,
-) -> Findings:
+) -> Ranking:
     """Try combinations on labelled pictures.
 
     Args:
@@ -249,7 +249,7 @@ def _ways(
     return ways
 
 
-def _findings(counts: dict[Combination, NDArray[np.int64]], tried: int) -> Findings:
+def _findings(counts: dict[Combination, NDArray[np.int64]], tried: int) -> Ranking:
     ways = _ways(counts)
     plain = {choice: float(mean_ious(matrices.sum(0))) for choice, matrices in ways.items()}
     # Of equal ones, the likely one comes first, and one that leaves the classes as they are.
@@ -257,7 +257,7 @@ def _findings(counts: dict[Combination, NDArray[np.int64]], tried: int) -> Findi
     scores = {choice: plain[choice] for choice in ranked}
     pictures = len(next(iter(ways.values())))
     if pictures < 2:
-        return Findings(scores, {}, pictures, tried)
+        return Ranking(scores, {}, pictures, tried)
     draws = _PLAN.draw(pictures)
     samples = {c: mean_ious(np.einsum("rn,nij->rij", draws, m)) for c, m in ways.items()}
-    return Findings(scores, samples, pictures, tried)
+    return Ranking(scores, samples, pictures, tried)

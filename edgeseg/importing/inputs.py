@@ -25,7 +25,7 @@ _CHANNELS = (1, 3)
 
 
 @dataclass(frozen=True)
-class Picture:
+class PictureInput:
     """The input of a network as its file declares it.
 
     Attributes:
@@ -66,7 +66,7 @@ class Picture:
         return f"{self.name!r} {self.dtype} ({shape})"
 
 
-def find_picture(original: Original) -> Picture:
+def find_picture(original: Original) -> PictureInput:
     """Find the input that takes the picture.
 
     Raises:
@@ -92,7 +92,7 @@ def find_picture(original: Original) -> Picture:
             hint="export the network with a picture as its input, and its channels fixed",
         )
     found = dict(zip(layout, dims, strict=True))
-    return Picture(
+    return PictureInput(
         name=inputs[0].name,
         dtype=declared,
         layout=layout,
@@ -130,7 +130,9 @@ def _moves_channels(model: ModelProto, name: str) -> bool:
     )
 
 
-def size_of(picture: Picture, asked: tuple[int, int] | None, path: Path) -> tuple[int, int] | None:
+def size_of(
+    picture: PictureInput, asked: tuple[int, int] | None, path: Path
+) -> tuple[int, int] | None:
     """(height, width) that the network is built for; None if nothing decides it.
 
     Raises:
@@ -149,7 +151,7 @@ def size_of(picture: Picture, asked: tuple[int, int] | None, path: Path) -> tupl
     return asked
 
 
-def wrap_input(model: ModelProto, picture: Picture, size: tuple[int, int]) -> ModelProto:
+def wrap_input(model: ModelProto, picture: PictureInput, size: tuple[int, int]) -> ModelProto:
     """Return a copy that takes ``image`` float32 (1, C, H, W), its shapes fixed."""
     wrapped = with_fixed_input(model, picture.name, picture.shape(size))
     graph = wrapped.graph

@@ -7,8 +7,8 @@ from typing import Any
 
 from edgeseg.artifacts.card import ClassMap, InputSpec
 from edgeseg.errors import UsageError
-from edgeseg.importing.finder import Combination, Findings, Part
-from edgeseg.importing.inputs import Picture
+from edgeseg.importing.finder import Combination, Part, Ranking
+from edgeseg.importing.inputs import PictureInput
 from edgeseg.importing.knowledge import Known
 from edgeseg.importing.options import IMAGENET, NONE, UNIT, input_spec, parse_normalise
 from edgeseg.options.importing import ImportConfig
@@ -37,7 +37,7 @@ class Preprocessing:
         return ", ".join(texts)
 
 
-def prior(picture: Picture, known: Known, config: ImportConfig) -> Preprocessing:
+def prior(picture: PictureInput, known: Known, config: ImportConfig) -> Preprocessing:
     """Merge what is stated with what is known; the rest is assumed.
 
     Raises:
@@ -74,7 +74,7 @@ def prior(picture: Picture, known: Known, config: ImportConfig) -> Preprocessing
     return Preprocessing(Combination(color, normalise, resize), origins)
 
 
-def settle(before: Preprocessing, findings: Findings) -> Preprocessing:
+def settle(before: Preprocessing, findings: Ranking) -> Preprocessing:
     """Take what labelled pictures show, except where the user stated something else.
 
     Of combinations that the pictures cannot tell apart, the one closest to ``before`` is taken.
@@ -107,7 +107,7 @@ def settle(before: Preprocessing, findings: Findings) -> Preprocessing:
 
 
 def tried_lines(
-    chosen: Preprocessing, findings: Findings | None, classes: ClassMap
+    chosen: Preprocessing, findings: Ranking | None, classes: ClassMap
 ) -> tuple[tuple[str, str], ...]:
     """What the pictures say, as lines of the report."""
     if findings is None:
@@ -153,7 +153,7 @@ def _advice(best: Combination, taken: Combination, classes: ClassMap) -> str:
     return f"what is stated was kept; the better is {' '.join(options)}"
 
 
-def trials(findings: Findings) -> list[dict[str, Any]]:
+def trials(findings: Ranking) -> list[dict[str, Any]]:
     """All trials as JSON types, the best first."""
     best = findings.best
     return [

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from edgeseg.artifacts.card import InputSpec
 from edgeseg.errors import CorruptArtifact, InferenceError, MismatchedArtifact, NonFiniteOutput
 from edgeseg.importing.heads import Head, labels_of
-from edgeseg.importing.inputs import Picture
+from edgeseg.importing.inputs import PictureInput
 from edgeseg.importing.reading import Original
 from edgeseg.ops.preprocess import preprocess
 
@@ -51,7 +51,7 @@ class Runs(Protocol):
 class OriginalRun:
     """The original network in ONNX Runtime."""
 
-    def __init__(self, original: Original, picture: Picture) -> None:
+    def __init__(self, original: Original, picture: PictureInput) -> None:
         self.original, self.picture = original, picture
         self._session = open_session(original.path, original.path)
 

@@ -15,9 +15,9 @@ from edgeseg.console import Track, silent
 from edgeseg.data.folders import Split, bundled_sample, load_image, read_split
 from edgeseg.errors import UsageError
 from edgeseg.importing.deciding import decide_head, told_by_range
-from edgeseg.importing.finder import Combination, Findings, combinations, find
+from edgeseg.importing.finder import Combination, Ranking, combinations, find
 from edgeseg.importing.heads import Head, append_head
-from edgeseg.importing.inputs import Picture, find_picture, size_of, wrap_input
+from edgeseg.importing.inputs import PictureInput, find_picture, size_of, wrap_input
 from edgeseg.importing.knowledge import Known, known_of
 from edgeseg.importing.options import UNIT, Normalise, class_map, input_spec, read_classes
 from edgeseg.importing.outputs import find_output
@@ -57,10 +57,10 @@ class Wrapped:
     original: Original = field(repr=False)
     config: ImportConfig
     names_origin: str
-    picture: Picture
+    picture: PictureInput
     head: Head
     preprocessing: Preprocessing
-    findings: Findings | None
+    findings: Ranking | None
     proof: Proof
 
 
@@ -71,7 +71,7 @@ def wrap(
     *,
     classes: ClassMap | None = None,
     spec: InputSpec | None = None,
-    opened: Callable[[Original, Picture], Runs] = OriginalRun,
+    opened: Callable[[Original, PictureInput], Runs] = OriginalRun,
 ) -> Wrapped:
     """Make a network of ours from one made elsewhere.
 
@@ -130,7 +130,7 @@ def wrap(
 
 
 def _before(
-    picture: Picture, known: Known, config: ImportConfig, spec: InputSpec | None
+    picture: PictureInput, known: Known, config: ImportConfig, spec: InputSpec | None
 ) -> Preprocessing:
     if spec is None:
         return prior(picture, known, config)
@@ -139,7 +139,7 @@ def _before(
     return Preprocessing(Combination(spec.color, normalise, spec.resize), stated)
 
 
-def _size(picture: Picture, known: Known, config: ImportConfig, path: Path) -> tuple[int, int]:
+def _size(picture: PictureInput, known: Known, config: ImportConfig, path: Path) -> tuple[int, int]:
     size = size_of(picture, config.size, path)
     if size is None and known.size is not None:
         size = picture.height or known.size[0], picture.width or known.size[1]

@@ -14,8 +14,8 @@ from sklearn.metrics import jaccard_score
 
 from edgeseg.errors import DatasetError
 from edgeseg.importing import ImportConfig, Imported, import_network
-from edgeseg.importing.finder import Combination, Findings, combinations, mean_ious
-from edgeseg.importing.inputs import Picture
+from edgeseg.importing.finder import Combination, Ranking, combinations, mean_ious
+from edgeseg.importing.inputs import PictureInput
 from edgeseg.importing.options import IMAGENET, NONE, UNIT, parse_normalise
 from edgeseg.importing.preprocessing import Preprocessing, settle
 
@@ -102,7 +102,7 @@ def test_a_single_picture_cannot_tell(tmp_path: Path) -> None:
 
 
 def choices(**fields: Any) -> list[Combination]:
-    picture = Picture("x", "float32", "nchw", 1, 3, *SIZE)
+    picture = PictureInput("x", "float32", "nchw", 1, 3, *SIZE)
     likely = Combination("rgb", IMAGENET, "stretch")
     return combinations(replace(picture, **fields.pop("picture", {})), replace(likely, **fields))
 
@@ -131,10 +131,10 @@ def test_without_labels_the_report_says_what_was_assumed(tmp_path: Path) -> None
     assert set(made.wrapped.preprocessing.origins.values()) == {"assumed"}
 
 
-def findings(scores: dict[Combination, list[float]]) -> Findings:
-    """Findings whose resamples are as given."""
+def findings(scores: dict[Combination, list[float]]) -> Ranking:
+    """Ranking whose resamples are as given."""
     samples = {each: np.array(values) for each, values in scores.items()}
-    return Findings({e: float(v.mean()) for e, v in samples.items()}, samples, 9, 2)
+    return Ranking({e: float(v.mean()) for e, v in samples.items()}, samples, 9, 2)
 
 
 def test_only_a_clear_difference_decides() -> None:
