@@ -32,7 +32,7 @@ class RuntimeGraph:
 
     Attributes:
         model: The graph, with its card.
-        data: The same, serialised.
+        data: Its serialised form.
         name: File name, e.g. ``model.int8.onnx``.
         sidecar: Its side-car, without the gate's result.
     """

@@ -191,7 +191,7 @@ def test_profiles_of_batch_and_size(version: str, brightest: Maker) -> None:
     ("options", "batch", "opened", "said"),
     [
         ({"batch": (1, 2, 4)}, 1, False, "takes batches of 1, not 1:2:4"),
-        ({"sizes": ((8, 8), (8, 8), (16, 16))}, 1, False, "takes pictures of 24x16 alone"),
+        ({"sizes": ((8, 8), (8, 8), (16, 16))}, 1, False, "only takes pictures of 24x16"),
         ({}, 1, True, "an engine has to know which"),
     ],
 )
