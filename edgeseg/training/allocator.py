@@ -13,9 +13,8 @@ def keep_freed_memory() -> None:
     """Make glibc reuse freed memory for the rest of the process; elsewhere, do nothing.
 
     By default it returns large blocks to the kernel, which maps and clears them again for the next
-    tensors: nearly 60,000 page faults in every step of a ``unet-lite`` of width 16 on 8 pictures of
-    256x256. Without them a step took 11 to 24 % less CPU time, and the process 15 % more memory.
-    See mallopt(3).
+    tensors: tens of thousands of page faults in every step, which ``bench/allocator.py`` measures
+    with and without. See mallopt(3).
     """
     with contextlib.suppress(AttributeError, OSError, TypeError):
         library = ctypes.CDLL(None)
