@@ -94,8 +94,11 @@ def train(
     from edgeseg.training.loop import train as train_network
     from edgeseg.training.state import EpochStats
 
-    if augment == "none" and (augmentation.crop or augmentation.elastic):
-        raise UsageError("--crop and --elastic vary pictures, and --augment none leaves them alone")
+    if augment == "none" and augmentation not in (Augmentation(), Augmentation(scale=None)):
+        raise UsageError(
+            "--crop, --elastic and --scale vary pictures, and --augment none leaves them alone",
+            hint="omit --augment none, or omit the others",
+        )
     varied = None if augment == "none" else replace(augmentation, orientation=augment)
     config = configure(run=run or RUNS, recipe=replace(recipe, augmentation=varied))
     sizes = {"width": width, "depth": depth, "stem_stride": stem_stride, "fc_width": fc_width}

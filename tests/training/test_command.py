@@ -127,8 +127,9 @@ def test_overwriting_leaves_nothing_to_resume(
     [
         ("--resume needs --run", ("--resume",)),
         ("--resume needs --run", ("--resume", "--overwrite", "--run", "x")),
-        ("--crop and --elastic", ("--augment", "none", "--crop", "32x32")),
-        ("--crop and --elastic", ("--augment", "none", "--elastic")),
+        ("--crop, --elastic and --scale", ("--augment", "none", "--crop", "32x32")),
+        ("--crop, --elastic and --scale", ("--augment", "none", "--elastic")),
+        ("--crop, --elastic and --scale", ("--augment", "none", "--scale", "0.5-2")),
         ("'sideways' is not one of 'upright', 'any', 'none'", ("--augment", "sideways")),
         ("'step' is not one of", ("--schedule", "step")),
         ("'fp8' is not one of", ("--autocast", "fp8")),
