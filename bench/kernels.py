@@ -34,7 +34,7 @@ from numpy.typing import NDArray
 
 from edgeseg.artifacts.card import InputSpec, default_palette
 from edgeseg.artifacts.files import write_atomic
-from edgeseg.ops.argmax import argmax, upsampled_native
+from edgeseg.ops.argmax import argmax
 from edgeseg.ops.components import components_native, components_reference
 from edgeseg.ops.native import kernels
 from edgeseg.ops.overlay import Look, lay_native
@@ -76,7 +76,6 @@ class Scene:
 
 def stages(scene: Scene, threads: int) -> dict[str, tuple[Function, ...]]:
     """Stage → the functions of :data:`COLUMNS`."""
-    height, width = scene.frame.shape[:2]
     tensor, painted = np.empty(SPEC.shape, np.float32), np.empty_like(scene.frame)
     labels = np.empty_like(scene.labels)
     look = Look([tuple(colour) for colour in scene.palette.tolist()])
@@ -100,12 +99,6 @@ def stages(scene: Scene, threads: int) -> dict[str, tuple[Function, ...]]:
             lambda: opencv_overlay(scene),
             lambda: lay_native(scene.frame, scene.labels, look, painted, threads),
             floor(scene.frame.nbytes + labels.nbytes, painted.nbytes),
-        ),
-        "argmax_upsampled": (
-            lambda: naive_upsampled(scene),
-            lambda: opencv_argmax(resized(scene.logits, width, height)),
-            lambda: upsampled_native(scene.logits, (height, width), threads),
-            floor(scene.logits.nbytes, height * width),
         ),
         "components": (
             lambda: components_reference(scene.labels, 0),
@@ -194,17 +187,6 @@ def opencv_components(labels: NDArray[np.uint8]) -> list[object]:
         )
         for label in present[present > 0]
     ]
-
-
-def naive_upsampled(scene: Scene) -> NDArray[np.uint8]:
-    """All logits at the frame's size, then ``np.argmax``."""
-    height, width = scene.frame.shape[:2]
-    return np.asarray(resized(scene.logits, width, height).argmax(axis=0), np.uint8)
-
-
-def resized(logits: NDArray[np.float32], width: int, height: int) -> NDArray[np.float32]:
-    """Bilinear, plane by plane."""
-    return np.stack([cv2.resize(plane, (width, height)) for plane in logits])
 
 
 def floor(read: int, written: int) -> Function:

@@ -36,7 +36,6 @@ using Colours = nb::ndarray<const std::uint8_t, nb::shape<256, 4>, nb::c_contig,
 using Areas = nb::ndarray<std::int64_t, nb::shape<256>, nb::c_contig, nb::device::cpu>;
 template <class Logit>
 using Planes = nb::ndarray<const Logit, nb::ndim<3>, nb::c_contig, nb::device::cpu>;
-using LogitMaps = nb::ndarray<const float, nb::ndim<3>, nb::device::cpu>;
 using Classes = nb::ndarray<std::uint8_t, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
 using Components = nb::ndarray<nb::numpy, std::int64_t, nb::shape<-1, 8>>;
 using Taken = std::tuple<Indices, Indices>;
@@ -138,21 +137,6 @@ static void argmax(const Planes<Logit> &logits, const Classes &out, int threads)
     edgeseg::argmax(logits.data(), channels, out.size(), out.data(), threads);
 }
 
-static void argmax_upsampled(const LogitMaps &logits, const Classes &out, int threads) {
-    const edgeseg::Logits source{logits.data(),
-                                 static_cast<std::ptrdiff_t>(logits.stride(0)),
-                                 static_cast<std::ptrdiff_t>(logits.stride(1)),
-                                 class_count(logits.shape(0)),
-                                 static_cast<int>(logits.shape(1)),
-                                 static_cast<int>(logits.shape(2))};
-    if (source.width != 1 && logits.stride(2) != 1)
-        throw nb::value_error("logits must be packed along their rows");
-    if (source.height < 1 || source.width < 1) throw nb::value_error("logits must have a pixel");
-    nb::gil_scoped_release release;
-    edgeseg::argmax_upsampled(source, static_cast<int>(out.shape(0)),
-                              static_cast<int>(out.shape(1)), out.data(), threads);
-}
-
 static Components components(const LabelMap &labels, int background) {
     if (labels.shape(1) != 1 && labels.stride(1) != 1)
         throw nb::value_error("labels must be packed along their rows");
@@ -212,7 +196,4 @@ NB_MODULE(_native, module) {
                nb::arg("out").noconvert(), nb::arg("threads") = 1, first);
     module.def("argmax_int8", &argmax<std::int8_t>, nb::arg("logits").noconvert(),
                nb::arg("out").noconvert(), nb::arg("threads") = 1, first);
-    module.def("argmax_upsampled", &argmax_upsampled, nb::arg("logits").noconvert(),
-               nb::arg("out").noconvert(), nb::arg("threads") = 1,
-               "The same of logits interpolated to the size of out.");
 }

@@ -336,17 +336,6 @@ void argmax_half(const std::int16_t *logits, std::ptrdiff_t plane, int channels,
     argmax_row<std::int16_t, std::uint16_t>(channels, count, read, out);
 }
 
-void argmax_blended(const float *upper, const float *lower, float weight, std::ptrdiff_t plane,
-                    int channels, std::size_t count, std::uint8_t *out) {
-    argmax_row<float, std::uint32_t>(
-        channels, count,
-        [=]<class Value>(int c, std::size_t i) {
-            return static_cast<Value>(load<Value>(upper + c * plane + i) * (1 - weight) +
-                                      load<Value>(lower + c * plane + i) * weight);
-        },
-        out);
-}
-
 }  // namespace
 
 const Rows rows{
@@ -361,7 +350,6 @@ const Rows rows{
     .argmax_float = argmax_float,
     .argmax_half = argmax_half,
     .argmax_int8 = argmax_int8,
-    .argmax_blended = argmax_blended,
 };
 
 }  // namespace edgeseg::EDGESEG_LEVEL

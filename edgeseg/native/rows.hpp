@@ -57,10 +57,6 @@ struct Rows {
                         std::size_t count, std::uint8_t *out);  // IEEE 754 binary16
     void (*argmax_int8)(const std::int8_t *logits, std::ptrdiff_t plane, int channels,
                         std::size_t count, std::uint8_t *out);
-    // The same of upper * (1 - weight) + lower * weight.
-    void (*argmax_blended)(const float *upper, const float *lower, float weight,
-                           std::ptrdiff_t plane, int channels, std::size_t count,
-                           std::uint8_t *out);
 };
 
 namespace portable {

@@ -73,7 +73,7 @@ int main() {
         rows.find_rim(&labels[0], &labels[n], &labels[2 * n], count, out.data());
         print("find_rim", n, out);
 
-        const auto floats = noise<float>(channels * n), lower = noise<float>(channels * n);
+        const auto floats = noise<float>(channels * n);
         const auto halves = noise<std::int16_t>(channels * n);
         const auto bytes = noise<std::int8_t>(channels * n);
         const auto plane = static_cast<std::ptrdiff_t>(n);
@@ -83,7 +83,5 @@ int main() {
         print("argmax_half", n, out);
         rows.argmax_int8(bytes.data(), plane, channels, n, out.data());
         print("argmax_int8", n, out);
-        rows.argmax_blended(floats.data(), lower.data(), 0.3f, plane, channels, n, out.data());
-        print("argmax_blended", n, out);
     }
 }

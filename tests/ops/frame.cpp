@@ -75,16 +75,12 @@ static void one_frame(int height, int width, int small_height, int small_width) 
 
     const int classes = 6;
     auto logits = noise<float>(small * classes);
-    std::vector<std::uint8_t> labels(small), large(pixels);
+    std::vector<std::uint8_t> labels(small);
     edgeseg::argmax(logits.data(), classes, small, labels.data(), 2);
     print("argmax", labels);
     logits[small / 2] = __builtin_nanf("");
     edgeseg::argmax(logits.data(), classes, small, labels.data(), 2);
     print("argmax of a NaN", labels);
-    const edgeseg::Logits maps{logits.data(), small_height * small_width, small_width, classes,
-                               small_height, small_width};
-    edgeseg::argmax_upsampled(maps, height, width, large.data(), 2);
-    print("argmax_upsampled", large);
 
     const auto rows = nearest(small_height, height), columns = nearest(small_width, width);
     for (auto &label : labels) label = label % 3 * (next() % 4 != 0);
