@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import logging
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
@@ -42,11 +42,13 @@ RUNNABLE = (
 ENGINES = (*RUNNABLE, "model.fp32.engine", "model.fp16.engine", "model.int8.engine")
 
 
-@contextmanager
+@contextlib.contextmanager
 def prepare_run(
     run: Path | None, arch: str, *, overwrite: bool = False, resume: bool = False
 ) -> Iterator[Path]:
     """Create the folder for a training run, and lock out other trainings until the block ends.
+
+    A folder that it made and that is still empty then is removed.
 
     Args:
         run: Requested folder; None chooses ``runs/ARCH-YYYYMMDD-HHMMSS``.
@@ -65,16 +67,22 @@ def prepare_run(
         )
     if run is None:
         run = _unused(RUNS / f"{arch}-{datetime.now():%Y%m%d-%H%M%S}")
+    made = [folder for folder in (run, *run.parents) if not folder.exists()]
     try:
         run.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(f"cannot make the run folder {run}: {error.strerror}") from error
     if not os.access(run, os.W_OK | os.X_OK):
         raise UsageError(f"cannot write in the run folder {run}", hint="choose another --run")
-    with alone(run / CHECKPOINT, doing="trains"):
-        if not resume:
-            _clear(run, overwrite=overwrite)
-        yield run
+    try:
+        with alone(run / CHECKPOINT, doing="trains"):
+            if not resume:
+                _clear(run, overwrite=overwrite)
+            yield run
+    finally:
+        with contextlib.suppress(OSError):  # the first that is not empty
+            for folder in made:
+                folder.rmdir()
 
 
 def _unused(run: Path) -> Path:

@@ -51,6 +51,8 @@ def test_a_run_is_not_replaced_by_accident() -> None:
     run = Path("runs/a")
     with runs.prepare_run(run, "unet-lite") as made:
         assert made == run
+        assert run.is_dir()
+    assert not Path("runs").exists(), "what stayed empty is removed"
     _touch("runs/a/model.safetensors", 1)
     _touch("runs/a/model.fp16.engine", 1)
     _touch("runs/a/notes.txt", 1)
