@@ -95,10 +95,9 @@ class Sensors:
             return
         before, began = self.joules(), time.perf_counter()
         time.sleep(seconds)
-        elapsed = time.perf_counter() - began
+        after, elapsed = self.joules(), time.perf_counter() - began
         self._idle = tuple(
-            round((after - start) / elapsed, 3)
-            for start, after in zip(before, self.joules(), strict=True)
+            round((end - start) / elapsed, 3) for start, end in zip(before, after, strict=True)
         )
 
     @property

@@ -37,7 +37,7 @@ class Block:
         stages_ms: float64 (calls, stages).
         other_cores: Mean number of cores kept busy by other processes.
         joules: Energy measured by each sensor of the meter.
-        seconds: Time from before the first call to after the last.
+        seconds: Time between the two readings of the meter, each counted at its end.
     """
 
     stages_ms: NDArray[np.float64]
@@ -110,8 +110,8 @@ def measure_block(case: Case, images: Images, seconds: float, meter: Meter = no_
     samples = list(itertools.islice(calls, 3))
     while time.perf_counter() < began + seconds:
         samples.append(next(calls))
-    elapsed = time.perf_counter() - began
     joules = tuple(after - before for before, after in zip(energy, meter(), strict=True))
+    elapsed = time.perf_counter() - began
     return Block(np.array(samples, np.float64), load.cores(), joules, elapsed)
 
 

@@ -157,9 +157,8 @@ def test_a_benchmark_reads_the_sensors_around_its_blocks(
 ) -> None:
     plant(tmp_path, INA, ORIN_NX)
     monkeypatch.setattr("edgeseg.benchmark.measure.Sensors", lambda: Sensors(tmp_path))
-    # Long blocks: the meter is read some milliseconds after the last call of each.
     config = BenchConfig(
-        seconds=0.9, rounds=3, min_block_seconds=0.3, cold_starts=0, idle_seconds=0.05
+        seconds=0.3, rounds=3, min_block_seconds=0.1, cold_starts=0, idle_seconds=0.05
     )
     report = bench([counting], images=[np.zeros((48, 64, 3), np.uint8)], config=config)
     (run,) = report.runs
