@@ -73,7 +73,8 @@ def first_problem(error: ValidationError) -> str:
     findings = error.errors(include_url=False, include_context=False, include_input=False)
     place = printable(".".join(str(part) for part in findings[0]["loc"]), 120)
     more = f" (and {len(findings) - 1} more)" if len(findings) > 1 else ""
-    return f"{place + ': ' if place else ''}{printable(findings[0]['msg'])}{more}"
+    what = printable(findings[0]["msg"].removeprefix("Value error, "))
+    return f"{place + ': ' if place else ''}{what}{more}"
 
 
 def printable(text: str, limit: int = 300) -> str:

@@ -40,6 +40,8 @@ def test_round_trip() -> None:
         (make_card().to_json().replace('"height":64', '"height":-64'), CorruptArtifact, "height"),
         (make_card().to_json().replace("0.229", "NaN"), CorruptArtifact, "JSON|std"),
         ("[" * 100_000, CorruptArtifact, "not valid JSON"),
+        (make_card().to_json().replace('"nucleus"', '"background"'), CorruptArtifact,
+         "^a.onnx: classes: class names repeat"),
     ],
 )  # fmt: skip
 def test_refused_in_one_sentence(text: str, error: type[Exception], says: str) -> None:
