@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import threading
 import time
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -96,6 +97,19 @@ def test_times_are_there_and_add_up(make_video: Callable[..., Path], engine: Eng
         assert before <= result.captured_at <= time.monotonic()
         assert result.age_ms >= result.stages_ms["preprocess"] + result.stages_ms["infer"]
     assert [stream.clock.count(stage) for stage in stream.clock.stages] == [5, 5, 5]
+
+
+def test_frames_that_were_handed_out_are_freed(
+    make_video: Callable[..., Path], engine: Engine
+) -> None:
+    frames: list[weakref.ref[StreamResult]] = []
+    with Stream(make_video(30), engine) as stream:
+        for result in stream:
+            frames.append(weakref.ref(result))
+        del result
+        alive = sum(frame() is not None for frame in frames)
+    assert len(frames) == 30
+    assert alive <= 1
 
 
 def test_leaving_early_ends_the_reader(engine: Engine) -> None:
