@@ -18,6 +18,7 @@ from edgeseg.console import Track, silent
 from edgeseg.data.folders import load_image
 from edgeseg.engines.base import Engine
 from edgeseg.errors import DatasetError, UsageError
+from edgeseg.ops.obscure import obscure
 from edgeseg.ops.overlay import class_areas, draw_legend, overlay
 from edgeseg.ops.preprocess import preprocess
 from edgeseg.options.inference import Outputs
@@ -75,12 +76,14 @@ def segment_files(
     Raises:
         DatasetError: A picture cannot be read, and ``failed`` is None.
         UsageError: Two pictures have the same name, a result would replace a file that is there,
-            or the folder cannot be written. All but the last is found before any work.
+            a class to obscure does not exist, or the folder cannot be written. All but the last
+            is found before any work.
     """
     pictures = list(dict.fromkeys(pictures))
     refuse_conflicts(pictures, outputs, overwrite=overwrite)
     segment = segment or engine.segment
     engine.warm_up()
+    outputs.styles(engine.card.classes)  # raises before anything is written
     results = []
     for path in track(pictures, "segmenting", len(pictures)):
         try:
@@ -121,9 +124,14 @@ def write_result(
         UsageError: A file cannot be written.
     """
     label_path, overlay_path = outputs.paths(name)
+    styles = outputs.styles(classes)
     write_atomic(label_path, _label_png(labels, classes if outputs.coloured else None))
     if overlay_path is None:
         return label_path, None
+    image = image.copy() if styles else image
+    for style, ids in styles.items():
+        found = np.isin(labels, ids).view(np.uint8)
+        obscure(image, found, style, outputs.blur_margin)
     painted = overlay(image, labels, classes.palette, outputs.opacity, clear=classes.clear)
     draw_legend(painted, classes)
     write_atomic(overlay_path, _png(painted))

@@ -8,7 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import edgeseg
@@ -66,14 +66,16 @@ def segment_archive(
         worker: Actor class.
 
     Raises:
-        UsageError: There is nothing to segment, two files would have the same output path, or the
-            output folder is locked by another run or not writable.
+        UsageError: There is nothing to segment, two files would have the same output path, a class
+            to obscure does not exist, or the output folder is locked by another run or not
+            writable.
         ArtifactError: The engine is damaged, or workers see a different file.
         RuntimeMissing: Ray, PyAV or the engine's runtime is missing, or no cluster responds.
         InferenceError: A GPU or the whole cluster failed.
     """
     started = time.monotonic()
     card, cluster = _engine(config)
+    config.outputs.styles(card.classes)  # raises before anything is written
     out = config.outputs.folder
     units = find_units(config.paths, out, config.every)
     journal = Journal(out)
@@ -164,9 +166,7 @@ def make_job(config: ArchiveConfig, tries: Path) -> Job:
         tiles=config.tiles,
         margin=config.margin,
         every=config.every,
-        outputs=Outputs(
-            outputs.folder.absolute(), outputs.opacity, outputs.overlays, outputs.coloured
-        ),
+        outputs=replace(outputs, folder=outputs.folder.absolute()),
         tries=str(tries),
         work=work_key(
             engine=digest,
@@ -176,6 +176,9 @@ def make_job(config: ArchiveConfig, tries: Path) -> Job:
             opacity=outputs.opacity,
             overlays=outputs.overlays,
             coloured=outputs.coloured,
+            blur=outputs.blur,
+            pixelate=outputs.pixelate,
+            blur_margin=outputs.blur_margin,
         ),
     )
 

@@ -8,11 +8,12 @@ from typing import Annotated
 
 from pydantic import Field
 
-from edgeseg.options.base import Option, Options
+from edgeseg.options.base import Option
+from edgeseg.options.privacy import Obscuring
 
 
 @dataclass(frozen=True)
-class Outputs(Options):
+class Outputs(Obscuring):
     """Outputs per picture: ``FOLDER/NAME.labels.png`` and ``FOLDER/NAME.overlay.png``.
 
     The folder is created if missing. Pixel values of coloured label maps are still ids.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 from edgeseg.errors import UsageError
 
@@ -91,3 +92,11 @@ def counts(text: str) -> tuple[int, ...]:
     if not all(part.isdecimal() and int(part) >= 1 for part in parts):
         raise UsageError(f"expected whole numbers from 1 on, e.g. 1,2,4, not {text!r}")
     return tuple(sorted({int(part) for part in parts}))
+
+
+def split_zone(text: str) -> tuple[Path, int | None]:
+    """Parse ``ZONE.json`` or ``ZONE.json on SOURCE`` into a file and the number of a source."""
+    match = re.fullmatch(r"(\S.*?)(?:\s+on\s+(\d{1,4}))?\s*", text, re.ASCII)
+    if match is None or "\0" in text:
+        raise UsageError(f"expected the file of a zone, e.g. 'door.json on 0', not {text!r}")
+    return Path(match[1]), None if match[2] is None else int(match[2])

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from edgeseg.options.base import Option, Options
+from edgeseg.options.privacy import Privacy
 
 Mode = Literal["latency", "throughput"]
 
@@ -35,13 +36,16 @@ class Access(Options):
 
 
 @dataclass(frozen=True)
-class StreamOptions(Access):
+class StreamOptions(Access, Privacy):
     """Options of a stream.
 
     With ``realtime``, files play at their own rate. With ``keep_trying``, cameras that cannot be
     opened are retried like those whose connection was lost. With ``strict``, SourceLost is raised
     if a file ends before its declared end, and the error of a source that fails even while others
     go on. Frames above ``max_pixels`` are skipped in live sources and raise an error in files.
+
+    ``blur`` and ``pixelate`` name classes, alone or separated by commas, ``cover`` files of zones
+    (``"door.json"``, ``"door.json on 0"``): results hold frames in which these cannot be recognised.
 
     Raises:
         UsageError: A value is out of range.

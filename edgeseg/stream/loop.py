@@ -30,6 +30,7 @@ from edgeseg.sources.credentials import with_credentials, with_trust
 from edgeseg.sources.spec import SourceSpec, parse_source
 from edgeseg.stream.lanes import Lane, Lanes
 from edgeseg.stream.latency import StageClock
+from edgeseg.stream.privacy import PrivacyFilter
 from edgeseg.stream.reader import Reader
 from edgeseg.stream.result import StreamResult
 from edgeseg.stream.slots import Intake
@@ -67,7 +68,9 @@ class Stream:
         clock: Timings of the stages.
 
     Raises:
-        UsageError: A source cannot be parsed, or there is no source or no engine.
+        UsageError: A source cannot be parsed, there is no source or no engine, or a class or zone
+            to obscure does not exist.
+        CorruptArtifact: The file of a zone to cover holds no zone.
     """
 
     def __init__(
@@ -108,6 +111,7 @@ class Stream:
         ]
         self._intake = Intake([reader.slot for reader in self._readers], changed)
         self._max_batch = _frames_per_batch(several, options.batch or len(specs))
+        self._privacy = PrivacyFilter(options, several[0].card.classes, self._readers)
         view = View(options.opacity, options.outline, options.names, options.legend)
         self._lanes = [Lane(engine, view) for engine in several]
         alone = len(specs) == 1 and self._readers[0].realtime
@@ -138,8 +142,8 @@ class Stream:
 
         Results offer an overlay in either case; this avoids downloading unused ones.
         """
-        for lane in self._lanes:
-            lane.overlays = wanted
+        for lane in self._lanes:  # a GPU would draw over what must not be seen
+            lane.overlays = wanted and not self._privacy.active
 
     def stop(self) -> None:
         """End the iteration within 0.1 s plus the time of the running inference.
@@ -208,6 +212,7 @@ class Stream:
                 for result in results:
                     if self._over():
                         return
+                    self._privacy.apply(result)  # all that leaves the stream passes here
                     self._count(result)
                     yield result
             self._raise_failures()

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from edgeseg.ops.zone import Zone, load_zone
 from edgeseg.stream.alerts.rule import AlertRule, parse_rule
 from edgeseg.stream.alerts.sink import AlertOutputs, Alerts
 from edgeseg.stream.alerts.webhook import SECRET_VARIABLE, Patience, Webhook
-from edgeseg.stream.alerts.zone import Zone, load_zone
 
 __all__ = [
     "SECRET_VARIABLE",

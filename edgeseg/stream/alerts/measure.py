@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeseg.ops.components import components
+from edgeseg.ops.zone import Zone
 from edgeseg.stream.alerts.rule import Unit
-from edgeseg.stream.alerts.zone import Zone
 from edgeseg.stream.result import StreamResult
 from edgeseg.stream.sinks.jsonlines import least_area
 

@@ -12,7 +12,7 @@
 ``CLASS``       class name; in double quotes if it has spaces, quotes or ``< > =``
 ``COMPARISON``  ``>``, ``>=``, ``<`` or ``<=``
 ``UNIT``        ``%`` of the zone's pixels, ``px`` of the frame, or ``regions``
-``in ZONE``     file of a zone (:mod:`edgeseg.stream.alerts.zone`); else the whole frame
+``in ZONE``     file of a zone (:mod:`edgeseg.ops.zone`); else the whole frame
 ``on SOURCE``   number of a source in the stream, from 0; else each by itself
 ``for``         how long it must hold before the alert is raised, and not hold before it
                 is cleared; else one frame is enough. ``ms``, ``s`` or ``min``; of a file, by the

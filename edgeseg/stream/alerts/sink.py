@@ -15,11 +15,12 @@ from typing import Any, TextIO
 
 from edgeseg.artifacts.card import ClassMap
 from edgeseg.errors import EdgesegError, UsageError
+from edgeseg.ops.zone import load_zone
 from edgeseg.stream.alerts.measure import Measure
 from edgeseg.stream.alerts.rule import AlertRule
 from edgeseg.stream.alerts.watch import AlertEvent, RuleTracker
 from edgeseg.stream.alerts.webhook import Webhook
-from edgeseg.stream.alerts.zone import load_zone
+from edgeseg.stream.privacy import moment
 from edgeseg.stream.result import StreamResult
 from edgeseg.stream.sinks.base import Sink, SourceStatus, StopStream
 from edgeseg.stream.sinks.health import Health, SinkReport
@@ -190,7 +191,7 @@ class Alerts(Sink):
         if math.isnan(value):
             self._source_lost(tracked)
             return
-        outcome = tracked.tracker.update(value, _moment(tracked.source, result))
+        outcome = tracked.tracker.update(value, moment(tracked.source, result))
         if outcome is not None:
             self._report(tracked, outcome, value, result)
 
@@ -334,15 +335,6 @@ def _measure(rule: AlertRule, classes: ClassMap, min_region: float) -> Measure:
         )
     zone = None if rule.zone is None else load_zone(rule.zone)
     return Measure(classes.names.index(rule.label), rule.unit, zone, min_region)
-
-
-def _moment(source: SourceStatus, result: StreamResult) -> float:
-    """Seconds on the clock of the scene."""
-    if result.media_time is not None and not source.live:
-        return result.media_time
-    if source.live or source.realtime or source.fps is None:
-        return result.captured_at
-    return result.index / source.fps
 
 
 def _media_time(result: StreamResult | None) -> dict[str, float]:

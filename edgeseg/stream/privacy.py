@@ -1,0 +1,141 @@
+"""Obscure what must not be recognised in a result before any output receives it."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from typing import Protocol
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeseg.artifacts.card import ClassMap
+from edgeseg.errors import UsageError
+from edgeseg.ops.obscure import cover, obscure
+from edgeseg.ops.preprocess import inside
+from edgeseg.ops.zone import Zone, load_zone
+from edgeseg.options.privacy import Privacy
+from edgeseg.stream.result import StreamResult
+
+
+class Clocked(Protocol):
+    """What of a source determines the time of its frames."""
+
+    live: bool
+    realtime: bool
+    fps: float | None
+
+
+def moment(source: Clocked, result: StreamResult) -> float:
+    """Time of a result in the scene, in seconds: of a file by its frames, else by the clock."""
+    if result.media_time is not None and not source.live:
+        return result.media_time
+    if source.live or source.realtime or source.fps is None:
+        return result.captured_at
+    return result.index / source.fps
+
+
+class PrivacyFilter:
+    """Changes the frames of results in place, in the order in which they leave the stream.
+
+    A place stays obscured for ``blur_hold`` seconds after the last label map that demands it, and
+    in the following frame in any case, so that one map that misses a region does not uncover it.
+    Pictures in a folder do not follow one another and hold nothing.
+
+    A result without a label map of the network's size is black.
+
+    Args:
+        options: What to obscure.
+        classes: Classes of the network.
+        sources: The sources, in the order of ``StreamResult.camera``.
+
+    Raises:
+        UsageError: A class or a source does not exist, or a zone's file is missing.
+        CorruptArtifact: A file holds no zone.
+    """
+
+    def __init__(self, options: Privacy, classes: ClassMap, sources: Sequence[Clocked]) -> None:
+        self._sources = sources
+        self._margin = options.blur_margin
+        self._styles = options.styles(classes)
+        self._held = [
+            {style: _Held(ids, options.blur_hold) for style, ids in self._styles.items()}
+            for _ in sources
+        ]
+        self._zones = [(load_zone(path), number) for path, number in options.zones()]
+        self._covered = functools.lru_cache(maxsize=16)(self._make_covered)
+        for _, number in self._zones:
+            if number is not None and number >= len(sources):
+                raise UsageError(
+                    f"a zone to cover is on source {number}; the last one is {len(sources) - 1}",
+                    hint="sources count from 0, in the order in which they were given",
+                )
+
+    @property
+    def active(self) -> bool:
+        """Whether there is anything to obscure."""
+        return bool(self._styles or self._zones)
+
+    def apply(self, result: StreamResult) -> None:
+        """Obscure the frame of a result, and discard the overlay that a GPU drew from it."""
+        if not self.active:
+            return
+        result.shown = None
+        if not result.frame.flags.writeable:
+            result.frame = result.frame.copy()
+        height, width = result.frame.shape[:2]
+        if result.card is None or result.labels.shape != result.input.shape[1:]:
+            cover(result.frame)
+            return
+        covered = self._covered(result.camera, height, width)
+        if covered is not None:
+            cover(result.frame, covered)
+        labels = inside(result.labels, (height, width), result.input)
+        now = None if result.name else moment(self._sources[result.camera], result)
+        for style, held in self._held[result.camera].items():
+            obscure(result.frame, held.update(labels, now), style, self._margin)
+
+    def _make_covered(self, camera: int, height: int, width: int) -> NDArray[np.uint8] | None:
+        """Mask of the zones on a source, uint8 (H, W); None without any."""
+        zones: list[Zone] = [zone for zone, number in self._zones if number in (None, camera)]
+        masks = [zone.mask(height, width) for zone in zones]
+        return np.logical_or.reduce(masks).view(np.uint8) if masks else None
+
+
+class _Held:
+    """Where classes were seen of late, on the label map of one source."""
+
+    def __init__(self, ids: Sequence[int], seconds: float) -> None:
+        self._table = np.zeros(256, np.uint8)
+        self._table[list(ids)] = 255
+        self._seconds = seconds
+        self._seen = np.empty((0, 0))
+        self._before = -np.inf
+
+    def update(self, labels: NDArray[np.uint8], now: float | None) -> NDArray[np.uint8]:
+        """Return what to obscure in a frame, uint8, not 0 there, at the size of the labels.
+
+        Args:
+            labels: Class ids, uint8 (h, w), of the part that the frame fills.
+            now: Time of the frame in seconds; None if no frame comes before it.
+        """
+        found = np.asarray(cv2.LUT(labels, self._table), np.uint8)
+        if now is None:
+            return found
+        if self._seen.shape != labels.shape:
+            self._seen = self._fitted(labels.shape)
+        if now < self._before:  # a file that begins again: nothing may stay for ever
+            np.minimum(self._seen, now, out=self._seen)
+            self._before = now
+        np.copyto(self._seen, now, where=found != 0)
+        least = min(now - self._seconds, self._before)
+        self._before = now
+        return (self._seen >= least).view(np.uint8)
+
+    def _fitted(self, shape: tuple[int, ...]) -> NDArray[np.float64]:
+        """What was seen, for frames of another shape from here on."""
+        if not self._seen.size:
+            return np.full(shape, -np.inf)
+        resized = cv2.resize(self._seen, shape[::-1], interpolation=cv2.INTER_NEAREST)
+        return np.asarray(resized, np.float64)
