@@ -1,9 +1,9 @@
 """Make regions of a picture unrecognisable.
 
-What is left of a region is a few averages: its bounding box is sampled and averaged into blocks,
-at most :data:`BLOCKS` along its longer side, and the region is filled from these alone, as flat
-blocks or interpolated between them. Unlike a Gaussian blur of the same look, which deconvolution undoes in
-part, this discards the detail, whatever the size of the region.
+What is left of a region is a few averages: the box around it is divided into blocks, at most
+:data:`BLOCKS` along its longer side and :data:`SMALLEST` pixels wide and high at least, and the
+region is filled from the blocks' averages alone, as flat blocks or interpolated between them.
+Unlike a Gaussian blur of the same look, which deconvolution undoes in part, this discards detail.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ BLOCKS = 4
 """Most blocks along the longer side of a region's bounding box."""
 
 SMALLEST = 8
-"""Least side of a block, in pixels, unless the bounding box is smaller."""
+"""Least side of a block, in pixels of the picture."""
 
 _SAMPLES = 64
 """Pixels sampled along the longer side of a bounding box."""
 
 _CELLS = 64
-"""Cells along the shorter side of a mask."""
+"""Cells along the shorter side of a mask, at least."""
 
 SEPARATE = 24
 """Most regions that have blocks of their own; all smaller ones share those of one box."""
@@ -57,12 +57,10 @@ def obscure(
     grown = _grown(mask, size, margin)
     rows, columns = nearest_indices((mask.shape[0], mask.shape[1]), size)
     for x, y, width, height in _boxes(grown):
-        down = slice(*np.searchsorted(rows, (y, y + height)))
-        across = slice(*np.searchsorted(columns, (x, x + width)))
+        down, across = _span(rows, y, y + height), _span(columns, x, x + width)
         part = picture[down, across]
-        if part.size:  # a picture smaller than the mask passes over some of its pixels
-            inside = grown.take(rows[down], 0).take(columns[across], 1)
-            _fill(part, _blocks(part, style), inside)
+        inside = grown.take(rows[down], 0).take(columns[across], 1)
+        _fill(part, _blocks(part, style), inside)
 
 
 def cover(picture: NDArray[np.uint8], mask: NDArray[np.uint8] | None = None) -> None:
@@ -78,7 +76,8 @@ def _grown(mask: NDArray[np.uint8], size: tuple[int, int], margin: int) -> NDArr
     if not margin:
         return mask
     # Pixels of the picture a distance apart lie in pixels of the mask at most that many apart.
-    reach = [ceil(margin * small / large) for small, large in zip(mask.shape, size, strict=True)]
+    sides = zip(mask.shape, size, strict=True)
+    reach = [margin if small == large else margin * small // large + 1 for small, large in sides]
     kernel = np.ones([2 * each + 1 for each in reach], np.uint8)
     return np.asarray(cv2.dilate(mask, kernel), np.uint8)
 
@@ -101,11 +100,18 @@ def _boxes(mask: NDArray[np.uint8]) -> list[Box]:
     ]
 
 
+def _span(indices: NDArray[np.int32], first: int, end: int) -> slice:
+    """Return the pixels of the picture that show those of the mask, and enough for a block."""
+    start, stop = (int(each) for each in np.searchsorted(indices, (first, end)))
+    start = max(0, min(start, (start + stop - SMALLEST) // 2, len(indices) - SMALLEST))
+    return slice(start, max(stop, start + SMALLEST))
+
+
 def _blocks(part: NDArray[np.uint8], style: Literal["blur", "pixelate"]) -> NDArray[np.uint8]:
     """The part of a picture as its blocks' averages show it, at the same size."""
     height, width = part.shape[:2]
     side = max(SMALLEST, ceil(max(height, width) / BLOCKS))
-    count = (ceil(width / side), ceil(height / side))
+    count = (max(1, width // side), max(1, height // side))
     step = max(1, max(height, width) // _SAMPLES)
     averages = cv2.resize(part[::step, ::step], count, interpolation=cv2.INTER_AREA)
     back = cv2.INTER_LINEAR if style == "blur" else cv2.INTER_NEAREST

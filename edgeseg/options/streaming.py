@@ -44,8 +44,9 @@ class StreamOptions(Access, Privacy):
     if a file ends before its declared end, and the error of a source that fails even while others
     go on. Frames above ``max_pixels`` are skipped in live sources and raise an error in files.
 
-    ``blur`` and ``pixelate`` name classes, alone or separated by commas, ``cover`` files of zones
-    (``"door.json"``, ``"door.json on 0"``): results hold frames in which these cannot be recognised.
+    ``blur`` and ``pixelate`` name classes, alone or separated by commas, and ``cover`` names files
+    of zones, ``"door.json"`` or ``"door.json on 0"``. Results, and so all sinks, have frames in
+    which these are obscured already.
 
     Raises:
         UsageError: A value is out of range.

@@ -111,7 +111,7 @@ class _Held:
         self._table[list(ids)] = 255
         self._seconds = seconds
         self._seen = np.empty((0, 0))
-        self._before = -np.inf
+        self._before = np.inf
 
     def update(self, labels: NDArray[np.uint8], now: float | None) -> NDArray[np.uint8]:
         """Return what to obscure in a frame, uint8, not 0 there, at the size of the labels.
