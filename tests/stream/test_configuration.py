@@ -43,6 +43,14 @@ GIVEN: dict[str, tuple[list[str], object]] = {
     "ca": (["--ca", "ca.pem"], "{here}/ca.pem"),
     "insecure-camera": (["--insecure-camera", "front:322"], ["front:322"]),
     "max-pixels": (["--max-pixels", "9000000"], 9000000),
+    "blur": (["--blur", "face,car", "--blur", "bus"], ["face,car", "bus"]),
+    "pixelate": (["--pixelate", "sign"], ["sign"]),
+    "blur-margin": (["--blur-margin", "4"], 4),
+    "blur-hold": (["--blur-hold", "1.5"], 1.5),
+    "cover": (
+        ["--cover", "a b.json", "--cover", "/z.json on 1"],
+        ["{here}/a b.json", "/z.json on 1"],
+    ),
     "record": (["--record", "a b.mkv"], "{here}/a b.mkv"),
     "record-raw": (["--record-raw", "raw.mkv"], "{here}/raw.mkv"),
     "record-minutes": (["--record-minutes", "0.5"], 0.5),
@@ -133,7 +141,7 @@ def test_all_options_go_to_a_file_and_back(edgeseg: Any, here: Path) -> None:
     direct, through = values(*arguments), values("--config", "a.toml")
     assert direct.keys() == through.keys()
     for name, value in direct.items():
-        if name in ("source", "alert"):  # relative paths within texts became absolute
+        if name in ("source", "alert", "cover"):  # relative paths within texts became absolute
             continue
         same = here / value if isinstance(value, Path) else value
         assert through[name] == same, name
