@@ -47,7 +47,7 @@ class Still:
     """What a camera says of itself."""
 
     live = realtime = True
-    fps = 25.0
+    fps: float | None = 25.0
 
 
 def scene(number: int, persons: int, share: float) -> NDArray[np.uint8]:
@@ -69,7 +69,7 @@ def milliseconds(options: Privacy, persons: int, share: float, frames: int) -> f
     samples = []
     for number in range(frames):
         labels = scene(number, persons, share)
-        at = number / Still.fps
+        at = number / 25
         result = StreamResult(number, "camera:0", picture.copy(), at, labels=labels, card=CARD)
         begin = time.thread_time()
         privacy.apply(result)
