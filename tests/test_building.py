@@ -210,7 +210,9 @@ def test_a_destroyed_network_is_refused_and_leaves_nothing(
     ranges.model_copy(update={"ranges": clipped}).save(path)
     before = files(run_copy)
     config = BuildConfig(run_copy / "model.onnx", "int8", runtime)
-    for judged in (replace(config, data=small_data), config):
+    # By labels and, without, by the labels of FP32: the same for each runtime.
+    without = (config,) if runtime == "onnxruntime" else ()
+    for judged in (replace(config, data=small_data), *without):
         with pytest.raises(AccuracyGateError, match="was not written") as caught:
             build(judged)
         assert caught.value.exit_code == 7

@@ -196,7 +196,6 @@ FULL_DISK = (
     "export {run}/model.safetensors --out {disk}/model.onnx",
     "export {run}/model.onnx --triton {disk}/served",
     "calibrate {run}/model.onnx --from {data}/val/images --out {disk}/m.json",
-    "bench {run}/model.onnx --seconds 0.1 --out {disk}/b.json",
     "build {disk}/run/model.onnx --fp16 --runtime onnxruntime",
     "train --data {data} --run {disk}/r --size 32x32 --epochs 1 --width 8 --depth 1",
 )
@@ -225,7 +224,7 @@ for line in lines:
 """
 
 
-@pytest.mark.timeout(240)  # six commands, on a machine that may be busy
+@pytest.mark.timeout(240)  # five commands, on a machine that may be busy
 def test_a_full_disk_leaves_nothing_half_written(
     run_copy: Path, small_data: Path, tmp_path: Path
 ) -> None:
@@ -249,4 +248,4 @@ def test_a_full_disk_leaves_nothing_half_written(
         error = each["document"]["error"]
         assert "No space left on device" in error["message"], line
         assert "room" in error["hint"], line
-        assert set(each["more"]) <= {"r"}, line  # The run's own folder, which is empty.
+        assert each["more"] == [], line

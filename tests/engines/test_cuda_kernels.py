@@ -258,7 +258,6 @@ def test_sanitisers_find_nothing(tmp_path: Path) -> None:
     [
         ("down.first + (down.weight != 0)", "down.first + 1"),
         ("if (i >= of.pixels) return;", ""),
-        ("u < x + 4 && u < frames.width", "u < x + 4"),
         ("v < 0 || v >= on.frames.height", "v < 0"),
     ],
 )
@@ -279,9 +278,9 @@ MOST_REGISTERS = 64
 
 
 def codes() -> set[str]:
-    """``sm_NN`` of a GPU of each generation that this nvcc knows."""
+    """``sm_NN`` of the oldest and the newest generation, where this nvcc knows them."""
     known = subprocess.run([NVCC, "--list-gpu-code"], capture_output=True, text=True, check=True)
-    return {"sm_75", "sm_80", "sm_90", "sm_120"} & set(known.stdout.split())
+    return {"sm_75", "sm_120"} & set(known.stdout.split())
 
 
 def report(

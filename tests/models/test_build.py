@@ -40,7 +40,7 @@ def test_every_architecture_is_tested() -> None:
 
 
 @pytest.mark.parametrize("arch", ARCHITECTURES)
-@pytest.mark.parametrize("size", [(32, 32), (33, 47), (64, 96), (65, 34)])
+@pytest.mark.parametrize("size", [(32, 32), (33, 47), (65, 34)])
 def test_logits_have_the_size_of_the_picture(arch: str, size: tuple[int, int]) -> None:
     with torch.inference_mode():
         assert small(arch)(torch.rand(2, 3, *size)).shape == (2, 3, *size)

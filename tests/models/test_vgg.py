@@ -64,11 +64,11 @@ def dense_scores(classifier: Classifier, picture: Tensor, width: int) -> Tensor:
 
 @torch.inference_mode()
 def test_answers_as_the_classifier_on_its_picture() -> None:
-    classifier = random_classifier(4096, classes=1000)
+    classifier = random_classifier(64, classes=10)
     picture = torch.rand(1, 3, 224, 224)
     expected = classifier(picture)
-    scores = dense_scores(classifier, picture, width=4096)
-    assert scores.shape == (1, 1000, 7, 7)
+    scores = dense_scores(classifier, picture, width=64)
+    assert scores.shape == (1, 10, 7, 7)
     # The kernel of fc6 lies on the whole map at the middle cell alone.
     assert torch.allclose(scores[..., 3, 3], expected, atol=1e-4)
     assert not torch.allclose(scores[..., 3, 4], expected, atol=1e-2)
