@@ -46,6 +46,7 @@ EXTRAS = {
     "matplotlib": "report",
     "jinja2": "report",
     "prometheus_client": "metrics",
+    "paho": "mqtt",
     "starlette": "web",
     "uvicorn": "web",
     "h11": "web",

@@ -105,7 +105,7 @@ class Files(Options):
     min_region: Annotated[
         float,
         Field(ge=0, le=1),
-        Option("Smallest region to list in JSON Lines, as a share of the frame."),
+        Option("Smallest region to list in JSON Lines and on MQTT, as a share of the frame."),
     ] = 0.001
 
     def check(self) -> None:

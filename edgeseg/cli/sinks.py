@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING
 
 from edgeseg.cli.outputs import Alerting, Files, Keeping, Pages
 from edgeseg.errors import UsageError
+from edgeseg.options.messaging import Messaging, with_login
 
 if TYPE_CHECKING:
     from edgeseg.engines.base import Engine
     from edgeseg.stream import Recording, Sink, SourceSpec, SourceStatus
+    from edgeseg.stream.alerts import Alerts
     from edgeseg.stream.sinks.retention import Budget
 
 
@@ -63,7 +65,7 @@ class FileSinks:
             made.append(JsonLines(lines, smallest, rotation, self.budget, overwrite=overwrite))
         return made
 
-    def alerts(self, alerting: Alerting, engine: Engine) -> Sink:
+    def alerts(self, alerting: Alerting, engine: Engine) -> Alerts:
         """Make the sink that follows the rules."""
         from edgeseg.stream.alerts import SECRET_VARIABLE, AlertOutputs, Alerts, Webhook
 
@@ -149,6 +151,21 @@ def page_sinks(pages: Pages, engine: Engine) -> list[Sink]:
         labels = {"name": engine.path.name, "runtime": engine.runtime, "precision": card.precision}
         made.append(Metrics(at.host, at.port, labels, card.classes.names, pages.web_host))
     return made
+
+
+def message_sinks(
+    messaging: Messaging, engine: Engine, min_region: float, alerts: Alerts | None
+) -> list[Sink]:
+    """Make the sink of messages to a broker."""
+    if messaging.mqtt is None:
+        return []
+    from edgeseg.stream.messaging import Mqtt, Publisher, Publishing
+
+    broker = with_login(messaging.mqtt, os.environ)
+    publishing = Publishing(
+        broker.prefix, messaging.mqtt_every, min_region, messaging.mqtt_discovery
+    )
+    return [Publisher(Mqtt(broker, messaging.mqtt_ca), engine.card, publishing, alerts)]
 
 
 def _pictures(spec: SourceSpec) -> list[Path]:

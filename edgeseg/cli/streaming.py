@@ -19,10 +19,11 @@ from edgeseg.cli.flattening import flat
 from edgeseg.cli.options import Json
 from edgeseg.cli.output import finish
 from edgeseg.cli.outputs import Alerting, Files, Keeping, Pages
-from edgeseg.cli.sinks import FileSinks, page_sinks
+from edgeseg.cli.sinks import FileSinks, message_sinks, page_sinks
 from edgeseg.errors import OutputError, UsageError
 from edgeseg.options.base import Option, Options
 from edgeseg.options.common import Threads
+from edgeseg.options.messaging import Messaging
 from edgeseg.options.parsing import Size, height_width
 from edgeseg.options.streaming import StreamOptions
 
@@ -113,6 +114,7 @@ def stream(
     files: Files,
     keeping: Keeping,
     alerting: Alerting,
+    messaging: Messaging,
     pages: Pages,
     window: Annotated[
         bool, Option("Show the overlay in a window; press h for a list of keys.")
@@ -156,13 +158,14 @@ def stream(
     _raise_descriptors()
     files.check()
     alerting.check()
+    messaging.check()
     specs = cameras.specs()
     path = resolve(engine, RUNNABLE, "edgeseg build --fp16", bundled=True)
     outputs = FileSinks(specs, files, keeping)
     zones = [rule.zone for rule in alerting.rules]
     _check_apart(
         [*outputs.names(), files.json_lines, alerting.alert_lines],
-        [path, config, options.credentials, *zones],
+        [path, config, options.credentials, messaging.mqtt_ca, *zones],
         specs,
     )
     if files.save_masks is not None and ground_truth is not None:
@@ -172,8 +175,9 @@ def stream(
     with contextlib.ExitStack() as stack:
         engines = [stack.enter_context(load(path, threads=threads)) for _ in range(lanes or 1)]
         sinks += page_sinks(pages, engines[0])
-        if alerting.alert:
-            sinks.append(outputs.alerts(alerting, engines[0]))
+        alerts = outputs.alerts(alerting, engines[0]) if alerting.alert else None
+        sinks += [alerts] if alerts else []
+        sinks += message_sinks(messaging, engines[0], files.min_region, alerts)
         if ground_truth is not None:
             scoring = Scoring(ground_truth, engines[0].card.classes)
             sinks.append(scoring)

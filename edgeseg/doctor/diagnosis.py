@@ -31,6 +31,7 @@ NEEDS: dict[str, tuple[str, ...]] = {
     "stream": RUN,
     "stream --web": (*RUN, "starlette", "uvicorn", "h11"),
     "stream --metrics": (*RUN, "prometheus-client", "starlette", "uvicorn", "h11"),
+    "stream --mqtt": (*RUN, "paho-mqtt"),
     "bench": RUN,
     "bench --report": (*RUN, "matplotlib", "jinja2"),
     "demo": (*RUN, *LEARN, "kornia", "matplotlib", "jinja2"),

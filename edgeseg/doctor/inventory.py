@@ -24,6 +24,7 @@ NAMES: dict[str, tuple[str, Purpose]] = {
     "av": ("PyAV", "network"),
     "starlette": ("Starlette", "web"),
     "prometheus-client": ("Prometheus client", "web"),
+    "paho-mqtt": ("Eclipse Paho", "network"),
     "matplotlib": ("Matplotlib", "report"),
     "jinja2": ("Jinja", "report"),
     "ray": ("Ray", "scale"),

@@ -62,6 +62,7 @@ PACKAGES = (
     "uvicorn",
     "h11",
     "prometheus-client",
+    "paho-mqtt",
     "ray",
 )
 

@@ -184,7 +184,7 @@ def test_a_machine_set_up_well_has_nothing_to_mend() -> None:
         assert findings.healthy
         assert not fired(findings)
     lacking = [command.name for command in judged("desktop-rtx").commands if not command.usable]
-    assert lacking == ["build --runtime tensorrt", "infer --cluster"]
+    assert lacking == ["build --runtime tensorrt", "infer --cluster", "stream --mqtt"]
 
 
 def test_each_kind_of_machine_gets_the_cure_of_its_kind() -> None:

@@ -69,6 +69,10 @@ GIVEN: dict[str, tuple[list[str], object]] = {
     "alert-lines": (["--alert-lines", "alerts.jsonl"], "{here}/alerts.jsonl"),
     "alert-webhook": (["--alert-webhook", "https://h/hook"], "https://h/hook"),
     "alert-snapshots": (["--alert-snapshots", "seen"], "{here}/seen"),
+    "mqtt": (["--mqtt", "mqtts://u:hunter2@h/gate"], "mqtts://u:hunter2@h/gate"),
+    "mqtt-ca": (["--mqtt-ca", "broker.pem"], "{here}/broker.pem"),
+    "mqtt-every": (["--mqtt-every", "2.5"], 2.5),
+    "mqtt-discovery": (["--no-mqtt-discovery"], False),
     "window": (["--no-window"], False),
     "web": (["--web", "0.0.0.0:8080"], "0.0.0.0:8080"),
     "web-token": (["--web-token", "t\"o\\k"], "t\"o\\k"),
@@ -235,6 +239,8 @@ def test_a_stream_runs_from_a_file_whose_paths_are_relative_to_it(
         ("metrics = 'x:y:z'", 1, "metrics: expected [HOST:]PORT", None),
         ("alert = ['Road >']", 1, "alert: an alert's rule, character 7", None),
         ("source = ['ftp://u:hunter2@h/']", 1, "source: sources of the kind ftp", None),
+        ("mqtt = 'mqtts://u:hun/ter2@h/'", 1, "mqtt: the broker is not an mqtt://", "percent-"),
+        ("mqtt-every = -1", 1, "mqtt-every: ", None),
         ("source = ['rtsp://u:hun/ter2@h/']", 1, "source: rtsp://***", "percent-encode"),
         ('names = true\nweb-host = ["""\nlanes = 1"""]\nlanes = 0', 4, "lanes: ", None),
     ],
@@ -279,6 +285,7 @@ def test_what_is_no_configuration(data: bytes | None, code: int, says: str, edge
         'source = ["gst:rtspsrc location=rtsp://u:hunter2@h/ ! fakesink"]',
         'web-token = "hunter2"',
         'alert-webhook = "https://h/hunter2"',
+        'mqtt = "mqtts://u:hunter2@h/gate"',
     ],
 )
 def test_a_file_with_a_secret_that_others_may_read_is_refused(text: str, edgeseg: Any) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from edgeseg.ops.zone import Zone, load_zone
 from edgeseg.stream.alerts.rule import AlertRule, parse_rule
-from edgeseg.stream.alerts.sink import AlertOutputs, Alerts
+from edgeseg.stream.alerts.sink import AlertOutputs, Alerts, RuleStatus
 from edgeseg.stream.alerts.webhook import SECRET_VARIABLE, Patience, Webhook
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "AlertRule",
     "Alerts",
     "Patience",
+    "RuleStatus",
     "Webhook",
     "Zone",
     "load_zone",

@@ -7,11 +7,11 @@ import math
 import secrets
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, Literal, TextIO
 
 from edgeseg.artifacts.card import ClassMap
 from edgeseg.errors import EdgesegError, UsageError
@@ -60,13 +60,40 @@ class AlertOutputs:
 
 
 @dataclass(frozen=True)
+class RuleStatus:
+    """Status of a rule on a source.
+
+    Attributes:
+        rule: The rule.
+        camera: Number of the source in the stream, from 0.
+        state: ``raised``, ``clear``, or ``unknown`` before the first frame and while the source
+            is lost.
+        value: Value of the newest frame in the unit of the rule; None if unknown.
+    """
+
+    rule: AlertRule
+    camera: int
+    state: Literal["raised", "clear", "unknown"]
+    value: float | None
+
+
+@dataclass
 class _TrackedRule:
-    """A rule on a source."""
+    """A rule on a source, and its value in the newest frame."""
 
     rule: AlertRule
     source: SourceStatus
     measure: Measure
     tracker: RuleTracker
+    value: float | None = None
+
+    def status(self) -> RuleStatus:
+        state: Literal["raised", "clear", "unknown"] = "clear"
+        if self.tracker.state == "raised":
+            state = "raised"
+        elif self.tracker.state == "unknown" or self.value is None:
+            state = "unknown"
+        return RuleStatus(self.rule, self.source.index, state, self.value)
 
 
 class Alerts(Sink):
@@ -127,9 +154,18 @@ class Alerts(Sink):
         self._snapshots = None if outputs.snapshots is None else _Snapshots(outputs)
         self._tracked: list[_TrackedRule] = []
         self._changes = StateChanges(())
+        self._listeners: list[Callable[[Mapping[str, Any]], None]] = []
 
     def __str__(self) -> str:
         return "the alerts"
+
+    def subscribe(self, listener: Callable[[Mapping[str, Any]], None]) -> None:
+        """Call ``listener`` with each event, in the stream's thread; it must not block."""
+        self._listeners.append(listener)
+
+    def statuses(self) -> list[RuleStatus]:
+        """Return the status of each rule on each source that it is on; empty before ``open``."""
+        return [tracked.status() for tracked in self._tracked]
 
     def open(self, sources: Sequence[SourceStatus]) -> None:
         """Raises UsageError if a rule is on no source that is there; as the lines' file does."""
@@ -191,11 +227,13 @@ class Alerts(Sink):
         if math.isnan(value):
             self._source_lost(tracked)
             return
+        tracked.value = value
         outcome = tracked.tracker.update(value, moment(tracked.source, result))
         if outcome is not None:
             self._report(tracked, outcome, value, result)
 
     def _source_lost(self, tracked: _TrackedRule) -> None:
+        tracked.value = None
         outcome = tracked.tracker.source_lost()
         if outcome is not None:
             self._report(tracked, outcome, None, None)
@@ -231,6 +269,8 @@ class Alerts(Sink):
             event |= self._snapshots.keep(result)
         if self._webhook is not None:
             self._webhook.send(event)
+        for listener in self._listeners:
+            listener(event)
         if self._lines is not None:
             self._lines.write(event)
 

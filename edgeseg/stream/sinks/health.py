@@ -72,6 +72,11 @@ class Health:
             return True
         return not self._final and time.monotonic() >= self._again_at
 
+    @property
+    def due_in(self) -> float:
+        """Seconds until the output may be retried."""
+        return max(0.0, self._again_at - time.monotonic())
+
     def works(self) -> None:
         """Record that a result was written."""
         self._written += 1
