@@ -59,7 +59,7 @@ class Mqtt:
     ) -> None:
         self.label = f"the MQTT broker at {broker}"
         self._broker = broker
-        self._tls = Trust(ca).context() if broker.tls else None
+        self._tls = _context(ca) if broker.tls else None
         self._patience = patience or Patience()
         self._health = Health(self.label, "Mqtt")
         self._skipped = 0
@@ -302,6 +302,23 @@ class Mqtt:
                 self._changed.notify_all()
             elif self._closing_by is None or self._kept:
                 self._health.fails(reason, lost=0)
+
+
+class _Socket(ssl.SSLSocket):
+    """Closes itself when the handshake fails; the library then forgets it."""
+
+    def do_handshake(self, block: bool = False) -> None:
+        try:
+            super().do_handshake(block)
+        except BaseException:
+            self.close()
+            raise
+
+
+def _context(ca: Path | None) -> ssl.SSLContext:
+    context = Trust(ca).context()
+    context.sslsocket_class = _Socket
+    return context
 
 
 def _is_taken(info: MQTTMessageInfo) -> bool:

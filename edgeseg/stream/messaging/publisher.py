@@ -52,10 +52,11 @@ class Publisher(Sink):
     ======================== ======== ==================================================
     ``status``               yes      ``online``, or ``offline``: the stream has ended, or the
                                       broker has lost it (its last will)
-    ``camera/N/state``       yes      JSON: ``time``, ``camera``, ``source``, ``state``,
-                                      ``before``, ``reconnects``
-    ``camera/N/result``      no       JSON as a line of :class:`~edgeseg.stream.JsonLines`, and
-                                      ``rules``: ``rule``, ``state``, ``value``, ``unit`` of each
+    ``camera/N/state``       yes      JSON: the last change of the state of source N, as a line of
+                                      :class:`~edgeseg.stream.JsonLines`
+    ``camera/N/result``      no       JSON: a frame, as a line of
+                                      :class:`~edgeseg.stream.JsonLines`, and ``rules``: ``rule``,
+                                      ``state``, ``value`` and ``unit`` of each rule
     ``camera/N/rule/ID``     yes      JSON: ``time``, ``rule``, ``camera``, ``source``, ``state``
                                       (``raised``, ``clear`` or ``unknown``), ``value``, ``unit``
     ``alerts``               no       JSON: an event of :class:`~edgeseg.stream.alerts.Alerts`
