@@ -26,7 +26,7 @@ from edgeseg.stream.reader import State
 
 RESULTS = Path(__file__).with_name("results") / "stream" / "messages.json"
 CASES: dict[str, float | None] = {"off": None, "--mqtt-every 1": 1.0, "--mqtt-every 0": 0.0}
-FPS = 25
+FPS = 25.0
 CLASSES = tuple(f"class {number}" for number in range(11))
 
 
@@ -34,7 +34,9 @@ class Camera:
     """A source that is always there."""
 
     index, label, live, realtime = 0, "camera:0", True, True
-    fps, declared, taken, bad_frames, reconnects, dropped = 25.0, None, 0, 0, 0, 0
+    fps: float | None = FPS
+    declared: int | None = None
+    taken = bad_frames = reconnects = dropped = 0
     state: State = "ok"
 
 
