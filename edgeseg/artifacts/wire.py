@@ -31,18 +31,17 @@ class WireReader:
 
     Args:
         data: Contents of a whole file.
-        limit: Maximum number of fields to read in total.
     """
 
-    def __init__(self, data: Buffer, limit: int = MAX_FIELDS) -> None:
+    def __init__(self, data: Buffer) -> None:
         self.data = data
-        self._left = limit
+        self._left = MAX_FIELDS
 
     def fields(self, start: int, stop: int) -> Iterator[Field]:
         """Yield the fields of the message from ``start`` to ``stop``.
 
         Raises:
-            ValueError: The message is invalid or truncated, or the limit is reached.
+            ValueError: The message is invalid or truncated, or the file has too many fields.
         """
         place = start
         while place < stop:

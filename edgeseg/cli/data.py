@@ -39,13 +39,14 @@ def check(
     """Find faults in a data set; exits with 3 if there are any."""
     allow_pixels(max_pixels)  # before the imports, which bring OpenCV
 
+    from edgeseg.artifacts.figures import require_png
     from edgeseg.artifacts.files import refuse_to_replace
     from edgeseg.data.check import check as look_over
     from edgeseg.data.findings import render
-    from edgeseg.data.sheet import check_suffix, save_sheet
+    from edgeseg.data.sheet import save_sheet
 
     if sheet:
-        check_suffix(sheet)
+        require_png(sheet, "a contact sheet")
         refuse_to_replace(sheet, overwrite=overwrite, inputs=[data])
     findings = look_over(data, track=progress_bar)
     if sheet:

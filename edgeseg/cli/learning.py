@@ -182,6 +182,7 @@ def evaluate(
     """
     allow_pixels(max_pixels)  # before the imports, which bring OpenCV
 
+    from edgeseg.artifacts.figures import require_png
     from edgeseg.artifacts.files import refuse_to_replace
     from edgeseg.data.folders import read_split
     from edgeseg.evaluation import evaluate as measure
@@ -189,9 +190,9 @@ def evaluate(
     from edgeseg.runs import CHECKPOINT, RUNNABLE, resolve
 
     if confusion:
-        from edgeseg.report.confusion import check_suffix, save_confusion
+        from edgeseg.report.confusion import save_confusion
 
-        check_suffix(confusion)
+        require_png(confusion, "a confusion matrix")
     path = resolve(artifact, (*RUNNABLE, CHECKPOINT), "edgeseg train --data DIR", bundled=True)
     if confusion:
         refuse_to_replace(confusion, overwrite=overwrite, inputs=[path, data])

@@ -45,15 +45,16 @@ def sensitivity(
 
     Each layer is reduced alone.
     """
+    from edgeseg.artifacts.figures import require_png
     from edgeseg.artifacts.files import refuse_to_replace
     from edgeseg.building import measure_sensitivity
     from edgeseg.export.on_demand import network_of
     from edgeseg.runs import network_place, newest_run
 
     if plot:
-        from edgeseg.precision.plots import check_suffix, save_sensitivity
+        from edgeseg.precision.plots import save_sensitivity
 
-        check_suffix(plot)
+        require_png(plot, "a plot")
     network = network or newest_run()
     if plot:
         read = [network_place(network), *filter(None, [ranges, data])]

@@ -11,13 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeseg.artifacts.card import ClassMap
+from edgeseg.artifacts.figures import require_png
 from edgeseg.artifacts.files import write_atomic
 from edgeseg.data.decode import load_image
 from edgeseg.data.findings import plural
 from edgeseg.data.folders import undeclared_classes
 from edgeseg.data.instances import with_boundary
 from edgeseg.data.sample import Sample, load_sample
-from edgeseg.errors import DatasetError, UsageError
+from edgeseg.errors import DatasetError
 from edgeseg.ops.overlay import drawable, overlay
 
 PER_SPLIT = 24
@@ -31,12 +32,6 @@ _QUALITY = 85
 _BACK, _INK, _BAD = (32, 32, 32), (230, 230, 230), (60, 60, 220)
 
 
-def check_suffix(path: Path) -> None:
-    """Raise UsageError if ``path`` does not end in ``.png``; call it before slow work."""
-    if path.suffix.lower() != ".png":
-        raise UsageError(f"{path}: a contact sheet is drawn as .png, not {path.suffix!r}")
-
-
 def save_sheet(
     path: Path, splits: Mapping[str, Sequence[Sample]], classes: ClassMap | None
 ) -> None:
@@ -45,7 +40,7 @@ def save_sheet(
     Raises:
         UsageError: ``path`` is no PNG or cannot be written.
     """
-    check_suffix(path)
+    require_png(path, "a contact sheet")
     write_atomic(path, cv2.imencode(".png", draw_sheet(splits, classes))[1].tobytes())
 
 
@@ -92,7 +87,7 @@ def save_thumbnails(path: Path, sections: Mapping[str, Sequence[tuple[str, bytes
     Raises:
         UsageError: ``path`` is no PNG or cannot be written.
     """
-    check_suffix(path)
+    require_png(path, "a contact sheet")
     width = _THUMBNAILS * (_WIDTH + _GAP) + _GAP
     strips = []
     for title, pictures in sections.items():

@@ -8,12 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from edgeseg.artifacts.files import atomic_path
-from edgeseg.errors import RuntimeMissing, UsageError
+from edgeseg.artifacts.figures import save_figure
+from edgeseg.errors import RuntimeMissing
 
 try:
     from matplotlib.axes import Axes
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 except ModuleNotFoundError as error:
@@ -24,12 +23,6 @@ except ModuleNotFoundError as error:
 
 _HARM, _CALM, _INK = "#c8553d", "#3b82c4", "#7d8590"
 _ROWS = 40  # layers that are drawn; those behind them cost next to nothing
-
-
-def check_suffix(path: Path) -> None:
-    """Raise UsageError where ``path`` is no PNG: before the measuring, not after."""
-    if path.suffix.lower() != ".png":
-        raise UsageError(f"{path}: plots are drawn as .png, not {path.suffix!r}")
 
 
 def save_sensitivity(
@@ -59,7 +52,7 @@ def save_sensitivity(
         _plain(axes, grid="x")
     title = f"Each layer alone in {precision.upper()}"
     left.set_title(title, fontsize=10, loc="left")
-    _save(figure, path)
+    save_figure(figure, path, metadata={"Software": None})
 
 
 def save_trade_off(path: Path, trials: Sequence[Any], chosen: Any, *, precision: str) -> None:
@@ -94,7 +87,7 @@ def save_trade_off(path: Path, trials: Sequence[Any], chosen: Any, *, precision:
     axes.xaxis.set_major_locator(MaxNLocator(6))
     _plain(axes, grid="both")
     axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False, fontsize=9)
-    _save(figure, path)
+    save_figure(figure, path, metadata={"Software": None})
 
 
 def _label_counts(axes: Axes, trials: Sequence[Any]) -> None:
@@ -127,10 +120,3 @@ def _plain(axes: Axes, *, grid: Any) -> None:
 def _short(name: str, letters: int = 34) -> str:
     """Shorten a name from the left: its end is the distinctive part."""
     return name if len(name) <= letters else f"…{name[1 - letters :]}"
-
-
-def _save(figure: Figure, path: Path) -> None:
-    # The canvas by name: pyplot would pick a window system, and fail where there is none.
-    FigureCanvasAgg(figure)
-    with atomic_path(path) as partial:
-        figure.savefig(partial, dpi=120, metadata={"Software": None})

@@ -9,13 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeseg.artifacts.card import ClassMap
-from edgeseg.artifacts.files import atomic_path
-from edgeseg.errors import RuntimeMissing, UsageError
+from edgeseg.artifacts.figures import save_figure
+from edgeseg.errors import RuntimeMissing
 from edgeseg.metrics import ConfusionMatrix
 
 try:
     from matplotlib.axes import Axes
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 except ModuleNotFoundError as error:
     raise RuntimeMissing(
@@ -32,15 +31,11 @@ def save_confusion(path: Path, confusion: ConfusionMatrix, classes: ClassMap) ->
     """Draw a confusion matrix into a PNG; see :func:`draw_confusion`.
 
     Raises:
-        UsageError: The path ends in something else, or cannot be written.
+        UsageError: The path cannot be written.
     """
-    check_suffix(path)
     figure = draw_confusion(confusion, classes)
-    # The canvas by name: pyplot would pick a window system, and fail where there is none.
-    FigureCanvasAgg(figure)
-    with atomic_path(path) as partial:
-        dpi = min(120, _WIDEST / figure.get_figwidth())
-        figure.savefig(partial, dpi=dpi, bbox_inches="tight")
+    dpi = min(120, _WIDEST / figure.get_figwidth())
+    save_figure(figure, path, dpi=dpi, bbox_inches="tight")
 
 
 def draw_confusion(confusion: ConfusionMatrix, classes: ClassMap) -> Figure:
@@ -62,12 +57,6 @@ def draw_confusion(confusion: ConfusionMatrix, classes: ClassMap) -> Figure:
     )
     _draw(figure.add_subplot(), confusion, names)
     return figure
-
-
-def check_suffix(path: Path) -> None:
-    """Raise UsageError where ``path`` is no PNG: before the work of an evaluation, not after."""
-    if path.suffix.lower() != ".png":
-        raise UsageError(f"{path}: a confusion matrix is drawn as .png, not {path.suffix!r}")
 
 
 def row_shares(confusion: ConfusionMatrix) -> NDArray[np.float64]:

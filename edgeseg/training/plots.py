@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeseg.artifacts.card import ClassMap
-from edgeseg.artifacts.files import atomic_path
+from edgeseg.artifacts.figures import save_figure
 from edgeseg.data.panels import brightened
 from edgeseg.engines.base import Engine
 from edgeseg.errors import RuntimeMissing
@@ -18,12 +18,14 @@ from edgeseg.evaluation import Labelled, score
 from edgeseg.ops.overlay import colourise
 
 try:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 except ModuleNotFoundError as error:
     raise RuntimeMissing(
         "plots need matplotlib, which is not installed", hint="pip install 'edgeseg[train]'"
     ) from error
+
+_ROWS = 5
+"""Rows of predictions, spread evenly over the ranking by mean IoU."""
 
 
 @dataclass(frozen=True)
@@ -54,22 +56,19 @@ def save_curves(path: Path, curves: Curves) -> None:
     right.plot(epochs, curves.mean_iou, color="#009e73", label="validation mean IoU")
     right.set_ylim(0, 1)
     figure.legend(loc="outside upper center", ncols=2, frameon=False)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
-def save_predictions(
-    path: Path, engine: Engine, pictures: Sequence[Labelled], rows: int = 5
-) -> None:
+def save_predictions(path: Path, engine: Engine, pictures: Sequence[Labelled]) -> None:
     """Save a PNG of rows "picture | truth | prediction", from the worst picture to the best.
 
     Args:
         path: PNG file to write.
         engine: Engine to predict with.
         pictures: Validation pictures with their masks.
-        rows: Number of rows, spread evenly over the ranking by mean IoU.
     """
     ranked = sorted(pictures, key=lambda pair: score(engine, [pair]).mean_iou)
-    places = np.unique(np.linspace(0, len(ranked) - 1, min(rows, len(ranked))).round().astype(int))
+    places = np.unique(np.linspace(0, len(ranked) - 1, min(_ROWS, len(ranked))).round().astype(int))
     shown = [_row(engine, ranked[place]) for place in places]
     figure = Figure(figsize=(7.5, 2.5 * len(shown)), layout="constrained")
     grid = figure.subplots(len(shown), 3, squeeze=False)
@@ -80,7 +79,7 @@ def save_predictions(
         axes[2].set_title(f"mean IoU {row.mean_iou:.3f}", fontsize=9)
     for axis, title in zip(grid[0], ("picture", "truth", "prediction"), strict=True):
         axis.set_title(" · ".join(filter(None, (title, axis.get_title()))), fontsize=9)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def panels(engine: Engine, pair: Labelled) -> list[NDArray[np.uint8]]:
@@ -96,10 +95,3 @@ def _panels(row: _Row, classes: ClassMap) -> list[NDArray[np.uint8]]:
 def _row(engine: Engine, pair: Labelled) -> _Row:
     image, mask = pair
     return _Row(score(engine, [pair]).mean_iou, image, mask, engine.segment(image))
-
-
-def _save(figure: Figure, path: Path) -> None:
-    # Agg explicitly: pyplot would pick a GUI backend and fail without a display.
-    FigureCanvasAgg(figure)
-    with atomic_path(path) as partial:
-        figure.savefig(partial, dpi=110)

@@ -5,17 +5,18 @@ from __future__ import annotations
 import logging
 import time
 
+_EVERY_S = 60.0
+
 
 class Seldom:
     """Writes one warning a minute at most, with how often there was cause since the last one.
 
     Args:
         log: Where the warnings go.
-        every_s: Seconds between two warnings.
     """
 
-    def __init__(self, log: logging.Logger, every_s: float = 60.0) -> None:
-        self._log, self._every_s = log, every_s
+    def __init__(self, log: logging.Logger) -> None:
+        self._log = log
         self._causes = 0
         self._next = 0.0
 
@@ -25,4 +26,4 @@ class Seldom:
         now = time.monotonic()
         if now >= self._next:
             self._log.warning("%s (%d since the last such line)", text, self._causes)
-            self._causes, self._next = 0, now + self._every_s
+            self._causes, self._next = 0, now + _EVERY_S
