@@ -38,19 +38,22 @@ def _files(root: Path) -> set[str]:
     return {str(path) for path in root.rglob("*") if path.is_file()}
 
 
+NETWORKS = [
+    ("no-card.onnx", 3, "edgeseg.card", "eval build calibrate"),
+    ("card-of-schema-99.onnx", 3, "schema version 99", "bench build calibrate"),
+    ("card-of-another-size.onnx", 3, "card-of-another-size.onnx", "infer build calibrate"),
+    ("external-data-outside.onnx", 3, "external-data-outside.onnx", "stream build calibrate"),
+    ("missing.onnx", 2, "no such file", "eval calibrate build infer stream bench"),
+]
+"""Name, exit code, message, commands; eval, infer, stream and bench open a network alike."""
+
+
 @pytest.mark.parametrize(
-    ("name", "code", "says"),
-    [
-        ("no-card.onnx", 3, "edgeseg.card"),
-        ("card-of-schema-99.onnx", 3, "schema version 99"),
-        ("card-of-another-size.onnx", 3, "card-of-another-size.onnx"),
-        ("external-data-outside.onnx", 3, "external-data-outside.onnx"),
-        ("missing.onnx", 2, "no such file"),
-    ],
+    ("name", "code", "says", "command"),
+    [(*row, command) for *row, commands in NETWORKS for command in commands.split()],
 )
-@pytest.mark.parametrize("command", ["eval", "calibrate", "build", "infer", "stream", "bench"])
 def test_networks(
-    command: str, name: str, code: int, says: str, refuses: Any, small_data: Path
+    name: str, code: int, says: str, command: str, refuses: Any, small_data: Path
 ) -> None:
     path = BAD / "networks" / name
     pictures = small_data / "val" / "images"
@@ -66,19 +69,19 @@ def test_networks(
 
 
 @pytest.mark.parametrize(
-    ("name", "code", "says"),
+    ("command", "name", "code", "says"),
     [
-        ("no-card.safetensors", 3, "edgeseg.card"),
-        ("card-of-schema-99.safetensors", 3, "schema version 99"),
-        ("card-of-3-classes-weights-of-2.safetensors", 3, "card-of-3-classes"),
-        ("unknown-architecture.safetensors", 3, "unet-lyte"),
-        ("one-tensor-missing.safetensors", 3, "one-tensor-missing.safetensors"),
-        ("nan-weights.safetensors", 3, "stem.0.weight holds NaN or infinity"),
-        ("pickle-that-executes.pt", 3, "pickle"),
-        ("missing.safetensors", 2, "no such file"),
+        ("eval", "no-card.safetensors", 3, "edgeseg.card"),
+        ("export", "card-of-schema-99.safetensors", 3, "schema version 99"),
+        ("eval", "card-of-3-classes-weights-of-2.safetensors", 3, "card-of-3-classes"),
+        ("export", "unknown-architecture.safetensors", 3, "unet-lyte"),
+        ("eval", "one-tensor-missing.safetensors", 3, "one-tensor-missing.safetensors"),
+        ("export", "nan-weights.safetensors", 3, "stem.0.weight holds NaN or infinity"),
+        ("eval", "pickle-that-executes.pt", 3, "pickle"),
+        ("export", "pickle-that-executes.pt", 3, "pickle"),
+        ("export", "missing.safetensors", 2, "no such file"),
     ],
 )
-@pytest.mark.parametrize("command", ["eval", "export"])
 def test_checkpoints(
     command: str, name: str, code: int, says: str, refuses: Any, small_data: Path
 ) -> None:
