@@ -24,6 +24,7 @@ from edgeseg.errors import DatasetError, OpenFailed, UsageError
 from edgeseg.sources.frames import Bounded, Frames, Video, VideoFile
 from edgeseg.sources.gstreamer import open_gstreamer
 from edgeseg.sources.network import open_url
+from edgeseg.sources.own import OwnFrames
 from edgeseg.sources.places import FramePosition
 from edgeseg.sources.pyav import NetworkVideo, have_pyav
 from edgeseg.sources.recorded import RecordedVideo
@@ -53,6 +54,8 @@ def open_frames(spec: SourceSpec) -> Frames:
 
 
 def _open_video(spec: SourceSpec) -> Frames:
+    if spec.kind == "own":
+        return OwnFrames(spec)
     if spec.kind == "camera":
         return open_camera(spec)
     if spec.kind in ("csi", "gst"):
@@ -90,6 +93,7 @@ class _Pictures:
     fps: float | None = None
     name: str | None = None
     place: FramePosition | None = None
+    captured_at: float | None = None
 
     def __init__(self, paths: Sequence[Path]) -> None:
         self._paths = iter(paths)
@@ -121,6 +125,7 @@ class TestPattern:
 
     __test__ = False  # not a test class, whatever pytest thinks
     name: str | None = None
+    captured_at: float | None = None
 
     def __init__(self, size: tuple[int, int], fps: float, frames: int | None) -> None:
         width, height = size

@@ -73,6 +73,7 @@ class _InTime:
 
     name: str | None = None
     place: FramePosition | None = None
+    captured_at: float | None = None
 
     def __init__(
         self,

@@ -40,12 +40,15 @@ class Frames(Protocol):
         name: Name of the last picture file read, without its folder; None for video.
         place: Position of the last frame read within its video; None if frames are simply
             counted as they arrive.
+        captured_at: When the last frame read was captured, in seconds of the monotonic clock;
+            None if only its arrival is known.
     """
 
     fps: float | None
     declared: int | None
     name: str | None
     place: FramePosition | None
+    captured_at: float | None
 
     @property
     def unreadable(self) -> int: ...  # noqa: D102 - the class says it
@@ -62,6 +65,7 @@ class Video:
 
     name: str | None = None
     place: FramePosition | None = None
+    captured_at: float | None = None
 
     def __init__(self, capture: cv2.VideoCapture, spec: SourceSpec) -> None:
         self._capture = capture
@@ -181,6 +185,7 @@ class VideoFile:
     """
 
     name: str | None = None
+    captured_at: float | None = None
 
     def __init__(self, capture: cv2.VideoCapture, spec: SourceSpec) -> None:
         self._video = Video(capture, spec)

@@ -42,6 +42,7 @@ class NetworkVideo:
     name: str | None = None
     declared: int | None = None
     place: FramePosition | None = None
+    captured_at: float | None = None
 
     def __init__(self, spec: SourceSpec) -> None:
         import av

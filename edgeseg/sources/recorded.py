@@ -153,6 +153,7 @@ class RecordedVideo:
         self.fps = frame_rate(self._stream)
         self.declared = declared_frames(self._container, self._stream)
         self.place: FramePosition | None = None
+        self.captured_at: float | None = None
         self._timeline = Timeline(spec.label, self.fps)
         self._packets = Packets(self._container, self._stream)
         self._count = 0

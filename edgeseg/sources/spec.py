@@ -19,7 +19,7 @@ import glob
 import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
-from typing import Literal
+from typing import Any, Literal
 from urllib.parse import quote, unquote, urlsplit
 
 from edgeseg.data.decode import PICTURE_SUFFIXES
@@ -29,7 +29,7 @@ from edgeseg.sources.launch import elements, masked
 from edgeseg.sources.masking import HIDDEN, masked_url
 from edgeseg.sources.trust import Trust
 
-Kind = Literal["camera", "csi", "gst", "url", "file", "pictures", "test"]
+Kind = Literal["camera", "csi", "gst", "url", "file", "pictures", "test", "own"]
 
 VIDEOS = (".mkv", ".mp4", ".avi", ".mov", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".flv")
 SCHEMES = ("rtsp", "rtsps", "http", "https")
@@ -87,6 +87,7 @@ class SourceSpec:
         frames: Number of frames of a test pattern; None for an endless one.
         limits: Time-outs of the source.
         trust: Certificates to trust for cameras over TLS.
+        own: Object that delivers the frames, see :func:`edgeseg.stream.from_frames`.
         max_pixels: Maximum number of pixels per frame.
     """
 
@@ -99,6 +100,7 @@ class SourceSpec:
     frames: int | None = None
     limits: SourceLimits = field(default=SourceLimits(), repr=False)
     trust: Trust = field(default=Trust(), repr=False)
+    own: Any = field(default=None, repr=False, compare=False)
     max_pixels: int = field(default=MAX_FRAME_PIXELS, repr=False)
 
     @property

@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 from edgeseg.options.streaming import Mode, StreamOptions
+from edgeseg.sources.own import FrameSource, from_frames
 from edgeseg.sources.spec import SourceLimits, SourceSpec, parse_source
 from edgeseg.stream.loop import Stream
 from edgeseg.stream.result import StreamResult
@@ -30,6 +31,7 @@ from edgeseg.stream.view import View
 __all__ = [
     "Background",
     "Each",
+    "FrameSource",
     "JsonLines",
     "Masks",
     "Mode",
@@ -47,6 +49,7 @@ __all__ = [
     "StreamResult",
     "View",
     "Window",
+    "from_frames",
     "parse_source",
     "run",
 ]

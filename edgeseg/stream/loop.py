@@ -16,7 +16,7 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TypeAlias
@@ -27,6 +27,7 @@ from edgeseg.engines.base import Engine
 from edgeseg.errors import UsageError
 from edgeseg.options.streaming import Mode, StreamOptions
 from edgeseg.sources.credentials import with_credentials, with_trust
+from edgeseg.sources.own import FrameSource, OwnFrame, from_frames
 from edgeseg.sources.spec import SourceSpec, parse_source
 from edgeseg.stream.lanes import Lane, Lanes
 from edgeseg.stream.latency import StageClock
@@ -44,7 +45,9 @@ _TICK_S = 0.1
 _JOIN_S = 0.25
 """How long to wait at the end for readers that are blocked in a read."""
 
-AnySource: TypeAlias = "str | int | Path | SourceSpec"
+AnySource: TypeAlias = (
+    "str | int | Path | SourceSpec | FrameSource | Callable[[], Iterable[OwnFrame]]"
+)
 
 
 class Stream:
@@ -57,7 +60,9 @@ class Stream:
                 show(result.overlay())
 
     Args:
-        sources: One or several sources, as accepted by :func:`edgeseg.stream.parse_source`.
+        sources: One source, or a list of several: as accepted by
+            :func:`edgeseg.stream.parse_source`, or an object that delivers frames, which
+            :func:`edgeseg.stream.from_frames` describes.
         engines: One engine, or several engines of the same network. In the mode ``throughput``
             each runs in its own thread. The stream neither opens nor closes them.
         options: Stream options.
@@ -82,7 +87,7 @@ class Stream:
         self.options = options = options or StreamOptions()
         specs = [
             replace(
-                with_credentials(parse_source(source), options.credentials),
+                with_credentials(_spec(source), options.credentials),
                 max_pixels=options.max_pixels,
             )
             for source in _listed(sources)
@@ -286,9 +291,15 @@ class Stream:
 
 
 def _listed(sources: AnySource | Sequence[AnySource]) -> list[AnySource]:
-    if isinstance(sources, (str, int, Path, SourceSpec)):
-        return [sources]
-    return list(sources)
+    if isinstance(sources, Sequence) and not isinstance(sources, str):
+        return list(sources)
+    return [sources]
+
+
+def _spec(source: AnySource) -> SourceSpec:
+    if isinstance(source, (str, int, Path, SourceSpec)):
+        return parse_source(source)
+    return from_frames(source)
 
 
 def _frames_per_batch(engines: Sequence[Engine], wanted: int) -> int:

@@ -256,7 +256,7 @@ class Reader:
             self._waiting_since = None
             self.bad_frames = frames.unreadable
             # After a time-out OpenCV may return the previous frame again as if it were new.
-            if image is None or (self.spec.live and took >= _TIMED_OUT * self._limits.read_s):
+            if image is None or (took >= _TIMED_OUT * self._limits.read_s and self._may_repeat):
                 self._waited = took
                 return
             place = frames.place or FramePosition(self._count)
@@ -266,7 +266,7 @@ class Reader:
                 index=place.index,
                 source=self.label,
                 frame=image,
-                captured_at=time.monotonic(),
+                captured_at=frames.captured_at or time.monotonic(),
                 camera=self.index,
                 name=frames.name,
                 media_time=place.media_time,
@@ -274,6 +274,11 @@ class Reader:
                 stages_ms={"capture": took * 1000},
             )
             self._deliver(frame)
+
+    @property
+    def _may_repeat(self) -> bool:
+        """Whether a read that timed out may return an old frame."""
+        return self.spec.live and self.spec.kind != "own"
 
     def _deliver(self, frame: StreamResult) -> None:
         self._count += 1

@@ -24,6 +24,7 @@ class Gated:
     declared: int | None = None
     unreadable = 0
     place = None
+    captured_at = None
     name: str | None = None
 
     def __init__(self, gate: threading.Event) -> None:

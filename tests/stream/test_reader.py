@@ -133,6 +133,7 @@ class Script:
     declared: int | None = None
     unreadable = 0
     place = None
+    captured_at = None
     name: str | None = None
 
     def __init__(self, steps: Sequence[Step], stopping: threading.Event) -> None:
