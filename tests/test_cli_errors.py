@@ -190,7 +190,7 @@ def test_ranges(name: str, refuses: Any, trained: Path, small_data: Path) -> Non
         ),
         ("a source is needed", ("stream",)),
         (
-            "--record-minutes and --record-keep need a recording",
+            "--record-minutes, --record-keep and --codec need a recording",
             ("stream", "--source", "test:", "--record-keep", 2),
         ),
         ("no alert rule", ("stream", "--source", "test:", "--alert-lines", "a")),

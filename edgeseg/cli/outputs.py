@@ -11,6 +11,7 @@ from pydantic import Field
 from edgeseg.errors import UsageError
 from edgeseg.options.base import Option, Options
 from edgeseg.options.parsing import byte_size
+from edgeseg.options.streaming import Codec
 
 if TYPE_CHECKING:
     from edgeseg.stream.alerts import AlertRule
@@ -79,12 +80,16 @@ class Files(Options):
 
     record: Annotated[
         Path | None,
-        Option("Record the overlay to this .mkv file; for several sources NAME-N.mkv."),
+        Option("Record the overlay to this .mkv or .mp4 file; for several sources NAME-N.mkv."),
     ] = None
     record_raw: Annotated[
         Path | None,
-        Option("Record the original frames, without overlay, to this .mkv file."),
+        Option("Record the frames without overlay to this .mkv or .mp4 file."),
     ] = None
+    codec: Annotated[
+        Codec,
+        Option("Codec of recordings; auto: H.264 where PyAV has an encoder, otherwise MJPEG."),
+    ] = "auto"
     record_minutes: Annotated[
         float | None,
         Option("Start a new recording, NAME-0001.mkv, …, at this interval in minutes."),
@@ -110,9 +115,11 @@ class Files(Options):
 
     def check(self) -> None:
         """Raise UsageError if there are options of recordings and no recording."""
-        if (self.record_minutes or self.record_keep) and not (self.record or self.record_raw):
+        needing = self.record_minutes or self.record_keep or self.codec != "auto"
+        if needing and not (self.record or self.record_raw):
             raise UsageError(
-                "--record-minutes and --record-keep need a recording", hint="add --record NAME.mkv"
+                "--record-minutes, --record-keep and --codec need a recording",
+                hint="add --record NAME.mkv",
             )
 
 

@@ -101,6 +101,7 @@ class FileSinks:
         return Recording(
             name,
             overlay=overlay,
+            codec=self.files.codec,
             minutes=self.files.record_minutes,
             keep=self.files.record_keep,
             size=self.keeping.size,

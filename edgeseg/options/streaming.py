@@ -12,6 +12,7 @@ from edgeseg.options.base import Option, Options
 from edgeseg.options.privacy import Privacy
 
 Mode = Literal["latency", "throughput"]
+Codec = Literal["auto", "h264", "hevc", "mjpeg"]
 
 MAX_FRAME_PIXELS = 178_956_970
 """Default maximum of pixels per frame; above it Pillow reports a decompression bomb."""

@@ -15,9 +15,18 @@ from numpy.typing import NDArray
 
 from edgeseg.artifacts.documents import printable
 from edgeseg.errors import UsageError
+from edgeseg.options.streaming import Codec
 from edgeseg.sources.capture import quieten_opencv
 from edgeseg.stream.result import StreamResult
 from edgeseg.stream.sinks.base import Sink, SourceStatus
+from edgeseg.stream.sinks.encoded import (
+    Encoded,
+    EncodedWriter,
+    Encoder,
+    check_codec,
+    choose_codec,
+    find_encoder,
+)
 from edgeseg.stream.sinks.files import Claim, cannot_write, make_folder
 from edgeseg.stream.sinks.matroska import Writer, open_writer
 from edgeseg.stream.sinks.retention import Budget, Rotation, Shelf, part_of, parts_of
@@ -32,51 +41,53 @@ _ROOM = 1 << 20
 
 
 class Recording(Sink):
-    """Overlays as a Matroska file of JPEG frames.
+    """Overlays as a video file that stays readable if the process is killed.
 
-    Matroska stays readable if the process is killed. Frames are coded separately because FFmpeg
-    buffers up to 256 KiB: a fraction of a second of camera video as JPEG, but minutes of a still
-    scene as MPEG-4.
+    With PyAV it is H.264 or HEVC in Matroska or fragmented MP4
+    (:mod:`edgeseg.stream.sinks.encoded`). Each frame is shown at its own time: frames of a file
+    at their presentation times, those of a camera at their capture times. A gap in a camera's
+    frames of more than one second is shortened to one second.
 
-    Frames of a file keep their presentation times. PyAV writes the time of each frame; without
-    PyAV frames are repeated and left out, and a message is logged. Frames of a camera are
-    repeated where others were dropped, so that the recording plays at real speed; a gap longer
-    than one second is shortened to one second.
+    MJPEG in Matroska needs no PyAV. Frames are coded separately because FFmpeg buffers up to
+    256 KiB: a fraction of a second of camera video as JPEG, but minutes of a still scene as
+    MPEG-4. Frames of a file keep their presentation times with PyAV; without it frames are
+    repeated and left out, and a message is logged. Frames of a camera are repeated where others
+    were dropped, so that the recording plays at real speed.
+
     Frames that differ in size from the first are scaled to its size.
 
     Args:
-        path: ``NAME.mkv``, which must not exist. Parts are named ``NAME-0001.mkv`` and so on,
-            following the highest existing number. Recording also continues in a part after an
-            error.
+        path: ``NAME.mkv`` or ``NAME.mp4``, which must not exist. Parts are named
+            ``NAME-0001.mkv`` and so on, following the highest existing number. Recording also
+            continues in a part after an error.
         overlay: Record overlays instead of the original frames.
+        codec: ``h264``, ``hevc`` or ``mjpeg``; ``auto`` is H.264 where PyAV has an encoder that
+            works, otherwise MJPEG.
         minutes: Begin a new part after this many minutes of video.
         keep: Number of parts to keep, including those of earlier runs; older ones are deleted.
         size: Begin a new part after this many bytes.
         budget: Budget that the parts of all runs count towards.
-        overwrite: Replace ``NAME.mkv`` if it exists.
+        overwrite: Replace ``path`` if it exists.
 
     Raises:
-        UsageError: Another suffix, or a number that is not positive.
+        UsageError: Another suffix, MJPEG for MP4, or a number that is not positive.
     """
 
     retry = "later"
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each keyword is an option of the command
         self,
         path: Path,
         *,
         overlay: bool = True,
+        codec: Codec = "auto",
         minutes: float | None = None,
         keep: int | None = None,
         size: int | None = None,
         budget: Budget | None = None,
         overwrite: bool = False,
     ) -> None:
-        if path.suffix.lower() != ".mkv":
-            raise UsageError(
-                f"{printable(str(path))}: recordings are Matroska, which survives a crash",
-                hint=f"name it {printable(str(path.with_suffix('.mkv')))}",
-            )
+        check_codec(codec, path)
         self._parts = Rotation(size, minutes)
         self._in_parts = self._parts != Rotation()
         if keep is not None and (keep < 1 or not self._in_parts):
@@ -90,6 +101,9 @@ class Recording(Sink):
         self.path = path
         self.frames = 0
         self._name = path
+        self._codec = codec
+        self._encoded: Encoded | None = None
+        self._encoder: Encoder | None = None
         self._overwrite = overwrite
         self._shelf = Shelf(path.parent, parts_of(path), budget, keep)
         self._first: int | None = None
@@ -125,12 +139,14 @@ class Recording(Sink):
         Raises:
             UsageError: The file exists or cannot be made, or there are several sources.
             OutputError: The disk is full or gone, or another process records there.
+            RuntimeMissing: PyAV or an encoder is missing for the codec or for MP4.
         """
         if len(sources) != 1:
             raise UsageError(f"{self.path}: a recording is of one source, not {len(sources)}")
         quieten_opencv()
         folder = self._name.parent
         if not self._again:  # a folder that went away with its disk is not made anew
+            self._encoded = choose_codec(self._codec, self._name)
             make_folder(folder)
         try:
             if self._again and _free(folder) < _ROOM:
@@ -149,15 +165,17 @@ class Recording(Sink):
         picture = result.overlay() if self.shows_overlay else result.frame
         if self._is_full():
             self._next_part()
-        timed = not self._live and result.media_time is not None
-        moment = result.media_time if timed else None
-        moment = result.captured_at if moment is None else moment
+        media = None if self._live else result.media_time
+        moment = result.captured_at if media is None else media
         if self._writer is None:
-            self._begin(picture, moment, timed=timed)
+            self._begin(picture, moment, timed=media is not None)
         elif (picture.shape[1], picture.shape[0]) != self._size:
             picture = self._fitted(picture)
+        by_clock = media is None and (self._realtime or (self._live and self._encoder is not None))
+        missing = self._gap(moment) if by_clock else 0
+        timed = media is not None or (by_clock and self._encoder is not None)
         self._at = moment - self._began if timed else None
-        for _ in range(0 if timed else self._gap(moment)):
+        for _ in range(0 if timed else missing):
             self._append(self._last)
         self._append(picture)
         self._last = picture
@@ -216,8 +234,21 @@ class Recording(Sink):
         self._began = moment
         assert self._claimed is not None
         with self._claimed.plain_name() as name:
-            self._writer = open_writer(name, self._size, self._fps, timed=timed)
+            self._writer = self._open_writer(name, timed=timed)
         self._last = picture
+
+    def _open_writer(self, name: str, *, timed: bool) -> Writer:
+        """Begin the file with the encoder that works for the size; raises OSError."""
+        before, self._encoder = self._encoder, None
+        if self._encoded is not None:
+            self._encoder = find_encoder(self._encoded, self._size)
+        if self._encoder is None:
+            if self._name.suffix.lower() != ".mkv" or self._codec not in ("auto", "mjpeg"):
+                raise OSError(f"no encoder takes {self._size[0]}x{self._size[1]} pixels")
+            return open_writer(name, self._size, self._fps, timed=timed)
+        if self._encoder != before:
+            logger.info("%s: encoded by %s", self.path, self._encoder.name)
+        return EncodedWriter(name, self._size, self._fps, self._encoder)
 
     def _fitted(self, picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
         if not self._resized:
@@ -229,9 +260,10 @@ class Recording(Sink):
         return np.asarray(cv2.resize(picture, self._size, interpolation=cv2.INTER_AREA), np.uint8)
 
     def _gap(self, captured_at: float) -> int:
-        """How often to repeat the frame before, so that the next stands at its capture time."""
-        if not self._realtime:
-            return 0
+        """How often to repeat the frame before, so that the next stands at its capture time.
+
+        A gap of more than a second is shortened, by moving the beginning of the file.
+        """
         missing = round((captured_at - self._began) * self._fps) - self._part_frames
         longest = max(1, round(self._fps))
         if missing > longest:
