@@ -53,6 +53,7 @@ GIVEN: dict[str, tuple[list[str], object]] = {
     ),
     "record": (["--record", "a b.mkv"], "{here}/a b.mkv"),
     "record-raw": (["--record-raw", "raw.mkv"], "{here}/raw.mkv"),
+    "codec": (["--codec", "hevc"], "hevc"),
     "record-minutes": (["--record-minutes", "0.5"], 0.5),
     "record-keep": (["--record-keep", "3"], 3),
     "rotate": (["--rotate", "100MB"], "100MB"),

@@ -28,7 +28,7 @@ from edgeseg.stream import (
     run,
 )
 from edgeseg.stream.alerts import AlertOutputs, Alerts, parse_rule
-from edgeseg.stream.sinks import matroska
+from edgeseg.stream.sinks import encoded, matroska
 from edgeseg.stream.sinks.scoring import Scoring
 
 TWO = ClassMap.model_validate({"names": ("background", "bright")})
@@ -43,7 +43,7 @@ def odd(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def without_pyav(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (capture, matroska):
+    for module in (capture, encoded, matroska):
         monkeypatch.setattr(module, "have_pyav", lambda: False)
 
 
@@ -56,7 +56,10 @@ def shown_at(path: Path) -> list[float]:
 def test_a_recording_shows_each_frame_at_its_time(
     odd: Path, engine: Engine, tmp_path: Path, play: Callable[[Path], Any]
 ) -> None:
-    sinks = [Recording(tmp_path / "a.mkv"), Recording(tmp_path / "raw.mkv", overlay=False)]
+    sinks = [
+        Recording(tmp_path / "a.mkv", codec="mjpeg"),
+        Recording(tmp_path / "raw.mkv", overlay=False),
+    ]
     run(Stream(odd, engine), sinks)
     for sink in sinks:
         assert shown_at(sink.path) == pytest.approx(ODD, abs=0.002)

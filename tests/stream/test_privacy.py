@@ -32,7 +32,7 @@ from edgeseg.stream import (
 )
 from edgeseg.stream.alerts import AlertOutputs, Alerts, parse_rule
 from edgeseg.stream.privacy import PrivacyFilter
-from edgeseg.stream.sinks import matroska
+from edgeseg.stream.sinks import encoded, matroska
 from edgeseg.stream.sinks.snapshots import save_snapshot
 from edgeseg.stream.web import WebView
 
@@ -137,7 +137,8 @@ def test_no_output_shows_a_pixel_of_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(matroska, "have_pyav", lambda: with_pyav)
+    for module in (encoded, matroska):
+        monkeypatch.setattr(module, "have_pyav", lambda: with_pyav)
     if painted:
         monkeypatch.setattr(engine, "open_pipeline", lambda: Painting(engine))
     zone = {"size": SIZE[::-1], "polygons": [[[50, 30], [190, 30], [190, 130], [50, 130]]]}

@@ -99,20 +99,34 @@ def test_lines_go_on_when_the_disk_has_room_again(
     assert "works again; it has lost 2 results so far" in caplog.text
 
 
-@pytest.mark.parametrize("minutes", [None, 10])
+@pytest.mark.parametrize(
+    ("codec", "suffix", "minutes", "size"),
+    [
+        ("mjpeg", ".mkv", None, 300_000),
+        ("mjpeg", ".mkv", 10, 300_000),
+        ("h264", ".mkv", None, 60_000),
+        ("h264", ".mp4", 10, 60_000),
+    ],
+)
 def test_a_recording_goes_on_in_the_next_part(
-    minutes: float | None, tmp_path: Path, largest: Callable[[int], None], play: Callable[..., Any]
+    codec: Any,
+    suffix: str,
+    minutes: float | None,
+    size: int,
+    tmp_path: Path,
+    largest: Callable[[int], None],
+    play: Callable[..., Any],
 ) -> None:
-    inner = Recording(tmp_path / "a.mkv", overlay=False, minutes=minutes)
+    inner = Recording(tmp_path / f"a{suffix}", overlay=False, codec=codec, minutes=minutes)
     sink = opened(inner)
-    largest(300_000)
+    largest(size)
     write(sink, *range(100))
     assert sink.reports()[0].errors > 0
     largest(-1)
     write(sink, *range(100, 110))
     sink.close()
     assert state(sink)[0] == "ok"
-    first = "a.mkv" if minutes is None else "a-0001.mkv"
+    first = f"a{suffix}" if minutes is None else f"a-0001{suffix}"
     names = [path.name for path in inner.files()]
     assert names[0] == first
     assert set(names) == {path.name for path in tmp_path.iterdir()}
@@ -120,12 +134,13 @@ def test_a_recording_goes_on_in_the_next_part(
     assert len(play(tmp_path / names[-1])) >= 10
 
 
+@pytest.mark.parametrize(("codec", "frames"), [("mjpeg", 400), ("h264", 30)])
 def test_a_full_disk_leaves_no_heap_of_empty_parts(
-    tmp_path: Path, largest: Callable[[int], None]
+    codec: Any, frames: int, tmp_path: Path, largest: Callable[[int], None]
 ) -> None:
-    sink = opened(Recording(tmp_path / "a.mkv", overlay=False, minutes=10))
+    sink = opened(Recording(tmp_path / "a.mkv", overlay=False, codec=codec, minutes=10))
     largest(0)
-    write(sink, *range(400))
+    write(sink, *range(frames))
     assert sink.reports()[0].errors > 1
     sink.close()
     largest(-1)

@@ -263,7 +263,7 @@ from edgeseg.stream.sinks.retention import Budget, Rotation
 out, budget, size = Path(sys.argv[1]), Budget(int(sys.argv[2])), int(sys.argv[3])
 sinks = [
     JsonLines(out / "frames.jsonl", 0, Rotation(size), budget),
-    Recording(out / "drive.mkv", overlay=False, size=size, budget=budget),
+    Recording(out / "drive.mkv", overlay=False, codec="mjpeg", size=size, budget=budget),
     Masks(out / "masks", budget=budget),
 ]
 for sink in sinks:

@@ -49,7 +49,7 @@ def _fields(result: StreamResult) -> dict[str, Any]:
 
 
 def record(path: Path, source: StillSource, results: list[StreamResult]) -> Recording:
-    sink = Recording(path)
+    sink = Recording(path, codec="mjpeg")
     sink.open([source])
     for result in results:
         sink.write(result)
@@ -111,10 +111,13 @@ def test_recording_scales_frames_of_another_size_and_says_so_once(
     assert "640x480" in record_of_log.getMessage()
 
 
-def test_recording_wants_matroska(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("name", "codec"), [("a.avi", "auto"), ("a.mp4", "mjpeg")])
+def test_recording_wants_a_container_that_survives_a_crash(
+    name: str, codec: Any, tmp_path: Path
+) -> None:
     with pytest.raises(UsageError) as refused:
-        Recording(tmp_path / "a.mp4")
-    assert refused.value.hint == f"name it {tmp_path / 'a.mkv'}"
+        Recording(tmp_path / name, codec=codec)
+    assert (refused.value.hint or "").startswith(f"name it {tmp_path / 'a.mkv'}")
 
 
 def test_recording_overwrites_nothing(tmp_path: Path) -> None:
@@ -145,7 +148,7 @@ def test_recording_notices_that_the_file_no_longer_grows(
         def write(self, picture: object) -> None: ...
         def release(self) -> None: ...
 
-    sink = Recording(tmp_path / "a.mkv")
+    sink = Recording(tmp_path / "a.mkv", codec="mjpeg")
     sink.open([FILE])
     result = result_at(0)
     sink.write(result)
@@ -177,7 +180,7 @@ def test_black_frames_are_not_taken_for_a_full_disk(
     black = {"frame": np.zeros((480, 640, 3), np.uint8), "labels": np.zeros((48, 64), np.uint8)}
     result = StreamResult(**(_fields(result_at(0)) | black))
     vars(result)["_overlay"] = black["frame"]  # without legend: the smallest JPEG there is
-    sink = Recording(tmp_path / "a.mkv")
+    sink = Recording(tmp_path / "a.mkv", codec="mjpeg")
     sink.open([FILE])
     sink.write(result)
     assert sink._writer is not None
@@ -231,7 +234,8 @@ def test_coloured_masks_show_the_palette_and_hold_the_ids(
 
 
 def parts_of(tmp_path: Path, results: list[StreamResult], keep: int | None) -> Recording:
-    sink = Recording(tmp_path / "a.mkv", minutes=3 / 25 / 60, keep=keep)  # three frames
+    minutes = 3 / 25 / 60  # three frames
+    sink = Recording(tmp_path / "a.mkv", codec="mjpeg", minutes=minutes, keep=keep)
     sink.open([FILE])
     for result in results:
         sink.write(result)
@@ -267,7 +271,7 @@ def test_recording_deletes_the_oldest_parts_of_all_runs_and_nothing_else(
 def test_a_part_of_a_live_source_begins_at_its_own_time(
     tmp_path: Path, result_at: Callable[..., StreamResult], play: Callable[..., Any]
 ) -> None:
-    sink = Recording(tmp_path / "a.mkv", minutes=3 / 25 / 60)
+    sink = Recording(tmp_path / "a.mkv", codec="mjpeg", minutes=3 / 25 / 60)
     sink.open([LIVE])
     for at in (0, 0.04, 0.08, 0.2, 0.28):
         sink.write(result_at(at))
