@@ -53,7 +53,7 @@ CASES = (
     Case("overlay thrown away"),
     Case("with JSON lines", options=("--json-lines", "{folder}/lines.jsonl")),
     Case("with masks", options=("--save-masks", "{folder}/masks")),
-    Case("with a recording", options=("--record", "{folder}/overlay.mkv")),
+    Case("with a recording", options=("--record", "{folder}/overlay.mkv", "--codec", "mjpeg")),
     Case("4 cameras", sources=4),
 )
 

@@ -74,18 +74,21 @@ _NVENC = {
     "zerolatency": "1",
     "forced-idr": "1",
 }
-_X26X = {"preset": "veryfast", "tune": "zerolatency", "forced-idr": "1"}
+_X26X = {"tune": "zerolatency", "forced-idr": "1"}
 _ENCODERS: Mapping[Encoded, tuple[Encoder, ...]] = {
     "h264": (
         Encoder("h264_nvenc", _NVENC),
         Encoder("h264_v4l2m2m", constant_quality=False),
-        Encoder("libx264", {**_X26X, "crf": "23"}),
+        Encoder("libx264", {**_X26X, "preset": "superfast", "crf": "23"}),
         Encoder("libopenh264", constant_quality=False),
     ),
     "hevc": (
         Encoder("hevc_nvenc", _NVENC),
         Encoder("hevc_v4l2m2m", constant_quality=False),
-        Encoder("libx265", {**_X26X, "crf": "26", "x265-params": "log-level=none"}),
+        Encoder(
+            "libx265",
+            {**_X26X, "preset": "ultrafast", "crf": "26", "x265-params": "log-level=none"},
+        ),
     ),
 }
 """In the order in which they are tried."""
