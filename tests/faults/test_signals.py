@@ -70,7 +70,7 @@ def test_a_signal_while_stalled_leaves_a_recording_that_plays(
                 assert time.monotonic() < deadline
                 time.sleep(0.02)
             camera.frozen.set()
-            log += wait_for(process, "stalled")
+            log += wait_for(process, ": stalled")
             process.send_signal(number)
             out, rest = process.communicate(timeout=ALIVE_S)
         finally:

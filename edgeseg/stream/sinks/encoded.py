@@ -145,7 +145,7 @@ def find_encoder(codec: Encoded, size: tuple[int, int] = (640, 360)) -> Encoder 
     av.logging.set_level(av.logging.PANIC)  # encoders report that their hardware is missing
     for encoder in _ENCODERS[codec]:
         try:
-            context = av.CodecContext.create(encoder.name, "w")
+            context: Any = av.CodecContext.create(encoder.name, "w")
             _configure(context, encoder, _even(size), 25.0, 1000)
             picture = np.full((size[1], size[0], 3), 128, np.uint8)
             if [*context.encode(_frame(picture, 0)), *context.encode(None)]:
@@ -257,6 +257,6 @@ def _frame(picture: NDArray[np.uint8], ticks: int) -> Any:
         edge = cv2.BORDER_REPLICATE
         picture = np.asarray(cv2.copyMakeBorder(picture, 0, height % 2, 0, width % 2, edge))
     planes = cv2.cvtColor(picture, cv2.COLOR_BGR2YUV_I420)
-    frame = av.VideoFrame.from_ndarray(planes, format="yuv420p")
+    frame = av.VideoFrame.from_ndarray(np.asarray(planes, np.uint8), format="yuv420p")
     frame.pts = ticks
     return frame
