@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
+import functools
 import gc
 import json
 import logging
@@ -84,13 +86,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    """Keep bytecode, or each process of each test compiles torch and Ray anew for seconds."""
-    if sys.dont_write_bytecode and config.cache is not None:
-        sys.dont_write_bytecode = False
-        sys.pycache_prefix = str(config.cache.mkdir("bytecode"))
-        os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
-        os.environ["PYTHONPYCACHEPREFIX"] = sys.pycache_prefix
+def pytest_configure() -> None:
+    """Keep bytecode, or each process of each test compiles anew what pip did not, for seconds."""
+    sys.dont_write_bytecode = False
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -122,6 +121,18 @@ def pytest_collection_finish() -> None:
     """Leave what is imported by now out of the collections that tests of leaks ask for."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def operators_read_once() -> Iterator[None]:
+    """Keep what an export reads of onnxscript's sources, half a second of it each time."""
+    with pytest.MonkeyPatch.context() as patch, contextlib.suppress(ImportError, AttributeError):
+        if "torch" in sys.modules:
+            from torch.onnx._internal.exporter import _registration
+
+            read = functools.cache(_registration.onnxscript_apis.get_torchlib_ops)
+            patch.setattr(_registration.onnxscript_apis, "get_torchlib_ops", read)
+        yield
 
 
 @pytest.fixture(scope="session")

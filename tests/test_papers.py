@@ -76,12 +76,9 @@ def document(folder: Path, name: str) -> dict[str, Any]:
 
 @pytest.mark.usefixtures("no_run_plots")
 @pytest.mark.parametrize("name", EXPERIMENTS)
-def test_experiment_runs_and_keeps_its_rows(
-    name: str, load: Load, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    script = load(name)
+def test_experiment_runs(name: str, load: Load, tmp_path: Path) -> None:
     arguments = ["--scale", "smoke", "--out", str(tmp_path), "--runs", str(tmp_path / "runs")]
-    script.main(arguments)
+    load(name).main(arguments)
     found = document(tmp_path, name)
     assert found["schema"] == "edgeseg.paper/1"
     assert found["name"] == name
@@ -97,9 +94,17 @@ def test_experiment_runs_and_keeps_its_rows(
     assert picture is not None
     assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 10
 
+
+@pytest.mark.usefixtures("no_run_plots")
+def test_a_second_run_keeps_the_rows_of_the_first(
+    load: Load, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["--scale", "smoke", "--out", str(tmp_path), "--runs", str(tmp_path / "runs")]
+    load("skips").main(arguments)
+    found = document(tmp_path, "skips")
     capsys.readouterr()
-    script.main(arguments)
-    assert document(tmp_path, name)["rows"] == found["rows"]
+    load("skips").main(arguments)
+    assert document(tmp_path, "skips")["rows"] == found["rows"]
     assert capsys.readouterr().err.count("is kept from") == len(found["rows"])
 
 

@@ -25,7 +25,7 @@ from edgeseg.stream import SourceLimits, Stream, StreamOptions, parse_source
 SERVER = Path(__file__).with_name("hangup_server.py")
 LIMITS = SourceLimits(open_s=20, read_s=20, stalled_s=20, backoff_s=(0.0,))
 ENDLESS = 1_000_000_000
-A_CONNECTION = 40
+A_CONNECTION = 10
 CLOCK = 16_384
 """Samples that a stage of the clock keeps."""
 
