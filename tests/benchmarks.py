@@ -1,12 +1,15 @@
-"""Benchmarks made by hand, with every key filled, for tests of what is made of them."""
+"""Benchmarks made by hand, with every key filled, for tests of what is made of them; short ones."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime, timezone
 from typing import Any
 
 import numpy as np
+import pytest
 
+from edgeseg.benchmark import measure, timing
 from edgeseg.benchmark.conditions import Conditions, During, Temperature
 from edgeseg.benchmark.document import (
     BenchReport,
@@ -22,6 +25,18 @@ from edgeseg.benchmark.nvml import GpuState
 from edgeseg.machine import Gpu, Machine
 from edgeseg.metrics import ConfusionMatrix
 from edgeseg.options.benchmark import BenchConfig
+
+
+def shorten_benchmarks(patch: pytest.MonkeyPatch) -> None:
+    """Blocks as short as ``--seconds`` says, and hardly any warm-up: seconds an engine less."""
+
+    def warm_up(case: timing.Case, images: timing.Images, config: BenchConfig) -> bool:
+        return timing.warm_up(case, images, replace(config, warm_up_seconds=0.1))
+
+    block_seconds = property(lambda config: config.seconds / config.rounds)
+    patch.setattr(BenchConfig, "block_seconds", block_seconds)
+    patch.setattr(measure, "warm_up", warm_up)
+
 
 MACHINE = Machine(
     cpu="AMD EPYC 9R14",

@@ -20,6 +20,7 @@ from typing import Any
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
+from benchmarks import shorten_benchmarks
 from pages import DOCS
 from walking import Walk, walk
 
@@ -286,6 +287,8 @@ def edgeseg(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) 
     def run(*arguments: object) -> Outcome:
         logger.handlers.clear()
         monkeypatch.setattr(sys, "argv", ["edgeseg", *map(str, arguments)])
+        if arguments[:1] == ("bench",):
+            shorten_benchmarks(monkeypatch)
         if arguments[:1] == ("train",):  # for the rest of the process, whose memory tests measure
             allocator = "edgeseg.training.allocator.keep_freed_memory"
             monkeypatch.setattr(allocator, lambda: None)

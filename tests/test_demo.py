@@ -25,6 +25,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from benchmarks import shorten_benchmarks
 from walking import Walk
 
 from edgeseg.benchmark import coldstart
@@ -66,6 +67,7 @@ def road(quickstart: Walk, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pa
         started = SimpleNamespace(run=in_this_process, PIPE=subprocess.PIPE)
         patch.setattr(demo, "subprocess", started)
         patch.setattr(coldstart, "measure", lambda path, threads: "not tried")
+        shorten_benchmarks(patch)
         patch.setattr(demo, "BENCH", (*demo.BENCH, "--seconds", "0.1"))
         patch.setattr(demo, "make_clip", functools.partial(demo.make_clip, seconds=2.0))
         out = tmp_path_factory.mktemp("demo") / "out"
