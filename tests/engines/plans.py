@@ -13,6 +13,7 @@ from onnx import ModelProto
 from standin.cuda import Driver, DriverApi, Library, Runtime
 from standin.device import Device
 
+from edgeseg.artifacts.card import ModelCard
 from edgeseg.artifacts.files import sha256_file
 from edgeseg.artifacts.sidecar import SideCar, sidecar_path
 from edgeseg.engines.cuda import Cuda
@@ -26,6 +27,22 @@ from edgeseg.precision.graph import read_card
 BATCHES = (1, 2, 4)
 SIZES = ((8, 8), (16, 24), (32, 48))
 """Smallest, typical and largest, where a network's vary."""
+
+
+def random_batch(size: int) -> np.ndarray:
+    """Of the networks that ``brightest`` makes."""
+    return np.random.default_rng(size).normal(size=(size, 3, 16, 24)).astype(np.float32)
+
+
+def vouch(path: Path, card: ModelCard, runtime: str, **options: bool) -> None:
+    """Write the side-car of an engine of a runtime for the processor."""
+    SideCar(
+        artifact_sha256=sha256_file(path),
+        card=card,
+        runtime=runtime,
+        runtime_version="1",
+        build_options=options,
+    ).save(sidecar_path(path))
 
 
 @dataclass

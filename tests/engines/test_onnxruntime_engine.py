@@ -6,39 +6,16 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
+from engines.plans import random_batch, vouch
 from onnx import ModelProto, TensorProto, helper
 
 from edgeseg.artifacts.card import ClassMap, InputSpec, ModelCard
-from edgeseg.artifacts.files import sha256_file
-from edgeseg.artifacts.sidecar import SideCar, sidecar_path
-from edgeseg.engines.cpu import int8_saturates
 from edgeseg.engines.onnxruntime import OnnxRuntimeEngine
 from edgeseg.errors import CorruptArtifact, MismatchedArtifact, UsageError
 from edgeseg.precision.graph import write_card
 
 Maker = Callable[..., ModelProto]
-
-
-def random_batch(size: int) -> np.ndarray:
-    return np.random.default_rng(size).normal(size=(size, 3, 16, 24)).astype(np.float32)
-
-
-@pytest.mark.parametrize("output", ["labels_u8", "logits"])
-@pytest.mark.parametrize(("batch", "size"), [(1, 1), (4, 4), ("N", 1), ("N", 5)])
-def test_labels_are_those_of_a_numpy_twin(
-    brightest: Maker, tmp_path: Path, output: str, batch: int | str, size: int
-) -> None:
-    path = tmp_path / "model.onnx"
-    onnx.save(brightest(batch, output), path)
-    tensor = random_batch(size)
-    with OnnxRuntimeEngine(path, threads=1) as engine:
-        assert engine.capabilities.batch == (None if batch == "N" else batch)
-        labels = engine.infer(tensor)
-        engine.warm_up()
-    assert labels.dtype == np.uint8
-    assert np.array_equal(labels, tensor.argmax(axis=1))
 
 
 def test_wrong_tensors_are_refused(network: Path) -> None:
@@ -115,7 +92,7 @@ def test_the_side_car_decides_over_the_bytes(
         OnnxRuntimeEngine(network).close()
     assert "nothing vouches for its bytes" in caplog.text
     caplog.clear()
-    vouch(network, card)
+    vouch(network, card, "onnxruntime")
     with caplog.at_level(logging.INFO, "edgeseg"):
         OnnxRuntimeEngine(network).close()
     assert not caplog.records
@@ -124,30 +101,3 @@ def test_the_side_car_decides_over_the_bytes(
     network.write_bytes(data)
     with pytest.raises(CorruptArtifact, match="bytes changed"):
         OnnxRuntimeEngine(network)
-
-
-def vouch(path: Path, card: ModelCard, **options: bool) -> None:
-    SideCar(
-        artifact_sha256=sha256_file(path),
-        card=card,
-        runtime="onnxruntime",
-        runtime_version=onnxruntime.__version__,
-        build_options=options,
-    ).save(sidecar_path(path))
-
-
-def test_full_range_int8_is_right_on_every_cpu(overflowing: Path, card: ModelCard) -> None:
-    with OnnxRuntimeEngine(overflowing) as engine:
-        assert engine.infer(random_batch(1)).all()
-    vouch(overflowing, card, reduce_range=False)
-    with OnnxRuntimeEngine(overflowing) as engine:
-        assert engine.infer(random_batch(1)).all()
-
-
-def test_the_cpu_flags_foretell_what_the_fast_kernels_do(
-    overflowing: Path, card: ModelCard
-) -> None:
-    """The side-car claims 7-bit weights, which these are not: the fast kernels are taken."""
-    vouch(overflowing, card, reduce_range=True)
-    with OnnxRuntimeEngine(overflowing) as engine:
-        assert engine.infer(random_batch(1)).all() == (not int8_saturates())

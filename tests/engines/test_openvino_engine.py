@@ -5,18 +5,14 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
-import onnx
 import pytest
+from engines.plans import vouch
 from onnx import ModelProto
 
 from edgeseg.artifacts.card import ModelCard
 from edgeseg.artifacts.documents import load
-from edgeseg.artifacts.files import sha256_file
-from edgeseg.artifacts.sidecar import SideCar, sidecar_path
 from edgeseg.data.folders import load_image
 from edgeseg.engines import open_engine
-from edgeseg.engines.cpu import int8_saturates
 from edgeseg.engines.onnxruntime import OnnxRuntimeEngine
 from edgeseg.errors import ArtifactError, MismatchedArtifact, RuntimeMissing
 from edgeseg.evaluation import agreement
@@ -29,27 +25,6 @@ pytest.importorskip("openvino", reason="OpenVINO is not installed", exc_type=Imp
 from edgeseg.engines.openvino import OpenVinoEngine
 
 Maker = Callable[..., ModelProto]
-
-
-def random_batch(size: int) -> np.ndarray:
-    return np.random.default_rng(size).normal(size=(size, 3, 16, 24)).astype(np.float32)
-
-
-@pytest.mark.parametrize("output", ["labels_u8", "logits"])
-@pytest.mark.parametrize(("batch", "size"), [(1, 1), (4, 4), ("N", 1), ("N", 5)])
-def test_labels_are_those_of_a_numpy_twin(
-    brightest: Maker, tmp_path: Path, output: str, batch: int | str, size: int
-) -> None:
-    path = tmp_path / "model.onnx"
-    onnx.save(brightest(batch, output), path)
-    tensor = random_batch(size)
-    with OpenVinoEngine(path, threads=1) as engine:
-        assert engine.capabilities.batch == (None if batch == "N" else batch)
-        assert engine.computes_in == "fp32"
-        engine.warm_up()
-        labels = engine.infer(tensor[..., ::-1, ::-1])
-    assert labels.dtype == np.uint8
-    assert np.array_equal(labels, tensor[..., ::-1, ::-1].argmax(axis=1))
 
 
 @pytest.mark.parametrize(
@@ -79,24 +54,10 @@ def test_int8_activations_are_refused(trained: Path, tmp_path: Path) -> None:
     assert "--runtime openvino" in str(caught.value.hint)
 
 
-def test_full_range_int8_is_right_on_every_cpu(overflowing: Path) -> None:
-    with OpenVinoEngine(overflowing) as engine:
-        assert engine.infer(random_batch(1)).all()
-
-
-def test_the_cpu_flags_foretell_what_the_fast_kernels_do(
-    overflowing: Path, card: ModelCard
-) -> None:
-    """The side-car claims 7-bit weights, which these are not: the fast kernels are taken."""
-    vouch(overflowing, card, reduce_range=True)
-    with OpenVinoEngine(overflowing) as engine:
-        assert engine.infer(random_batch(1)).all() == (not int8_saturates())
-
-
 def test_the_side_car_chooses_the_runtime(network: Path, card: ModelCard) -> None:
     with open_engine(network) as engine:
         assert engine.runtime == "onnxruntime"
-    vouch(network, card)
+    vouch(network, card, "openvino")
     with open_engine(network) as engine:
         assert engine.runtime == "openvino"
 
@@ -160,13 +121,3 @@ def test_other_engines_do_not_import_it(network: Path) -> None:
         f"load({str(network)!r}).close(); assert 'openvino' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
-
-
-def vouch(path: Path, card: ModelCard, **options: bool) -> None:
-    SideCar(
-        artifact_sha256=sha256_file(path),
-        card=card,
-        runtime="openvino",
-        runtime_version="2026.4.1",
-        build_options=options,
-    ).save(sidecar_path(path))
