@@ -77,6 +77,12 @@ SLOW = (
 A run begins with them, so that none goes on alone at its end. All others are ``fast``.
 """
 
+CHROMIUM = Path(os.environ.get("CHROMIUM", "/usr/bin/chromium"))
+QUIET = (
+    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+)
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
@@ -134,6 +140,18 @@ def operators_read_once() -> Iterator[None]:
             read = functools.cache(_registration.onnxscript_apis.get_torchlib_ops)
             patch.setattr(_registration.onnxscript_apis, "get_torchlib_ops", read)
         yield
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """Headless Chromium; the tests that look are skipped where it is not there."""
+    sync_api = pytest.importorskip("playwright.sync_api", reason="pip install playwright")
+    if not CHROMIUM.exists():
+        pytest.skip(f"{CHROMIUM} is not there: apt-get install chromium")
+    with sync_api.sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=str(CHROMIUM), args=list(QUIET))
+        yield started
+        started.close()
 
 
 @pytest.fixture(scope="session")

@@ -190,7 +190,13 @@ def test_the_limit_of_pixels_is_an_option(
 
 @pytest.mark.parametrize(
     ("options", "reason"),
-    [(("--margin", "8"), "--margin is of tiles"), (("--tiles", "--margin", "32"), "keeps 0")],
+    [
+        (("--margin", "8"), "--margin is of tiles"),
+        (("--tiles", "--margin", "32"), "keeps 0"),
+        (("--cluster", "somewhere"), "--cluster takes local, auto or ray://"),
+        (("--workers", "2"), "--workers needs an archive"),
+        (("--every", "2"), "--every needs an archive"),
+    ],
 )
 def test_command_line_refuses(
     edgeseg: Any, trained: Path, small_data: Path, options: tuple[str, ...], reason: str

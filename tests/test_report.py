@@ -11,6 +11,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from benchmarks import MACHINE
 from rich.console import Console
 
 from edgeseg.artifacts.card import ClassMap
@@ -21,7 +22,6 @@ from edgeseg.errors import (
     MismatchedArtifact,
     UsageError,
 )
-from edgeseg.machine import Gpu, Machine
 from edgeseg.options.benchmark import BenchConfig
 from edgeseg.report import Picture, WorstPictures, write_report
 from edgeseg.report import pictures as fitting
@@ -29,18 +29,6 @@ from edgeseg.report.tables import Table, bench_table, escape_markdown, render_ri
 
 HOSTILE = "<script>alert('x')</script> & \"q\" | $\\frac{1}{2$ {{ 7*7 }} [red]"
 VOID = {"meta", "img", "br", "link", "input", "hr"}
-MACHINE = Machine(
-    cpu="AMD EPYC 9R14",
-    cores=2,
-    usable_cores=2.0,
-    cpu_flags=("avx2", "avx512_vnni"),
-    memory_mib=24105,
-    architecture="x86_64",
-    os="Debian GNU/Linux 12",
-    kernel="6.18",
-    gpus=(Gpu("NVIDIA H200", "580.65", 143771, "9.0"),),
-    versions={"python": "3.11.7"},
-)
 STREAM: dict[str, Any] = {
     "frames": 1497,
     "dropped": 3,

@@ -37,24 +37,6 @@ def test_ray_that_is_not_installed(
     assert outcome.document["error"]["hint"] == "pip install 'edgeseg[cluster]'"
 
 
-@pytest.mark.parametrize(
-    ("options", "reason"),
-    [
-        (("--cluster", "somewhere"), "--cluster takes local, auto or ray://"),
-        (("--workers", "2"), "--workers needs an archive"),
-        (("--every", "2"), "--every needs an archive"),
-    ],
-)
-def test_command_line_refuses(
-    edgeseg: Any, trained: Path, small_data: Path, options: tuple[str, ...], reason: str
-) -> None:
-    outcome = edgeseg(
-        "infer", trained / "model.onnx", small_data / "val/images", *options, "--json"
-    )
-    assert outcome.code == 2
-    assert reason in outcome.document["error"]["message"]
-
-
 def test_as_many_workers_as_there_is_room_and_work_for() -> None:
     assert _pool(Cluster(workers=5), {}, 100) == (5, 5)
     assert _pool(Cluster(workers=5), {}, 3) == (3, 3)

@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from edgeseg.artifacts.card import CARD_KEY, ClassMap, InputSpec, ModelCard
+from edgeseg.artifacts.card import CARD_KEY, ClassMap, InputSpec, ModelCard, Precision
 from edgeseg.benchmark.cases import Case
 from edgeseg.engines.base import Capabilities, Engine
 
@@ -55,11 +55,16 @@ def counting() -> Case:
     return Case.of(Counting("counting"))
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def write_network() -> Callable[..., Path]:
     """``write_network(path, batch)``: calls bright pixels nuclei; any batch where that is "N"."""
 
-    def write(path: Path, batch: int | str = "N", threshold: float = 0.0) -> Path:
+    def write(
+        path: Path,
+        batch: int | str = "N",
+        threshold: float = 0.0,
+        precision: Precision = "fp32",
+    ) -> Path:
         weight = np.zeros((2, 3, 1, 1), np.float32)
         weight[1] = 1
         bias = np.array([0, -threshold], np.float32)
@@ -78,7 +83,9 @@ def write_network() -> Callable[..., Path]:
         )
         opsets = [helper.make_opsetid("", 17)]
         model = helper.make_model(graph, opset_imports=opsets, ir_version=9)
-        helper.set_model_props(model, {CARD_KEY: CARD.to_json()})
+        helper.set_model_props(
+            model, {CARD_KEY: CARD.model_copy(update={"precision": precision}).to_json()}
+        )
         onnx.save(model, path)
         return path
 

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import pytest
 from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
 
-from edgeseg.artifacts.card import CARD_KEY, ClassMap, InputSpec, ModelCard, Precision
+from edgeseg.artifacts.card import ClassMap, InputSpec, ModelCard
 from edgeseg.artifacts.sidecar import SideCar, sidecar_path
 from edgeseg.benchmark import coldstart, timing
 from edgeseg.benchmark.cases import Case, Unavailable
@@ -37,30 +36,6 @@ CARD = ModelCard(
 QUICK = BenchConfig(
     seconds=0.1, rounds=3, min_block_seconds=0.02, warm_up_seconds=0.5, cold_starts=0, threads=1
 )
-
-
-def write_onnx(path: Path, precision: Precision = "fp32", threshold: float = 0.0) -> Path:
-    """A network that calls bright pixels nuclei: logits (0, sum of channels - threshold)."""
-    weight = np.zeros((2, 3, 1, 1), np.float32)
-    weight[1] = 1
-    bias = np.array([0, -threshold], np.float32)
-    nodes = [
-        helper.make_node("Conv", ["image", "weight", "bias"], ["logits"]),
-        helper.make_node("ArgMax", ["logits"], ["index"], axis=1, keepdims=0),
-        helper.make_node("Cast", ["index"], ["labels"], to=TensorProto.UINT8),
-    ]
-    graph = helper.make_graph(
-        nodes,
-        "threshold",
-        [helper.make_tensor_value_info("image", TensorProto.FLOAT, (1, *CARD.input.shape))],
-        [helper.make_tensor_value_info("labels", TensorProto.UINT8, (1, 48, 64))],
-        [numpy_helper.from_array(weight, "weight"), numpy_helper.from_array(bias, "bias")],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
-    card = CARD.model_copy(update={"precision": precision})
-    helper.set_model_props(model, {CARD_KEY: card.to_json()})
-    onnx.save(model, path)
-    return path
 
 
 class Counting(Engine):
@@ -97,11 +72,13 @@ def split(nuclei: Path) -> Split:
 
 
 @pytest.fixture(scope="module")
-def measured(tmp_path_factory: pytest.TempPathFactory, split: Split) -> BenchReport:
+def measured(
+    tmp_path_factory: pytest.TempPathFactory, split: Split, write_network: Callable[..., Path]
+) -> BenchReport:
     """Two real engines, the second with another threshold, and an engine for another machine."""
     home = tmp_path_factory.mktemp("bench")
-    precise = write_onnx(home / "model.onnx")
-    coarse = write_onnx(home / "model.int8.onnx", "int8", threshold=3.0)
+    precise = write_network(home / "model.onnx", 1)
+    coarse = write_network(home / "model.int8.onnx", 1, threshold=3.0, precision="int8")
     plan = home / "model.fp16.engine"
     plan.write_bytes(b"ptrt" * 16)
     SideCar(
@@ -310,10 +287,12 @@ def test_load_of_others_is_read_from_the_kernels_counters(tmp_path: Path) -> Non
     assert OtherLoad(tmp_path / "absent").cores() == 0
 
 
-def test_peak_memory_of_a_fresh_process_is_its_own(tmp_path: Path) -> None:
+def test_peak_memory_of_a_fresh_process_is_its_own(
+    tmp_path: Path, write_network: Callable[..., Path]
+) -> None:
     # ru_maxrss survives exec: measured with it, the child would report our ballast.
     ballast = np.ones(600 * 2**20, np.uint8)
-    start = coldstart.measure(write_onnx(tmp_path / "model.onnx"), threads=1)
+    start = coldstart.measure(write_network(tmp_path / "model.onnx", 1), threads=1)
     assert isinstance(start, coldstart.ColdStart)
     assert start.peak_rss_mib < 500
     assert start.total_ms > start.open_ms > 0

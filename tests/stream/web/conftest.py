@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,12 +14,6 @@ from streaming import StillSource, card
 from edgeseg.artifacts.card import ClassMap, InputSpec
 from edgeseg.stream.result import StreamResult
 from edgeseg.stream.web import WebLimits, WebView
-
-CHROMIUM = Path(os.environ.get("CHROMIUM", "/usr/bin/chromium"))
-QUIET = (
-    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
-    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
-)
 
 CLASSES = ClassMap.model_validate(
     {
@@ -93,18 +85,6 @@ def open_view(sources: list[StillSource]) -> Iterator[Callable[..., WebView]]:
     yield make
     for view in opened:
         view.close()
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    """Headless Chromium; the tests that look are skipped where it is not there."""
-    sync_api = pytest.importorskip("playwright.sync_api", reason="pip install playwright")
-    if not CHROMIUM.exists():
-        pytest.skip(f"{CHROMIUM} is not there: apt-get install chromium")
-    with sync_api.sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=str(CHROMIUM), args=list(QUIET))
-        yield started
-        started.close()
 
 
 class Visit:
