@@ -38,11 +38,6 @@ class Replay:
         self._shape: tuple[int, ...] | None = None
         self._graph: int | None = None
 
-    @property
-    def captured(self) -> bool:
-        """Whether the next call of the same shape is a replay."""
-        return self._graph is not None
-
     def run(self, shape: tuple[int, ...]) -> bool:
         """Queue one inference of ``shape``; returns False if its runtime fails."""
         if shape != self._shape:
