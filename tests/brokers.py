@@ -6,6 +6,7 @@ import getpass
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import threading
@@ -16,7 +17,7 @@ from typing import Any
 import pytest
 
 MOSQUITTO = shutil.which("mosquitto", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
-PATIENCE_S = 10.0
+PATIENCE_S = 30.0
 
 
 class Mosquitto:
@@ -58,6 +59,13 @@ class Mosquitto:
             if "running" in line:
                 return
         raise AssertionError("".join(said))
+
+    def pause(self) -> None:
+        """As a network does that is cut: no connection ends, and nothing comes."""
+        self._process.send_signal(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        self._process.send_signal(signal.SIGCONT)
 
     def kill(self) -> None:
         """As a power cut does."""

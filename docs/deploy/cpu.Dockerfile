@@ -11,7 +11,7 @@ RUN python3 -m venv /opt/edgeseg
 WORKDIR /src
 COPY CMakeLists.txt LICENSE README.md constraints.txt pyproject.toml ./
 COPY edgeseg edgeseg
-RUN /opt/edgeseg/bin/pip install --no-cache-dir -c constraints.txt '.[cpu,av,web,metrics,openvino]'
+RUN /opt/edgeseg/bin/pip install --no-cache-dir -c constraints.txt '.[cpu,av,mqtt,web,metrics,openvino]'
 
 FROM debian:bookworm-slim
 RUN apt-get update \

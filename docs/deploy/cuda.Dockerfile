@@ -16,7 +16,7 @@ RUN /opt/edgeseg/bin/pip install --no-cache-dir -c constraints.txt 'tensorrt-cu1
 COPY CMakeLists.txt LICENSE README.md pyproject.toml ./
 COPY edgeseg edgeseg
 RUN /opt/edgeseg/bin/pip install --no-cache-dir -c constraints.txt -C cmake.define.EDGESEG_CUDA=ON \
-    '.[build,cuda,av,web,metrics]'
+    '.[build,cuda,av,mqtt,web,metrics]'
 
 FROM nvidia/cuda:13.0.1-base-ubuntu24.04
 RUN apt-get update \

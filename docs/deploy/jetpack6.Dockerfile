@@ -15,7 +15,7 @@ WORKDIR /src
 COPY CMakeLists.txt LICENSE README.md pyproject.toml ./
 COPY edgeseg edgeseg
 RUN /opt/edgeseg/bin/pip install --no-cache-dir -C cmake.define.EDGESEG_CUDA=ON \
-    '.[build,cuda,web,metrics]' 'cuda-python<13' 'numpy<2'
+    '.[build,cuda,mqtt,web,metrics]' 'cuda-python<13' 'numpy<2'
 
 FROM nvcr.io/nvidia/l4t-jetpack:r36.4.0
 RUN useradd --uid 10001 --create-home --home-dir /data --groups video edgeseg

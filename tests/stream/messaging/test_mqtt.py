@@ -234,6 +234,17 @@ def test_the_oldest_alerts_are_lost_where_too_many_wait(
     assert values(listener) == [31, 0, 32]
 
 
+def test_a_broker_that_falls_silent_is_noticed(mosquitto: Mosquitto, log: Logged) -> None:
+    gate = Gate(Mqtt(at(mosquitto), patience=Patience(timeout_s=0.2, keepalive_s=1)))
+    mosquitto.pause()
+    log.until("failed and will be tried again: no answer in time")
+    gate.write(frame(30))
+    mosquitto.go_on()
+    log.until("works again")
+    gate.close()
+    assert (gate.bus.report().state, gate.bus.report().lost) == ("ok", 0)
+
+
 def test_alerts_that_are_not_delivered_at_the_end_are_lost(
     mosquitto: Mosquitto, log: Logged
 ) -> None:
