@@ -45,6 +45,7 @@ from edgeseg.precision.graph import (
     sort_nodes,
     tensors,
     typed,
+    unused_name,
     write_card,
 )
 
@@ -327,13 +328,8 @@ def _name_nodes(model: ModelProto) -> None:
     readers = consumers(model)
     for node in model.graph.node:
         own = len(node.input) > 1 and len(readers[node.input[1]]) == 1
-        base = name = f"{_module(node, node.input[1] if own else '')}{node.op_type}"
-        count = 1
-        while name in taken:
-            count += 1
-            name = f"{base}_{count}"
-        taken.add(name)
-        node.name = name
+        base = f"{_module(node, node.input[1] if own else '')}{node.op_type}"
+        node.name = name = unused_name(base, taken)
         for place, output in enumerate(node.output):
             if output and output not in fixed:
                 renamed[output] = name if place == 0 else f"{name}:{place}"

@@ -14,7 +14,15 @@ from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto
 from edgeseg.errors import MismatchedArtifact
 from edgeseg.importing.functions import lower_opset, spelled_out
 from edgeseg.importing.reading import attempt, refuse_chance, refuse_control_flow
-from edgeseg.precision.graph import Tensor, copy_of, remove_unread, sort_nodes, tensors, typed
+from edgeseg.precision.graph import (
+    Tensor,
+    copy_of,
+    remove_unread,
+    sort_nodes,
+    tensors,
+    typed,
+    unused_name,
+)
 
 _FOLDED = 1 << 20
 """Largest result in bytes that is stored instead of computed: grids of positions are smaller."""
@@ -135,13 +143,8 @@ def name_nodes(model: ModelProto) -> None:
     """Give each node a name of its own, by which layers are kept and judged."""
     taken: set[str] = set()
     for node in model.graph.node:
-        base = name = node.name or (node.output[0] if node.output else node.op_type)
-        count = 1
-        while name in taken:
-            count += 1
-            name = f"{base}_{count}"
-        taken.add(name)
-        node.name = name
+        base = node.name or (node.output[0] if node.output else node.op_type)
+        node.name = unused_name(base, taken)
 
 
 def rename(model: ModelProto, old: str, new: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -145,6 +146,14 @@ def tensors(model: ModelProto) -> dict[str, Tensor]:
     for weight in graph.initializer:
         found[weight.name] = Tensor(weight.data_type, tuple(weight.dims))
     return found
+
+
+def unused_name(base: str, taken: set[str]) -> str:
+    """Return ``base``, or ``base_2``, ``base_3`` …, whichever is not taken yet, and take it."""
+    names = itertools.chain([base], (f"{base}_{number}" for number in itertools.count(2)))
+    name = next(name for name in names if name not in taken)
+    taken.add(name)
+    return name
 
 
 def producers(model: ModelProto) -> dict[str, NodeProto]:
