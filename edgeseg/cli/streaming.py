@@ -162,7 +162,7 @@ def stream(
     specs = cameras.specs()
     path = resolve(engine, RUNNABLE, "edgeseg build --fp16", bundled=True)
     outputs = FileSinks(specs, files, keeping)
-    zones = [rule.zone for rule in alerting.rules]
+    zones = [*(rule.zone for rule in alerting.rules), *(path for path, _ in options.zones())]
     _check_apart(
         [*outputs.names(), files.json_lines, alerting.alert_lines],
         [path, config, options.credentials, messaging.mqtt_ca, *zones],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import struct
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -77,6 +78,29 @@ def test_each_frame_is_shown_at_its_time(
     assert len(pictures) == len(times)
     for number, shown_picture in enumerate(pictures):
         assert np.abs(shown_picture.astype(int) - picture(number)).mean() < 6
+
+
+@pytest.mark.parametrize("hybrid", [True, False])
+def test_a_closed_mp4_is_an_ordinary_one_where_ffmpeg_can_write_it(
+    hybrid: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not hybrid:  # like FFmpeg before 7.1
+        monkeypatch.setattr(encoded, "_HYBRID", (999, 0, 0))
+    elif av.library_versions["libavformat"] < encoded._HYBRID:
+        pytest.skip("this FFmpeg cannot")
+    path = record(tmp_path / "a.mp4", [number / 25 for number in range(40)]).path
+    assert (b"moof" in boxes(path)) is not hybrid
+    assert len(decoded(path)) == 40
+
+
+def boxes(path: Path) -> list[bytes]:
+    """Types of the outermost boxes (ISO/IEC 14496-12, 4.2)."""
+    data, at, found = path.read_bytes(), 0, []
+    while at < len(data):
+        size, kind = struct.unpack_from(">I4s", data, at)
+        found.append(kind)
+        at += struct.unpack_from(">Q", data, at + 8)[0] if size == 1 else size
+    return found
 
 
 def test_frames_of_a_camera_keep_their_times_and_a_long_gap_is_a_second(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""H.264 and HEVC in Matroska or fragmented MP4, each picture at its own time, by PyAV.
+"""H.264 and HEVC in Matroska or MP4, each picture at its own time, by PyAV.
 
 A killed process loses less than a second of video: encoders hold no picture back, a fragment
 (MP4) or cluster (Matroska) is on its way to the disk every half second, and a picture that decodes
@@ -29,14 +29,17 @@ Encoded = Literal["h264", "hevc"]
 
 SUFFIXES = {".mkv": "matroska", ".mp4": "mp4"}
 
-_CONTAINER_OPTIONS = {
-    "matroska": {"cluster_time_limit": "500", "flush_packets": "1"},
-    "mp4": {
-        "movflags": "+frag_keyframe+empty_moov+default_base_moof",
-        "frag_duration": "500000",
-        "flush_packets": "1",
-    },
+_MATROSKA = {"cluster_time_limit": "500", "flush_packets": "1"}
+_MP4 = {
+    "movflags": "+frag_keyframe+default_base_moof+hybrid_fragmented",
+    "frag_duration": "500000",
+    "flush_packets": "1",
 }
+"""A file that was closed is an ordinary MP4, one that was not is fragmented."""
+
+_HYBRID = (61, 7, 100)
+"""libavformat of FFmpeg 7.1, the first one with it; files of an older one stay fragmented."""
+
 _TICKS = {"matroska": 1000, "mp4": 90_000}
 """Ticks of a second; Matroska's time stamps are milliseconds."""
 
@@ -100,7 +103,7 @@ def check_codec(codec: Codec, path: Path) -> None:
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
         raise UsageError(
-            f"{name}: recordings are Matroska or fragmented MP4, which survive a crash",
+            f"{name}: recordings are Matroska or MP4, which survive a crash",
             hint=f"name it {printable(str(path.with_suffix('.mkv')))}",
         )
     if codec == "mjpeg" and suffix != ".mkv":
@@ -181,7 +184,7 @@ class EncodedWriter:
         self._ticks = self._key_at = -self._rate
         try:
             self._container: Any = av.open(
-                f"file:{name}", "w", format=form, container_options=_CONTAINER_OPTIONS[form]
+                f"file:{name}", "w", format=form, container_options=_container_options(form)
             )
             rate = Fraction(fps).limit_denominator(1001)
             self._stream: Any = self._container.add_stream(encoder.name, rate=rate)
@@ -225,6 +228,16 @@ class EncodedWriter:
     def _mux(self, frame: Any) -> None:
         for packet in self._stream.encode(frame):
             self._container.mux(packet)
+
+
+def _container_options(form: str) -> dict[str, str]:
+    import av
+
+    if form == "matroska":
+        return _MATROSKA
+    if av.library_versions["libavformat"] >= _HYBRID:
+        return _MP4
+    return _MP4 | {"movflags": _MP4["movflags"].replace("hybrid_fragmented", "empty_moov")}
 
 
 def _configure(

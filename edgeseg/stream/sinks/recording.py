@@ -43,10 +43,10 @@ _ROOM = 1 << 20
 class Recording(Sink):
     """Overlays as a video file that stays readable if the process is killed.
 
-    With PyAV it is H.264 or HEVC in Matroska or fragmented MP4
-    (:mod:`edgeseg.stream.sinks.encoded`). Each frame is shown at its own time: frames of a file
-    at their presentation times, those of a camera at their capture times. A gap in a camera's
-    frames of more than one second is shortened to one second.
+    With PyAV it is H.264 or HEVC in Matroska or MP4 (:mod:`edgeseg.stream.sinks.encoded`). Each
+    frame is shown at its own time: frames of a file at their presentation times, those of a camera
+    at their capture times. A gap in a camera's frames of more than one second is shortened to one
+    second.
 
     MJPEG in Matroska needs no PyAV. Frames are coded separately because FFmpeg buffers up to
     256 KiB: a fraction of a second of camera video as JPEG, but minutes of a still scene as
