@@ -82,7 +82,7 @@ class PrivacyFilter:
         if not self.active:
             return
         result.shown = None
-        if not result.frame.flags.writeable:
+        if not result.frame.flags.carray:  # cannot be written to, or not by OpenCV
             result.frame = result.frame.copy()
         height, width = result.frame.shape[:2]
         if result.card is None or result.labels.shape != result.input.shape[1:]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import struct
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
@@ -15,6 +16,7 @@ import pytest
 from numpy.typing import NDArray
 from streaming import StillSource, still_result
 
+import edgeseg.stream
 from edgeseg.engines.base import Engine
 from edgeseg.engines.pipeline import CpuPipeline
 from edgeseg.errors import UsageError
@@ -164,6 +166,18 @@ def test_without_the_options_each_output_shows_it(
         assert all(map(shows_secret, pictures)), name
 
 
+def test_outputs_have_no_pictures_but_those_of_results() -> None:
+    """Readers, their slots and lanes hold frames that nothing has obscured yet."""
+    package = Path(edgeseg.stream.__file__).parent
+    outputs = [path for path in package.rglob("*.py") if path.parent != package]
+    outputs += (package.parent / "cli").glob("*.py")
+    early = re.compile(r"\bopen_frames\b|\.slot\b|edgeseg\.stream\.(slots|lanes)\b|import Reader\b")
+    assert early.search((package / "reader.py").read_text())
+    found = [path.name for path in outputs if early.search(path.read_text())]
+    assert len(outputs) > 30
+    assert not found
+
+
 class Painting(CpuPipeline):
     """Draws the classes on the frames like one on a GPU, before anything is obscured."""
 
@@ -233,11 +247,13 @@ def test_a_result_without_a_label_map_is_black() -> None:
 
 
 def test_a_frame_that_cannot_be_changed_is_replaced() -> None:
-    result = still_result(np.ones((48, 64), np.uint8))
-    result.frame = kept = np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)
-    kept.flags.writeable = False
-    PrivacyFilter(Privacy(blur=("road",)), result.classes, [StillSource()]).apply(result)
-    assert (result.frame != kept).any(2).mean() > 0.9
+    noise = np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)
+    locked, mirrored = noise.copy(), noise[:, ::-1]
+    locked.flags.writeable = False
+    for kept in (locked, mirrored):
+        result = still_result(np.ones((48, 64), np.uint8), frame=kept)
+        PrivacyFilter(Privacy(blur=("road",)), result.classes, [StillSource()]).apply(result)
+        assert (result.frame != kept).any(2).mean() > 0.9
 
 
 def test_a_zone_is_black_on_its_source_alone(tmp_path: Path) -> None:
