@@ -120,10 +120,6 @@ def test_what_no_restart_mends_is_not_restarted() -> None:
     assert settings("Restart") == ["always"]
 
 
-def test_a_leak_ends_the_stream_and_not_the_machine() -> None:
-    assert [settings(name) for name in ("LimitNOFILE", "MemoryMax")] == [["4096"], ["75%"]]
-
-
 def test_the_shipped_stream_keeps_to_a_card_of_four_gigabytes(edgeseg: Any, tmp_path: Path) -> None:
     outcome = edgeseg(
         "stream", "--config", DEPLOY / "front.toml", "--write-config", tmp_path / "all.toml"
