@@ -2,7 +2,8 @@
 
 An export a network, opened or fixed afterwards by name alone, so that the matrix costs builds
 and not exports. Each architecture builds once in each precision; forms and targets are Latin
-squares over these, so that every two of the four meet. FCN-16s adds no operator to the others'.
+squares over these, so that every two of the four meet. FCN-16s and FCN-32s have no operator
+that FCN-8s lacks.
 """
 
 from __future__ import annotations
@@ -30,7 +31,6 @@ from edgeseg.precision.ranges import activations
 ARCHITECTURES: dict[str, dict[str, bool | int | float | str]] = {
     "unet-lite": {"width": 8, "depth": 2},
     "unet": {"width": 8, "depth": 2},
-    "fcn32s": {"fc_width": 16},
     "fcn8s": {"fc_width": 16},
 }
 PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8")
