@@ -29,6 +29,7 @@ def refuses(edgeseg: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ca
         assert "\n" not in error["message"]
         assert f"rror: {error['message']}" in outcome.err  # Typer writes a capital letter
         assert "Traceback" not in outcome.err
+        assert "Value error" not in outcome.err
         assert _files(tmp_path) == before
 
     return check

@@ -88,6 +88,8 @@ def _run() -> object:
         sys.stdout.flush()
         return status
     except _CLICK as error:
+        # Typer may check choices through pydantic, which begins its messages so.
+        error.message = (error.message or "").replace("Value error, ", "")
         told = io.StringIO()
         error.show(told)
         with contextlib.suppress(OSError):  # The exit code still reports the error.
