@@ -19,6 +19,7 @@
 #include "dispatch.hpp"
 #include "overlay.hpp"
 #include "preprocess.hpp"
+#include "smooth.hpp"
 
 namespace nb = nanobind;
 
@@ -37,6 +38,8 @@ using Areas = nb::ndarray<std::int64_t, nb::shape<256>, nb::c_contig, nb::device
 template <class Logit>
 using Planes = nb::ndarray<const Logit, nb::ndim<3>, nb::c_contig, nb::device::cpu>;
 using Classes = nb::ndarray<std::uint8_t, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
+using Memory = nb::ndarray<std::uint8_t, nb::shape<2, -1, -1>, nb::c_contig, nb::device::cpu>;
+using Blocks = nb::ndarray<const std::uint8_t, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
 using Components = nb::ndarray<nb::numpy, std::int64_t, nb::shape<-1, 8>>;
 using Taken = std::tuple<Indices, Indices>;
 using Look = std::tuple<Colours, int, bool>;
@@ -154,6 +157,25 @@ static Components components(const LabelMap &labels, int background) {
     return Components(found->data(), {found->size(), 8}, owner);
 }
 
+static void smooth(const LabelMap &labels, const Memory &memory, const Blocks &limits, int step) {
+    if (labels.shape(1) != 1 && labels.stride(1) != 1)
+        throw nb::value_error("labels must be packed along their rows");
+    if (memory.shape(1) != labels.shape(0) || memory.shape(2) != labels.shape(1))
+        throw nb::value_error("memory must have two planes of the size of labels");
+    if (labels.size() && !limits.size()) throw nb::value_error("limits must have a block");
+    if (step < 1 || step > 255) throw nb::value_error("step must be within 1 and 255");
+    const edgeseg::LabelVotes map{labels.data(),
+                                  static_cast<std::ptrdiff_t>(labels.stride(0)),
+                                  static_cast<int>(labels.shape(0)),
+                                  static_cast<int>(labels.shape(1)),
+                                  memory.data(),
+                                  memory.data() + labels.size()};
+    const edgeseg::VoteLimits blocks{limits.data(), static_cast<int>(limits.shape(0)),
+                                     static_cast<int>(limits.shape(1))};
+    nb::gil_scoped_release release;
+    edgeseg::smooth(map, blocks, step);
+}
+
 static std::vector<std::string> levels() {
     std::vector<std::string> names;
     for (const edgeseg::Rows *rows : edgeseg::levels()) names.emplace_back(rows->level);
@@ -166,7 +188,7 @@ static void use(const std::string &level) {
 
 NB_MODULE(_native, module) {
     module.doc() = "C++ twins of the kernels in edgeseg.ops.";
-    module.attr("REVISION") = 5;  // as edgeseg/ops/native.py expects
+    module.attr("REVISION") = 6;  // as edgeseg/ops/native.py expects
     module.def("levels", &levels, "Levels of instructions that this CPU has, the best first.");
     module.def("level", [] { return edgeseg::rows().level; }, "The one in use.");
     module.def("use", &use, nb::arg("level"), "Choose another, for the whole process.");
@@ -196,4 +218,7 @@ NB_MODULE(_native, module) {
                nb::arg("out").noconvert(), nb::arg("threads") = 1, first);
     module.def("argmax_int8", &argmax<std::int8_t>, nb::arg("logits").noconvert(),
                nb::arg("out").noconvert(), nb::arg("threads") = 1, first);
+    module.def("smooth", &smooth, nb::arg("labels"), nb::arg("memory").noconvert(),
+               nb::arg("limits"), nb::arg("step"),
+               "Votes of earlier frames on each pixel's label, without the GIL.");
 }

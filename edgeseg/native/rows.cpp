@@ -336,6 +336,20 @@ void argmax_half(const std::int16_t *logits, std::ptrdiff_t plane, int channels,
     argmax_row<std::int16_t, std::uint16_t>(channels, count, read, out);
 }
 
+void vote(const std::uint8_t *__restrict labels, const std::uint8_t *__restrict limits, int step,
+          std::size_t count, std::uint8_t *__restrict shown, std::uint8_t *__restrict votes) {
+    const auto most = static_cast<std::uint8_t>(255 - step), one = static_cast<std::uint8_t>(step);
+    for (std::size_t i = 0; i < count; ++i) {
+        const std::uint8_t label = labels[i], old = shown[i];
+        const std::uint8_t held = votes[i] < limits[i] ? votes[i] : limits[i];
+        const std::uint8_t more = static_cast<std::uint8_t>((held < most ? held : most) + one);
+        const std::uint8_t less = static_cast<std::uint8_t>((held > one ? held : one) - one);
+        const std::uint8_t left = label == old ? more : less;
+        shown[i] = left == 0 ? label : old;
+        votes[i] = left == 0 ? std::uint8_t{255} : left;
+    }
+}
+
 }  // namespace
 
 const Rows rows{
@@ -350,6 +364,7 @@ const Rows rows{
     .argmax_float = argmax_float,
     .argmax_half = argmax_half,
     .argmax_int8 = argmax_int8,
+    .vote = vote,
 };
 
 }  // namespace edgeseg::EDGESEG_LEVEL

@@ -57,6 +57,10 @@ struct Rows {
                         std::size_t count, std::uint8_t *out);  // IEEE 754 binary16
     void (*argmax_int8)(const std::int8_t *logits, std::ptrdiff_t plane, int channels,
                         std::size_t count, std::uint8_t *out);
+
+    // The vote of smooth.hpp along a row.
+    void (*vote)(const std::uint8_t *labels, const std::uint8_t *limits, int step,
+                 std::size_t count, std::uint8_t *shown, std::uint8_t *votes);
 };
 
 namespace portable {

@@ -15,7 +15,7 @@ from edgeseg.errors import UsageError
 
 logger = logging.getLogger(__name__)
 
-REVISION = 5
+REVISION = 6
 """Version of the extension's interface, to detect outdated builds; see ``native/module.cpp``."""
 
 
