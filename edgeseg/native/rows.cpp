@@ -346,7 +346,7 @@ void vote(const std::uint8_t *__restrict labels, const std::uint8_t *__restrict 
         const std::uint8_t less = static_cast<std::uint8_t>((held > one ? held : one) - one);
         const std::uint8_t left = label == old ? more : less;
         shown[i] = left == 0 ? label : old;
-        votes[i] = left == 0 ? std::uint8_t{255} : left;
+        votes[i] = left == 0 ? std::uint8_t{128} : left;
     }
 }
 

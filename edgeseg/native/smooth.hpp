@@ -21,7 +21,7 @@ struct VoteLimits {
 };
 
 // Limits each pixel's votes, adds `step` (1 to 255) where the label is the one shown, takes it
-// away elsewhere, and shows the new label, with 255 votes, where none are left.
+// away elsewhere, and shows the new label, with 128 votes, where none are left.
 void smooth(const LabelVotes &map, const VoteLimits &limits, int step);
 
 }  // namespace edgeseg

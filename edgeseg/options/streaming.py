@@ -73,6 +73,15 @@ class StreamOptions(Access, Privacy):
         Field(ge=1),
         Option("Maximum batch size; default: the engine's own, or one frame per source."),
     ] = None
+    smooth: Annotated[
+        float | None,
+        Field(gt=0, le=5),
+        Option(
+            "Hold a label back for up to SECONDS (0.2 suits most cameras) until it lasts, unless "
+            "the picture changes there; against flicker.",
+            metavar="SECONDS",
+        ),
+    ] = None
     keep_trying: Annotated[
         bool,
         Option(

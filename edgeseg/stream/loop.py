@@ -31,10 +31,12 @@ from edgeseg.sources.own import FrameSource, OwnFrame, from_frames
 from edgeseg.sources.spec import SourceSpec, parse_source
 from edgeseg.stream.lanes import Lane, Lanes
 from edgeseg.stream.latency import StageClock
+from edgeseg.stream.moments import moment
 from edgeseg.stream.privacy import PrivacyFilter
 from edgeseg.stream.reader import Reader
 from edgeseg.stream.result import StreamResult
 from edgeseg.stream.slots import Intake
+from edgeseg.stream.smoothing import Steadiness
 from edgeseg.stream.view import View
 
 logger = logging.getLogger(__name__)
@@ -70,6 +72,7 @@ class Stream:
     Attributes:
         mode: Mode in which the stream runs.
         frames: Number of results so far.
+        steadiness: Flicker of each source's label maps.
         clock: Timings of the stages.
 
     Raises:
@@ -114,6 +117,7 @@ class Stream:
             )
             for index, spec in enumerate(specs)
         ]
+        self.steadiness = tuple(Steadiness(options.smooth) for _ in specs)
         self._intake = Intake([reader.slot for reader in self._readers], changed)
         self._max_batch = _frames_per_batch(several, options.batch or len(specs))
         self._privacy = PrivacyFilter(options, several[0].card.classes, self._readers)
@@ -147,8 +151,10 @@ class Stream:
 
         Results offer an overlay in either case; this avoids downloading unused ones.
         """
-        for lane in self._lanes:  # a GPU would draw over what must not be seen
-            lane.overlays = wanted and not self._privacy.active
+        # A GPU would draw over what must not be seen, and before the labels are smoothed.
+        on_gpu = wanted and not self._privacy.active and self.options.smooth is None
+        for lane in self._lanes:
+            lane.overlays = on_gpu
 
     def stop(self) -> None:
         """End the iteration within 0.1 s plus the time of the running inference.
@@ -217,8 +223,7 @@ class Stream:
                 for result in results:
                     if self._over():
                         return
-                    self._privacy.apply(result)  # all that leaves the stream passes here
-                    self._count(result)
+                    self._finish(result)
                     yield result
             self._raise_failures()
 
@@ -245,10 +250,14 @@ class Stream:
         while not self._over() and not lanes.done:
             yield lanes.take(_TICK_S)
 
-    def _count(self, result: StreamResult) -> None:
+    def _finish(self, result: StreamResult) -> None:
+        """Smooth, obscure and count a result, in the order of its source's frames."""
+        reader = self._readers[result.camera]
+        found = self.steadiness[result.camera].take(result, moment(reader, result))
+        self._privacy.apply(result, found)  # all that leaves the stream passes here
         for stage, milliseconds in result.stages_ms.items():
             self.clock.add(stage, milliseconds)
-        self._readers[result.camera].taken += 1
+        reader.taken += 1
         self.frames += 1
 
     def _over(self) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from typing import Protocol
 
 import cv2
 import numpy as np
@@ -16,24 +15,8 @@ from edgeseg.ops.obscure import cover, obscure
 from edgeseg.ops.preprocess import inside
 from edgeseg.ops.zone import Zone, load_zone
 from edgeseg.options.privacy import Privacy
+from edgeseg.stream.moments import Clocked, moment
 from edgeseg.stream.result import StreamResult
-
-
-class Clocked(Protocol):
-    """What of a source determines the time of its frames."""
-
-    live: bool
-    realtime: bool
-    fps: float | None
-
-
-def moment(source: Clocked, result: StreamResult) -> float:
-    """Time of a result in the scene, in seconds: of a file by its frames, else by the clock."""
-    if result.media_time is not None and not source.live:
-        return result.media_time
-    if source.live or source.realtime or source.fps is None:
-        return result.captured_at
-    return result.index / source.fps
 
 
 class PrivacyFilter:
@@ -77,8 +60,14 @@ class PrivacyFilter:
         """Whether there is anything to obscure."""
         return bool(self._styles or self._zones)
 
-    def apply(self, result: StreamResult) -> None:
-        """Obscure the frame of a result, and discard the overlay that a GPU drew from it."""
+    def apply(self, result: StreamResult, found: NDArray[np.uint8] | None = None) -> None:
+        """Obscure the frame of a result, and discard the overlay that a GPU drew from it.
+
+        Args:
+            result: The result; its frame is changed.
+            found: The label map before it was smoothed, uint8 of the network's size: what either
+                map demands is obscured. None for the result's own.
+        """
         if not self.active:
             return
         result.shown = None
@@ -91,7 +80,8 @@ class PrivacyFilter:
         covered = self._covered(result.camera, height, width)
         if covered is not None:
             cover(result.frame, covered)
-        labels = inside(result.labels, (height, width), result.input)
+        maps = [result.labels] if found is None else [result.labels, found]
+        labels = [inside(each, (height, width), result.input) for each in maps]
         now = None if result.name else moment(self._sources[result.camera], result)
         for style, held in self._held[result.camera].items():
             obscure(result.frame, held.update(labels, now), style, self._margin)
@@ -113,18 +103,18 @@ class _Held:
         self._seen = np.empty((0, 0))
         self._before = np.inf
 
-    def update(self, labels: NDArray[np.uint8], now: float | None) -> NDArray[np.uint8]:
+    def update(self, maps: Sequence[NDArray[np.uint8]], now: float | None) -> NDArray[np.uint8]:
         """Return what to obscure in a frame, uint8, not 0 there, at the size of the labels.
 
         Args:
-            labels: Class ids, uint8 (h, w), of the part that the frame fills.
+            maps: Class ids, uint8 (h, w), of the part that the frame fills, each of which counts.
             now: Time of the frame in seconds; None if no frame comes before it.
         """
-        found = np.asarray(cv2.LUT(labels, self._table), np.uint8)
+        found = np.bitwise_or.reduce([cv2.LUT(labels, self._table) for labels in maps])
         if now is None:
             return found
-        if self._seen.shape != labels.shape:
-            self._seen = self._fitted(labels.shape)
+        if self._seen.shape != found.shape:
+            self._seen = self._fitted(found.shape)
         if now < self._before:  # a file that begins again: nothing may stay for ever
             np.minimum(self._seen, now, out=self._seen)
             self._before = now

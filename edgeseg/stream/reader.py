@@ -288,6 +288,7 @@ class Reader:
         self.error = None
         if self._state != "ok":
             self._move("ok", f"{frame.frame.shape[1]}x{frame.frame.shape[0]}")
+        frame.reconnects = self.reconnects
         self.slot.put(frame)
 
     def watch(self) -> None:

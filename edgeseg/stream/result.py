@@ -35,10 +35,14 @@ class StreamResult:
         media_time: Seconds since the first frame of the video; None if unknown, as for cameras
             and pictures.
         damaged: Whether the decoder reported errors; parts of the frame may be wrong.
+        reconnects: Number of times the source had been reconnected by then.
         stages_ms: Milliseconds of ``capture`` (including the wait for the camera),
             ``preprocess`` and ``infer``; the last two are for the whole batch. If a GPU keeps
-            whole frames, ``preprocess`` and drawing ``shown`` are part of ``infer``.
-        labels: Class ids at the network's size, uint8 (height, width).
+            whole frames, ``preprocess`` and drawing ``shown`` are part of ``infer``. With the
+            option ``smooth``, also ``smooth``.
+        labels: Class ids at the network's size, uint8 (height, width); smoothed with ``smooth``.
+        flicker: Share of the pixels that flickered in the source's result before this one, see
+            :class:`~edgeseg.stream.flicker.Flicker`; None if too few came before.
         age_ms: Time from capture until the labels were available.
         shown: The frame with the classes drawn over it, if the GPU drew it together with the
             labels; :meth:`overlay` adds the text.
@@ -54,8 +58,10 @@ class StreamResult:
     name: str | None = None
     media_time: float | None = None
     damaged: bool = False
+    reconnects: int = 0
     stages_ms: dict[str, float] = field(default_factory=dict)
     labels: NDArray[np.uint8] = field(default_factory=lambda: _NO_LABELS)
+    flicker: float | None = None
     age_ms: float = 0.0
     shown: NDArray[np.uint8] | None = field(default=None, repr=False)
     view: View = field(default=View(), repr=False)

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import repeat
 from types import FrameType
 from typing import Any
 
@@ -20,8 +21,9 @@ from edgeseg.stream.result import StreamResult
 from edgeseg.stream.sinks.base import Sink, SinkContext, SourceStatus, StopStream
 from edgeseg.stream.sinks.health import SinkReport
 from edgeseg.stream.sinks.supervised import Supervised
+from edgeseg.stream.smoothing import Steadiness
 
-STAGES = ("capture", "preprocess", "infer", "postprocess", "sink")
+STAGES = ("capture", "preprocess", "infer", "smooth", "postprocess", "sink")
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,9 @@ class SourceReport:
         dropped: Number of frames dropped in favour of newer ones.
         bad_frames: Number of frames that could not be read.
         frame_age_ms: Time from capture until the sinks receive the result; p50, p95, p99.
+        flicker: Share of pixels that flickered in the label maps, after smoothing, see
+            :class:`~edgeseg.stream.flicker.Flicker`.
+        network_flicker: The same of the label maps as the network gave them.
     """
 
     label: str
@@ -45,6 +50,8 @@ class SourceReport:
     dropped: int
     bad_frames: int
     frame_age_ms: dict[str, float | None]
+    flicker: float | None
+    network_flicker: float | None
 
 
 @dataclass(frozen=True)
@@ -59,6 +66,7 @@ class StreamReport:
         inference_fps: 1000 / median of the ``infer`` stage: the rate of the engine alone.
         frame_age_ms: Time from capture until the sinks receive the result; p50, p95, p99.
         stages_ms: p50 and p99 of each stage. ``capture`` includes waiting for the camera.
+            ``smooth`` is there with the option of that name.
             ``postprocess`` is the overlay if a sink uses it, otherwise the label map at frame
             size; it is absent without sinks. With ``frames_on_gpu``, ``preprocess`` has no
             values: upload, preprocessing and drawing the classes are part of ``infer``, and
@@ -204,6 +212,8 @@ class _SinkStage:
 def _report(stream: Stream) -> StreamReport:
     seconds = stream.seconds
     stages = {stage: _points(stream.clock, stage, (50, 99)) for stage in STAGES}
+    if stream.options.smooth is None:
+        del stages["smooth"]
     infer = stages["infer"]["p50"]
     return StreamReport(
         frames=stream.frames,
@@ -214,13 +224,13 @@ def _report(stream: Stream) -> StreamReport:
         frame_age_ms=_points(stream.clock, "age", (50, 95, 99)),
         stages_ms=stages,
         peak_rss_mib=round(peak_rss_mib(), 1),
-        sources=tuple(_source_report(stream.clock, source) for source in stream.sources),
+        sources=tuple(map(_source_report, repeat(stream.clock), stream.sources, stream.steadiness)),
         mode=stream.mode,
         frames_on_gpu=stream.on_gpu,
     )
 
 
-def _source_report(clock: StageClock, source: SourceStatus) -> SourceReport:
+def _source_report(clock: StageClock, source: SourceStatus, steadiness: Steadiness) -> SourceReport:
     return SourceReport(
         label=source.label,
         state=source.state,
@@ -229,6 +239,8 @@ def _source_report(clock: StageClock, source: SourceStatus) -> SourceReport:
         dropped=source.dropped,
         bad_frames=source.bad_frames,
         frame_age_ms=_points(clock, _age_of(source), (50, 95, 99)),
+        flicker=steadiness.masks.share,
+        network_flicker=steadiness.network.share,
     )
 
 

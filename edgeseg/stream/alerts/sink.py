@@ -20,7 +20,7 @@ from edgeseg.stream.alerts.measure import Measure
 from edgeseg.stream.alerts.rule import AlertRule
 from edgeseg.stream.alerts.watch import AlertEvent, RuleTracker
 from edgeseg.stream.alerts.webhook import Webhook
-from edgeseg.stream.privacy import moment
+from edgeseg.stream.moments import moment
 from edgeseg.stream.result import StreamResult
 from edgeseg.stream.sinks.base import Sink, SourceStatus, StopStream
 from edgeseg.stream.sinks.health import Health, SinkReport

@@ -42,6 +42,9 @@ class Metrics(Sink):
     ``edgeseg_source_state``           gauge     1 for the state of a source, 0 for others
     ``edgeseg_frame_age_seconds``      histogram capture to result, by source
     ``edgeseg_stage_seconds``          histogram ``capture``, ``preprocess``, ``infer``
+    ``edgeseg_flicker_share``          summary   pixels that flickered, see
+                                                 :class:`~edgeseg.stream.flicker.Flicker`:
+                                                 ``_sum`` over ``_count`` is their mean share
     ``edgeseg_class_share``            gauge     of the last frame, by source and class;
                                                  not there while the source is not ``ok``
     ``edgeseg_sink_up``                gauge     1 while an output works, 0 while it has failed
@@ -111,6 +114,8 @@ class Metrics(Sink):
         self._age: Any = prometheus.Histogram(*ages, buckets=_SECONDS, registry=registry)
         stages = ("edgeseg_stage_seconds", "Time of one stage of a frame.", ["stage"])
         self._stage: Any = prometheus.Histogram(*stages, buckets=_SECONDS, registry=registry)
+        flicker = ("edgeseg_flicker_share", "Share of pixels that flickered.", _BY_SOURCE)
+        self._flicker: Any = prometheus.Summary(*flicker, registry=registry)
         prometheus.Info("edgeseg_engine", "The engine.", registry=registry).info(self._engine)
         build = prometheus.Info("edgeseg_build", "What runs.", registry=registry)
         build.info({"version": __version__})
@@ -136,6 +141,8 @@ class Metrics(Sink):
         self._age.labels(str(result.camera), result.source).observe(result.age_ms / 1000)
         for stage, milliseconds in result.stages_ms.items():
             self._stage.labels(stage).observe(milliseconds / 1000)
+        if result.flicker is not None:
+            self._flicker.labels(str(result.camera), result.source).observe(result.flicker)
         if self._classes:
             pixels = result.frame.shape[0] * result.frame.shape[1]
             areas = zip(self._classes, result.areas().tolist(), strict=True)

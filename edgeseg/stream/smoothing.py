@@ -1,0 +1,140 @@
+"""Steady masks: labels that hold until others have outvoted them, or the picture has changed."""
+
+from __future__ import annotations
+
+import functools
+import math
+import time
+from collections.abc import Hashable
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeseg.artifacts.card import InputSpec
+from edgeseg.ops.preprocess import Form, inside, preprocess_as
+from edgeseg.ops.smoothing import smooth
+from edgeseg.stream.flicker import Flicker
+from edgeseg.stream.result import StreamResult
+
+BLOCK = 4
+"""Side of a block of the motion gate, in pixels of the label map."""
+
+MOVED = 20
+"""Difference of a block's mean grey, of 255 levels, above which the picture has changed there."""
+
+CUT = 0.5
+"""Share of blocks that have changed above which the picture is a new one."""
+
+_LEVELS = Form("uint8")
+_NOTHING = np.empty((0, 0), np.uint8)
+
+
+class Smoother:
+    """Smooths the label maps of one source, in the order of its frames.
+
+    Earlier frames vote on each pixel's label (:mod:`edgeseg.ops.smoothing`). A label that the
+    network gives without a break for ``seconds`` is shown, whatever was shown before. Where the
+    grey of the picture has changed since the last frame, in a block of 4x4 pixels of the label map
+    or in one of its eight neighbours, the network's label is shown at once, so that what moves
+    visibly does not lag. All votes are dropped at a cut, with a frame of another size or another
+    connection, and after a gap of ``seconds``.
+
+    It keeps two bytes per pixel of the label map and one per block.
+
+    Args:
+        seconds: Longest time, above 0, for which another label is held back.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._kind: Hashable = None
+        self._at = 0.0
+        self._grey = _NOTHING
+        self._memory = _NOTHING
+
+    def smooth(self, result: StreamResult, at: float) -> None:
+        """Replace the labels of a result in place.
+
+        Args:
+            result: The source's next result.
+            at: Its time on the clock of the scene, in seconds.
+        """
+        labels = inside(result.labels, result.frame.shape[:2], result.input)
+        grey = _grey_blocks(result.frame, labels.shape)
+        kind = (result.reconnects, result.frame.shape, labels.shape)
+        if kind != self._kind:
+            self._kind = kind
+            self._memory = np.zeros((2, *labels.shape), np.uint8)
+            self._grey = grey
+        # Rounded up, so that the votes are used up within the time even of uneven frames.
+        passed = at - self._at
+        step = math.ceil(255 * passed / self._seconds) if 0 <= passed < self._seconds else 255
+        step = max(1, step)
+        limits = np.where(_moved(self._grey, grey), np.uint8(step), np.uint8(255))
+        smooth(labels, self._memory, limits, step)
+        labels[...] = self._memory[0]
+        self._at, self._grey = at, grey
+
+
+class Steadiness:
+    """Smooths a source's label maps if wanted, and measures their flicker.
+
+    Args:
+        seconds: As for :class:`Smoother`; None leaves the label maps as they are.
+
+    Attributes:
+        network: Flicker of the network's label maps.
+        masks: Flicker of the label maps that the results have.
+    """
+
+    def __init__(self, seconds: float | None) -> None:
+        self._smoother = None if seconds is None else Smoother(seconds)
+        self.network = Flicker()
+        self.masks = self.network if seconds is None else Flicker()
+
+    def take(self, result: StreamResult, at: float) -> NDArray[np.uint8]:
+        """Smooth and measure the source's next result.
+
+        Args:
+            result: The result, segmented; it receives new labels if they are smoothed.
+            at: Its time on the clock of the scene, in seconds.
+
+        Returns:
+            The label map that the network gave.
+        """
+        found = result.labels
+        if result.card is None or found.shape != result.input.shape[1:]:
+            return found
+        size = result.frame.shape[:2]
+        kind = (result.reconnects, size)
+        result.flicker = self.network.add(inside(found, size, result.input), kind)
+        if self._smoother is not None:
+            start = time.perf_counter()
+            result.labels = found.copy()
+            self._smoother.smooth(result, at)
+            took = (time.perf_counter() - start) * 1000
+            result.stages_ms["smooth"] = took
+            result.age_ms += took
+            result.flicker = self.masks.add(inside(result.labels, size, result.input), kind)
+        return found
+
+
+def _grey_blocks(frame: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+    """Return the grey of each block, the mean of four samples, uint8 (h, w)."""
+    height, width = (math.ceil(side / BLOCK) for side in size)
+    samples = preprocess_as(_LEVELS, frame, _sampled(2 * height, 2 * width))[0]
+    return np.asarray(cv2.resize(samples, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
+
+
+@functools.lru_cache(maxsize=16)
+def _sampled(height: int, width: int) -> InputSpec:
+    return InputSpec(height=max(8, height), width=max(8, width), color="gray", mean=(0,), std=(1,))
+
+
+def _moved(before: NDArray[np.uint8], now: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Return in which blocks the picture has changed, or beside which, bool (h, w)."""
+    changed = cv2.threshold(cv2.absdiff(before, now), MOVED, 1, cv2.THRESH_BINARY)[1]
+    if cv2.countNonZero(changed) > CUT * changed.size:
+        return np.ones(changed.shape, np.bool_)
+    return np.asarray(cv2.dilate(changed, np.ones((3, 3), np.uint8)), np.bool_)
