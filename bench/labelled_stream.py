@@ -1,8 +1,8 @@
-"""Check the live score of a labelled stream by scoring the same frames in four ways.
+"""Score a labelled drive as a stream: in four ways, and with smoothed masks.
 
 ``python bench/labelled_stream.py NETWORK DIR OUT`` takes DIR/images and DIR/masks as frames of
-a drive at 15 frames per second, encodes them as H.264 at several qualities and writes
-OUT/labelled.json and OUT/labelled.md with the mean IoU
+a drive at 15 frames per second and encodes them as H.264. ``--part score``, at several qualities,
+writes OUT/labelled.json and OUT/labelled.md with the mean IoU
 
 - of the pictures themselves, as ``edgeseg eval`` gives it;
 - of the frames that OpenCV decodes from the file, one by one through ``Engine.segment``: less
@@ -10,18 +10,26 @@ OUT/labelled.json and OUT/labelled.md with the mean IoU
 - of the file as a stream, which must equal that;
 - of the file as an RTSP camera that is read frame by frame, which must equal it too.
 
+``--part smooth`` writes OUT/smooth.json and OUT/smooth.md: mean IoU, flicker and processor time of
+the file as a stream, for several values of ``--smooth``. The network runs once for each frame.
+
 Needs ffmpeg with libx264 and aio-rtsp-toolkit[server].
 """
 
 from __future__ import annotations
 
+import argparse
+import hashlib
 import json
+import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "tests"))
 
@@ -31,14 +39,23 @@ from faults.conftest import RtspCamera
 from numpy.typing import NDArray
 
 import edgeseg
+from edgeseg.artifacts.card import InputSpec
 from edgeseg.data.folders import list_images, load_sample, read_split
 from edgeseg.engines.base import Engine
 from edgeseg.evaluation import evaluate, score
-from edgeseg.stream import Scoring, Stream, StreamOptions, run
+from edgeseg.ops.native import simd_level
+from edgeseg.ops.smoothing import smooth
+from edgeseg.stream import Scoring, Sink, Stream, StreamOptions, StreamResult, run
+from edgeseg.stream.flicker import Flicker
+from edgeseg.stream.smoothing import Smoother
 
 FPS = 15
 QUALITIES = (18, 23, 28, 35)
 """Constant rate factors of x264: 18 is taken for lossless by eye, 23 is its default."""
+
+CRF = 23
+SECONDS = (None, 0.1, 0.2, 0.4)
+ROUNDS = 7
 
 
 @dataclass(frozen=True)
@@ -80,10 +97,13 @@ def decoded(video: Path) -> Iterator[NDArray[np.uint8]]:
         yield np.asarray(frame, np.uint8)
 
 
-def streamed(source: str, engine: Engine, masks: Path, frames: int) -> dict[str, object]:
+def streamed(
+    source: str, engine: Engine, masks: Path, frames: int, *sinks: Sink, smooth: float | None = None
+) -> dict[str, object]:
     """The live score of a source that is read frame by frame."""
     scoring = Scoring(masks, engine.card.classes)
-    run(Stream(source, engine, StreamOptions(realtime=False, max_frames=frames)), [scoring])
+    options = StreamOptions(realtime=False, max_frames=frames, smooth=smooth)
+    run(Stream(source, engine, options), [scoring, *sinks])
     figures = scoring.to_dict()
     assert figures is not None
     return figures
@@ -127,9 +147,191 @@ def table(pictures: float, rows: Sequence[Row]) -> str:
     return "\n".join(lines) + "\n"
 
 
+class Remembering(Engine):
+    """An engine whose answers are computed once, so that streams differ by all the rest."""
+
+    runtime = "remembered"
+
+    def __init__(self, engine: Engine) -> None:
+        self.card, self.path, self.capabilities = engine.card, engine.path, engine.capabilities
+        self._engine = engine
+        self._known: dict[bytes, NDArray[np.uint8]] = {}
+
+    def _infer(self, batch: NDArray[np.float32]) -> NDArray[np.uint8]:
+        key = hashlib.sha1(batch.tobytes(), usedforsecurity=False).digest()
+        if key not in self._known:
+            self._known[key] = self._engine.infer(batch).copy()
+        return self._known[key]
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+
+class Changes(Sink):
+    """Share of pixels whose label differs from the frame's before."""
+
+    def __init__(self) -> None:
+        self._shares: list[float] = []
+        self._before: NDArray[np.uint8] | None = None
+
+    def write(self, result: StreamResult) -> None:
+        """Compare with the last."""
+        if self._before is not None:
+            self._shares.append(float(np.mean(self._before != result.labels)))
+        self._before = result.labels
+
+    @property
+    def share(self) -> float:
+        """Mean over all frames but the first."""
+        return statistics.fmean(self._shares)
+
+
+@dataclass(frozen=True)
+class Smoothed:
+    """One value of ``--smooth``: shares of 1, and milliseconds a frame.
+
+    ``cpu_ms`` is the median of some runs of the whole stream without the network.
+    """
+
+    smooth: float | None
+    mean_iou: float
+    flicker: float
+    changes: float
+    smooth_p50_ms: float | None
+    cpu_ms: float
+
+
+def smoothed(
+    engine: Engine, video: Path, masks: Path, values: Sequence[float | None]
+) -> list[Smoothed]:
+    """Figures of each value; the runs whose time is taken take turns."""
+    frames = len(list(masks.iterdir()))
+    rows, times = [], {value: [] for value in values}
+    for value in values:
+        changes = Changes()
+        score_of = streamed(str(video), engine, masks, frames, changes, smooth=value)
+        options = StreamOptions(realtime=False, smooth=value)
+        (source,) = (report := run(Stream(str(video), engine, options))).sources
+        took = report.stages_ms.get("smooth", {}).get("p50")
+        rows.append((value, score_of["mean_iou"], source.flicker, changes.share, took))
+    for _ in range(ROUNDS):
+        for value in values:
+            start = time.process_time()
+            report = run(Stream(str(video), engine, StreamOptions(realtime=False, smooth=value)))
+            times[value].append((time.process_time() - start) * 1000 / report.frames)
+    return [Smoothed(*row, statistics.median(times[row[0]])) for row in rows]  # type: ignore[arg-type]
+
+
+def best_ms(call: Callable[[], object], calls: int = 300) -> float:
+    """Shortest of many calls."""
+    best = float("inf")
+    for _ in range(calls):
+        start = time.perf_counter()
+        call()
+        best = min(best, time.perf_counter() - start)
+    return best * 1000
+
+
+def alone(engine: Engine) -> dict[str, float]:
+    """Milliseconds of each part alone, on noise: a label map of 512x256 of a frame of 1280x720."""
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 11, (4, 256, 512), np.uint8)
+    memory = np.zeros((2, 256, 512), np.uint8)
+    limits = np.where(rng.random((64, 128)) < 0.3, 52, 255).astype(np.uint8)
+    card = engine.card.model_copy(update={"input": InputSpec(height=256, width=512)})
+    frame = rng.integers(0, 256, (720, 1280, 3), np.uint8)
+    smoother, flicker, count = Smoother(0.2), Flicker(), iter(range(1 << 30))
+
+    def whole() -> None:
+        index = next(count)
+        result = StreamResult(
+            index, "noise", frame, 0.0, labels=labels[index % 4].copy(), card=card
+        )
+        smoother.smooth(result, index / 25)
+
+    return {
+        "kernel": best_ms(lambda: smooth(labels[next(count) % 4], memory, limits, 52)),
+        "smoother": best_ms(whole),
+        "flicker": best_ms(lambda: flicker.add(labels[next(count) % 4])),
+    }
+
+
+def smooth_table(document: dict[str, Any]) -> str:
+    """As Markdown."""
+    parts = document["alone_ms"]
+    lines = [
+        f"{document['network']} at {document['input']}, {document['frames']} frames at {FPS} Hz, "
+        f"H.264 of CRF {CRF}. The drawn labels of these frames change in "
+        f"{document['labels_changes']:.2%} of the pixels from frame to frame, and flicker in "
+        f"{document['labels_flicker']:.2%}.",
+        "",
+        "| `--smooth` | mean IoU | flicker | changes a frame | smoothing, ms "
+        "| stream without network, CPU ms a frame |",
+        "|---|---|---|---|---|---|",
+    ]
+    for row in document["rows"]:
+        took = "" if row["smooth_p50_ms"] is None else f"{row['smooth_p50_ms']:.2f}"
+        shares = f"{row['mean_iou']:.4f} | {row['flicker']:.3%} | {row['changes']:.2%}"
+        value = "off" if row["smooth"] is None else f"{row['smooth']:g}"
+        lines.append(f"| {value} | {shares} | {took} | {row['cpu_ms']:.2f} |")
+    lines += [
+        "",
+        f"Alone, for a label map of 512x256 of a frame of 1280x720, on one core, shortest of 300: "
+        f"the kernel {parts['kernel']:.3f} ms, all of the smoothing {parts['smoother']:.3f} ms, "
+        f"the flicker figure {parts['flicker']:.3f} ms ({document['simd']}).",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def measure_smoothing(engine: Engine, root: Path, folder: Path) -> dict[str, Any]:
+    """The document of ``--part smooth``."""
+    cv2.setNumThreads(1)
+    split = read_split(root, "val")
+    video = folder / "drive.mp4"
+    encode(list_images(root / "images"), CRF, video)
+    truth = [load_sample(sample, split.classes)[1] for sample in split]
+    flicker = Flicker()
+    for mask in truth:
+        flicker.add(mask)
+    pairs = zip(truth, truth[1:], strict=False)
+    rows = smoothed(Remembering(engine), video, root / "masks", SECONDS)
+    return {
+        "network": engine.card.name,
+        "input": f"{engine.card.input.width}x{engine.card.input.height}",
+        "frames": len(split),
+        "fps": FPS,
+        "crf": CRF,
+        "simd": simd_level(),
+        "labels_flicker": flicker.share,
+        "labels_changes": statistics.fmean(float(np.mean(one != two)) for one, two in pairs),
+        "alone_ms": alone(engine),
+        "rows": [asdict(row) for row in rows],
+    }
+
+
 def main() -> None:
     """Measure and write."""
-    network, root, out = (Path(argument) for argument in sys.argv[1:4])
+    parser = argparse.ArgumentParser(description=__doc__)
+    for name in ("network", "root", "out"):
+        parser.add_argument(name, type=Path)
+    parser.add_argument("--part", choices=("score", "smooth"), default="score")
+    parser.add_argument("--threads", type=int)
+    given = parser.parse_args()
+    given.out.mkdir(parents=True, exist_ok=True)
+    if given.part == "score":
+        score_drive(given.network, given.root, given.out)
+        return
+    with (
+        edgeseg.load(given.network, threads=given.threads) as engine,
+        tempfile.TemporaryDirectory() as folder,
+    ):
+        document = measure_smoothing(engine, given.root, Path(folder))
+    (given.out / "smooth.json").write_text(json.dumps(document, indent=2) + "\n")
+    (given.out / "smooth.md").write_text(smooth_table(document))
+
+
+def score_drive(network: Path, root: Path, out: Path) -> None:
+    """Measure and write what ``--part score`` does."""
     with edgeseg.load(network) as engine, tempfile.TemporaryDirectory() as folder:
         pictures = evaluate(engine, read_split(root, "val"))
         rows = [measure(engine, root, crf, Path(folder)) for crf in QUALITIES]
@@ -142,7 +344,6 @@ def main() -> None:
         "pictures_mean_iou": pictures.mean_iou,
         "rows": [asdict(row) for row in rows],
     }
-    out.mkdir(parents=True, exist_ok=True)
     (out / "labelled.json").write_text(json.dumps(document, indent=2) + "\n")
     (out / "labelled.md").write_text(table(pictures.mean_iou, rows))
 

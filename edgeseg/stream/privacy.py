@@ -80,7 +80,7 @@ class PrivacyFilter:
         covered = self._covered(result.camera, height, width)
         if covered is not None:
             cover(result.frame, covered)
-        maps = [result.labels] if found is None else [result.labels, found]
+        maps = [result.labels, *([] if found is None or found is result.labels else [found])]
         labels = [inside(each, (height, width), result.input) for each in maps]
         now = None if result.name else moment(self._sources[result.camera], result)
         for style, held in self._held[result.camera].items():

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from edgeseg.artifacts.card import InputSpec
 from edgeseg.ops.preprocess import Form, inside, preprocess_as
-from edgeseg.ops.smoothing import smooth
+from edgeseg.ops.smoothing import FRESH, smooth
 from edgeseg.stream.flicker import Flicker
 from edgeseg.stream.result import StreamResult
 
@@ -63,18 +63,21 @@ class Smoother:
         labels = inside(result.labels, result.frame.shape[:2], result.input)
         grey = _grey_blocks(result.frame, labels.shape)
         kind = (result.reconnects, result.frame.shape, labels.shape)
-        if kind != self._kind:
-            self._kind = kind
-            self._memory = np.zeros((2, *labels.shape), np.uint8)
-            self._grey = grey
-        # Rounded up, so that the votes are used up within the time even of uneven frames.
+        if kind == self._kind:
+            step = self._step(at)
+            limits = np.where(_moved(self._grey, grey), np.uint8(step), np.uint8(255))
+            smooth(labels, self._memory, limits, step)
+            labels[...] = self._memory[0]
+        else:
+            self._memory = np.stack((labels, np.full_like(labels, FRESH)))
+        self._kind, self._at, self._grey = kind, at, grey
+
+    def _step(self, at: float) -> int:
+        """Votes of a frame, rounded up so that ``seconds`` of frames use up all votes."""
         passed = at - self._at
-        step = math.ceil(255 * passed / self._seconds) if 0 <= passed < self._seconds else 255
-        step = max(1, step)
-        limits = np.where(_moved(self._grey, grey), np.uint8(step), np.uint8(255))
-        smooth(labels, self._memory, limits, step)
-        labels[...] = self._memory[0]
-        self._at, self._grey = at, grey
+        if not 0 <= passed < self._seconds:
+            return 255
+        return max(1, math.ceil(255 * passed / self._seconds))
 
 
 class Steadiness:

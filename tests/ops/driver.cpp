@@ -83,5 +83,14 @@ int main() {
         print("argmax_half", n, out);
         rows.argmax_int8(bytes.data(), plane, channels, n, out.data());
         print("argmax_int8", n, out);
+
+        auto shown = labels;
+        shown.resize(n);
+        auto votes = noise<std::uint8_t>(n);
+        for (int step : {1, 80, 255}) {
+            rows.vote(&labels[n], mask.data(), step, n, shown.data(), votes.data());
+            print("vote", n, shown);
+            print("vote", n, votes);
+        }
     }
 }

@@ -11,6 +11,7 @@
 #include "../../edgeseg/native/dispatch.hpp"
 #include "../../edgeseg/native/overlay.hpp"
 #include "../../edgeseg/native/preprocess.hpp"
+#include "../../edgeseg/native/smooth.hpp"
 
 namespace edgeseg {
 const Rows &rows() { return EDGESEG_LEVEL::rows; }  // in place of dispatch.cpp
@@ -102,6 +103,13 @@ static void one_frame(int height, int width, int small_height, int small_width) 
     for (int background : {-1, 0})
         print("components", edgeseg::find_components(labels.data(), small_width, small_height,
                                                      small_width, background));
+
+    const auto limits = noise<std::uint8_t>(15);
+    auto memory = noise<std::uint8_t>(2 * small);
+    edgeseg::smooth({labels.data(), small_width, small_height, small_width, memory.data(),
+                     memory.data() + small},
+                    {limits.data(), 3, 5}, 80);
+    print("smooth", memory);
 }
 
 int main() {

@@ -80,7 +80,7 @@ def expected(objects: dict[str, Path], tmp_path_factory: pytest.TempPathFactory)
     out = tmp_path_factory.mktemp("portable") / "driver"
     program = compile_level("portable", out, sources=[objects["portable"], HERE / "driver.cpp"])
     printed = run(program).stdout
-    assert len(printed.splitlines()) == 15 * 19
+    assert len(printed.splitlines()) == 15 * 25
     return printed
 
 
@@ -120,7 +120,7 @@ def test_aarch64_computes_the_same(tmp_path: Path, expected: str) -> None:
 
 
 OVERLAY = ROWS.parent / "overlay.cpp"
-WITH_OVERLAY = ("argmax", "average", "components", "preprocess", "rows")
+WITH_OVERLAY = ("argmax", "average", "components", "preprocess", "rows", "smooth")
 
 
 def compile_frames(
@@ -164,7 +164,7 @@ def frames(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_sanitisers_find_nothing_in_whole_frames(frames: Path) -> None:
     done = run(frames)
     assert (done.returncode, done.stderr) == (0, "")
-    assert len(done.stdout.splitlines()) == 3 * (3 * 14 + 7)
+    assert len(done.stdout.splitlines()) == 3 * (3 * 14 + 8)
 
 
 def test_sanitisers_find_a_write_past_the_end_in_a_frame(frames: Path, tmp_path: Path) -> None:

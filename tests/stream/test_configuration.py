@@ -88,6 +88,7 @@ GIVEN: dict[str, tuple[list[str], object]] = {
     "mode": (["--mode", "throughput"], "throughput"),
     "lanes": (["--lanes", "2"], 2),
     "batch": (["--batch", "4"], 4),
+    "smooth": (["--smooth", "0.2"], 0.2),
     "keep-trying": (["--keep-trying"], True),
     "max-frames": (["--max-frames", "100"], 100),
     "duration": (["--duration", "1.5"], 1.5),

@@ -95,6 +95,9 @@ def test_results_fill_the_histograms(metrics: Metrics, engine: Engine) -> None:
     total = sum(result.age_ms for result in results) / 1000
     assert samples["edgeseg_frame_age_seconds_sum", label] == pytest.approx(total)
     assert samples["edgeseg_stage_seconds_count", (("stage", "infer"),)] == 5
+    assert samples["edgeseg_flicker_share_count", label] == 3
+    flickered = sum(result.flicker or 0 for result in results)
+    assert samples["edgeseg_flicker_share_sum", label] == pytest.approx(flickered)
     bright = samples["edgeseg_class_share", (label[0], ("class", "bright"), label[1])]
     assert bright == pytest.approx(results[-1].mask().mean())
     assert any(name == "process_resident_memory_bytes" for name, _ in samples)
