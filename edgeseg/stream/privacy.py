@@ -110,7 +110,8 @@ class _Held:
             maps: Class ids, uint8 (h, w), of the part that the frame fills, each of which counts.
             now: Time of the frame in seconds; None if no frame comes before it.
         """
-        found = np.bitwise_or.reduce([cv2.LUT(labels, self._table) for labels in maps])
+        wanted = [cv2.LUT(labels, self._table) for labels in maps]
+        found = np.asarray(np.bitwise_or.reduce(wanted), np.uint8)
         if now is None:
             return found
         if self._seen.shape != found.shape:

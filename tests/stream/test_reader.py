@@ -184,15 +184,19 @@ def scripted(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Reader]]
         assert reader.close(ALIVE_S)
 
 
-def take(reader: Reader, count: int) -> list[int]:
-    shades = []
+def take_frames(reader: Reader, count: int) -> list[StreamResult]:
+    frames: list[StreamResult] = []
     deadline = time.monotonic() + ALIVE_S
-    while len(shades) < count:
+    while len(frames) < count:
         assert time.monotonic() < deadline
         frame = next_frame(reader.slot, 0.02)
         if frame is not None:
-            shades.append(int(frame.frame[0, 0, 0]))
-    return shades
+            frames.append(frame)
+    return frames
+
+
+def take(reader: Reader, count: int) -> list[int]:
+    return [int(frame.frame[0, 0, 0]) for frame in take_frames(reader, count)]
 
 
 def moves(caplog: pytest.LogCaptureFixture) -> list[str]:
@@ -207,7 +211,9 @@ def test_a_live_source_is_connected_again_and_says_each_change_once(
     caplog.set_level(logging.INFO)
     refusals = [SourceError("refused")] * 3
     reader = scripted([1, 2, None], *refusals, [3, None], [4, 5, 60.0])
-    assert take(reader, 5) == [1, 2, 3, 4, 5]
+    frames = take_frames(reader, 5)
+    assert [int(frame.frame[0, 0, 0]) for frame in frames] == [1, 2, 3, 4, 5]
+    assert [frame.reconnects for frame in frames] == [0, 0, 1, 2, 2]
     assert reader.reconnects == 2
     assert moves(caplog) == ["ok", "reconnecting", "ok", "reconnecting", "ok"]
     assert "secret" not in caplog.text
