@@ -44,6 +44,7 @@ from edgeseg.data.folders import list_images, load_sample, read_split
 from edgeseg.engines.base import Engine
 from edgeseg.evaluation import evaluate, score
 from edgeseg.ops.native import simd_level
+from edgeseg.ops.preprocess import fit_mask
 from edgeseg.ops.smoothing import smooth
 from edgeseg.stream import Scoring, Sink, Stream, StreamOptions, StreamResult, run
 from edgeseg.stream.flicker import Flicker
@@ -168,22 +169,36 @@ class Remembering(Engine):
 
 
 class Changes(Sink):
-    """Share of pixels whose label differs from the frame's before."""
+    """How label maps change from frame to frame, beside the drawn labels of the same frames.
 
-    def __init__(self) -> None:
-        self._shares: list[float] = []
-        self._before: NDArray[np.uint8] | None = None
+    Args:
+        truth: Drawn labels at the network's size, uint8 (height, width) each.
+    """
+
+    def __init__(self, truth: Sequence[NDArray[np.uint8]]) -> None:
+        self._truth = truth
+        self._maps: list[NDArray[np.uint8]] = []
 
     def write(self, result: StreamResult) -> None:
-        """Compare with the last."""
-        if self._before is not None:
-            self._shares.append(float(np.mean(self._before != result.labels)))
-        self._before = result.labels
+        """Keep the labels."""
+        self._maps.append(result.labels)
 
     @property
     def share(self) -> float:
-        """Mean over all frames but the first."""
-        return statistics.fmean(self._shares)
+        """Share of pixels whose label differs from the frame's before."""
+        pairs = zip(self._maps, self._maps[1:], strict=False)
+        return statistics.fmean(float(np.mean(one != two)) for one, two in pairs)
+
+    @property
+    def false_flicker(self) -> float:
+        """Flicker of the pixels whose drawn label is the same in all three frames."""
+        flickering = still = 0
+        for first in range(len(self._maps) - 2):
+            a, b, c = self._maps[first : first + 3]
+            same = np.ptp(self._truth[first : first + 3], axis=0) == 0
+            still += int(np.count_nonzero(same))
+            flickering += int(np.count_nonzero(same & (a == c) & (b != c)))
+        return flickering / still
 
 
 @dataclass(frozen=True)
@@ -196,30 +211,34 @@ class Smoothed:
     smooth: float | None
     mean_iou: float
     flicker: float
+    false_flicker: float
     changes: float
     smooth_p50_ms: float | None
     cpu_ms: float
 
 
 def smoothed(
-    engine: Engine, video: Path, masks: Path, values: Sequence[float | None]
+    engine: Engine, video: Path, masks: Path, truth: Sequence[NDArray[np.uint8]]
 ) -> list[Smoothed]:
-    """Figures of each value; the runs whose time is taken take turns."""
-    frames = len(list(masks.iterdir()))
-    rows, times = [], {value: [] for value in values}
-    for value in values:
-        changes = Changes()
-        score_of = streamed(str(video), engine, masks, frames, changes, smooth=value)
+    """Figures of each of ``SECONDS``; the runs whose time is taken take turns."""
+    fitted = [fit_mask(mask, engine.card.input) for mask in truth]
+    rows: list[tuple[object, ...]] = []
+    times: dict[float | None, list[float]] = {value: [] for value in SECONDS}
+    for value in SECONDS:
+        changes = Changes(fitted)
+        score_of = streamed(str(video), engine, masks, len(truth), changes, smooth=value)
         options = StreamOptions(realtime=False, smooth=value)
         (source,) = (report := run(Stream(str(video), engine, options))).sources
         took = report.stages_ms.get("smooth", {}).get("p50")
-        rows.append((value, score_of["mean_iou"], source.flicker, changes.share, took))
+        figures = (source.flicker, changes.false_flicker, changes.share)
+        rows.append((value, score_of["mean_iou"], *figures, took))
     for _ in range(ROUNDS):
-        for value in values:
+        for value in SECONDS:
             start = time.process_time()
             report = run(Stream(str(video), engine, StreamOptions(realtime=False, smooth=value)))
             times[value].append((time.process_time() - start) * 1000 / report.frames)
-    return [Smoothed(*row, statistics.median(times[row[0]])) for row in rows]  # type: ignore[arg-type]
+    medians = [statistics.median(times[value]) for value in SECONDS]
+    return [Smoothed(*row, median) for row, median in zip(rows, medians, strict=True)]  # type: ignore[arg-type]
 
 
 def best_ms(call: Callable[[], object], calls: int = 300) -> float:
@@ -265,13 +284,14 @@ def smooth_table(document: dict[str, Any]) -> str:
         f"{document['labels_changes']:.2%} of the pixels from frame to frame, and flicker in "
         f"{document['labels_flicker']:.2%}.",
         "",
-        "| `--smooth` | mean IoU | flicker | changes a frame | smoothing, ms "
-        "| stream without network, CPU ms a frame |",
-        "|---|---|---|---|---|---|",
+        "| `--smooth` | mean IoU | flicker | where the drawn label stays | changes a frame "
+        "| smoothing, ms | stream without network, CPU ms a frame |",
+        "|---|---|---|---|---|---|---|",
     ]
     for row in document["rows"]:
         took = "" if row["smooth_p50_ms"] is None else f"{row['smooth_p50_ms']:.2f}"
-        shares = f"{row['mean_iou']:.4f} | {row['flicker']:.3%} | {row['changes']:.2%}"
+        shares = f"{row['mean_iou']:.4f} | {row['flicker']:.3%} | {row['false_flicker']:.3%}"
+        shares += f" | {row['changes']:.2%}"
         value = "off" if row["smooth"] is None else f"{row['smooth']:g}"
         lines.append(f"| {value} | {shares} | {took} | {row['cpu_ms']:.2f} |")
     lines += [
@@ -294,7 +314,7 @@ def measure_smoothing(engine: Engine, root: Path, folder: Path) -> dict[str, Any
     for mask in truth:
         flicker.add(mask)
     pairs = zip(truth, truth[1:], strict=False)
-    rows = smoothed(Remembering(engine), video, root / "masks", SECONDS)
+    rows = smoothed(Remembering(engine), video, root / "masks", truth)
     return {
         "network": engine.card.name,
         "input": f"{engine.card.input.width}x{engine.card.input.height}",

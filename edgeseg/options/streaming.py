@@ -77,8 +77,8 @@ class StreamOptions(Access, Privacy):
         float | None,
         Field(gt=0, le=5),
         Option(
-            "Hold a label back for up to SECONDS (0.2 suits most cameras) until it lasts, unless "
-            "the picture changes there; against flicker.",
+            "Hold a new label back for up to SECONDS, e.g. 0.2, until it lasts, unless the picture "
+            "changes there; against flicker.",
             metavar="SECONDS",
         ),
     ] = None
