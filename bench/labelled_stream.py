@@ -27,7 +27,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -222,7 +222,7 @@ def smoothed(
 ) -> list[Smoothed]:
     """Figures of each of ``SECONDS``; the runs whose time is taken take turns."""
     fitted = [fit_mask(mask, engine.card.input) for mask in truth]
-    rows: list[tuple[object, ...]] = []
+    rows: list[Smoothed] = []
     times: dict[float | None, list[float]] = {value: [] for value in SECONDS}
     for value in SECONDS:
         changes = Changes(fitted)
@@ -230,15 +230,23 @@ def smoothed(
         options = StreamOptions(realtime=False, smooth=value)
         (source,) = (report := run(Stream(str(video), engine, options))).sources
         took = report.stages_ms.get("smooth", {}).get("p50")
-        figures = (source.flicker, changes.false_flicker, changes.share)
-        rows.append((value, score_of["mean_iou"], *figures, took))
+        rows.append(
+            Smoothed(
+                smooth=value,
+                mean_iou=score_of["mean_iou"],  # type: ignore[arg-type]
+                flicker=source.flicker or 0.0,
+                false_flicker=changes.false_flicker,
+                changes=changes.share,
+                smooth_p50_ms=took,
+                cpu_ms=0.0,
+            )
+        )
     for _ in range(ROUNDS):
         for value in SECONDS:
             start = time.process_time()
             report = run(Stream(str(video), engine, StreamOptions(realtime=False, smooth=value)))
             times[value].append((time.process_time() - start) * 1000 / report.frames)
-    medians = [statistics.median(times[value]) for value in SECONDS]
-    return [Smoothed(*row, median) for row, median in zip(rows, medians, strict=True)]  # type: ignore[arg-type]
+    return [replace(row, cpu_ms=statistics.median(times[row.smooth])) for row in rows]
 
 
 def best_ms(call: Callable[[], object], calls: int = 300) -> float:
