@@ -344,6 +344,7 @@ def main() -> None:
         parser.add_argument(name, type=Path)
     parser.add_argument("--part", choices=("score", "smooth"), default="score")
     parser.add_argument("--threads", type=int)
+    parser.add_argument("--name", default="smooth", help="of the files of --part smooth")
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
     if given.part == "score":
@@ -354,8 +355,8 @@ def main() -> None:
         tempfile.TemporaryDirectory() as folder,
     ):
         document = measure_smoothing(engine, given.root, Path(folder))
-    (given.out / "smooth.json").write_text(json.dumps(document, indent=2) + "\n")
-    (given.out / "smooth.md").write_text(smooth_table(document))
+    (given.out / f"{given.name}.json").write_text(json.dumps(document, indent=2) + "\n")
+    (given.out / f"{given.name}.md").write_text(smooth_table(document))
 
 
 def score_drive(network: Path, root: Path, out: Path) -> None:

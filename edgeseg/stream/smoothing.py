@@ -20,13 +20,21 @@ from edgeseg.stream.result import StreamResult
 BLOCK = 4
 """Side of a block of the motion gate, in pixels of the label map."""
 
-MOVED = 20
-"""Difference of a block's mean grey, of 255 levels, above which the picture has changed there."""
+CONTRAST = 0.18
+"""Ratio less 1 of a block's mean grey plus 40, now and before, above which it has changed.
+
+That is by 9 levels of grey at 10, by 26 at 100 and by 45 at 200: what is dark moves with less
+contrast, and the 40 keeps the noise of dark pictures below.
+"""
 
 CUT = 0.5
 """Share of blocks that have changed above which the picture is a new one."""
 
 _LEVELS = Form("uint8")
+# Equal ratios become equal differences.
+_LOGARITHMS = np.log1p(np.arange(256) / 40) / np.log1p(255 / 40)
+_BRIGHTNESS = np.asarray(np.rint(255 * _LOGARITHMS), np.uint8)
+_CHANGED = int(255 * np.log1p(CONTRAST) / np.log1p(255 / 40))
 _NOTHING = np.empty((0, 0), np.uint8)
 
 
@@ -35,10 +43,10 @@ class Smoother:
 
     Earlier frames vote on each pixel's label (:mod:`edgeseg.ops.smoothing`). A label that the
     network gives without a break for ``seconds`` is shown, whatever was shown before. Where the
-    grey of the picture has changed since the last frame, in a block of 4x4 pixels of the label map
-    or in one of its eight neighbours, the network's label is shown at once, so that what moves
-    visibly does not lag. All votes are dropped at a cut, with a frame of another size or another
-    connection, and after a gap of ``seconds``.
+    brightness of the picture has changed since the last frame, in a block of 4x4 pixels of the
+    label map or in one of its eight neighbours, the network's label is shown at once, so that what
+    moves visibly does not lag. All votes are dropped at a cut, with a frame of another size or
+    another connection, and after a gap of ``seconds``.
 
     It keeps two bytes per pixel of the label map and one per block.
 
@@ -50,7 +58,7 @@ class Smoother:
         self._seconds = seconds
         self._kind: Hashable = None
         self._at = 0.0
-        self._grey = _NOTHING
+        self._bright = _NOTHING
         self._memory = _NOTHING
 
     def smooth(self, result: StreamResult, at: float) -> None:
@@ -61,16 +69,16 @@ class Smoother:
             at: Its time on the clock of the scene, in seconds.
         """
         labels = inside(result.labels, result.frame.shape[:2], result.input)
-        grey = _grey_blocks(result.frame, labels.shape)
+        bright = _brightness(result.frame, labels.shape)
         kind = (result.reconnects, result.frame.shape, labels.shape)
         if kind == self._kind:
             step = self._step(at)
-            limits = np.where(_moved(self._grey, grey), np.uint8(step), np.uint8(255))
+            limits = np.where(_moved(self._bright, bright), np.uint8(step), np.uint8(255))
             smooth(labels, self._memory, limits, step)
             labels[...] = self._memory[0]
         else:
             self._memory = np.stack((labels, np.full_like(labels, FRESH)))
-        self._kind, self._at, self._grey = kind, at, grey
+        self._kind, self._at, self._bright = kind, at, bright
 
     def _step(self, at: float) -> int:
         """Votes of a frame, rounded up so that ``seconds`` of frames use up all votes."""
@@ -123,11 +131,12 @@ class Steadiness:
         return found
 
 
-def _grey_blocks(frame: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
-    """Return the grey of each block, the mean of four samples, uint8 (h, w)."""
+def _brightness(frame: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+    """Return the logarithm of each block's grey, the mean of four samples, uint8 (h, w)."""
     height, width = (math.ceil(side / BLOCK) for side in size)
     samples = preprocess_as(_LEVELS, frame, _sampled(2 * height, 2 * width))[0]
-    return np.asarray(cv2.resize(samples, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
+    grey = cv2.resize(samples, (width, height), interpolation=cv2.INTER_AREA)
+    return np.asarray(cv2.LUT(grey, _BRIGHTNESS), np.uint8)
 
 
 @functools.lru_cache(maxsize=16)
@@ -137,7 +146,7 @@ def _sampled(height: int, width: int) -> InputSpec:
 
 def _moved(before: NDArray[np.uint8], now: NDArray[np.uint8]) -> NDArray[np.bool_]:
     """Return in which blocks the picture has changed, or beside which, bool (h, w)."""
-    changed = cv2.threshold(cv2.absdiff(before, now), MOVED, 1, cv2.THRESH_BINARY)[1]
+    changed = cv2.threshold(cv2.absdiff(before, now), _CHANGED, 1, cv2.THRESH_BINARY)[1]
     if cv2.countNonZero(changed) > CUT * changed.size:
         return np.ones(changed.shape, np.bool_)
     return np.asarray(cv2.dilate(changed, np.ones((3, 3), np.uint8)), np.bool_)
