@@ -114,6 +114,16 @@ def test_tensorrt_gives_what_the_processor_gives_in_one_graph_a_frame(
     assert made.device.live() == []
 
 
+def test_smoothed_labels_are_drawn_by_the_processor(made: Bench) -> None:
+    """The GPU would draw the labels as they were before."""
+    kept = Kept(shows_overlay=True)
+    with made.engine() as engine:
+        report = run(Stream(SOURCE, engine, options("latency", smooth=0.2)), [kept])
+    assert report.frames_on_gpu
+    assert all(each.shown is None and "smooth" in each.stages_ms for each in kept.results)
+    assert "overlay" not in made.device.ran
+
+
 def test_times_say_what_is_one_graph(made: Bench) -> None:
     with made.engine() as engine:
         results, report = streamed(engine, "throughput")
