@@ -67,7 +67,7 @@ def test_bash_completes_commands_options_and_values(home: Path) -> None:
     assert lines[0] == "complete -o default -F _edgeseg_completion edgeseg"
     assert lines[1:] == [
         "stream",
-        "check",
+        "check convert",
         "--runtime",
         "tensorrt tensorrt-rtx",
         "fcn32s fcn16s fcn8s",

@@ -46,7 +46,10 @@ LIBRARIES: dict[str, tuple[str, ...]] = {
     "errors": ("numpy", "cv2"),
     "artifacts.files": ("numpy", "cv2", "pydantic"),
     "artifacts.card": ("numpy", "cv2"),
-    **{f"data.{module}": TORCH for module in ("check", "folders", "instances", "sample", "sheet")},
+    **{
+        f"data.{module}": TORCH
+        for module in ("check", "convert", "folders", "instances", "sample", "sheet")
+    },
 }
 
 

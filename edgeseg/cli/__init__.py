@@ -47,6 +47,7 @@ EXTRAS = {
     "jinja2": "report",
     "prometheus_client": "metrics",
     "paho": "mqtt",
+    "yaml": "convert",
     "starlette": "web",
     "uvicorn": "web",
     "h11": "web",

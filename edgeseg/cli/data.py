@@ -1,4 +1,4 @@
-"""The ``data`` commands: check labelled pictures before training."""
+"""The ``data`` commands: convert labels, and check labelled pictures before training."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ from edgeseg.cli.output import finish, show
 from edgeseg.console import progress_bar
 from edgeseg.errors import DatasetError
 from edgeseg.options.base import Option
+from edgeseg.options.converting import ConvertConfig
 
-app = typer.Typer(help="Check labelled pictures.", no_args_is_help=True)
+app = typer.Typer(help="Convert and check labelled pictures.", no_args_is_help=True)
 
 
 @app.callback()
 def _data() -> None:
-    """Check labelled pictures."""
+    """Convert and check labelled pictures."""
 
 
 @app.command()
@@ -59,3 +60,29 @@ def check(
             show(f"\nsheet: {sheet}\n")
     if findings.faults:
         raise typer.Exit(DatasetError.exit_code)
+
+
+@app.command()
+@flat
+def convert(
+    source: Annotated[Path, typer.Argument(help="File or folder of labels of another tool.")],
+    out: Annotated[Path, typer.Argument(help="Folder to write the data set into.")],
+    *,
+    config: ConvertConfig,
+    overwrite: Overwrite = False,
+    max_pixels: MaxPixels = None,
+    as_json: Json = False,
+) -> None:
+    """Convert labels of COCO, labelme, CVAT, YOLO or colour-coded masks into a data set.
+
+    Everything that is lost is counted and printed; pictures are copied.
+    """
+    allow_pixels(max_pixels)  # before the imports, which bring OpenCV
+
+    from edgeseg.data.convert import convert as convert_labels
+
+    made = convert_labels(source, out, config, overwrite=overwrite, track=progress_bar)
+    if as_json:
+        finish(True, made.to_dict())
+    else:
+        finish(False, dict(made.lines))

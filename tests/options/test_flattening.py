@@ -74,7 +74,9 @@ def _kinds() -> Iterator[type[Options]]:
 
 
 def test_every_option_of_the_dataclasses_is_on_a_command_line() -> None:
-    commands = get_command(app).commands.values()  # type: ignore[attr-defined]
+    commands = list(get_command(app).commands.values())  # type: ignore[attr-defined]
+    for group in commands:  # which grows by the commands of groups
+        commands += getattr(group, "commands", {}).values()
     flags = {flag for command in commands for each in command.params for flag in each.opts}
     declared = {
         setting.flag for kind in _kinds() for setting in settings(kind).values() if setting.option
