@@ -337,6 +337,19 @@ def test_yolo(tmp_path: Path) -> None:
     assert not check(made.out).faults
 
 
+def test_yolo_with_pictures_elsewhere(tmp_path: Path) -> None:
+    write(tmp_path / "yolo/classes.txt", "crack\n")
+    config = ConvertConfig(images=tmp_path / "photos")
+    for number in range(2):
+        picture(tmp_path / "photos" / f"{number}.jpg", number)
+    with pytest.raises(DatasetError, match="found none for 2 pictures"):
+        convert(tmp_path / "yolo", tmp_path / "out", config)
+    write(tmp_path / "yolo/labels/1.txt", "0 0 0 0.5 0 0.5 0.5 0 0.5")
+    made = convert(tmp_path / "yolo", tmp_path / "out", config)
+    assert mask_of(made, "1").sum() == HEIGHT * WIDTH / 4
+    assert not mask_of(made, "0").any()
+
+
 @pytest.mark.parametrize(
     ("name", "content"),
     [
@@ -394,6 +407,40 @@ def test_labels_follow_the_turn_of_their_picture(
     assert (mask_of(made, "0") == expected).all()
     assert made.turned == (2 if not as_shown and orientation > 4 else 0)
     assert not [fault for fault in check(made.out).faults if fault.kind != "turn"]
+
+
+# A real data set.
+
+
+def test_nuclei_as_coco_become_the_same_again(nuclei: Path, tmp_path: Path) -> None:
+    images, annotations = [], []
+    for number, path in enumerate(sorted((nuclei / "val/images").iterdir())[:4]):
+        objects = read(nuclei / "val/instances" / f"{path.stem}.png")
+        height, width = objects.shape
+        images.append({"id": number, "file_name": path.name, "height": height, "width": width})
+        for value in np.unique(objects)[1:]:
+            inside = np.r_[False, (objects == value).ravel(order="F"), True]
+            ends = np.flatnonzero(np.diff(inside))
+            counts = np.diff([0, *ends]).tolist()
+            counts += [height * width - sum(counts)]
+            annotations.append({
+                "id": len(annotations), "image_id": number, "category_id": 1,
+                "segmentation": {"size": [height, width], "counts": counts},
+            })  # fmt: skip
+    categories = [{"id": 1, "name": "nucleus"}]
+    document = {"images": images, "annotations": annotations, "categories": categories}
+    source = write(tmp_path / "coco.json", document)
+    made = convert(source, tmp_path / "out", ConvertConfig(images=nuclei / "val/images"))
+    assert made.objects == len(annotations) > 50
+    assert not made.losses.counts
+    assert not check(made.out).faults
+    for image in images:
+        stem = Path(str(image["file_name"])).stem
+        expected = read(nuclei / "val/instances" / f"{stem}.png")
+        found = mask_of(made, stem, "instances")
+        assert (mask_of(made, stem) == (expected > 0)).all()
+        pairs = np.unique(np.stack([expected.ravel(), found.ravel()]), axis=1)
+        assert pairs.shape[1] == len(np.unique(expected))  # one to one
 
 
 # Losses and refusals.

@@ -47,7 +47,7 @@ def frame_of(size: Size | None, header: Header) -> Size | None:
     """Return the (height, width) that labels are for: the turned picture's, or the stored one's.
 
     Where a turn keeps the size, or labels state none, they are for the turned picture, which
-    labelme, CVAT and Ultralytics show. None if the size is neither.
+    labelme and Ultralytics show. None if the size is neither.
     """
     if size is None or size == header.shown:
         return header.shown

@@ -76,7 +76,7 @@ def read(source: Path, config: ConvertConfig, losses: Losses, skip: Path) -> tup
     if kind == "cvat":
         return cvat.read(of_kind, losses), pictures
     if kind == "yolo":
-        return yolo.read(tree.root, of_kind[0], pictures.pictures, losses), pictures
+        return yolo.read(tree.root, of_kind[0], tree.files, pictures.pictures, losses), pictures
     everything = dict.fromkeys([*tree.pictures, *pictures.pictures])
     return colours.read(tree.root, of_kind[0], everything, losses), pictures
 

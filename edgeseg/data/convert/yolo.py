@@ -7,6 +7,7 @@ A picture without such a file shows background.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -19,17 +20,20 @@ from edgeseg.errors import DatasetError
 _SPLITS = ("train", "val", "test")
 
 
-def read(root: Path, names_file: Path, images: Iterable[Path], losses: Losses) -> Labels:
+def read(
+    root: Path, names_file: Path, files: Iterable[Path], images: Iterable[Path], losses: Losses
+) -> Labels:
     """Read the labels of pictures.
 
     Args:
         root: Folder of the data set.
         names_file: ``data.yaml`` or ``classes.txt``.
-        images: All pictures of the data set.
+        files: All files below it.
+        images: All pictures of the data set, below it or elsewhere.
         losses: Collector of losses.
 
     Raises:
-        DatasetError: A file is not as documented.
+        DatasetError: A file is not as documented, or no picture has labels.
     """
     described: Mapping[str, Any] = {}
     if names_file.suffix in (".yaml", ".yml"):
@@ -38,17 +42,38 @@ def read(root: Path, names_file: Path, images: Iterable[Path], losses: Losses) -
     else:
         names = dict(enumerate(_lines(names_file)))
     split = _Splits(names_file, described)
-    pictures = []
+    texts: defaultdict[str, list[Path]] = defaultdict(list)
+    for path in files:
+        if path.suffix == ".txt" and path != names_file:
+            texts[path.stem].append(path)
+    pictures, labelled = [], 0
     for path in images:
-        labels = _labels_of(path)
-        shapes = tuple(_shapes(labels, names, losses)) if labels.is_file() else ()
+        labels = _labels_of(path, texts[path.stem])
+        shapes = tuple(_shapes(labels, names, losses)) if labels else ()
+        labelled += labels is not None
         relative = path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name
-        pictures.append(Picture(relative, labels, split.of(relative), None, shapes, path))
+        pictures.append(Picture(relative, labels or path, split.of(relative), None, shapes, path))
+    if not labelled:
+        raise DatasetError(
+            f"{root}: expected labels such as labels/a.txt for images/a.jpg, found none "
+            f"for {len(pictures)} pictures",
+            hint="name the folder that holds images and labels",
+        )
     return Labels("yolo", tuple(names.values()), tuple(pictures))
 
 
-def _labels_of(picture: Path) -> Path:
-    """Replace the last folder ``images`` by ``labels``, as Ultralytics does."""
+def _labels_of(picture: Path, named: list[Path]) -> Path | None:
+    """Return the file of labels of a picture, None if it has none.
+
+    Ultralytics replaces the last folder ``images`` by ``labels``. Else it is the file beside the
+    picture, or the only one with its name.
+    """
+    places = (_beside_images(picture), picture.with_suffix(".txt"))
+    found = next((path for path in places if path.is_file()), None)
+    return found or (named[0] if len(named) == 1 else None)
+
+
+def _beside_images(picture: Path) -> Path:
     parts = list(picture.with_suffix(".txt").parts)
     for at in range(len(parts) - 2, -1, -1):
         if parts[at] == "images":
