@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import Field
 
 from edgeseg.errors import UsageError
-from edgeseg.options.base import Option, Options
+from edgeseg.options.base import Option, Options, settings
+from edgeseg.options.clips import ClipOptions
 from edgeseg.options.parsing import byte_size
 from edgeseg.options.streaming import Codec
 
@@ -39,8 +40,8 @@ class Keeping(Options):
     keep_bytes: Annotated[
         int | None,
         Option(
-            "Delete the oldest rotated files, numbered masks and alert snapshots of all runs "
-            "when they exceed this total size, e.g. 2GB.",
+            "Delete the oldest rotated files, numbered masks, alert snapshots and clips of all "
+            "runs when they exceed this total size, e.g. 2GB.",
             metavar="SIZE",
             parse=byte_size,
         ),
@@ -88,7 +89,9 @@ class Files(Options):
     ] = None
     codec: Annotated[
         Codec,
-        Option("Codec of recordings; auto: H.264 where PyAV has an encoder, otherwise MJPEG."),
+        Option(
+            "Codec of recordings and clips; auto: H.264 where PyAV has an encoder, otherwise MJPEG."
+        ),
     ] = "auto"
     record_minutes: Annotated[
         float | None,
@@ -113,9 +116,9 @@ class Files(Options):
         Option("Smallest region to list in JSON Lines and on MQTT, as a share of the frame."),
     ] = 0.001
 
-    def check(self) -> None:
-        """Raise UsageError if there are options of recordings and no recording."""
-        needing = self.record_minutes or self.record_keep or self.codec != "auto"
+    def check(self, clips: Path | None = None) -> None:
+        """Raise UsageError if there are options of recordings and no recording or ``clips``."""
+        needing = self.record_minutes or self.record_keep or (self.codec != "auto" and not clips)
         if needing and not (self.record or self.record_raw):
             raise UsageError(
                 "--record-minutes, --record-keep and --codec need a recording",
@@ -137,7 +140,7 @@ def _anchored_rule(text: str, folder: Path) -> str:
 
 
 @dataclass(frozen=True)
-class Alerting(Options):
+class Alerting(ClipOptions):
     """Rules, and outputs for their events."""
 
     alert: Annotated[
@@ -164,14 +167,30 @@ class Alerting(Options):
     alert_snapshots: Annotated[
         Path | None, Option("Save each frame that raised an alert to this folder.")
     ] = None
+    alert_clips: Annotated[
+        Path | None,
+        Option(
+            "Save a video of the seconds around each alert to this folder; of frames without "
+            "overlay if only those are recorded."
+        ),
+    ] = None
 
     def check(self) -> None:
-        """Raise UsageError if there are outputs of alerts and no rule."""
-        if (self.alert_lines or self.alert_snapshots) and not self.alert:
+        """Raise UsageError if there are outputs of alerts and no rule, or of clips and no clips."""
+        if self.alert_clips is None and ClipOptions() != self._clip_options:
+            raise UsageError(
+                "--clip-before, --clip-after, --clip-memory and --clip-keep need a folder of clips",
+                hint="add --alert-clips DIR",
+            )
+        if (self.alert_lines or self.alert_snapshots or self.alert_clips) and not self.alert:
             raise UsageError(
                 "no alert rule was given",
                 hint="add --alert 'CLASS > 2%', see edgeseg stream -h",
             )
+
+    @property
+    def _clip_options(self) -> ClipOptions:
+        return ClipOptions(**{name: getattr(self, name) for name in settings(ClipOptions)})
 
     @property
     def rules(self) -> list[AlertRule]:

@@ -15,7 +15,7 @@ from edgeseg.options.messaging import Messaging, with_login
 if TYPE_CHECKING:
     from edgeseg.engines.base import Engine
     from edgeseg.stream import Recording, Sink, SourceSpec, SourceStatus
-    from edgeseg.stream.alerts import Alerts
+    from edgeseg.stream.alerts import Alerts, Clips
     from edgeseg.stream.sinks.retention import Budget
 
 
@@ -77,8 +77,18 @@ class FileSinks:
             self.keeping.rotation,
             self.budget,
             self.keeping.overwrite,
+            self._clips(alerting),
         )
         return Alerts(alerting.rules, engine.card.classes, outputs)
+
+    def _clips(self, alerting: Alerting) -> Clips | None:
+        from edgeseg.stream.alerts import Clips
+
+        if alerting.alert_clips is None:
+            return None
+        raw = self.files.record is None and self.files.record_raw is not None
+        folder, codec, budget = alerting.alert_clips, self.files.codec, self.budget
+        return Clips(folder, alerting, overlay=not raw, codec=codec, budget=budget)
 
     def _recorder(self, path: Path, overlay: bool) -> Sink:
         """Encode the recordings in the background, one per source."""

@@ -156,7 +156,7 @@ def stream(
     from edgeseg.stream import Scoring, Stream, Window, run
 
     _raise_descriptors()
-    files.check()
+    files.check(alerting.alert_clips)
     alerting.check()
     messaging.check()
     specs = cameras.specs()

@@ -66,6 +66,11 @@ def byte_size(text: str) -> int:
     return size
 
 
+def size_text(size: int) -> str:
+    """Format bytes so that :func:`byte_size` reads the same number."""
+    return f"{size // 10**6}MB" if size % 10**6 == 0 else str(size)
+
+
 def batch_profile(text: str) -> tuple[int, int, int]:
     """Parse batch sizes ``SMALLEST:TYPICAL:LARGEST``."""
     parts = text.split(":")

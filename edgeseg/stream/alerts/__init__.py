@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from edgeseg.ops.zone import Zone, load_zone
+from edgeseg.options.clips import ClipOptions
+from edgeseg.stream.alerts.clips import Clips
 from edgeseg.stream.alerts.rule import AlertRule, parse_rule
 from edgeseg.stream.alerts.sink import AlertOutputs, Alerts, RuleStatus
 from edgeseg.stream.alerts.webhook import SECRET_VARIABLE, Patience, Webhook
@@ -12,6 +14,8 @@ __all__ = [
     "AlertOutputs",
     "AlertRule",
     "Alerts",
+    "ClipOptions",
+    "Clips",
     "Patience",
     "RuleStatus",
     "Webhook",

@@ -6,7 +6,6 @@ import logging
 import math
 import secrets
 import time
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
@@ -14,18 +13,21 @@ from pathlib import Path
 from typing import Any, Literal, TextIO
 
 from edgeseg.artifacts.card import ClassMap
-from edgeseg.errors import EdgesegError, UsageError
+from edgeseg.errors import UsageError
 from edgeseg.ops.zone import load_zone
+from edgeseg.stream.alerts.clips import Clips
+from edgeseg.stream.alerts.lines import AlertLines
 from edgeseg.stream.alerts.measure import Measure
 from edgeseg.stream.alerts.rule import AlertRule
 from edgeseg.stream.alerts.watch import AlertEvent, RuleTracker
 from edgeseg.stream.alerts.webhook import Webhook
 from edgeseg.stream.moments import moment
 from edgeseg.stream.result import StreamResult
-from edgeseg.stream.sinks.base import Sink, SourceStatus, StopStream
+from edgeseg.stream.sinks.background import Background
+from edgeseg.stream.sinks.base import Sink, SinkContext, SourceStatus, StopStream
 from edgeseg.stream.sinks.health import Health, SinkReport
 from edgeseg.stream.sinks.jsonlines import check_min_region
-from edgeseg.stream.sinks.lines import Lines, time_stamp
+from edgeseg.stream.sinks.lines import time_stamp
 from edgeseg.stream.sinks.retention import Budget, Rotation, Shelf
 from edgeseg.stream.sinks.snapshots import SNAPSHOT, save_snapshot
 from edgeseg.stream.sinks.states import StateChanges
@@ -33,9 +35,6 @@ from edgeseg.stream.sinks.states import StateChanges
 logger = logging.getLogger(__name__)
 
 _LOST = ("stalled", "reconnecting", "failed")
-
-_WAITING = 1000
-"""Maximum number of events queued while their file cannot be written."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +48,7 @@ class AlertOutputs:
         rotation: Limits after which the file of lines begins its next part.
         budget: Budget that the parts of lines and the snapshots of all runs count towards.
         overwrite: Truncate an existing file of lines instead of appending to it.
+        clips: Writer of a video clip around each alert; not a sink of the stream as well.
     """
 
     lines: Path | TextIO | None = None
@@ -57,6 +57,7 @@ class AlertOutputs:
     rotation: Rotation | None = None
     budget: Budget | None = None
     overwrite: bool = False
+    clips: Clips | None = None
 
 
 @dataclass(frozen=True)
@@ -119,6 +120,7 @@ class Alerts(Sink):
     ``state``       where it stands
     ``frame``       number of the frame, null where there is none
     ``snapshot``    path of the picture, where one was written
+    ``clip``        of ``raised``: path of the video, which is complete some seconds later
     =============== ====================================================================
 
     Durations are those of the scene: of a file they follow the times at which its frames are
@@ -149,9 +151,16 @@ class Alerts(Sink):
         check_min_region(min_region)
         outputs = outputs or AlertOutputs()
         self._rules = [(rule, _measure(rule, classes, min_region)) for rule in rules]
-        self._lines = None if outputs.lines is None else _AlertLines(outputs)
+        self._lines = None
+        if outputs.lines is not None:
+            self._lines = AlertLines(
+                outputs.lines, outputs.rotation, outputs.budget, overwrite=outputs.overwrite
+            )
         self._webhook = outputs.webhook
         self._snapshots = None if outputs.snapshots is None else _Snapshots(outputs)
+        self._clips = outputs.clips
+        self._clip_writer = None if outputs.clips is None else Background(outputs.clips)
+        self.shows_overlay = outputs.clips is not None and outputs.clips.shows_overlay
         self._tracked: list[_TrackedRule] = []
         self._changes = StateChanges(())
         self._listeners: list[Callable[[Mapping[str, Any]], None]] = []
@@ -166,6 +175,12 @@ class Alerts(Sink):
     def statuses(self) -> list[RuleStatus]:
         """Return the status of each rule on each source that it is on; empty before ``open``."""
         return [tracked.status() for tracked in self._tracked]
+
+    def prepare(self, context: SinkContext) -> None:
+        """Pass it on to the writer of clips."""
+        super().prepare(context)
+        if self._clip_writer is not None:
+            self._clip_writer.prepare(context)
 
     def open(self, sources: Sequence[SourceStatus]) -> None:
         """Raises UsageError if a rule is on no source that is there; as the lines' file does."""
@@ -190,6 +205,8 @@ class Alerts(Sink):
             self._snapshots.open()
         if self._webhook is not None:
             self._webhook.open()
+        if self._clip_writer is not None:
+            self._clip_writer.open(sources)
 
     def write(self, result: StreamResult) -> None:
         """Apply the rules; raises StopStream if the pipe of the events was closed."""
@@ -197,6 +214,9 @@ class Alerts(Sink):
         for tracked in self._tracked:
             if tracked.source.index == result.camera:
                 self._evaluate(tracked, result)
+        if self._clip_writer is not None:
+            # After the rules, so that a clip is begun or extended before it may end.
+            self._clip_writer.write(result)
 
     def idle(self) -> None:
         """Tell of sources that were lost; raises as :meth:`write`."""
@@ -214,6 +234,8 @@ class Alerts(Sink):
                 stack.callback(self._lines.close)
             if self._webhook is not None:
                 stack.callback(self._webhook.close)
+            if self._clip_writer is not None:
+                stack.callback(self._clip_writer.close)
             with suppress(StopStream):
                 self.idle()
                 for tracked in self._tracked:
@@ -267,6 +289,8 @@ class Alerts(Sink):
         _log_event(event)
         if outcome == "raised" and result is not None and self._snapshots is not None:
             event |= self._snapshots.keep(result)
+        if outcome == "raised" and result is not None and self._clips is not None:
+            event["clip"] = str(self._clips.begin(rule, result))
         if self._webhook is not None:
             self._webhook.send(event)
         for listener in self._listeners:
@@ -275,68 +299,13 @@ class Alerts(Sink):
             self._lines.write(event)
 
     def reports(self) -> Sequence[SinkReport]:
-        """Of the lines, the snapshots and the webhook, as far as there are any."""
+        """Of the lines, the snapshots, the webhook and the clips, as far as there are any."""
         reports = [each.health.report() for each in (self._lines, self._snapshots) if each]
         if self._webhook is not None:
             reports.append(self._webhook.report())
+        if self._clip_writer is not None:
+            reports += self._clip_writer.reports()
         return reports
-
-
-class _AlertLines:
-    """The file of events, and those that wait until it can be written again."""
-
-    def __init__(self, outputs: AlertOutputs) -> None:
-        assert outputs.lines is not None
-        self._lines = Lines(
-            outputs.lines, outputs.rotation, outputs.budget, overwrite=outputs.overwrite
-        )
-        self._waiting: deque[dict[str, Any]] = deque()
-        self._open = False
-        self.health = Health(f"the alert lines to {self._lines}", "AlertLines")
-
-    def open(self) -> None:
-        self._lines.open()
-        self._open = True
-
-    def write(self, event: dict[str, Any]) -> None:
-        """Write an event; raises StopStream if the pipe was closed."""
-        self._waiting.append(event)
-        if len(self._waiting) > _WAITING:
-            self._waiting.popleft()
-            self.health.loses()
-        self.catch_up()
-
-    def catch_up(self) -> None:
-        """Write what waits, where it is time; raises as :meth:`write`."""
-        if self._waiting and self.health.due:
-            self._flush()
-
-    def close(self) -> None:
-        """Try once more; events that wait still are lost."""
-        with suppress(StopStream):
-            self._flush()
-        for _ in self._waiting:
-            self.health.loses()
-        self._shut()
-
-    def _flush(self) -> None:
-        try:
-            if not self._open:
-                self.open()
-            while self._waiting:
-                self._lines.write(self._waiting[0])
-                self._waiting.popleft()
-                self.health.works()
-        except BrokenPipeError as error:
-            raise StopStream from error
-        except (OSError, EdgesegError) as error:
-            self.health.fails(error, lost=0)
-            self._shut()
-
-    def _shut(self) -> None:
-        self._open = False
-        with suppress(OSError):
-            self._lines.close()
 
 
 class _Snapshots:

@@ -17,6 +17,11 @@ SNAPSHOT = re.compile(r"(\d{8}-\d{6})(?:-\d+)?(?:-mask)?\.png")
 """Names of the pictures and masks."""
 
 
+def local_time(now: Callable[[], datetime] = datetime.now) -> str:
+    """Return ``20261124-101530``, the local time as it stands in names of files."""
+    return now().strftime("%Y%m%d-%H%M%S")
+
+
 def save_snapshot(
     folder: Path,
     overlay: NDArray[np.uint8],
@@ -38,7 +43,7 @@ def save_snapshot(
         OSError: They cannot be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    stem = now().strftime("%Y%m%d-%H%M%S")
+    stem = local_time(now)
     number = 1
     while True:
         name = stem if number == 1 else f"{stem}-{number}"
