@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import Field
 
 from edgeseg.errors import UsageError
-from edgeseg.options.base import Option, Options, settings
+from edgeseg.options.base import Option, Options
 from edgeseg.options.clips import ClipOptions
 from edgeseg.options.parsing import byte_size
 from edgeseg.options.streaming import Codec
@@ -140,7 +140,7 @@ def _anchored_rule(text: str, folder: Path) -> str:
 
 
 @dataclass(frozen=True)
-class Alerting(ClipOptions):
+class Alerting(Options):
     """Rules, and outputs for their events."""
 
     alert: Annotated[
@@ -175,9 +175,9 @@ class Alerting(ClipOptions):
         ),
     ] = None
 
-    def check(self) -> None:
-        """Raise UsageError if there are outputs of alerts and no rule, or of clips and no clips."""
-        if self.alert_clips is None and ClipOptions() != self._clip_options:
+    def check(self, clipping: ClipOptions) -> None:
+        """Raise UsageError if there are outputs and no rule, or options of clips and no folder."""
+        if self.alert_clips is None and clipping != ClipOptions():
             raise UsageError(
                 "--clip-before, --clip-after, --clip-memory and --clip-keep need a folder of clips",
                 hint="add --alert-clips DIR",
@@ -187,10 +187,6 @@ class Alerting(ClipOptions):
                 "no alert rule was given",
                 hint="add --alert 'CLASS > 2%', see edgeseg stream -h",
             )
-
-    @property
-    def _clip_options(self) -> ClipOptions:
-        return ClipOptions(**{name: getattr(self, name) for name in settings(ClipOptions)})
 
     @property
     def rules(self) -> list[AlertRule]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from edgeseg.cli.outputs import Alerting, Files, Keeping, Pages
 from edgeseg.errors import UsageError
+from edgeseg.options.clips import ClipOptions
 from edgeseg.options.messaging import Messaging, with_login
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ class FileSinks:
             made.append(JsonLines(lines, smallest, rotation, self.budget, overwrite=overwrite))
         return made
 
-    def alerts(self, alerting: Alerting, engine: Engine) -> Alerts:
+    def alerts(self, alerting: Alerting, clipping: ClipOptions, engine: Engine) -> Alerts:
         """Make the sink that follows the rules."""
         from edgeseg.stream.alerts import SECRET_VARIABLE, AlertOutputs, Alerts, Webhook
 
@@ -77,18 +78,18 @@ class FileSinks:
             self.keeping.rotation,
             self.budget,
             self.keeping.overwrite,
-            self._clips(alerting),
+            self._clips(alerting.alert_clips, clipping),
         )
         return Alerts(alerting.rules, engine.card.classes, outputs)
 
-    def _clips(self, alerting: Alerting) -> Clips | None:
+    def _clips(self, folder: Path | None, clipping: ClipOptions) -> Clips | None:
         from edgeseg.stream.alerts import Clips
 
-        if alerting.alert_clips is None:
+        if folder is None:
             return None
         raw = self.files.record is None and self.files.record_raw is not None
-        folder, codec, budget = alerting.alert_clips, self.files.codec, self.budget
-        return Clips(folder, alerting, overlay=not raw, codec=codec, budget=budget)
+        codec, budget = self.files.codec, self.budget
+        return Clips(folder, clipping, overlay=not raw, codec=codec, budget=budget)
 
     def _recorder(self, path: Path, overlay: bool) -> Sink:
         """Encode the recordings in the background, one per source."""

@@ -22,6 +22,7 @@ from edgeseg.cli.outputs import Alerting, Files, Keeping, Pages
 from edgeseg.cli.sinks import FileSinks, message_sinks, page_sinks
 from edgeseg.errors import OutputError, UsageError
 from edgeseg.options.base import Option, Options
+from edgeseg.options.clips import ClipOptions
 from edgeseg.options.common import Threads
 from edgeseg.options.messaging import Messaging
 from edgeseg.options.parsing import Size, height_width
@@ -114,6 +115,7 @@ def stream(
     files: Files,
     keeping: Keeping,
     alerting: Alerting,
+    clipping: ClipOptions,
     messaging: Messaging,
     pages: Pages,
     window: Annotated[
@@ -157,7 +159,7 @@ def stream(
 
     _raise_descriptors()
     files.check(alerting.alert_clips)
-    alerting.check()
+    alerting.check(clipping)
     messaging.check()
     specs = cameras.specs()
     path = resolve(engine, RUNNABLE, "edgeseg build --fp16", bundled=True)
@@ -175,7 +177,7 @@ def stream(
     with contextlib.ExitStack() as stack:
         engines = [stack.enter_context(load(path, threads=threads)) for _ in range(lanes or 1)]
         sinks += page_sinks(pages, engines[0])
-        alerts = outputs.alerts(alerting, engines[0]) if alerting.alert else None
+        alerts = outputs.alerts(alerting, clipping, engines[0]) if alerting.alert else None
         sinks += [alerts] if alerts else []
         sinks += message_sinks(messaging, engines[0], files.min_region, alerts)
         if ground_truth is not None:

@@ -32,7 +32,7 @@ from edgeseg.stream import (
     View,
     run,
 )
-from edgeseg.stream.alerts import AlertOutputs, Alerts, parse_rule
+from edgeseg.stream.alerts import AlertOutputs, Alerts, Clips, parse_rule
 from edgeseg.stream.privacy import PrivacyFilter
 from edgeseg.stream.sinks import encoded, matroska
 from edgeseg.stream.sinks.snapshots import save_snapshot
@@ -101,7 +101,8 @@ def every_output(
     """Name and pictures of each output of a stream."""
     view = WebView(engine.card.classes, "127.0.0.1:0")
     look = Look(view)
-    alerts = AlertOutputs(snapshots=folder / "alerts")
+    clips = Clips(folder / "clips", overlay=False)
+    alerts = AlertOutputs(snapshots=folder / "alerts", clips=clips)
     recordings = [Recording(folder / "overlay.mkv"), Recording(folder / "raw.mkv", overlay=False)]
     sinks = [
         *recordings,
@@ -115,6 +116,8 @@ def every_output(
     yield from look.pictures.items()
     for recording in recordings:
         yield recording.path.name, play(recording.path)
+    (written,) = (folder / "clips").iterdir()
+    yield "clips", play(written)
     for name in ("alerts", "masks"):
         files = sorted((folder / name).glob("*.png"))
         yield name, [np.asarray(cv2.imread(str(path)), np.uint8) for path in files]
@@ -148,7 +151,7 @@ def test_no_output_shows_a_pixel_of_it(
     outputs = dict(every_output(engine, clip, tmp_path / "on", play, **options))
     assert {name: len(pictures) for name, pictures in outputs.items()} == {
         **dict.fromkeys(("frame", "overlay", "no classes", "outlines", "web"), 6),
-        **dict.fromkeys(("overlay.mkv", "raw.mkv", "masks"), 6),
+        **dict.fromkeys(("overlay.mkv", "raw.mkv", "masks", "clips"), 6),
         "alerts": 2,
     }
     found = [name for name, pictures in outputs.items() if any(map(shows_secret, pictures))]

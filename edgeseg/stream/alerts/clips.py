@@ -23,7 +23,7 @@ import cv2
 from edgeseg.options.clips import ClipOptions
 from edgeseg.options.streaming import Codec
 from edgeseg.stream.alerts.rule import AlertRule
-from edgeseg.stream.privacy import moment
+from edgeseg.stream.moments import moment
 from edgeseg.stream.result import StreamResult
 from edgeseg.stream.sinks.base import Sink, SourceStatus
 from edgeseg.stream.sinks.encoded import choose_codec
@@ -236,9 +236,14 @@ class Clips(Sink):
             camera.shelf.room()
             clip.recording.open([camera.source])
             clip.is_open = True
-        source, frame = camera.source, picture.decode()
-        times = {"captured_at": picture.captured_at, "media_time": picture.media_time}
-        clip.recording.write(StreamResult(0, source.label, frame, **times))
+        result = StreamResult(
+            0,
+            camera.source.label,
+            picture.decode(),
+            picture.captured_at,
+            media_time=picture.media_time,
+        )
+        clip.recording.write(result)
         clip.written_to = picture.at
         self._health.works()
         with suppress(OSError):  # someone has removed it

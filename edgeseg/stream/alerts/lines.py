@@ -41,6 +41,7 @@ class AlertLines:
         self.health = Health(f"the alert lines to {self._lines}", "AlertLines")
 
     def open(self) -> None:
+        """Open the file; raises as :class:`~edgeseg.stream.sinks.lines.Lines`."""
         self._lines.open()
         self._open = True
 
