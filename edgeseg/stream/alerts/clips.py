@@ -129,6 +129,11 @@ class Clips(Sink):
     def __str__(self) -> str:
         return f"the alert clips in {self._folder}"
 
+    @property
+    def memory(self) -> int:
+        """Bytes of the pictures that wait for an alert."""
+        return sum(camera.ring.used for camera in self._cameras.values())
+
     def open(self, sources: Sequence[SourceStatus]) -> None:
         """Count what is there; raises RuntimeMissing if an encoder is missing for the codec."""
         encoded = choose_codec(self._codec, Path("clip.mkv"))

@@ -59,9 +59,10 @@ class Watched:
         return [Path(event["clip"]) for event in self.events if event["event"] == "raised"]
 
 
-def opened(folder: Path) -> Clips:
-    """Clips of half a second before and after, in the test's own thread."""
-    sink = Clips(folder, ClipOptions(clip_before=0.5, clip_after=0.5), overlay=False)
+def opened(folder: Path, **options: Any) -> Clips:
+    """Clips, of half a second before and after by default, in the test's own thread."""
+    options = {"clip_before": 0.5, "clip_after": 0.5} | options
+    sink = Clips(folder, ClipOptions(**options), overlay=False)
     sink.open([camera()])
     return sink
 
@@ -165,14 +166,18 @@ def test_the_ring_keeps_to_its_bytes_and_the_clip_begins_later(
     ring.push(RingPicture(50, bytes(11 * size), 50, None))
     assert not list(ring)
     assert ring.used == 0
-    watched = Watched(tmp_path, clip_before=5, clip_after=0, clip_memory=10 * size)
-    watched.play(np.arange(40) / 10, 30)
-    watched.alerts.close()
-    found = numbers(watched.named[0])
+    sink = opened(tmp_path, clip_before=5, clip_after=0, clip_memory=10 * size)
+    for number in range(40):
+        result = frame(number, number / 10, False)
+        if number == 30:
+            path = sink.begin(RULE, result)
+        sink.write(result)
+    sink.close()
+    found = numbers(path)
     assert found == list(range(found[0], 31))
     assert 7 <= len(found) <= 11
     assert caplog.text.count("increase --clip-memory") == 1
-    assert watched.alerts.reports()[0].lost == 0
+    assert sink.reports()[0].lost == 0
 
 
 def test_clips_of_all_runs_are_limited_in_number_and_bytes(tmp_path: Path) -> None:
