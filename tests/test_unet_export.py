@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -66,6 +67,27 @@ def test_tensorrt_parses_and_builds(exported: Exported) -> None:
     graph = to_fp16(onnx.load(exported[1].path))
     plan = build_engine(serialize(graph), PlanOptions(targets=("sm_86",)))
     assert set(plan.precisions.values()) == {"fp16"}
+
+
+def test_sizes_whose_halves_are_odd_are_enlarged_again(tmp_path: Path) -> None:
+    """7 to 15 is not twofold: float32 rounds the factor 15/7 down, and then 14 comes out."""
+    model = build("unet-lite", 2, width=8, depth=1).eval()
+    card = ModelCard(
+        name="t",
+        arch="unet-lite",
+        options={"width": 8, "depth": 1},
+        classes=ClassMap.model_validate({"names": ("a", "b")}),
+        input=InputSpec(height=9, width=15),
+    )
+    result = export_module(model, card, tmp_path / "model.onnx")
+    noise = np.random.default_rng(0).normal(size=(1, 3, 9, 15)).astype(np.float32)
+    with torch.inference_mode():
+        expected = model(torch.from_numpy(noise)).argmax(dim=1).numpy()
+    with open_engine(result.path) as engine:
+        assert np.mean(engine.infer(noise) == expected) > 0.99
+    openvino = pytest.importorskip("openvino")
+    compiled = openvino.compile_model(str(result.path), "CPU")
+    assert np.mean(compiled(noise)[0] == expected) > 0.99
 
 
 class Unpool(nn.Module):

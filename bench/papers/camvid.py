@@ -62,7 +62,7 @@ class Network:
 
     options: Mapping[str, int]
     arch: Architecture = "unet-lite"
-    epochs: int = 60
+    epochs: int = 30
     batch_size: int = 8
     learning_rate: float = 3e-3
 

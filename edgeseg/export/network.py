@@ -298,7 +298,7 @@ def _scale_resizes(model: ModelProto) -> None:
     known = tensors(typed(model, "the exported network"))
     for place, node in enumerate(n for n in model.graph.node if n.op_type == "Resize"):
         before, after = known[node.input[0]].shape, known[node.output[0]].shape
-        factors = [float(b or 1) / float(a or 1) for a, b in zip(before, after, strict=True)]
+        factors = [_factor(a or 1, b or 1) for a, b in zip(before, after, strict=True)]
         name = f"resize_{place}_factors"
         model.graph.initializer.append(numpy_helper.from_array(np.array(factors, np.float32), name))
         del node.input[1:]
@@ -306,6 +306,12 @@ def _scale_resizes(model: ModelProto) -> None:
         kept = [a for a in node.attribute if a.name != "keep_aspect_ratio_policy"]
         del node.attribute[:]
         node.attribute.extend(kept)
+
+
+def _factor(before: int, after: int) -> np.float32:
+    """The factor that enlarges ``before`` to ``after``, which runtimes round down."""
+    factor = np.float32(after / before)
+    return factor if float(factor) * before >= after else np.nextafter(factor, np.float32(np.inf))
 
 
 def _remove_unread(model: ModelProto) -> None:
