@@ -82,8 +82,9 @@ def test_a_refused_build_names_the_layer_and_the_way_out(
     assert PLANTED in mended.document["kept"]
 
 
-@pytest.mark.parametrize("runtime", ["onnxruntime", "tensorrt-rtx"])
-@pytest.mark.parametrize("labelled", [True, False])
+@pytest.mark.parametrize(
+    ("runtime", "labelled"), [("onnxruntime", True), ("onnxruntime", False), ("tensorrt-rtx", True)]
+)
 def test_sensitivity_ranks_it_first(
     planted: Path, small_data: Path, runtime: Any, labelled: bool
 ) -> None:

@@ -40,7 +40,7 @@ class SourceReport:
         frame_age_ms: Time from capture until the sinks receive the result; p50, p95, p99.
         flicker: Share of pixels that flickered in the label maps, after smoothing, see
             :class:`~edgeseg.stream.flicker.Flicker`.
-        network_flicker: The same of the label maps as the network gave them.
+        network_flicker: Share of those in the label maps of the network, before smoothing.
     """
 
     label: str
