@@ -10,7 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import ultralytics
-import yaml  # type: ignore[import-untyped]
+import yaml
 from ultralytics import YOLO, settings
 
 CLASSES = 11
