@@ -220,6 +220,15 @@ def draw(figure: Figure, rows: Sequence[Row]) -> None:
                 fontsize=8,
                 color=colour,
             )
+    tested = [row for row in rows if "test_mean_iou" in row]
+    if tested:
+        axes.plot(
+            [row["parameters"] for row in tested],
+            [100 * row["test_mean_iou"] for row in tested],
+            "x",
+            color="#2a9d78",
+            label="the same on 62 frames of the test split",
+        )
     axes.plot(
         *zip(*PUBLISHED.values(), strict=True),
         "o",
@@ -242,7 +251,7 @@ def draw(figure: Figure, rows: Sequence[Row]) -> None:
     axes.set_xlabel("parameters, million")
     axes.set_ylabel("mean IoU, %")
     axes.grid(alpha=0.25)
-    axes.margins(y=0.12)
+    axes.margins(x=0.25, y=0.12)
     axes.legend(frameon=False, fontsize=8, loc="lower right")
 
 
