@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from edgeseg.training.losses import SegmentationLoss, median_frequency
 
@@ -56,6 +57,24 @@ def test_equals_a_plain_twin(
     weights = None if class_weights is None else torch.tensor(class_weights, dtype=torch.float32)
     found = SegmentationLoss(255, dice, weights)(logits, masks, borders)
     assert found.item() == pytest.approx(float(expected), rel=1e-5)
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_the_gradient_is_that_of_the_definition(layout: torch.memory_format) -> None:
+    logits, masks = random_pair()
+    masks[0, 0] = 255
+    SegmentationLoss(255, dice=2.5)(logits.contiguous(memory_format=layout), masks).backward()
+    plain = logits.detach().double().requires_grad_()
+    rows = plain.permute(0, 2, 3, 1)[masks != 255]  # (P, C), the labelled pixels
+    truth = functional.one_hot(masks[masks != 255], 3)
+    p = rows.softmax(dim=1)
+    dices = 1 - 2 * (p * truth).sum(0) / (p.square().sum(0) + truth.sum(0))
+    entropy = -(truth * p.log()).sum() / len(rows)
+    (entropy + 2.5 * dices[:2].mean()).backward()  # class 2 does not occur
+    assert logits.grad is not None
+    assert plain.grad is not None
+    torch.testing.assert_close(logits.grad.double(), plain.grad, rtol=1e-4, atol=1e-7)
+    assert not logits.grad[0, :, 0].any()
 
 
 @pytest.mark.parametrize("share", [0.1, 0.25, 0.5, 1.0])
