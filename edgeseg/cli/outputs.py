@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from edgeseg.stream.sinks.retention import Rotation
 
 _PARTS = 20
-"""Number of parts that fit in ``--keep-bytes`` if ``--rotate`` is not given."""
+"""Number of parts that fit in ``--keep-bytes`` or ``--keep-days`` if no length is given."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,11 @@ class Keeping(Options):
             parse=byte_size,
         ),
     ] = None
+    keep_days: Annotated[
+        float | None,
+        Field(gt=0),
+        Option("Delete such files when nothing was written to them for this number of days."),
+    ] = None
     overwrite: Annotated[
         bool,
         Option("Replace existing recordings, masks and JSON Lines files.", names="--overwrite"),
@@ -68,11 +73,16 @@ class Keeping(Options):
         return self.rotate
 
     @property
+    def part_minutes(self) -> float | None:
+        """Length of a part for which no other is given; None for no limit."""
+        return None if self.keep_days is None else self.keep_days * 24 * 60 / _PARTS
+
+    @property
     def rotation(self) -> Rotation:
         """When a JSON Lines file is rotated."""
         from edgeseg.stream.sinks.retention import Rotation
 
-        return Rotation(self.size, self.rotate_minutes)
+        return Rotation(self.size, self.rotate_minutes or self.part_minutes)
 
 
 @dataclass(frozen=True)

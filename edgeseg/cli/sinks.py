@@ -40,8 +40,8 @@ class FileSinks:
     def __post_init__(self) -> None:
         from edgeseg.stream.sinks.retention import Budget
 
-        if self.keeping.keep_bytes is not None:
-            self.budget = Budget(self.keeping.keep_bytes)
+        if self.keeping.keep_bytes is not None or self.keeping.keep_days is not None:
+            self.budget = Budget(self.keeping.keep_bytes, self.keeping.keep_days)
 
     def names(self) -> list[Path]:
         """Paths of the recordings: one per source, for overlays and for original frames."""
@@ -65,6 +65,13 @@ class FileSinks:
             rotation, overwrite = self.keeping.rotation, self.keeping.overwrite
             made.append(JsonLines(lines, smallest, rotation, self.budget, overwrite=overwrite))
         return made
+
+    def expiry(self) -> list[Sink]:
+        """Make the sink that deletes old files; opened behind those that write them."""
+        from edgeseg.stream.sinks.retention import Expiry
+
+        dated = self.budget is not None and self.budget.days is not None
+        return [Expiry(self.budget)] if self.budget is not None and dated else []
 
     def alerts(self, alerting: Alerting, clipping: ClipOptions, engine: Engine) -> Alerts:
         """Make the sink that follows the rules."""
@@ -113,7 +120,7 @@ class FileSinks:
             name,
             overlay=overlay,
             codec=self.files.codec,
-            minutes=self.files.record_minutes,
+            minutes=self.files.record_minutes or self.keeping.part_minutes,
             keep=self.files.record_keep,
             size=self.keeping.size,
             budget=self.budget,

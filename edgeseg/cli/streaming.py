@@ -183,7 +183,7 @@ def stream(
         if ground_truth is not None:
             scoring = Scoring(ground_truth, engines[0].card.classes)
             sinks.append(scoring)
-        report = run(Stream(specs, engines, options), [*sinks, *_watchdog()])
+        report = run(Stream(specs, engines, options), [*sinks, *outputs.expiry(), *_watchdog()])
     finish(
         as_json,
         {

@@ -59,6 +59,7 @@ GIVEN: dict[str, tuple[list[str], object]] = {
     "rotate": (["--rotate", "100MB"], "100MB"),
     "rotate-minutes": (["--rotate-minutes", "60"], 60.0),
     "keep-bytes": (["--keep-bytes", "2GB"], "2GB"),
+    "keep-days": (["--keep-days", "30"], 30.0),
     "save-masks": (["--save-masks", "masks"], "{here}/masks"),
     "json-lines": (["--json-lines", "out/a.jsonl"], "{here}/out/a.jsonl"),
     "coloured-masks": (["--coloured-masks"], True),

@@ -7,6 +7,8 @@ import json
 import os
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -17,10 +19,13 @@ import numpy as np
 import pytest
 from streaming import StillSource, still_result
 
+from edgeseg.cli.outputs import Files, Keeping
+from edgeseg.cli.sinks import FileSinks
 from edgeseg.data.decode import load_ids
 from edgeseg.errors import OutputError, UsageError
+from edgeseg.sources.spec import parse_source
 from edgeseg.stream import JsonLines, Masks, Recording
-from edgeseg.stream.sinks.retention import Budget, Rotation, Shelf, parts_of
+from edgeseg.stream.sinks.retention import Budget, Expiry, Rotation, Shelf, parts_of
 
 LABELS = np.zeros((48, 64), np.uint8)
 LIVE = StillSource()
@@ -351,3 +356,65 @@ def test_rotations_that_make_no_sense_are_refused(wrong: dict[str, Any]) -> None
         Rotation(**wrong)
     with pytest.raises(UsageError, match="positive"):
         Budget(0)
+    with pytest.raises(UsageError, match="positive number of days"):
+        Budget(days=0)
+
+
+def aged(path: Path, days: float) -> Path:
+    path.write_bytes(b"x")
+    then = path.stat().st_mtime - days * 86_400
+    os.utime(path, (then, then))
+    return path
+
+
+def test_files_older_than_the_age_limit_are_deleted_and_no_others(tmp_path: Path) -> None:
+    gone = [aged(tmp_path / f"a-000{number}.mkv", 4 - number) for number in (1, 2)]
+    kept = [aged(tmp_path / "a-0003.mkv", 0.9), aged(tmp_path / "a-note.mkv", 9)]
+    budget = Budget(days=1)
+    shelf = Shelf(tmp_path, parts_of(tmp_path / "a.mkv"), budget)
+    written = aged(tmp_path / "a-0004.mkv", 9)
+    shelf.grow(written, 1)
+    shelf.scan()
+    assert not any(path.exists() for path in gone)
+    assert all(path.exists() for path in (*kept, written))
+    shelf.put(written, 1)
+    assert written.exists(), "files leave in the order of their numbers"
+    aged(kept[0], 2)
+    shelf.scan()
+    budget.add(0)
+    assert [path.name for path in tmp_path.iterdir()] == ["a-note.mkv"]
+
+
+def test_files_age_while_nothing_is_written(tmp_path: Path) -> None:
+    budget = Budget(days=0.05 / 86_400)
+    Shelf(tmp_path, parts_of(tmp_path / "a.mkv"), budget).scan()
+    shelf = Shelf(tmp_path, parts_of(tmp_path / "b.mkv"), budget)
+    shelf.scan()
+    path = tmp_path / "b-0001.mkv"
+    path.write_bytes(b"x")
+    ahead = path.stat().st_mtime + 0.2
+    os.utime(path, (ahead, ahead))
+    shelf.put(path, 1)
+    assert path.exists()
+    sink = Expiry(budget)
+    sink.open([LIVE])
+    deadline = time.monotonic() + 30
+    while path.exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    sink.close()
+    assert not path.exists()
+    assert not any(thread.name == str(sink) for thread in threading.enumerate())
+
+
+def test_the_age_limit_makes_parts_that_can_be_deleted(tmp_path: Path) -> None:
+    keeping = Keeping(keep_days=10)
+    files = Files(record=tmp_path / "a.mkv", codec="mjpeg")
+    outputs = FileSinks([parse_source("test:")], files, keeping)
+    (recorder,) = outputs.sinks()
+    recorder.open([LIVE])
+    recorder.close()
+    assert [path.name for path in outputs.recorded()] == []
+    assert outputs.recordings[0].path == tmp_path / "a-0001.mkv"
+    assert keeping.rotation == Rotation(minutes=720)
+    assert [str(sink) for sink in outputs.expiry()] == ["the age limit of files"]
+    assert FileSinks([], files, Keeping(keep_bytes=10**9)).expiry() == []

@@ -6,17 +6,25 @@ import logging
 import os
 import re
 import threading
+import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from edgeseg.errors import UsageError
+from edgeseg.stream.result import StreamResult
+from edgeseg.stream.sinks.base import Sink, SourceStatus
 
 logger = logging.getLogger(__name__)
 
 _BLOCK = 4096
 """Bytes; a file takes whole blocks of a disk."""
+
+_DAY_S = 86_400.0
+
+_EXPIRY_S = 60.0
+"""Longest time between two looks for files that are too old."""
 
 
 @dataclass(frozen=True)
@@ -41,21 +49,27 @@ class Rotation:
 
 
 class Budget:
-    """Limit on the total size of the files on its shelves, including those being written.
+    """Limits on the total size and the age of the files on its shelves.
 
-    Files count as whole blocks of 4 KiB, as disks store them. May be used by several threads.
+    Files that are being written count towards the size. Files count as whole blocks of 4 KiB, as
+    disks store them. The age of a file is the time since it was last written, by the system's
+    clock. May be used by several threads.
 
     Args:
-        limit: Maximum total size in bytes.
+        limit: Maximum total size in bytes; None for no limit.
+        days: Maximum age in days; None for no limit.
 
     Raises:
-        UsageError: It is not positive.
+        UsageError: A limit is not positive.
     """
 
-    def __init__(self, limit: int) -> None:
-        if limit <= 0:
+    def __init__(self, limit: int | None = None, days: float | None = None) -> None:
+        if limit is not None and limit <= 0:
             raise UsageError(f"a budget is a positive number of bytes, not {limit}")
+        if days is not None and not days > 0:
+            raise UsageError(f"files are kept for a positive number of days, not {days}")
         self.limit = limit
+        self.days = days
         self.used = 0
         self._shelves: list[Shelf] = []
         self.lock = threading.RLock()
@@ -66,20 +80,67 @@ class Budget:
             self._shelves.append(shelf)
 
     def add(self, count: int) -> None:
-        """Count written bytes, and delete the oldest files until the budget is met."""
+        """Count written bytes, and delete the oldest files until the limits are met."""
         with self.lock:
             self.used += count
-            while self.used > self.limit:
+            while self.days is not None or self._is_over():
                 full = [shelf for shelf in self._shelves if shelf.oldest_at is not None]
-                if not full:
+                oldest = min(full, key=lambda shelf: shelf.oldest_at or 0, default=None)
+                # Looking may have shown that files are gone.
+                if oldest is None or not (self._is_over() or self._is_old(oldest)):
                     return
-                if self.used > self.limit:  # looking may have shown that files are gone
-                    min(full, key=lambda shelf: shelf.oldest_at or 0).drop()
+                oldest.drop()
 
     def remove(self, count: int) -> None:
         """Subtract bytes of deleted files."""
         with self.lock:
             self.used -= count
+
+    def _is_over(self) -> bool:
+        return self.limit is not None and self.used > self.limit
+
+    def _is_old(self, shelf: Shelf) -> bool:
+        if self.days is None or shelf.oldest_at is None:
+            return False
+        return time.time() - shelf.oldest_at / 1e9 > self.days * _DAY_S
+
+
+class Expiry(Sink):
+    """Deletes the files of a budget when they become too old, even while nothing is written.
+
+    Deleting may take long, so it has a thread of its own.
+
+    Args:
+        budget: A budget with ``days``.
+    """
+
+    supervised = True
+
+    def __init__(self, budget: Budget) -> None:
+        self._budget = budget
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=str(self), daemon=True)
+
+    def __str__(self) -> str:
+        return "the age limit of files"
+
+    def open(self, sources: Sequence[SourceStatus]) -> None:  # noqa: ARG002 - none matters
+        """Start the thread."""
+        self._thread.start()
+
+    def write(self, result: StreamResult) -> None:
+        """Do nothing; files age without results."""
+
+    def close(self) -> None:
+        """End the thread."""
+        self._over.set()
+        if self._thread.ident is not None:
+            self._thread.join(_EXPIRY_S)
+
+    def _run(self) -> None:
+        every = min(_EXPIRY_S, (self._budget.days or 1) * _DAY_S / 20)
+        while not self._over.wait(every):
+            self._budget.add(0)
 
 
 class Shelf:
