@@ -2,32 +2,27 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import shutil
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 import standin
+from scripts import scripts
 from standin.cuda import Driver, Library, Runtime
 from standin.device import Device
 
 from edgeseg import machine
 from edgeseg.engines.cuda import driver_graphs
 
-SCRIPT = Path(__file__).parents[1] / "bench" / "gpu" / "probe.py"
-
 
 @pytest.fixture(scope="module")
-def probe() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("gpu_probe", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def probe() -> Iterator[ModuleType]:
+    with scripts("gpu") as load:
+        yield load("probe")
 
 
 @pytest.mark.timeout(300)  # it builds six engines, on a machine that may be busy

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 import json
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
@@ -15,12 +12,12 @@ import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from scripts import BENCH, scripts
 
 from edgeseg.artifacts.card import InputSpec, ModelCard
 from edgeseg.data.folders import Split, load_instances, load_sample, read_split
 from edgeseg.evaluation import evaluate
 
-BENCH = Path(__file__).parents[1] / "bench"
 PAPERS = BENCH / "papers"
 EXPERIMENTS = (
     "dense",
@@ -41,13 +38,8 @@ Load = Callable[[str], ModuleType]
 @pytest.fixture(scope="module")
 def load() -> Iterator[Load]:
     """Import a script of bench/papers as it sees itself: beside the others."""
-    before = set(sys.modules)
-    sys.path.insert(0, str(PAPERS))
-    yield importlib.import_module
-    sys.path.remove(str(PAPERS))
-    for name in set(sys.modules) - before:
-        if Path(getattr(sys.modules[name], "__file__", None) or "/").parent == PAPERS:
-            del sys.modules[name]
+    with scripts("papers") as load:
+        yield load
 
 
 @pytest.fixture

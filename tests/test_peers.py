@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import statistics
 import sys
@@ -13,8 +12,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scripts import BENCH, scripts
 
-BENCH = Path(__file__).parents[1] / "bench"
 PEERS = BENCH / "peers"
 
 Load = Callable[[str], ModuleType]
@@ -23,14 +22,8 @@ Load = Callable[[str], ModuleType]
 @pytest.fixture(scope="module")
 def load() -> Iterator[Load]:
     """Import a script of bench/peers as it sees itself: beside the others."""
-    before = set(sys.modules)
-    sys.path[:0] = [str(PEERS), str(BENCH)]
-    yield importlib.import_module
-    sys.path.remove(str(PEERS))
-    sys.path.remove(str(BENCH))
-    for name in set(sys.modules) - before:
-        if BENCH in Path(getattr(sys.modules[name], "__file__", None) or "/").parents:
-            del sys.modules[name]
+    with scripts("peers") as load:
+        yield load
 
 
 @pytest.fixture

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import shlex
 import shutil
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from scripts import scripts
 
 from edgeseg.building import BuildConfig, build, measure_sensitivity
 from edgeseg.data.folders import list_images, load_image
@@ -23,23 +22,15 @@ from edgeseg.evaluation import agreement
 from edgeseg.precision.ranges import measure_ranges
 from edgeseg.precision.sensitivity import LayerCost, most_harmful_first
 
-SCRIPT = Path(__file__).parents[1] / "bench" / "sensitivity.py"
 PLANTED = "stem.3/Conv"
 
 
 @pytest.fixture
-def planted(run_copy: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def planted(run_copy: Path) -> Path:
     """The small run with the harmful layer, calibrated again, without reduced networks."""
-    spec = importlib.util.spec_from_file_location("bench_sensitivity", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    script = importlib.util.module_from_spec(spec)
-    # Dataclasses look their module up while they are made, and the script its neighbours.
-    monkeypatch.setitem(sys.modules, spec.name, script)
-    monkeypatch.syspath_prepend(SCRIPT.parent)
-    spec.loader.exec_module(script)
-    shutil.copy(run_copy / "model.onnx", run_copy / "original.onnx")
-    assert script.plant(run_copy / "model.onnx", PLANTED) == PLANTED
+    with scripts() as load:
+        shutil.copy(run_copy / "model.onnx", run_copy / "original.onnx")
+        assert load("sensitivity").plant(run_copy / "model.onnx", PLANTED) == PLANTED
     manifest = run_copy.parents[1] / "calib" / "small" / "manifest.json"
     measure_ranges(run_copy / "model.onnx", manifest).save(run_copy / "model.ranges.json")
     for path in run_copy.glob("model.int8*"):

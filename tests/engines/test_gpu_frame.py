@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -14,27 +13,22 @@ import pytest
 from engines.frame_cases import needs_compiler
 from engines.plans import adapter, bench
 from onnx import ModelProto
+from scripts import scripts
 from standin import kernels
 from standin.device import Device
 
 from edgeseg import machine
 from edgeseg.engines.cuda import Cuda
 
-SCRIPT = Path(__file__).parents[2] / "bench" / "gpu" / "frame.py"
-
 
 @pytest.fixture
-def frame(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    spec = importlib.util.spec_from_file_location("gpu_frame", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, "gpu_frame", module)
-    spec.loader.exec_module(module)
-    monkeypatch.setattr(module, "SIZES", ((36, 64),))
-    monkeypatch.setattr(module, "ODD", ((7, 33),))
-    monkeypatch.setattr(module, "BATCHES", (1, 2))
-    return module
+def frame(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
+    with scripts("gpu") as load:
+        module = load("frame")
+        monkeypatch.setattr(module, "SIZES", ((36, 64),))
+        monkeypatch.setattr(module, "ODD", ((7, 33),))
+        monkeypatch.setattr(module, "BATCHES", (1, 2))
+        yield module
 
 
 @pytest.fixture

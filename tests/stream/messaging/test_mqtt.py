@@ -144,7 +144,10 @@ def test_results_states_and_alerts(mosquitto: Mosquitto, listen: Callable[..., L
     gate.source.state = "reconnecting"
     gate.publisher.idle()
     gate.close()
+    # Order is promised within a topic, not between two.
     listener.first("gate/status", lambda status: status == "offline")
+    listener.first("gate/alerts", lambda event: event["event"] == "unknown")
+    listener.until(lambda: len(listener.of("gate/camera/0/state")) == 2)
 
     first, last = listener.of("gate/camera/0/result")
     assert (first["share"]["road"], last["share"]["road"]) == (0.3, 0.1)
