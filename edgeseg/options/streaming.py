@@ -68,6 +68,14 @@ class StreamOptions(Access, Privacy):
             "per second (default for files and several sources)."
         ),
     ] = None
+    decode: Annotated[
+        str,
+        Option(
+            "Device that decodes network cameras and video files through PyAV: auto, cpu, or one "
+            "that FFmpeg knows, e.g. cuda or vaapi; auto: one that opens, otherwise the CPU.",
+            suggestions=("auto", "cpu", "cuda", "vaapi"),
+        ),
+    ] = "auto"
     batch: Annotated[
         int | None,
         Field(ge=1),

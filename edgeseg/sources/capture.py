@@ -92,6 +92,7 @@ class _Pictures:
 
     fps: float | None = None
     name: str | None = None
+    decoder: str | None = None
     place: FramePosition | None = None
     captured_at: float | None = None
 
@@ -125,6 +126,7 @@ class TestPattern:
 
     __test__ = False  # not a test class, whatever pytest thinks
     name: str | None = None
+    decoder: str | None = None
     captured_at: float | None = None
 
     def __init__(self, size: tuple[int, int], fps: float, frames: int | None) -> None:

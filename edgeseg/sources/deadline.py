@@ -74,6 +74,7 @@ class _InTime:
     name: str | None = None
     place: FramePosition | None = None
     captured_at: float | None = None
+    decoder: str | None = None
 
     def __init__(
         self,

@@ -42,6 +42,8 @@ class Frames(Protocol):
             counted as they arrive.
         captured_at: When the last frame read was captured, in seconds of the monotonic clock;
             None if only its arrival is known.
+        decoder: Device that decodes, or ``cpu``, from the first frame on; None for a source that
+            is not decoded by PyAV.
     """
 
     fps: float | None
@@ -49,6 +51,9 @@ class Frames(Protocol):
     name: str | None
     place: FramePosition | None
     captured_at: float | None
+
+    @property
+    def decoder(self) -> str | None: ...  # noqa: D102 - the class says it
 
     @property
     def unreadable(self) -> int: ...  # noqa: D102 - the class says it
@@ -64,6 +69,7 @@ class Video:
     """A URL, camera or pipeline read with ``cv2.VideoCapture``."""
 
     name: str | None = None
+    decoder: str | None = None
     place: FramePosition | None = None
     captured_at: float | None = None
 
@@ -185,6 +191,7 @@ class VideoFile:
     """
 
     name: str | None = None
+    decoder: str | None = None
     captured_at: float | None = None
 
     def __init__(self, capture: cv2.VideoCapture, spec: SourceSpec) -> None:

@@ -105,6 +105,7 @@ class OwnFrames:
     """
 
     name: str | None = None
+    decoder: str | None = None
     unreadable = 0
 
     def __init__(self, spec: SourceSpec) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeseg.sources.decoding import decoder_of, open_input
 from edgeseg.sources.places import FramePosition
 from edgeseg.sources.spec import SourceSpec
 
@@ -59,8 +60,9 @@ class NetworkVideo:
             options["rtsp_flags"] = "prefer_tcp"
         limits = spec.limits
         try:
-            self._container: Any = av.open(
+            self._container: Any = open_input(
                 spec.target,
+                spec.decode,
                 options=options,
                 timeout=(limits.open_s, limits.read_s),
                 metadata_errors="replace",  # names of sessions come in any encoding
@@ -71,13 +73,19 @@ class NetworkVideo:
         if not streams:
             self._container.close()
             raise OSError("no video")
-        stream = streams[0]
+        self._stream = stream = streams[0]
+        self._decode = spec.decode
         stream.thread_type = "SLICE"
         # What is larger is refused before it takes memory, and counts as unreadable.
         stream.codec_context.options = {"max_pixels": str(spec.max_pixels)}
         rate = stream.average_rate or stream.guessed_rate
         self.fps: float | None = float(rate) if rate and 0 < rate <= 1000 else None
         self._frames: Iterator[Any] = self._decoded(stream, av.FFmpegError)
+
+    @property
+    def decoder(self) -> str:
+        """The device that decodes, or ``cpu``."""
+        return decoder_of(self._stream, self._decode)
 
     def read(self) -> NDArray[np.uint8] | None:
         """Return the next frame, uint8 (H, W, 3) BGR; None at the end or after a time-out."""

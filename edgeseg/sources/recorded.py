@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeseg.sources.decoding import CPU, decoder_of, open_input
 from edgeseg.sources.places import FramePosition, Mark, Timeline, slack
 from edgeseg.sources.spec import SourceSpec
 
@@ -144,7 +145,7 @@ class RecordedVideo:
 
         av.logging.set_level(av.logging.PANIC)  # what is damaged is ours to say
         self._spec = spec
-        self._container, self._stream = open_video(Path(spec.target))
+        self._container, self._stream = open_video(Path(spec.target), spec.decode)
         context = self._stream.codec_context
         self._stream.thread_type = "AUTO"
         context.flags |= Flags.copy_opaque
@@ -163,6 +164,11 @@ class RecordedVideo:
     def unreadable(self) -> int:
         """Number of frames that could not be read so far."""
         return self._timeline.losses.count
+
+    @property
+    def decoder(self) -> str:
+        """The device that decodes, or ``cpu``."""
+        return decoder_of(self._stream, self._spec.decode)
 
     def read(self) -> NDArray[np.uint8] | None:
         """Return the next frame, uint8 (H, W, 3) BGR, rotated as declared; None at the end."""
@@ -244,7 +250,7 @@ class RecordedVideo:
         self.declared = found
 
 
-def open_video(path: Path) -> tuple[Any, Any]:
+def open_video(path: Path, decode: str = CPU) -> tuple[Any, Any]:
     """An open container and its video stream, cover pictures left out.
 
     Raises:
@@ -253,7 +259,7 @@ def open_video(path: Path) -> tuple[Any, Any]:
     import av
 
     try:
-        container = av.open(str(path))
+        container = open_input(str(path), decode)
     except (av.FFmpegError, ValueError) as error:
         raise OSError(type(error).__name__) from None
     stream = container.streams.best("video")

@@ -89,6 +89,7 @@ class SourceSpec:
         trust: Certificates to trust for cameras over TLS.
         own: Object that delivers the frames, see :func:`edgeseg.stream.from_frames`.
         max_pixels: Maximum number of pixels per frame.
+        decode: Device that decodes, see :func:`edgeseg.sources.decoding.device_for`.
     """
 
     kind: Kind
@@ -102,6 +103,7 @@ class SourceSpec:
     trust: Trust = field(default=Trust(), repr=False)
     own: Any = field(default=None, repr=False, compare=False)
     max_pixels: int = field(default=MAX_FRAME_PIXELS, repr=False)
+    decode: str = field(default="cpu", repr=False)
 
     @property
     def realtime(self) -> bool:

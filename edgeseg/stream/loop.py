@@ -27,6 +27,7 @@ from edgeseg.engines.base import Engine
 from edgeseg.errors import UsageError
 from edgeseg.options.streaming import Mode, StreamOptions
 from edgeseg.sources.credentials import with_credentials, with_trust
+from edgeseg.sources.decoding import device_for
 from edgeseg.sources.own import FrameSource, OwnFrame, from_frames
 from edgeseg.sources.spec import SourceSpec, parse_source
 from edgeseg.stream.lanes import Lane, Lanes
@@ -79,6 +80,7 @@ class Stream:
         UsageError: A source cannot be parsed, there is no source or no engine, or a class or zone
             to obscure does not exist.
         CorruptArtifact: The file of a zone to cover holds no zone.
+        RuntimeMissing: The device to decode on is missing.
     """
 
     def __init__(
@@ -92,6 +94,7 @@ class Stream:
             replace(
                 with_credentials(_spec(source), options.credentials),
                 max_pixels=options.max_pixels,
+                decode=options.decode,
             )
             for source in _listed(sources)
         ]
@@ -99,6 +102,7 @@ class Stream:
         several = [engines] if isinstance(engines, Engine) else list(engines)
         if not specs or not several:
             raise UsageError("a stream needs a source and an engine")
+        device_for(options.decode)
         self.clock = StageClock()
         self.frames = 0
         self._parallel: Lanes | None = None

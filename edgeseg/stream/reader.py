@@ -19,6 +19,7 @@ from typing import Literal
 
 from edgeseg.errors import AuthFailed, EdgesegError, OpenFailed, SourceError, SourceLost
 from edgeseg.sources.capture import Frames, open_frames
+from edgeseg.sources.decoding import device_for
 from edgeseg.sources.places import FramePosition
 from edgeseg.sources.spec import SourceSpec
 from edgeseg.stream.result import StreamResult
@@ -49,6 +50,8 @@ class Reader:
     Attributes:
         error: Why the source failed or could not be opened yet; None once a frame arrived.
         taken: Number of segmented frames, counted by the stream.
+        decoder: Device that decodes, or ``cpu``; None before the first frame, and for a source
+            that is not decoded by PyAV.
     """
 
     def __init__(
@@ -72,6 +75,7 @@ class Reader:
         self.reconnects = 0
         self.bad_frames = 0
         self.taken = 0
+        self.decoder: str | None = None
         self._strict = strict
         self._persistent = persistent
         self._limits = limits = spec.limits
@@ -259,6 +263,7 @@ class Reader:
             if image is None or (took >= _TIMED_OUT * self._limits.read_s and self._may_repeat):
                 self._waited = took
                 return
+            self._note_decoder(frames.decoder)
             place = frames.place or FramePosition(self._count)
             if pace is not None:
                 pace.wait(place.media_time, self._stopping)
@@ -274,6 +279,20 @@ class Reader:
                 stages_ms={"capture": took * 1000},
             )
             self._deliver(frame)
+
+    def _note_decoder(self, decoder: str | None) -> None:
+        """Log which device decodes, or that it does not, when that becomes known or changes."""
+        before, self.decoder = self.decoder, decoder
+        device = device_for(self.spec.decode)
+        if device is None or (self._count and decoder == before):
+            return
+        level = logging.INFO if self.spec.decode == "auto" else logging.WARNING
+        if decoder == device:
+            logger.info("%s: decoded by %s", self.label, device)
+        elif decoder is None:
+            logger.log(level, "%s: not decoded by %s: not read by PyAV", self.label, device)
+        else:
+            logger.log(level, "%s: decoded by the CPU: %s cannot decode it", self.label, device)
 
     @property
     def _may_repeat(self) -> bool:

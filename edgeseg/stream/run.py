@@ -16,7 +16,7 @@ from edgeseg.machine import peak_rss_mib
 from edgeseg.options.streaming import Mode
 from edgeseg.stream.latency import StageClock
 from edgeseg.stream.loop import Stream
-from edgeseg.stream.reader import State
+from edgeseg.stream.reader import Reader, State
 from edgeseg.stream.result import StreamResult
 from edgeseg.stream.sinks.base import Sink, SinkContext, SourceStatus, StopStream
 from edgeseg.stream.sinks.health import SinkReport
@@ -41,6 +41,7 @@ class SourceReport:
         flicker: Share of pixels that flickered in the label maps, after smoothing, see
             :class:`~edgeseg.stream.flicker.Flicker`.
         network_flicker: Share of those in the label maps of the network, before smoothing.
+        decoder: Device that decoded the video, or ``cpu``; None if PyAV did not decode it.
     """
 
     label: str
@@ -52,6 +53,7 @@ class SourceReport:
     frame_age_ms: dict[str, float | None]
     flicker: float | None
     network_flicker: float | None
+    decoder: str | None
 
 
 @dataclass(frozen=True)
@@ -230,7 +232,7 @@ def _report(stream: Stream) -> StreamReport:
     )
 
 
-def _source_report(clock: StageClock, source: SourceStatus, steadiness: Steadiness) -> SourceReport:
+def _source_report(clock: StageClock, source: Reader, steadiness: Steadiness) -> SourceReport:
     return SourceReport(
         label=source.label,
         state=source.state,
@@ -241,6 +243,7 @@ def _source_report(clock: StageClock, source: SourceStatus, steadiness: Steadine
         frame_age_ms=_points(clock, _age_of(source), (50, 95, 99)),
         flicker=steadiness.masks.share,
         network_flicker=steadiness.network.share,
+        decoder=source.decoder,
     )
 
 

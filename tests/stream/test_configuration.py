@@ -42,6 +42,7 @@ GIVEN: dict[str, tuple[list[str], object]] = {
     "credentials": (["--credentials", "/etc/cameras"], "/etc/cameras"),
     "ca": (["--ca", "ca.pem"], "{here}/ca.pem"),
     "insecure-camera": (["--insecure-camera", "front:322"], ["front:322"]),
+    "decode": (["--decode", "cpu"], "cpu"),
     "max-pixels": (["--max-pixels", "9000000"], 9000000),
     "blur": (["--blur", "face,car", "--blur", "bus"], ["face,car", "bus"]),
     "pixelate": (["--pixelate", "sign"], ["sign"]),

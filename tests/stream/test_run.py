@@ -61,7 +61,7 @@ def test_report_has_the_documented_keys_and_survives_json(
     (source,) = report["sources"]
     assert list(source) == [
         *("label", "state", "reconnects", "frames", "dropped", "bad_frames", "frame_age_ms"),
-        *("flicker", "network_flicker"),
+        *("flicker", "network_flicker", "decoder"),
     ]
     assert json.loads(json.dumps(report)) == report
 
