@@ -80,7 +80,7 @@ def _offered() -> dict[str, Any]:
     for name in _CODECS:
         with suppress(ValueError):  # the build lacks the decoder
             codec = av.Codec(name, "r")
-            for each in getattr(codec, "hardware_configs", ()):  # PyAV 14.0 has none
+            for each in getattr(codec, "hardware_configs", ()):  # older versions lack it
                 if each.is_supported:
                     found.setdefault(each.device_type.name, codec)
     return found
