@@ -25,6 +25,7 @@ class Gated:
     unreadable = 0
     place = None
     captured_at = None
+    decoder = None
     name: str | None = None
 
     def __init__(self, gate: threading.Event) -> None:

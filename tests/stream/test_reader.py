@@ -134,6 +134,7 @@ class Script:
     unreadable = 0
     place = None
     captured_at = None
+    decoder = None
     name: str | None = None
 
     def __init__(self, steps: Sequence[Step], stopping: threading.Event) -> None:
