@@ -18,7 +18,7 @@ from edgeseg.artifacts.files import sha256_file
 from edgeseg.artifacts.sidecar import SideCar, verify
 from edgeseg.building import BuildConfig, build
 from edgeseg.building import plan as plans
-from edgeseg.cli import app
+from edgeseg.cli import make_app
 from edgeseg.engines.cuda import DeviceFacts
 from edgeseg.engines.tensorrt import LayerTable, PlanOptions
 from edgeseg.errors import MismatchedArtifact, RuntimeMissing, UsageError
@@ -178,7 +178,7 @@ def test_the_command_passes_every_option(
         f"--timing-cache {timed} --hardware-compatibility same --no-tf32 --batch 1:1:1 "
         f"--layers {listing} --json"
     )
-    done = CliRunner().invoke(app, ["build", str(run_copy / "model.onnx"), *options.split()])
+    done = CliRunner().invoke(make_app(), ["build", str(run_copy / "model.onnx"), *options.split()])
     assert done.exit_code == 0, done.output
     result = json.loads(done.stdout)
     used = sidecar_of(Path(result["engine"])).build_options
@@ -207,6 +207,6 @@ def test_the_command_passes_every_option(
 )
 def test_options_that_say_nothing_sensible(run_copy: Path, option: str, said: str) -> None:
     words = ["build", str(run_copy / "model.onnx"), "--fp16", *option.split()]
-    done = CliRunner().invoke(app, words)
+    done = CliRunner().invoke(make_app(), words)
     assert isinstance(done.exception, UsageError)
     assert said in str(done.exception)

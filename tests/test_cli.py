@@ -29,8 +29,9 @@ def documented_keys() -> dict[str, set[str]]:
 
 
 def test_every_command_documents_its_json() -> None:
-    from edgeseg.cli import app
+    from edgeseg.cli import make_app
 
+    app = make_app()
     groups = {"": app} | {f"{group.name} ": group.typer_instance for group in app.registered_groups}
     commands = {
         f"{group}{command.name or command.callback.__name__}"  # type: ignore[union-attr]
@@ -235,18 +236,18 @@ def _riddles(texts: Iterable[tuple[str, str]]) -> list[str]:
 
 
 def test_help_texts_begin_with_a_noun_or_verb() -> None:
-    from edgeseg.cli import app
+    from edgeseg.cli import make_app
 
-    texts = list(_help_texts(get_command(app)))
+    texts = list(_help_texts(get_command(make_app())))
     assert any(where == "edgeseg bench compare threshold" for where, _ in texts)
     assert not _riddles(texts)
 
 
 def test_no_summary_is_cut_off() -> None:
     """Click shortens the summaries of commands to a line of 80 columns."""
-    from edgeseg.cli import app
+    from edgeseg.cli import make_app
 
-    listed = CliRunner().invoke(app, ["--help"]).output.partition("Commands:")[2]
+    listed = CliRunner().invoke(make_app(), ["--help"]).output.partition("Commands:")[2]
     assert "bench compare" in listed
     assert "..." not in listed
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 from docutils import nodes
@@ -15,7 +16,7 @@ from sphinx.errors import ExtensionError
 from sphinx.util.docutils import SphinxDirective
 from typer.main import get_command
 
-from edgeseg.cli import app
+from edgeseg.cli import make_app
 
 
 class Commands(SphinxDirective):
@@ -28,12 +29,13 @@ class Commands(SphinxDirective):
 
 def markdown() -> str:
     """The command line in Markdown, without the title that Typer gives the whole."""
-    typer = (sys.executable, "-m", "typer", "edgeseg.cli", "utils", "docs", "--name", "edgeseg")
+    application = str(Path(__file__).with_name("application.py"))
+    typer = (sys.executable, "-m", "typer", application, "utils", "docs", "--name", "edgeseg")
     ran = subprocess.run(typer, capture_output=True, text=True, check=False)
     if ran.returncode:
         raise ExtensionError(f"typer could not describe edgeseg.cli: {ran.stderr}")
     text = ran.stdout.partition("\n")[2]
-    for name, command in get_command(app).commands.items():
+    for name, command in get_command(make_app()).commands.items():
         cut, whole = command.get_short_help_str(), command.get_short_help_str(limit=200)
         text = text.replace(f"* `{name}`: {cut}\n", f"* `{name}`: {whole}\n")
     return text

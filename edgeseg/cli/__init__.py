@@ -9,30 +9,19 @@ imports torch.
 from __future__ import annotations
 
 import contextlib
+import importlib
 import io
 import sys
 from typing import Any, NoReturn
 
 import typer
 
-from edgeseg.cli import (
-    benching,
-    building,
-    data,
-    exporting,
-    importing,
-    inspecting,
-    learning,
-    measuring,
-    running,
-    streaming,
-)
 from edgeseg.cli.output import BROKEN_PIPE, INTERRUPTED, fail, leave, prepare_streams, print_error
 from edgeseg.cli.system import of_system
 from edgeseg.console import log_to_stderr, visible
 from edgeseg.errors import EdgesegError, RuntimeMissing, UsageError
 
-__all__ = ["app", "main"]
+__all__ = ["main", "make_app"]
 
 # Package → extra that installs it.
 EXTRAS = {
@@ -59,14 +48,50 @@ _CLICK: Any = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ 
 
 BENCH_COMPARE = "bench compare"
 
-app = typer.Typer(
-    name="edgeseg",
-    help="From a folder of labelled pictures to a segmented camera stream.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,  # importing rich would double the time of --help
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
+COMMANDS = {
+    "train": "learning.train",
+    "eval": "learning.evaluate",
+    "export": "exporting.export",
+    "import": "importing.import_",
+    "calibrate": "building.calibrate",
+    "build": "building.build",
+    "sensitivity": "measuring.sensitivity",
+    "infer": "running.infer",
+    "stream": "streaming.stream",
+    "bench": "benching.bench",
+    BENCH_COMPARE: "benching.compare",
+    "inspect": "inspecting.inspect",
+    "doctor": "measuring.doctor",
+    "demo": "measuring.demo",
+    "data": "data.app",
+}
+"""Command → module of this package and the function in it, or the application of a group."""
+
+
+def make_app(only: str | None = None) -> typer.Typer:
+    """Make the application of the command line.
+
+    Args:
+        only: Name of the one command that is needed. Importing the others takes longer than
+            parsing what the user wrote. All commands if there is none of that name.
+    """
+    app = typer.Typer(
+        name="edgeseg",
+        help="From a folder of labelled pictures to a segmented camera stream.",
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,  # importing rich would double the time of --help
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback()(_before_every_command)
+    for name in [only] if only in COMMANDS else COMMANDS:
+        module, _, attribute = COMMANDS[name].partition(".")
+        command = getattr(importlib.import_module(f"edgeseg.cli.{module}"), attribute)
+        if isinstance(command, typer.Typer):
+            app.add_typer(command, name=name)
+        else:
+            app.command(name)(command)
+    return app
 
 
 def main() -> NoReturn:
@@ -85,7 +110,8 @@ def _run() -> object:
     """Run the command and return its exit code, or None."""
     as_json = "--json" in sys.argv[1:]
     try:
-        status = app(_words(sys.argv[1:]), standalone_mode=False)
+        words = _words(sys.argv[1:])
+        status = make_app(words[0] if words else None)(words, standalone_mode=False)
         sys.stdout.flush()
         return status
     except _CLICK as error:
@@ -126,23 +152,5 @@ def _words(arguments: list[str]) -> list[str]:
     return [BENCH_COMPARE, *arguments[2:]] if arguments[:2] == two else arguments
 
 
-@app.callback()
 def _before_every_command() -> None:
     log_to_stderr()
-
-
-app.command("train")(learning.train)
-app.command("eval")(learning.evaluate)
-app.command("export")(exporting.export)
-app.command("import")(importing.import_)
-app.command("calibrate")(building.calibrate)
-app.command("build")(building.build)
-app.command("sensitivity")(measuring.sensitivity)
-app.command("infer")(running.infer)
-app.command("stream")(streaming.stream)
-app.command("bench")(benching.bench)
-app.command(BENCH_COMPARE)(benching.compare)
-app.command("inspect")(inspecting.inspect)
-app.command("doctor")(measuring.doctor)
-app.command("demo")(measuring.demo)
-app.add_typer(data.app, name="data")

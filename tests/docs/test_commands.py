@@ -9,11 +9,11 @@ import pytest
 from pages import DOCS
 from typer.main import get_command
 
-from edgeseg.cli import app
+from edgeseg.cli import make_app
 
 
 def all_commands(command: Any = None, name: str = "edgeseg") -> dict[str, Any]:
-    command = command or get_command(app)
+    command = command or get_command(make_app())
     inner = getattr(command, "commands", {})
     below = (all_commands(each, f"{name} {part}") for part, each in inner.items())
     return {name: command} | {key: each for part in below for key, each in part.items()}

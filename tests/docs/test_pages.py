@@ -17,7 +17,7 @@ from typer.main import get_command
 
 import edgeseg
 from edgeseg import errors
-from edgeseg.cli import _words, app
+from edgeseg.cli import _words, make_app
 
 SHELL = ("sh", "bash", "shell", "console")
 ENDS = {"&&", "||", "|", ";", "&", ">", ">>", "<", ")"}
@@ -32,7 +32,7 @@ every_page = pytest.mark.parametrize("page", PAGES, ids=name)
 @cache
 def root() -> Any:
     """The command line; making it anew for each word would take seconds."""
-    return get_command(app)
+    return get_command(make_app())
 
 
 def command_lines(block: Block) -> Iterator[list[str]]:

@@ -14,7 +14,7 @@ import typer
 from packaging.requirements import Requirement
 
 from edgeseg import doctor
-from edgeseg.cli import app
+from edgeseg.cli import make_app
 from edgeseg.doctor.advice import best_runtime
 from edgeseg.doctor.check import CAN, Check
 from edgeseg.doctor.facts import GpuFacts, Probed, SystemFacts
@@ -263,7 +263,7 @@ EXTRAS = set(re.findall(r"^([\w-]+) = \[", _LISTED, re.MULTILINE))
 def accepted(command: str) -> None:
     """Parse an edgeseg command without running it; raises for what the command line refuses."""
     name, *arguments = command.partition("#")[0].split()[1:]
-    group = typer.main.get_command(app)
+    group = typer.main.get_command(make_app())
     with group.make_context("edgeseg", [name, *arguments], resilient_parsing=False) as context:
         sub = group.commands[name]  # type: ignore[attr-defined]
         sub.make_context(name, arguments, parent=context).close()

@@ -11,7 +11,7 @@ import pytest
 import typer
 from typer.main import get_command
 
-from edgeseg.cli import app
+from edgeseg.cli import make_app
 from edgeseg.cli.flattening import flat
 from edgeseg.errors import UsageError
 from edgeseg.options.base import Option, Options, Setting, settings, words
@@ -74,7 +74,7 @@ def _kinds() -> Iterator[type[Options]]:
 
 
 def test_every_option_of_the_dataclasses_is_on_a_command_line() -> None:
-    commands = list(get_command(app).commands.values())  # type: ignore[attr-defined]
+    commands = list(get_command(make_app()).commands.values())  # type: ignore[attr-defined]
     for group in commands:  # which grows by the commands of groups
         commands += getattr(group, "commands", {}).values()
     flags = {flag for command in commands for each in command.params for flag in each.opts}
@@ -126,7 +126,7 @@ def test_one_name_is_one_option_of_all_that_have_it() -> None:
 
 
 def test_choices_of_a_help_are_those_of_the_type() -> None:
-    build = get_command(app).commands["build"]  # type: ignore[attr-defined]
+    build = get_command(make_app()).commands["build"]  # type: ignore[attr-defined]
     (runtime,) = (each for each in build.params if each.name == "runtime")
     (field,) = (each for each in dataclasses.fields(BuildConfig) if each.name == "runtime")
     hint = settings(BuildConfig)[field.name].type

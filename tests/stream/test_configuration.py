@@ -17,7 +17,7 @@ import typer.main
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgeseg.cli import app
+from edgeseg.cli import make_app
 from edgeseg.cli.configuration import _toml
 from edgeseg.errors import UsageError
 from edgeseg.sources.private import require_private
@@ -116,7 +116,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def values(*arguments: str) -> dict[str, Any]:
     """What the command's function would be called with, save for the files' own options."""
-    command = typer.main.get_command(app).commands["stream"]  # type: ignore[attr-defined]
+    command = typer.main.get_command(make_app()).commands["stream"]  # type: ignore[attr-defined]
     with command.make_context("stream", list(arguments)) as context:
         found = dict(context.params)
     return {
