@@ -38,13 +38,13 @@ from edgeseg.artifacts.files import atomic_path, write_atomic
 from edgeseg.building import BuildConfig, build
 from edgeseg.console import log_to_stderr
 from edgeseg.data.folders import Split, load_image, load_sample, read_split
+from edgeseg.data.selection import SELECTS
 from edgeseg.engines import open_engine
 from edgeseg.errors import EdgesegError
 from edgeseg.metrics import ConfusionMatrix
 from edgeseg.options.calibration import Method, Select
 from edgeseg.precision.calibration import collect
 from edgeseg.precision.ranges import Ranges, measure_methods, measure_ranges
-from edgeseg.precision.selection import SELECTS
 from edgeseg.precision.thresholds import METHODS
 from edgeseg.report.tables import Column, Table, render_markdown
 from edgeseg.runs import CHECKPOINT, NETWORK

@@ -19,6 +19,8 @@ from typing import Any
 # Two OpenMP pools on two cores fight; the networks of the tests are too small to need threads.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import cv2
+import numpy as np
 import pytest
 from benchmarks import shorten_benchmarks
 from pages import DOCS
@@ -321,3 +323,20 @@ def edgeseg(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) 
     logger.handlers.clear()
     logger.setLevel(logging.NOTSET)
     logger.propagate = True
+
+
+@pytest.fixture(scope="session")
+def scene() -> Callable[[int], np.ndarray]:
+    """Seed → sharp boxes of many colours, uint8 (96, 128, 3)."""
+
+    def draw(seed: int) -> np.ndarray:
+        random = np.random.default_rng(seed)
+        image = np.full((96, 128, 3), random.integers(0, 255, 3), np.uint8)
+        for _ in range(25):
+            x, y = int(random.integers(128)), int(random.integers(96))
+            colour = [int(value) for value in random.integers(0, 255, 3)]
+            size = int(random.integers(5, 30))
+            cv2.rectangle(image, (x, y), (x + size, y + size // 2), colour, cv2.FILLED)
+        return image
+
+    return draw

@@ -48,7 +48,7 @@ LIBRARIES: dict[str, tuple[str, ...]] = {
     "artifacts.card": ("numpy", "cv2"),
     **{
         f"data.{module}": TORCH
-        for module in ("check", "convert", "folders", "instances", "sample", "sheet")
+        for module in ("check", "convert", "folders", "instances", "sample", "selection", "sheet")
     },
 }
 

@@ -11,10 +11,10 @@ from edgeseg.artifacts.documents import load
 from edgeseg.building.fp32 import Fp32Network
 from edgeseg.console import Track
 from edgeseg.data.folders import Split, read_split
+from edgeseg.data.selection import spread
 from edgeseg.errors import ArtifactError, UsageError
 from edgeseg.options.building import BuildConfig
 from edgeseg.precision.ranges import Ranges, check_ranges, measure_extremes
-from edgeseg.precision.selection import spread
 
 logger = logging.getLogger(__name__)
 

@@ -117,6 +117,13 @@ class Files(Options):
     coloured_masks: Annotated[
         bool, Option("Masks with the classes' colours as palette; values stay ids.")
     ] = False
+    keep_uncertain: Annotated[
+        Path | None,
+        Option("Add the frames that the network is least certain of to this data set, to label."),
+    ] = None
+    per_hour: Annotated[
+        int, Field(ge=1), Option("Number of uncertain frames to keep of an hour of each source.")
+    ] = 20
     json_lines: Annotated[Path | None, Option("Append one JSON line per frame to this file.")] = (
         None
     )
@@ -127,7 +134,11 @@ class Files(Options):
     ] = 0.001
 
     def check(self, clips: Path | None = None) -> None:
-        """Raise UsageError if there are options of recordings and no recording or ``clips``."""
+        """Raise UsageError if there are options of an output and no such output or ``clips``."""
+        if self.per_hour != Files.per_hour and self.keep_uncertain is None:
+            raise UsageError(
+                "--per-hour needs a folder of uncertain frames", hint="add --keep-uncertain DIR"
+            )
         needing = self.record_minutes or self.record_keep or (self.codec != "auto" and not clips)
         if needing and not (self.record or self.record_raw):
             raise UsageError(

@@ -14,6 +14,7 @@ from edgeseg.options.clips import ClipOptions
 from edgeseg.options.messaging import Messaging, with_login
 
 if TYPE_CHECKING:
+    from edgeseg.artifacts.card import ClassMap
     from edgeseg.engines.base import Engine
     from edgeseg.stream import Recording, Sink, SourceSpec, SourceStatus
     from edgeseg.stream.alerts import Alerts, Clips
@@ -72,6 +73,15 @@ class FileSinks:
 
         dated = self.budget is not None and self.budget.days is not None
         return [Expiry(self.budget)] if self.budget is not None and dated else []
+
+    def uncertain(self, classes: ClassMap) -> list[Sink]:
+        """Make the sink that keeps uncertain frames, in the background."""
+        from edgeseg.stream import Background, UncertainFrames
+
+        if self.files.keep_uncertain is None:
+            return []
+        folder, per_hour = self.files.keep_uncertain, self.files.per_hour
+        return [Background(UncertainFrames(folder, classes, per_hour))]
 
     def alerts(self, alerting: Alerting, clipping: ClipOptions, engine: Engine) -> Alerts:
         """Make the sink that follows the rules."""

@@ -166,7 +166,7 @@ def stream(
     outputs = FileSinks(specs, files, keeping)
     zones = [*(rule.zone for rule in alerting.rules), *(path for path, _ in options.zones())]
     _check_apart(
-        [*outputs.names(), files.json_lines, alerting.alert_lines],
+        [*outputs.names(), files.json_lines, alerting.alert_lines, files.keep_uncertain],
         [path, config, options.credentials, messaging.mqtt_ca, *zones],
         specs,
     )
@@ -176,6 +176,7 @@ def stream(
     scoring: Scoring | None = None
     with contextlib.ExitStack() as stack:
         engines = [stack.enter_context(load(path, threads=threads)) for _ in range(lanes or 1)]
+        sinks += outputs.uncertain(engines[0].card.classes)
         sinks += page_sinks(pages, engines[0])
         alerts = outputs.alerts(alerting, clipping, engines[0]) if alerting.alert else None
         sinks += [alerts] if alerts else []

@@ -24,11 +24,11 @@ from edgeseg.artifacts.documents import Document, load
 from edgeseg.artifacts.files import sha256_file
 from edgeseg.artifacts.workshop import workshop
 from edgeseg.console import Track, silent
+from edgeseg.data.selection import REASONS, Description, Reason, choose, describe, sort_out
 from edgeseg.data.sheet import save_thumbnails
 from edgeseg.errors import MismatchedArtifact, SourceError, UsageError
 from edgeseg.options.calibration import Select
 from edgeseg.precision.candidates import open_pool
-from edgeseg.precision.selection import REASONS, Description, Reason, choose, describe, sort_out
 from edgeseg.precision.shares import class_shares
 from edgeseg.sources.spec import SourceSpec, parse_source
 
@@ -122,7 +122,7 @@ def collect(
 
     Candidates are spread over the source, a few for each picture wanted. Uniform, blurred
     and nearly duplicate candidates are rejected; of the rest
-    :func:`edgeseg.precision.selection.choose` takes ``count``, or all where there are fewer.
+    :func:`edgeseg.data.selection.choose` takes ``count``, or all where there are fewer.
 
     Args:
         source: Picture folder, glob, picture, video file, ``camera:N`` or stream URL.

@@ -19,6 +19,7 @@ from onnx import ModelProto, TensorProto, helper
 
 from edgeseg.console import Track, silent
 from edgeseg.data.folders import Split, load_image
+from edgeseg.data.selection import spread
 from edgeseg.engines.base import Engine
 from edgeseg.errors import UsageError
 from edgeseg.evaluation import Labelled, numbered_for, read, score
@@ -32,7 +33,6 @@ from edgeseg.precision.graph import (
     tensors,
     typed,
 )
-from edgeseg.precision.selection import spread
 
 SCORED = 4
 """Number of pictures on which the error of the scores is measured, over all pixels."""

@@ -24,6 +24,7 @@ from edgeseg.stream.sinks import (
     Sink,
     SourceStatus,
     StopStream,
+    UncertainFrames,
     Window,
 )
 from edgeseg.stream.view import View
@@ -47,6 +48,7 @@ __all__ = [
     "StreamOptions",
     "StreamReport",
     "StreamResult",
+    "UncertainFrames",
     "View",
     "Window",
     "from_frames",

@@ -257,8 +257,8 @@ class Stream:
     def _finish(self, result: StreamResult) -> None:
         """Smooth, obscure and count a result, in the order of its source's frames."""
         reader = self._readers[result.camera]
-        found = self.steadiness[result.camera].take(result, moment(reader, result))
-        self._privacy.apply(result, found)  # all that leaves the stream passes here
+        self.steadiness[result.camera].take(result, moment(reader, result))
+        self._privacy.apply(result)  # all that leaves the stream passes here
         for stage, milliseconds in result.stages_ms.items():
             self.clock.add(stage, milliseconds)
         reader.taken += 1

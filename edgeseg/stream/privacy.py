@@ -60,13 +60,10 @@ class PrivacyFilter:
         """Whether there is anything to obscure."""
         return bool(self._styles or self._zones)
 
-    def apply(self, result: StreamResult, found: NDArray[np.uint8] | None = None) -> None:
-        """Obscure the frame of a result, and discard the overlay that a GPU drew from it.
+    def apply(self, result: StreamResult) -> None:
+        """Obscure the frame of a result in place, and discard the overlay that a GPU drew from it.
 
-        Args:
-            result: The result; its frame is changed.
-            found: The label map before it was smoothed, uint8 of the network's size: what either
-                map demands is obscured. None for the result's own.
+        What its label map demands is obscured, before it was smoothed or after.
         """
         if not self.active:
             return
@@ -80,7 +77,7 @@ class PrivacyFilter:
         covered = self._covered(result.camera, height, width)
         if covered is not None:
             cover(result.frame, covered)
-        maps = [result.labels, *([] if found is None or found is result.labels else [found])]
+        maps = [each for each in (result.labels, result.unsmoothed) if each is not None]
         labels = [inside(each, (height, width), result.input) for each in maps]
         now = None if result.name else moment(self._sources[result.camera], result)
         for style, held in self._held[result.camera].items():

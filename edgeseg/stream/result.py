@@ -41,6 +41,7 @@ class StreamResult:
             whole frames, ``preprocess`` and drawing ``shown`` are part of ``infer``. With the
             option ``smooth``, also ``smooth``.
         labels: Class ids at the network's size, uint8 (height, width); smoothed with ``smooth``.
+        unsmoothed: The network's own label map, where ``smooth`` changed it; None otherwise.
         flicker: Share of the pixels that flickered in the source's result before this one, see
             :class:`~edgeseg.stream.flicker.Flicker`; None if too few came before.
         age_ms: Time from capture until the labels were available.
@@ -61,6 +62,7 @@ class StreamResult:
     reconnects: int = 0
     stages_ms: dict[str, float] = field(default_factory=dict)
     labels: NDArray[np.uint8] = field(default_factory=lambda: _NO_LABELS)
+    unsmoothed: NDArray[np.uint8] | None = None
     flicker: float | None = None
     age_ms: float = 0.0
     shown: NDArray[np.uint8] | None = field(default=None, repr=False)

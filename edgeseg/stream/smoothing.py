@@ -104,31 +104,27 @@ class Steadiness:
         self.network = Flicker()
         self.masks = self.network if seconds is None else Flicker()
 
-    def take(self, result: StreamResult, at: float) -> NDArray[np.uint8]:
+    def take(self, result: StreamResult, at: float) -> None:
         """Smooth and measure the source's next result.
 
         Args:
             result: The result, segmented; it receives new labels if they are smoothed.
             at: Its time on the clock of the scene, in seconds.
-
-        Returns:
-            The label map that the network gave.
         """
         found = result.labels
         if result.card is None or found.shape != result.input.shape[1:]:
-            return found
+            return
         size = result.frame.shape[:2]
         kind = (result.reconnects, size)
         result.flicker = self.network.add(inside(found, size, result.input), kind)
         if self._smoother is not None:
             start = time.perf_counter()
-            result.labels = found.copy()
+            result.unsmoothed, result.labels = found, found.copy()
             self._smoother.smooth(result, at)
             took = (time.perf_counter() - start) * 1000
             result.stages_ms["smooth"] = took
             result.age_ms += took
             result.flicker = self.masks.add(inside(result.labels, size, result.input), kind)
-        return found
 
 
 def _brightness(frame: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:

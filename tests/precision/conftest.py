@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
-import cv2
 import numpy as np
 import onnx
 import pytest
@@ -96,23 +94,6 @@ def pictures(nuclei: Path, tmp_path: Path) -> Path:
     for source in sorted((nuclei / "train" / "images").iterdir())[:6]:
         shutil.copy(source, folder)
     return folder
-
-
-@pytest.fixture(scope="session")
-def scene() -> Callable[[int], np.ndarray]:
-    """Seed → sharp boxes of many colours, uint8 (96, 128, 3)."""
-
-    def draw(seed: int) -> np.ndarray:
-        random = np.random.default_rng(seed)
-        image = np.full((96, 128, 3), random.integers(0, 255, 3), np.uint8)
-        for _ in range(25):
-            x, y = int(random.integers(128)), int(random.integers(96))
-            colour = [int(value) for value in random.integers(0, 255, 3)]
-            size = int(random.integers(5, 30))
-            cv2.rectangle(image, (x, y), (x + size, y + size // 2), colour, cv2.FILLED)
-        return image
-
-    return draw
 
 
 @pytest.fixture

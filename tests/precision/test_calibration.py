@@ -12,6 +12,7 @@ import pytest
 from numbered_videos import damage, make_numbered, number_of
 
 from edgeseg.artifacts.files import sha256_file
+from edgeseg.data.selection import SELECTS, Description, describe
 from edgeseg.errors import (
     CorruptArtifact,
     DatasetError,
@@ -22,7 +23,6 @@ from edgeseg.errors import (
 )
 from edgeseg.precision import calibration, candidates
 from edgeseg.precision.calibration import CalibrationSet, collect, load_set
-from edgeseg.precision.selection import SELECTS, Description, describe
 
 Scene = Callable[[int], np.ndarray]
 

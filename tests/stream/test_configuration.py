@@ -62,6 +62,8 @@ GIVEN: dict[str, tuple[list[str], object]] = {
     "keep-bytes": (["--keep-bytes", "2GB"], "2GB"),
     "keep-days": (["--keep-days", "30"], 30.0),
     "save-masks": (["--save-masks", "masks"], "{here}/masks"),
+    "keep-uncertain": (["--keep-uncertain", "doubt"], "{here}/doubt"),
+    "per-hour": (["--per-hour", "7"], 7),
     "json-lines": (["--json-lines", "out/a.jsonl"], "{here}/out/a.jsonl"),
     "coloured-masks": (["--coloured-masks"], True),
     "min-region": (["--min-region", "0.25"], 0.25),

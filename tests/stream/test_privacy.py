@@ -29,6 +29,7 @@ from edgeseg.stream import (
     Stream,
     StreamOptions,
     StreamResult,
+    UncertainFrames,
     View,
     run,
 )
@@ -108,6 +109,7 @@ def every_output(
         *recordings,
         Masks(folder / "masks", coloured=True),
         Alerts([parse_rule("bright > 0%")], engine.card.classes, alerts),
+        UncertainFrames(folder / "uncertain", engine.card.classes),
         view,
         look,
     ]
@@ -118,7 +120,7 @@ def every_output(
         yield recording.path.name, play(recording.path)
     (written,) = (folder / "clips").iterdir()
     yield "clips", play(written)
-    for name in ("alerts", "masks"):
+    for name in ("alerts", "masks", "uncertain/train/images"):
         files = sorted((folder / name).glob("*.png"))
         yield name, [np.asarray(cv2.imread(str(path)), np.uint8) for path in files]
 
@@ -149,7 +151,9 @@ def test_no_output_shows_a_pixel_of_it(
     zone = {"size": SIZE[::-1], "polygons": [[[50, 30], [190, 30], [190, 130], [50, 130]]]}
     Path("zone.json").write_text(json.dumps(zone))
     outputs = dict(every_output(engine, clip, tmp_path / "on", play, **options))
-    assert {name: len(pictures) for name, pictures in outputs.items()} == {
+    counts = {name: len(pictures) for name, pictures in outputs.items()}
+    assert counts.pop("uncertain/train/images") > 0
+    assert counts == {
         **dict.fromkeys(("frame", "overlay", "no classes", "outlines", "web"), 6),
         **dict.fromkeys(("overlay.mkv", "raw.mkv", "masks", "clips"), 6),
         "alerts": 2,

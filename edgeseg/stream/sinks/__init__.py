@@ -9,6 +9,7 @@ from edgeseg.stream.sinks.jsonlines import JsonLines
 from edgeseg.stream.sinks.masks import Masks
 from edgeseg.stream.sinks.recording import Recording
 from edgeseg.stream.sinks.scoring import Scoring
+from edgeseg.stream.sinks.uncertain import UncertainFrames
 from edgeseg.stream.sinks.window import Window
 
 __all__ = [
@@ -21,5 +22,6 @@ __all__ = [
     "Sink",
     "SourceStatus",
     "StopStream",
+    "UncertainFrames",
     "Window",
 ]

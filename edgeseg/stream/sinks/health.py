@@ -77,9 +77,9 @@ class Health:
         """Seconds until the output may be retried."""
         return max(0.0, self._again_at - time.monotonic())
 
-    def works(self) -> None:
-        """Record that a result was written."""
-        self._written += 1
+    def works(self, written: int = 1) -> None:
+        """Record that results were written, or with 0 that one could be."""
+        self._written += written
         if self._failed:
             logger.warning("%s works again; it has lost %d results so far", self._name, self._lost)
         self._failed, self._attempts = False, 0

@@ -1,4 +1,4 @@
-"""Select calibration pictures: reject unsuitable and duplicate ones, then choose a few.
+"""Select pictures to calibrate on or to label: reject unsuitable and duplicate ones, choose a few.
 
 :func:`describe` reduces a picture to a few kilobytes, so thousands of candidates fit into memory.
 """
@@ -91,10 +91,14 @@ def sort_out(candidates: Sequence[Description]) -> dict[int, Reason]:
         number: "uniform" for number, each in enumerate(candidates) if each.fingerprint is None
     }
     out |= _blurred({n: each.sharpness for n, each in enumerate(candidates) if n not in out})
-    kept = _Kept()
+    kept: list[Description] = []
     for number, candidate in enumerate(candidates):
-        if number not in out and not kept.take(candidate):
+        if number in out:
+            continue
+        if near_duplicates(candidate, kept):
             out[number] = "similar"
+        else:
+            kept.append(candidate)
     return out
 
 
@@ -154,25 +158,19 @@ def spread(total: int, count: int, seed: int) -> list[int]:
     return [int(random.integers(low, high)) for low, high in itertools.pairwise(edges)]
 
 
-class _Kept:
-    """The distinct pictures kept so far."""
+def near_duplicates(own: Description, others: Sequence[Description]) -> list[int]:
+    """Return the indices of the pictures that are nearly the same as ``own``, in the same light.
 
-    def __init__(self) -> None:
-        self._fingerprints: list[NDArray[np.float32]] = []
-        self._embeddings: list[NDArray[np.float32]] = []
-
-    def take(self, candidate: Description) -> bool:
-        """Keep a picture and return True, unless a similar one in the same light was kept."""
-        own = candidate.fingerprint
-        assert own is not None  # Uniform pictures were left out before.
-        if self._fingerprints:
-            alike = np.stack(self._fingerprints) @ own >= SIMILAR
-            away = np.stack(self._embeddings)[alike] - candidate.embedding
-            if (np.sqrt((away**2).mean(axis=1)) <= SAME_LIGHT).any():
-                return False
-        self._fingerprints.append(own)
-        self._embeddings.append(candidate.embedding)
-        return True
+    Uniform pictures, which have no fingerprint, must be left out before.
+    """
+    if not others:
+        return []
+    alike = np.stack([each.fingerprint for each in others if each.fingerprint is not None])
+    assert own.fingerprint is not None
+    assert len(alike) == len(others)
+    away = np.stack([each.embedding for each in others]) - own.embedding
+    same_light = np.sqrt((away**2).mean(axis=1)) <= SAME_LIGHT
+    return np.flatnonzero((alike @ own.fingerprint >= SIMILAR) & same_light).tolist()
 
 
 def _sharpness(grey: NDArray[np.uint8]) -> float:

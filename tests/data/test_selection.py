@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from edgeseg.data.folders import list_images, load_image
-from edgeseg.precision.selection import (
+from edgeseg.data.selection import (
     SELECTS,
     Description,
     choose,
