@@ -43,7 +43,7 @@ def neighbours(frames: Frames) -> NDArray[np.float64]:
 def flicker(frames: Frames) -> NDArray[np.float64]:
     """Share of pixels whose label changes and changes back."""
     both = (frames[:-2] == frames[2:]) & (frames[1:-1] != frames[2:])
-    return both.mean(axis=(1, 2))
+    return np.asarray(both.mean(axis=(1, 2)), np.float64)
 
 
 def motion(greys: Frames) -> NDArray[np.float64]:
@@ -106,15 +106,15 @@ def main() -> None:
     pictures = [sample.image for sample in samples]
     maps, card = label_maps(given.network, pictures, given.maps)
     spec: InputSpec = card.input
-    truth = np.stack([fit_mask(load_mask(sample), spec) for sample in samples])
-    greys = np.stack([cv2.cvtColor(load_image(path), cv2.COLOR_BGR2GRAY) for path in pictures])
+    truth = np.stack([fit_mask(load_mask(s).astype(np.uint8), spec) for s in samples])
+    greys = [cv2.cvtColor(load_image(path), cv2.COLOR_BGR2GRAY) for path in pictures]
     document = {
         "schema": "edgeseg.uncertain/1",
         **circumstances(),
         "network": card.name,
         "input": f"{spec.width}x{spec.height}",
         "frames": len(samples),
-        "rows": rows(maps, truth, greys),
+        "rows": rows(maps, truth, np.stack(greys).astype(np.uint8)),
     }
     write_json(given.out / f"{given.name}.json", document)
     columns = (

@@ -48,7 +48,7 @@ def scene(number: int, doubt: int = 0) -> NDArray[np.uint8]:
 def seen(number: int, doubt: int, moment: int) -> NDArray[np.uint8]:
     """A scene as a camera takes it at one moment, with noise of ±3 levels, the same in a pixel."""
     noise = np.random.default_rng((number, moment)).integers(-3, 4, (*SIZE, 1))
-    return np.clip(scene(number, doubt) + noise, 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(scene(number, doubt) + noise, 0, 255), np.uint8)
 
 
 def doubted(number: int, share: float, index: int, **changes: Any) -> StreamResult:
