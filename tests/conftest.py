@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import functools
 import gc
+import importlib
 import json
 import logging
 import os
@@ -154,6 +155,23 @@ def browser() -> Iterator[Any]:
         started = playwright.chromium.launch(executable_path=str(CHROMIUM), args=list(QUIET))
         yield started
         started.close()
+
+
+@pytest.fixture(scope="session")
+def torchvision() -> Any:
+    """torchvision; without its kernels, where they are for another build of this torch."""
+    try:
+        return pytest.importorskip("torchvision", reason="torchvision is not installed")
+    except RuntimeError:
+        import torch
+
+        # Its Python code describes these two kernels to torch, and needs no other.
+        for name in ("nms", "qnms"):
+            torch.library.define(
+                f"torchvision::{name}",
+                "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
+            )
+        return importlib.import_module("torchvision")
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""Load pretrained weights: VGG16 on ImageNet, or another edgeseg network.
+"""Load pretrained weights: VGG16 or an encoder on ImageNet, or another edgeseg network.
 
 Files of ``torch.save`` are read with ``weights_only``; one that holds anything but tensors is
 refused, since it could run code. Nothing is copied unless the whole file is valid.
@@ -19,6 +19,7 @@ from edgeseg.artifacts.card import CARD_KEY
 from edgeseg.artifacts.headers import is_pickle
 from edgeseg.artifacts.sidecar import verify
 from edgeseg.errors import CorruptArtifact, MismatchedArtifact, RuntimeMissing, UntrustedArtifact
+from edgeseg.models.encoders import Encoder, as_features, download
 from edgeseg.models.vgg import VGG16, convolutionalise
 
 _VGG16_MEND = "use the weights of torchvision's vgg16, as safetensors or .pth"
@@ -27,7 +28,7 @@ _VGG16_MEND = "use the weights of torchvision's vgg16, as safetensors or .pth"
 def load_pretrained(model: nn.Module, path: Path) -> tuple[str, ...]:
     """Copy all matching weights from a file into ``model``.
 
-    Two kinds of file are supported:
+    Three kinds of file are supported:
 
     - an edgeseg checkpoint, of this or another network: every tensor of the same name and shape
       is copied. So FCN-16s can start from FCN-32s, FCN-8s from FCN-16s, and any network from one
@@ -35,6 +36,8 @@ def load_pretrained(model: nn.Module, path: Path) -> tuple[str, ...]:
     - VGG16 with torchvision's names, for FCN-32s, -16s and -8s: the 13 convolutions, and with
       ``classifier.0`` and ``classifier.3`` also fc6 and fc7; see
       :func:`edgeseg.models.vgg.convolutionalise` for ``fc_width`` below 4096.
+    - a classifier with timm's names, for a network with that encoder; see
+      :func:`edgeseg.models.encoders.as_features`.
 
     Args:
         model: Newly built network, on any device.
@@ -46,30 +49,46 @@ def load_pretrained(model: nn.Module, path: Path) -> tuple[str, ...]:
 
     Raises:
         UsageError: No such file.
-        UntrustedArtifact: The file is a pickle that holds more than tensors.
+        UntrustedArtifact: The file is a pickle that holds more than tensors, or the network has an
+            encoder.
         CorruptArtifact: The file is truncated or altered, or a weight is not finite.
-        MismatchedArtifact: Nothing in the file matches this network, or its VGG16 is incomplete.
+        MismatchedArtifact: Nothing in the file matches this network, or its VGG16 or encoder is
+            incomplete.
     """
     path = Path(path)
+    encoder = _encoder_of(model)
     if is_pickle(path):
+        if encoder is not None:
+            raise UntrustedArtifact(
+                f"{path} is a pickle; weights of an encoder are read from safetensors only",
+                hint="save the state dict with safetensors.torch.save_file",
+            )
         return _copy_vgg16(model, _unpickle(path), str(path))
     verify(path, required=False)
     tensors, is_checkpoint = _read_safetensors(path)
     if is_checkpoint:
         return _copy_alike(model, tensors, str(path))
+    if encoder is not None:
+        return _copy_encoder(encoder, tensors, str(path))
     return _copy_vgg16(model, tensors, str(path))
 
 
 def load_imagenet(model: nn.Module) -> tuple[str, ...]:
-    """Copy torchvision's ImageNet weights of VGG16 into an FCN; downloads 528 MiB once.
+    """Copy ImageNet weights into an encoder, timm's, or into an FCN, torchvision's of VGG16.
+
+    They are downloaded once; those of VGG16 take 528 MiB.
 
     Returns:
         The names in ``model`` that were copied.
 
     Raises:
-        RuntimeMissing: torchvision is not installed, or the download failed.
-        MismatchedArtifact: The network contains no VGG16, or takes grey pictures.
+        RuntimeMissing: torchvision is not installed, timm has no such weights, or the download
+            failed.
+        MismatchedArtifact: The network contains neither, or its VGG16 takes grey pictures.
     """
+    if (encoder := _encoder_of(model)) is not None:
+        path = download(encoder.name)
+        return _copy_encoder(encoder, _read_safetensors(path)[0], str(path))
     _vgg16_of(model, "ImageNet weights")
     try:
         from torchvision.models import VGG16_Weights
@@ -171,12 +190,23 @@ def _copy_vgg16(model: nn.Module, tensors: Mapping[str, Tensor], origin: str) ->
     return tuple(f"vgg.{name}" for name in _copy(state, found, origin))
 
 
+def _encoder_of(model: nn.Module) -> Encoder | None:
+    encoder = getattr(model, "encoder", None)
+    return encoder if isinstance(encoder, Encoder) else None
+
+
+def _copy_encoder(encoder: Encoder, tensors: Mapping[str, Tensor], origin: str) -> tuple[str, ...]:
+    found = as_features(tensors, encoder, origin)
+    copied = _copy(encoder.network.state_dict(), found, origin)
+    return tuple(f"encoder.network.{name}" for name in copied)
+
+
 def _vgg16_of(model: nn.Module, origin: str) -> VGG16:
     network = getattr(model, "vgg", None)
     if not isinstance(network, VGG16):
         raise MismatchedArtifact(
             f"{origin}: not a checkpoint of edgeseg, and {_name(model)} has no VGG16 inside",
-            hint="train with --arch fcn8s, or omit the weights",
+            hint="train with --arch fcn8s or --option encoder=NAME, or omit the weights",
         )
     if network.in_channels != 3:
         raise MismatchedArtifact(

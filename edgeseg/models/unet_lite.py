@@ -9,13 +9,14 @@ Segmentation" (MICCAI 2015), with these changes (for the original see :mod:`edge
 - the decoder narrows with a 1×1 convolution and then enlarges bilinearly: 1.1–1.2× faster on
   CPUs than a transposed convolution, and without an operator that int8 runtimes leave in float;
 - an optional first convolution of stride 2: a quarter of the arithmetic, 3.4× faster, for a
-  little accuracy at thin rims.
+  little accuracy at thin rims;
+- an optional encoder of timm in place of its own, for weights learnt on ImageNet.
 
 Two options exist to reproduce experiments: no skip connections, and two other upsampling methods,
 the paper's learnt deconvolution and SegNet's unpooling.
 
-All channel counts but the input's and the classes' are multiples of 8, the width of int8 and
-half-precision vector instructions.
+All channel counts but the input's, the classes' and an encoder's are multiples of 8, the width of
+int8 and half-precision vector instructions.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from edgeseg.errors import UsageError
+from edgeseg.models.encoders import STRIDES, Encoder
 from edgeseg.models.layers import check_size, double_conv, doubling_deconvolution, initialise
 from edgeseg.models.unpooling import unpool
 
@@ -49,6 +51,9 @@ class UNetLite(nn.Module):
         skips: Concatenate encoder features to the decoder's (skip connections).
         upsampling: Upsampling method, one of :data:`UPSAMPLINGS`. ``unpooling`` takes the positions
             of the maxima from the encoder, even without skips.
+        encoder: Name of a timm network, see :class:`edgeseg.models.encoders.Encoder`; ``none`` for
+            UNetLite's own encoder. The decoder is that of ``stem_stride=2`` and ``depth=4``, with
+            ``width`` channels at stride 2.
 
     Attributes:
         stride: Downsampling factor of the lowest resolution.
@@ -57,7 +62,8 @@ class UNetLite(nn.Module):
             ``unpooling``, whose graph holds constants of one size.
 
     Raises:
-        UsageError: An option is out of range.
+        RuntimeMissing: An encoder is requested, but timm is not installed.
+        UsageError: An option is out of range, or none of an encoder's.
     """
 
     margin = 0
@@ -72,6 +78,7 @@ class UNetLite(nn.Module):
         stem_stride: int = 1,
         skips: bool = True,
         upsampling: str = "bilinear",
+        encoder: str = "none",
     ) -> None:
         super().__init__()
         if width % 8 or not 8 <= width <= 256:
@@ -84,43 +91,65 @@ class UNetLite(nn.Module):
             raise UsageError(
                 f"unet-lite: upsampling is {', '.join(UPSAMPLINGS)}, not {upsampling!r}"
             )
-        self.stride = stem_stride * 2**depth
         self.size_may_vary = upsampling != "unpooling"
-        widths = [width * 2**level for level in range(depth + 1)]
-        self.stem = double_conv(in_channels, width, stride=stem_stride)
-        self.down = nn.ModuleList(
-            double_conv(above, below) for above, below in zip(widths, widths[1:], strict=False)
-        )
+        features = None
+        if encoder == "none":
+            self.stride = stem_stride * 2**depth
+            widths = [width * 2**level for level in range(depth + 1)]
+            channels = tuple(widths)
+            self.stem = double_conv(in_channels, width, stride=stem_stride)
+            self.down = nn.ModuleList(
+                double_conv(above, below) for above, below in zip(widths, widths[1:], strict=False)
+            )
+        else:
+            if (depth, stem_stride, upsampling) != (4, 1, "bilinear"):
+                raise UsageError(
+                    "unet-lite: an encoder has its own depth and stem, and the decoder after it "
+                    "upsamples bilinearly",
+                    hint="omit depth, stem_stride and upsampling, or the encoder",
+                )
+            features = Encoder(encoder, in_channels)
+            self.stride, channels = STRIDES[-1], features.channels
+            widths = [*(width * 2**level for level in range(depth)), channels[-1]]
         self.up = nn.ModuleList(
-            _Up(below, above, skips, upsampling)
-            for above, below in zip(widths[-2::-1], widths[:0:-1], strict=True)
+            _Up(below, above, skip if skips else 0, upsampling)
+            for below, above, skip in zip(
+                widths[:0:-1], widths[-2::-1], channels[-2::-1], strict=True
+            )
         )
         self.head = nn.Conv2d(width, num_classes, kernel_size=1)
         initialise(self)
+        # Last, so that it keeps the initial weights of its authors.
+        self.encoder = features
 
     def forward(self, picture: Tensor) -> Tensor:
         check_size(picture, self.stride)
-        features = [self.stem(picture)]
-        for block in self.down:
-            features.append(block(functional.max_pool2d(features[-1], 2)))
+        features = self._contract(picture) if self.encoder is None else self.encoder(picture)
         decoded = features.pop()
         for block in self.up:
             decoded = block(decoded, features.pop())
         return _interpolate(self.head(decoded), picture)
 
+    def _contract(self, picture: Tensor) -> list[Tensor]:
+        """Compute the features of UNetLite's own encoder, one per level."""
+        features = [self.stem(picture)]
+        for block in self.down:
+            features.append(block(functional.max_pool2d(features[-1], 2)))
+        return features
+
 
 class _Up(nn.Module):
     """Decoder level: reduce channels, upsample to the skip's size, concatenate, double conv."""
 
-    def __init__(self, below: int, above: int, skips: bool, upsampling: str) -> None:
+    def __init__(self, below: int, above: int, skip: int, upsampling: str) -> None:
         super().__init__()
-        self.skips = skips
+        self.skips = skip > 0
         self.upsampling = upsampling
         if upsampling == "deconvolution":
             self.deconvolution = doubling_deconvolution(below, above)
         else:
             self.narrow = nn.Conv2d(below, above, kernel_size=1)
-        self.refine = double_conv(2 * above if skips else above, above)
+        self.refine = double_conv(skip + above, above)
 
     def forward(self, decoded: Tensor, skip: Tensor) -> Tensor:
         enlarged = self._enlarge(decoded, skip)

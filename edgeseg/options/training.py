@@ -230,11 +230,12 @@ class TrainConfig(Options):
     recipe: Recipe = field(default_factory=Recipe)
     teaching: Teaching = field(default_factory=Teaching)
     weights: Annotated[
-        Path | None, Option("Initial weights: VGG16, or a checkpoint of another network.")
+        Path | None,
+        Option("Initial weights: VGG16, timm's of the encoder, or a checkpoint."),
     ] = None
     pretrained: Annotated[
         Literal["imagenet"] | None,
-        Option("fcn…: imagenet, for the VGG16 weights of torchvision."),
+        Option("imagenet: download VGG16 of torchvision (fcn…), or timm's of the encoder."),
     ] = None
     resume: Annotated[bool, Option("Resume the training in --run.", names="--resume")] = False
     tensorboard: Annotated[bool, Option("Write TensorBoard event files.")] = False

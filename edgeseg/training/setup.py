@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from edgeseg import __version__
-from edgeseg.artifacts.card import ClassMap, InputSpec, ModelCard
+from edgeseg.artifacts.card import ClassMap, Color, InputSpec, ModelCard
 from edgeseg.console import Track
 from edgeseg.data.findings import plural
 from edgeseg.data.folders import Split, read_split
@@ -23,6 +23,7 @@ from edgeseg.data.unlabelled import thinned
 from edgeseg.errors import DatasetError, SourceError, UsageError
 from edgeseg.evaluation import Labelled, numbered_for, read
 from edgeseg.models import build, default_options
+from edgeseg.models.encoders import statistics as encoder_statistics
 from edgeseg.models.mirror import same_size
 from edgeseg.models.pretrained import load_imagenet, load_pretrained
 from edgeseg.options.training import TrainConfig
@@ -90,13 +91,13 @@ def make_card(config: TrainConfig, classes: ClassMap) -> ModelCard:
 
     Raises:
         UsageError: The architecture, its size or the background is not valid.
+        RuntimeMissing: An encoder is requested, but timm is not installed.
     """
     if config.recipe.touching == "boundary":
         classes = with_boundary(classes)
     if config.background is not None:
         classes = classes.with_background(config.background)
-    grey = config.color == "gray"
-    statistics = {"mean": (0.449,), "std": (0.226,)} if grey else {}
+    options = default_options(config.arch) | config.options
     height, width = config.size
     try:
         spec = InputSpec.model_validate(
@@ -107,7 +108,7 @@ def make_card(config: TrainConfig, classes: ClassMap) -> ModelCard:
                 "resize": config.resize,
                 "reduce": config.reduce,
             }
-            | statistics
+            | _statistics(config.color, str(options.get("encoder", "none")))
         )
     except ValueError as error:
         raise UsageError(f"size, color, resize or reduce is not valid: {error}") from error
@@ -116,12 +117,19 @@ def make_card(config: TrainConfig, classes: ClassMap) -> ModelCard:
     return ModelCard(
         name=config.run.resolve().name,
         arch=config.arch,
-        options=default_options(config.arch) | config.options,
+        options=options,
         classes=classes,
         input=spec,
         dataset=config.data.resolve().name,
         edgeseg_version=__version__,
     )
+
+
+def _statistics(color: Color, encoder: str) -> dict[str, tuple[float, ...]]:
+    """Mean and standard deviation of the input, where they are not those of ImageNet's colours."""
+    if encoder != "none":
+        return encoder_statistics(encoder, 1 if color == "gray" else 3)
+    return {"mean": (0.449,), "std": (0.226,)} if color == "gray" else {}
 
 
 def fresh_network(config: TrainConfig, card: ModelCard) -> tuple[nn.Module, tuple[str, ...]]:

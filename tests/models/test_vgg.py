@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -96,13 +98,9 @@ def test_layer_numbers_are_those_of_torchvision() -> None:
     assert sorted(numbers) == [0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28]
 
 
-def test_names_and_shapes_are_those_of_torchvision_itself() -> None:
-    try:
-        from torchvision.models import vgg16
-    except (ImportError, RuntimeError) as error:
-        pytest.skip(f"torchvision is not installed, or for another torch: {error}")
+def test_names_and_shapes_are_those_of_torchvision_itself(torchvision: Any) -> None:
     with torch.device("meta"):
-        theirs = vgg16().state_dict()
+        theirs = torchvision.models.vgg16().state_dict()
         ours = Classifier(4096, 1000).state_dict()
     assert {n: v.shape for n, v in theirs.items()} == {n: v.shape for n, v in ours.items()}
 
