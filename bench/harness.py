@@ -9,10 +9,13 @@ import os
 import random
 import statistics
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, TypeVar
+
+import numpy as np
 
 from edgeseg import machine
 from edgeseg.artifacts.files import write_atomic
@@ -64,6 +67,28 @@ def cpu_seconds() -> float:
     """CPU time of this process so far."""
     times = os.times()
     return times.user + times.system
+
+
+def thread_milliseconds(paths: Mapping[str, Path], rounds: int) -> dict[str, float]:
+    """Median CPU time of a call of each engine, in turns, on one thread: the one that calls.
+
+    Other work on the machine prolongs the wall time of a call, but hardly its CPU time.
+    """
+    from edgeseg.engines import open_engine
+
+    with contextlib.ExitStack() as stack:
+        engines = {
+            name: stack.enter_context(open_engine(path, threads=1)) for name, path in paths.items()
+        }
+        spent: dict[str, list[float]] = {name: [] for name in engines}
+        for number, name in turns(list(engines), rounds):
+            shape = (1, *engines[name].card.input.shape)
+            picture = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+            began = time.thread_time()
+            engines[name].infer(picture)
+            if number >= rounds // 8:  # earlier calls also allocate
+                spent[name].append(1e3 * (time.thread_time() - began))
+    return {name: round(statistics.median(times), 2) for name, times in spent.items()}
 
 
 def now() -> str:

@@ -30,6 +30,7 @@ EXPERIMENTS = (
     "little_data",
     "isbi",
     "recipes",
+    "pareto",
 )
 
 Load = Callable[[str], ModuleType]

@@ -35,6 +35,7 @@ ORDER = (
     "little_data",
     "isbi",
     "recipes",
+    "pareto",
 )
 VERDICTS = {True: "held", False: "did not hold", None: "open"}
 INTRODUCTION = """\
