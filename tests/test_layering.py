@@ -29,7 +29,7 @@ ROW = {part: row for row, parts in enumerate(ROWS) for part in parts}
 EXEMPT = ("edgeseg", "edgeseg.__main__")
 
 RUNTIMES = ("onnxruntime", "openvino", "tensorrt", "tensorrt_rtx")
-TORCH = ("torch", "torchvision", "kornia")
+TORCH = ("torch", "torchvision", "kornia", "timm")
 WITHOUT_TORCH = (
     "archive", "artifacts", "benchmark", "building", "doctor", "engines", "evaluation",
     "importing", "inspection", "metrics", "objects", "ops", "options", "precision", "report",
