@@ -8,7 +8,6 @@ repositories ``timm/NAME`` of the Hugging Face Hub.
 from __future__ import annotations
 
 import difflib
-import types
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -163,7 +162,7 @@ def download(name: str) -> Path:
         ) from error
 
 
-def _timm() -> types.ModuleType:
+def _timm() -> Any:
     try:
         import timm
     except (ImportError, RuntimeError) as error:  # RuntimeError: torchvision for another torch.
