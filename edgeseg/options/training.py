@@ -231,11 +231,13 @@ class TrainConfig(Options):
     teaching: Teaching = field(default_factory=Teaching)
     weights: Annotated[
         Path | None,
-        Option("Initial weights: VGG16, timm's of the encoder, or a checkpoint."),
+        Option(
+            "Initial weights: VGG16, timm's of the encoder, or a checkpoint of another network."
+        ),
     ] = None
     pretrained: Annotated[
         Literal["imagenet"] | None,
-        Option("imagenet: download VGG16 of torchvision (fcn…), or timm's of the encoder."),
+        Option("imagenet: download torchvision's VGG16 (fcn…) or timm's weights of the encoder."),
     ] = None
     resume: Annotated[bool, Option("Resume the training in --run.", names="--resume")] = False
     tensorboard: Annotated[bool, Option("Write TensorBoard event files.")] = False
