@@ -217,6 +217,54 @@ class Alerting(Options):
         return [parse_rule(text) for text in self.alert]
 
 
+def _checked_destination(text: str) -> str:
+    from edgeseg.stream.sinks.destination import parse_destination
+
+    parse_destination(text)
+    return text
+
+
+def _anchored_destination(text: str, folder: Path) -> str:
+    from edgeseg.stream.sinks.destination import anchored
+
+    return anchored(text, folder)
+
+
+def _is_secret_destination(text: str) -> bool:
+    from edgeseg.stream.sinks.destination import parse_destination
+
+    return parse_destination(text).has_secret
+
+
+@dataclass(frozen=True)
+class Live(Options):
+    """Where the overlay is published as live video."""
+
+    publish: Annotated[
+        str | None,
+        Option(
+            "Publish the overlay as live H.264 to an RTSP, RTMP or SRT server, or as an HLS "
+            "playlist; for several sources PATH-N.",
+            metavar="URL|FILE.m3u8",
+            envvar="EDGESEG_PUBLISH_URL",
+            parse=_checked_destination,
+            anchor=_anchored_destination,
+            secret=_is_secret_destination,
+        ),
+    ] = None
+    publish_ca: Annotated[
+        Path | None,
+        Option("Additional CA certificates (PEM) to trust for rtsps:// servers.", metavar="FILE"),
+    ] = None
+
+    def check(self) -> None:
+        """Raise UsageError if certificates are given for no server over TLS."""
+        if self.publish_ca is not None and not (self.publish or "").lower().startswith("rtsps:"):
+            raise UsageError(
+                "--publish-ca needs a server over TLS", hint="add --publish rtsps://HOST/PATH"
+            )
+
+
 def _checked_address(text: str) -> str:
     from edgeseg.stream.web.address import parse_address
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgeseg.cli.outputs import Alerting, Files, Keeping, Pages
+from edgeseg.cli.outputs import Alerting, Files, Keeping, Live, Pages
 from edgeseg.errors import UsageError
 from edgeseg.options.clips import ClipOptions
 from edgeseg.options.messaging import Messaging, with_login
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from edgeseg.engines.base import Engine
     from edgeseg.stream import Recording, Sink, SourceSpec, SourceStatus
     from edgeseg.stream.alerts import Alerts, Clips
+    from edgeseg.stream.sinks.destination import Destination
     from edgeseg.stream.sinks.retention import Budget
 
 
@@ -160,6 +161,32 @@ class FileSinks:
             return make(source.index, folder / str(source.index))
 
         return Background(Each(make_of, f"the mask folders in {folder}"))
+
+
+def destinations(live: Live, count: int) -> list[Destination]:
+    """Where each of ``count`` sources is published; empty for nowhere."""
+    from edgeseg.stream.sinks.destination import parse_destination
+
+    if live.publish is None:
+        return []
+    one = parse_destination(live.publish)
+    return [one] if count == 1 else [one.numbered(number) for number in range(count)]
+
+
+def publishing_sinks(where: Sequence[Destination], live: Live, *, overwrite: bool) -> list[Sink]:
+    """Make the sink that publishes each source in a thread of its own."""
+    from edgeseg.stream import Background, Each, VideoPublisher
+
+    made = [
+        Background(
+            VideoPublisher(each, ca=live.publish_ca, overwrite=overwrite),
+            may_skip=each.playlist is None,
+        )
+        for each in where
+    ]
+    if len(made) <= 1:
+        return [*made]
+    return [Each(lambda source: made[source.index], "the published videos", shows_overlay=True)]
 
 
 def page_sinks(pages: Pages, engine: Engine) -> list[Sink]:

@@ -18,8 +18,14 @@ from edgeseg.cli import configuration
 from edgeseg.cli.flattening import flat
 from edgeseg.cli.options import Json
 from edgeseg.cli.output import finish
-from edgeseg.cli.outputs import Alerting, Files, Keeping, Pages
-from edgeseg.cli.sinks import FileSinks, message_sinks, page_sinks
+from edgeseg.cli.outputs import Alerting, Files, Keeping, Live, Pages
+from edgeseg.cli.sinks import (
+    FileSinks,
+    destinations,
+    message_sinks,
+    page_sinks,
+    publishing_sinks,
+)
 from edgeseg.errors import OutputError, UsageError
 from edgeseg.options.base import Option, Options
 from edgeseg.options.clips import ClipOptions
@@ -117,6 +123,7 @@ def stream(
     alerting: Alerting,
     clipping: ClipOptions,
     messaging: Messaging,
+    live: Live,
     pages: Pages,
     window: Annotated[
         bool, Option("Show the overlay in a window; press h for a list of keys.")
@@ -161,18 +168,28 @@ def stream(
     files.check(alerting.alert_clips)
     alerting.check(clipping)
     messaging.check()
+    live.check()
     specs = cameras.specs()
+    published = destinations(live, len(specs))
     path = resolve(engine, RUNNABLE, "edgeseg build --fp16", bundled=True)
     outputs = FileSinks(specs, files, keeping)
+    playlists = [each.playlist for each in published]
     zones = [*(rule.zone for rule in alerting.rules), *(path for path, _ in options.zones())]
     _check_apart(
-        [*outputs.names(), files.json_lines, alerting.alert_lines, files.keep_uncertain],
-        [path, config, options.credentials, messaging.mqtt_ca, *zones],
+        [
+            *outputs.names(),
+            *playlists,
+            files.json_lines,
+            alerting.alert_lines,
+            files.keep_uncertain,
+        ],
+        [path, config, options.credentials, messaging.mqtt_ca, live.publish_ca, *zones],
         specs,
     )
     if files.save_masks is not None and ground_truth is not None:
         _check_apart([files.save_masks], [ground_truth], ())
     sinks = [*outputs.sinks(), *([Window()] if window else [])]
+    sinks += publishing_sinks(published, live, overwrite=keeping.overwrite)
     scoring: Scoring | None = None
     with contextlib.ExitStack() as stack:
         engines = [stack.enter_context(load(path, threads=threads)) for _ in range(lanes or 1)]

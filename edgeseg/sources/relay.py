@@ -47,6 +47,7 @@ class Relay:
         spec: Source of the kind ``url``.
         deadline: When opening must be over, monotonic seconds; all connections are cut then
             unless :meth:`opened` was called.
+        publishing: Relay bytes from the start, for one who sends video.
 
     Attributes:
         url: URL for FFmpeg to open; includes user and password.
@@ -61,7 +62,7 @@ class Relay:
         UsageError: The certificates of ``spec.trust`` cannot be read.
     """
 
-    def __init__(self, spec: SourceSpec, deadline: float) -> None:
+    def __init__(self, spec: SourceSpec, deadline: float, *, publishing: bool = False) -> None:
         self.server = server = Server.of(spec.target)
         self.status: int | None = None
         self.location: str | None = None
@@ -69,6 +70,7 @@ class Relay:
         self.expired = False
         self._spec = spec
         self._deadline = deadline
+        self._publishing = publishing
         self._context = spec.trust.context() if server.secure else None
         self._lock = threading.Lock()
         self._open: set[socket.socket] = set()
@@ -127,7 +129,8 @@ class Relay:
                 return
             deadline = max(self._deadline, time.monotonic() + self._spec.limits.open_s)
             try:
-                self._converse(_Side(client), server, deadline)
+                if not self._publishing:
+                    self._converse(_Side(client), server, deadline)
                 client.settimeout(None)  # a consumer may take its time
                 server.connection.settimeout(self._spec.limits.read_s)
                 _pump(client, server.connection)

@@ -259,13 +259,26 @@ def _path(text: str) -> SourceSpec:
 
 
 def _url(text: str) -> SourceSpec:
-    scheme, _, rest = text.partition("://")
-    scheme = scheme.lower()
+    scheme = text.partition("://")[0].lower()
     if scheme not in SCHEMES:
         raise UsageError(
             f"sources of the kind {scheme}:// are not read; {', '.join(SCHEMES)} and paths are",
             hint=EXAMPLES,
         )
+    target, label = split_secrets(text)
+    suffix = PurePosixPath(urlsplit(text).path).suffix.lower()
+    live = not (scheme in ("http", "https") and suffix in VIDEOS)
+    return SourceSpec("url", target, label, live)
+
+
+def split_secrets(url: str) -> tuple[str, str]:
+    """Return a URL with its user and password percent-encoded, and one with secrets masked.
+
+    Raises:
+        UsageError: It has no host or an invalid port, or is ambiguous.
+    """
+    scheme, _, rest = url.partition("://")
+    scheme = scheme.lower()
     authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
     # An unescaped / ? # or @ in a password ends the host early. The rest would be logged as a
     # path, and part of it sent to DNS as a host, so anything ambiguous is rejected.
@@ -281,10 +294,8 @@ def _url(text: str) -> SourceSpec:
             f"{scheme}://***: no host, or a port that is not a number from 1 to 65535",
             hint=f"write {scheme}://host:port/path; percent-encode a password with : / ? # or @",
         )
-    suffix = PurePosixPath(urlsplit(text).path).suffix.lower()
-    live = not (scheme in ("http", "https") and suffix in VIDEOS)
-    target = f"{scheme}://{_encoded(authority)}{rest[len(authority) :]}"
-    return SourceSpec("url", target, masked_url(scheme, authority, rest[len(authority) :]), live)
+    tail = rest[len(authority) :]
+    return f"{scheme}://{_encoded(authority)}{tail}", masked_url(scheme, authority, tail)
 
 
 def _encoded(authority: str) -> str:

@@ -25,6 +25,7 @@ from edgeseg.stream.sinks import (
     SourceStatus,
     StopStream,
     UncertainFrames,
+    VideoPublisher,
     Window,
 )
 from edgeseg.stream.view import View
@@ -49,6 +50,7 @@ __all__ = [
     "StreamReport",
     "StreamResult",
     "UncertainFrames",
+    "VideoPublisher",
     "View",
     "Window",
     "from_frames",

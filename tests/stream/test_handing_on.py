@@ -20,7 +20,6 @@ from edgeseg.stream import (
     StreamResult,
     run,
 )
-from edgeseg.stream.sinks import background
 
 ALIVE_S = 30.0
 FILE = StillSource("drive.mkv", realtime=False)
@@ -36,6 +35,7 @@ class Slow(Sink):
         self.taken: list[int] = []
         self.threads: set[str] = set()
         self.closed = 0
+        self.over = threading.Event()
         self._at = at
 
     def __str__(self) -> str:
@@ -54,6 +54,7 @@ class Slow(Sink):
 
     def close(self) -> None:
         self.closed += 1
+        self.over.set()
 
 
 @pytest.fixture
@@ -141,10 +142,10 @@ def test_a_run_switches_off_what_failed_in_the_background(
 
 
 def test_a_sink_that_is_stuck_does_not_hold_the_end(
-    results: list[StreamResult], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    results: list[StreamResult], caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(background, "_CLOSE_S", 0.3)
     slow = Slow()
+    slow.close_s = 0.3
     sink = Background(slow)
     sink.open([LIVE])
     for result in results:
@@ -153,10 +154,12 @@ def test_a_sink_that_is_stuck_does_not_hold_the_end(
     closing.start()
     closing.join(10)
     ended = not closing.is_alive()
+    closed_meanwhile = slow.closed
     slow.let.release(1000)
     closing.join(ALIVE_S)
     assert ended
-    assert slow.closed == 0, "its own thread is in it"
+    assert closed_meanwhile == 0, "its own thread is in it"
+    assert slow.over.wait(ALIVE_S), "and closes it"
     assert "the slow one is stuck" in caplog.text
 
 

@@ -7,6 +7,7 @@ from edgeseg.stream.sinks.base import Sink, SourceStatus, StopStream
 from edgeseg.stream.sinks.each import Each
 from edgeseg.stream.sinks.jsonlines import JsonLines
 from edgeseg.stream.sinks.masks import Masks
+from edgeseg.stream.sinks.publisher import VideoPublisher
 from edgeseg.stream.sinks.recording import Recording
 from edgeseg.stream.sinks.scoring import Scoring
 from edgeseg.stream.sinks.uncertain import UncertainFrames
@@ -23,5 +24,6 @@ __all__ = [
     "SourceStatus",
     "StopStream",
     "UncertainFrames",
+    "VideoPublisher",
     "Window",
 ]

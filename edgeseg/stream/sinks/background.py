@@ -20,8 +20,8 @@ logger = logging.getLogger(__name__)
 _TICK_S = 0.1
 """How often a wait looks whether the thread still takes anything."""
 
-_CLOSE_S = 5.0
-"""How long closing waits for one result to be written before the sink counts as stuck."""
+_STUCK_S = 5.0
+"""How long one result may take to be written before the sink counts as failed."""
 
 
 class Background(Sink):
@@ -35,12 +35,14 @@ class Background(Sink):
     Args:
         sink: Its methods are called in the other thread, except the first ``open`` and ``close``.
         places: Results that may wait; each holds its frame.
+        may_skip: Skip results even if every frame is processed.
     """
 
     supervised = True
 
-    def __init__(self, sink: Sink, places: int = 4) -> None:
+    def __init__(self, sink: Sink, places: int = 4, *, may_skip: bool = False) -> None:
         self.essential = sink.essential
+        self.close_s = sink.close_s
         self.skipped = 0
         self._written = 0
         self._sink = sink if sink.supervised else Supervised(sink)
@@ -48,7 +50,10 @@ class Background(Sink):
         self._waiting: queue.Queue[StreamResult | None] = queue.Queue(places)
         self._thread = threading.Thread(target=self._run, name=f"{sink}", daemon=True)
         self._error: Exception | None = None
-        self._may_skip: Sequence[bool] = ()
+        self._always_skips = may_skip
+        self._may_skip: dict[int, bool] = {}
+        self._ending = threading.Lock()
+        self._abandoned = self._ended = False
 
     def __str__(self) -> str:
         return str(self._sink)
@@ -64,7 +69,7 @@ class Background(Sink):
 
     def open(self, sources: Sequence[SourceStatus]) -> None:
         """As the sink's, in the caller's thread."""
-        self._may_skip = [source.realtime for source in sources]
+        self._may_skip = {source.index: source.realtime or self._always_skips for source in sources}
         self._sink.open(sources)
         self._thread.start()
 
@@ -88,14 +93,18 @@ class Background(Sink):
     def close(self) -> None:
         """Let the sink write what waits, then close it.
 
-        A sink that sits in one ``write`` for longer than five seconds is left there, unclosed:
-        closing it under its own thread may crash, and its thread does not hold the process.
+        A sink that sits in one ``write`` for longer than its ``close_s`` is left there: closing it
+        under its own thread may crash. Its thread closes it, unless the process ends first.
         """
         if self._thread.ident is not None and not self._finish():
-            logger.error(
-                "%s is stuck and is abandoned: it accepted no frame for %g s", self, _CLOSE_S
-            )
-            return  # _busy_since says in the report that it failed
+            with self._ending:
+                self._abandoned = not self._ended
+            if self._abandoned:
+                logger.error(
+                    "%s is stuck and is abandoned: it accepted no frame for %g s",
+                    *(self, self.close_s),
+                )
+                return
         self._sink.close()
         if self.skipped:
             logger.warning("%s was too slow and skipped %d frames", self, self.skipped)
@@ -104,7 +113,7 @@ class Background(Sink):
         """As the sink's; one that sits in a single result for five seconds has failed."""
         reports = [replace(each, skipped=self.skipped) for each in self._sink.reports()]
         since = self._busy_since
-        if since is not None and time.monotonic() - since > _CLOSE_S:
+        if since is not None and (self._abandoned or time.monotonic() - since > _STUCK_S):
             stuck = f"it took no frame for {time.monotonic() - since:.0f} s"
             return [replace(each, state="failed", error=stuck) for each in reports]
         return reports
@@ -113,7 +122,7 @@ class Background(Sink):
         """Whether the thread ended; it may take as long as it likes while it gets on."""
         asked = False
         written, since = self._written, time.monotonic()
-        while self._thread.is_alive() and time.monotonic() - since < _CLOSE_S:
+        while self._thread.is_alive() and time.monotonic() - since < self.close_s:
             if not asked:
                 with contextlib.suppress(queue.Full):
                     self._waiting.put_nowait(None)
@@ -125,17 +134,21 @@ class Background(Sink):
 
     def _run(self) -> None:
         try:
-            while True:
+            while not self._abandoned:
                 try:
                     result = self._waiting.get(timeout=_TICK_S)
                 except queue.Empty:
                     self._sink.idle()
                     continue
                 if result is None:
-                    return
+                    break
                 self._busy_since = time.monotonic()
                 self._sink.write(result)
                 self._busy_since = None
                 self._written += 1
         except Exception as error:
             self._error = error
+        with self._ending:
+            self._ended = True
+        if self._abandoned:
+            self._sink.close()

@@ -79,6 +79,7 @@ class Sink(ABC):
             ``later`` closes it and reopens it after a delay, ``next`` passes it the next result.
         supervised: Whether the sink handles its errors itself and reports them by
             :meth:`reports`.
+        close_s: Seconds for which the end of the stream waits for a single ``write``.
         context: Information about the stream, as given to :meth:`prepare`.
     """
 
@@ -86,6 +87,7 @@ class Sink(ABC):
     essential: bool = False
     retry: Literal["never", "later", "next"] = "never"
     supervised: bool = False
+    close_s: float = 5.0
     context: SinkContext = SinkContext()
 
     def prepare(self, context: SinkContext) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 from edgeseg.stream.result import StreamResult
 from edgeseg.stream.sinks.base import Sink, SourceStatus
@@ -29,7 +30,7 @@ class Each(Sink):
         self.shows_overlay = shows_overlay
         self._make = make
         self._name = name
-        self._sinks: dict[int, Supervised] = {}
+        self._sinks: dict[int, Sink] = {}
 
     def __str__(self) -> str:
         return self._name
@@ -38,7 +39,8 @@ class Each(Sink):
         """Create and open all sinks; if one raises, close those already open."""
         try:
             for source in sources:
-                sink = Supervised(self._make(source))
+                sink = self._make(source)
+                sink = sink if sink.supervised else Supervised(sink)
                 sink.prepare(self.context)
                 sink.open((source,))
                 self._sinks[source.index] = sink
@@ -56,9 +58,10 @@ class Each(Sink):
             sink.idle()
 
     def close(self) -> None:
-        """Close all sinks."""
-        for sink in self._sinks.values():
-            sink.close()
+        """Close all sinks, none after another that waits for something."""
+        with ThreadPoolExecutor(max(1, len(self._sinks))) as closing:
+            for sink in self._sinks.values():
+                closing.submit(sink.close)
 
     def reports(self) -> Sequence[SinkReport]:
         """Return the reports of all sinks."""

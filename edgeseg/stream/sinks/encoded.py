@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import cv2
 import numpy as np
@@ -40,16 +40,37 @@ _MP4 = {
 _HYBRID = (61, 7, 100)
 """libavformat of FFmpeg 7.1, the first one with it; files of an older one stay fragmented."""
 
-_TICKS = {"matroska": 1000, "mp4": 90_000}
-"""Ticks of a second; Matroska's time stamps are milliseconds."""
-
 _BITS_A_PIXEL = 0.12
 """Of encoders that know no constant quality."""
 
 _PIXELS_A_THREAD = 1920 * 1088
 
+_TICKS = 90_000
+"""Ticks of a second, unless a container has others."""
+
 _BT601 = 6
 """SMPTE 170M in ITU-T H.273: the colours into which OpenCV converts."""
+
+
+class Writable(Protocol):
+    """What takes a container byte by byte."""
+
+    def write(self, data: bytes, /) -> int: ...  # noqa: D102 - as of files
+
+
+@dataclass(frozen=True)
+class Muxer:
+    """A muxer of FFmpeg.
+
+    Attributes:
+        form: Its name there.
+        options: Its options.
+        ticks: Ticks of a second.
+    """
+
+    form: str
+    options: Mapping[str, str] = field(default_factory=dict)
+    ticks: int = _TICKS
 
 
 @dataclass(frozen=True)
@@ -159,38 +180,46 @@ def find_encoder(codec: Encoded, size: tuple[int, int] = (640, 360)) -> Encoder 
 
 
 class EncodedWriter:
-    """Writes pictures of one size into one file.
+    """Encodes pictures of one size into one container.
 
     Pictures of an odd width or height have their last column or row twice, as 4:2:0 asks.
 
     Args:
-        name: Path of the file; what is there is replaced.
+        target: URL of the container, ``file:PATH`` for a file that is replaced; or an object that
+            is written to.
         size: (width, height) of the pictures, pixels.
         fps: Frames per second of pictures without times.
         encoder: The encoder.
+        muxer: The muxer.
 
     Raises:
         OSError: The file cannot be written, or the encoder refuses.
     """
 
-    def __init__(self, name: str, size: tuple[int, int], fps: float, encoder: Encoder) -> None:
+    def __init__(
+        self,
+        target: str | Writable,
+        size: tuple[int, int],
+        fps: float,
+        encoder: Encoder,
+        muxer: Muxer,
+    ) -> None:
         import av
 
-        form = SUFFIXES[name[-4:].lower()]
         self._failure: type[Exception] = av.FFmpegError
         self._failed = False
-        self._rate = _TICKS[form]
+        self._rate = muxer.ticks
         self._step = max(1, round(self._rate / fps))
         self._ticks = self._key_at = -self._rate
         try:
             self._container: Any = av.open(
-                f"file:{name}", "w", format=form, container_options=_container_options(form)
+                target, "w", format=muxer.form, container_options=dict(muxer.options)
             )
             rate = Fraction(fps).limit_denominator(1001)
             self._stream: Any = self._container.add_stream(encoder.name, rate=rate)
             context = self._stream.codec_context
             _configure(context, encoder, _even(size), fps, self._rate)
-            if encoder in _ENCODERS["hevc"] and form == "mp4":
+            if encoder in _ENCODERS["hevc"] and muxer.form == "mp4":
                 context.codec_tag = "hvc1"  # Apple's players know no other
             self._stream.time_base = Fraction(1, self._rate)
             self._container.start_encoding()
@@ -230,14 +259,16 @@ class EncodedWriter:
             self._container.mux(packet)
 
 
-def _container_options(form: str) -> dict[str, str]:
+def file_muxer(name: str) -> Muxer:
+    """Return the muxer of a recording, by the suffix of its file."""
     import av
 
-    if form == "matroska":
-        return _MATROSKA
+    if SUFFIXES[name[-4:].lower()] == "matroska":
+        return Muxer("matroska", _MATROSKA, 1000)  # its time stamps are milliseconds
     if av.library_versions["libavformat"] >= _HYBRID:
-        return _MP4
-    return _MP4 | {"movflags": _MP4["movflags"].replace("hybrid_fragmented", "empty_moov")}
+        return Muxer("mp4", _MP4)
+    movflags = _MP4["movflags"].replace("hybrid_fragmented", "empty_moov")
+    return Muxer("mp4", {**_MP4, "movflags": movflags})
 
 
 def _configure(
@@ -259,6 +290,13 @@ def _configure(
 
 def _even(size: tuple[int, int]) -> tuple[int, int]:
     return size[0] + size[0] % 2, size[1] + size[1] % 2
+
+
+def fitted(picture: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+    """Scale a picture to ``size`` (width, height) if it has another."""
+    if (picture.shape[1], picture.shape[0]) == size:
+        return picture
+    return np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), np.uint8)
 
 
 def _frame(picture: NDArray[np.uint8], ticks: int) -> Any:

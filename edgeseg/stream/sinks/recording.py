@@ -9,7 +9,6 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -25,7 +24,9 @@ from edgeseg.stream.sinks.encoded import (
     Encoder,
     check_codec,
     choose_codec,
+    file_muxer,
     find_encoder,
+    fitted,
 )
 from edgeseg.stream.sinks.files import Claim, cannot_write, make_folder
 from edgeseg.stream.sinks.matroska import Writer, open_writer
@@ -248,7 +249,8 @@ class Recording(Sink):
             return open_writer(name, self._size, self._fps, timed=timed)
         if self._encoder != before:
             logger.info("%s: encoded by %s", self.path, self._encoder.name)
-        return EncodedWriter(name, self._size, self._fps, self._encoder)
+        muxer = file_muxer(name)
+        return EncodedWriter(f"file:{name}", self._size, self._fps, self._encoder, muxer)
 
     def _fitted(self, picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
         if not self._resized:
@@ -257,7 +259,7 @@ class Recording(Sink):
                 *(self.path, picture.shape[1], picture.shape[0], *self._size),
             )
             self._resized = True
-        return np.asarray(cv2.resize(picture, self._size, interpolation=cv2.INTER_AREA), np.uint8)
+        return fitted(picture, self._size)
 
     def _gap(self, captured_at: float) -> int:
         """How often to repeat the frame before, so that the next stands at its capture time.
