@@ -83,6 +83,8 @@ GIVEN: dict[str, tuple[list[str], object]] = {
     "mqtt-ca": (["--mqtt-ca", "broker.pem"], "{here}/broker.pem"),
     "mqtt-every": (["--mqtt-every", "2.5"], 2.5),
     "mqtt-discovery": (["--no-mqtt-discovery"], False),
+    "publish": (["--publish", "out/live.m3u8"], "{here}/out/live.m3u8"),
+    "publish-ca": (["--publish-ca", "server.pem"], "{here}/server.pem"),
     "window": (["--no-window"], False),
     "web": (["--web", "0.0.0.0:8080"], "0.0.0.0:8080"),
     "web-token": (["--web-token", "t\"o\\k"], "t\"o\\k"),
@@ -111,7 +113,7 @@ GIVEN: dict[str, tuple[list[str], object]] = {
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The current folder, without variables that stand for options."""
     monkeypatch.chdir(tmp_path)
-    for name in ("EDGESEG_WEB_TOKEN", "EDGESEG_WEBHOOK_URL"):
+    for name in ("EDGESEG_WEB_TOKEN", "EDGESEG_WEBHOOK_URL", "EDGESEG_PUBLISH_URL"):
         monkeypatch.delenv(name, raising=False)
     return tmp_path
 

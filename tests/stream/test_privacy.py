@@ -30,6 +30,7 @@ from edgeseg.stream import (
     StreamOptions,
     StreamResult,
     UncertainFrames,
+    VideoPublisher,
     View,
     run,
 )
@@ -107,6 +108,7 @@ def every_output(
     recordings = [Recording(folder / "overlay.mkv"), Recording(folder / "raw.mkv", overlay=False)]
     sinks = [
         *recordings,
+        VideoPublisher(str(folder / "live.m3u8")),
         Masks(folder / "masks", coloured=True),
         Alerts([parse_rule("bright > 0%")], engine.card.classes, alerts),
         UncertainFrames(folder / "uncertain", engine.card.classes),
@@ -118,6 +120,7 @@ def every_output(
     yield from look.pictures.items()
     for recording in recordings:
         yield recording.path.name, play(recording.path)
+    yield "published", play(folder / "live.m3u8")
     (written,) = (folder / "clips").iterdir()
     yield "clips", play(written)
     for name in ("alerts", "masks", "uncertain/train/images"):
@@ -155,7 +158,7 @@ def test_no_output_shows_a_pixel_of_it(
     assert counts.pop("uncertain/train/images") > 0
     assert counts == {
         **dict.fromkeys(("frame", "overlay", "no classes", "outlines", "web"), 6),
-        **dict.fromkeys(("overlay.mkv", "raw.mkv", "masks", "clips"), 6),
+        **dict.fromkeys(("overlay.mkv", "raw.mkv", "published", "masks", "clips"), 6),
         "alerts": 2,
     }
     found = [name for name, pictures in outputs.items() if any(map(shows_secret, pictures))]

@@ -66,11 +66,13 @@ class Muxer:
         form: Its name there.
         options: Its options.
         ticks: Ticks of a second.
+        holds: Hold each picture back until the next one is there, which tells its duration.
     """
 
     form: str
     options: Mapping[str, str] = field(default_factory=dict)
     ticks: int = _TICKS
+    holds: bool = False
 
 
 @dataclass(frozen=True)
@@ -208,6 +210,8 @@ class EncodedWriter:
 
         self._failure: type[Exception] = av.FFmpegError
         self._failed = False
+        self._holds = muxer.holds
+        self._held: Any = None
         self._rate = muxer.ticks
         self._step = max(1, round(self._rate / fps))
         self._ticks = self._key_at = -self._rate
@@ -256,7 +260,15 @@ class EncodedWriter:
 
     def _mux(self, frame: Any) -> None:
         for packet in self._stream.encode(frame):
+            if self._holds:
+                held, self._held = self._held, packet
+                if held is None:
+                    continue
+                held.duration = packet.pts - held.pts
+                packet = held
             self._container.mux(packet)
+        if frame is None and self._held is not None:
+            self._container.mux(self._held)
 
 
 def file_muxer(name: str) -> Muxer:

@@ -54,7 +54,6 @@ class Playlist:
         except OSError as error:
             raise cannot_write(path, error) from error
         folder = str(path.parent.absolute())
-        escaped = f"{folder}/{path.stem}".replace("%", "%%")
         self.url = f"{folder}/{path.name}"  # absolute, so no protocol of FFmpeg
         self.muxer = Muxer(
             "hls",
@@ -65,9 +64,10 @@ class Playlist:
                 "hls_flags": "delete_segments+independent_segments+program_date_time+temp_file",
                 "hls_segment_type": "fmp4",
                 "hls_fmp4_init_filename": first.name,
-                "hls_segment_filename": f"{escaped}-hls-%d.m4s",
+                "hls_segment_filename": f"{folder}/{path.stem}-hls-%d.m4s",
                 "start_number": str(number),
             },
+            holds=True,  # FFmpeg begins a segment where the last one's duration ends
         )
 
     def close(self) -> None:
@@ -75,6 +75,11 @@ class Playlist:
         self._claim.close()
 
     def _check(self, overwrite: bool) -> None:
+        if "%" in str(self._path.absolute()):
+            raise UsageError(
+                f"{printable(str(self._path))}: the path of a playlist contains no '%'",
+                hint="choose another path",
+            )
         if self._path.is_symlink() or (self._path.exists() and not self._path.is_file()):
             raise UsageError(
                 f"{printable(str(self._path))} is no file", hint="name the playlist itself"
