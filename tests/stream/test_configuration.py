@@ -158,7 +158,7 @@ def test_all_options_go_to_a_file_and_back(edgeseg: Any, here: Path) -> None:
     direct, through = values(*arguments), values("--config", "a.toml")
     assert direct.keys() == through.keys()
     for name, value in direct.items():
-        if name in ("source", "alert", "cover"):  # relative paths within texts became absolute
+        if name in ("source", "alert", "cover", "publish"):  # relative paths within texts became absolute
             continue
         same = here / value if isinstance(value, Path) else value
         assert through[name] == same, name
@@ -299,6 +299,7 @@ def test_what_is_no_configuration(data: bytes | None, code: int, says: str, edge
         'web-token = "hunter2"',
         'alert-webhook = "https://h/hunter2"',
         'mqtt = "mqtts://u:hunter2@h/gate"',
+        'publish = "rtmp://h/app/hunter2"',
     ],
 )
 def test_a_file_with_a_secret_that_others_may_read_is_refused(text: str, edgeseg: Any) -> None:
