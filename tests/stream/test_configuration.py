@@ -158,7 +158,12 @@ def test_all_options_go_to_a_file_and_back(edgeseg: Any, here: Path) -> None:
     direct, through = values(*arguments), values("--config", "a.toml")
     assert direct.keys() == through.keys()
     for name, value in direct.items():
-        if name in ("source", "alert", "cover", "publish"):  # relative paths within texts became absolute
+        if name in (
+            "source",
+            "alert",
+            "cover",
+            "publish",
+        ):  # relative paths within texts became absolute
             continue
         same = here / value if isinstance(value, Path) else value
         assert through[name] == same, name
