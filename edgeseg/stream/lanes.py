@@ -32,14 +32,16 @@ class Lane:
     Args:
         engine: Engine to run; the lane does not close it.
         view: Appearance of overlays.
+        prepare: Function that changes a captured frame before the engine sees it.
 
     Attributes:
         overlays: Draw overlays on a GPU, together with the labels. On the processor they are
             drawn later, by whoever uses them.
     """
 
-    def __init__(self, engine: Engine, view: View) -> None:
+    def __init__(self, engine: Engine, view: View, prepare: Callable[[StreamResult], None]) -> None:
         self._engine = engine
+        self._prepare = prepare
         self._view = view
         self._look = view.look(engine.card.classes)
         self._pipeline: FramePipeline | None = None
@@ -68,6 +70,8 @@ class Lane:
         """
         if self._pipeline is None:
             self._pipeline = self._engine.open_pipeline()
+        for frame in frames:
+            self._prepare(frame)
         look = self._look if self.overlays and self._pipeline.on_gpu else None
         self._pipeline.submit([frame.frame for frame in frames], look)
         self._in_flight.append(frames)

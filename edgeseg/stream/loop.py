@@ -126,7 +126,7 @@ class Stream:
         self._max_batch = _frames_per_batch(several, options.batch or len(specs))
         self._privacy = PrivacyFilter(options, several[0].card.classes, self._readers)
         view = View(options.opacity, options.outline, options.names, options.legend)
-        self._lanes = [Lane(engine, view) for engine in several]
+        self._lanes = [Lane(engine, view, self._privacy.cover) for engine in several]
         alone = len(specs) == 1 and self._readers[0].realtime
         self.mode: Mode = options.mode or ("latency" if alone else "throughput")
 

@@ -20,7 +20,10 @@ from edgeseg.stream.result import StreamResult
 
 
 class PrivacyFilter:
-    """Changes the frames of results in place, in the order in which they leave the stream.
+    """Changes frames in place: zones before the network, classes as results leave the stream.
+
+    The network sees zones black as well, so that nothing behind one reaches label maps, regions or
+    alerts.
 
     A place stays obscured for ``blur_hold`` seconds after the last label map that demands it, and
     in the following frame in any case, so that one map that misses a region does not uncover it.
@@ -60,23 +63,26 @@ class PrivacyFilter:
         """Whether there is anything to obscure."""
         return bool(self._styles or self._zones)
 
+    def cover(self, result: StreamResult) -> None:
+        """Paint the zones of a captured frame black; callable from several threads at once."""
+        covered = self._covered(result.camera, *result.frame.shape[:2])
+        if covered is not None:
+            cover(_writable(result), covered)
+
     def apply(self, result: StreamResult) -> None:
-        """Obscure the frame of a result in place, and discard the overlay that a GPU drew from it.
+        """Obscure the classes in a result, and discard the overlay that a GPU drew from it.
 
         What its label map demands is obscured, before it was smoothed or after.
         """
         if not self.active:
             return
         result.shown = None
-        if not result.frame.flags.carray:  # cannot be written to, or not by OpenCV
-            result.frame = result.frame.copy()
-        height, width = result.frame.shape[:2]
         if result.card is None or result.labels.shape != result.input.shape[1:]:
-            cover(result.frame)
+            cover(_writable(result))
             return
-        covered = self._covered(result.camera, height, width)
-        if covered is not None:
-            cover(result.frame, covered)
+        if not self._styles:
+            return
+        height, width = _writable(result).shape[:2]
         maps = [each for each in (result.labels, result.unsmoothed) if each is not None]
         labels = [inside(each, (height, width), result.input) for each in maps]
         now = None if result.name else moment(self._sources[result.camera], result)
@@ -88,6 +94,12 @@ class PrivacyFilter:
         zones: list[Zone] = [zone for zone, number in self._zones if number in (None, camera)]
         masks = [zone.mask(height, width) for zone in zones]
         return np.logical_or.reduce(masks).view(np.uint8) if masks else None
+
+
+def _writable(result: StreamResult) -> NDArray[np.uint8]:
+    if not result.frame.flags.carray:  # cannot be written to, or not by OpenCV
+        result.frame = result.frame.copy()
+    return result.frame
 
 
 class _Held:

@@ -16,6 +16,7 @@ import pytest
 from numpy.typing import NDArray
 from streaming import StillSource, still_result
 
+import edgeseg
 import edgeseg.stream
 from edgeseg.engines.base import Engine
 from edgeseg.engines.pipeline import CpuPipeline
@@ -47,8 +48,13 @@ are as close to one of them as JPEG may move a colour."""
 
 
 def secret_frame(index: int) -> NDArray[np.uint8]:
-    """Dark noise, and a chequered rectangle that moves."""
+    """Dark noise, a chequered rectangle that moves, and a grey patch that shakes.
+
+    The patch raises the alert and is uncertain, though the rectangle is covered.
+    """
     frame = np.random.default_rng(index).integers(0, 60, (*SIZE, 3), np.uint8)
+    left = 200 + 8 * (index % 2)
+    frame[150:180, left : left + 40] = 200
     top, left = 40 + 2 * index, 60 + 3 * index
     rows, columns = np.indices((64, 96)) // 8
     frame[top : top + 64, left : left + 96] = np.array(SECRET, np.uint8)[(rows + columns) % 2]
@@ -275,12 +281,31 @@ def test_a_zone_is_black_on_its_source_alone(tmp_path: Path) -> None:
     privacy = PrivacyFilter(options, results[0].classes, sources)
     for result in results:
         result.frame[...] = 7
-        privacy.apply(result)
+        privacy.cover(result)
     assert (results[0].frame == 7).all()
     zone = load_zone(path).mask(48, 64)
     assert np.array_equal(results[1].frame, np.where(zone, 0, 7)[..., None].repeat(3, 2))
     with pytest.raises(UsageError, match="on source 1; the last one is 0"):
         PrivacyFilter(options, results[0].classes, sources[:1])
+
+
+def test_the_network_does_not_see_a_zone(tmp_path: Path, bright_network: Path) -> None:
+    path = tmp_path / "zone.json"
+    path.write_text('{"polygons": [[[0, 0], [0.5, 0], [0.5, 1], [0, 1]]]}')
+
+    def frames() -> Iterator[NDArray[np.uint8]]:
+        yield np.full((48, 64, 3), 255, np.uint8)
+
+    with edgeseg.load(bright_network) as engine:
+        labels = [
+            next(iter(stream)).labels
+            for options in (StreamOptions(), StreamOptions(cover=(str(path),)))
+            for stream in [Stream(frames, engine, options)]
+        ]
+    half = labels[0].shape[1] // 2
+    assert labels[0].all()
+    assert not labels[1][:, :half].any()
+    assert labels[1][:, half:].all()
 
 
 @pytest.mark.parametrize(
