@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import re
 import shlex
 from collections.abc import Callable
@@ -58,12 +57,13 @@ def test_exports_on_the_page(
     edgeseg: Any,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
 ) -> None:
     python, shell = blocks(heading)
-    try:
-        module = importlib.import_module(library)
-    except (ImportError, RuntimeError) as error:
-        pytest.skip(f"{library} is not installed here ({error})")
+    if library == "torchvision":
+        module = request.getfixturevalue(library)
+    else:
+        module = pytest.importorskip(library, reason=f"{library} is not installed here")
     monkeypatch.chdir(tmp_path)
     save(module)
     exec(compile(python, heading, "exec"), {})
