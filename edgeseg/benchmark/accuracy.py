@@ -33,6 +33,7 @@ class Accuracy:
     drop: float | None = None
     drop_interval: Interval | None = None
     pixel_agreement: float | None = None
+    flicker: float | None = None
 
 
 def summarise_data(data: Split) -> DataSummary:

@@ -94,6 +94,13 @@ class DataSummary(Document):
     sha256: str
 
 
+class SequenceSummary(Document):
+    """The frames that flicker was measured on: name of the video or folder, and their number."""
+
+    name: str
+    frames: int
+
+
 class NetworkSummary(Document):
     """The network of an engine: architecture, its options, and the input's width and height."""
 
@@ -128,6 +135,7 @@ class Run(Document):
         drop: Mean IoU of the reference less this one's.
         drop_interval: Interval of ``drop``, with the same resampled pictures for both engines.
         pixel_agreement: Share of pixels, at the network's size, labelled as the reference does.
+        flicker: Share of pixels of the sequence whose label changes and changes back.
         cold_start_ms: ``open``, ``first_inference`` and ``total`` of a fresh process.
         peak_rss_mib: Peak resident memory of such a process.
         energy_mj_per_frame: Millijoules per picture, sum of all sensors.
@@ -167,6 +175,7 @@ class Run(Document):
     drop: float | None = None
     drop_interval: Interval | None = None
     pixel_agreement: float | None = None
+    flicker: float | None = None
     cold_start_ms: dict[str, float] | None = None
     peak_rss_mib: float | None = None
     energy_mj_per_frame: float | None = None
@@ -193,6 +202,7 @@ class BenchReport(Document):
         pictures: Number of timed pictures.
         labelled: Number of scored pictures.
         data: Data set of the scored pictures.
+        sequence: Frames that flicker was measured on.
         accuracy: Scores of each picture, an entry per engine.
         energy: Energy sensors that were read, or why none was.
         noisy: Whether something disturbed the timing; ``why`` names each disturbance.
@@ -214,6 +224,7 @@ class BenchReport(Document):
     pictures: int
     labelled: int
     data: DataSummary | None = None
+    sequence: SequenceSummary | None = None
     energy: EnergyMeter | None = None
     noisy: bool = False
     why: tuple[str, ...] = ()

@@ -12,6 +12,7 @@ and after, and disturbances are reported.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -24,9 +25,10 @@ from edgeseg.benchmark.bootstrap import bootstrap_of
 from edgeseg.benchmark.cases import Case, Unavailable, first_of_each_path
 from edgeseg.benchmark.coldstart import ColdStart
 from edgeseg.benchmark.conditions import Conditions, ConditionsWatch, During, read_conditions
-from edgeseg.benchmark.document import BenchReport, EngineAccuracy, Run
+from edgeseg.benchmark.document import BenchReport, EngineAccuracy, Run, SequenceSummary
 from edgeseg.benchmark.doubts import disturbances, disturbed_machine, shortcomings
 from edgeseg.benchmark.energy import EnergyMeter, Sensors
+from edgeseg.benchmark.flicker import measure_flicker, open_sequence
 from edgeseg.benchmark.rows import Measured, row, unavailable_row, with_speedups
 from edgeseg.benchmark.timing import Images, Timing, interleave, warm_up
 from edgeseg.console import Track, silent
@@ -38,12 +40,13 @@ from edgeseg.options.benchmark import BenchConfig
 __all__ = ["Case", "Unavailable", "bench", "noise_frames"]
 
 
-def bench(
+def bench(  # noqa: PLR0913 - each keyword is a thing to measure, or how
     engines: Sequence[Engine | Case],
     *,
     data: Split | None = None,
     images: Images = (),
     unavailable: Sequence[Unavailable] = (),
+    sequence: Path | None = None,
     config: BenchConfig | None = None,
     notes: Sequence[str] = (),
     track: Track = silent,
@@ -59,6 +62,7 @@ def bench(
         data: Labelled pictures, for mean IoU; also the pictures timed where ``images`` is empty.
         images: uint8 (H, W, 3) BGR or (H, W) grey, to time with.
         unavailable: Artefacts to list that cannot run here.
+        sequence: Video, or folder of pictures in the order of time, to measure flicker on.
         config: Duration and strictness of the measurement.
         notes: Notes to put before those of the run.
         track: Shows progress.
@@ -73,8 +77,10 @@ def bench(
     images = list(images[: config.pictures]) or _pictures_of(data, config.pictures)
     if engines and not images:
         raise UsageError("no picture to time with", hint="give labelled data or pictures")
+    if sequence is not None:
+        open_sequence(sequence).close()  # so that what cannot be read is known before measuring
     cases = [e if isinstance(e, Case) else Case.of(e, config.threads) for e in engines]
-    measurement = Measurement(cases, data, images, config, track)
+    measurement = Measurement(cases, data, images, sequence, config, track)
     measurement.run()
     return measurement.report(unavailable, notes)
 
@@ -87,12 +93,14 @@ class Measurement:
         cases: Sequence[Case],
         data: Split | None,
         images: Images,
+        sequence: Path | None,
         config: BenchConfig,
         track: Track,
     ) -> None:
         self.cases = cases
         self.data = data if data is not None and len(data) else None
         self.images = images
+        self.sequence = sequence
         self.config = config
         self.track = track
         self.reference = next(
@@ -108,6 +116,8 @@ class Measurement:
         self.idle_w: float | None = None
         self.scores: dict[Path, EngineAccuracy] = {}
         self.alike: dict[Path, float] = {}
+        self.flicker: dict[Path, float | None] = {}
+        self.summary: SequenceSummary | None = None
         self.starts: dict[tuple[Path, int | None], list[ColdStart | str]] = {}
 
     def run(self) -> None:
@@ -144,6 +154,10 @@ class Measurement:
             others = [engine for engine in engines if engine is not self.reference]
             self.alike = agreements(self.reference, others, self.images, self.track)
             self.alike[self.reference.path] = 1.0
+        if self.sequence is not None and engines:
+            self.flicker, self.summary = measure_flicker(
+                engines, self.sequence, self.config.sequence_frames, self.track
+            )
 
     def start_afresh(self) -> None:
         """Fresh processes, the cases in turn."""
@@ -174,6 +188,7 @@ class Measurement:
             pictures=len(self.images),
             labelled=0 if self.data is None else len(self.data),
             data=None if self.data is None else summarise_data(self.data),
+            sequence=self.summary,
             energy=self.energy,
             noisy=bool(why),
             why=tuple(why),
@@ -190,6 +205,7 @@ class Measurement:
             self.scores.get(path), base, self.alike.get(path), bootstrap_of(self.config)
         )
         start = _median_or_reason(self.starts.get((path, threads), []))
+        accuracy = replace(accuracy, flicker=self.flicker.get(path))
         return Measured(timing, accuracy, start, self.idle_w)
 
     def _not_reached(self, timed: Sequence[Timing]) -> list[Unavailable]:

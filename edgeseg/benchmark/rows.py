@@ -68,6 +68,7 @@ def row(measured: Measured, config: BenchConfig) -> Run:
         drop=accuracy.drop,
         drop_interval=accuracy.drop_interval,
         pixel_agreement=accuracy.pixel_agreement,
+        flicker=accuracy.flicker,
         cold_start_ms=start.milliseconds() if start else None,
         peak_rss_mib=start.peak_rss_mib if start else None,
     ).model_copy(

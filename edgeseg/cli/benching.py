@@ -41,6 +41,12 @@ def bench(
     ] = None,
     data: OptionalData = None,
     split: SplitName = "val",
+    sequence: Annotated[
+        Path | None,
+        Option(
+            "Video, or folder of pictures in the order of time, to measure the flicker of masks on."
+        ),
+    ] = None,
     report: Reports = (),
     worst: Annotated[
         int,
@@ -87,7 +93,7 @@ def bench(
     reports = [check_report(path) for path in report]
     check_budget(budget, labelled=data is not None)
     paths = engines_of(engines or [])
-    read = paths if data is None else [*paths, data]
+    read = [*paths, *(each for each in (data, sequence) if each is not None)]
     refuse_to_replace(*reports, *([out] if out else []), overwrite=overwrite, inputs=read)
     labelled = None if data is None else read_split(data, split)
     with ExitStack() as stack:
@@ -97,6 +103,7 @@ def bench(
             data=labelled,
             images=() if labelled else noise_frames(),
             unavailable=opened.unavailable,
+            sequence=sequence,
             config=replace(config, threads=threads[0]) if threads and len(threads) == 1 else config,
             notes=opened.notes,
             track=progress_bar,

@@ -29,6 +29,7 @@ class BenchConfig(Options):
             than this fraction of the median.
         cold_starts: Fresh processes per engine; 0 skips start-up and memory.
         pictures: Largest number of different pictures, used in turn.
+        sequence_frames: Largest number of frames of a sequence on which flicker is measured.
         threads: Threads of engines whose row states no other number; None for the default.
         seed: Fixes the order of the engines and the bootstrap.
         confidence: Confidence level of the intervals, a fraction of 1.
@@ -45,6 +46,7 @@ class BenchConfig(Options):
     max_spread: float = 0.10
     cold_starts: int = 3
     pictures: int = 16
+    sequence_frames: int = 300
     threads: int | None = None
     seed: int = 0
     confidence: float = 0.95

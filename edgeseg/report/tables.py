@@ -61,6 +61,7 @@ _WIDE: tuple[tuple[Column, Cell], ...] = (
     (Column("Mean IoU", "%"), lambda run: _percent(run.mean_iou, 1)),
     (Column("Drop", "points"), lambda run: _drop(run.drop)),
     (Column("Agreement", "%"), lambda run: _percent(run.pixel_agreement, 2)),
+    (Column("Flicker", "%"), lambda run: _percent(run.flicker, 2)),
 )
 
 
@@ -96,6 +97,7 @@ _TERMINAL: tuple[tuple[Column, Cell], ...] = (
     (Column("IoU", "%"), lambda run: _percent(run.mean_iou, 1)),
     (Column("Drop", "points"), lambda run: _drop(run.drop)),
     (Column("Agree", "%"), lambda run: _percent(run.pixel_agreement, 1)),
+    (Column("Flicker", "%"), lambda run: _percent(run.flicker, 2)),
 )
 
 _NARROW = tuple(cell for cell in _TERMINAL if cell[0].name not in ("Size", "Rate", "Agree"))
@@ -111,8 +113,9 @@ def bench_table(bench: BenchReport, *, wide: bool = False) -> Table:
     if wide:
         return _table((*_identity(bench), *_WIDE), bench.runs, best)
     names = labels(bench.runs)
-    # A long name takes the room of the least important columns.
-    room = _TERMINAL if max(map(len, names), default=0) <= 26 else _NARROW
+    # A long name and flicker take the room of the least important columns.
+    flickers = any(run.flicker is not None for run in bench.runs)
+    room = _NARROW if flickers or max(map(len, names), default=0) > 26 else _TERMINAL
     table = _table(room, bench.runs, best)
     named = zip(names, table.rows, strict=True)
     return Table(table.columns, tuple((text, *row[1:]) for text, row in named), best)

@@ -20,6 +20,7 @@ from edgeseg.benchmark.document import (
     NetworkSummary,
     PictureScore,
     Run,
+    SequenceSummary,
 )
 from edgeseg.benchmark.energy import EnergyMeter, Sensor
 from edgeseg.benchmark.nvml import GpuState
@@ -36,6 +37,7 @@ MODELS = {
     "Accuracy": EngineAccuracy,
     "Picture": PictureScore,
     "Data": DataSummary,
+    "Sequence": SequenceSummary,
     "Machine": Machine,
     "GPU": Gpu,
     "Conditions": Conditions,
