@@ -264,7 +264,7 @@ def faults_table(found: dict[str, Any]) -> Table:
 
 def skipped(report: dict[str, Any], kind: str) -> int:
     """Results that the outputs of a kind skipped; one queue for all sources counts once."""
-    return max(sink["skipped"] for sink in report["sinks"] if sink["kind"] == kind)
+    return max(int(sink["skipped"]) for sink in report["sinks"] if sink["kind"] == kind)
 
 
 # The cost
