@@ -4,9 +4,10 @@
     python bench/stream_options.py cost
 
 ``faults``: ``edgeseg stream`` reads four MJPEG cameras on loopback. One dies every 30 s and comes
-back 8 s later; mosquitto is killed (SIGKILL) every 150 s and comes back 10 s later. Masks are
-smoothed, regions blurred, four recordings written in H.264, a clip around each alert. Every event
-in the file of alerts must also have reached a subscriber of the broker.
+back 8 s later; mosquitto and a media server are killed (SIGKILL) every 150 s and come back 10 s
+later. Masks are smoothed, regions blurred, uncertain frames looked for, four recordings written in
+H.264, four overlays published, a clip written around each alert. Every event in the file of alerts
+must also have reached a subscriber of the broker.
 
 ``cost``: CPU time of all threads a frame of 1280x720, cases in turn.
 
@@ -54,9 +55,10 @@ from edgeseg.stream.messaging import Mqtt, Publisher, Publishing
 RESULTS = Path(__file__).with_name("results") / "stream"
 CAMERAS, FPS, SIZE = 4, 5.0, (640, 360)
 DEATH_S, AWAY_S = 30.0, 8.0
-BROKER_S, BROKER_AWAY_S = 150.0, 10.0
+SERVER_S, SERVER_AWAY_S = 150.0, 10.0
 SAMPLE_S = 30.0
 PATIENCE_S = 60.0
+SETTLE_S = 15.0
 RULE = "bright > 50%"
 
 
@@ -101,6 +103,28 @@ def footprint(pid: int) -> dict[str, float]:
     }
 
 
+class MediaServer:
+    """GStreamer's RTSP server, which takes what is published, on the same port each time."""
+
+    def __init__(self) -> None:
+        self.port = 0
+        self.start()
+
+    def start(self) -> None:
+        """Start it, and wait until it listens."""
+        script = Path(__file__).with_name("media_server.py")
+        command = ["/usr/bin/python3", str(script), str(self.port), str(CAMERAS)]
+        pipe = subprocess.PIPE
+        self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True)
+        assert self._process.stdout is not None
+        self.port = int(self._process.stdout.readline())
+
+    def kill(self) -> None:
+        """SIGKILL: the connections break."""
+        self._process.kill()
+        self._process.communicate()
+
+
 def every(seconds: float, over: threading.Event, act: Callable[[int], None]) -> threading.Thread:
     """Start a thread that calls ``act(0)``, ``act(1)``, … at this interval until it is over."""
 
@@ -115,7 +139,7 @@ def every(seconds: float, over: threading.Event, act: Callable[[int], None]) -> 
     return thread
 
 
-def command(network: Path, urls: Sequence[str], port: int, out: Path) -> list[str]:
+def command(network: Path, urls: Sequence[str], broker: int, media: int, out: Path) -> list[str]:
     """The command line of the stream."""
     sources = [word for url in urls for word in ("--source", url)]
     return [
@@ -125,13 +149,15 @@ def command(network: Path, urls: Sequence[str], port: int, out: Path) -> list[st
         *("--record", str(out / "drive.mp4"), "--record-minutes", "5"),
         *("--alert", RULE, "--alert-lines", str(out / "alerts.jsonl")),
         *("--alert-clips", str(out / "clips"), "--clip-before", "2", "--clip-after", "2"),
-        *("--mqtt", f"mqtt://127.0.0.1:{port}/soak"),
+        *("--mqtt", f"mqtt://127.0.0.1:{broker}/soak"),
+        *("--publish", f"rtsp://127.0.0.1:{media}/live"),
+        *("--keep-uncertain", str(out / "uncertain"), "--per-hour", "20"),
     ]
 
 
 def measure_faults(minutes: float) -> dict[str, Any]:
     """Run the stream for so long, and return what it held to."""
-    faults = {"cameras": 0, "broker": 0}
+    faults = {"cameras": 0, "broker": 0, "media_server": 0}
     samples: list[dict[str, float]] = []
     over = threading.Event()
     with contextlib.ExitStack() as stack:
@@ -143,11 +169,14 @@ def measure_faults(minutes: float) -> dict[str, Any]:
             out, "persistence true", "autosave_on_changes true", "autosave_interval 1"
         )
         stack.callback(broker.kill)
+        media = MediaServer()
+        stack.callback(media.kill)
         listener = Listener(broker, "soak")
         stack.callback(listener.close)
         network = threshold_network(out / "bright.onnx")
         log = stack.enter_context((out / "log").open("w"))
-        words_of_it = command(network, [camera.url for camera in cameras], broker.port, out)
+        urls = [camera.url for camera in cameras]
+        words_of_it = command(network, urls, broker.port, media.port, out)
         process = subprocess.Popen(words_of_it, stdout=subprocess.PIPE, stderr=log, text=True)
         stack.callback(process.kill)
         listener.first("soak/status", lambda status: status == "online")
@@ -163,8 +192,14 @@ def measure_faults(minutes: float) -> dict[str, Any]:
         def kill_the_broker(_: int) -> None:
             broker.kill()
             faults["broker"] += 1
-            over.wait(BROKER_AWAY_S)
+            over.wait(SERVER_AWAY_S)
             broker.start()
+
+        def kill_the_media_server(_: int) -> None:
+            media.kill()
+            faults["media_server"] += 1
+            over.wait(SERVER_AWAY_S)
+            media.start()
 
         def sample(_: int) -> None:
             at = {"seconds": round(time.monotonic() - begun, 1)}
@@ -172,7 +207,8 @@ def measure_faults(minutes: float) -> dict[str, Any]:
 
         threads = [
             every(DEATH_S - AWAY_S, over, kill_a_camera),
-            every(BROKER_S - BROKER_AWAY_S, over, kill_the_broker),
+            every(SERVER_S - SERVER_AWAY_S, over, kill_the_broker),
+            every(SERVER_S - SERVER_AWAY_S, over, kill_the_media_server),
             every(SAMPLE_S, over, sample),
         ]
         while time.monotonic() - begun < minutes * 60 and process.poll() is None:
@@ -180,36 +216,42 @@ def measure_faults(minutes: float) -> dict[str, Any]:
         over.set()
         for thread in threads:
             thread.join()
+        # A stream that ends while a server is away loses what waits for it, and says so.
+        time.sleep(SETTLE_S)
         process.send_signal(signal.SIGTERM)
         report = json.loads(process.communicate(timeout=PATIENCE_S)[0])
-        events = [json.loads(line) for line in (out / "alerts.jsonl").read_text().splitlines()]
-        ids = {event["id"] for event in events}
-
-        def heard() -> set[str]:
-            return {event["id"] for event in listener.of("soak/alerts")}
-
-        deadline = time.monotonic() + PATIENCE_S
-        while ids - heard() and time.monotonic() < deadline:
-            time.sleep(0.5)
         return {
             "minutes": minutes,
             "faults": faults,
             "exit_code": process.returncode,
             "report": report,
-            "alerts": {
-                "events": len(events),
-                "raised": sum(event["event"] == "raised" for event in events),
-                "not_delivered": len(ids - heard()),
-            },
-            "files": {
-                "recordings": readable(sorted(out.glob("drive-*.mp4"))),
-                "clips": readable(sorted((out / "clips").glob("*.mp4"))),
-                "clips_named_but_missing": sum(
-                    not Path(event["clip"]).exists() for event in events if "clip" in event
-                ),
-            },
+            **delivered(out, listener),
             "footprint": samples,
         }
+
+
+def delivered(out: Path, listener: Listener) -> dict[str, Any]:
+    """The alerts, those of them that the subscriber did not hear in time, and the files."""
+    events = [json.loads(line) for line in (out / "alerts.jsonl").read_text().splitlines()]
+    missing = {event["id"] for event in events}
+    deadline = time.monotonic() + PATIENCE_S
+    while missing and time.monotonic() < deadline:
+        time.sleep(0.5)
+        missing -= {event["id"] for event in listener.of("soak/alerts")}
+    return {
+        "alerts": {
+            "events": len(events),
+            "raised": sum(event["event"] == "raised" for event in events),
+            "not_delivered": len(missing),
+        },
+        "files": {
+            "recordings": readable(sorted(out.glob("drive-*.mp4"))),
+            "clips": readable(sorted((out / "clips").glob("*.mp4"))),
+            "clips_named_but_missing": sum(
+                not Path(event["clip"]).exists() for event in events if "clip" in event
+            ),
+        },
+    }
 
 
 def readable(paths: Sequence[Path]) -> dict[str, int]:
@@ -230,7 +272,10 @@ def faults_table(found: dict[str, Any]) -> Table:
     first, last = samples[0], samples[-1]
     age = report["frame_age_ms"]
     rows = [
-        ("cameras killed / broker killed", "{cameras} / {broker}".format(**found["faults"])),
+        (
+            "cameras / broker / media server killed",
+            "{cameras} / {broker} / {media_server}".format(**found["faults"]),
+        ),
         ("results, dropped frames", f"{report['frames']}, {report['dropped']}"),
         ("reconnects", str(sum(each["reconnects"] for each in report["sources"]))),
         ("frame age, p50 / p99", f"{age['p50']:.0f} / {age['p99']:.0f} ms"),
@@ -253,18 +298,28 @@ def faults_table(found: dict[str, Any]) -> Table:
         ),
         ("clips that an event names and that are missing", str(files["clips_named_but_missing"])),
         *(
-            (f"frames that {name} skipped, being too slow", str(skipped(report, kind)))
-            for name, kind in (("the recordings", "Recording"), ("the clips", "Clips"))
+            (f"{name}: results written / skipped / lost", counted(report, kind))
+            for name, kind in (
+                ("recordings", "Recording"),
+                ("clips", "Clips"),
+                ("published video", "VideoPublisher"),
+                ("alert lines", "AlertLines"),
+                ("messages to the broker", "Mqtt"),
+            )
         ),
-        ("results that an output lost", str(sum(sink["lost"] for sink in report["sinks"]))),
         ("exit code", str(found["exit_code"])),
     ]
     return Table(words("", "Measured"), tuple(rows))
 
 
-def skipped(report: dict[str, Any], kind: str) -> int:
-    """Results that the outputs of a kind skipped; one queue for all sources counts once."""
-    return max(int(sink["skipped"]) for sink in report["sinks"] if sink["kind"] == kind)
+def counted(report: dict[str, Any], kind: str) -> str:
+    """What the outputs of a kind wrote, skipped and lost, as one report or one of each source."""
+    sinks = [sink for sink in report["sinks"] if sink["kind"] == kind]
+    # All sources share the queue of the recordings, and each of their reports its skips.
+    skips = [sink["skipped"] for sink in sinks]
+    skipped = max(skips) if kind == "Recording" else sum(skips)
+    written, lost = (sum(sink[key] for sink in sinks) for key in ("written", "lost"))
+    return f"{written} / {skipped} / {lost}"
 
 
 # The cost
