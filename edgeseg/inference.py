@@ -12,20 +12,16 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeseg.artifacts.card import ClassMap, InputSpec
+from edgeseg.artifacts.card import ClassMap
 from edgeseg.artifacts.files import refuse_to_replace, write_atomic
 from edgeseg.console import Track, silent
 from edgeseg.data.folders import load_image
 from edgeseg.engines.base import Engine
+from edgeseg.engines.tiles import segment_tiled
 from edgeseg.errors import DatasetError, UsageError
 from edgeseg.ops.obscure import obscure
 from edgeseg.ops.overlay import class_areas, draw_legend, overlay
-from edgeseg.ops.preprocess import preprocess
 from edgeseg.options.inference import Outputs
-from edgeseg.tiling import predict_tiled
-
-_GRID = 32  # The coarsest resolution of a network here, in pixels, with default options.
-
 
 Segment: TypeAlias = Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
 """From a picture as OpenCV reads it to its label map, at its own size."""
@@ -136,55 +132,6 @@ def write_result(
     draw_legend(painted, classes)
     write_atomic(overlay_path, _png(painted))
     return label_path, overlay_path
-
-
-def segment_tiled(
-    engine: Engine, image: NDArray[np.uint8], margin: int | None = None
-) -> NDArray[np.uint8]:
-    """Segment one picture at its own scale, in overlapping tiles of the engine's size.
-
-    ``engine.segment`` resizes the whole picture to the network's input instead.
-
-    Args:
-        engine: The network.
-        image: uint8 (H, W, 3) BGR or (H, W) grey, as OpenCV reads it, of any size.
-        margin: Pixels of a tile on each side whose labels are not used; None takes
-            :func:`default_margin`.
-
-    Returns:
-        uint8 (H, W), class ids.
-
-    Raises:
-        UsageError: The margins are too large for the tile.
-    """
-    spec = engine.card.input
-    margin = default_margin(spec) if margin is None else margin
-
-    def predict(tiles: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        pictures = np.ascontiguousarray(np.moveaxis(tiles, 1, -1))
-        return engine.infer(np.stack([preprocess(picture, spec) for picture in pictures]))
-
-    inner = max(min(spec.height, spec.width) - 2 * margin, 1)
-    return predict_tiled(
-        predict,
-        np.moveaxis(np.atleast_3d(image), -1, 0),
-        tile=(spec.height, spec.width),
-        margin=margin,
-        # Tiles too small for the grid take the next finer one.
-        stride=min(_GRID, 1 << (inner.bit_length() - 1)),
-        batch=engine.capabilities.batch or 1,
-    )
-
-
-def default_margin(spec: InputSpec) -> int:
-    """An eighth of a tile's shorter side, in whole pixels.
-
-    A compromise: a network that pads gives the whole picture's labels only from half its
-    receptive field on, but what lies that far off counts for little, and each pixel of margin
-    is computed twice or more. The valid ``unet`` of depth 4 is exact with 96, the multiple of
-    its stride that covers its own margin.
-    """
-    return min(spec.height, spec.width) // 8
 
 
 def _segmented(

@@ -13,8 +13,8 @@ import torch
 
 from edgeseg.artifacts.card import ClassMap, InputSpec, ModelCard
 from edgeseg.engines.base import Capabilities
+from edgeseg.engines.tiles import default_margin, segment_tiled
 from edgeseg.errors import UsageError
-from edgeseg.inference import default_margin, segment_tiled
 from edgeseg.models.unet import UNet
 from edgeseg.training.predictor import TorchEngine
 

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from edgeseg.errors import UsageError
 from edgeseg.options.base import Option, Options
 from edgeseg.options.privacy import Privacy
 
@@ -49,9 +50,18 @@ class StreamOptions(Access, Privacy):
     of zones, ``"door.json"`` or ``"door.json on 0"``. Results, and so all sinks, have frames in
     which these are obscured already.
 
+    With ``tiles``, frames are not resized to the network's input but cut into tiles of that size,
+    ``batch`` of them per call, as :func:`edgeseg.engines.tiles.segment_tiled` does; label maps have
+    the size of the frames.
+
     Raises:
-        UsageError: A value is out of range.
+        UsageError: A value is out of range, or ``tile_margin`` is given without ``tiles``.
     """
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.tile_margin is not None and not self.tiles:
+            raise UsageError("--tile-margin is of tiles", hint="add --tiles")
 
     realtime: Annotated[
         bool | None,
@@ -80,6 +90,15 @@ class StreamOptions(Access, Privacy):
         int | None,
         Field(ge=1),
         Option("Maximum batch size; default: the engine's own, or one frame per source."),
+    ] = None
+    tiles: Annotated[
+        bool,
+        Option("Segment overlapping tiles at the frames' original scale.", names="--tiles"),
+    ] = False
+    tile_margin: Annotated[
+        int | None,
+        Field(ge=0),
+        Option("Border of each tile to discard, in pixels; default: 1/8 of its shorter side."),
     ] = None
     smooth: Annotated[
         float | None,

@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 
 from edgeseg.engines.base import Engine
 from edgeseg.engines.pipeline import FramePipeline
+from edgeseg.engines.tiles import TiledPipeline, tiled_card
 from edgeseg.errors import DeviceError
 from edgeseg.stream.result import StreamResult
 from edgeseg.stream.slots import Intake
@@ -33,18 +34,26 @@ class Lane:
         engine: Engine to run; the lane does not close it.
         view: Appearance of overlays.
         prepare: Function that changes a captured frame before the engine sees it.
+        tiled: Its pipeline if frames are cut into tiles; None for ``engine.open_pipeline``.
 
     Attributes:
         overlays: Draw overlays on a GPU, together with the labels. On the processor they are
             drawn later, by whoever uses them.
     """
 
-    def __init__(self, engine: Engine, view: View, prepare: Callable[[StreamResult], None]) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        view: View,
+        prepare: Callable[[StreamResult], None],
+        tiled: TiledPipeline | None = None,
+    ) -> None:
         self._engine = engine
         self._prepare = prepare
         self._view = view
         self._look = view.look(engine.card.classes)
-        self._pipeline: FramePipeline | None = None
+        self._tiled = tiled is not None
+        self._pipeline: FramePipeline | None = tiled
         self._in_flight: deque[list[StreamResult]] = deque()
         self.overlays = False
 
@@ -91,7 +100,9 @@ class Lane:
             frame.shown = batch.painted[place] if batch.painted is not None else None
             frame.stages_ms |= batch.stages_ms
             frame.age_ms = (now - frame.captured_at) * 1000
-            frame.card, frame.view = self._engine.card, self._view
+            card = self._engine.card
+            frame.card = tiled_card(card, frame.frame) if self._tiled else card
+            frame.view = self._view
         return frames
 
     def close(self) -> None:

@@ -24,6 +24,7 @@ from typing import TypeAlias
 from typing_extensions import Self
 
 from edgeseg.engines.base import Engine
+from edgeseg.engines.tiles import TiledPipeline
 from edgeseg.errors import UsageError
 from edgeseg.options.streaming import Mode, StreamOptions
 from edgeseg.sources.credentials import with_credentials, with_trust
@@ -78,7 +79,7 @@ class Stream:
 
     Raises:
         UsageError: A source cannot be parsed, there is no source or no engine, or a class or zone
-            to obscure does not exist.
+            to obscure does not exist, or tiles have no room for their margins.
         CorruptArtifact: The file of a zone to cover holds no zone.
         RuntimeMissing: The device to decode on is missing.
     """
@@ -123,10 +124,15 @@ class Stream:
         ]
         self.steadiness = tuple(Steadiness(options.smooth) for _ in specs)
         self._intake = Intake([reader.slot for reader in self._readers], changed)
-        self._max_batch = _frames_per_batch(several, options.batch or len(specs))
+        # Of tiles, a batch holds those of one frame.
+        self._max_batch = 1
+        if not options.tiles:
+            self._max_batch = _frames_per_batch(several, options.batch or len(specs))
         self._privacy = PrivacyFilter(options, several[0].card.classes, self._readers)
         view = View(options.opacity, options.outline, options.names, options.legend)
-        self._lanes = [Lane(engine, view, self._privacy.cover) for engine in several]
+        self._lanes = [
+            Lane(engine, view, self._privacy.cover, _tiled(engine, options)) for engine in several
+        ]
         alone = len(specs) == 1 and self._readers[0].realtime
         self.mode: Mode = options.mode or ("latency" if alone else "throughput")
 
@@ -313,6 +319,13 @@ def _spec(source: AnySource) -> SourceSpec:
     if isinstance(source, (str, int, Path, SourceSpec)):
         return parse_source(source)
     return from_frames(source)
+
+
+def _tiled(engine: Engine, options: StreamOptions) -> TiledPipeline | None:
+    """Return the pipeline of tiles, if wanted; raises UsageError if the margin is too large."""
+    if not options.tiles:
+        return None
+    return TiledPipeline(engine, options.tile_margin, options.batch or 1)
 
 
 def _frames_per_batch(engines: Sequence[Engine], wanted: int) -> int:

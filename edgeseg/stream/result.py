@@ -40,7 +40,8 @@ class StreamResult:
             ``preprocess`` and ``infer``; the last two are for the whole batch. If a GPU keeps
             whole frames, ``preprocess`` and drawing ``shown`` are part of ``infer``. With the
             option ``smooth``, also ``smooth``.
-        labels: Class ids at the network's size, uint8 (height, width); smoothed with ``smooth``.
+        labels: Class ids at the network's size, or with ``tiles`` at the frame's, uint8
+            (height, width); smoothed with ``smooth``.
         unsmoothed: The network's own label map, where ``smooth`` changed it; None otherwise.
         flicker: Share of the pixels that flickered in the source's result before this one, see
             :class:`~edgeseg.stream.flicker.Flicker`; None if too few came before.
@@ -48,7 +49,7 @@ class StreamResult:
         shown: The frame with the classes drawn over it, if the GPU drew it together with the
             labels; :meth:`overlay` adds the text.
         view: Appearance of the overlay.
-        card: The network.
+        card: The network; with ``tiles``, its input has the frame's size.
     """
 
     index: int

@@ -99,6 +99,8 @@ GIVEN: dict[str, tuple[list[str], object]] = {
     "mode": (["--mode", "throughput"], "throughput"),
     "lanes": (["--lanes", "2"], 2),
     "batch": (["--batch", "4"], 4),
+    "tiles": (["--tiles"], True),
+    "tile-margin": (["--tile-margin", "16"], 16),
     "smooth": (["--smooth", "0.2"], 0.2),
     "keep-trying": (["--keep-trying"], True),
     "max-frames": (["--max-frames", "100"], 100),
