@@ -104,15 +104,11 @@ def _cut(
     image: NDArray[Any], corner: tuple[int, int], tile: tuple[int, int], margin: int
 ) -> NDArray[Any]:
     """Cut out the tile whose centre starts at ``corner``."""
-    top, left = corner[0] - margin, corner[1] - margin
-    inside = image[:, max(top, 0) : top + tile[0], max(left, 0) : left + tile[1]]
-    if inside.shape[1:] == tile:  # nothing to mirror
-        return inside
     rows, columns = (
         mirrored(start - margin, start - margin + side, size)
         for start, side, size in zip(corner, tile, image.shape[1:], strict=True)
     )
-    return image[:, rows[:, np.newaxis], columns]
+    return image[:, rows][:, :, columns]  # in two steps, which is quicker than in one
 
 
 def _without_margin(answers: NDArray[Any], tile: tuple[int, int], margin: int) -> NDArray[Any]:

@@ -95,6 +95,18 @@ def assert_same(found: Sequence[StreamResult], wanted: dict[tuple[int, int], Str
         np.testing.assert_array_equal(each.mask(), other.mask())
 
 
+def test_tiles_of_tensorrt_are_cut_on_the_processor(made: Bench) -> None:
+    found = []
+    for opened in (OnnxRuntimeEngine(made.onnx, threads=1), made.engine()):
+        kept = Kept()
+        with opened as engine:
+            report = run(Stream(SOURCE, engine, options("latency", tiles=True)), [kept])
+        assert report.frames_on_gpu is False
+        found.append(kept.results)
+    assert_same(found[1], {(each.camera, each.index): each for each in found[0]})
+    assert len({each.labels.tobytes() for each in found[0]}) > 1
+
+
 @pytest.mark.parametrize("overlay", [True, False], ids=["overlay", "labels"])
 @pytest.mark.parametrize("mode", MODES)
 def test_tensorrt_gives_what_the_processor_gives_in_one_graph_a_frame(

@@ -116,7 +116,12 @@ def test_masks_equal_those_of_infer(tmp_path: Path, edgeseg: Callable[..., Any])
 def test_several_sources_whose_size_changes(tiled: Engine, mode: Any) -> None:
     calls: list[int] = []
     infer = tiled.infer
-    tiled.infer = lambda batch: (calls.append(len(batch)), infer(batch))[1]  # type: ignore[method-assign]
+
+    def counted(batch: NDArray[np.float32]) -> NDArray[np.uint8]:
+        calls.append(len(batch))
+        return infer(batch)
+
+    tiled.infer = counted  # type: ignore[method-assign]
     fixed = tiled.capabilities.batch
     frames = [noise(0, 100, 130), noise(1, 100, 130), noise(2, 90, 200)]
     kept = Kept()
