@@ -19,7 +19,7 @@ from typing import Any
 
 import cv2
 import numpy as np
-from harness import circumstances, command_line, cpu_seconds, turns, words, write_json
+from harness import circumstances, command_line, turns, words, write_json
 from numpy.typing import NDArray
 
 from edgeseg.artifacts.files import write_atomic
@@ -68,10 +68,10 @@ def measure(
 
     with Stream(from_frames(frames, live=False), engine, options) as stream:
         engine.infer = counted  # type: ignore[method-assign]
-        cpu, begin = cpu_seconds(), time.perf_counter()
+        cpu, begin = time.process_time(), time.perf_counter()
         for result in stream:
             result.mask()
-        cpu, seconds = cpu_seconds() - cpu, time.perf_counter() - begin
+        cpu, seconds = time.process_time() - cpu, time.perf_counter() - begin
         engine.infer = infer  # type: ignore[method-assign]
     return cpu * 1000 / len(frames), len(frames) / seconds, calls // len(frames)
 
@@ -122,8 +122,8 @@ def main() -> None:
     table = Table(columns, tuple(tuple(map(str, row.values())) for row in rows))
     text = (
         "# Tiles\n\n"
-        f"`python bench/tiles.py`: {document['network']}, in ONNX Runtime on one thread, label maps "
-        "at frame size,\nthe default margin. Medians; cases take turns.\n\n"
+        f"`python bench/tiles.py`: {document['network']}, in ONNX Runtime on one thread, label "
+        "maps at frame size,\nthe default margin. Medians; cases take turns.\n\n"
         f"{document['machine']['cpu']}, {document['created']}, {options.rounds} rounds of "
         f"{options.frames} frames,\nload average {document['load_1min']:.1f} after the run.\n\n"
     )
