@@ -42,10 +42,10 @@ MOST_WRITES = 1500
 
 
 def result(number: int, at: float | None = None, size: tuple[int, int] = (HEIGHT, WIDTH)) -> Any:
-    """A grey frame, brighter with each number, whose right half is of class 1."""
+    """A frame of one colour, greener with each number, whose right half is of class 1."""
     labels = np.zeros((HEIGHT, WIDTH), np.uint8)
     labels[:, WIDTH // 2 :] = 1
-    frame = np.full((*size, 3), 20 + 2 * (number % 100), np.uint8)
+    frame = np.full((*size, 3), (200, 20 + 2 * (number % 100), 60), np.uint8)
     return still_result(labels, index=number, frame=frame, captured_at=number / 25, media_time=at)
 
 
@@ -120,27 +120,24 @@ def no_secret_anywhere(
 
 
 def publish_until(
-    sink: Background, numbers: Iterator[int], frames: queue.Queue[Any], count: int = 1
-) -> list[NDArray[np.uint8]]:
-    """Publish frames until the server has shown so many."""
-    shown: list[NDArray[np.uint8]] = []
+    sink: Background, numbers: Iterator[int], frames: queue.Queue[NDArray[np.uint8]], count: int = 1
+) -> None:
+    """Publish frames until the server has shown so many overlays, and no frame under one.
+
+    A server may lose the first packets, and a decoder then shows something else at first.
+    """
+    meant = [result(number) for number in range(100)]
+    overlays, plain = [each.overlay() for each in meant], [each.frame for each in meant]
+    seen = 0
     for _ in range(MOST_WRITES):
         sink.write(result(next(numbers)))
-        try:
-            shown.append(frames.get(timeout=0.04))
-        except queue.Empty:
-            continue
-        if len(shown) == count:
-            return shown
+        with contextlib.suppress(queue.Empty):
+            shown = frames.get(timeout=0.04)
+            assert min(difference(shown, each) for each in plain) > 12
+            seen += min(difference(shown, each) for each in overlays) < 6
+        if seen == count:
+            return
     raise AssertionError(sink.reports())
-
-
-def shows_overlay(shown: NDArray[np.uint8]) -> bool:
-    """Whether a decoded frame is one of the overlays, and none of the frames under them."""
-    meant = [result(number) for number in range(100)]
-    overlays = min(difference(shown, each.overlay()) for each in meant)
-    plain = min(difference(shown, each.frame) for each in meant)
-    return overlays < 6 < 2 * overlays + 6 < plain
 
 
 def test_a_server_that_comes_goes_and_comes_back(
@@ -159,8 +156,7 @@ def test_a_server_that_comes_goes_and_comes_back(
         sink.write(result(next(numbers)))
     for _ in range(2):
         server = serve(port=port)
-        shown = publish_until(sink, numbers, server.frames, 3)
-        assert all(map(shows_overlay, shown))
+        publish_until(sink, numbers, server.frames, 3)
         server.end()
         errors = sink.reports()[0].errors
         for _ in range(MOST_WRITES):
@@ -195,10 +191,9 @@ def test_passwords_and_certificates(serve: Serve, tmp_path: Path) -> None:
     wrong.close()
     sink = Background(VideoPublisher(url, ca=own), may_skip=True)
     sink.open([CAMERA])
-    (shown,) = publish_until(sink, iter(range(100_000)), server.frames)
+    publish_until(sink, iter(range(100_000)), server.frames)
     commands = [path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline")]
     sink.close()
-    assert shows_overlay(shown)
     publishing = [each for each in commands if b"remux.py" in each]
     assert publishing
     assert not any(SECRET.encode() in each for each in publishing)
@@ -240,11 +235,10 @@ def test_rtmp_is_received() -> None:
     sink = Background(VideoPublisher(url), may_skip=True)
     sink.prepare(PATIENT)  # a connection to try would be the only one that is accepted
     sink.open([CAMERA])
-    shown = publish_until(sink, iter(range(100_000)), frames, 3)
+    publish_until(sink, iter(range(100_000)), frames, 3)
     sink.close()
     listening.join(60)
-    assert all(map(shows_overlay, shown))
-    assert not sink.skipped or sink.reports()[0].state == "ok"
+    assert sink.reports()[0].state == "ok"
     assert "key" not in str(sink)
 
 

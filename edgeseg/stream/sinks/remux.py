@@ -55,7 +55,7 @@ def _copy(request: dict[str, Any]) -> None:
         request["url"], "w", format=request["form"], container_options=request["options"]
     )
     video = given.streams.video[0]
-    copied = sink.add_stream_from_template(video)
+    copied = sink.add_stream_from_template(video, opaque=True)  # no encoder
     _within(request["timeout_s"], sink.start_encoding)
     _limit_sockets(request["timeout_s"])
     os.write(1, b"ok\n")
