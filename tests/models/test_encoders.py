@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
 import shutil
 import sys
@@ -253,3 +254,23 @@ def test_int8_agrees_with_fp32(run: Path, tmp_path: Path, runtime: Any, library:
     assert made.sidecar.card.options["encoder"] == "test_resnet"
     assert made.sidecar.precision is not None
     assert set(made.sidecar.precision.kept) == {"encoder.network.conv1.0/Conv", "head/Conv"}
+
+
+def test_table_of_encoders_is_what_was_measured() -> None:
+    """Parameters, arithmetic, times, agreement and floating operators on the page."""
+    root = Path(__file__).parents[2]
+    measured = json.loads((root / "bench/results/encoders.json").read_text())["rows"]
+    page = (root / "docs/networks.md").read_text().partition("## Encoders of timm")[2]
+    for row in measured:
+        own = row["encoder"] == "none"
+        agreement = " / ".join(f"{100 * share:.1f}" for share in row["agreement"].values())
+        names = sorted(row["floating"].keys() - {"Conv", "Resize"})
+        cells = [
+            "its own, `--stem-stride 2`" if own else f"`{row['encoder']}`",
+            f"{row['parameters'] / 1e6:.1f} M",
+            f"{row['gflop']:.1f}",
+            f"{row['fp32_ms']:.0f} → {row['int8_ms']:.0f}",
+            agreement,
+            ", ".join(names) or "none",
+        ]
+        assert f"| {' | '.join(cells)} |" in page
