@@ -36,6 +36,7 @@ sys.path.append(str(Path(__file__).resolve().parents[1] / "tests"))
 import cv2
 import numpy as np
 from faults.conftest import RtspCamera
+from harness import circumstances
 from numpy.typing import NDArray
 
 import edgeseg
@@ -260,20 +261,21 @@ def best_ms(call: Callable[[], object], calls: int = 300) -> float:
 
 
 def alone(engine: Engine) -> dict[str, float]:
-    """Milliseconds of each part alone, on noise: a label map of 512x256 of a frame of 1280x720."""
+    """Milliseconds of each part alone: a label map of 512x256, noise, and panning 1280x720."""
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 11, (4, 256, 512), np.uint8)
     memory = np.zeros((2, 256, 512), np.uint8)
     limits = np.where(rng.random((64, 128)) < 0.3, 52, 255).astype(np.uint8)
     card = engine.card.model_copy(update={"input": InputSpec(height=256, width=512)})
-    frame = rng.integers(0, 256, (720, 1280, 3), np.uint8)
+    world = cv2.GaussianBlur(rng.integers(0, 256, (720, 1280, 3), np.uint8), (0, 0), 8)
+    world = cv2.normalize(world, None, 0, 255, cv2.NORM_MINMAX)  # type: ignore[call-overload]
+    frames = [np.roll(world, 12 * step, axis=1) for step in range(4)]
     smoother, flicker, count = Smoother(0.2), Flicker(), iter(range(1 << 30))
 
     def whole() -> None:
         index = next(count)
-        result = StreamResult(
-            index, "noise", frame, 0.0, labels=labels[index % 4].copy(), card=card
-        )
+        frame, own = frames[index % 4], labels[index % 4].copy()
+        result = StreamResult(index, "noise", frame, 0.0, labels=own, card=card)
         smoother.smooth(result, index / 25)
 
     return {
@@ -307,6 +309,9 @@ def smooth_table(document: dict[str, Any]) -> str:
         f"Alone, for a label map of 512x256 of a frame of 1280x720, on one core, shortest of 300: "
         f"the kernel {parts['kernel']:.3f} ms, all of the smoothing {parts['smoother']:.3f} ms, "
         f"the flicker figure {parts['flicker']:.3f} ms ({document['simd']}).",
+        "",
+        f"{document['machine']['cpu']}, {document['created']}, load {document['load_1min']:.1f}; "
+        "noise of seed 0.",
     ]
     return "\n".join(lines) + "\n"
 
@@ -330,6 +335,7 @@ def measure_smoothing(engine: Engine, root: Path, folder: Path) -> dict[str, Any
         "fps": FPS,
         "crf": CRF,
         "simd": simd_level(),
+        **circumstances(),
         "labels_flicker": flicker.share,
         "labels_changes": statistics.fmean(float(np.mean(one != two)) for one, two in pairs),
         "alone_ms": alone(engine),

@@ -79,7 +79,7 @@ def texture(seed: int, height: int, width: int, level: int, spread: float) -> ND
 
 
 def lag_of(level: int) -> tuple[int, int]:
-    """Where a square of 16 pixels moves: longest time of a wrong pixel in frames, most at a time."""
+    """Of a square of 16 pixels that moves: most frames that a pixel, and most pixels, are wrong."""
     scene, thing = texture(0, HEIGHT, WIDTH, 100, 3), texture(1, 16, 16, level, 3)
     smoother, late, found = Smoother(SECONDS), np.zeros((40, WIDTH), int), []
     for index in range(9):
