@@ -83,7 +83,8 @@ class Smoother:
         found = labels.copy()
         if kind == self._kind:
             step = self._step(at)
-            flow = self._flow.calc(grey, self._grey, None)  # from now to before
+            # From now to before.
+            flow = self._flow.calc(grey, self._grey, None)  # type: ignore[call-overload]
             stale = self._stale(flow)
             np.minimum(self._memory[1], ~stale | np.uint8(step), out=self._memory[1])
             moved = _moved(_follow(self._grey, flow, cv2.INTER_LINEAR), grey, (width, height))
@@ -98,10 +99,11 @@ class Smoother:
         """Return 255 where what has moved in had another label than the shown one, else 0."""
         height, width = self._labels.shape
         rows, columns = flow.shape[:2]
-        path = cv2.resize(flow * np.float32((width / columns, height / rows)), (width, height))
-        moved = ~cv2.inRange(path, (-0.5, -0.5, 0, 0), (0.5, 0.5, 0, 0))
+        scale = np.array((width / columns, height / rows), np.float32)
+        path = np.asarray(cv2.resize(flow * scale, (width, height)), np.float32)
+        still = np.asarray(cv2.inRange(path, (-0.5, -0.5, 0, 0), (0.5, 0.5, 0, 0)), np.uint8)
         before = _follow(self._labels, path, cv2.INTER_NEAREST)
-        return np.asarray(cv2.compare(before, self._memory[0], cv2.CMP_NE) & moved, np.uint8)
+        return np.asarray(cv2.compare(before, self._memory[0], cv2.CMP_NE), np.uint8) & ~still
 
     def _step(self, at: float) -> int:
         """Votes of a frame, rounded up so that ``seconds`` of frames use up all votes."""
@@ -168,7 +170,8 @@ def _follow(
 ) -> NDArray[np.uint8]:
     """Return what was where the flow leads to, uint8 (H, W); 255 outside of the picture."""
     at = flow + _grid(*before.shape)
-    return np.asarray(cv2.remap(before, at, None, interpolation, borderValue=255), np.uint8)
+    found = cv2.remap(before, at, None, interpolation, borderValue=255)  # type: ignore[call-overload]
+    return np.asarray(found, np.uint8)
 
 
 def _moved(
