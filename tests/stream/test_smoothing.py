@@ -90,7 +90,7 @@ def lag_of(level: int) -> tuple[int, int]:
         result = still_result(labels.copy(), frame=frame)
         smoother.smooth(result, index / 25)
         late = np.where(result.labels[:40] != labels[:40], late + 1, 0)
-        found.append((int(late.max()), np.count_nonzero(late)))
+        found.append((int(late.max()), int(np.count_nonzero(late))))
         assert not result.labels[40:].any()
     longest, most = np.max(found, axis=0)
     return int(longest), int(most)
