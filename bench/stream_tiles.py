@@ -1,6 +1,6 @@
 """Measure what tiles cost against one pass over the shrunk frame.
 
-    python bench/tiles.py
+    python bench/stream_tiles.py
 
 Streams of pictures in memory through the bundled network in INT8, on one thread of ONNX Runtime;
 the label map is taken at frame size. CPU time a frame and frames a second, without opening and
@@ -122,8 +122,8 @@ def main() -> None:
     table = Table(columns, tuple(tuple(map(str, row.values())) for row in rows))
     text = (
         "# Tiles\n\n"
-        f"`python bench/tiles.py`: {document['network']}, in ONNX Runtime on one thread, label "
-        "maps at frame size,\nthe default margin. Medians; cases take turns.\n\n"
+        f"`python bench/stream_tiles.py`: {document['network']}, in ONNX Runtime on one thread, "
+        "label maps at frame size,\nthe default margin. Medians; cases take turns.\n\n"
         f"{document['machine']['cpu']}, {document['created']}, {options.rounds} rounds of "
         f"{options.frames} frames,\nload average {document['load_1min']:.1f} after the run.\n\n"
     )
