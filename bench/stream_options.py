@@ -1,4 +1,4 @@
-"""Run a stream with all of its options: through faults for minutes, and each on and off.
+"""Run a stream with many of its options: through faults for minutes, and each on and off.
 
     nice python bench/stream_options.py faults --minutes 20
     python bench/stream_options.py cost
@@ -229,7 +229,7 @@ def measure_faults(minutes: float) -> dict[str, Any]:
         # A stream that ends while a server is away loses what waits for it, and says so.
         time.sleep(SETTLE_S)
         process.send_signal(signal.SIGTERM)
-        report = json.loads(process.communicate(timeout=PATIENCE_S)[0])
+        report = json.loads(process.communicate(timeout=PATIENCE_S)[0].replace(f"{out}/", ""))
         return {
             "minutes": minutes,
             "faults": faults,
@@ -420,7 +420,7 @@ def main() -> None:
     if options.part == "faults":
         found = measure_faults(options.minutes)
         table = faults_table(found)
-        title = f"# {CAMERAS} cameras for {options.minutes:g} minutes, all options on"
+        title = f"# {CAMERAS} cameras for {options.minutes:g} minutes of faults"
     else:
         samples = measure_cost(options.frames, options.rounds)
         found = {"frames": options.frames, "rounds": options.rounds, "rows": cost_rows(samples)}
