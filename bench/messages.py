@@ -20,6 +20,7 @@ from harness import circumstances, command_line, turns, words, write_json
 from edgeseg.artifacts.card import ClassMap, InputSpec, ModelCard
 from edgeseg.options.messaging import parse_broker
 from edgeseg.report.tables import Column, Table, render_markdown
+from edgeseg.sources.packets import PacketTap
 from edgeseg.stream import StreamResult
 from edgeseg.stream.messaging import Mqtt, Publisher, Publishing
 from edgeseg.stream.reader import State
@@ -38,6 +39,7 @@ class Camera:
     declared: int | None = None
     taken = bad_frames = reconnects = dropped = 0
     state: State = "ok"
+    packets: PacketTap | None = None
 
 
 def main() -> None:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeseg.artifacts.card import ClassMap, InputSpec, ModelCard
+from edgeseg.sources.packets import PacketTap
 from edgeseg.stream.reader import State
 from edgeseg.stream.result import StreamResult
 from edgeseg.stream.slots import Intake, Slot
@@ -29,6 +30,7 @@ class StillSource:
     reconnects: int = 0
     live: bool = True
     declared: int | None = None
+    packets: PacketTap | None = None
 
 
 CLASSES = ClassMap.model_validate({"names": ("background", "road", "traffic sign")})

@@ -75,6 +75,9 @@ class NetworkVideo:
             raise OSError("no video")
         self._stream = stream = streams[0]
         self._decode = spec.decode
+        self._packets = spec.packets
+        if self._packets is not None:
+            self._packets.connect(stream)
         stream.thread_type = "SLICE"
         # What is larger is refused before it takes memory, and counts as unreadable.
         stream.codec_context.options = {"max_pixels": str(spec.max_pixels)}
@@ -113,6 +116,8 @@ class NetworkVideo:
                 return
             if packet is None:
                 return
+            if self._packets is not None:
+                self._packets.push(packet)
             try:
                 yield from packet.decode()
                 bad = 0

@@ -27,6 +27,7 @@ from edgeseg.errors import UsageError
 from edgeseg.options.streaming import MAX_FRAME_PIXELS
 from edgeseg.sources.launch import elements, masked
 from edgeseg.sources.masking import HIDDEN, masked_url
+from edgeseg.sources.packets import PacketTap
 from edgeseg.sources.trust import Trust
 
 Kind = Literal["camera", "csi", "gst", "url", "file", "pictures", "test", "own"]
@@ -90,6 +91,7 @@ class SourceSpec:
         own: Object that delivers the frames, see :func:`edgeseg.stream.from_frames`.
         max_pixels: Maximum number of pixels per frame.
         decode: Device that decodes, see :func:`edgeseg.sources.decoding.device_for`.
+        packets: Receives the compressed packets of a network camera that PyAV reads.
     """
 
     kind: Kind
@@ -104,6 +106,7 @@ class SourceSpec:
     own: Any = field(default=None, repr=False, compare=False)
     max_pixels: int = field(default=MAX_FRAME_PIXELS, repr=False)
     decode: str = field(default="cpu", repr=False)
+    packets: PacketTap | None = field(default=None, repr=False, compare=False)
 
     @property
     def realtime(self) -> bool:

@@ -129,6 +129,9 @@ class Stream:
         if not options.tiles:
             self._max_batch = _frames_per_batch(several, options.batch or len(specs))
         self._privacy = PrivacyFilter(options, several[0].card.classes, self._readers)
+        if not self._privacy.active:
+            for reader in self._readers:
+                reader.offer_packets()
         view = View(options.opacity, options.outline, options.names, options.legend)
         self._lanes = [
             Lane(engine, view, self._privacy.cover, _tiled(engine, options)) for engine in several

@@ -15,11 +15,13 @@ import logging
 import random
 import threading
 import time
+from dataclasses import replace
 from typing import Literal
 
 from edgeseg.errors import AuthFailed, EdgesegError, OpenFailed, SourceError, SourceLost
 from edgeseg.sources.capture import Frames, open_frames
 from edgeseg.sources.decoding import device_for
+from edgeseg.sources.packets import PacketTap
 from edgeseg.sources.places import FramePosition
 from edgeseg.sources.spec import SourceSpec
 from edgeseg.stream.result import StreamResult
@@ -52,6 +54,7 @@ class Reader:
         taken: Number of segmented frames, counted by the stream.
         decoder: Device that decodes, or ``cpu``; None before the first frame, and for a source
             that is not decoded by PyAV.
+        packets: Compressed packets of a network camera, see :meth:`offer_packets`.
     """
 
     def __init__(
@@ -76,6 +79,7 @@ class Reader:
         self.bad_frames = 0
         self.taken = 0
         self.decoder: str | None = None
+        self.packets: PacketTap | None = None
         self._strict = strict
         self._persistent = persistent
         self._limits = limits = spec.limits
@@ -91,6 +95,11 @@ class Reader:
         self._thread = threading.Thread(
             target=self._run, name=f"edgeseg reader of {spec.label}", daemon=True
         )
+
+    def offer_packets(self) -> None:
+        """Offer the compressed packets to outputs; not if they show what must not be seen."""
+        self.packets = PacketTap()
+        self.spec = replace(self.spec, packets=self.packets)
 
     def start(self) -> None:
         """Start the thread."""

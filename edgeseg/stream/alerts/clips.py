@@ -1,8 +1,9 @@
 """Write a video clip of the seconds before and after each alert.
 
-Compressed packets of the camera would cost less, but show what the privacy filter obscures. So the
-pictures are those of the results, as the other outputs get them: each is compressed as JPEG into a
-ring, and decoded and encoded again only where it belongs to a clip.
+Pictures are those of the results, as the other outputs get them: each is compressed as JPEG into a
+ring, and decoded and encoded again only where it belongs to a clip. The compressed packets of a
+camera cost less, but show what the privacy filter obscures and no overlay. So they are copied into
+clips of the original frames only, and a stream that obscures anything does not offer them.
 """
 
 from __future__ import annotations
@@ -17,11 +18,13 @@ from dataclasses import dataclass, field
 from itertools import count
 from math import inf, nextafter
 from pathlib import Path
+from typing import Literal
 
 import cv2
 
 from edgeseg.options.clips import ClipOptions
 from edgeseg.options.streaming import Codec
+from edgeseg.sources.packets import COPIED, Packet, PacketStream, PacketTap
 from edgeseg.stream.alerts.rule import AlertRule
 from edgeseg.stream.moments import moment
 from edgeseg.stream.result import StreamResult
@@ -30,12 +33,12 @@ from edgeseg.stream.sinks.encoded import choose_codec
 from edgeseg.stream.sinks.health import Health, SinkReport
 from edgeseg.stream.sinks.recording import Recording
 from edgeseg.stream.sinks.retention import Budget, Shelf
-from edgeseg.stream.sinks.ring import Ring, RingPicture
+from edgeseg.stream.sinks.ring import Kept, Ring, RingPicture
 from edgeseg.stream.sinks.snapshots import local_time
 
 logger = logging.getLogger(__name__)
 
-_PER_FRAME = 2
+_PER_NEW = 2
 """Pictures written for each new one: a clip catches up, and no new one waits for long."""
 
 _PER_IDLE = 4
@@ -59,7 +62,8 @@ class _Clip:
         recording: Writes the file.
         written_to: Time of the last picture written; -inf for none.
         touched: Whether writing has been tried.
-        is_open: Whether the file is open.
+        holds: What is in the open file: the packets of this connection, or ``pictures``; None if
+            no file is open.
         over: Whether it is complete, or what is missing is lost.
     """
 
@@ -70,21 +74,26 @@ class _Clip:
     recording: Recording
     written_to: float = -inf
     touched: bool = False
-    is_open: bool = False
+    holds: PacketStream | Literal["pictures"] | None = None
     over: bool = False
 
-    def lacks(self, picture: RingPicture) -> bool:
+    def lacks(self, picture: Kept) -> bool:
         """Whether a picture belongs to it and has not been written."""
         return self.since <= picture.at <= self.until and picture.at > self.written_to
 
 
 @dataclass(eq=False)
 class _Camera:
-    """A source, its newest pictures, and its clips that are not complete."""
+    """A source, its newest pictures, and its clips that are not complete.
+
+    ``tap`` is where its packets come from, if they may be copied; ``copies`` is whether they do.
+    """
 
     source: SourceStatus
     ring: Ring
     shelf: Shelf
+    tap: PacketTap | None
+    copies: bool = False
     clips: deque[_Clip] = field(default_factory=deque)
     newest: _Clip | None = None
     warned: bool = False
@@ -97,6 +106,11 @@ class Clips(Sink):
     own; pass it ``AlertOutputs(clips=...)``. The files are written by
     :class:`~edgeseg.stream.Recording`: H.264 in MP4 where PyAV has an encoder, otherwise MJPEG in
     Matroska, each frame at its own time. A clip whose file fails goes on in ``NAME-0001.mp4``.
+
+    Clips of original frames hold the packets of a network camera as they are if PyAV reads it,
+    nothing is obscured, and ``codec`` is ``auto`` or the camera's. Such a clip begins with the last
+    key frame before the time asked for; MJPEG is written as Matroska. After a reconnection it goes
+    on in the next file.
 
     An alert before the end of a clip extends it, up to ten minutes after its first alert.
 
@@ -131,7 +145,7 @@ class Clips(Sink):
 
     @property
     def memory(self) -> int:
-        """Bytes of the pictures that wait for an alert."""
+        """Bytes of the pictures and packets that wait for an alert."""
         return sum(camera.ring.used for camera in self._cameras.values())
 
     def open(self, sources: Sequence[SourceStatus]) -> None:
@@ -140,12 +154,17 @@ class Clips(Sink):
         self._suffix = ".mp4" if encoded else ".mkv"
         with suppress(OSError):  # reported with the first write
             self._folder.mkdir(parents=True, exist_ok=True)
+        limit = self._options.clip_memory
         for source in sources:
+            tap = None if self.shows_overlay else source.packets
+            if tap is not None:
+                tap.open(limit // 4, COPIED if self._codec == "auto" else (self._codec,))
             name = re.compile(rf"(\d{{8}}-\d{{6}})-{source.index}-[\w-]+\.(?:mkv|mp4)", re.ASCII)
             shelf = Shelf(self._folder, name, self._budget, self._options.clip_keep)
             with suppress(OSError):
                 shelf.scan()
-            self._cameras[source.index] = _Camera(source, Ring(self._options.clip_memory), shelf)
+            ring = Ring(limit if tap is None else limit - limit // 4)
+            self._cameras[source.index] = _Camera(source, ring, shelf, tap)
 
     def begin(self, rule: AlertRule, result: StreamResult) -> Path:
         """Begin or extend a clip for an alert that a result raised, and return its path.
@@ -168,30 +187,30 @@ class Clips(Sink):
         return path
 
     def write(self, result: StreamResult) -> None:
-        """Keep the picture, and write to the clip that is in progress."""
+        """Keep the picture or the packets, and write to the clip that is in progress."""
         camera = self._cameras[result.camera]
-        picture = self._compressed(camera, result)
+        at = moment(camera.source, result)
         clip = camera.clips[0] if camera.clips else None
-        if clip is not None and picture.at < clip.written_to:  # the file begins again
+        if clip is not None and at < clip.written_to:  # the file begins again
             clip.until = -inf
-        for evicted in camera.ring.push(picture):
-            if clip is not None and clip.touched and clip.lacks(evicted):
-                self._health.loses()
-            elif picture.at - evicted.at < self._options.clip_before:
-                self._warn(camera, picture.at - evicted.at)
-        kept = picture.at - self._options.clip_before
-        camera.ring.trim(kept if clip is None else min(kept, max(clip.since, clip.written_to)))
-        self._advance(camera, _PER_FRAME, picture.at)
+        new = _packets(camera, at)
+        if not camera.copies:
+            new.append(self._compressed(result, at))
+        self._keep(camera, new, at)
+        self._advance(camera, _PER_NEW * max(1, len(new)), at)
 
     def idle(self) -> None:
         """Write what waits, and end the clip of a camera that was lost."""
         for camera in self._cameras.values():
             now = time.monotonic() - _LOST_S if camera.source.live else -inf
+            self._keep(camera, _packets(camera, now), now)
             self._advance(camera, _PER_IDLE, now)
 
     def close(self) -> None:
         """Write the clips in progress as far as there are pictures."""
         for camera in self._cameras.values():
+            if camera.clips:
+                self._keep(camera, _packets(camera, inf), inf)
             while camera.clips:
                 clip = camera.clips[0]
                 try:
@@ -206,10 +225,21 @@ class Clips(Sink):
         """Of all clips; results are pictures in clips."""
         return (self._health.report(),)
 
-    def _compressed(self, camera: _Camera, result: StreamResult) -> RingPicture:
+    def _keep(self, camera: _Camera, new: Sequence[Kept], now: float) -> None:
+        """Add pictures to the ring, and forget what is too old or too much."""
+        clip = camera.clips[0] if camera.clips else None
+        for picture in new:
+            for evicted in camera.ring.push(picture):
+                if clip is not None and clip.touched and clip.lacks(evicted):
+                    self._health.loses()
+                elif picture.at - evicted.at < self._options.clip_before:
+                    self._warn(camera, picture.at - evicted.at)
+        kept = now - self._options.clip_before
+        camera.ring.trim(kept if clip is None else min(kept, max(clip.since, clip.written_to)))
+
+    def _compressed(self, result: StreamResult, at: float) -> RingPicture:
         frame = result.overlay() if self.shows_overlay else result.frame
         jpeg = cv2.imencode(".jpg", frame)[1].tobytes()
-        at = moment(camera.source, result)
         return RingPicture(at, jpeg, result.captured_at, result.media_time)
 
     def _advance(self, camera: _Camera, most: int, now: float) -> None:
@@ -236,27 +266,35 @@ class Clips(Sink):
             return False
         return True
 
-    def _append(self, camera: _Camera, clip: _Clip, picture: RingPicture) -> None:
-        if not clip.is_open:
+    def _append(self, camera: _Camera, clip: _Clip, picture: Kept) -> None:
+        kind = picture.stream if isinstance(picture, Packet) else "pictures"
+        if clip.holds not in (None, kind):
+            clip.holds = None
+            clip.recording.close()
+        if clip.holds is None:
             camera.shelf.room()
             clip.recording.open([camera.source])
-            clip.is_open = True
-        result = StreamResult(
-            0,
-            camera.source.label,
-            picture.decode(),
-            picture.captured_at,
-            media_time=picture.media_time,
-        )
-        clip.recording.write(result)
+            clip.holds = kind
+            picture = camera.ring.key_of(picture)
+            clip.since = min(clip.since, picture.at)
+        self._record(clip.recording, picture, camera.source.label)
         clip.written_to = picture.at
         self._health.works()
         with suppress(OSError):  # someone has removed it
             camera.shelf.grow(clip.recording.path, clip.recording.path.stat().st_size)
 
+    def _record(self, recording: Recording, picture: Kept, label: str) -> None:
+        if isinstance(picture, Packet):
+            recording.copy(picture)
+            return
+        result = StreamResult(
+            0, label, picture.decode(), picture.captured_at, media_time=picture.media_time
+        )
+        recording.write(result)
+
     def _end(self, camera: _Camera, clip: _Clip) -> None:
-        if clip.is_open:
-            clip.is_open = False
+        if clip.holds is not None:
+            clip.holds = None
             clip.recording.close()
         clip.over = True
         camera.clips.popleft()
@@ -265,8 +303,8 @@ class Clips(Sink):
 
     def _fails(self, clip: _Clip, error: Exception) -> None:
         """Close the file; what was not written is tried again in the next one."""
-        if clip.is_open:
-            clip.is_open = False
+        if clip.holds is not None:
+            clip.holds = None
             with suppress(OSError):
                 clip.recording.close()
         self._health.fails(error, lost=0)
@@ -275,7 +313,8 @@ class Clips(Sink):
         label = re.sub(r"[^A-Za-z0-9]+", "-", rule.label).strip("-")[:40] or "alert"
         stem = f"{local_time()}-{camera.source.index}-{label}"
         names = (f"{stem}-{number}" if number > 1 else stem for number in count(1))
-        paths = (self._folder / f"{name}{self._suffix}" for name in names)
+        mjpeg = camera.tap is not None and camera.tap.codec == "mjpeg"
+        paths = (self._folder / f"{name}{'.mkv' if mjpeg else self._suffix}" for name in names)
         taken = {clip.path for clip in camera.clips}
         return next(path for path in paths if path not in taken and not path.exists())
 
@@ -287,3 +326,12 @@ class Clips(Sink):
                 "--clip-before says: increase --clip-memory",
                 *(self, seconds, camera.source.label),
             )
+
+
+def _packets(camera: _Camera, until: float) -> list[Kept]:
+    """Take the packets that arrived by ``until``, and set whether the camera's are copied."""
+    if camera.tap is None:
+        return []
+    taken: list[Kept] = [*camera.tap.take(until)]
+    camera.copies = camera.tap.codec is not None and (camera.copies or bool(taken))
+    return taken

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from edgeseg.sources.packets import PacketTap
 from edgeseg.stream.reader import State
 from edgeseg.stream.result import StreamResult
 from edgeseg.stream.sinks.health import SinkReport
@@ -32,6 +33,8 @@ class SourceStatus(Protocol):
         dropped: Number of frames dropped in favour of a newer one.
         bad_frames: Number of frames that could not be read.
         reconnects: Number of successful reconnections.
+        packets: Compressed packets of a network camera, before they are decoded; None if
+            anything must be obscured. Whoever writes them writes what the camera shows.
     """
 
     index: int
@@ -43,6 +46,7 @@ class SourceStatus(Protocol):
     taken: int
     bad_frames: int
     reconnects: int
+    packets: PacketTap | None
 
     @property
     def state(self) -> State: ...  # noqa: D102 - the class says it

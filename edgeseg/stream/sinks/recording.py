@@ -16,8 +16,10 @@ from edgeseg.artifacts.documents import printable
 from edgeseg.errors import UsageError
 from edgeseg.options.streaming import Codec
 from edgeseg.sources.capture import quieten_opencv
+from edgeseg.sources.packets import Packet
 from edgeseg.stream.result import StreamResult
 from edgeseg.stream.sinks.base import Sink, SourceStatus
+from edgeseg.stream.sinks.copied import PacketWriter
 from edgeseg.stream.sinks.encoded import (
     Encoded,
     EncodedWriter,
@@ -111,7 +113,7 @@ class Recording(Sink):
         self._single = False
         self._claimed: Claim | None = None
         self._part_frames = 0
-        self._writer: Writer | None = None
+        self._writer: Writer | PacketWriter | None = None
         self._size = (0, 0)
         self._fps = 25.0
         self._realtime = False
@@ -180,6 +182,22 @@ class Recording(Sink):
             self._append(self._last)
         self._append(picture)
         self._last = picture
+
+    def copy(self, packet: Packet) -> None:
+        """Write a packet of a camera as it is; raises OSError when the disk is full.
+
+        A file holds packets of one connection, beginning with a key frame, and nothing else:
+        close the recording before others, and open it again.
+        """
+        assert self._claimed is not None
+        if not isinstance(self._writer, PacketWriter):
+            assert self._writer is None
+            with self._claimed.plain_name() as name:
+                self._writer = PacketWriter(name, packet.stream)
+        if not self._writer.write(packet):
+            raise OSError("cannot write on (is the disk full?)")
+        self._shelf.grow(self.path, self._claimed.size)
+        self.frames += 1
 
     def close(self) -> None:
         """Write the index; without a frame no file stays."""
@@ -274,6 +292,7 @@ class Recording(Sink):
 
     def _append(self, picture: NDArray[np.uint8]) -> None:
         assert self._writer is not None
+        assert not isinstance(self._writer, PacketWriter)
         assert self._claimed is not None
         when = () if self._at is None else (self._at,)
         written = self._writer.write(picture, *when)

@@ -160,7 +160,7 @@ def test_the_ring_keeps_to_its_bytes_and_the_clip_begins_later(
         data = cv2.imencode(".jpg", picture)[1].tobytes()
         ring.push(RingPicture(number, data, number, None))
         kept = list(ring)
-        assert ring.used == sum(len(each.jpeg) for each in kept) <= 10 * size
+        assert ring.used == sum(len(each.data) for each in kept) <= 10 * size
         assert [each.at for each in kept] == list(range(number + 1 - len(kept), number + 1))
     assert ring.used > 8 * size
     ring.push(RingPicture(50, bytes(11 * size), 50, None))
