@@ -118,8 +118,10 @@ def _described(stream: Any) -> PacketStream | None:
     header = io.BytesIO()
     try:
         with av.open(header, "w", format="nut") as container:
-            container.add_stream_from_template(stream, opaque=True)  # no encoder
-            container.start_encoding()
+            copied = container.add_stream_from_template(stream, opaque=True)  # no encoder
+            first: Any = av.Packet(b"\0")  # a file without any packet is not read
+            first.stream, first.pts, first.dts, first.is_keyframe = copied, 0, 0, True
+            container.mux_one(first)
     except (av.FFmpegError, ValueError):
         return None
     return PacketStream(codec, header.getvalue(), Fraction(stream.time_base))

@@ -47,6 +47,8 @@ class PacketWriter:
                 )
                 template = given.streams.video[0]
                 self._stream = self._container.add_stream_from_template(template, opaque=True)
+            if stream.codec == "hevc" and muxer.form == "mp4":
+                self._stream.codec_context.codec_tag = "hvc1"  # Apple's players know no other
             self._container.start_encoding()
         except (av.FFmpegError, ValueError) as error:
             raise OSError(f"cannot write video ({type(error).__name__})") from error
