@@ -267,7 +267,9 @@ class Clips(Sink):
         return True
 
     def _append(self, camera: _Camera, clip: _Clip, picture: Kept) -> None:
-        kind = picture.stream if isinstance(picture, Packet) else "pictures"
+        kind: PacketStream | Literal["pictures"] = "pictures"
+        if isinstance(picture, Packet):
+            kind = picture.stream
         if clip.holds not in (None, kind):
             clip.holds = None
             clip.recording.close()
