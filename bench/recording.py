@@ -1,11 +1,9 @@
-"""Measure size, CPU time and quality of recordings in each codec, and the cost of clips.
+"""Measure size, CPU time and quality of recordings in each codec.
 
     python bench/recording.py VIDEO...
 
 The frames of each video are recorded without overlay at 25 frames per second, into a folder of
 its own. Encoders are those that the stream finds on this machine.
-
-The ring of clips is fed the frames scaled to 1280x720, while no alert is raised.
 """
 
 from __future__ import annotations
@@ -25,11 +23,9 @@ from numpy.typing import NDArray
 
 from edgeseg.artifacts.card import ClassMap, InputSpec, ModelCard
 from edgeseg.artifacts.files import write_atomic
-from edgeseg.options.clips import ClipOptions
 from edgeseg.options.streaming import Codec
 from edgeseg.report.tables import Column, Table, render_markdown
 from edgeseg.sources.spec import parse_source
-from edgeseg.stream.alerts import Clips
 from edgeseg.stream.reader import Reader
 from edgeseg.stream.result import StreamResult
 from edgeseg.stream.sinks.encoded import find_encoder
@@ -83,24 +79,6 @@ def sample(codec: Codec, suffix: str, frames: list[NDArray[np.uint8]]) -> dict[s
     }
 
 
-def ring_sample(frames: list[NDArray[np.uint8]]) -> dict[str, float]:
-    """Pass the frames, scaled to 720p, to clips that no alert begins."""
-    scaled = [np.asarray(cv2.resize(frame, (1280, 720)), np.uint8) for frame in frames]
-    source = Reader(parse_source(f"test:64x64@{FPS}"), realtime=False)
-    with tempfile.TemporaryDirectory() as folder:
-        options = ClipOptions(clip_before=600, clip_memory=10**9)
-        sink = Clips(Path(folder), options, overlay=False)
-        sink.open([source])
-        begin = cpu_seconds()
-        for number, frame in enumerate(scaled):
-            sink.write(StreamResult(number, "", frame, 0.0, media_time=number / FPS))
-        cpu = cpu_seconds() - begin
-        used = sink.memory
-        sink.close()
-    seconds = len(frames) / FPS
-    return {"cpu_ms": cpu / len(frames) * 1000, "mb_a_second": used / 1e6 / seconds}
-
-
 def main() -> None:
     """Measure, and write JSON and Markdown."""
     parser = command_line(__doc__)
@@ -114,9 +92,6 @@ def main() -> None:
     samples: dict[Any, list[dict[str, float]]] = {pair: [] for pair in pairs}
     for _, (name, case) in turns(pairs, options.rounds):
         samples[name, case].append(sample(*case, clips[name]))
-    rings: dict[str, list[dict[str, float]]] = {name: [] for name in clips}
-    for _, name in turns(tuple(clips), options.rounds):
-        rings[name].append(ring_sample(clips[name]))
     encoders = {"h264": find_encoder("h264"), "hevc": find_encoder("hevc")}
     rows = []
     for (name, (codec, suffix)), found in samples.items():
@@ -137,11 +112,6 @@ def main() -> None:
         "pyav": av.__version__,
         "rounds": options.rounds,
         "rows": rows,
-        "ring": [
-            {"video": name}
-            | {key: round(statistics.median(row[key] for row in found), 1) for key in found[0]}
-            for name, found in rings.items()
-        ],
     }
     write_json(options.out / "recording.json", document)
     columns = (
@@ -157,15 +127,7 @@ def main() -> None:
         f"{document['machine']['cpu']}, PyAV {av.__version__}, {document['created']}, "
         f"{options.rounds} rounds,\nload average {document['load_1min']:.1f} after the run.\n\n"
     )
-    ring = Table(
-        (*words("Video"), Column("CPU a frame", "ms"), Column("Memory", "MB/s")),
-        tuple(tuple(map(str, row.values())) for row in document["ring"]),
-    )
-    text += render_markdown(table) + (
-        "\n## The ring of clips\n\n"
-        "Frames scaled to 1280x720, as JPEG in memory while no alert is raised.\n\n"
-    )
-    write_atomic(options.out / "recording.md", text + render_markdown(ring) + "\n")
+    write_atomic(options.out / "recording.md", text + render_markdown(table) + "\n")
     print(json.dumps(rows, indent=2))
 
 

@@ -16,8 +16,9 @@ class ClipOptions(Options):
     """Length of clips, and how many are kept.
 
     ``clip_before`` and ``clip_after`` are seconds before and after an alert. ``clip_memory`` is
-    the most memory, in bytes, that the pictures of one source may take while they wait for an
-    alert. ``clip_keep`` is the number of clips of a source to keep, those of earlier runs included.
+    the most memory, in bytes, that the pictures or packets of one source may take while they wait
+    for an alert. ``clip_keep`` is the number of clips of a source to keep, those of earlier runs
+    included.
     """
 
     clip_before: Annotated[
@@ -30,7 +31,7 @@ class ClipOptions(Options):
         int,
         Field(ge=1),
         Option(
-            "Memory for the pictures of one source that wait for an alert, as JPEG.",
+            "Memory for the frames of one source that wait for an alert, as JPEG or packets.",
             metavar="SIZE",
             parse=byte_size,
             format=size_text,

@@ -75,9 +75,23 @@ class PacketTap:
         stream = self._stream
         return stream.codec if stream is not None and stream.codec in self._codecs else None
 
-    def open(self, limit: int, codecs: Collection[str] = COPIED) -> None:
-        """Keep packets of these codecs from here on, ``limit`` bytes at most."""
-        self._limit, self._codecs = limit, codecs
+    def open(self, limit: int, codecs: Collection[str] = COPIED) -> bool:
+        """Keep packets of these codecs from here on, ``limit`` bytes at most.
+
+        Returns False and changes nothing if another output has opened it.
+        """
+        with self._lock:
+            if self._limit:
+                return False
+            self._limit, self._codecs = limit, codecs
+        return True
+
+    def close(self) -> None:
+        """Keep nothing any more."""
+        with self._lock:
+            self._limit, self._codecs = 0, ()
+            self._used, self._follows = 0, False
+            self._waiting.clear()
 
     def connect(self, stream: Any) -> None:
         """Begin a connection, whose video is a stream of PyAV; called by the reader."""
@@ -87,13 +101,12 @@ class PacketTap:
 
     def push(self, packet: Any) -> None:
         """Keep a packet of PyAV; called by the reader."""
-        if self.codec is None or not packet.size:
+        if self.codec is None or not packet.size:  # also without the lock, for each frame
             return
         with self._lock:
             key = bool(packet.is_keyframe)
             self._follows = (self._follows or key) and self._used + packet.size <= self._limit
-            if self._follows:
-                assert self._stream is not None
+            if self._follows and self._stream is not None:
                 at, data = time.monotonic(), bytes(packet)
                 self._waiting.append(Packet(at, data, key, packet.pts, packet.dts, self._stream))
                 self._used += len(data)

@@ -157,8 +157,9 @@ class Clips(Sink):
         limit = self._options.clip_memory
         for source in sources:
             tap = None if self.shows_overlay else source.packets
-            if tap is not None:
-                tap.open(limit // 4, COPIED if self._codec == "auto" else (self._codec,))
+            codecs = COPIED if self._codec == "auto" else (self._codec,)
+            if tap is not None and not tap.open(limit // 4, codecs):
+                tap = None
             name = re.compile(rf"(\d{{8}}-\d{{6}})-{source.index}-[\w-]+\.(?:mkv|mp4)", re.ASCII)
             shelf = Shelf(self._folder, name, self._budget, self._options.clip_keep)
             with suppress(OSError):
@@ -203,7 +204,8 @@ class Clips(Sink):
         """Write what waits, and end the clip of a camera that was lost."""
         for camera in self._cameras.values():
             now = time.monotonic() - _LOST_S if camera.source.live else -inf
-            self._keep(camera, _packets(camera, now), now)
+            if packets := _packets(camera, now):
+                self._keep(camera, packets, now)
             self._advance(camera, _PER_IDLE, now)
 
     def close(self) -> None:
@@ -220,6 +222,8 @@ class Clips(Sink):
                     camera.clips.popleft()
                     for _ in filter(clip.lacks, camera.ring):
                         self._health.loses()
+            if camera.tap is not None:
+                camera.tap.close()
 
     def reports(self) -> Sequence[SinkReport]:
         """Of all clips; results are pictures in clips."""

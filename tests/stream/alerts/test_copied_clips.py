@@ -235,7 +235,8 @@ def test_a_tap_keeps_nothing_until_it_is_opened_and_never_more_than_it_may(
         assert tap.codec is None
         assert not tap.take(BEGUN)
         limit = sum(packet.size for packet in sent[12:20])
-        tap.open(limit)
+        assert tap.open(limit)
+        assert not tap.open(limit), "it serves one output"
         for packet in sent[1:24]:
             tap.push(packet)
         taken = tap.take(BEGUN)
@@ -244,6 +245,10 @@ def test_a_tap_keeps_nothing_until_it_is_opened_and_never_more_than_it_may(
         tap.connect(SimpleNamespace(codec_context=SimpleNamespace(name="vp8", extradata=b"1")))
         assert tap.codec is None
         assert [each.data for each in tap.take(BEGUN)] == [bytes(sent[24])]
+        tap.close()
+        tap.connect(container.streams.video[0])
+        tap.push(sent[0])
+        assert not tap.take(BEGUN)
 
 
 @pytest.mark.parametrize(
