@@ -129,8 +129,8 @@ class Stream:
         if not options.tiles:
             self._max_batch = _frames_per_batch(several, options.batch or len(specs))
         self._privacy = PrivacyFilter(options, several[0].card.classes, self._readers)
-        if not self._privacy.active:
-            for reader in self._readers:
+        for reader in self._readers:
+            if reader.spec.kind == "url" and not self._privacy.active:
                 reader.offer_packets()
         view = View(options.opacity, options.outline, options.names, options.legend)
         self._lanes = [

@@ -280,7 +280,8 @@ def test_only_clips_of_frames_that_hide_nothing_have_the_cameras_packets(
     )
     with MjpegCamera(fps=60) as camera:
         stream = Stream(camera.url, engine, StreamOptions(max_frames=12, **options))
-        assert all((source.packets is not None) is not options for source in stream.sources)
+        assert (stream.sources[0].packets is None) is bool(options)
+        assert Stream("test:64x48", engine).sources[0].packets is None
         run(stream, [alerts])
     found = {data for path in (tmp_path / "clips").iterdir() for data in packets_of(path)}
     assert len(found) >= 5
