@@ -88,7 +88,8 @@ def test_build_right_after_training_exports_first(
     built = edgeseg("build", "--fp16", "--data", small_data, "--json")
     assert built.code == 0, built.err
     assert built.document["gate"]["metric"] == "mean_iou"
-    streamed = edgeseg("stream", "--source", "test:64x48?frames=5", "--no-window", "--json")
+    ways = ("--every-frame", "--no-window", "--json")
+    streamed = edgeseg("stream", "--source", "test:64x48?frames=5", *ways)
     assert streamed.code == 0, streamed.err
     assert streamed.document["engine"] == built.document["engine"]
     assert streamed.document["frames"] == 5

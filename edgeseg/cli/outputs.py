@@ -72,17 +72,18 @@ class Keeping(Options):
             return max(1, self.keep_bytes // _PARTS)
         return self.rotate
 
-    @property
-    def part_minutes(self) -> float | None:
-        """Length of a part for which no other is given; None for no limit."""
-        return None if self.keep_days is None else self.keep_days * 24 * 60 / _PARTS
+    def part_minutes(self, wanted: float | None) -> float | None:
+        """Length of a part: as wanted, by default of the days to keep; None for no limit."""
+        if wanted is None and self.keep_days is not None:
+            return self.keep_days * 24 * 60 / _PARTS
+        return wanted
 
     @property
     def rotation(self) -> Rotation:
         """When a JSON Lines file is rotated."""
         from edgeseg.stream.sinks.retention import Rotation
 
-        return Rotation(self.size, self.rotate_minutes or self.part_minutes)
+        return Rotation(self.size, self.part_minutes(self.rotate_minutes))
 
 
 @dataclass(frozen=True)

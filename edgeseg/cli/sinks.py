@@ -131,7 +131,7 @@ class FileSinks:
             name,
             overlay=overlay,
             codec=self.files.codec,
-            minutes=self.files.record_minutes or self.keeping.part_minutes,
+            minutes=self.keeping.part_minutes(self.files.record_minutes),
             keep=self.files.record_keep,
             size=self.keeping.size,
             budget=self.budget,

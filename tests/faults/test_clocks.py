@@ -31,8 +31,11 @@ def wall_clocks(source: str) -> list[int]:
 
 
 def stamps_only(path: Path) -> bool:
-    """Names of snapshots and lines of JSON say the time of day; the age of a file is by it."""
-    return path.name in ("snapshots.py", "lines.py", "retention.py")
+    """Names, numbers and lines say the time of day; the age of a file and an hour are by it."""
+    return path.name in (
+        *("snapshots.py", "lines.py", "playlist.py"),
+        *("retention.py", "uncertain.py"),
+    )
 
 
 def test_nothing_in_the_stream_asks_the_wall_clock() -> None:
