@@ -18,9 +18,10 @@ from measures import measure
 from edgeseg.building import BuildConfig, build
 from edgeseg.data.folders import SPLITS, read_split
 from edgeseg.export.network import export_onnx
-from edgeseg.options.training import Architecture, Recipe, TrainConfig
+from edgeseg.options.training import Architecture, Augmentation, Recipe, Teaching, TrainConfig
 from edgeseg.precision.calibration import collect
 from edgeseg.precision.ranges import measure_ranges
+from edgeseg.runs import CHECKPOINT
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -58,13 +59,24 @@ PUBLISHED = {
 
 @dataclass(frozen=True)
 class Network:
-    """A network and how it is trained: FCNs start from VGG16, unet-lite from scratch."""
+    """A network and how it is trained: FCNs start from VGG16, unet-lite from scratch.
+
+    From scratch, crops of 224×224 as Jégou et al. take them: an epoch, which covers as many
+    pixels, then has more steps.
+
+    Attributes:
+        start: Network of this experiment whose weights it starts from.
+        teacher: Network of this experiment from whose scores it learns.
+    """
 
     options: Mapping[str, int]
     arch: Architecture = "unet-lite"
     epochs: int = 30
     batch_size: int = 8
     learning_rate: float = 3e-3
+    crop: tuple[int, int] | None = None
+    start: str | None = None
+    teacher: str | None = None
 
 
 NETWORKS: Mapping[str, Network] = {
@@ -72,7 +84,15 @@ NETWORKS: Mapping[str, Network] = {
         {"fc_width": 512}, "fcn8s", epochs=12, batch_size=4, learning_rate=1.5e-4
     ),
     "width 8": Network({"width": 8}),
-    "width 16, stem 2": Network({"width": 16, "stem_stride": 2}),
+    "width 16, stem 2": Network({"width": 16, "stem_stride": 2}, epochs=80, crop=(224, 224)),
+    "width 16, stem 2, taught": Network(
+        {"width": 16, "stem_stride": 2},
+        epochs=30,
+        learning_rate=1.5e-3,
+        crop=(224, 224),
+        start="width 16, stem 2",
+        teacher="FCN-8s, fc 512",
+    ),
     "width 16": Network({"width": 16}),
     "width 24, stem 2": Network({"width": 24, "stem_stride": 2}),
     "width 32, stem 2": Network({"width": 32, "stem_stride": 2}),
@@ -128,21 +148,27 @@ def body(lab: Lab) -> Outcome:
 
     for key in settings.networks:
         network = NETWORKS[key]
+        weights = None if network.arch == "unet-lite" else lab.vgg16
+        if network.start is not None:
+            weights = lab.run_folder(network.start) / CHECKPOINT
         config = TrainConfig(
             data=data,
             run=lab.run_folder(key),
             arch=network.arch,
             options=dict(network.options),
             size=settings.size,
-            weights=None if network.arch == "unet-lite" else lab.vgg16,
+            weights=weights,
+            teaching=Teaching(teacher=network.teacher and lab.run_folder(network.teacher)),
             recipe=Recipe(
                 epochs=settings.epochs or network.epochs,
                 batch_size=network.batch_size,
                 learning_rate=network.learning_rate,
+                augmentation=Augmentation(crop=None if lab.scale == "smoke" else network.crop),
             ),
             seed=settings.seed,
         )
-        lab.train(key, config, partial(figures, config.run))
+        after = next((row for row in lab.rows if row["key"] == network.start), None)
+        lab.train(key, config, partial(figures, config.run), after)
     return judge(lab.scale, lab.rows)
 
 
@@ -191,7 +217,8 @@ def judge(scale: str, rows: Sequence[Row]) -> Outcome:
     )
     if "int8_mean_iou" in best:
         drop = max(row["mean_iou"] - row["int8_mean_iou"] for row in rows)
-        remark += f"INT8 loses {100 * drop:.2f} points at most."
+        lost = f"{100 * drop:.2f} points at most" if drop > 0 else "nothing"
+        remark += f"INT8 loses {lost}."
     return Outcome(seen + ".", None if scale == "smoke" else 100 * best["mean_iou"] > 46.4, remark)
 
 
