@@ -5,7 +5,8 @@
 DIR/images and DIR/masks are the frames of a labelled drive, in order. OUT/NAME.json and OUT/NAME.md
 compare the error of a frame, the share of its labelled pixels with a wrong label, with what a
 stream can know: the share of pixels that disagrees with both neighbours (which is used), flicker,
-and as a control how much the picture itself changes, without any network.
+and as a control how much the picture itself changes, without any network. With ``--checkpoint``
+also the entropy of the scores, which engines do not give.
 ``--maps FILE.npy`` keeps the network's label maps for the next run.
 """
 
@@ -70,7 +71,27 @@ def label_maps(network: Path, pictures: list[Path], kept: Path | None) -> tuple[
     return maps, engine.card
 
 
-def rows(maps: Frames, truth: Frames, greys: Frames) -> list[dict[str, Any]]:
+def entropies(checkpoint: Path, pictures: list[Path]) -> NDArray[np.float64]:
+    """Mean entropy of the softmax over a picture's pixels, in nats, without the ends."""
+    import torch
+
+    from edgeseg.models.mirror import same_size
+    from edgeseg.training.checkpoint import load_checkpoint
+
+    model, card = load_checkpoint(checkpoint)
+    network = same_size(model.eval())
+    found = []
+    with torch.inference_mode():
+        for path in pictures:
+            tensor = torch.from_numpy(preprocess(load_image(path), card.input))[None]
+            logarithms = network(tensor).log_softmax(dim=1)
+            found.append(float(-(logarithms.exp() * logarithms).sum(dim=1).mean()))
+    return np.array(found[1:-1])
+
+
+def rows(
+    maps: Frames, truth: Frames, greys: Frames, entropy: NDArray[np.float64] | None
+) -> list[dict[str, Any]]:
     """What each way to choose finds."""
     labelled = truth != 255
     wrong = ((maps != truth) & labelled).sum(axis=(1, 2)) / labelled.sum(axis=(1, 2))
@@ -81,6 +102,8 @@ def rows(maps: Frames, truth: Frames, greys: Frames) -> list[dict[str, Any]]:
         "flicker of labels": flicker(maps),
         "change of the picture (control)": motion(greys),
     }
+    if entropy is not None:
+        ways["entropy of the scores"] = entropy
     for name, scores in ways.items():
         chosen = np.argsort(-scores)[:TOP]
         found.append(
@@ -100,6 +123,7 @@ def main() -> None:
     for name in ("network", "root", "out"):
         parser.add_argument(name, type=Path)
     parser.add_argument("--maps", type=Path, help="file of the network's label maps")
+    parser.add_argument("--checkpoint", type=Path, help="the network's checkpoint, for its scores")
     parser.add_argument("--name", default="uncertain", help="of the files")
     given = parser.parse_args()
     samples = list(read_split(given.root, "val"))
@@ -108,13 +132,14 @@ def main() -> None:
     spec: InputSpec = card.input
     truth = np.stack([fit_mask(load_mask(s).astype(np.uint8), spec) for s in samples])
     greys = [cv2.cvtColor(load_image(path), cv2.COLOR_BGR2GRAY) for path in pictures]
+    entropy = None if given.checkpoint is None else entropies(given.checkpoint, pictures)
     document = {
         "schema": "edgeseg.uncertain/1",
         **circumstances(),
         "network": card.name,
         "input": f"{spec.width}x{spec.height}",
         "frames": len(samples),
-        "rows": rows(maps, truth, np.stack(greys).astype(np.uint8)),
+        "rows": rows(maps, truth, np.stack(greys).astype(np.uint8), entropy),
     }
     write_json(given.out / f"{given.name}.json", document)
     columns = (
