@@ -24,11 +24,15 @@ import cv2
 import numpy as np
 import pytest
 from benchmarks import shorten_benchmarks
+from hypothesis import settings
 from pages import DOCS
 from walking import Walk, walk
 
 from edgeseg.benchmark import coldstart
 from edgeseg.data.folders import bundled_sample
+
+settings.register_profile("edgeseg", deadline=None)  # a machine that is busy is not a fault
+settings.load_profile("edgeseg")
 
 HERE = Path(__file__).parent
 SLOW = (
