@@ -151,6 +151,7 @@ def body(lab: Lab) -> Outcome:
         weights = None if network.arch == "unet-lite" else lab.vgg16
         if network.start is not None:
             weights = lab.run_folder(network.start) / CHECKPOINT
+        teacher = None if network.teacher is None else lab.run_folder(network.teacher)
         config = TrainConfig(
             data=data,
             run=lab.run_folder(key),
@@ -158,7 +159,7 @@ def body(lab: Lab) -> Outcome:
             options=dict(network.options),
             size=settings.size,
             weights=weights,
-            teaching=Teaching(teacher=network.teacher and lab.run_folder(network.teacher)),
+            teaching=Teaching(teacher=teacher),
             recipe=Recipe(
                 epochs=settings.epochs or network.epochs,
                 batch_size=network.batch_size,
