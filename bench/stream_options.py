@@ -34,14 +34,11 @@ from typing import Any
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "tests"))
 
-import numpy as np
-import onnx
 from brokers import Listener, Mosquitto
 from cameras import MjpegCamera
 from harness import circumstances, command_line, say, turns, words, write_json
-from onnx import TensorProto, helper, numpy_helper
+from streaming import threshold_network
 
-from edgeseg.artifacts.card import CARD_KEY, ClassMap, InputSpec, ModelCard
 from edgeseg.artifacts.files import write_atomic
 from edgeseg.engines import open_engine
 from edgeseg.engines.base import Engine
@@ -70,33 +67,6 @@ SAMPLE_S = 30.0
 PATIENCE_S = 60.0
 SETTLE_S = 15.0
 RULE = "bright > 50%"
-
-
-def threshold_network(path: Path, height: int = 144, width: int = 256) -> Path:
-    """An ONNX network: class 1 where the mean of the channels is above half."""
-    card = ModelCard(
-        name="bright",
-        arch="threshold",
-        classes=ClassMap.model_validate({"names": ("background", "bright")}),
-        input=InputSpec(height=height, width=width, color="bgr", mean=(0, 0, 0), std=(1, 1, 1)),
-    )
-    nodes = [
-        helper.make_node("ReduceMean", ["image"], ["grey"], axes=[1], keepdims=0),
-        helper.make_node("Greater", ["grey", "half"], ["bright"]),
-        helper.make_node("Cast", ["bright"], ["labels"], to=TensorProto.UINT8),
-    ]
-    graph = helper.make_graph(
-        nodes,
-        "bright",
-        [helper.make_tensor_value_info("image", TensorProto.FLOAT, [1, 3, height, width])],
-        [helper.make_tensor_value_info("labels", TensorProto.UINT8, [1, height, width])],
-        [numpy_helper.from_array(np.array(0.5, np.float32), "half")],
-    )
-    opset = [helper.make_opsetid("", 13)]
-    model = helper.make_model(graph, opset_imports=opset, ir_version=8)
-    helper.set_model_props(model, {CARD_KEY: card.to_json()})
-    onnx.save(model, path)
-    return path
 
 
 # The faults
@@ -183,7 +153,7 @@ def measure_faults(minutes: float) -> dict[str, Any]:
         stack.callback(media.kill)
         listener = Listener(broker, "soak")
         stack.callback(listener.close)
-        network = threshold_network(out / "bright.onnx")
+        network = threshold_network(out / "bright.onnx", 144, 256)
         log = stack.enter_context((out / "log").open("w"))
         urls = [camera.url for camera in cameras]
         words_of_it = command(network, urls, broker.port, media.port, out)

@@ -1,14 +1,17 @@
-"""Parts of a stream that stand still, for tests of what comes after them."""
+"""Parts of a stream that stand still, and a network whose right answer is known."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
 
-from edgeseg.artifacts.card import ClassMap, InputSpec, ModelCard
+from edgeseg.artifacts.card import CARD_KEY, ClassMap, InputSpec, ModelCard
 from edgeseg.sources.packets import PacketTap
 from edgeseg.stream.reader import State
 from edgeseg.stream.result import StreamResult
@@ -62,3 +65,30 @@ def next_frame(slot: Slot, timeout: float) -> StreamResult | None:
 def card(classes: ClassMap, spec: InputSpec) -> ModelCard:
     """Of a network of these classes and this input."""
     return ModelCard(name="still", arch="none", classes=classes, input=spec)
+
+
+def threshold_network(path: Path, height: int, width: int) -> Path:
+    """An ONNX network: class 1 where the mean of the channels is above half."""
+    card = ModelCard(
+        name="bright",
+        arch="threshold",
+        classes=ClassMap.model_validate({"names": ("background", "bright")}),
+        input=InputSpec(height=height, width=width, color="bgr", mean=(0, 0, 0), std=(1, 1, 1)),
+    )
+    nodes = [
+        helper.make_node("ReduceMean", ["image"], ["grey"], axes=[1], keepdims=0),
+        helper.make_node("Greater", ["grey", "half"], ["bright"]),
+        helper.make_node("Cast", ["bright"], ["labels"], to=TensorProto.UINT8),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "bright",
+        [helper.make_tensor_value_info("image", TensorProto.FLOAT, [1, 3, height, width])],
+        [helper.make_tensor_value_info("labels", TensorProto.UINT8, [1, height, width])],
+        [numpy_helper.from_array(np.array(0.5, np.float32), "half")],
+    )
+    opset = [helper.make_opsetid("", 13)]
+    model = helper.make_model(graph, opset_imports=opset, ir_version=8)
+    helper.set_model_props(model, {CARD_KEY: card.to_json()})
+    onnx.save(model, path)
+    return path

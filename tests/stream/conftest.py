@@ -8,12 +8,10 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import onnx
 import pytest
 from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
+from streaming import threshold_network
 
-from edgeseg.artifacts.card import CARD_KEY, ClassMap, InputSpec, ModelCard
 from edgeseg.engines import open_engine
 from edgeseg.engines.base import Engine
 
@@ -30,31 +28,9 @@ def not_under_nohup() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def bright_network(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An ONNX network: class 1 where the mean of the channels is above half."""
-    card = ModelCard(
-        name="bright",
-        arch="threshold",
-        classes=ClassMap.model_validate({"names": ("background", "bright")}),
-        input=InputSpec(height=HEIGHT, width=WIDTH, color="bgr", mean=(0, 0, 0), std=(1, 1, 1)),
-    )
-    nodes = [
-        helper.make_node("ReduceMean", ["image"], ["grey"], axes=[1], keepdims=0),
-        helper.make_node("Greater", ["grey", "half"], ["bright"]),
-        helper.make_node("Cast", ["bright"], ["labels"], to=TensorProto.UINT8),
-    ]
-    graph = helper.make_graph(
-        nodes,
-        "bright",
-        [helper.make_tensor_value_info("image", TensorProto.FLOAT, [1, 3, HEIGHT, WIDTH])],
-        [helper.make_tensor_value_info("labels", TensorProto.UINT8, [1, HEIGHT, WIDTH])],
-        [numpy_helper.from_array(np.array(0.5, np.float32), "half")],
-    )
-    opset = [helper.make_opsetid("", 13)]
-    model = helper.make_model(graph, opset_imports=opset, ir_version=8)
-    helper.set_model_props(model, {CARD_KEY: card.to_json()})
+    """:func:`streaming.threshold_network` in a file."""
     path = tmp_path_factory.mktemp("bright") / "bright.onnx"
-    onnx.save(model, path)
-    return path
+    return threshold_network(path, HEIGHT, WIDTH)
 
 
 @pytest.fixture
