@@ -147,6 +147,24 @@ def test_sources(source: str, refuses: Any, edgeseg: Any, trained: Path) -> None
     assert "secret" not in outcome.out + outcome.err
 
 
+@pytest.mark.parametrize(
+    "option", ["--save-masks", "--keep-uncertain", "--alert-clips", "--alert-snapshots"]
+)
+def test_a_file_where_a_folder_is_expected_is_refused_and_stays(
+    edgeseg: Any, trained: Path, tmp_path: Path, option: str
+) -> None:
+    path = tmp_path / "notes.txt"
+    path.write_text("kept")
+    common = ("--source", "test:64x48?frames=1", "--no-window", "--alert", "nucleus > 0%")
+    outcome = edgeseg(
+        "stream", trained / "model.onnx", *common, option, path, "--overwrite", "--json"
+    )
+    assert outcome.code == 2
+    assert "expected a folder, found a file" in outcome.document["error"]["message"]
+    assert "--overwrite" not in outcome.document["error"]["hint"]
+    assert path.read_text() == "kept"
+
+
 def test_a_truncated_video_ends_with_5_only_if_strict(edgeseg: Any, trained: Path) -> None:
     arguments = ("stream", trained / "model.onnx", "--source", BAD / "videos/truncated.mkv")
     lenient = edgeseg(*arguments, "--no-window", "--json")

@@ -46,9 +46,19 @@ def cannot_write(path: Path, error: OSError) -> EdgesegError:
 
 
 def make_folder(folder: Path) -> None:
-    """Make ``folder`` where it is missing; raises as :func:`cannot_write` says."""
+    """Make ``folder`` where it is missing.
+
+    Raises:
+        UsageError: It is a file, or no folder can have that path.
+        OutputError: It cannot be made now; see :func:`cannot_write`.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
+    except FileExistsError as error:
+        raise UsageError(
+            f"{printable(str(folder))}: expected a folder, found a file",
+            hint="choose another folder",
+        ) from error
     except OSError as error:
         raise cannot_write(folder, error) from error
 
