@@ -147,15 +147,13 @@ def test_sources(source: str, refuses: Any, edgeseg: Any, trained: Path) -> None
     assert "secret" not in outcome.out + outcome.err
 
 
-@pytest.mark.parametrize(
-    "option", ["--save-masks", "--keep-uncertain", "--alert-clips", "--alert-snapshots"]
-)
+@pytest.mark.parametrize("option", ["--save-masks", "--keep-uncertain"])
 def test_a_file_where_a_folder_is_expected_is_refused_and_stays(
     edgeseg: Any, trained: Path, tmp_path: Path, option: str
 ) -> None:
     path = tmp_path / "notes.txt"
     path.write_text("kept")
-    common = ("--source", "test:64x48?frames=1", "--no-window", "--alert", "nucleus > 0%")
+    common = ("--source", "test:64x48?frames=1", "--no-window")
     outcome = edgeseg(
         "stream", trained / "model.onnx", *common, option, path, "--overwrite", "--json"
     )

@@ -22,7 +22,6 @@ from typing import Literal
 
 import cv2
 
-from edgeseg.errors import OutputError
 from edgeseg.options.clips import ClipOptions
 from edgeseg.options.streaming import Codec
 from edgeseg.sources.packets import COPIED, Packet, PacketStream, PacketTap
@@ -31,7 +30,6 @@ from edgeseg.stream.moments import moment
 from edgeseg.stream.result import StreamResult
 from edgeseg.stream.sinks.base import Sink, SourceStatus
 from edgeseg.stream.sinks.encoded import choose_codec
-from edgeseg.stream.sinks.files import make_folder
 from edgeseg.stream.sinks.health import Health, SinkReport
 from edgeseg.stream.sinks.recording import Recording
 from edgeseg.stream.sinks.retention import Budget, Shelf
@@ -151,16 +149,11 @@ class Clips(Sink):
         return sum(camera.ring.used for camera in self._cameras.values())
 
     def open(self, sources: Sequence[SourceStatus]) -> None:
-        """Count what is there.
-
-        Raises:
-            RuntimeMissing: An encoder is missing for the codec.
-            UsageError: The folder is a file.
-        """
+        """Count what is there; raises RuntimeMissing if an encoder is missing for the codec."""
         encoded = choose_codec(self._codec, Path("clip.mkv"))
         self._suffix = ".mp4" if encoded else ".mkv"
-        with suppress(OutputError):  # reported with the first write
-            make_folder(self._folder)
+        with suppress(OSError):  # reported with the first write
+            self._folder.mkdir(parents=True, exist_ok=True)
         limit = self._options.clip_memory
         for source in sources:
             tap = None if self.shows_overlay else source.packets

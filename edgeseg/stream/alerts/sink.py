@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal, TextIO
 
 from edgeseg.artifacts.card import ClassMap
-from edgeseg.errors import OutputError, UsageError
+from edgeseg.errors import UsageError
 from edgeseg.ops.zone import load_zone
 from edgeseg.stream.alerts.clips import Clips
 from edgeseg.stream.alerts.lines import AlertLines
@@ -25,7 +25,6 @@ from edgeseg.stream.moments import moment
 from edgeseg.stream.result import StreamResult
 from edgeseg.stream.sinks.background import Background
 from edgeseg.stream.sinks.base import Sink, SinkContext, SourceStatus, StopStream
-from edgeseg.stream.sinks.files import make_folder
 from edgeseg.stream.sinks.health import Health, SinkReport
 from edgeseg.stream.sinks.jsonlines import check_min_region
 from edgeseg.stream.sinks.lines import time_stamp
@@ -319,9 +318,9 @@ class _Snapshots:
         self.health = Health(f"the snapshots in {self._folder}", "Snapshots", patient=False)
 
     def open(self) -> None:
-        """Count what is there; raises UsageError if the folder is a file."""
-        with suppress(OSError, OutputError):  # reported with the first write
-            make_folder(self._folder)
+        """Count what is there."""
+        with suppress(OSError):  # reported with the first write
+            self._folder.mkdir(parents=True, exist_ok=True)
             self._shelf.scan()
 
     def keep(self, result: StreamResult) -> dict[str, str]:
