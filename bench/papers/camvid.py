@@ -87,7 +87,7 @@ NETWORKS: Mapping[str, Network] = {
     "width 16, stem 2": Network({"width": 16, "stem_stride": 2}, epochs=80, crop=(224, 224)),
     "width 16, stem 2, taught": Network(
         {"width": 16, "stem_stride": 2},
-        epochs=30,
+        epochs=12,
         learning_rate=1.5e-3,
         crop=(224, 224),
         start="width 16, stem 2",
@@ -123,7 +123,9 @@ SCALES = {
         calibration=2,
         steps={"train": 12, "val": 7},
     ),
-    "cpu": Settings(networks=("FCN-8s, fc 512", "width 16, stem 2"), size=(352, 480)),
+    "cpu": Settings(
+        networks=("FCN-8s, fc 512", "width 16, stem 2", "width 16, stem 2, taught"), size=(352, 480)
+    ),
     "gpu": Settings(networks=tuple(NETWORKS), size=(352, 480), epochs=300),
 }
 
