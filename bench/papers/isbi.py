@@ -2,8 +2,9 @@
 
     python bench/papers/isbi.py [--scale smoke|cpu|gpu] [--data DIR] [--out DIR]
 
-Valid convolutions with mirrored rims, whole slices and batches of one, the weight map, elastic
-deformations. The masks separate cells by membrane, so each connected piece of cell is an object.
+Valid convolutions with mirrored rims, whole slices and batches of one, elastic deformations; no
+weight map, whose effect is ``borders.py``'s and which trades pixel error for fewer merges. The
+masks separate cells by membrane, so each connected piece of cell is an object.
 """
 
 from __future__ import annotations
@@ -73,8 +74,8 @@ SCALES = {
     ),
     "cpu": Settings(
         size=(512, 512),
-        options={"width": 8, "batch_norm": True},
-        epochs=10,
+        options={"width": 16, "batch_norm": True},
+        epochs=100,
         learning_rate=1e-3,
         seeds=(0,),
     ),
@@ -107,8 +108,7 @@ def body(lab: Lab) -> Outcome:
                 batch_size=1,
                 learning_rate=settings.learning_rate,
                 dice=0.0,
-                border_weight=10.0,
-                augmentation=Augmentation(orientation="any", elastic=elastic),
+                augmentation=Augmentation(orientation="any", scale=(1.0, 1.0), elastic=elastic),
             )
             config = TrainConfig(
                 data=data,
@@ -149,11 +149,11 @@ def judge(scale: str, rows: Sequence[Row]) -> Outcome:
     remark = (
         f"Trained on {pictures['train']} slices and measured on {pictures['val']} others, by "
         "which the epoch was chosen; the paper's figure is the challenge's hidden test of 30 "
-        "slices, averaged over seven turned inputs. Both networks are turned, mirrored and "
-        "scaled in training. "
+        "slices, averaged over seven turned inputs. Both networks are turned and "
+        "mirrored in training. "
     )
     if scale == "cpu":
-        remark += "An eighth of the paper's width and few epochs, too few to overfit."
+        remark += "A quarter of the paper's width."
     return Outcome(seen, None if scale == "smoke" else error < plain and error <= 6.11, remark)
 
 
