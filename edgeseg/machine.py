@@ -1,4 +1,4 @@
-"""Describe this machine for reports and ``edgeseg doctor``, from kernel files only.
+"""Describe this machine for reports and ``edgeseg doctor``, from kernel files and NVML.
 
 Every reader returns None or an empty value if the information is not available, so that a missing
 file does not stop a benchmark.
@@ -10,7 +10,6 @@ import importlib.metadata
 import os
 import platform
 import re
-import subprocess
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -52,7 +51,7 @@ PACKAGES = (
 
 @dataclass(frozen=True)
 class Gpu:
-    """One NVIDIA GPU, as reported by ``nvidia-smi``."""
+    """One NVIDIA GPU, as reported by NVML."""
 
     name: str
     driver: str = ""
@@ -179,30 +178,66 @@ def temperature_c(thermal: Path) -> float | None:
     return max((degrees / 1000 for degrees in found if degrees is not None), default=None)
 
 
-def gpus() -> tuple[Gpu, ...]:
-    """List the GPUs that ``nvidia-smi`` reports; empty if it is missing or fails."""
-    command = [
-        "nvidia-smi",
-        "--query-gpu=name,driver_version,memory.total,compute_cap",
-        "--format=csv,noheader,nounits",
-    ]
+class NvmlDevice:
+    """One GPU, queried through NVML, the driver's management library.
+
+    Args:
+        nvml: The module ``pynvml``, initialised.
+        handle: What it identifies the GPU by.
+    """
+
+    def __init__(self, nvml: Any, handle: Any) -> None:
+        self.nvml = nvml
+        self._handle = handle
+
+    def ask(self, query: str, *arguments: int) -> Any:
+        """Call ``nvmlDeviceGet`` + ``query``; None where the GPU or its driver does not support it.
+
+        Names and units are those of NVML's API reference. Jetsons support few queries.
+        """
+        try:
+            return getattr(self.nvml, f"nvmlDeviceGet{query}")(self._handle, *arguments)
+        except self.nvml.NVMLError:
+            return None
+
+    @property
+    def name(self) -> str:
+        """``NVIDIA H100 80GB HBM3``."""
+        return self.ask("Name") or "NVIDIA GPU"
+
+    @property
+    def gpu(self) -> Gpu:
+        """Description for reports. Memory that is shared with the CPU is not reported."""
+        memory, capability = self.ask("MemoryInfo"), self.ask("CudaComputeCapability")
+        return Gpu(
+            self.name,
+            self.nvml.nvmlSystemGetDriverVersion(),
+            memory.total >> 20 if memory else None,
+            "{}.{}".format(*capability) if capability else "",
+        )
+
+
+def nvml_devices() -> tuple[tuple[NvmlDevice, ...], str]:
+    """List the NVIDIA GPUs; without any, the driver's error follows, empty if there is no driver.
+
+    NVML counts how often it was initialised, and it stays so until the process ends.
+    """
     try:
-        result = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return ()
-    return parse_gpus(result.stdout) if result.returncode == 0 else ()
+        import pynvml
+    except ImportError:  # ``edgeseg doctor`` also runs where packages are missing.
+        return (), ""
+    try:
+        pynvml.nvmlInit()
+        handles = map(pynvml.nvmlDeviceGetHandleByIndex, range(pynvml.nvmlDeviceGetCount()))
+        return tuple(NvmlDevice(pynvml, handle) for handle in handles), ""
+    except pynvml.NVMLError as error:
+        absent = error.value == pynvml.NVML_ERROR_LIBRARY_NOT_FOUND
+        return (), "" if absent else str(error)
 
 
-def parse_gpus(listing: str) -> tuple[Gpu, ...]:
-    """Parse lines of ``name, driver, MiB, compute capability``; other lines are skipped."""
-    found = []
-    for line in listing.splitlines():
-        fields = [part.strip() for part in line.split(",")]
-        if len(fields) == 4 and fields[0]:
-            name, driver, memory, capability = fields
-            # Boards with shared memory (Jetson, Grace) print "[N/A]" for it.
-            found.append(Gpu(name, driver, int(memory) if memory.isdigit() else None, capability))
-    return tuple(found)
+def gpus() -> tuple[Gpu, ...]:
+    """List the GPUs that NVML reports; empty without a driver or a GPU."""
+    return tuple(device.gpu for device in nvml_devices()[0])
 
 
 def summary(machine: Machine) -> str:

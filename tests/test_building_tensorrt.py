@@ -32,7 +32,7 @@ def no_cuda() -> None:
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The user's cache folder, and a GPU as nvidia-smi would list it."""
+    """The user's cache folder, and a GPU as NVML would list it."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(plans, "open_cuda", no_cuda)
     monkeypatch.setattr(plans, "gpus", lambda: (Gpu("NVIDIA X 40", "580.1", 8192, "8.9"),))

@@ -6,8 +6,6 @@ import json
 import os
 from pathlib import Path
 
-import pytest
-
 from edgeseg import machine
 
 ZEN4 = """processor\t: 0
@@ -78,33 +76,6 @@ def test_a_container_quota_limits_the_cores(tmp_path: Path) -> None:
     assert machine.usable_cores(tmp_path) == 0.5
     plant(tmp_path, {"sys/fs/cgroup/cpu.max": "max 100000\n"})
     assert machine.usable_cores(tmp_path) == allowed
-
-
-def test_gpus_are_read_from_nvidia_smi() -> None:
-    listing = (
-        "NVIDIA GeForce RTX 4090, 580.65.06, 24564, 8.9\n"
-        "NVIDIA Thor, 580.00, [N/A], 11.0\n"
-        "No devices were found\n"
-    )
-    first, second = machine.parse_gpus(listing)
-    assert first == machine.Gpu("NVIDIA GeForce RTX 4090", "580.65.06", 24564, "8.9")
-    assert second.memory_mib is None
-
-
-@pytest.mark.parametrize(
-    "body",
-    ["exit 9", "echo garbage; exit 0", None],
-    ids=["driver does not answer", "unknown format", "no nvidia-smi"],
-)
-def test_no_gpu_is_found_where_nvidia_smi_fails(
-    body: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    if body is not None:
-        tool = tmp_path / "nvidia-smi"
-        tool.write_text(f"#!/bin/sh\n{body}\n")
-        tool.chmod(0o755)
-    monkeypatch.setenv("PATH", str(tmp_path))
-    assert machine.gpus() == ()
 
 
 def test_this_machine_goes_through_json_and_names_no_host() -> None:

@@ -17,8 +17,8 @@ from pathlib import Path
 
 from edgeseg.artifacts.documents import Document
 from edgeseg.benchmark.load import OtherLoad
-from edgeseg.benchmark.nvml import GpuState, gpu_states
-from edgeseg.machine import read_number, read_text
+from edgeseg.benchmark.nvml import GpuState, gpu_state
+from edgeseg.machine import nvml_devices, read_number, read_text
 
 PROCESSOR_SENSORS = ("coretemp", "k10temp", "zenpower", "cpu_thermal", "soc_thermal")
 """Drivers under ``/sys/class/hwmon`` whose temperatures are a processor's."""
@@ -102,7 +102,7 @@ def read_conditions(root: Path = Path("/")) -> Conditions:
         cooling=tuple(_cooling(root / "sys/class/thermal")),
         power_mode=_power_mode(root),
         jetson_clocks=_clocks_fixed(cpus) if _is_jetson(root) else None,
-        gpus=gpu_states(),
+        gpus=tuple(map(gpu_state, nvml_devices()[0])),
     )
 
 

@@ -1,7 +1,7 @@
 """Energy per picture, if the machine has sensors for it.
 
 Three kinds of sensors: counters of the processor (RAPL, through the kernel's powercap files),
-counters of NVIDIA GPUs (NVML, with ``nvidia-ml-py``), and the power monitors of Jetson boards
+counters of NVIDIA GPUs (NVML), and the power monitors of Jetson boards
 (INA3221, through hwmon), whose power is integrated over time. They count what the whole
 package, GPU or board draws, not this process alone; so the reading at idle is stated beside it.
 """
@@ -19,8 +19,8 @@ from typing import Protocol
 from typing_extensions import Self
 
 from edgeseg.artifacts.documents import Document
-from edgeseg.benchmark.nvml import Device, devices
-from edgeseg.machine import read_number, read_text
+from edgeseg.benchmark.nvml import joules
+from edgeseg.machine import NvmlDevice, nvml_devices, read_number, read_text
 
 Meter = Callable[[], tuple[float, ...]]
 """Joules that each sensor has counted since it was opened."""
@@ -80,7 +80,7 @@ class Sensors:
         zones, locked = _rapl_zones(root)
         rails = _input_rails(root)
         self._sampler = PowerSampler(rails) if rails else None
-        gpus = [NvmlCounter(device) for device in devices() if device.joules() is not None]
+        gpus = [NvmlCounter(device) for device in nvml_devices()[0] if joules(device) is not None]
         self._counters: list[Counter] = [*zones, *([self._sampler] if self._sampler else []), *gpus]
         self.reason = None if self._counters else _why_none(locked)
         self._idle: tuple[float | None, ...] = (None,) * len(self._counters)
@@ -175,14 +175,14 @@ def _rapl_zones(root: Path) -> tuple[list[RaplCounter], list[Path]]:
 class NvmlCounter:
     """The energy counter of a GPU."""
 
-    def __init__(self, device: Device) -> None:
+    def __init__(self, device: NvmlDevice) -> None:
         self.sensor = Sensor(name=f"nvml {device.name}", covers="GPU board")
         self._device = device
-        self._last = self._first = device.joules() or 0.0
+        self._last = self._first = joules(device) or 0.0
 
     def joules(self) -> float:
         """Since it was opened."""
-        now = self._device.joules()
+        now = joules(self._device)
         self._last = self._last if now is None else max(self._last, now)
         return self._last - self._first
 

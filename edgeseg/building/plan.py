@@ -115,9 +115,9 @@ def machine_of_engine(runtime: PlanRuntime) -> dict[str, str]:
     try:
         facts = open_cuda().facts
     except (RuntimeMissing, DeviceError) as error:
-        # TensorRT needs no CUDA library of Python's to build; nvidia-smi knows the GPU as well.
-        logger.info("asking nvidia-smi for the GPU: %s", error)
-        return found | _by_nvidia_smi()
+        # TensorRT needs no CUDA library of Python's to build; NVML knows the GPU as well.
+        logger.info("asking NVML for the GPU: %s", error)
+        return found | _by_nvml()
     return found | {
         "gpu": facts.name,
         "compute_capability": facts.target,
@@ -126,7 +126,7 @@ def machine_of_engine(runtime: PlanRuntime) -> dict[str, str]:
     }
 
 
-def _by_nvidia_smi() -> dict[str, str]:
+def _by_nvml() -> dict[str, str]:
     here = gpus()
     if not here:
         return {}

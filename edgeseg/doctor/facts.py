@@ -95,11 +95,10 @@ class SystemFacts(Document):
         distributions: Installed Python packages relevant to edgeseg, name → version.
         libraries: ``numpy opencv onnxruntime native cuda kernels`` → its answer.
         gpus: GPUs listed by the CUDA driver.
-        listed_gpus: GPUs listed by ``nvidia-smi``, even if CUDA does not start.
-        nvidia_smi: Error of ``nvidia-smi``; empty if it worked or is not installed.
+        listed_gpus: GPUs listed by NVML, even if CUDA does not start.
+        nvidia_smi: Error of NVML; empty if it lists GPUs or there is no driver.
         nvidia_pci: Whether an NVIDIA display device is on the PCI bus.
         nvidia_module: Version of the loaded kernel module; empty if none.
-        nvidia_libraries: Version of the driver libraries; empty if ``nvidia-smi`` gives none.
         video_group: Whether this user may open devices of the group ``video``.
         system_opencv: Path of OpenCV in the system Python; empty if there is none.
         system_tensorrt: Path of TensorRT in the system Python; empty if there is none.

@@ -17,6 +17,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 from edgeseg.doctor.facts import OPENCV_PACKAGES, CameraFacts, GpuFacts, Probed, SystemFacts
 from edgeseg.doctor.system import (
@@ -25,7 +26,7 @@ from edgeseg.doctor.system import (
     jetson,
     may_open_video,
     nvcc,
-    nvidia_driver,
+    nvidia_on_pci,
     system_module,
 )
 from edgeseg.machine import cpu_model, memory_mib, os_name, read_text, versions
@@ -111,6 +112,14 @@ for index in range(count.value):
                     "capability": f"{numbers[1]}.{numbers[2]}", "memory_mib": size.value >> 20})
 print(json.dumps({"status": status, "version": version.value, "devices": devices}))
 """
+NVML = """
+import json
+from edgeseg.machine import nvml_devices
+devices, failure = nvml_devices()
+gpus = [device.gpu for device in devices]
+print(json.dumps({"names": [gpu.name for gpu in gpus], "failure": failure,
+                  "driver": next((gpu.driver for gpu in gpus), "")}))
+"""
 KERNELS = """
 import json
 from edgeseg.engines.cuda.kernels import shipped
@@ -128,6 +137,7 @@ SCRIPTS = {
     "onnxruntime": ONNXRUNTIME,
     "native": NATIVE,
     "cuda": CUDA,
+    "nvml": NVML,
     "kernels": KERNELS,
 }
 
@@ -142,7 +152,8 @@ def probe(timeout: float = PROBE_SECONDS) -> SystemFacts:
     root = Path("/")
     meminfo = read_text(root / "proc/meminfo")
     swap = re.search(r"^SwapTotal:\s+(\d+) kB", meminfo, re.MULTILINE)
-    driver = nvidia_driver(root)
+    nvml = libraries.pop("nvml")
+    told: dict[str, Any] = dict(nvml.told)
     return SystemFacts(
         edgeseg_version=_own_version(),
         os=os_name(read_text(root / "etc/os-release")) or platform.system(),
@@ -158,11 +169,11 @@ def probe(timeout: float = PROBE_SECONDS) -> SystemFacts:
         distributions=versions(PACKAGES),
         libraries=libraries,
         gpus=gpus_of(libraries["cuda"]),
-        listed_gpus=driver.listed,
-        driver=driver.version,
-        nvidia_smi=driver.failure,
-        nvidia_pci=driver.on_pci,
-        nvidia_module=driver.module,
+        listed_gpus=tuple(told.get("names", ())),
+        driver=told.get("driver", ""),
+        nvidia_smi=told.get("failure", nvml.error),
+        nvidia_pci=nvidia_on_pci(root),
+        nvidia_module=read_text(root / "sys/module/nvidia/version").strip(),
         nvcc=nvcc(),
         jetson=jetson(root),
         video_group=may_open_video(),

@@ -13,11 +13,10 @@ import os
 import re
 import shutil
 import subprocess
-from dataclasses import dataclass
 from pathlib import Path
 
 from edgeseg.doctor.facts import JetsonFacts, PowerMode
-from edgeseg.machine import gpus, read_text
+from edgeseg.machine import read_text
 
 _SECONDS = 10.0
 
@@ -34,33 +33,12 @@ ELEMENTS = (
 """GStreamer elements of the ``csi:`` pipelines of edgeseg and of typical RTSP pipelines."""
 
 
-@dataclass(frozen=True)
-class Driver:
-    """The NVIDIA driver as reported by the kernel and ``nvidia-smi``."""
-
-    version: str
-    listed: tuple[str, ...]
-    failure: str
-    on_pci: bool
-    module: str
-
-
-def nvidia_driver(root: Path) -> Driver:
-    """Describe the NVIDIA driver, loaded or not; in a container, the module is that of the host."""
-    listed = gpus()
-    failure = ""
-    if not listed and shutil.which("nvidia-smi"):
-        failure = " ".join(_output("nvidia-smi", "-L", failed=True).split())[:200]
-    return Driver(
-        version=next((gpu.driver for gpu in listed if gpu.driver), ""),
-        listed=tuple(gpu.name for gpu in listed),
-        failure=failure,
-        on_pci=any(
-            read_text(device / "vendor").strip() == "0x10de"
-            and read_text(device / "class").startswith("0x03")  # a display controller
-            for device in (root / "sys/bus/pci/devices").glob("*")
-        ),
-        module=read_text(root / "sys/module/nvidia/version").strip(),
+def nvidia_on_pci(root: Path) -> bool:
+    """Whether an NVIDIA display device is on the PCI bus."""
+    return any(
+        read_text(device / "vendor").strip() == "0x10de"
+        and read_text(device / "class").startswith("0x03")  # a display controller
+        for device in (root / "sys/bus/pci/devices").glob("*")
     )
 
 
@@ -142,14 +120,12 @@ def gstreamer_elements() -> dict[str, bool]:
     return found
 
 
-def _output(*command: str, failed: bool = False) -> str:
-    """Return the output of a command, or with ``failed`` both its streams if it failed."""
+def _output(*command: str) -> str:
+    """Return the output of a command; empty if it failed."""
     try:
         done = subprocess.run(
             command, capture_output=True, text=True, errors="replace", timeout=_SECONDS, check=False
         )
     except (OSError, subprocess.TimeoutExpired):
         return ""
-    if done.returncode == 0:
-        return "" if failed else done.stdout
-    return f"{done.stdout} {done.stderr}" if failed else ""
+    return done.stdout if done.returncode == 0 else ""

@@ -39,7 +39,7 @@ def _with_modules(runtime: str, missing: list[str], hint: str) -> RunsHere:
 
 
 def _obstacle(path: Path, sidecar: SideCar) -> tuple[str | None, str | None]:
-    """Why not, and what to do: by the rules of the preflight, on what nvidia-smi lists."""
+    """Why not, and what to do: by the rules of the preflight, on the GPUs that NVML lists."""
     devices = gpus()
     if not devices:
         return (
@@ -63,7 +63,7 @@ def _obstacle(path: Path, sidecar: SideCar) -> tuple[str | None, str | None]:
         return f"{error.name} is not installed", "pip install 'edgeseg[cpu]'"
     with open_file(path) as stream:
         header = stream.read(RTX_HEADER_BYTES)
-    # CUDA's first device runs an engine; nvidia-smi lists the same one first on most machines.
+    # CUDA's first device runs an engine; NVML lists the same one first on most machines.
     gpu = devices[0]
     device = DeviceFacts(
         name=gpu.name,

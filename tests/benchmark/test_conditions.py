@@ -82,7 +82,7 @@ ORIN = {
 
 @pytest.fixture(autouse=True)
 def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(conditions, "gpu_states", lambda: ())
+    monkeypatch.setattr(conditions, "nvml_devices", lambda: ((), ""))
 
 
 def plant(root: Path, files: dict[str, str]) -> Path:

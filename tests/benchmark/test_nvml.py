@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 from collections.abc import Callable
-from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from edgeseg.benchmark import nvml
-from edgeseg.benchmark.nvml import GpuState, devices, gpu_states
+from edgeseg.benchmark.nvml import GpuState, gpu_state, joules
+from edgeseg.machine import Gpu, gpus, nvml_devices
 
 
 class NVMLError(Exception):
     """What ``pynvml`` raises."""
+
+    def __init__(self, message: str, value: int = 18) -> None:
+        super().__init__(message)
+        self.value = value
 
 
 class Stand:
@@ -26,6 +32,7 @@ class Stand:
     """
 
     NVMLError = NVMLError
+    NVML_ERROR_LIBRARY_NOT_FOUND = 12
     NVML_CLOCK_SM, NVML_CLOCK_MEM = 1, 2
     NVML_TEMPERATURE_GPU = 0
     NVML_TEMPERATURE_THRESHOLD_SLOWDOWN = 1
@@ -37,6 +44,9 @@ class Stand:
     def nvmlInit(self) -> None:  # noqa: N802 - NVML's names
         if self._start:
             raise self._start
+
+    def nvmlSystemGetDriverVersion(self) -> str:  # noqa: N802
+        return "580.65.06"
 
     def nvmlDeviceGetCount(self) -> int:  # noqa: N802
         return 1
@@ -61,6 +71,8 @@ class Stand:
 
 HOT = {
     ("Name",): "NVIDIA H100 80GB HBM3",
+    ("MemoryInfo",): SimpleNamespace(total=81559 << 20),
+    ("CudaComputeCapability",): (9, 0),
     ("ClockInfo", 1): 1410,
     ("ClockInfo", 2): 2619,
     ("MaxClockInfo", 1): 1980,
@@ -81,8 +93,9 @@ def stand(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
 def test_a_gpu_reports_megahertz_watts_and_throttle_reasons(stand: Any) -> None:
     stand(HOT)
-    (state,) = gpu_states()
-    assert state == GpuState(
+    (device,), failure = nvml_devices()
+    assert failure == ""
+    assert gpu_state(device) == GpuState(
         name="NVIDIA H100 80GB HBM3",
         sm_mhz=1410,
         sm_max_mhz=1980,
@@ -93,37 +106,37 @@ def test_a_gpu_reports_megahertz_watts_and_throttle_reasons(stand: Any) -> None:
         power_limit_w=700,
         throttle=("SwPowerCap", "HwSlowdown", "HwThermalSlowdown"),
     )
-    assert devices()[0].joules() == (2**33 + 500) / 1000
+    assert joules(device) == (2**33 + 500) / 1000
 
 
 def test_unsupported_queries_give_none(stand: Any) -> None:
     stand({("Temperature", 0): 41})
-    (device,) = devices()
-    assert device.joules() is None
-    assert device.state() == GpuState(name="NVIDIA GPU", temperature_c=41)
+    (device,), _ = nvml_devices()
+    assert joules(device) is None
+    assert gpu_state(device) == GpuState(name="NVIDIA GPU", temperature_c=41)
+
+
+def test_a_gpu_is_described(stand: Any) -> None:
+    stand(HOT)
+    assert gpus() == (Gpu("NVIDIA H100 80GB HBM3", "580.65.06", 81559, "9.0"),)
+    stand({("Name",): "NVIDIA Thor"})  # its memory is the machine's
+    assert gpus() == (Gpu("NVIDIA Thor", "580.65.06", None, ""),)
 
 
 def test_a_driver_that_does_not_answer_is_no_gpu(stand: Any) -> None:
     stand({}, NVMLError("Driver/library version mismatch"))
-    assert devices() == ()
+    assert nvml_devices() == ((), "Driver/library version mismatch")
+    stand({}, NVMLError("NVML Shared Library Not Found", Stand.NVML_ERROR_LIBRARY_NOT_FOUND))
+    assert nvml_devices() == ((), "")
 
 
-def test_a_missing_package_is_reported_once_and_only_where_there_is_a_driver(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_missing_package_is_no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pynvml", None)
-    monkeypatch.setattr(nvml, "DRIVER", tmp_path / "version")
-    nvml._warn_once.cache_clear()
-    assert devices() == ()
-    assert caplog.messages == []
-    (tmp_path / "version").write_text("NVRM version: 580.65")
-    assert (devices(), devices()) == ((), ())
-    (message,) = caplog.messages
-    assert message.endswith("pip install nvidia-ml-py")
+    assert nvml_devices() == ((), "")
 
 
 def test_the_package_has_every_name_that_is_used() -> None:
-    real = pytest.importorskip("pynvml", reason="pip install nvidia-ml-py")
+    real = importlib.import_module("pynvml")
     used = {f"nvmlDeviceGet{query}" for query, *_ in HOT}
     used |= {name for name in vars(Stand) if name.upper().startswith("NVML")}
     assert [name for name in sorted(used) if not hasattr(real, name)] == []

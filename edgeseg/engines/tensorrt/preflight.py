@@ -212,7 +212,7 @@ def _tensorrt_gpu(sidecar: SideCar, gpu: DeviceFacts) -> Mismatch | None:
     here = f"{gpu.name}, {gpu.target}"
     made_on = sidecar.compute_capability
     if made_on is None or not re.fullmatch(r"sm_\d+", made_on):
-        made_on = None  # nvidia-smi of a Jetson does not tell.
+        made_on = None  # NVML of a Jetson does not report it.
     if level == "ampere+":
         fits = gpu.compute_capability >= _AMPERE
         return None if fits else Mismatch("GPUs of sm_80 and later", here)
@@ -225,5 +225,5 @@ def _tensorrt_gpu(sidecar: SideCar, gpu: DeviceFacts) -> Mismatch | None:
 
 
 def _model(name: str) -> str:
-    """``Orin (nvgpu)`` of nvidia-smi is CUDA's ``Orin``."""
+    """``Orin (nvgpu)`` of NVML is CUDA's ``Orin``."""
     return re.sub(r"\s*\(.*\)$", "", name)
