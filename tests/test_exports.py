@@ -9,6 +9,7 @@ import pytest
 
 import edgeseg
 from edgeseg import errors
+from edgeseg.runs import BUNDLED
 
 HEAVY = ("torch", "cv2", "onnx", "onnxruntime", "numpy", "pydantic", "matplotlib", "rich", "typer")
 
@@ -64,3 +65,11 @@ def test_import_loads_nothing_heavy() -> None:
 
 def test_heavy_modules_would_be_seen() -> None:
     assert {"numpy", "cv2"} <= loaded_by("import edgeseg.ops.preprocess")
+
+
+def test_a_stream_imports_only_what_its_source_and_engine_need() -> None:
+    engine = BUNDLED / "nuclei" / "model.int8.onnx"
+    stream = f"Stream('test:64x64?frames=2', edgeseg.load({str(engine)!r}))"
+    loaded = loaded_by(f"import edgeseg\nfrom edgeseg.stream import Stream, run\nrun({stream})")
+    assert {"cv2", "onnxruntime"} <= loaded
+    assert not {"av", "matplotlib", "onnx", "openvino", "rich", "torch", "typer"} & loaded

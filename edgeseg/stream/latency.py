@@ -37,7 +37,9 @@ def percentiles(samples_ms: ArrayLike, points: Sequence[float] = POINTS) -> dict
         raise ValueError("no samples to take percentiles of")
     if not np.isfinite(samples).all():
         raise ValueError("a sample is NaN or infinite")
-    values = np.percentile(samples, list(points), method="linear")
+    # numpy.percentile does the same, and takes 30 ms to import numpy.ma.
+    places = np.asarray(points) / 100 * (samples.size - 1)
+    values = np.interp(places, np.arange(samples.size), np.sort(samples))
     return {f"p{point:g}": float(value) for point, value in zip(points, values, strict=True)}
 
 

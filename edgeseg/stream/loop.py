@@ -103,7 +103,8 @@ class Stream:
         several = [engines] if isinstance(engines, Engine) else list(engines)
         if not specs or not several:
             raise UsageError("a stream needs a source and an engine")
-        device_for(options.decode)
+        if options.decode != "auto":  # which never fails, and is found out where it is needed
+            device_for(options.decode)
         self.clock = StageClock()
         self.frames = 0
         self._parallel: Lanes | None = None

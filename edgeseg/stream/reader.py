@@ -292,6 +292,8 @@ class Reader:
     def _note_decoder(self, decoder: str | None) -> None:
         """Log which device decodes, or that it does not, when that becomes known or changes."""
         before, self.decoder = self.decoder, decoder
+        if decoder is None and self.spec.decode == "auto":  # no reason to import PyAV
+            return
         device = device_for(self.spec.decode)
         if device is None or (self._count and decoder == before):
             return
