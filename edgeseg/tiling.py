@@ -66,7 +66,7 @@ def predict_tiled(
     corners = product(_starts(height, inner[0], stride), _starts(width, inner[1], stride))
     result: NDArray[Any] | None = None
     while group := list(islice(corners, batch)):
-        tiles = [_cut(image, corner, tile, margin) for corner in group]
+        tiles = [cut(image, (top - margin, left - margin), tile) for top, left in group]
         answers = predict(np.stack(tiles + tiles[-1:] * (batch - len(group))))
         answers = _without_margin(answers, tile, margin)
         if result is None:
@@ -100,15 +100,28 @@ def _starts(size: int, inner: int, stride: int) -> Iterator[int]:
     return iter(range(0, max(size - inner, 0) + step, step))
 
 
-def _cut(
-    image: NDArray[Any], corner: tuple[int, int], tile: tuple[int, int], margin: int
-) -> NDArray[Any]:
-    """Cut out the tile whose centre starts at ``corner``."""
+def cut(image: NDArray[Any], corner: tuple[int, int], tile: tuple[int, int]) -> NDArray[Any]:
+    """Cut out the ``tile`` (height, width) of a picture (…, H, W) that starts at ``corner``.
+
+    What lies beyond the picture is mirrored.
+    """
     rows, columns = (
-        mirrored(start - margin, start - margin + side, size)
-        for start, side, size in zip(corner, tile, image.shape[1:], strict=True)
+        mirrored(start, start + side, size)
+        for start, side, size in zip(corner, tile, image.shape[-2:], strict=True)
     )
-    return image[:, rows][:, :, columns]  # in two steps, which is quicker than in one
+    return image[..., rows, :][..., columns]  # in two steps, which is quicker than in one
+
+
+def cover(size: tuple[int, int], tile: tuple[int, int]) -> list[tuple[int, int]]:
+    """Return the corners of the fewest tiles that cover a picture of ``size``, evenly spread.
+
+    They overlap where the size is no multiple of the tile's. A smaller picture takes one tile.
+    """
+    starts = (
+        np.linspace(0, max(whole - side, 0), -(-whole // side)).astype(int).tolist()
+        for whole, side in zip(size, tile, strict=True)
+    )
+    return list(product(*starts))
 
 
 def _without_margin(answers: NDArray[Any], tile: tuple[int, int], margin: int) -> NDArray[Any]:

@@ -227,6 +227,10 @@ class InputSpec(Document):
     covers, which keeps what is thin where pictures shrink a lot (:mod:`edgeseg.ops.preprocess`
     defines both). A network with an ``open_size`` takes tensors of other
     heights and widths as well; its own are those that it was trained and calibrated at.
+
+    With ``tiles``, the network was trained at the scale of the pictures: instead of being resized,
+    they are cut into overlapping tiles of ``height`` × ``width`` (:mod:`edgeseg.engines.tiles`),
+    and ``resize`` and ``reduce`` do not matter.
     """
 
     height: Annotated[int, Field(ge=8, le=8192)]
@@ -238,6 +242,7 @@ class InputSpec(Document):
     resize: Resize = "stretch"
     reduce: Reduce = "bilinear"
     open_size: OpenSize | None = None
+    tiles: bool = False
 
     @model_validator(mode="after")
     def _consistent(self) -> InputSpec:
@@ -250,14 +255,18 @@ class InputSpec(Document):
             raise ValueError(
                 f"{self.width}x{self.height} is not among its open sizes, {self.open_size}"
             )
+        if self.tiles and (self.resize, self.reduce) != ("stretch", "bilinear"):
+            raise ValueError("tiles are not resized, so they go with neither letterbox nor area")
         return self
 
     @model_serializer(mode="wrap")
-    def _silent_if_bilinear(self, handler: SerializerFunctionWrapHandler) -> dict[str, object]:
-        """Omit the default ``reduce``, which older versions of edgeseg would reject."""
+    def _silent_by_default(self, handler: SerializerFunctionWrapHandler) -> dict[str, object]:
+        """Omit defaults of keys that older versions of edgeseg would reject."""
         values: dict[str, object] = handler(self)
         if self.reduce == "bilinear":
             values.pop("reduce", None)
+        if not self.tiles:
+            values.pop("tiles", None)
         return values
 
     def takes(self, shape: tuple[int, ...]) -> bool:

@@ -21,7 +21,7 @@ from edgeseg.data.folders import Sample, Split
 from edgeseg.engines.base import Engine
 from edgeseg.evaluation import Scores, numbered_for, read
 from edgeseg.metrics import Bootstrap, ConfusionMatrix, Counts, Interval
-from edgeseg.ops.preprocess import preprocess, restore_labels
+from edgeseg.ops.preprocess import preprocess
 
 
 @dataclass(frozen=True)
@@ -66,9 +66,7 @@ def score_pictures(engine: Engine, data: Split, track: Track = silent) -> Engine
     title = f"Scoring {engine.path.name}"
     for sample in track(data, title, len(data)):
         image, mask = read(sample, engine)
-        spec = engine.card.input
-        labels = label_one(engine, preprocess(image, spec))
-        alone = scores.add(mask, restore_labels(labels, image.shape[:2], spec))
+        alone = scores.add(mask, engine.segment(image))
         pictures.append(_picture_score(picture_name(sample, data), alone))
     scores.evaluation()  # Refuses a split without a single labelled pixel.
     return EngineAccuracy(

@@ -6,13 +6,12 @@ from collections.abc import Sequence
 
 from edgeseg.benchmark.accuracy import picture_name
 from edgeseg.benchmark.budget import Recommendation, focus
-from edgeseg.benchmark.cases import Case, label_one
+from edgeseg.benchmark.cases import Case
 from edgeseg.benchmark.document import BenchReport, EngineAccuracy
 from edgeseg.data.folders import Split
 from edgeseg.data.panels import Drawn, WorstPictures, draw_panels
 from edgeseg.engines.base import Engine
 from edgeseg.evaluation import read
-from edgeseg.ops.preprocess import preprocess, restore_labels
 
 
 def worst_of_focus(
@@ -47,9 +46,9 @@ def worst_pictures(
         InferenceError: The engine failed.
     """
     samples = {picture_name(sample, data): sample for sample in data}
-    spec, drawn = engine.card.input, list[Drawn]()
+    drawn = list[Drawn]()
     for picture in scores.worst(count):
         image, mask = read(samples[picture.name], engine)
-        labels = restore_labels(label_one(engine, preprocess(image, spec)), image.shape[:2], spec)
+        labels = engine.segment(image)
         drawn.append(draw_panels(picture.name, image, mask, labels, engine.card.classes))
     return WorstPictures(scores.engine, engine.card.classes, tuple(drawn))

@@ -8,7 +8,7 @@ import random
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import cv2
 import numpy as np
@@ -20,11 +20,13 @@ from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 from edgeseg.artifacts.card import ClassMap, InputSpec
 from edgeseg.console import Track, silent
 from edgeseg.data.borders import border_weights
+from edgeseg.data.decode import load_header, load_image
 from edgeseg.data.folders import Split
 from edgeseg.data.instances import class_mask
 from edgeseg.data.sample import Sample, load_instances, load_sample
 from edgeseg.ops.preprocess import fit_mask, placement_of, preprocess
 from edgeseg.options.training import Objects
+from edgeseg.tiling import cover, cut
 
 logger = logging.getLogger(__name__)
 
@@ -32,6 +34,9 @@ SHARED_MEMORY = Path("/dev/shm")
 """Shared memory in which processes pass tensors."""
 
 _AHEAD = 2
+
+Corner = tuple[int, int]
+"""(top, left) of a tile."""
 
 MEMORY_LIMIT = 1 << 30
 """Maximum bytes of tensors to cache per split, 1 GiB."""
@@ -119,6 +124,8 @@ def object_labels(
 class LabelledTensors(Dataset[Example]):
     """The training tensors of a split, cached if they fit in memory, else made on each access.
 
+    Each picture is one example, or several if the network takes ``tiles``: as few as cover it.
+
     Args:
         split: Split with pictures and masks.
         classes: Classes of the network.
@@ -138,16 +145,18 @@ class LabelledTensors(Dataset[Example]):
         memory_limit: int = MEMORY_LIMIT,
         track: Track = silent,
     ) -> None:
-        self._samples = split.samples
         self._classes = classes
         self._spec = spec
         self._objects = objects
         channels, height, width = spec.shape
         self.picture_bytes = height * width * (4 * channels + (5 if objects.border_weight else 1))
+        # Tiles are kept as uint8, since those of large pictures are many.
+        kept_bytes = self.picture_bytes - (4 * channels - 3) * height * width * spec.tiles
+        self._places = [(sample, corner) for sample in split for corner in _corners(sample, spec)]
         self._kept: list[Example] | None = None
-        if len(split) * self.picture_bytes <= memory_limit:
-            numbers = track(range(len(split)), "prepare pictures", len(split))
-            self._kept = [self._make(number) for number in numbers]
+        if len(self._places) * kept_bytes <= memory_limit:
+            samples = track(split, "prepare pictures", len(split))
+            self._kept = [made for sample in samples for made in self._make(sample)]
 
     @property
     def in_memory(self) -> bool:
@@ -155,26 +164,56 @@ class LabelledTensors(Dataset[Example]):
         return self._kept is not None
 
     def __len__(self) -> int:
-        return len(self._samples)
+        return len(self._places)
 
     def __getitem__(self, number: int) -> Example:
-        return self._make(number) if self._kept is None else self._kept[number]
+        example = self._make(*self._places[number])[0] if self._kept is None else self._kept[number]
+        if not self._spec.tiles:
+            return example
+        pixels = np.ascontiguousarray(example.picture.permute(1, 2, 0).numpy())
+        return example._replace(picture=torch.from_numpy(preprocess(pixels, self._spec)))
 
     def masks(self) -> Iterator[Tensor]:
         """Yield each picture's mask, uint8 (H, W)."""
         return (self[number].mask for number in range(len(self)))
 
-    def _make(self, number: int) -> Example:
-        sample = self._samples[number]
-        picture, mask = training_tensor(sample, self._classes, self._spec)
-        borders = None
-        if self._objects.needed:
-            mask, borders = object_labels(sample, mask, self._classes, self._spec, self._objects)
-        return Example(
-            torch.from_numpy(picture),
-            torch.from_numpy(mask),
-            None if borders is None else torch.from_numpy(borders),
-        )
+    def _make(self, sample: Sample, corner: Corner | None = None) -> list[Example]:
+        """Make the example of a picture, or those of its tiles: the one at ``corner``, or all."""
+        spec = self._spec
+        if not spec.tiles:
+            picture, mask = training_tensor(sample, self._classes, spec)
+            return [_example(picture, *self._labels(sample, mask, spec))]
+        image, mask = load_sample(sample, self._classes)
+        whole = spec.model_copy(update={"height": image.shape[0], "width": image.shape[1]})
+        planes = [np.moveaxis(image, -1, 0), *self._labels(sample, mask, whole)]
+        corners = _corners(sample, spec) if corner is None else [corner]
+        return [
+            _example(*(None if p is None else cut(p, each, spec.shape[1:]) for p in planes))
+            for each in corners
+        ]
+
+    def _labels(
+        self, sample: Sample, mask: NDArray[np.uint8], spec: InputSpec
+    ) -> tuple[NDArray[np.uint8], NDArray[np.float32] | None]:
+        if not self._objects.needed:
+            return mask, None
+        return object_labels(sample, mask, self._classes, spec, self._objects)
+
+
+def _example(
+    picture: NDArray[Any], mask: NDArray[np.uint8], borders: NDArray[np.float32] | None
+) -> Example:
+    weights = None if borders is None else torch.from_numpy(borders)
+    return Example(torch.from_numpy(picture), torch.from_numpy(mask), weights)
+
+
+def _corners(sample: Sample, spec: InputSpec) -> list[Corner]:
+    """Corners of the tiles of a picture; one where pictures are resized."""
+    if not spec.tiles:
+        return [(0, 0)]
+    header = load_header(sample.image)
+    size = header.shown if header else load_image(sample.image).shape[:2]
+    return cover(size, (spec.height, spec.width))
 
 
 class Order(Sampler[list[int]]):

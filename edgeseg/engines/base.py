@@ -93,14 +93,21 @@ class Engine(ABC):
     def segment(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Compute the label map of one picture at its original size.
 
+        The picture is resized to the network's input, or cut into tiles if the card says so.
+
         Args:
             image: uint8 (H, W, 3) BGR or (H, W) grey, as OpenCV reads it.
 
         Returns:
             uint8 (H, W), class ids.
         """
+        if self.card.input.tiles:
+            from edgeseg.engines.tiles import segment_tiled  # which imports this module
+
+            return segment_tiled(self, image)
         tensor = preprocess(image, self.card.input)
-        labels = self.infer(tensor[np.newaxis])[0]
+        # Repeated where the engine takes only batches.
+        labels = self.infer(np.stack([tensor] * (self.capabilities.batch or 1)))[0]
         return restore_labels(labels, image.shape[:2], self.card.input)
 
     def open_pipeline(self) -> FramePipeline:

@@ -31,13 +31,14 @@ def segment_tiled(
 ) -> NDArray[np.uint8]:
     """Segment one picture at its own scale, in overlapping tiles of the engine's size.
 
-    ``engine.segment`` resizes the whole picture to the network's input instead.
+    ``engine.segment`` does so for networks whose card says ``tiles``, and resizes the whole
+    picture to the network's input for others.
 
     Args:
         engine: The network.
         image: uint8 (H, W, 3) BGR or (H, W) grey, as OpenCV reads it, of any size.
         margin: Pixels of a tile on each side whose labels are not used; None takes
-            :func:`default_margin`.
+            :func:`default_margin`, or 0 for a picture that fits in one tile.
         batch: Tiles per call of an engine whose batch size is not fixed.
         infer: Called instead of ``engine.infer``, e.g. to take its time.
 
@@ -48,7 +49,9 @@ def segment_tiled(
         UsageError: The margins are too large for the tile.
     """
     spec = engine.card.input
-    margin = default_margin(spec) if margin is None else margin
+    if margin is None:
+        fits = image.shape[0] <= spec.height and image.shape[1] <= spec.width
+        margin = 0 if fits else default_margin(spec)
     infer = infer or engine.infer
 
     def predict(tiles: NDArray[Any]) -> NDArray[np.uint8]:
@@ -141,5 +144,11 @@ class TiledPipeline(FramePipeline):
 def tiled_card(card: ModelCard, frame: Image) -> ModelCard:
     """Return the card of a network that takes the frame as it is: so its labels are read."""
     height, width = frame.shape[:2]
-    size = {"height": height, "width": width, "resize": "stretch", "open_size": None}
+    size = {
+        "height": height,
+        "width": width,
+        "resize": "stretch",
+        "open_size": None,
+        "tiles": False,
+    }
     return card.model_copy(update={"input": card.input.model_copy(update=size)})

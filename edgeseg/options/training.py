@@ -207,7 +207,8 @@ class TrainConfig(Options):
     """Data, network and hyperparameters of a training.
 
     ``size`` is (height, width). With ``resume``, an interrupted training of the same configuration
-    in ``run`` is continued, or one is started if there is none.
+    in ``run`` is continued, or one is started if there is none. With ``tiles``, pictures are cut
+    into tiles of ``size`` instead of being resized, in training and wherever the network runs.
 
     Attributes:
         run: Output folder, e.g. ``runs/nuclei``; its name becomes the network's name.
@@ -224,6 +225,10 @@ class TrainConfig(Options):
         Option("Input size of the network, WIDTHxHEIGHT.", parse=height_width, format=width_height),
     ] = (256, 256)
     resize: Annotated[Resize, Option("How pictures are fitted to that size.")] = "stretch"
+    tiles: Annotated[
+        bool,
+        Option("Train and segment at the pictures' own scale, in tiles.", names="--tiles"),
+    ] = False
     reduce: Annotated[Reduce, Option("Downsampling; area preserves thin structures.")] = "bilinear"
     color: Annotated[Color, Option("Input colour.")] = "rgb"
     background: Background = None
@@ -250,6 +255,8 @@ class TrainConfig(Options):
             raise UsageError(
                 "--weights and --pretrained both set the initial weights; give one of them"
             )
+        if self.tiles and self.teaching.unlabelled is not None:
+            raise UsageError("--tiles and --unlabelled cannot be combined; omit one of them")
         crop = self.crop
         if crop is not None and (crop[0] > self.size[0] or crop[1] > self.size[1]):
             raise UsageError(f"crop is at most the size {self.size}, not {crop}")

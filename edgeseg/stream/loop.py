@@ -90,7 +90,11 @@ class Stream:
         engines: Engine | Sequence[Engine],
         options: StreamOptions | None = None,
     ) -> None:
-        self.options = options = options or StreamOptions()
+        several = [engines] if isinstance(engines, Engine) else list(engines)
+        options = options or StreamOptions()
+        if several and several[0].card.input.tiles:
+            options = replace(options, tiles=True)
+        self.options = options
         specs = [
             replace(
                 with_credentials(_spec(source), options.credentials),
@@ -100,7 +104,6 @@ class Stream:
             for source in _listed(sources)
         ]
         specs = with_trust(specs, options.ca, options.insecure_camera)
-        several = [engines] if isinstance(engines, Engine) else list(engines)
         if not specs or not several:
             raise UsageError("a stream needs a source and an engine")
         if options.decode != "auto":  # which never fails, and is found out where it is needed

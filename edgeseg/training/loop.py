@@ -149,8 +149,11 @@ def _train(
     if processes.first:
         refuse_faults(config.data, track)
     unlabelled = read_unlabelled(config, card, track)
+    tensors = LabelledTensors(
+        training, card.classes, card.input, objects=recipe.objects, track=track
+    )
     order = Order(
-        len(training),
+        len(tensors),
         recipe.batch_size,
         accumulate=recipe.accumulate,
         parts=config.parts,
@@ -161,9 +164,6 @@ def _train(
     check_batch_norm(config, card, order.smallest)
     model, copied = fresh_network(config, card)
     model = to_default_device(model)
-    tensors = LabelledTensors(
-        training, card.classes, card.input, objects=recipe.objects, track=track
-    )
     examples = WithUnlabelled(tensors, unlabelled) if unlabelled else tensors
     loader = batches(examples, order)
     learner = make_learner(

@@ -107,11 +107,12 @@ def make_card(config: TrainConfig, classes: ClassMap) -> ModelCard:
                 "color": config.color,
                 "resize": config.resize,
                 "reduce": config.reduce,
+                "tiles": config.tiles,
             }
             | _statistics(config.color, str(options.get("encoder", "none")))
         )
     except ValueError as error:
-        raise UsageError(f"size, color, resize or reduce is not valid: {error}") from error
+        raise UsageError(f"size, color, resize, reduce or tiles is not valid: {error}") from error
     with torch.device("meta"):
         build(config.arch, len(classes), spec.channels, **config.options)
     return ModelCard(

@@ -104,6 +104,8 @@ def describe(config: TrainConfig, split: Split) -> dict[str, Any]:
     names = "\n".join(sample.image.name for sample in split)
     values = dataclasses.asdict(config)
     values = {key: value for key, value in values.items() if key not in _OF_THE_MACHINE}
+    if not config.tiles:
+        del values["tiles"]  # trainings that older versions started do not know it
     if config.weights is not None:
         values["weights"] = config.weights.name
     values["teaching"] |= _identified(config.teaching)
