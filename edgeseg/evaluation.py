@@ -17,7 +17,7 @@ from edgeseg.engines.base import Engine
 from edgeseg.errors import DatasetError, UsageError
 from edgeseg.metrics import ConfusionMatrix, Counts
 from edgeseg.objects import ObjectScores, has_objects, predicted_objects, score_objects
-from edgeseg.ops.preprocess import preprocess
+from edgeseg.ops.preprocess import preprocess_tile
 
 Labelled = tuple[NDArray[np.uint8], NDArray[np.uint8]]
 """A picture uint8 (H, W, 3) BGR and its mask uint8 (H, W)."""
@@ -184,7 +184,7 @@ def agreement(reference: Engine, candidate: Engine, images: Iterable[NDArray[np.
         )
     equal = total = 0
     for image in images:
-        tensor = preprocess(image, spec)[np.newaxis]
+        tensor = preprocess_tile(image, spec)[np.newaxis]
         labels = reference.infer(tensor).copy()
         equal += int(np.count_nonzero(labels == candidate.infer(tensor)))
         total += labels.size

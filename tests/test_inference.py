@@ -16,6 +16,7 @@ from edgeseg.engines.base import Capabilities
 from edgeseg.engines.tiles import default_margin, segment_tiled
 from edgeseg.errors import UsageError
 from edgeseg.models.unet import UNet
+from edgeseg.ops.preprocess import preprocess, preprocess_tile
 from edgeseg.training.predictor import TorchEngine
 
 
@@ -26,13 +27,13 @@ def network() -> UNet:
     return UNet(3, width=8, depth=1).eval()
 
 
-def engine_for(network: UNet, height: int, width: int) -> TorchEngine:
+def engine_for(network: UNet, height: int, width: int, *, tiles: bool = False) -> TorchEngine:
     card = ModelCard(
         name="t",
         arch="unet",
         options={"width": 8, "depth": 1},
         classes=ClassMap.model_validate({"names": ("a", "b", "c")}),
-        input=InputSpec(height=height, width=width),
+        input=InputSpec(height=height, width=width, tiles=tiles),
     )
     return TorchEngine(network, card, Path("model.safetensors"))
 
@@ -69,6 +70,25 @@ def test_default_margin_leaves_room(network: UNet, size: tuple[int, int], margin
     engine = engine_for(network, *size)
     assert default_margin(engine.card.input) == margin
     assert segment_tiled(engine, noise(50, 40, 3)).shape == (50, 40)
+
+
+def test_a_card_can_ask_for_tiles(network: UNet, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine, resizing = (engine_for(network, 48, 64, tiles=tiles) for tiles in (True, False))
+    for image in (noise(100, 131, 3), noise(40, 64)):
+        assert np.array_equal(engine.segment(image), segment_tiled(resizing, image))
+        assert not np.array_equal(engine.segment(image), resizing.segment(image))
+    calls: list[np.ndarray] = []
+
+    def infer(tensor: np.ndarray) -> np.ndarray:
+        calls.append(tensor)
+        return resizing.infer(tensor)
+
+    monkeypatch.setattr(engine, "infer", infer)
+    engine.segment(noise(48, 60, 3))
+    assert len(calls) == 1  # what fits needs a single tile
+    image = noise(100, 132, 3)  # comparisons take the tile in the middle
+    expected = preprocess(image[26:74, 34:98].copy(), resizing.card.input)
+    assert np.array_equal(preprocess_tile(image, engine.card.input), expected)
 
 
 def test_a_margin_that_leaves_nothing(network: UNet) -> None:

@@ -16,7 +16,7 @@ from edgeseg.errors import UsageError
 from edgeseg.models import build
 from edgeseg.models.mirror import same_size
 from edgeseg.models.unet import UNet
-from edgeseg.tiling import Predict, mirrored, predict_tiled
+from edgeseg.tiling import Predict, cover, mirrored, predict_tiled
 
 few = settings(max_examples=25, deadline=None)
 
@@ -149,6 +149,19 @@ def test_mirroring_is_that_of_numpy(start: int, length: int, size: int) -> None:
     line = np.arange(size)
     expected = np.pad(line, (40, 100), mode="reflect")[40 + start : 40 + start + length]
     assert np.array_equal(mirrored(start, start + length, size), expected)
+
+
+@given(st.tuples(*[st.integers(1, 50)] * 2), st.tuples(*[st.integers(1, 20)] * 2))
+def test_the_fewest_tiles_cover_a_picture(size: tuple[int, int], tile: tuple[int, int]) -> None:
+    counts = np.zeros(size, int)
+    corners = cover(size, tile)
+    for top, left in corners:
+        counts[top : top + tile[0], left : left + tile[1]] += 1
+    assert counts.min() > 0
+    assert len(corners) == -(-size[0] // tile[0]) * -(-size[1] // tile[1])
+    # None reaches beyond a picture that is large enough.
+    for starts, whole, side in zip(np.transpose(corners), size, tile, strict=True):
+        assert starts.max() <= max(whole - side, 0)
 
 
 @pytest.mark.parametrize(

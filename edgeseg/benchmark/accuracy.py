@@ -21,7 +21,7 @@ from edgeseg.data.folders import Sample, Split
 from edgeseg.engines.base import Engine
 from edgeseg.evaluation import Scores, numbered_for, read
 from edgeseg.metrics import Bootstrap, ConfusionMatrix, Counts, Interval
-from edgeseg.ops.preprocess import preprocess
+from edgeseg.ops.preprocess import preprocess_tile
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,7 @@ def agreements(
     equal = dict.fromkeys((engine.path for engine in comparable), 0)
     total = 0
     for image in track(images, "Comparing", len(images)):
-        tensor = preprocess(image, spec)
+        tensor = preprocess_tile(image, spec)
         expected = label_one(reference, tensor).copy()
         total += expected.size
         for engine in comparable:

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from edgeseg.artifacts.card import InputSpec
 from edgeseg.errors import UsageError
 from edgeseg.ops.native import kernels
+from edgeseg.tiling import cut
 
 Tensor: TypeAlias = NDArray[Any]
 """Array of float32, float16 or uint8, according to its :class:`Form`."""
@@ -109,6 +110,19 @@ def preprocess(
         UsageError: ``image`` or ``out`` has another dtype, shape or layout.
     """
     return preprocess_as(FLOAT32, image, spec, out, threads=threads)
+
+
+def preprocess_tile(image: NDArray[np.uint8], spec: InputSpec) -> NDArray[np.float32]:
+    """Do :func:`preprocess`, for networks with ``tiles`` on the tile in the middle of the picture.
+
+    For calibrating and comparing networks, which need typical tensors rather than all pixels.
+    """
+    if spec.tiles:
+        tile = spec.height, spec.width
+        top, left = ((whole - side) // 2 for whole, side in zip(image.shape, tile, strict=False))
+        planes = cut(np.moveaxis(np.atleast_3d(image), -1, 0), (top, left), tile)
+        image = np.ascontiguousarray(np.moveaxis(planes, 0, -1))
+    return preprocess(image, spec)
 
 
 def preprocess_as(

@@ -25,7 +25,7 @@ from edgeseg.artifacts.sidecar import verify
 from edgeseg.console import Track, silent
 from edgeseg.data.folders import load_image
 from edgeseg.errors import MismatchedArtifact, NonFiniteOutput, UsageError
-from edgeseg.ops.preprocess import preprocess
+from edgeseg.ops.preprocess import preprocess_tile
 from edgeseg.options.calibration import Method
 from edgeseg.precision.calibration import load_set
 from edgeseg.precision.graph import read_card, tensors
@@ -199,7 +199,7 @@ def activations(network: ModelProto) -> tuple[str, ...]:
 
 def calibration_tensor(path: Path, spec: InputSpec) -> NDArray[np.float32]:
     """Read and preprocess a picture for calibration: float32 (C, height, width)."""
-    return preprocess(load_image(path), spec)
+    return preprocess_tile(load_image(path), spec)
 
 
 @dataclass(frozen=True)

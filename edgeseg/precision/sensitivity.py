@@ -23,7 +23,7 @@ from edgeseg.data.selection import spread
 from edgeseg.engines.base import Engine
 from edgeseg.errors import UsageError
 from edgeseg.evaluation import Labelled, numbered_for, read, score
-from edgeseg.ops.preprocess import preprocess
+from edgeseg.ops.preprocess import preprocess_tile
 from edgeseg.precision.graph import (
     Work,
     copy_of,
@@ -128,7 +128,7 @@ class Probe:
         return float(np.mean(equal))
 
     def _labels(self, engine: Engine, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        labels: NDArray[np.uint8] = engine.infer(preprocess(image, self._spec)[np.newaxis])[0]
+        labels: NDArray[np.uint8] = engine.infer(preprocess_tile(image, self._spec)[np.newaxis])[0]
         return labels.copy()
 
     def _scores_of(self, model: ModelProto) -> list[NDArray[np.float32]]:
@@ -136,7 +136,7 @@ class Probe:
         name = session.get_inputs()[0].name
         found = []
         for image, _ in self._labelled[:SCORED]:
-            (scores,) = session.run(None, {name: preprocess(image, self._spec)[np.newaxis]})
+            (scores,) = session.run(None, {name: preprocess_tile(image, self._spec)[np.newaxis]})
             scores = scores.astype(np.float32)
             # A shift that all classes share does not change the argmax.
             found.append(scores - scores.mean(axis=1, keepdims=True))

@@ -124,6 +124,7 @@ def load_teacher(teaching: Teaching, student: ModelCard) -> Teacher | None:
     for what, hint, theirs, ours in (
         ("classes", "train both on the same classes", card.classes.names, student.classes.names),
         ("size", "train with the teacher's --size", _size(card.input), _size(student.input)),
+        ("tiles", "train both with --tiles", card.input.tiles, student.input.tiles),
         ("resize", "train with the teacher's --resize", card.input.resize, student.input.resize),
         (
             "channels",

@@ -99,11 +99,19 @@ def test_palette_colours_differ() -> None:
     assert all(0 <= part <= 255 for colour in colours for part in colour)
 
 
-def test_a_bilinear_card_is_one_that_older_versions_read() -> None:
+def test_a_card_with_defaults_is_one_that_older_versions_read() -> None:
     written = make_card().to_json()
     assert "reduce" not in written
+    assert "tiles" not in written
     assert parse(ModelCard, written, "x").input.reduce == "bilinear"
     assert "reduce" not in make_card().model_dump()["input"]
+
+
+def test_tiles_are_not_resized() -> None:
+    card = make_card(input={"height": 64, "width": 96, "tiles": True})
+    assert parse(ModelCard, card.to_json(), "x") == card
+    with pytest.raises(CorruptArtifact, match="tiles are not resized"):
+        parse(ModelCard, card.to_json().replace('"stretch"', '"letterbox"'), "x")
 
 
 def test_a_card_that_reduces_by_area_is_refused_where_that_is_unknown() -> None:

@@ -12,9 +12,9 @@ import torch
 from edgeseg.artifacts.card import ClassMap, InputSpec
 from edgeseg.data.borders import border_weights
 from edgeseg.data.folders import Split, bundled_sample, load_sample, read_split
-from edgeseg.data.instances import with_boundary
+from edgeseg.data.instances import class_mask, with_boundary
 from edgeseg.data.loader import LabelledTensors, Order, batches, training_tensor
-from edgeseg.data.sample import Sample
+from edgeseg.data.sample import Sample, load_instances
 from edgeseg.errors import DatasetError
 from edgeseg.ops.preprocess import fit_mask, preprocess
 from edgeseg.options.training import Objects
@@ -52,6 +52,26 @@ def test_workers_give_the_same_batches(split: Split) -> None:
     for ours, theirs in zip(here, apart, strict=True):
         pairs = list(zip(ours, theirs, strict=True))[:3]  # the last are a teacher's
         assert all(torch.equal(one, other) for one, other in pairs)
+
+
+@pytest.mark.parametrize("limit", [1 << 30, 0], ids=["kept", "reread"])
+def test_tiles_are_of_the_pictures_own_scale(split: Split, limit: int) -> None:
+    spec = InputSpec(height=160, width=192, tiles=True)
+    objects = Objects("boundary", border_weight=10)
+    classes = with_boundary(split.classes)
+    tiles = LabelledTensors(split, classes, spec, objects=objects, memory_limit=limit)
+    image, _ = load_sample(split.samples[0], classes)
+    height, width = image.shape[:2]
+    counts = -(-height // 160), -(-width // 192)
+    last = tiles[counts[0] * counts[1] - 1]  # the corner at the bottom and to the right
+    rows, columns = slice(height - 160, height), slice(width - 192, width)
+    assert np.array_equal(last.picture, preprocess(image[rows, columns].copy(), spec))
+    ids = load_instances(split.samples[0])
+    whole = class_mask(ids, classes)
+    assert np.array_equal(last.mask, whole[rows, columns])
+    expected = border_weights(np.where(whole == 1, ids, 0))
+    assert np.array_equal(last.borders, expected[rows, columns])
+    assert {tiles[number].mask.shape for number in range(len(tiles))} == {(160, 192)}
 
 
 def test_loading_leaves_the_callers_random_numbers_alone(split: Split) -> None:

@@ -112,6 +112,14 @@ def test_masks_equal_those_of_infer(tmp_path: Path, edgeseg: Callable[..., Any])
     assert np.any(load_ids(tmp_path / "masks" / "0.png") != load_ids(tmp_path / "out/0.labels.png"))
 
 
+def test_a_card_can_ask_for_tiles(tiled: Engine) -> None:
+    spec = tiled.card.input.model_copy(update={"tiles": True})
+    tiled.card = tiled.card.model_copy(update={"input": spec})
+    frame, kept = noise(0, 100, 130), Kept()
+    run(Stream(recording(frame), tiled), [kept])
+    assert np.array_equal(kept.results[0].labels, segment_tiled(tiled, frame))
+
+
 @pytest.mark.parametrize("mode", ["latency", "throughput"])
 def test_several_sources_whose_size_changes(tiled: Engine, mode: Any) -> None:
     calls: list[int] = []

@@ -24,7 +24,7 @@ from edgeseg.errors import (
 )
 from edgeseg.evaluation import evaluate
 from edgeseg.models import default_options
-from edgeseg.options.training import Augmentation, Recipe
+from edgeseg.options.training import Augmentation, Recipe, Teaching
 from edgeseg.training import learner, setup
 from edgeseg.training.checkpoint import load_checkpoint
 from edgeseg.training.loop import EpochStats, TrainConfig, TrainResult, train
@@ -142,6 +142,14 @@ def test_crops_letterbox_grey_and_rereading(
     result = train(changed(config, epochs=1, augmentation=Augmentation(crop=(32, 32))))
     assert result.card.input.shape == (1, 64, 96)
     assert (result.card.input.resize, result.card.input.reduce) == ("letterbox", "area")
+
+
+def test_tiles_are_trained_and_validated_at_the_pictures_scale(config: TrainConfig) -> None:
+    config = dataclasses.replace(config, size=(64, 96), tiles=True)
+    result = train(changed(config, epochs=1))
+    assert result.card.input.tiles
+    with pytest.raises(UsageError, match="cannot be combined"):
+        dataclasses.replace(config, teaching=Teaching(teacher=config.run, unlabelled=config.run))
 
 
 def test_ctrl_c_keeps_the_best_checkpoint(config: TrainConfig) -> None:
