@@ -52,7 +52,7 @@ class StreamOptions(Access, Privacy):
 
     With ``tiles``, frames are not resized to the network's input but cut into tiles of that size,
     ``batch`` of them per call, as :func:`edgeseg.engines.tiles.segment_tiled` does; label maps have
-    the size of the frames.
+    the size of the frames. None leaves it to the card of the network.
 
     Raises:
         UsageError: A value is out of range, or ``tile_margin`` is given without ``tiles``.
@@ -92,9 +92,13 @@ class StreamOptions(Access, Privacy):
         Option("Maximum batch size; default: the engine's own, or one frame per source."),
     ] = None
     tiles: Annotated[
-        bool,
-        Option("Segment overlapping tiles at the frames' original scale.", names="--tiles"),
-    ] = False
+        bool | None,
+        Option(
+            "Segment overlapping tiles at the frames' original scale, or resize frames; default: "
+            "as the network was trained.",
+            names="--tiles/--no-tiles",
+        ),
+    ] = None
     tile_margin: Annotated[
         int | None,
         Field(ge=0),

@@ -92,8 +92,8 @@ class Stream:
     ) -> None:
         several = [engines] if isinstance(engines, Engine) else list(engines)
         options = options or StreamOptions()
-        if several and several[0].card.input.tiles:
-            options = replace(options, tiles=True)
+        if several and options.tiles is None:
+            options = replace(options, tiles=several[0].card.input.tiles)
         self.options = options
         specs = [
             replace(

@@ -116,8 +116,10 @@ def test_a_card_can_ask_for_tiles(tiled: Engine) -> None:
     spec = tiled.card.input.model_copy(update={"tiles": True})
     tiled.card = tiled.card.model_copy(update={"input": spec})
     frame, kept = noise(0, 100, 130), Kept()
-    run(Stream(recording(frame), tiled), [kept])
+    for options in (StreamOptions(), StreamOptions(tiles=False)):
+        run(Stream(recording(frame), tiled, options), [kept])
     assert np.array_equal(kept.results[0].labels, segment_tiled(tiled, frame))
+    assert kept.results[1].labels.shape == (HEIGHT, WIDTH)
 
 
 @pytest.mark.parametrize("mode", ["latency", "throughput"])
