@@ -19,6 +19,7 @@ from edgeseg.artifacts.card import ClassMap
 from edgeseg.errors import UsageError
 
 _RIM = 2
+_SPECK = 0.1
 
 
 @dataclass(frozen=True)
@@ -168,8 +169,13 @@ def components(labels: NDArray[np.uint8], class_id: int = 1) -> NDArray[np.int32
 def predicted_objects(labels: NDArray[np.uint8], classes: ClassMap) -> NDArray[np.int32]:
     """Label the objects in a label map: components of their class, plus their boundary pixels.
 
-    If the third class is ``boundary``, its pixels are the rims of objects, and each joins the
-    nearest object that it is connected to; a boundary without an object inside is ignored.
+    If the third class is ``boundary``, its pixels are the rims of objects, and the components of
+    the object class are their insides. A watershed of the distance to the rim (Vincent and Soille
+    1991) parts insides that a bridge joins: its seeds are the pixels that are more than half as
+    far from the rim as the deepest pixel of their component, and the other pixels of the component
+    join the nearest. Insides of less than a tenth of the median area in the picture are specks
+    and make no object. The rims join the nearest object that they are connected to; those that
+    are connected to none are ignored.
 
     Args:
         labels: uint8 (H, W), class ids.
@@ -178,22 +184,52 @@ def predicted_objects(labels: NDArray[np.uint8], classes: ClassMap) -> NDArray[n
     Returns:
         int32 (H, W), 0 for background and 1… for the objects.
     """
-    ids = components(labels, classes.object_class)
-    if not classes.has_boundary or not ids.any():
-        return ids
     inside = labels == classes.object_class
-    rim = labels == _RIM
-    _, nearest = cv2.distanceTransformWithLabels(
-        (~inside).astype(np.uint8), cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL
-    )
-    _, regions = cv2.connectedComponents((inside | rim).astype(np.uint8), connectivity=8)
-    # Each object pixel has a label of its own, which all pixels nearest to it share.
-    source = np.zeros(int(nearest.max()) + 1, np.intp)
-    source[nearest[inside]] = np.flatnonzero(inside)
-    origin = source[nearest[rim]]
-    joined = regions[rim] == regions.ravel()[origin]
-    ids[rim] = np.where(joined, ids.ravel()[origin], 0)
-    return ids
+    if not classes.has_boundary or not inside.any():
+        return components(labels, classes.object_class)
+    # First within the insides, so that objects of any size keep their rims.
+    ids = _without_specks(_grown(_seeds(inside), inside))
+    return _grown(ids, inside | (labels == _RIM))
+
+
+def _grown(ids: NDArray[np.int32], area: NDArray[np.bool_]) -> NDArray[np.int32]:
+    """Let objects grow over the pixels of ``area`` that are connected to them, each to the nearest.
+
+    A pixel whose nearest object is not connected to it waits until one that is has come closer.
+    """
+    _, regions = cv2.connectedComponents((area | (ids > 0)).astype(np.uint8), connectivity=8)
+    while True:
+        objects = ids > 0
+        rest = area & ~objects
+        _, nearest = cv2.distanceTransformWithLabels(
+            (~objects).astype(np.uint8), cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL
+        )
+        # Each object pixel has a label of its own, which all pixels nearest to it share.
+        source = np.zeros(int(nearest.max()) + 1, np.intp)
+        source[nearest[objects]] = np.flatnonzero(objects)
+        origin = source[nearest[rest]]
+        joined = regions[rest] == regions.ravel()[origin]
+        if not joined.any():
+            return ids
+        ids[rest] = np.where(joined, ids.ravel()[origin], 0)
+
+
+def _seeds(inside: NDArray[np.bool_]) -> NDArray[np.int32]:
+    """Label the pixels more than half as far from the rim as the deepest of their component."""
+    depth = cv2.distanceTransform(inside.astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+    squared = np.rint(np.square(depth))  # a whole number, the same on every machine
+    ids = components(inside.astype(np.uint8))
+    deepest = np.zeros(int(ids.max()) + 1)
+    np.maximum.at(deepest, ids[inside], squared[inside])
+    return components((4 * squared > deepest[ids]).astype(np.uint8))
+
+
+def _without_specks(ids: NDArray[np.int32]) -> NDArray[np.int32]:
+    """Remove objects of less than a tenth of the median area, and number the others again."""
+    areas = np.bincount(ids.ravel())
+    kept = areas >= _SPECK * np.median(areas[1:])
+    kept[0] = False
+    return np.asarray(np.where(kept, np.cumsum(kept), 0)[ids], np.int32)
 
 
 def has_objects(classes: ClassMap) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import example, given, settings
@@ -166,11 +167,24 @@ def test_boundaries_give_the_objects_back(seed: int) -> None:
     truth = np.zeros((24, 24), np.int32)
     for row in range(0, 24, 8):
         for column in range(0, 24, 8):
-            height, width = rng.integers(3, 9, 2)
+            height, width = rng.integers(4, 9, 2)
             truth[row : row + height, column : column + width] = truth.max() + 1
     labels = class_mask(truth, WITH_BOUNDARY)
     assert_same_objects(predicted_objects(labels, WITH_BOUNDARY), truth)
     assert score_objects(truth, components(labels)).mean_matched_iou != 1
+
+
+def test_a_bridge_is_parted_and_a_speck_is_no_object() -> None:
+    truth = np.zeros((40, 70), np.int32)
+    cv2.circle(truth, (18, 20), 12, 1, -1)
+    cv2.circle(truth, (48, 20), 14, 2, -1)
+    labels = class_mask(truth, WITH_BOUNDARY)
+    assert_same_objects(predicted_objects(labels, WITH_BOUNDARY), truth)
+    labels[19:22, 25:40] = 1  # a bridge through the rims
+    labels[20, 5] = labels[33, 48] = 1  # and specks on them
+    assert components(labels).max() == 3
+    found = score_objects(truth, predicted_objects(labels, WITH_BOUNDARY), 0.98)
+    assert (found.matches, found.predictions) == (2, 2)
 
 
 def test_boundary_without_an_object_is_none() -> None:
