@@ -181,7 +181,7 @@ def test_a_bridge_is_parted_and_a_speck_is_no_object() -> None:
     labels = class_mask(truth, WITH_BOUNDARY)
     assert_same_objects(predicted_objects(labels, WITH_BOUNDARY), truth)
     labels[19:22, 25:40] = 1  # a bridge through the rims
-    labels[20, 5] = labels[33, 48] = 1  # and specks on them
+    labels[20, 6] = labels[34, 48] = 1  # and specks on them
     assert components(labels).max() == 3
     found = score_objects(truth, predicted_objects(labels, WITH_BOUNDARY), 0.98)
     assert (found.matches, found.predictions) == (2, 2)
