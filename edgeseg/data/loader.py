@@ -185,10 +185,15 @@ class LabelledTensors(Dataset[Example]):
             return [_example(picture, *self._labels(sample, mask, spec))]
         image, mask = load_sample(sample, self._classes)
         whole = spec.model_copy(update={"height": image.shape[0], "width": image.shape[1]})
-        planes = [np.moveaxis(image, -1, 0), *self._labels(sample, mask, whole)]
+        mask, borders = self._labels(sample, mask, whole)
+        pixels, tile = np.moveaxis(image, -1, 0), (spec.height, spec.width)
         corners = _corners(sample, spec) if corner is None else [corner]
         return [
-            _example(*(None if p is None else cut(p, each, spec.shape[1:]) for p in planes))
+            _example(
+                cut(pixels, each, tile),
+                cut(mask, each, tile),
+                None if borders is None else cut(borders, each, tile),
+            )
             for each in corners
         ]
 
