@@ -72,8 +72,8 @@ def infer(
 ) -> None:
     """Segment pictures into label maps and overlays.
 
-    Label maps are PNG files of class ids. Pictures are resized to the network's input, or with
-    --tiles cut into tiles of that size, for networks trained at the original scale.
+    Label maps are PNG files of class ids. Pictures are resized to the network's input, or cut into
+    tiles of that size with --tiles and for networks that were trained with it.
 
     Pictures that cannot be read are skipped and listed at the end, and the command exits with 3.
 
