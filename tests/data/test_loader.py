@@ -59,7 +59,8 @@ def test_tiles_are_of_the_pictures_own_scale(split: Split, limit: int) -> None:
     spec = InputSpec(height=160, width=192, tiles=True)
     objects = Objects("boundary", border_weight=10)
     classes = with_boundary(split.classes)
-    tiles = LabelledTensors(split, classes, spec, objects=objects, memory_limit=limit)
+    pair = Split(Path(), "train", split.samples[:2], classes)
+    tiles = LabelledTensors(pair, classes, spec, objects=objects, memory_limit=limit)
     image, _ = load_sample(split.samples[0], classes)
     height, width = image.shape[:2]
     counts = -(-height // 160), -(-width // 192)
