@@ -232,7 +232,7 @@ def draw(figure: Figure, rows: Sequence[Row]) -> None:
     kinds["unet-lite, stem stride 2, val"] = ("#d9822b", "s")
     for kind, (colour, marker) in kinds.items():
         ours = sorted(
-            (row["parameters"], 100 * row["mean_iou"], row["key"].split(",")[0])
+            (row["parameters"], 100 * row["mean_iou"], row["key"].replace(", stem 2", ""))
             for row in rows
             if kind == _kind(row)
         )
@@ -244,7 +244,7 @@ def draw(figure: Figure, rows: Sequence[Row]) -> None:
             axes.annotate(
                 text,
                 (million, height),
-                (0, -14 if "stem" in kind else 8),
+                (0, -14 if "stem" in kind and "taught" not in text else 8),
                 textcoords="offset points",
                 ha="center",
                 fontsize=8,
