@@ -62,7 +62,7 @@ def plant(root: Path, folder: str, files: dict[str, str]) -> Path:
 
 @pytest.fixture(autouse=True)
 def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("edgeseg.benchmark.energy.devices", lambda: ())
+    monkeypatch.setattr("edgeseg.benchmark.energy.nvml_devices", lambda: ((), ""))
 
 
 def test_packages_and_memory_are_counted_once_each(tmp_path: Path) -> None:
