@@ -17,7 +17,6 @@ import argparse
 import contextlib
 import functools
 import logging
-import os
 import statistics
 import sys
 import threading
@@ -25,7 +24,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import stream_peers as peers
@@ -39,7 +37,8 @@ from edgeseg.artifacts.documents import load
 from edgeseg.artifacts.files import write_atomic
 from edgeseg.engines import open_engine
 from edgeseg.engines.base import Engine
-from edgeseg.stream import Sink, Stream, StreamOptions, StreamResult, run
+from edgeseg.machine import physical_cores
+from edgeseg.stream import Mode, Sink, Stream, StreamOptions, StreamResult, run
 
 RESULTS = Path(__file__).with_name("results") / "stream"
 
@@ -98,16 +97,18 @@ def file_part(options: argparse.Namespace) -> Measured:
 
 
 def _file_cases(name: str, path: Path, clip: Path, stack: contextlib.ExitStack) -> Iterator[Case]:
-    cores = os.cpu_count() or 1
+    cores = physical_cores()
     whole = stack.enter_context(open_engine(path, threads=cores))
-    lanes = [stack.enter_context(open_engine(path, threads=1)) for _ in range(cores)]
-    for engine in (whole, *lanes):
+    free = stack.enter_context(open_engine(path))
+    lanes = [stack.enter_context(engine) for engine in free.split(cores, 1)]
+    for engine in (whole, free, *lanes):
         engine.warm_up(5)
     case = functools.partial(Case, name)
     yield case("engine alone", functools.partial(_alone, whole))
-    yield case("engines alone, one a core", functools.partial(_alone_on_each, lanes))
-    yield case("edgeseg, throughput", functools.partial(_streamed, [whole], clip, "throughput"))
-    yield case("edgeseg, one lane a core", functools.partial(_streamed, lanes, clip, "throughput"))
+    yield case("engines alone, one per core", functools.partial(_alone_on_each, lanes))
+    yield case("edgeseg, default", functools.partial(_streamed, [free], clip))
+    yield case("edgeseg, one engine", functools.partial(_streamed, [whole], clip))
+    yield case("edgeseg, one engine per core", functools.partial(_streamed, lanes, clip))
     yield case("edgeseg, latency", functools.partial(_streamed, [whole], clip, "latency"))
     yield case(
         "as people write it", functools.partial(_by_hand, peers.as_people_write_it, whole, clip)
@@ -131,7 +132,7 @@ def _alone_on_each(engines: Sequence[Engine]) -> int:
     return 30 * len(engines)
 
 
-def _streamed(engines: Sequence[Engine], clip: Path, mode: Any) -> int:
+def _streamed(engines: Sequence[Engine], clip: Path, mode: Mode | None = None) -> int:
     return run(Stream(clip, engines, StreamOptions(mode=mode)), [Discard()]).frames
 
 
@@ -153,9 +154,9 @@ def _rows(cases: Sequence[Case]) -> list[FileRow]:
     for name in dict.fromkeys(case.engine for case in cases):
         its = sorted((case for case in cases if case.engine == name), key=lambda case: case.loop)
         alone = next(case for case in its if case.loop == "engine alone")
-        each = next(case for case in its if case.loop == "engines alone, one a core")
+        each = next(case for case in its if case.loop == "engines alone, one per core")
         for case in its:
-            base = each if case.loop == "edgeseg, one lane a core" else alone
+            base = each if case.loop == "edgeseg, one engine per core" else alone
             shares = [
                 (mine.frames / mine.seconds) / (its.frames / its.seconds)
                 for mine, its in zip(case.samples, alone.samples, strict=True)

@@ -160,6 +160,24 @@ def usable_cores(root: Path = Path("/")) -> float:
     return min(allowed, round(int(quota[1]) / int(quota[2]), 2)) if quota else allowed
 
 
+def physical_cores(root: Path = Path("/")) -> int:
+    """Whole cores this process may use, at least 1; hardware threads of a core count once."""
+    topology = "sys/devices/system/cpu/cpu{}/topology/thread_siblings_list"
+    cores = {read_text(root / topology.format(cpu)) or cpu for cpu in os.sched_getaffinity(0)}
+    return max(1, min(len(cores), int(usable_cores(root))))
+
+
+def spare_memory_mib(root: Path = Path("/")) -> int:
+    """Memory in MiB left to this process: the machine's, or its control group's if that is less."""
+    free = re.search(r"^MemAvailable:\s+(\d+) kB", read_text(root / "proc/meminfo"), re.MULTILINE)
+    left = [int(free[1]) // 1024] if free else []
+    limit = read_number(root / "sys/fs/cgroup/memory.max")
+    used = read_number(root / "sys/fs/cgroup/memory.current")
+    if limit is not None and used is not None:
+        left.append((limit - used) >> 20)
+    return min(left, default=0)
+
+
 def memory_mib(meminfo: str) -> int | None:
     """``MemTotal`` of ``/proc/meminfo`` in MiB."""
     match = re.search(r"^MemTotal:\s+(\d+) kB", meminfo, re.MULTILINE)
@@ -258,6 +276,15 @@ def peak_rss_mib() -> float:
     Not ``getrusage``: its ``ru_maxrss`` survives ``exec``, so that a small child of a large
     parent reports the parent's memory.
     """
+    return _own_memory_mib("VmHWM")
+
+
+def rss_mib() -> float:
+    """Resident memory of this process in MiB."""
+    return _own_memory_mib("VmRSS")
+
+
+def _own_memory_mib(name: str) -> float:
     status = Path("/proc/self/status").read_text()
-    match = re.search(r"^VmHWM:\s+(\d+) kB", status, re.MULTILINE)
+    match = re.search(rf"^{name}:\s+(\d+) kB", status, re.MULTILINE)
     return int(match[1]) / 1024 if match else 0.0

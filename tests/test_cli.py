@@ -134,6 +134,7 @@ def test_several_sources_have_a_recording_and_a_mask_folder_each(
     document = outcome.document
     assert [source["frames"] for source in document["sources"]] == [4, 3]
     assert document["mode"] == "throughput"
+    assert document["lanes"]["engines"] == 2
     assert document["recordings"] == ["out/a-0.mkv", "out/a-1.mkv"]
     for path, frames, width in zip(document["recordings"], (4, 3), (64, 96), strict=True):
         video = cv2.VideoCapture(path, cv2.CAP_FFMPEG)

@@ -6,6 +6,8 @@ import json
 import os
 from pathlib import Path
 
+import pytest
+
 from edgeseg import machine
 
 ZEN4 = """processor\t: 0
@@ -74,8 +76,30 @@ def test_a_container_quota_limits_the_cores(tmp_path: Path) -> None:
     assert machine.usable_cores(tmp_path) == allowed
     plant(tmp_path, {"sys/fs/cgroup/cpu.max": "50000 100000\n"})
     assert machine.usable_cores(tmp_path) == 0.5
+    assert machine.physical_cores(tmp_path) == 1
     plant(tmp_path, {"sys/fs/cgroup/cpu.max": "max 100000\n"})
     assert machine.usable_cores(tmp_path) == allowed
+    assert machine.physical_cores(tmp_path) == allowed
+
+
+def test_hardware_threads_of_a_core_count_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2, 3})
+    path = "sys/devices/system/cpu/cpu{}/topology/thread_siblings_list"
+    plant(tmp_path, {path.format(cpu): f"{cpu % 2},{cpu % 2 + 2}\n" for cpu in range(4)})
+    assert machine.physical_cores(tmp_path) == 2
+
+
+def test_a_container_limits_the_memory_that_is_spare(tmp_path: Path) -> None:
+    assert machine.spare_memory_mib(tmp_path) == 0
+    plant(tmp_path, {"proc/meminfo": "MemTotal: 9 kB\nMemAvailable:    2097152 kB\n"})
+    assert machine.spare_memory_mib(tmp_path) == 2048
+    plant(tmp_path, {"sys/fs/cgroup/memory.max": "max\n"})
+    assert machine.spare_memory_mib(tmp_path) == 2048
+    usage = {"memory.max": "1073741824\n", "memory.current": "536870912\n"}
+    plant(tmp_path, {f"sys/fs/cgroup/{name}": text for name, text in usage.items()})
+    assert machine.spare_memory_mib(tmp_path) == 512
 
 
 def test_this_machine_goes_through_json_and_names_no_host() -> None:

@@ -27,6 +27,7 @@ from edgeseg.cli.sinks import (
     publishing_sinks,
 )
 from edgeseg.errors import OutputError, UsageError
+from edgeseg.machine import physical_cores
 from edgeseg.options.base import Option, Options
 from edgeseg.options.clips import ClipOptions
 from edgeseg.options.common import Threads
@@ -134,7 +135,12 @@ def stream(
     ] = None,
     options: StreamOptions,
     lanes: Annotated[
-        int | None, Field(ge=1), Option("Number of parallel engines in throughput mode.")
+        int | None,
+        Field(ge=1),
+        Option(
+            "Number of parallel engines in throughput mode; for files, default: one on all cores "
+            "or one per core, whichever measures faster."
+        ),
     ] = None,
     threads: Threads = None,
     config: Annotated[
@@ -192,6 +198,8 @@ def stream(
     sinks += publishing_sinks(published, live, overwrite=keeping.overwrite)
     scoring: Scoring | None = None
     with contextlib.ExitStack() as stack:
+        if lanes is not None and threads is None:
+            threads = max(1, physical_cores() // lanes)
         engines = [stack.enter_context(load(path, threads=threads)) for _ in range(lanes or 1)]
         sinks += outputs.uncertain(engines[0].card.classes)
         sinks += page_sinks(pages, engines[0])

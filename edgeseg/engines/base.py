@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -120,6 +121,19 @@ class Engine(ABC):
             DeviceError: The GPU failed, or has not enough memory.
         """
         return CpuPipeline(self)
+
+    def split(self, count: int, threads: int) -> Sequence[Engine]:  # noqa: ARG002
+        """Open engines of the same network that run side by side; close each of them.
+
+        Args:
+            count: Number of engines; they share their weights.
+            threads: CPU threads of each.
+
+        Returns:
+            The engines; none if this one is not on the CPU, or was opened with a number of
+            threads, which is then kept to.
+        """
+        return ()
 
     def warm_up(self, runs: int = 2) -> None:
         """Run on zeros, so that lazy allocations do not slow down the first picture."""

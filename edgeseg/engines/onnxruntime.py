@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import re
 from collections.abc import Iterable, Sequence
@@ -23,6 +24,7 @@ from edgeseg.engines.network import (
     seven_bit_weights,
 )
 from edgeseg.errors import CorruptArtifact, InferenceError, UsageError
+from edgeseg.machine import physical_cores
 from edgeseg.ops.argmax import argmax
 
 logger = logging.getLogger(__name__)
@@ -38,7 +40,7 @@ class OnnxRuntimeEngine(Engine):
 
     Args:
         path: ``model.onnx``, ``model.fp16.onnx`` or ``model.int8.onnx`` with a card inside.
-        threads: CPU threads; None uses one per physical core.
+        threads: CPU threads; None uses one per physical core that this process may use.
         sidecar: Its side-car, if it is not on disk yet; the bytes are not checked then.
 
     Attributes:
@@ -58,6 +60,7 @@ class OnnxRuntimeEngine(Engine):
         self, path: Path, threads: int | None = None, sidecar: SideCar | None = None
     ) -> None:
         self.path = Path(path)
+        self._free = threads is None
         sidecar = sidecar or verify(self.path, required=False)
         if sidecar is None:
             logger.info("%s has no side-car: nothing vouches for its bytes", self.path)
@@ -80,6 +83,13 @@ class OnnxRuntimeEngine(Engine):
         labels: NDArray[np.uint8] = result
         return labels
 
+    def split(self, count: int, threads: int) -> Sequence[OnnxRuntimeEngine]:
+        """Open engines that share one session, which may run in several threads at a time."""
+        if not self._free:
+            return ()
+        first = type(self)(self.path, threads)
+        return [first, *(copy.copy(first) for _ in range(count - 1))]
+
     def _require_open(self) -> None:
         if self._session is None:
             raise UsageError(f"{self.path.name} was closed")
@@ -94,7 +104,7 @@ def _session_options(threads: int | None, sidecar: SideCar | None) -> Any:
         raise UsageError(f"an engine runs on at least 1 thread, not {threads}")
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
-    options.intra_op_num_threads = threads or 0
+    options.intra_op_num_threads = threads or physical_cores()
     options.inter_op_num_threads = 1
     # Waiting threads that spin make inference no faster and take the cores from decoding.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import logging
 import re
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ from edgeseg.errors import (
     RuntimeMissing,
     UsageError,
 )
+from edgeseg.machine import physical_cores
 from edgeseg.ops.argmax import argmax
 
 logger = logging.getLogger(__name__)
@@ -59,7 +61,8 @@ class OpenVinoEngine(Engine):
 
     Args:
         path: ``model.PRECISION.openvino.onnx``, or another ONNX network with a card inside.
-        threads: CPU threads; None uses one per physical core.
+        threads: CPU threads; None uses one per physical core that this process may use.
+        requests: Number of inferences that run side by side, ``threads`` each; see :meth:`split`.
         sidecar: Its side-car, if it is not on disk yet; the bytes are not checked then.
 
     Raises:
@@ -73,11 +76,17 @@ class OpenVinoEngine(Engine):
     runtime = "openvino"
 
     def __init__(
-        self, path: Path, threads: int | None = None, sidecar: SideCar | None = None
+        self,
+        path: Path,
+        threads: int | None = None,
+        sidecar: SideCar | None = None,
+        *,
+        requests: int = 1,
     ) -> None:
         if threads is not None and threads < 1:
             raise UsageError(f"an engine runs on at least 1 thread, not {threads}")
         self.path = Path(path)
+        self._free = threads is None
         sidecar = sidecar or verify(self.path, required=False)
         if sidecar is None:
             logger.info("%s has no side-car: nothing vouches for its bytes", self.path)
@@ -88,10 +97,23 @@ class OpenVinoEngine(Engine):
         inputs, outputs = _ports(model.inputs), _ports(model.outputs)
         self.capabilities = Capabilities(check_ports(inputs, outputs, self.card, str(self.path)))
         _refuse_signed_activations(model, str(self.path))
-        compiled = _compile(openvino, model, self.path, _properties(self.card, sidecar, threads))
-        found = compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
+        properties = _properties(self.card, sidecar)
+        properties["INFERENCE_NUM_THREADS"] = requests * (threads or physical_cores())
+        properties["NUM_STREAMS"] = requests
+        self._compiled = _compile(openvino, model, self.path, properties)
+        found = self._compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
         self.computes_in = _COMPUTES_IN.get(found)
-        self._request: Any = compiled.create_infer_request()
+        self._request: Any = self._compiled.create_infer_request()
+
+    def split(self, count: int, threads: int) -> Sequence[OpenVinoEngine]:
+        """Open engines that share one compiled network, with a request each."""
+        if not self._free:
+            return ()
+        engines = [type(self)(self.path, threads, requests=count)]
+        for _ in range(count - 1):
+            engines.append(copy.copy(engines[0]))
+            engines[-1]._request = engines[-1]._compiled.create_infer_request()
+        return engines
 
     def _infer(self, batch: NDArray[np.float32]) -> NDArray[np.uint8]:
         if self._request is None:
@@ -110,7 +132,7 @@ class OpenVinoEngine(Engine):
 
     def close(self) -> None:
         """Drop the compiled network."""
-        self._request = None
+        self._request = self._compiled = None
 
 
 def library() -> Any:
@@ -156,10 +178,8 @@ def _without_telemetry() -> Iterator[None]:
             sys.modules[_TELEMETRY] = known
 
 
-def _properties(card: ModelCard, sidecar: SideCar | None, threads: int | None) -> dict[str, Any]:
+def _properties(card: ModelCard, sidecar: SideCar | None) -> dict[str, Any]:
     properties: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "ENABLE_CPU_PINNING": False}
-    if threads is not None:
-        properties["INFERENCE_NUM_THREADS"] = threads
     if card.precision == "fp32":
         # Its default is bfloat16 where the processor has it, which is not what the name says.
         properties["INFERENCE_PRECISION_HINT"] = "f32"

@@ -12,6 +12,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from edgeseg.engines.base import Engine
 from edgeseg.engines.pipeline import FramePipeline
@@ -26,6 +27,9 @@ logger = logging.getLogger(__name__)
 _TICK_S = 0.1
 """Longest delay, in seconds, before the end is noticed while no frames arrive."""
 
+_KEPT = 1000
+"""Completions kept for measuring; of more lanes than that, the latest."""
+
 
 class Lane:
     """An engine with its pipeline; used by one thread at a time.
@@ -37,6 +41,7 @@ class Lane:
         tiled: Its pipeline if frames are cut into tiles; None for ``engine.open_pipeline``.
 
     Attributes:
+        engine: Its engine.
         overlays: Draw overlays on a GPU, together with the labels. On the processor they are
             drawn later, by whoever uses them.
     """
@@ -48,7 +53,7 @@ class Lane:
         prepare: Callable[[StreamResult], None],
         tiled: TiledPipeline | None = None,
     ) -> None:
-        self._engine = engine
+        self.engine = engine
         self._prepare = prepare
         self._view = view
         self._look = view.look(engine.card.classes)
@@ -59,7 +64,7 @@ class Lane:
 
     def warm_up(self) -> None:
         """Run the engine once before the first frame."""
-        self._engine.warm_up()
+        self.engine.warm_up()
 
     @property
     def on_gpu(self) -> bool:
@@ -78,7 +83,7 @@ class Lane:
             InferenceError: The engine failed.
         """
         if self._pipeline is None:
-            self._pipeline = self._engine.open_pipeline()
+            self._pipeline = self.engine.open_pipeline()
         for frame in frames:
             self._prepare(frame)
         look = self._look if self.overlays and self._pipeline.on_gpu else None
@@ -100,7 +105,7 @@ class Lane:
             frame.shown = batch.painted[place] if batch.painted is not None else None
             frame.stages_ms |= batch.stages_ms
             frame.age_ms = (now - frame.captured_at) * 1000
-            card = self._engine.card
+            card = self.engine.card
             frame.card = tiled_card(card, frame.frame) if self._tiled else card
             frame.view = self._view
         return frames
@@ -115,16 +120,29 @@ class Lane:
                 logger.warning("the GPU does not take its memory back: %s", error)
 
 
+@dataclass(frozen=True)
+class Completion:
+    """A batch that a lane finished at ``time``, in seconds of the monotonic clock."""
+
+    lane: Lane
+    time: float
+    frames: int
+
+
 class Lanes:
     """Lanes in their own threads; results are returned in the order frames were taken.
 
+    As many batches are in flight or wait for the caller as keep the lanes busy, and one more:
+    others would increase latency but not throughput.
+
     Args:
-        lanes: Lanes to run; they must not share state.
+        lanes: Lanes to run first; they must not share state.
         intake: Queue from which lanes take frames.
         no_more: Function that returns True once no more frames will arrive.
         max_batch: Maximum number of frames per batch.
-        ahead: Maximum number of batches in flight or waiting for the caller, besides those that
-            keep a GPU busy. Higher values increase latency but not throughput.
+
+    Attributes:
+        completions: Batches finished so far; whoever measures removes them.
     """
 
     def __init__(
@@ -133,24 +151,40 @@ class Lanes:
         intake: Intake,
         no_more: Callable[[], bool],
         max_batch: int,
-        ahead: int,
     ) -> None:
-        self._lanes, self._intake, self._no_more = lanes, intake, no_more
-        self._max_batch, self._ahead = max_batch, ahead
-        self._taking = threading.Lock()
+        self._intake, self._no_more, self._max_batch = intake, no_more, max_batch
+        self._lanes = tuple(lanes)
+        self.completions: deque[Completion] = deque(maxlen=_KEPT)
+        self._taker: Lane | None = None
         self._changed = threading.Condition()
         self._ready: dict[int, list[StreamResult] | Exception] = {}
         self._taken = self._delivered = 0
-        self._closed = False
-        self._threads = [
-            threading.Thread(target=self._run, args=(lane,), name=f"edgeseg lane {number}")
-            for number, lane in enumerate(lanes)
-        ]
+        self._closed = self._ended = False
+        self._threads: dict[Lane, threading.Thread] = {}
+
+    def use(self, lanes: Sequence[Lane]) -> None:
+        """Let these lanes take the frames from here on; others finish what they have taken."""
+        if self._lanes != tuple(lanes):
+            with self._changed:
+                self._lanes = tuple(lanes)
+                self._changed.notify_all()
+            self.start()
 
     def start(self) -> None:
-        """Start the threads."""
-        for thread in self._threads:
-            thread.start()
+        """Start the threads of the lanes in use."""
+        for lane in self._lanes:
+            if lane not in self._threads:
+                name = f"edgeseg lane {len(self._threads)}"
+                self._threads[lane] = threading.Thread(target=self._run, args=(lane,), name=name)
+                self._threads[lane].start()
+
+    def remove(self, lanes: Sequence[Lane]) -> None:
+        """End the threads of lanes that are not in use, after what they have taken."""
+        threads = [self._threads.pop(lane) for lane in lanes if lane in self._threads]
+        with self._changed:
+            self._changed.notify_all()
+        for thread in threads:
+            thread.join()
 
     def take(self, timeout: float) -> list[StreamResult]:
         """Return the next batch of results; empty if none arrives within ``timeout`` seconds.
@@ -176,22 +210,21 @@ class Lanes:
     @property
     def done(self) -> bool:
         """Whether no more results will arrive."""
-        return not any(thread.is_alive() for thread in self._threads) and self.idle
+        return self.idle and (self._ended or self._closed)
 
     def close(self) -> None:
         """Stop taking frames and wait for running inferences."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
-        for thread in self._threads:
-            if thread.ident is not None:
-                thread.join()
+        for thread in self._threads.values():
+            thread.join()
 
     def _run(self, lane: Lane) -> None:
         in_flight: deque[int] = deque()
         more = True
         while more or in_flight:
-            batch = self._next(wait=not in_flight) if more else None
+            batch = self._next(lane, wait=not in_flight) if more else None
             more = batch is not None
             number, frames = batch or (0, [])
             if frames:
@@ -199,7 +232,7 @@ class Lanes:
                     lane.submit(frames)
                 except Exception as error:
                     self._collect(lane, in_flight, len(in_flight))
-                    self._deliver(number, error)
+                    self._deliver(lane, number, error)
                 else:
                     in_flight.append(number)
             # Submit another batch, if there is one, before collecting the first from a GPU.
@@ -213,41 +246,48 @@ class Lanes:
                 results: list[StreamResult] | Exception = lane.collect()
             except Exception as error:
                 results = error
-            self._deliver(in_flight.popleft(), results)
+            self._deliver(lane, in_flight.popleft(), results)
 
-    def _deliver(self, number: int, results: list[StreamResult] | Exception) -> None:
+    def _deliver(self, lane: Lane, number: int, results: list[StreamResult] | Exception) -> None:
         with self._changed:
             self._ready[number] = results
+            if not isinstance(results, Exception):
+                self.completions.append(Completion(lane, time.monotonic(), len(results)))
             self._changed.notify_all()
 
-    def _next(self, *, wait: bool) -> tuple[int, list[StreamResult]] | None:
-        """Return the number and frames of the next batch; None when there are no more.
+    def _next(self, lane: Lane, *, wait: bool) -> tuple[int, list[StreamResult]] | None:
+        """Return the number and frames of the lane's next batch; None when there are no more.
 
-        Without ``wait`` the list of frames is empty if none may be taken yet.
+        The list of frames is empty if there are none yet, or without ``wait`` if none may be
+        taken.
         """
-        # Batches are numbered in the order in which frames are taken.
-        if not self._taking.acquire(blocking=wait):
-            return 0, []
+        with self._changed:
+            self._changed.wait_for(
+                lambda: self._over(lane) or self._may_take(lane), None if wait else 0
+            )
+            if self._over(lane):
+                return None
+            if not self._may_take(lane):
+                return 0, []
+            self._taker = lane  # alone: batches are numbered in the order frames are taken
+            number = self._taken
+        frames: list[StreamResult] = []
+        ended = False
         try:
-            while True:
-                with self._changed:
-                    self._changed.wait_for(self._may_take, None if wait else 0)
-                    if self._closed:
-                        return None
-                    if not self._may_take():
-                        return 0, []
-                ended = self._no_more()  # asked before, so that no frame can come in between
-                frames = self._intake.take(self._max_batch, _TICK_S if wait and not ended else 0)
-                if frames:
-                    self._taken += 1
-                    return self._taken - 1, frames
-                if ended:
-                    return None
-                if not wait:
-                    return 0, []
+            ended = self._no_more()  # asked before, so that no frame can come in between
+            frames = self._intake.take(self._max_batch, _TICK_S if wait and not ended else 0)
         finally:
-            self._taking.release()
+            with self._changed:
+                self._taker = None
+                self._taken += bool(frames)
+                self._ended |= ended and not frames
+                self._changed.notify_all()
+        return (number, frames) if frames or not ended else None
 
-    def _may_take(self) -> bool:
-        busy = sum(lane.depth - 1 for lane in self._lanes)
-        return self._closed or self._taken - self._delivered < self._ahead + busy
+    def _over(self, lane: Lane) -> bool:
+        """Whether a lane takes no more frames."""
+        return self._closed or self._ended or lane not in self._threads
+
+    def _may_take(self, lane: Lane) -> bool:
+        busy = sum(each.depth for each in self._lanes)
+        return self._taker is None and lane in self._lanes and self._taken - self._delivered <= busy

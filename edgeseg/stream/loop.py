@@ -31,6 +31,7 @@ from edgeseg.sources.credentials import with_credentials, with_trust
 from edgeseg.sources.decoding import device_for
 from edgeseg.sources.own import FrameSource, OwnFrame, from_frames
 from edgeseg.sources.spec import SourceSpec, parse_source
+from edgeseg.stream.arrangement import Arrangement, Chooser
 from edgeseg.stream.lanes import Lane, Lanes
 from edgeseg.stream.latency import StageClock
 from edgeseg.stream.moments import moment
@@ -111,6 +112,7 @@ class Stream:
         self.clock = StageClock()
         self.frames = 0
         self._parallel: Lanes | None = None
+        self._chooser: Chooser | None = None
         self._stop_requested = False
         self._started_at: float | None = None
         changed = threading.Condition()
@@ -136,12 +138,21 @@ class Stream:
         for reader in self._readers:
             if reader.spec.kind == "url" and not self._privacy.active:
                 reader.offer_packets()
-        view = View(options.opacity, options.outline, options.names, options.legend)
-        self._lanes = [
-            Lane(engine, view, self._privacy.cover, _tiled(engine, options)) for engine in several
-        ]
+        self._view = View(options.opacity, options.outline, options.names, options.legend)
+        self._lanes = [self._lane(engine) for engine in several]
         alone = len(specs) == 1 and self._readers[0].realtime
         self.mode: Mode = options.mode or ("latency" if alone else "throughput")
+
+    def _lane(self, engine: Engine) -> Lane:
+        return Lane(engine, self._view, self._privacy.cover, _tiled(engine, self.options))
+
+    @property
+    def arrangement(self) -> Arrangement:
+        """Engines at work; chosen by measuring where one engine came without a number of threads.
+
+        In the mode ``throughput``, with sources of which every frame is delivered.
+        """
+        return self._chooser.arrangement if self._chooser else Arrangement(len(self._lanes))
 
     @property
     def sources(self) -> tuple[Reader, ...]:
@@ -258,14 +269,25 @@ class Stream:
 
     def _all_lanes(self, stack: contextlib.ExitStack) -> Iterator[list[StreamResult]]:
         """Yield batches of results, computed in other threads."""
-        ahead = len(self._lanes) + 1
-        self._parallel = lanes = Lanes(
-            self._lanes, self._intake, self._all_done, self._max_batch, ahead
-        )
+        lanes = Lanes(self._lanes, self._intake, self._all_done, self._max_batch)
+        self._parallel = lanes
+        if len(self._lanes) == 1 and not any(reader.realtime for reader in self._readers):
+            self._chooser = Chooser(self._lanes[0], lanes, self._lane, self._frames_left)
+            stack.callback(self._chooser.close)
         stack.callback(lanes.close)
         lanes.start()
         while not self._over() and not lanes.done:
+            if self._chooser is not None:
+                self._chooser.step()
             yield lanes.take(_TICK_S)
+
+    def _frames_left(self) -> int | None:
+        """Number of results to come; None if a source does not declare its frames."""
+        declared = [reader.declared for reader in self._readers]
+        known = [count for count in declared if count is not None]
+        left = [] if len(known) < len(declared) else [sum(known)]
+        left += [] if self.options.max_frames is None else [self.options.max_frames]
+        return min(left) - self.frames if left else None
 
     def _finish(self, result: StreamResult) -> None:
         """Smooth, obscure and count a result, in the order of its source's frames."""

@@ -14,6 +14,7 @@ from typing import Any
 
 from edgeseg.machine import peak_rss_mib
 from edgeseg.options.streaming import Mode
+from edgeseg.stream.arrangement import Arrangement
 from edgeseg.stream.latency import StageClock
 from edgeseg.stream.loop import Stream
 from edgeseg.stream.reader import Reader, State
@@ -76,6 +77,7 @@ class StreamReport:
         peak_rss_mib: Peak resident memory of the process.
         sources: Statistics of each source.
         mode: ``latency`` or ``throughput``.
+        lanes: Engines that worked side by side at the end, and the rates that decided it.
         frames_on_gpu: Whether whole frames stayed on a GPU from upload to download.
         sinks: Status of each output after it was closed.
     """
@@ -90,6 +92,7 @@ class StreamReport:
     peak_rss_mib: float
     sources: tuple[SourceReport, ...]
     mode: Mode
+    lanes: Arrangement
     frames_on_gpu: bool = False
     sinks: tuple[SinkReport, ...] = ()
 
@@ -228,6 +231,7 @@ def _report(stream: Stream) -> StreamReport:
         peak_rss_mib=round(peak_rss_mib(), 1),
         sources=tuple(map(_source_report, repeat(stream.clock), stream.sources, stream.steadiness)),
         mode=stream.mode,
+        lanes=stream.arrangement,
         frames_on_gpu=stream.on_gpu,
     )
 

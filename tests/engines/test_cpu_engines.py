@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from edgeseg.artifacts.card import ModelCard
 from edgeseg.engines.base import Engine
 from edgeseg.engines.cpu import int8_saturates
 from edgeseg.engines.onnxruntime import OnnxRuntimeEngine
+from edgeseg.errors import UsageError
 
 Maker = Callable[..., ModelProto]
 Opener = Callable[..., Engine]
@@ -45,6 +47,27 @@ def test_labels_are_those_of_a_numpy_twin(
         labels = engine.infer(tensor[..., ::-1, ::-1])
     assert labels.dtype == np.uint8
     assert np.array_equal(labels, tensor[..., ::-1, ::-1].argmax(axis=1))
+
+
+def test_an_engine_splits_into_others_that_run_side_by_side(
+    opener: Opener, brightest: Maker, tmp_path: Path
+) -> None:
+    path = tmp_path / "model.onnx"
+    onnx.save(brightest("N", "labels_u8"), path)
+    tensors = [random_batch(1)[..., ::step, :] for step in (1, -1)]
+    with opener(path) as whole, ThreadPoolExecutor(2) as pool:
+        parts = whole.split(2, 1)
+        for _ in range(20):
+            found = pool.map(lambda engine, batch: engine.infer(batch).copy(), parts, tensors)
+            for labels, batch in zip(found, tensors, strict=True):
+                assert np.array_equal(labels, batch.argmax(axis=1))
+        parts[0].close()
+        assert np.array_equal(parts[1].infer(tensors[0]), tensors[0].argmax(axis=1))
+        parts[1].close()
+        with pytest.raises(UsageError, match="closed"):
+            parts[1].infer(tensors[0])
+    with opener(path, threads=1) as fixed:
+        assert not fixed.split(2, 1), "a number of threads that was given is kept to"
 
 
 def test_full_range_int8_is_right_on_every_cpu(

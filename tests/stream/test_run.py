@@ -53,7 +53,7 @@ def test_report_has_the_documented_keys_and_survives_json(
     report = run(Stream(make_video(20), engine)).to_dict()
     assert list(report) == [
         *("frames", "dropped", "seconds", "fps", "inference_fps", "frame_age_ms"),
-        *("stages_ms", "peak_rss_mib", "sources", "mode", "frames_on_gpu", "sinks"),
+        *("stages_ms", "peak_rss_mib", "sources", "mode", "lanes", "frames_on_gpu", "sinks"),
     ]
     assert list(report["frame_age_ms"]) == ["p50", "p95", "p99"]
     assert list(report["stages_ms"]) == ["capture", "preprocess", "infer", "postprocess", "sink"]
