@@ -1,7 +1,7 @@
 """The picture that a network made elsewhere takes, and the nodes in front of it.
 
-Engines take float32 (1, C, height, width). A network may want another layout, float16 or uint8:
-casts and a transposition in front of it make up for that.
+Engines take float32 (1, C, height, width). A network may want another layout or uint8: a cast and
+a transposition in front of it make up for that.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto, helper
 
 from edgeseg.errors import MismatchedArtifact, UsageError
-from edgeseg.importing.reading import Original
+from edgeseg.importing.reading import Original, every_node
 from edgeseg.importing.shapes import rename, with_fixed_input
 
 IMAGE = "image"
 
-_DTYPES = ("float32", "float16", "uint8")
+_DTYPES = ("float32", "float16", "float64", "uint8")
 _CHANNELS = (1, 3)
 
 
@@ -30,7 +30,7 @@ class PictureInput:
 
     Attributes:
         name: Name of the input.
-        dtype: ``float32``, ``float16`` or ``uint8``.
+        dtype: ``float32``, ``float16``, ``float64`` or ``uint8``.
         layout: ``nchw`` or ``nhwc``, without ``n`` for a network without a batch axis.
         batch: Fixed batch size; None if it is open.
         channels: 1 or 3.
@@ -86,7 +86,7 @@ def find_picture(original: Original) -> PictureInput:
     layout = _layout(dims, original.model, inputs[0].name)
     if declared not in _DTYPES or layout is None:
         raise MismatchedArtifact(
-            f"{path}: expected a picture float32, float16 or uint8 (N, C, H, W) or (N, H, W, C) "
+            f"{path}: expected a picture in floating point or uint8 (N, C, H, W) or (N, H, W, C) "
             f"of 1 or 3 channels as input, found {inputs[0].name!r} {declared} "
             f"({', '.join(str(size or '?') for size in dims)})",
             hint="export the network with a picture as its input, and its channels fixed",
@@ -158,10 +158,10 @@ def wrap_input(model: ModelProto, picture: PictureInput, size: tuple[int, int]) 
     rename(wrapped, picture.name, IMAGE)
     (port,) = [value for value in graph.input if value.name == IMAGE]
     axes = ["nchw".index(axis) for axis in picture.layout]
-    to = TensorProto.UINT8 if picture.dtype == "uint8" else TensorProto.FLOAT
     nodes = []
     last = IMAGE
-    if to == TensorProto.UINT8:
+    if picture.dtype == "uint8":  # the graph as it was read has wider integers
+        to = TensorProto.INT32
         nodes.append(helper.make_node("Cast", [last], ["picture/levels"], "picture/Cast", to=to))
         last = "picture/levels"
     if "n" not in picture.layout:
@@ -180,7 +180,7 @@ def wrap_input(model: ModelProto, picture: PictureInput, size: tuple[int, int]) 
         )
         last = "picture/moved"
     if nodes:
-        for node in graph.node:
+        for node in every_node(graph):
             for place, name in enumerate(node.input):
                 if name == IMAGE:
                     node.input[place] = last

@@ -31,7 +31,11 @@ from edgeseg.importing.reading import Original, attempt
 logger = logging.getLogger(__name__)
 
 _OTHER_TASKS = ("detect", "segment", "pose", "obb", "classify", "Detector", "Classifier")
-_MOVING = frozenset({"Identity", "Cast", "Transpose", "Unsqueeze", "Squeeze", "Reshape"})
+# What leaves grey levels as they are; a swap of channels is a Gather, a Slice or a Split.
+_MOVING = frozenset(
+    {"Identity", "Cast", "Transpose", "Unsqueeze", "Squeeze", "Reshape", "Gather", "Slice", "Split",
+     "Concat"}
+)  # fmt: skip
 _NAME_KEYS = ("names", "classes", "class_names", "labels", "id2label")
 _LONGEST = 1 << 16  # characters of a name list in metadata
 
@@ -241,8 +245,8 @@ def _first(model: ModelProto, inputs: list[str]) -> tuple[NodeProto | None, str]
     """The first node that computes with the picture, and the name under which it reads it."""
     name = inputs[0] if inputs else ""
     for _ in model.graph.node:
-        readers = [node for node in model.graph.node if name in node.input]
-        if len(readers) != 1:
+        readers = [n for n in model.graph.node if name in n.input and n.op_type != "Shape"]
+        if len({node.op_type for node in readers}) != 1:
             return None, name
         if readers[0].op_type not in _MOVING:
             return readers[0], name

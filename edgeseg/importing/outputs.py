@@ -22,11 +22,8 @@ MAX_CLASSES = 255
 
 Activation = Literal["none", "softmax", "log-softmax", "sigmoid"]
 
-_FLOATS = (TensorProto.FLOAT, TensorProto.DOUBLE)
-_LABELS = (
-    *(TensorProto.UINT8, TensorProto.INT8, TensorProto.UINT16, TensorProto.INT16),
-    *(TensorProto.INT32, TensorProto.INT64, TensorProto.UINT32, TensorProto.BOOL),
-)
+# Of the types that the reader leaves.
+_LABELS = (TensorProto.INT32, TensorProto.INT64, TensorProto.BOOL)
 # From the scores to the output; none of them mixes classes.
 _PASSING = frozenset(
     {"Identity", "Resize", "Upsample", "Transpose", "Cast", "Reshape", "Squeeze", "Unsqueeze",
@@ -153,7 +150,7 @@ def _as_map(name: str, tensor: Tensor, model: ModelProto, size: tuple[int, int])
     output = None
     if tensor.dtype in _LABELS:
         output = _labels(name, shape, whole, model)
-    elif tensor.dtype in _FLOATS:
+    elif tensor.dtype == TensorProto.FLOAT:
         shape = (1, *shape) if len(shape) == 2 else shape
         output = _scores(name, order_of(shape, size), shape, whole, model)
     return output if output and _upright(output.size, size) else None

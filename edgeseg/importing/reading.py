@@ -1,20 +1,19 @@
 """Read an ONNX file of another tool and bring its operators into the form that is built on here.
 
-Opsets from 11 on are raised to at least 13, functions are inlined, and a network in half precision
-becomes float32: engines of reduced precision are built and judged from float32.
+Opsets from 11 on are raised to at least 13, functions are inlined, and a network in half or double
+precision becomes float32: engines of reduced precision are built and judged from float32.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-import numpy as np
 import onnx
 from google.protobuf.message import DecodeError
-from onnx import ModelProto, NodeProto, TensorProto, numpy_helper
+from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from edgeseg.artifacts.files import require_file, sha256_file
 from edgeseg.engines.external_data import external_locations, require_local_weights
@@ -36,6 +35,18 @@ _CHANCE = frozenset(
     {"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Bernoulli",
      "Multinomial"}
 )  # fmt: skip
+_WIDER = {
+    TensorProto.FLOAT16: TensorProto.FLOAT,
+    TensorProto.DOUBLE: TensorProto.FLOAT,
+    TensorProto.UINT8: TensorProto.INT32,
+    TensorProto.INT8: TensorProto.INT32,
+    TensorProto.UINT16: TensorProto.INT32,
+    TensorProto.INT16: TensorProto.INT32,
+    TensorProto.UINT32: TensorProto.INT64,
+    TensorProto.UINT64: TensorProto.INT64,
+}
+"""Types within a graph that TensorRT does not compute in, and what takes their place."""
+
 _AGAIN = "export it again with the tool that wrote it, or copy it again"
 _PLAIN = "export it without the optimiser of a runtime, as plain ONNX"
 
@@ -88,7 +99,7 @@ def read(path: Path) -> Original:
 
 def _dtype_name(kind: int) -> str:
     try:
-        return onnx.helper.tensor_dtype_to_np_dtype(kind).name
+        return helper.tensor_dtype_to_np_dtype(kind).name
     except (KeyError, TypeError):
         return "unknown"
 
@@ -209,6 +220,15 @@ def refuse_chance(model: ModelProto, path: Path) -> None:
             )
 
 
+def every_node(graph: GraphProto) -> Iterator[NodeProto]:
+    """The nodes of a graph and of the branches in it, which read its tensors by name."""
+    for node in graph.node:
+        yield node
+        for attribute in node.attribute:
+            if attribute.type == onnx.AttributeProto.GRAPH:
+                yield from every_node(attribute.g)
+
+
 def _named(node: NodeProto) -> str:
     return f"{node.op_type} {node.name!r}" if node.name else node.op_type
 
@@ -231,28 +251,30 @@ def _raised(model: ModelProto, path: Path) -> ModelProto:
 
 
 def _widen(model: ModelProto) -> bool:
-    """Turn float16 weights, casts and ports into float32 in place; whether there were any."""
+    """Turn weights, casts and ports into :data:`_WIDER` types in place; whether any was float16."""
     graph = model.graph
-    found = False
+    found: set[int] = set()
+
+    def wider(kind: int) -> int:
+        found.add(kind)
+        return _WIDER.get(kind, kind)
+
+    def widen(tensor: TensorProto) -> None:
+        kind = wider(tensor.data_type)
+        if kind != tensor.data_type:
+            values = numpy_helper.to_array(tensor).astype(helper.tensor_dtype_to_np_dtype(kind))
+            tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
+
     for weight in graph.initializer:
-        found |= _widen_tensor(weight)
-    for node in graph.node:
+        widen(weight)
+    for node in every_node(graph):
         for attribute in node.attribute:
             if attribute.type == onnx.AttributeProto.TENSOR:
-                found |= _widen_tensor(attribute.t)
-            if attribute.name in ("to", "dtype") and attribute.i == TensorProto.FLOAT16:
-                attribute.i, found = TensorProto.FLOAT, True
-    if found:
+                widen(attribute.t)
+            if attribute.name in ("to", "dtype"):
+                attribute.i = wider(attribute.i)
+    if found & _WIDER.keys():
         del graph.value_info[:]
-        for value in (*graph.input, *graph.output):
-            if value.type.tensor_type.elem_type == TensorProto.FLOAT16:
-                value.type.tensor_type.elem_type = TensorProto.FLOAT
-    return found
-
-
-def _widen_tensor(tensor: TensorProto) -> bool:
-    if tensor.data_type != TensorProto.FLOAT16:
-        return False
-    values = numpy_helper.to_array(tensor).astype(np.float32)
-    tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
-    return True
+    for value in (*graph.input, *graph.output):
+        value.type.tensor_type.elem_type = wider(value.type.tensor_type.elem_type)
+    return TensorProto.FLOAT16 in found

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import onnx
 from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto
 
 from edgeseg.errors import MismatchedArtifact
 from edgeseg.importing.functions import lower_opset, spelled_out
-from edgeseg.importing.reading import attempt, refuse_chance, refuse_control_flow
+from edgeseg.importing.reading import attempt, every_node, refuse_chance, refuse_control_flow
 from edgeseg.precision.graph import (
     Tensor,
     copy_of,
@@ -50,19 +52,8 @@ def simplified(model: ModelProto, path: Path) -> ModelProto:
         CorruptArtifact: The graph contradicts itself.
         MismatchedArtifact: Control flow is left, or a shape that the input does not decide.
     """
-    from onnxscript import optimizer
-
     with _quiet():
-        folded: ModelProto = attempt(
-            path,
-            "folding its constants",
-            lambda: optimizer.optimize(
-                spelled_out(model),
-                num_iterations=4,
-                input_size_limit=_FOLDED,
-                output_size_limit=_FOLDED,
-            ),
-        )
+        folded = attempt(path, "folding its constants", lambda: _folded(spelled_out(model)))
     _lift_constants(folded)
     _leave_out_empty(folded)
     refuse_control_flow(folded, path)
@@ -75,6 +66,27 @@ def simplified(model: ModelProto, path: Path) -> ModelProto:
     folded = typed(folded, str(path))
     _require_fixed(folded, path)
     return folded
+
+
+def _folded(model: ModelProto) -> ModelProto:
+    from onnxscript import ir, optimizer
+
+    graph = ir.serde.deserialize_model(model)
+    optimizer.optimize_ir(
+        graph,
+        num_iterations=4,
+        input_size_limit=_FOLDED,
+        output_size_limit=_FOLDED,
+        should_fold=_is_small_fill,
+    )
+    return ir.serde.serialize_model(graph)
+
+
+def _is_small_fill(node: Any) -> bool | None:
+    """Whether to fold a ConstantOfShape, which the optimiser leaves: paddings are made of it."""
+    if node.op_type != "ConstantOfShape":
+        return None
+    return math.prod(node.inputs[0].const_value.numpy().tolist()) <= _FOLDED
 
 
 def _require_fixed(model: ModelProto, path: Path) -> None:
@@ -151,7 +163,7 @@ def rename(model: ModelProto, old: str, new: str) -> None:
     """Rename a tensor; one that has the new name already gets another."""
     if old == new:
         return
-    names = {name for node in model.graph.node for name in (*node.input, *node.output)}
+    names = {name for node in every_node(model.graph) for name in (*node.input, *node.output)}
     names |= {v.name for v in (*model.graph.input, *model.graph.output, *model.graph.initializer)}
     if new in names:
         count = 1
@@ -167,7 +179,7 @@ def _renamed(model: ModelProto, old: str, new: str) -> None:
     for value in (*values, *graph.initializer):
         if value.name == old:
             value.name = new
-    for node in graph.node:
+    for node in every_node(graph):
         for names in (node.input, node.output):
             for place, name in enumerate(names):
                 if name == old:

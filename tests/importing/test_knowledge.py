@@ -136,11 +136,14 @@ def test_metadata(tmp_path: Path) -> None:
     ],
 )
 def test_own_arithmetic(tmp_path: Path, kind: str, value: float, expected: Any) -> None:
+    """Behind a swap of the channels, beside a reader of the size."""
+
     class Normalising(Foreign):
         def node(self, op: str, *inputs: Any, **attributes: Any) -> str:
             if op == "Conv" and len(self._nodes) < 2:
-                first = super().node(kind, inputs[0], np.full((1, 3, 1, 1), value))
-                inputs = (first, *inputs[1:])
+                super().node("Shape", inputs[0])
+                first = super().node("Gather", inputs[0], np.array([2, 1, 0]), axis=1)
+                inputs = (super().node(kind, first, np.full((1, 3, 1, 1), value)), *inputs[1:])
             return super().node(op, *inputs, **attributes)
 
     found = known(tmp_path, Normalising(layout="nhwc"), preprocessor_config=PROCESSOR)

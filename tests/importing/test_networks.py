@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 import pytest
 from foreign import NAMES, SIZE, Foreign, dataset, picture
+from onnx import TensorProto
 
 from edgeseg.artifacts.sidecar import verify
 from edgeseg.building.evidence import read_evidence
@@ -22,6 +23,7 @@ from edgeseg.importing import ImportConfig, Imported, import_network
 from edgeseg.importing.heads import Head, labels_of
 from edgeseg.importing.outputs import Output, order_of
 from edgeseg.options.building import BuildConfig
+from edgeseg.precision.graph import tensors
 
 STATED = ImportConfig(classes=",".join(NAMES))
 CASES = Path(__file__).parents[3] / "shared" / "cases"
@@ -37,9 +39,17 @@ def binary_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return dataset(tmp_path_factory.mktemp("binary"), names=("background", "red"))
 
 
+COMPUTED = {TensorProto.FLOAT, TensorProto.INT32, TensorProto.INT64, TensorProto.BOOL}
+"""Types that TensorRT computes in."""
+
+
 def imported(tmp_path: Path, network: Foreign, config: ImportConfig = STATED) -> Imported:
     path = network.save(tmp_path / "theirs.onnx")
-    return import_network(path, tmp_path / "run", config)
+    made = import_network(path, tmp_path / "run", config)
+    types = {name: tensor.dtype for name, tensor in tensors(made.wrapped.model).items()}
+    assert types.pop("labels") == TensorProto.UINT8
+    assert set(types.values()) <= COMPUTED
+    return made
 
 
 def mean_iou(made: Imported, data: Path) -> float:

@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 import pytest
 from foreign import NAMES, SIZE, Foreign, picture
-from onnx import TensorProto
+from onnx import TensorProto, helper
 
 from edgeseg.engines import open_engine
 from edgeseg.errors import MismatchedArtifact
@@ -34,6 +34,22 @@ class Unusual(Foreign):
         """Keras's (N, H·W, classes)."""
         last = self.node("Transpose", scores, perm=[0, 2, 3, 1])
         return self.node("Softmax", self.node("Reshape", last, np.array([1, -1, 3])), axis=-1)
+
+    def padded(self, scores: str) -> str:
+        """torch.nn.functional.pad as TorchScript's exporter writes it."""
+        none = onnx.numpy_helper.from_array(np.zeros(1, np.int64))
+        return self.node("Pad", scores, self.node("ConstantOfShape", np.array([8]), value=none))
+
+    def branched(self, scores: str) -> str:
+        """A branch that the height decides, which reads the picture by name."""
+        branches = {}
+        for name in ("then_branch", "else_branch"):
+            node = helper.make_node("Sub", ["input", "input"], [name])
+            port = helper.make_tensor_value_info(name, TensorProto.FLOAT, None)
+            branches[name] = helper.make_graph([node], name, [], [port])
+        height = self.node("Gather", self.node("Shape", "input"), np.array(2))
+        taken = self.node("Equal", height, np.array(SIZE[0]))
+        return self.node("Add", scores, self.node("If", taken, **branches))
 
     def sideways(self, scores: str) -> str:
         return self.node("Transpose", scores, perm=[0, 1, 3, 2])
@@ -128,6 +144,12 @@ def test_a_resize_of_opset_11_is_reduced(tmp_path: Path) -> None:
 def test_pixels_in_a_row_become_a_picture(tmp_path: Path) -> None:
     made = imported(tmp_path, Unusual("flat").model())
     assert made.wrapped.head.output.size == SIZE
+    np.testing.assert_array_equal(labels(made), picture(0)[1])
+
+
+@pytest.mark.parametrize("way", ["padded", "branched"])
+def test_what_the_size_decides_is_folded(tmp_path: Path, way: str) -> None:
+    made = imported(tmp_path, Unusual(way).model())
     np.testing.assert_array_equal(labels(made), picture(0)[1])
 
 
