@@ -29,7 +29,7 @@ from edgeseg.engines.cpu import int8_saturates
 from edgeseg.options.building import BuildConfig
 from edgeseg.precision.fp16 import to_fp16
 from edgeseg.precision.graph import Work, copy_of, work
-from edgeseg.precision.int8 import to_int8
+from edgeseg.precision.int8 import to_int8, wrong_in_openvino
 from edgeseg.precision.overflow import overflowing
 from edgeseg.precision.ranges import Ranges
 
@@ -74,6 +74,8 @@ class PrecisionRecipe:
             return copy_of(self.network.model)
         if self.ranges is None:
             return to_fp16(self.network.model, keep)
+        if self.graph_format == "openvino":
+            keep += tuple(exactly(wrong_in_openvino(self.network.model)))
         return to_int8(
             self.network.model,
             self.ranges.ranges,

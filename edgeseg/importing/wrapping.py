@@ -100,7 +100,7 @@ def wrap(
     output = find_output(model, path, size, name=config.output, classes=count)
     if named is None:
         raise _nameless(path, output.channels)
-    classes = class_map(named, names_origin)
+    classes = class_map(named, "--classes" if names_origin == STATED else names_origin)
     if config.background is not None:
         classes = classes.with_background(config.background)
     preprocessing, findings = _before(picture, known, config, spec), None

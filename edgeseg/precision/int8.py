@@ -254,6 +254,22 @@ def policy(model: ModelProto) -> tuple[str, ...]:
     return tuple(dict.fromkeys((*_stems(model), *attention, *_heads(model))))
 
 
+def wrong_in_openvino(model: ModelProto) -> tuple[str, ...]:
+    """Names of the convolutions that OpenVINO 2026.4 computes wrongly in INT8 on CPUs with AMX.
+
+    Even kernels of 4 and more over fewer than 64 channels, such as SegFormer's reduction of the
+    keys: some strides and paddings give errors as large as the result.
+    """
+    shapes = {weight.name: weight.dims for weight in model.graph.initializer}
+    return tuple(
+        node.name
+        for node in model.graph.node
+        if node.op_type == "Conv" and node.input[1] in shapes
+        for _, channels, *kernel in [shapes[node.input[1]]]
+        if channels < 64 and any(side >= 4 and side % 2 == 0 for side in kernel)
+    )
+
+
 def require_tensorrt_form(model: ModelProto, origin: str) -> None:
     """Check that TensorRT reads the Q/DQ pairs as intended.
 

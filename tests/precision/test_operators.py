@@ -52,19 +52,21 @@ class Mobile(nn.Module):
 
 
 class Attention(nn.Module):
-    """Layer normalisation, attention, and a GELU between two linear layers (SegFormer)."""
+    """Layer normalisation, attention to fewer keys, a GELU between linear layers (SegFormer)."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
         self.before, self.after = nn.LayerNorm(width), nn.LayerNorm(width)
         self.q_proj, self.k_proj, self.v_proj = (nn.Linear(width, width) for _ in range(3))
+        self.reduce = nn.Conv2d(width, width, 4, stride=4)
         self.fc1, self.fc2 = nn.Linear(width, 2 * width), nn.Linear(2 * width, width)
 
     def forward(self, x: Tensor) -> Tensor:
         tokens = x.flatten(2).transpose(1, 2)
         inner = self.before(tokens)
-        weights = self.q_proj(inner) @ self.k_proj(inner).transpose(1, 2) / inner.shape[-1] ** 0.5
-        tokens = tokens + weights.softmax(-1) @ self.v_proj(inner)
+        fewer = self.reduce(inner.transpose(1, 2).reshape(x.shape)).flatten(2).transpose(1, 2)
+        weights = self.q_proj(inner) @ self.k_proj(fewer).transpose(1, 2) / inner.shape[-1] ** 0.5
+        tokens = tokens + weights.softmax(-1) @ self.v_proj(fewer)
         tokens = tokens + self.fc2(functional.gelu(self.fc1(self.after(tokens))))
         return tokens.transpose(1, 2).reshape(x.shape)
 
@@ -205,6 +207,8 @@ def test_each_runtime_takes_it(run: Path, runtime: Any, library: str, precision:
     assert made.sidecar.precision is not None
     assert made.sidecar.precision.precision == precision
     kept = {"stem/Conv", "head/Conv", *ATTENTION} if precision == "int8" else set()
+    if (precision, runtime) == ("int8", "openvino"):  # which computes it wrongly
+        kept |= {"attention.reduce/Conv"}
     assert set(made.sidecar.precision.kept) == kept
 
 
