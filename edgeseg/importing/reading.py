@@ -35,7 +35,7 @@ _CHANCE = frozenset(
     {"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Bernoulli",
      "Multinomial"}
 )  # fmt: skip
-_WIDER = {
+_WIDER: dict[int, int] = {
     TensorProto.FLOAT16: TensorProto.FLOAT,
     TensorProto.DOUBLE: TensorProto.FLOAT,
     TensorProto.UINT8: TensorProto.INT32,

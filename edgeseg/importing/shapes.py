@@ -86,7 +86,8 @@ def _is_small_fill(node: Any) -> bool | None:
     """Whether to fold a ConstantOfShape, which the optimiser leaves: paddings are made of it."""
     if node.op_type != "ConstantOfShape":
         return None
-    return math.prod(node.inputs[0].const_value.numpy().tolist()) <= _FOLDED
+    shape: list[int] = node.inputs[0].const_value.numpy().tolist()
+    return math.prod(shape) <= _FOLDED
 
 
 def _require_fixed(model: ModelProto, path: Path) -> None:
