@@ -79,7 +79,7 @@ class PrecisionRecipe:
         return to_int8(
             self.network.model,
             self.ranges.ranges,
-            flavour="tensorrt" if self.graph_format == "tensorrt" else "onnxruntime",
+            flavour=self.graph_format,
             keep=keep,
             quantise=self.quantise,
             reduce_range=self.reduce_range,

@@ -25,6 +25,8 @@ COMPUTE = frozenset({"Conv", "ConvTranspose", "MatMul", "Gemm"})
 """Operators whose multiply-accumulates (MACs) and weights are counted."""
 
 _PASSING = frozenset({"QuantizeLinear", "DequantizeLinear", "Cast"})
+_ROUNDED = frozenset({"Concat", "MaxPool"})
+"""Operators that give a value of their inputs, whose result needs no rounding of its own."""
 
 
 def load_model(path: Path, *, any_order: bool = False) -> ModelProto:
@@ -294,8 +296,8 @@ def work(model: ModelProto, origin: str = "the network") -> tuple[Work, ...]:
 
     A network of dynamic size is counted at the size of its card.
 
-    A node is ``int8`` if both operands come from a DequantizeLinear, ``fp16`` if both are
-    float16.
+    A node is ``int8`` if both operands come from a DequantizeLinear, directly or through Concat
+    and MaxPool, ``fp16`` if both are float16.
 
     Raises:
         MismatchedArtifact: The shape of an operand cannot be inferred from the graph.
@@ -386,8 +388,15 @@ def _precision(
     node: NodeProto, made_by: Mapping[str, NodeProto], known: Mapping[str, Tensor]
 ) -> Precision:
     operands = node.input[:2]
-    if all(name in made_by and made_by[name].op_type == "DequantizeLinear" for name in operands):
+    if all(_dequantised(name, made_by) for name in operands):
         return "int8"
     if all(known[name].dtype == TensorProto.FLOAT16 for name in operands):
         return "fp16"
     return "fp32"
+
+
+def _dequantised(name: str, made_by: Mapping[str, NodeProto]) -> bool:
+    maker = made_by.get(name)
+    if maker is not None and maker.op_type in _ROUNDED:
+        return all(_dequantised(source, made_by) for source in maker.input)
+    return maker is not None and maker.op_type == "DequantizeLinear"

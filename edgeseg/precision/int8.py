@@ -3,6 +3,11 @@
 ``onnxruntime``: uint8 activations with a zero point, int8 weights, a scale per channel, Q/DQ
 behind each operator as well so that it runs as one integer kernel.
 
+``openvino``: the same types, Q/DQ pairs before integer operators only. All tensors of a Concat
+share one scale, and so do those of a MaxPool: OpenVINO moves a pair behind a Concat in front of
+it, and a pair that changes the scale, or repeats it, is a kernel that reads and writes the tensor
+once more. NNCF places pairs like this for OpenVINO.
+
 ``tensorrt``: int8 with zero point 0 throughout, Q/DQ pairs before Convs only. Its parser
 rejects other zero points, and reads uint8 with zero point 0 (what follows a ReLU) as int8
 with half of the range clipped, after no more than a warning.
@@ -22,14 +27,16 @@ scores, and what      floating: 256 steps make ties    as any other
 leads from them out   at the argmax
 ConvTranspose         floating: NVIDIA's own tools     one scale for all weights, on which no
                       disagree on the weight axis      axis can be wrong
-Resize                floating                         ``onnxruntime``: Q/DQ on both sides
-Add                   ``onnxruntime``: on both sides;  ``tensorrt``: the skip input only, so
+Resize                floating                         but for ``tensorrt``: Q/DQ on both sides
+Add                   on both sides;                   ``tensorrt``: the skip input only, so
                       ``tensorrt``: floating           that the other's Conv still fuses
 products of two       floating: most weights of      as any other
 activations, as in    a softmax lie below one of
 attention             its 255 steps
 Concat, pooling       ``onnxruntime``: on both sides;  ``tensorrt``: no such pattern; Q/DQ
-                      ``tensorrt``: none               there would only round twice
+                      ``openvino``: Concat and         there would only round twice
+                      MaxPool before them only;
+                      ``tensorrt``: none
 ====================  ===============================  =======================================
 
 An activation is rounded where an integer operator makes it or reads it. So a layer that is
@@ -61,17 +68,20 @@ from edgeseg.precision.graph import (
     with_stored_constants,
 )
 
-Flavour = Literal["onnxruntime", "tensorrt"]
+Flavour = Literal["onnxruntime", "openvino", "tensorrt"]
 
 _WEIGHTED = ("Conv", "MatMul", "Gemm")
 _FUSED = ("Relu", "Clip")
 _PASSING = ("MaxPool", "AveragePool", "Add", "Concat")
+_SHARING = ("Concat", "MaxPool")
 _DEFAULT: Mapping[Flavour, tuple[str, ...]] = {
     "onnxruntime": (*_WEIGHTED, *_FUSED, *_PASSING),
+    "openvino": (*_WEIGHTED, *_FUSED, *_PASSING),
     "tensorrt": _WEIGHTED,
 }
 _ON_REQUEST: Mapping[Flavour, tuple[str, ...]] = {
     "onnxruntime": (*_DEFAULT["onnxruntime"], "ConvTranspose", "Resize"),
+    "openvino": (*_DEFAULT["openvino"], "ConvTranspose", "Resize"),
     "tensorrt": (*_WEIGHTED, "ConvTranspose", "Add"),
 }
 
@@ -93,7 +103,7 @@ def to_int8(
         flavour: Runtime that will read the result.
         keep: Shell patterns of further nodes to keep in floating point.
         quantise: Shell patterns of nodes to quantise although the policy keeps them.
-        reduce_range: Use 7-bit weights, for ``onnxruntime`` on CPUs without VNNI.
+        reduce_range: Use 7-bit weights on CPUs without VNNI; not for ``tensorrt``.
 
     Raises:
         UsageError: A pattern matches no node, or one of ``quantise`` no node that can be quantised.
@@ -107,12 +117,14 @@ def to_int8(
             hint="name fewer nodes with --keep, quantise the first and the last convolution with "
             "--quantise, or build with --fp16",
         )
-    made_before = producers(model)
+    if flavour == "openvino":
+        ranges = _shared(model, chosen, ranges)
+    made_before, read_before = producers(model), consumers(model)
     skips = _skip_inputs(model, chosen) if flavour == "tensorrt" else {}
     quantizer = QDQQuantizer(
         model,
         per_channel=True,
-        reduce_range=reduce_range and flavour == "onnxruntime",
+        reduce_range=reduce_range and flavour != "tensorrt",
         weight_qType=QuantType.QInt8,
         activation_qType=QuantType.QInt8 if flavour == "tensorrt" else QuantType.QUInt8,
         tensors_range=_tensors_range(ranges),
@@ -132,12 +144,15 @@ def to_int8(
     def unrounded(reader: NodeProto, tensor: str) -> bool:
         if reader.name in skips:
             return tensor not in skips[reader.name]
-        if reader.name in chosen:
-            return False
-        # TensorRT's pairs stand in front of their readers alone; in ONNX Runtime the integer
-        # kernel that made a tensor gives nothing but the rounded one.
         maker = made_before.get(tensor)
-        return flavour == "tensorrt" or maker is None or maker.name not in chosen
+        if maker is None or maker.name not in chosen:
+            return reader.name not in chosen
+        if flavour == "openvino" and (maker.op_type in _SHARING or reader.op_type in _FUSED):
+            return True
+        # TensorRT's pairs stand in front of their readers alone, and OpenVINO's integer kernels
+        # give floats as well; those of ONNX Runtime give nothing but the rounded tensor.
+        readers = {"onnxruntime": [maker], "openvino": read_before[tensor], "tensorrt": [reader]}
+        return not any(node.name in chosen for node in readers[flavour])
 
     _detach(quantised, unrounded)
     sort_nodes(quantised)
@@ -188,6 +203,22 @@ def _choose(
             if maker is None or maker.name not in chosen:
                 chosen.discard(node.name)
     return {node.name: None for node in model.graph.node if node.name in chosen}
+
+
+def _shared(
+    model: ModelProto, chosen: Container[str], ranges: Mapping[str, tuple[float, float]]
+) -> dict[str, tuple[float, float]]:
+    """The ranges, with one for all tensors that quantised nodes of :data:`_SHARING` connect."""
+    groups: dict[str, set[str]] = {}
+    for node in model.graph.node:
+        if node.name in chosen and node.op_type in _SHARING:
+            names = {name for name in (*node.input, *node.output) if name in ranges}
+            joined = names.union(*(groups.get(name, ()) for name in names))
+            groups |= dict.fromkeys(joined, joined)
+    return dict(ranges) | {
+        name: (min(ranges[other][0] for other in group), max(ranges[other][1] for other in group))
+        for name, group in groups.items()
+    }
 
 
 def _is_residual(node: NodeProto, chosen: Container[str], made_by: Mapping[str, NodeProto]) -> bool:
@@ -322,8 +353,13 @@ def _missing_fault(
 
 
 def _options(flavour: Flavour) -> dict[str, Any]:
-    if flavour == "onnxruntime":
-        return {"WeightSymmetric": True, "ActivationSymmetric": False}
+    if flavour != "tensorrt":
+        return {
+            "WeightSymmetric": True,
+            "ActivationSymmetric": False,
+            # A shared range may lie below zero, and rounding to it is no ReLU then.
+            "QDQKeepRemovableActivations": flavour == "openvino",
+        }
     return {
         "WeightSymmetric": True,
         "ActivationSymmetric": True,
