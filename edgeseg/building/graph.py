@@ -18,9 +18,7 @@ from edgeseg.errors import MismatchedArtifact
 from edgeseg.precision.graph import derived_card, precision_report, serialize, write_card
 
 GraphFormat = Literal["onnxruntime", "openvino", "tensorrt"]
-"""The runtime a graph is made for. OpenVINO reads INT8 in the same format as ONNX Runtime;
-TensorRT's graphs are judged in ONNX Runtime.
-"""
+"""The runtime a graph is made for; TensorRT's graphs are judged in ONNX Runtime."""
 
 BuildOptions = dict[str, bool | int | float | str]
 """Options of a build as they stand in the side-car."""

@@ -32,7 +32,7 @@ def build_for_openvino(network: Fp32Network, config: BuildConfig, track: Track) 
     """Make ``model.PRECISION.openvino.onnx``, judged in OpenVINO; raises the errors of ``build``.
 
     The file is ONNX, which OpenVINO compiles on opening: one file with the card inside, whereas
-    OpenVINO's own format takes two. INT8 has the same form as for ONNX Runtime.
+    OpenVINO's own format takes two.
     """
     _refuse_plan_options(config, "OpenVINO")
     openvino.library()  # Fail early if it is missing.

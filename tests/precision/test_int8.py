@@ -19,7 +19,7 @@ from edgeseg.precision.graph import copy_of, precision_report, producers, serial
 from edgeseg.precision.int8 import Flavour, policy, require_tensorrt_form, to_int8
 from edgeseg.precision.ranges import Ranges
 
-FLAVOURS: tuple[Flavour, ...] = ("onnxruntime", "tensorrt")
+FLAVOURS: tuple[Flavour, ...] = ("onnxruntime", "openvino", "tensorrt")
 
 
 def constant(model: ModelProto, name: str) -> np.ndarray:
@@ -87,9 +87,76 @@ def test_tensorrt_flavour_is_signed_symmetric_and_before_convolutions_only(
             assert reads_pairs == [True, True, False], node.name
 
 
+def scales_into(model: ModelProto, reader: NodeProto) -> set[tuple[float, int] | None]:
+    """Scale and zero point of each input that comes from a pair; None for one that does not."""
+    makers = producers(model)
+    return {
+        (float(constant(model, pair.input[1])), int(constant(model, pair.input[2])))
+        if (pair := makers.get(name)) is not None and pair.op_type == "DequantizeLinear"
+        else None
+        for name in reader.input
+    }
+
+
+def test_openvino_concatenates_at_one_scale(model: ModelProto, ranges: Ranges) -> None:
+    """No pair stands behind a Concat or a MaxPool, and none in front of them changes the scale."""
+    read, refined = {}, {}
+    for flavour in ("openvino", "onnxruntime"):
+        made = to_int8(model, ranges.ranges, flavour=flavour)
+        read[flavour] = scales_into(made, node_named(made, "concat"))
+        read[flavour] |= scales_into(made, node_named(made, "pool"))
+        makers = producers(made)
+        refined[flavour] = {
+            makers[node_named(made, n).input[0]].op_type for n in ("refine", "deep")
+        }
+    assert refined["openvino"] == {"Concat", "MaxPool"}
+    low, high = zip(*(ranges.ranges[n] for n in ("stem_relu", "resize", "up")), strict=True)
+    ((scale, zero_point),) = (pair for pair in read["openvino"] if pair is not None)
+    assert None not in read["openvino"]
+    assert scale == pytest.approx((max(high) - min(low)) / 255, rel=1e-5)
+    assert zero_point == round(-min(low) / scale)
+    # What the walk must find elsewhere: a scale a tensor, and a pair behind each.
+    assert len(read["onnxruntime"]) > 1
+    assert refined["onnxruntime"] == {"DequantizeLinear"}
+
+
+def test_openvino_keeps_a_relu_whose_shared_range_lies_below_zero(
+    model: ModelProto, ranges: Ranges
+) -> None:
+    made = to_int8(model, ranges.ranges, flavour="openvino")
+    assert {n.name for n in made.graph.node if n.op_type == "Relu"} == {
+        "stem_relu", "deep_relu", "refine_relu",
+    }  # fmt: skip
+    makers = producers(made)
+    # One rounding after Conv and ReLU together, not one after each.
+    assert makers[node_named(made, "deep_relu").input[0]].op_type == "Conv"
+
+
+def test_openvino_runs_fewer_kernels_than_with_the_placement_for_onnx_runtime(
+    model: ModelProto, ranges: Ranges, tmp_path: Path
+) -> None:
+    openvino = pytest.importorskip("openvino")
+
+    def kernels(flavour: Flavour) -> int:
+        path = tmp_path / f"{flavour}.onnx"
+        onnx.save(to_int8(model, ranges.ranges, flavour=flavour, keep=["up"]), path)
+        compiled = openvino.Core().compile_model(path, "CPU")
+        return sum(
+            node.get_rt_info()["layerType"].astype(str) != "Const"
+            for node in compiled.get_runtime_model().get_ops()
+        )
+
+    assert kernels("openvino") < kernels("onnxruntime")
+
+
 @pytest.mark.parametrize(
     ("flavour", "reduce_range", "steps"),
-    [("onnxruntime", False, 127), ("onnxruntime", True, 64), ("tensorrt", True, 127)],
+    [
+        ("onnxruntime", False, 127),
+        ("onnxruntime", True, 64),
+        ("openvino", True, 64),
+        ("tensorrt", True, 127),
+    ],
 )
 def test_scales_are_those_of_the_ranges_and_weights(
     model: ModelProto, ranges: Ranges, flavour: Flavour, reduce_range: bool, steps: int
@@ -101,6 +168,8 @@ def test_scales_are_those_of_the_ranges_and_weights(
     largest = np.abs(constant(model, "w2")).max(axis=(1, 2, 3))
     assert constant(made, weight_dq.input[1]) == pytest.approx(largest / steps, rel=1e-5)
 
+    if flavour == "openvino":
+        return  # Its activations: test_openvino_concatenates_at_one_scale.
     low, high = ranges.ranges["pool"]
     activation_dq = makers[conv.input[0]]
     scale = constant(made, activation_dq.input[1])

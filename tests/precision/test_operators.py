@@ -139,7 +139,7 @@ def probe(run: Path, published: ModelProto) -> Probe:
         return Probe(engine, published, list_images(run / "pictures"), 4)
 
 
-@pytest.mark.parametrize("flavour", ["onnxruntime", "tensorrt"])
+@pytest.mark.parametrize("flavour", ["onnxruntime", "openvino", "tensorrt"])
 def test_every_layer_with_weights_is_quantised_but_the_ends(
     published: ModelProto, measured: Ranges, probe: Probe, flavour: Flavour
 ) -> None:
