@@ -145,14 +145,17 @@ def to_int8(
         if reader.name in skips:
             return tensor not in skips[reader.name]
         maker = made_before.get(tensor)
-        if maker is None or maker.name not in chosen:
-            return reader.name not in chosen
-        if flavour == "openvino" and (maker.op_type in _SHARING or reader.op_type in _FUSED):
-            return True
-        # TensorRT's pairs stand in front of their readers alone, and OpenVINO's integer kernels
-        # give floats as well; those of ONNX Runtime give nothing but the rounded tensor.
-        readers = {"onnxruntime": [maker], "openvino": read_before[tensor], "tensorrt": [reader]}
-        return not any(node.name in chosen for node in readers[flavour])
+        made_rounded = maker is not None and maker.name in chosen
+        if flavour == "openvino" and maker is not None and made_rounded:
+            if maker.op_type in _SHARING or reader.op_type in _FUSED:
+                return True
+            # A convolution gives floats as well, but OpenVINO 2026.4 ends in a segmentation fault
+            # while it compiles some other readers of them.
+            if reader.op_type == "Resize":
+                return not any(node.name in chosen for node in read_before[tensor])
+        # TensorRT's pairs stand in front of their readers alone; in ONNX Runtime the integer
+        # kernel that made a tensor gives nothing but the rounded one.
+        return reader.name not in chosen and (flavour == "tensorrt" or not made_rounded)
 
     _detach(quantised, unrounded)
     sort_nodes(quantised)
