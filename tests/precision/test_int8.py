@@ -120,6 +120,15 @@ def test_openvino_concatenates_at_one_scale(model: ModelProto, ranges: Ranges) -
     assert refined["onnxruntime"] == {"DequantizeLinear"}
 
 
+def test_one_floating_input_of_a_concat_makes_its_reader_floating(
+    model: ModelProto, ranges: Ranges
+) -> None:
+    made = to_int8(model, ranges.ranges, flavour="openvino")
+    assert "refine" not in stays_float(made)
+    node_named(made, "concat").input[0] = "stem_relu"
+    assert "refine" in stays_float(made)
+
+
 def test_openvino_keeps_a_relu_whose_shared_range_lies_below_zero(
     model: ModelProto, ranges: Ranges
 ) -> None:
