@@ -1,20 +1,19 @@
 """Show where a network spends its time in ONNX Runtime and OpenVINO, by operator and precision.
 
-    python bench/layers.py NETWORK.onnx OUT [--threads 1]
+    python bench/layers.py NETWORK.onnx OUT
 
 Needs ``model.ranges.json`` beside the network. Engines are FP32 in both runtimes, and INT8 placed
-for ONNX Runtime and for OpenVINO; OpenVINO runs both. Whole inferences are measured in turns with
-the runtimes' default settings as edgeseg sets them, and each engine then once more with its
-runtime's profiler, of which the shortest time of each kernel counts. ``GOP/s`` counts two
+for ONNX Runtime and for OpenVINO; OpenVINO runs both. Whole inferences are measured in turns as CPU
+time on one thread, which other work on the machine hardly prolongs, and each engine then once more
+with its runtime's profiler, of which the shortest time of each kernel counts. ``GOP/s`` counts two
 operations for each multiply-accumulate of the convolutions in the engine's precision, over the
 time of their kernels; the peak is the same figure of one large convolution (512 to 512 channels,
-3 × 3, on 32 × 32 pixels) in the same runtime.
+3 × 3, on 16 × 16 pixels) in the same runtime.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import statistics
 import sys
 import tempfile
@@ -40,8 +39,9 @@ from edgeseg.precision.ranges import Ranges
 from edgeseg.report.tables import Column, Table, render_markdown
 from edgeseg.runs import RANGES
 
-ROUNDS, PROFILED = 30, 30
+ROUNDS, PROFILED, SIDE = 40, 60, 16
 INTEGERS = ("u8", "i8", "uint8", "int8")
+Run = Callable[[], object]
 CONVOLUTIONS = ("Conv", "QLinearConv", "Convolution")
 
 
@@ -61,11 +61,11 @@ class Case:
     name: str
     runtime: str
     model: ModelProto
-    threads: int
 
-    def opened(self, folder: Path) -> Callable[[], object]:
+    def opened(self, folder: Path) -> Run:
         """A function that runs the network once."""
-        return (self._onnxruntime if self.runtime == "ONNX Runtime" else self._openvino)(folder)[0]
+        open_in = self._onnxruntime if self.runtime == "ONNX Runtime" else self._openvino
+        return open_in(folder)[0]
 
     def kernels(self, folder: Path) -> list[Kernel]:
         """Shortest time of each kernel, by the runtime's profiler."""
@@ -86,9 +86,9 @@ class Case:
         """Operations of the convolutions that compute in INT8, or of the others, in 10⁹."""
         return sum(2e-9 * w.macs for w in work(self.model) if (w.precision == "int8") == integer)
 
-    def _onnxruntime(self, folder: Path, *, profiling: bool = False) -> tuple[Any, Any]:
+    def _onnxruntime(self, folder: Path, *, profiling: bool = False) -> tuple[Run, Any]:
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = self.threads
+        options.intra_op_num_threads = 1
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.enable_profiling = profiling
         options.profile_file_prefix = str(folder / "profile")
@@ -99,13 +99,13 @@ class Case:
         feed = {"image": _picture(self.model)}
         return lambda: session.run(None, feed), session
 
-    def _openvino(self, folder: Path, *, profiling: bool = False) -> tuple[Any, Any]:
+    def _openvino(self, folder: Path, *, profiling: bool = False) -> tuple[Run, Any]:
         path = folder / "model.onnx"
         onnx.save(self.model, path)
         settings: dict[str, Any] = {
             "PERFORMANCE_HINT": "LATENCY",
             "ENABLE_CPU_PINNING": False,
-            "INFERENCE_NUM_THREADS": self.threads,
+            "INFERENCE_NUM_THREADS": 1,
             "PERF_COUNT": profiling,
         }
         if not self.gops(integer=True):
@@ -161,23 +161,23 @@ def large_convolution() -> ModelProto:
         helper.make_node("Conv", ["large", "w2"], ["scores"], "scores"),
     ]
     image, scores = (
-        helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 4, 32, 32])
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 4, SIDE, SIDE])
         for name in ("image", "scores")
     )
     graph = helper.make_graph(nodes, "large", [image], [scores], weights)
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
 
 
-def peak(runtime: str, precision: str, threads: int, folder: Path) -> float:
+def peak(runtime: str, precision: str, folder: Path) -> float:
     """GOP/s of the large convolution."""
     model = large_convolution()
     if precision == "int8":
         names = [value for node in model.graph.node for value in (*node.input, *node.output)]
         flavour: Flavour = "openvino" if runtime == "OpenVINO" else "onnxruntime"
         model = to_int8(model, dict.fromkeys(names, (-4.0, 4.0)), flavour=flavour)
-    case = Case("peak", runtime, model, threads)
+    case = Case("peak", runtime, model)
     slowest = max(k.ms for k in case.kernels(folder) if k.operator in CONVOLUTIONS)
-    return 2 * 9 * 512 * 512 * 32 * 32 / slowest / 1e6
+    return 2 * 9 * 512 * 512 * SIDE**2 / slowest / 1e6
 
 
 def main() -> int:
@@ -185,7 +185,6 @@ def main() -> int:
     parser = command_line(__doc__)
     parser.add_argument("network", type=Path)
     parser.add_argument("out", type=Path, help="folder for the results")
-    parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--rounds", type=int, default=ROUNDS)
     options = parser.parse_args()
     model = load_model(options.network)
@@ -194,7 +193,7 @@ def main() -> int:
     for flavour in ("onnxruntime", "openvino"):
         graphs[f"INT8, placed for {flavour}"] = to_int8(model, ranges, flavour=flavour)
     cases = [
-        Case(f"{runtime}, {name}", runtime, graph, options.threads)
+        Case(f"{runtime}, {name}", runtime, graph)
         for runtime in ("ONNX Runtime", "OpenVINO")
         for name, graph in graphs.items()
         if (runtime, name) != ("ONNX Runtime", "INT8, placed for openvino")
@@ -214,13 +213,12 @@ def measure(cases: list[Case], rounds: int, folder: Path) -> dict[str, Any]:
     runs = [case.opened(folder) for case in cases]
     spent: list[list[float]] = [[] for _ in cases]
     for number, place in turns(range(len(cases)), rounds + 2):
-        began = time.perf_counter()
+        began = time.process_time()
         runs[place]()
         if number >= 2:
-            spent[place].append(1e3 * (time.perf_counter() - began))
-    threads = cases[0].threads
+            spent[place].append(1e3 * (time.process_time() - began))
     peaks = {
-        f"{runtime} {precision}": round(peak(runtime, precision, threads, folder))
+        f"{runtime} {precision}": round(peak(runtime, precision, folder))
         for runtime in ("ONNX Runtime", "OpenVINO")
         for precision in ("fp32", "int8")
     }
@@ -228,7 +226,7 @@ def measure(cases: list[Case], rounds: int, folder: Path) -> dict[str, Any]:
         {"name": case.name, "ms": round(statistics.median(times), 2)} | _profile(case, folder)
         for case, times in zip(cases, spent, strict=True)
     ]
-    return {"threads": threads, "rounds": rounds, "peaks_gops": peaks, "engines": rows}
+    return {"rounds": rounds, "peaks_gops": peaks, "engines": rows}
 
 
 def _profile(case: Case, folder: Path) -> dict[str, Any]:
@@ -290,8 +288,9 @@ def page(document: dict[str, Any]) -> str:
         f"# Time by operator: {document['network']}\n\n"
         f"Generated by `python bench/layers.py NETWORK OUT`; do not edit. "
         f"{document['created'][:10]}, "
-        f"{summary(describe())}; threads: {document['threads']}, load at the end: "
-        f"{document['load_1min']:.1f}. Medians of {document['rounds']} inferences in turns; "
+        f"{summary(describe())}; load at the end: "
+        f"{document['load_1min']:.1f}. CPU time on one thread, medians of {document['rounds']} "
+        f"inferences in turns; "
         f"× is the speed relative to the first row. Kernels: the shortest of {PROFILED}. "
         f"One large convolution: {peaks}.\n\n",
         render_markdown(Table(columns, tuple(rows))),
