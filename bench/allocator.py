@@ -63,8 +63,8 @@ def sample(*, keep: bool) -> dict[str, float]:
     """CPU seconds and page faults of a step, and the largest memory of the process."""
     import torch
 
+    from edgeseg.allocator import keep_freed_memory
     from edgeseg.models import build
-    from edgeseg.training.allocator import keep_freed_memory
 
     if keep:
         keep_freed_memory()

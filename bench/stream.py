@@ -33,6 +33,7 @@ from stream_live import FPS, live_rows, rtsp_server
 from stream_page import FileRow, Measured, measured, page
 from stream_scene import make_clip, make_engines, workshop
 
+from edgeseg.allocator import keep_freed_memory
 from edgeseg.artifacts.documents import load
 from edgeseg.artifacts.files import write_atomic
 from edgeseg.engines import open_engine
@@ -202,6 +203,7 @@ def main() -> None:
     """Measure one part, or write the page."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     options = _options()
+    keep_freed_memory()  # as `edgeseg stream` does; here hand-written loops benefit as well
     if options.part != "page":
         document = (file_part if options.part == "file" else live_part)(options)
         document.save(options.out / f"loops-{options.part}.json")

@@ -333,8 +333,9 @@ def edgeseg(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) 
         monkeypatch.setattr(sys, "argv", ["edgeseg", *map(str, arguments)])
         if arguments[:1] == ("bench",):
             shorten_benchmarks(monkeypatch)
-        if arguments[:1] == ("train",):  # for the rest of the process, whose memory tests measure
-            allocator = "edgeseg.training.allocator.keep_freed_memory"
+        if arguments[:1] in (("train",), ("stream",)):
+            # It is for the rest of the process, whose memory tests measure.
+            allocator = "edgeseg.allocator.keep_freed_memory"
             monkeypatch.setattr(allocator, lambda: None)
         capfd.readouterr()
         with pytest.raises(SystemExit) as ended:

@@ -88,9 +88,9 @@ def train(
     """
     allow_pixels(max_pixels)  # before the imports, which bring OpenCV
 
+    from edgeseg.allocator import keep_freed_memory
     from edgeseg.runs import RUNS, prepare_run
     from edgeseg.training import distributed
-    from edgeseg.training.allocator import keep_freed_memory
     from edgeseg.training.loop import train as train_network
     from edgeseg.training.state import EpochStats
 

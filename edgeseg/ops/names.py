@@ -135,11 +135,12 @@ def _thickest(
 ) -> Iterator[tuple[int, tuple[int, int]]]:
     """Yield class and innermost (row, column) of each region of ``named``, largest first."""
     # 0 is what has no name: clear classes, ids past the names, and outside of the picture.
-    table = np.array([label + 1 if label in named else 0 for label in range(256)], np.uint8)
-    padded = cv2.copyMakeBorder(table[small], 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=(0,))
+    padded = cv2.copyMakeBorder(
+        cv2.LUT(small, _numbers(named)), 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=(0,)
+    )
     rim = cv2.morphologyEx(padded, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8))
     # Without their rims, regions of different classes do not touch.
-    inner = ((rim == 0) & (padded > 0)).astype(np.uint8)
+    inner = ((rim == 0) & (padded > 0)).view(np.uint8)
     count, parts, stats, _ = cv2.connectedComponentsWithStats(inner, connectivity=4)
     if count == 1:
         return
@@ -151,6 +152,12 @@ def _thickest(
         of_part = (parts[window] == part).view(np.uint8)
         column, row = cv2.minMaxLoc(depth[window], of_part)[3]
         yield int(padded[y + row, x + column]) - 1, (y + row - 1, x + column - 1)
+
+
+@functools.lru_cache(maxsize=64)
+def _numbers(named: AbstractSet[int]) -> NDArray[np.uint8]:
+    """Return one more than each id of ``named``, uint8 (256,); 0 of others."""
+    return np.array([label + 1 if label in named else 0 for label in range(256)], np.uint8)
 
 
 def _placed(

@@ -200,21 +200,21 @@ def draw_legend(
     panel, swatches = _legend(rows, frame.shape[0])
     height, width = min(panel.shape[0], frame.shape[0]), min(panel.shape[1], frame.shape[1])
     box, panel = frame[:height, :width], panel[:height, :width]
-    box //= 4  # dark enough for white text on any picture
-    box[:] = cv2.max(box, panel)
+    np.right_shift(box, 2, out=box)  # dark enough for white text on any picture
+    cv2.max(box, panel, box)
     strip = swatches[:height, :width]
-    np.copyto(box[:, : strip.shape[1]], panel[:, : strip.shape[1]], where=strip)
+    cv2.copyTo(panel[:, : strip.shape[1]], strip, box[:, : strip.shape[1]])
     return height, width
 
 
 @functools.lru_cache(maxsize=64)
 def _legend(
     rows: tuple[tuple[str, Rgb], ...], height: int
-) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     """Render a legend of names and colours for a frame height, and the mask of its swatches.
 
     Returns:
-        uint8 (h, w, 3) BGR on black; bool (h, n, 1) of its first n columns.
+        uint8 (h, w, 3) BGR on black; uint8 (h, n) of its first n columns.
     """
     font, scale = cv2.FONT_HERSHEY_SIMPLEX, max(0.35, height / 1000)
     line = max(12, round(30 * scale))
@@ -225,12 +225,12 @@ def _legend(
     texts = [drawable(name) for name, _ in rows]
     widths = [cv2.getTextSize(text, font, scale, 1)[0][0] for text in texts]
     panel = np.zeros((line * len(rows) + line // 2, max(widths) + 2 * line, 3), np.uint8)
-    swatches = np.zeros((panel.shape[0], line + 1, 1), np.bool_)
+    swatches = np.zeros((panel.shape[0], line + 1), np.uint8)
     for index, (text, (_, (red, green, blue))) in enumerate(zip(texts, rows, strict=True)):
         top = line // 4 + index * line
         (left, upper), (right, lower) = (line // 4, top + line // 8), (line, top + line - line // 8)
         cv2.rectangle(panel, (left, upper), (right, lower), (blue, green, red), cv2.FILLED)
-        swatches[upper : lower + 1, left:] = True
+        swatches[upper : lower + 1, left:] = 1
         start = (line + line // 2, top + line - line // 4)
         cv2.putText(panel, text, start, font, scale, (255, 255, 255), 1, cv2.LINE_AA)
     panel.flags.writeable = swatches.flags.writeable = False

@@ -6,6 +6,7 @@ in which frames the decoder found errors.
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Iterator
 from pathlib import Path
@@ -196,7 +197,9 @@ class RecordedVideo:
 
     def _picture(self, frame: Any) -> NDArray[np.uint8]:
         # OpenCV's way of scaling, so that chroma planes of any size give its bits.
-        bgr: Any = self._reformatter.reformat(frame, format="bgr24", interpolation="BICUBIC")
+        bgr: Any = self._reformatter.reformat(
+            frame, format="bgr24", interpolation="BICUBIC", **_alone()
+        )
         return turned(bgr.to_ndarray(), frame.rotation)
 
     def _decoded(self, failure: type[Exception]) -> Iterator[Any]:
@@ -248,6 +251,17 @@ class RecordedVideo:
             timeline.losses.add(found, missing)
             found += missing
         self.declared = found
+
+
+@functools.cache
+def _alone() -> dict[str, int]:
+    """Arguments that let PyAV convert in the calling thread; it does since 17 only if asked.
+
+    More threads would make a frame no cheaper, and the cores are the network's.
+    """
+    import av
+
+    return {"threads": 1} if int(av.__version__.partition(".")[0]) >= 17 else {}
 
 
 def open_video(path: Path, decode: str = CPU) -> tuple[Any, Any]:

@@ -68,7 +68,10 @@ class StageClock:
 
     def add(self, stage: str, milliseconds: float) -> None:
         """Add a duration that was measured elsewhere."""
-        self._stages.setdefault(stage, _Reservoir(self._limit)).add(milliseconds)
+        found = self._stages.get(stage)
+        if found is None:
+            found = self._stages[stage] = _Reservoir(self._limit)
+        found.add(milliseconds)
 
     @property
     def stages(self) -> tuple[str, ...]:

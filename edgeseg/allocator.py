@@ -1,4 +1,4 @@
-"""Settings of the C library's allocator for trainings on a CPU."""
+"""Settings of the C library's allocator, for trainings on a CPU and for streams."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ def keep_freed_memory() -> None:
     """Make glibc reuse freed memory for the rest of the process; elsewhere, do nothing.
 
     By default it returns large blocks to the kernel, which maps and clears them again for the next
-    tensors: tens of thousands of page faults in every step, which ``bench/allocator.py`` measures
-    with and without. See mallopt(3).
+    tensors or frames: tens of thousands of page faults in every step of a training, which
+    ``bench/allocator.py`` measures with and without, and 250 in a 720p frame. See mallopt(3).
     """
     with contextlib.suppress(AttributeError, OSError, TypeError):
         library = ctypes.CDLL(None)

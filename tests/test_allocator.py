@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from edgeseg.training import allocator
+from edgeseg import allocator
 
 COUNT = """
 import resource
