@@ -42,7 +42,7 @@ from edgeseg.data.selection import SELECTS
 from edgeseg.engines import open_engine
 from edgeseg.errors import EdgesegError
 from edgeseg.metrics import ConfusionMatrix
-from edgeseg.options.calibration import Method, Select
+from edgeseg.options.building import Method, Select
 from edgeseg.precision.calibration import collect
 from edgeseg.precision.ranges import Ranges, measure_methods, measure_ranges
 from edgeseg.precision.thresholds import METHODS

@@ -16,7 +16,7 @@ from standin.cuda import Driver, Library, Runtime
 from standin.device import Device
 
 from edgeseg import machine
-from edgeseg.engines.cuda import driver_graphs
+from edgeseg.engines.cuda import pycuda
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +38,7 @@ def test_every_engine_becomes_a_row(
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(machine, "gpus", lambda: (machine.Gpu("Stand-in GPU"),))
     monkeypatch.setattr(probe, "install", lambda wheels: None)
-    monkeypatch.setattr(driver_graphs.ctypes, "CDLL", lambda name: Library(driver))
+    monkeypatch.setattr(pycuda.ctypes, "CDLL", lambda name: Library(driver))
     trt = standin.tensorrt("rtx-1.7.1", gpu=device.name, device=device)
     monkeypatch.setitem(sys.modules, "tensorrt_rtx", trt)
     monkeypatch.setitem(sys.modules, "cuda.bindings.runtime", Runtime(device))

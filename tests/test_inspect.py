@@ -18,7 +18,7 @@ from edgeseg.artifacts import sidecar
 from edgeseg.artifacts.files import sha256_file
 from edgeseg.artifacts.headers import read_onnx
 from edgeseg.artifacts.sidecar import sidecar_path
-from edgeseg.inspection import here, inspect, inspect_run
+from edgeseg.inspection import gathering, inspect, inspect_run
 from edgeseg.machine import Gpu
 
 NETWORKS = ["model.onnx", "model.fp16.onnx", "model.int8.onnx"]
@@ -156,11 +156,11 @@ def test_a_network_runs_in_what_it_was_built_for(
     made = sidecar.read(path)
     assert made is not None
     made.model_copy(update={"runtime": runtime}).save(sidecar_path(path))
-    monkeypatch.setattr(here, "find_spec", lambda name: None if name == runtime else name)
+    monkeypatch.setattr(gathering, "find_spec", lambda name: None if name == runtime else name)
     runs = inspect(path).runs_here
     assert runs is not None
     assert (runs.runs, runs.runtime, runs.reason) == (False, runtime, f"{runtime} not installed")
-    monkeypatch.setattr(here, "find_spec", lambda name: name)
+    monkeypatch.setattr(gathering, "find_spec", lambda name: name)
     runs = inspect(path).runs_here
     assert runs is not None
     assert runs.runs
@@ -202,9 +202,9 @@ def test_whether_an_engine_can_run_here(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     found_gpus = () if gpu is None else (Gpu("A GPU", "580.1", 8192, gpu),)
-    monkeypatch.setattr(here, "gpus", lambda: found_gpus)
+    monkeypatch.setattr(gathering, "gpus", lambda: found_gpus)
     installed = {} if version is None else {"tensorrt-rtx": version}
-    monkeypatch.setattr(here, "versions", lambda _: installed)
+    monkeypatch.setattr(gathering, "versions", lambda _: installed)
     found = inspect(rtx_engine(run_copy, "sm_86"))
     assert found.problems == ()
     assert found.contents is not None

@@ -24,7 +24,7 @@ from edgeseg.errors import (
 )
 from edgeseg.options.benchmark import BenchConfig
 from edgeseg.report import Picture, WorstPictures, write_report
-from edgeseg.report import pictures as fitting
+from edgeseg.report import html as fitting
 from edgeseg.report.tables import Table, bench_table, escape_markdown, render_rich
 
 HOSTILE = "<script>alert('x')</script> & \"q\" | $\\frac{1}{2$ {{ 7*7 }} [red]"

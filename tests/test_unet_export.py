@@ -18,7 +18,7 @@ from edgeseg.engines.tensorrt import PlanOptions, build_engine
 from edgeseg.export.network import ExportResult, export_module
 from edgeseg.models import build
 from edgeseg.models.mirror import same_size
-from edgeseg.models.unpooling import unpool, unpool_by_indices
+from edgeseg.models.unet_lite import unpool, unpool_by_indices
 from edgeseg.precision.fp16 import to_fp16
 from edgeseg.precision.graph import serialize
 

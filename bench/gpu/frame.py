@@ -46,7 +46,7 @@ from edgeseg.engines.cuda.arguments import Argmax
 from edgeseg.engines.cuda.kernels import Kernels, load_kernels
 from edgeseg.engines.cuda.stages import DeviceTensors, FrameJob, Stages
 from edgeseg.engines.pipeline import CpuPipeline, FramePipeline
-from edgeseg.engines.tensorrt.opening import open_plan
+from edgeseg.engines.tensorrt.run import open_plan
 from edgeseg.errors import EdgesegError
 from edgeseg.ops.argmax import argmax
 from edgeseg.ops.overlay import Look, overlay_restored

@@ -45,8 +45,7 @@ from edgeseg.data.folders import bundled_sample, load_image
 from edgeseg.engines import open_engine
 from edgeseg.engines.cuda import Cuda, DeviceMemory, open_cuda
 from edgeseg.engines.tensorrt import PlanOptions
-from edgeseg.engines.tensorrt.opening import open_plan
-from edgeseg.engines.tensorrt.run import TensorRtEngine
+from edgeseg.engines.tensorrt.run import TensorRtEngine, open_plan
 from edgeseg.errors import EdgesegError
 from edgeseg.ops.preprocess import preprocess
 from edgeseg.report.tables import Column, Table, render_markdown

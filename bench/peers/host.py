@@ -17,7 +17,7 @@ from harness import turns
 from typing_extensions import Self
 
 from edgeseg import machine
-from edgeseg.benchmark.load import busy_seconds
+from edgeseg.benchmark.conditions import busy_seconds
 from edgeseg.errors import InferenceError
 
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")

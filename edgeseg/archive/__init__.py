@@ -13,7 +13,6 @@
 
 from __future__ import annotations
 
-from edgeseg.archive.run import ArchiveConfig, segment_archive
-from edgeseg.archive.summary import Summary
+from edgeseg.archive.run import ArchiveConfig, Summary, segment_archive
 
 __all__ = ["ArchiveConfig", "Summary", "segment_archive"]

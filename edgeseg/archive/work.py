@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 import edgeseg
 from edgeseg import errors
 from edgeseg.archive.journal import Journal, Labelled, Pending, Record, Tries
-from edgeseg.archive.units import Unit
-from edgeseg.archive.videos import read_frames
+from edgeseg.archive.units import Unit, read_frames
 from edgeseg.artifacts.card import ModelCard
 from edgeseg.artifacts.documents import Document
 from edgeseg.artifacts.files import sha256_file

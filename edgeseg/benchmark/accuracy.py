@@ -1,11 +1,12 @@
-"""Accuracy of engines on labelled pictures, picture by picture, and agreement of two engines."""
+"""Accuracy of engines on labelled pictures, agreement of two engines, and flicker on videos."""
 
 from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -13,15 +14,27 @@ from numpy.typing import NDArray
 
 from edgeseg.artifacts.files import sha256_file
 from edgeseg.benchmark.bootstrap import Floats
-from edgeseg.benchmark.cases import label_one
-from edgeseg.benchmark.document import DataSummary, EngineAccuracy, PictureScore
+from edgeseg.benchmark.budget import Recommendation, focus
+from edgeseg.benchmark.cases import Case, label_one
+from edgeseg.benchmark.document import (
+    BenchReport,
+    DataSummary,
+    EngineAccuracy,
+    PictureScore,
+    SequenceSummary,
+)
 from edgeseg.benchmark.significance import counts_of
 from edgeseg.console import Track, silent
 from edgeseg.data.folders import Sample, Split
+from edgeseg.data.panels import Drawn, WorstPictures, draw_panels
 from edgeseg.engines.base import Engine
+from edgeseg.errors import SourceError
 from edgeseg.evaluation import Scores, numbered_for, read
 from edgeseg.metrics import Bootstrap, ConfusionMatrix, Counts, Interval
-from edgeseg.ops.preprocess import preprocess_tile
+from edgeseg.ops.preprocess import preprocess, preprocess_tile
+from edgeseg.sources.capture import Frames, open_frames
+from edgeseg.sources.spec import parse_source
+from edgeseg.stream.flicker import Flicker
 
 
 @dataclass(frozen=True)
@@ -143,3 +156,93 @@ def agreements(
         for engine in comparable:
             equal[engine.path] += int(np.count_nonzero(label_one(engine, tensor) == expected))
     return {path: count / total for path, count in equal.items()}
+
+
+_LEAST = 3
+"""Frames in which a label can change and change back."""
+
+
+def measure_flicker(
+    engines: Sequence[Engine], sequence: Path, most: int, track: Track = silent
+) -> tuple[dict[Path, float | None], SequenceSummary]:
+    """Segment the first ``most`` frames with each engine, at the network's size.
+
+    Returns:
+        Share of pixels that flickered by path, see :class:`~edgeseg.stream.flicker.Flicker`; and
+        what it was measured on.
+
+    Raises:
+        SourceError: The frames cannot be read, or are fewer than three.
+    """
+    found = {engine.path: Flicker() for engine in engines}
+    frames, count = open_sequence(sequence), 0
+    try:
+        total = min(most, frames.declared or most)
+        for frame in track(islice(_read(frames), most), "Measuring flicker", total):
+            count += 1
+            for engine in engines:
+                labels = label_one(engine, preprocess(frame, engine.card.input))
+                found[engine.path].add(labels, frame.shape)
+    finally:
+        frames.close()
+    if count < _LEAST:
+        raise SourceError(
+            f"{sequence}: expected at least {_LEAST} frames in the order of time, found {count}",
+            hint="give a video, or a folder with the pictures of one",
+        )
+    summary = SequenceSummary(name=sequence.resolve().name, frames=count)
+    return {path: flicker.share for path, flicker in found.items()}, summary
+
+
+def open_sequence(sequence: Path) -> Frames:
+    """Open a video, or a folder or pattern of pictures.
+
+    Raises:
+        OpenFailed: It does not exist or cannot be read.
+    """
+    return open_frames(parse_source(sequence))
+
+
+def _read(frames: Frames) -> Iterator[NDArray[np.uint8]]:
+    while (frame := frames.read()) is not None:
+        yield frame
+
+
+def worst_of_focus(
+    report: BenchReport,
+    advice: Recommendation | None,
+    cases: Sequence[Case],
+    data: Split | None,
+    count: int,
+) -> WorstPictures | None:
+    """Of the engine that a report looks at closely; None without pictures or scores of them."""
+    run = focus(report, advice)
+    scores = report.accuracy_of(run) if run else None
+    if scores is None or data is None or count == 0:
+        return None
+    engine = next(case.engine for case in cases if str(case.engine.path) == scores.engine)
+    return worst_pictures(engine, scores, data, count)
+
+
+def worst_pictures(
+    engine: Engine, scores: EngineAccuracy, data: Split, count: int
+) -> WorstPictures:
+    """Draw the ``count`` pictures of lowest mean IoU, the lowest first.
+
+    Args:
+        engine: The open engine that ``scores`` belong to.
+        scores: Its scores on ``data``.
+        data: The labelled pictures.
+        count: Largest number of pictures to draw.
+
+    Raises:
+        DatasetError: A picture or mask cannot be read any more.
+        InferenceError: The engine failed.
+    """
+    samples = {picture_name(sample, data): sample for sample in data}
+    drawn = list[Drawn]()
+    for picture in scores.worst(count):
+        image, mask = read(samples[picture.name], engine)
+        labels = engine.segment(image)
+        drawn.append(draw_panels(picture.name, image, mask, labels, engine.card.classes))
+    return WorstPictures(scores.engine, engine.card.classes, tuple(drawn))

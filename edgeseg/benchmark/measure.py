@@ -20,16 +20,30 @@ from numpy.typing import NDArray
 
 from edgeseg import machine
 from edgeseg.benchmark import coldstart
-from edgeseg.benchmark.accuracy import Accuracy, agreements, compare, score_pictures, summarise_data
+from edgeseg.benchmark.accuracy import (
+    Accuracy,
+    agreements,
+    compare,
+    measure_flicker,
+    open_sequence,
+    score_pictures,
+    summarise_data,
+)
 from edgeseg.benchmark.bootstrap import bootstrap_of
 from edgeseg.benchmark.cases import Case, Unavailable, first_of_each_path
 from edgeseg.benchmark.coldstart import ColdStart
 from edgeseg.benchmark.conditions import Conditions, ConditionsWatch, During, read_conditions
 from edgeseg.benchmark.document import BenchReport, EngineAccuracy, Run, SequenceSummary
-from edgeseg.benchmark.doubts import disturbances, disturbed_machine, shortcomings
 from edgeseg.benchmark.energy import EnergyMeter, Sensors
-from edgeseg.benchmark.flicker import measure_flicker, open_sequence
-from edgeseg.benchmark.rows import Measured, row, unavailable_row, with_speedups
+from edgeseg.benchmark.rows import (
+    Measured,
+    disturbances,
+    disturbed_machine,
+    row,
+    shortcomings,
+    unavailable_row,
+    with_speedups,
+)
 from edgeseg.benchmark.timing import Images, Timing, interleave, warm_up
 from edgeseg.console import Track, silent
 from edgeseg.data.folders import Split, load_image

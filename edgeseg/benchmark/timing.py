@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeseg.benchmark.cases import Case
+from edgeseg.benchmark.conditions import OtherLoad
 from edgeseg.benchmark.energy import Meter, no_meter
-from edgeseg.benchmark.load import OtherLoad
 from edgeseg.console import Track, silent
 from edgeseg.ops.preprocess import preprocess, restore_labels
 from edgeseg.options.benchmark import BenchConfig

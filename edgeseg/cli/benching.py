@@ -15,9 +15,8 @@ from edgeseg.cli.flattening import flat
 from edgeseg.cli.options import Json, Overwrite
 from edgeseg.cli.output import INTERRUPTED, fail, finish
 from edgeseg.console import progress_bar, stderr_console, stdout_console
-from edgeseg.options.base import Option
+from edgeseg.options.base import Option, OptionalData, SplitName
 from edgeseg.options.benchmark import BenchConfig, CompareConfig
-from edgeseg.options.common import OptionalData, SplitName
 from edgeseg.options.parsing import counts
 
 if TYPE_CHECKING:
@@ -81,11 +80,11 @@ def bench(
     from contextlib import ExitStack
 
     from edgeseg.artifacts.files import refuse_to_replace, write_atomic
+    from edgeseg.benchmark.accuracy import worst_of_focus
     from edgeseg.benchmark.budget import check_budget, recommend
     from edgeseg.benchmark.cases import open_cases
     from edgeseg.benchmark.measure import bench as measure
     from edgeseg.benchmark.measure import noise_frames
-    from edgeseg.benchmark.worst import worst_of_focus
     from edgeseg.data.folders import read_split
     from edgeseg.report import check_report, write_report
     from edgeseg.runs import engines_of

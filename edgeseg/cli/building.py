@@ -14,10 +14,8 @@ from edgeseg.cli.options import Json, MaxPixels, Network, Overwrite, allow_pixel
 from edgeseg.cli.output import finish
 from edgeseg.console import progress_bar
 from edgeseg.errors import UsageError
-from edgeseg.options.base import Option
-from edgeseg.options.building import BuildConfig, BuiltFor, Foreign
-from edgeseg.options.calibration import Method, Select
-from edgeseg.options.common import Seed
+from edgeseg.options.base import Option, Seed
+from edgeseg.options.building import BuildConfig, BuiltFor, Foreign, Method, Select
 from edgeseg.options.streaming import Access
 
 if TYPE_CHECKING:

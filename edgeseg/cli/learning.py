@@ -15,8 +15,7 @@ from edgeseg.cli.options import Json, MaxPixels, Overwrite, allow_pixels
 from edgeseg.cli.output import finish
 from edgeseg.console import progress_bar
 from edgeseg.errors import UsageError
-from edgeseg.options.base import Option, settings, words
-from edgeseg.options.common import Data, SplitName, Threads
+from edgeseg.options.base import Data, Option, SplitName, Threads, settings, words
 from edgeseg.options.training import RECIPES, Augmentation, Recipe, RecipeName, TrainConfig
 
 logger = logging.getLogger(__name__)

@@ -13,9 +13,8 @@ from edgeseg.cli.options import Json, Network, Overwrite
 from edgeseg.cli.output import finish
 from edgeseg.console import progress_bar, stdout_console
 from edgeseg.errors import UsageError
-from edgeseg.options.base import Option
+from edgeseg.options.base import Option, OptionalData, SplitName, Threads
 from edgeseg.options.building import BuildConfig, Keep, Quantise, Ranges
-from edgeseg.options.common import OptionalData, SplitName, Threads
 
 logger = logging.getLogger(__name__)
 

@@ -16,8 +16,7 @@ from edgeseg.cli.options import Json, MaxPixels, allow_pixels
 from edgeseg.cli.output import finish
 from edgeseg.console import progress_bar
 from edgeseg.errors import ArtifactError, DatasetError, UsageError
-from edgeseg.options.base import Option
-from edgeseg.options.common import Threads
+from edgeseg.options.base import Option, Threads
 from edgeseg.options.inference import Outputs
 
 if TYPE_CHECKING:

@@ -28,9 +28,8 @@ from edgeseg.cli.sinks import (
 )
 from edgeseg.errors import OutputError, UsageError
 from edgeseg.machine import physical_cores
-from edgeseg.options.base import Option, Options
+from edgeseg.options.base import Option, Options, Threads
 from edgeseg.options.clips import ClipOptions
-from edgeseg.options.common import Threads
 from edgeseg.options.messaging import Messaging
 from edgeseg.options.parsing import Size, height_width
 from edgeseg.options.streaming import StreamOptions
@@ -237,8 +236,7 @@ def _raise_descriptors() -> None:
 
 def _watchdog() -> list[Sink]:
     """Make the sink that reports to systemd, if it started this process."""
-    from edgeseg.stream.notify import Notifier
-    from edgeseg.stream.sinks.watchdog import Watchdog
+    from edgeseg.stream.sinks.watchdog import Notifier, Watchdog
 
     manager = Notifier.of_environment()
     return [Watchdog(manager)] if manager else []

@@ -2,7 +2,7 @@
 
 Each file is read strictly (:mod:`edgeseg.data.decode`). Faults are problems that ``read_split``,
 ``load_sample`` or the evaluation would reject, labels with a misleading meaning
-(:mod:`edgeseg.data.conventions`), and pictures that occur in two splits, as scores on them would
+(:mod:`edgeseg.data.findings`), and pictures that occur in two splits, as scores on them would
 measure memorisation. Everything else is a warning.
 """
 
@@ -22,10 +22,19 @@ from numpy.typing import NDArray
 
 from edgeseg.artifacts.card import ClassMap, Rgb
 from edgeseg.console import Track, silent
-from edgeseg.data.conventions import Turn, check_ignored, check_palettes, check_turns
 from edgeseg.data.decode import load_header, load_ids, load_image, load_palette
 from edgeseg.data.duplicates import digest, fingerprint, most_similar
-from edgeseg.data.findings import ClassCount, Finding, Findings, SplitSummary, plural
+from edgeseg.data.findings import (
+    ClassCount,
+    Finding,
+    Findings,
+    SplitSummary,
+    Turn,
+    check_ignored,
+    check_palettes,
+    check_turns,
+    plural,
+)
 from edgeseg.data.folders import (
     IGNORE,
     SPLITS,

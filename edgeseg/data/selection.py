@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from edgeseg.data.duplicates import SIMILAR, fingerprint
 from edgeseg.data.sheet import thumbnail
-from edgeseg.options.calibration import Select
+from edgeseg.options.building import Select
 
 SELECTS: tuple[Select, ...] = get_args(Select)
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from edgeseg.doctor.check import Check, Command, Examination
 from edgeseg.doctor.diagnosis import NEEDS, examine
-from edgeseg.doctor.facts import SystemFacts
-from edgeseg.doctor.recording import read, record
+from edgeseg.doctor.facts import SystemFacts, read, record
 from edgeseg.doctor.rendering import render, show
 
 __all__ = [

@@ -6,14 +6,18 @@ no user, no serial number and no home folder (:func:`anonymous`).
 
 from __future__ import annotations
 
+import contextlib
+import getpass
 import json
+import platform
 import re
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field, JsonValue
 
-from edgeseg.artifacts.documents import Document
+from edgeseg.artifacts.documents import Document, load
 
 OPENCV_PACKAGES = (
     "opencv-python",
@@ -181,3 +185,26 @@ def anonymous(facts: SystemFacts, private: Iterable[str]) -> SystemFacts:
 def numbers(version: str, count: int = 2) -> tuple[int, ...]:
     """Return the first ``count`` numbers of a version: ``10.3.0`` → (10, 3)."""
     return tuple(int(part) for part in re.findall(r"\d+", version)[:count])
+
+
+def record(facts: SystemFacts, path: Path) -> None:
+    """Write the facts to a file, without host name, user name and home folder.
+
+    Raises:
+        UsageError: The folder cannot be written.
+    """
+    host = platform.node()
+    private = {host, host.partition(".")[0], Path.home().name}
+    with contextlib.suppress(OSError, KeyError):  # The user has no name, as in some containers.
+        private.add(getpass.getuser())
+    anonymous(facts, private - {"root"}).save(path)
+
+
+def read(path: Path) -> SystemFacts:
+    """Read the facts about a recorded machine.
+
+    Raises:
+        UsageError: There is no such file.
+        ArtifactError: The file is not such a document, or has another version.
+    """
+    return load(SystemFacts, path)

@@ -44,7 +44,7 @@ def open_engine(
 
         return OnnxRuntimeEngine(path, threads, sidecar)
     if path.suffix == ".engine":
-        from edgeseg.engines.tensorrt.opening import open_plan
+        from edgeseg.engines.tensorrt.run import open_plan
 
         return open_plan(path)
     raise UsageError(f"{path}: expected a .onnx network or a .engine, found {path.suffix!r}")

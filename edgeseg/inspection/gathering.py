@@ -1,29 +1,111 @@
-"""Gather an :class:`Inspection`: each step adds facts and records problems."""
+"""Gather an :class:`Inspection`: each step adds facts and records problems.
+
+Whether an artefact can run on this machine is told from metadata; no runtime is loaded.
+"""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from edgeseg.artifacts import sidecar as sidecars
 from edgeseg.artifacts.card import CARD_KEY, ModelCard
 from edgeseg.artifacts.documents import parse
-from edgeseg.artifacts.files import is_file, read_capped, require_file, sha256_file
+from edgeseg.artifacts.files import is_file, open_file, read_capped, require_file, sha256_file
 from edgeseg.artifacts.headers import FileContents, read_onnx, read_plan, read_safetensors
 from edgeseg.artifacts.sidecar import SideCar, sidecar_path
-from edgeseg.errors import (
-    ArtifactError,
-    EdgesegError,
-    MismatchedArtifact,
-    UsageError,
+from edgeseg.errors import ArtifactError, EdgesegError, MismatchedArtifact, UsageError
+from edgeseg.inspection.document import Calibration, Inspection, Kind, Problem, RunsHere
+from edgeseg.inspection.lineage import (
+    gone_or_changed,
+    lineage,
+    network_link,
+    read_ranges,
+    read_set,
+    set_link,
 )
-from edgeseg.inspection import here
-from edgeseg.inspection.calibrations import gone_or_changed, read_ranges, read_set
-from edgeseg.inspection.document import Calibration, Inspection, Kind, Problem
-from edgeseg.inspection.lineage import lineage, network_link, set_link
+from edgeseg.machine import gpus, versions
+
+
+def checkpoint_here() -> RunsHere:
+    """Checkpoints run in PyTorch."""
+    missing = [name for name in ("torch", "safetensors") if find_spec(name) is None]
+    return _with_modules("torch", missing, "pip install 'edgeseg[train]'")
+
+
+def network_here(sidecar: SideCar | None) -> RunsHere:
+    """ONNX networks run in ONNX Runtime, on any processor, or in OpenVINO if built for that."""
+    openvino = sidecar is not None and sidecar.runtime == "openvino"
+    runtime, extra = ("openvino", "openvino") if openvino else ("onnxruntime", "cpu")
+    missing = [name for name in (runtime, "cv2") if find_spec(name) is None]
+    return _with_modules(runtime, missing, f"pip install 'edgeseg[{extra}]'")
+
+
+def engine_here(path: Path, sidecar: SideCar) -> RunsHere:
+    """Engines run in the very version that built them, on a GPU they were built for."""
+    reason, hint = _obstacle(path, sidecar)
+    return RunsHere(runs=reason is None, runtime=sidecar.runtime, reason=reason, hint=hint)
+
+
+def _with_modules(runtime: str, missing: list[str], hint: str) -> RunsHere:
+    if not missing:
+        return RunsHere(runs=True, runtime=runtime)
+    reason = f"{' and '.join(missing)} not installed"
+    return RunsHere(runs=False, runtime=runtime, reason=reason, hint=hint)
+
+
+def _obstacle(path: Path, sidecar: SideCar) -> tuple[str | None, str | None]:
+    """Why not, and what to do: by the rules of the preflight, on the GPUs that NVML lists."""
+    devices = gpus()
+    if not devices:
+        return (
+            "there is no NVIDIA GPU that `nvidia-smi` lists",
+            "run the ONNX network on this machine; `edgeseg doctor` says what there is",
+        )
+    found = versions((sidecar.runtime,)).get(sidecar.runtime)
+    if found is None:
+        rtx = sidecar.runtime == "tensorrt-rtx"
+        hint = "pip install 'edgeseg[tensorrt-rtx]'" if rtx else "edgeseg doctor"
+        return f"{sidecar.runtime} is not installed", hint
+    try:
+        from edgeseg.engines.cuda import DeviceFacts
+        from edgeseg.engines.tensorrt.preflight import (
+            RTX_HEADER_BYTES,
+            Host,
+            mismatch,
+            rebuild_command,
+        )
+    except ModuleNotFoundError as error:
+        return f"{error.name} is not installed", "pip install 'edgeseg[cpu]'"
+    with open_file(path) as stream:
+        header = stream.read(RTX_HEADER_BYTES)
+    # CUDA's first device runs an engine; NVML lists the same one first on most machines.
+    gpu = devices[0]
+    device = DeviceFacts(
+        name=gpu.name,
+        compute_capability=_capability(gpu.compute_capability),
+        integrated=False,
+        memory_mib=gpu.memory_mib or 0,
+        driver_version=gpu.driver,
+        runtime_version="",
+    )
+    host = Host(found, device)
+    wrong = mismatch(sidecar, header, host)
+    if wrong is None:
+        return None, None
+    reason = f"it was built for {wrong.made_for}, and this is {wrong.found}"
+    return reason, rebuild_command(path, sidecar, wrong.targets)
+
+
+def _capability(text: str) -> tuple[int, int]:
+    """Parse ``8.6`` to (8, 6); (0, 0) if the driver does not report it."""
+    major, _, minor = text.partition(".")
+    return (int(major), int(minor)) if major.isdecimal() and minor.isdecimal() else (0, 0)
+
 
 _KINDS: dict[str, Kind] = {
     ".safetensors": "checkpoint",
@@ -120,11 +202,11 @@ class _Gathering:
         if card is not None:
             self._known["chain"] = lineage(self._path, card, sidecar)
         if self._kind == "checkpoint":
-            self._known["runs_here"] = here.checkpoint_here()
+            self._known["runs_here"] = checkpoint_here()
         elif self._kind == "network":
-            self._known["runs_here"] = here.network_here(sidecar)
+            self._known["runs_here"] = network_here(sidecar)
         elif sidecar is not None:
-            self._known["runs_here"] = here.engine_here(self._path, sidecar)
+            self._known["runs_here"] = engine_here(self._path, sidecar)
 
     def side_car(self) -> None:
         """A side-car by itself: what it says, and whether its artefact is what it says."""

@@ -11,7 +11,7 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, TypeAdapter, ValidationError
+from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError
 
 from edgeseg.artifacts.documents import first_problem
 from edgeseg.errors import UsageError
@@ -177,3 +177,20 @@ def _checked(check: Callable[[], Any], where: str) -> Any:
         raise UsageError(f"{where}: {first_problem(error)}") from error
     except UsageError as error:
         raise UsageError(f"{where}: {error.message}", hint=error.hint) from error
+
+
+Data = Annotated[
+    Path, Option("Data set: {train,val}/{images,masks|instances}, PASCAL VOC or Cityscapes.")
+]
+OptionalData = Annotated[
+    Path | None, Option("Labelled pictures: {train,val}/{images,masks|instances}.")
+]
+SplitName = Annotated[str, Option("Split of --data to use: train, val or test.")]
+Background = Annotated[
+    str | None,
+    Option("Class that overlays leave clear, or none; default: the class named background."),
+]
+Seed = Annotated[int, Option("Random seed.")]
+Threads = Annotated[
+    int | None, Field(ge=1), Option("Number of CPU threads; default: the runtime's choice.")
+]

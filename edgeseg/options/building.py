@@ -10,9 +10,15 @@ from pydantic import Field
 
 from edgeseg.artifacts.card import Precision
 from edgeseg.errors import UsageError
-from edgeseg.options.base import Option, Options
-from edgeseg.options.common import OptionalData, SplitName
+from edgeseg.options.base import Option, OptionalData, Options, SplitName
 from edgeseg.options.parsing import Size, batch_profile, size_profile, width_height
+
+Select = Literal["k-centre", "random", "first", "spread"]
+"""How the pictures of a calibration set are selected, see :mod:`edgeseg.data.selection`."""
+
+Method = Literal["minmax", "percentile", "entropy", "mse"]
+"""How ranges are estimated, see :mod:`edgeseg.precision.thresholds`."""
+
 
 EngineRuntime = Literal["auto", "onnxruntime", "openvino", "tensorrt", "tensorrt-rtx"]
 HardwareCompatibility = Literal["none", "ampere+", "same"]

@@ -8,8 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from edgeseg.options.base import Option, Options
-from edgeseg.options.common import Seed
+from edgeseg.options.base import Option, Options, Seed
 
 LabelFormat = Literal["auto", "coco", "labelme", "cvat", "yolo", "colors"]
 

@@ -8,8 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from edgeseg.artifacts.card import Color, Resize
-from edgeseg.options.base import Option, Options
-from edgeseg.options.common import Background, OptionalData, SplitName
+from edgeseg.options.base import Background, Option, OptionalData, Options, SplitName
 from edgeseg.options.parsing import Size, height_width
 
 Enlarge = Literal["scores", "labels"]

@@ -12,8 +12,7 @@ from pydantic import Field
 
 from edgeseg.artifacts.card import Color, Reduce, Resize
 from edgeseg.errors import UsageError
-from edgeseg.options.base import Option, Options
-from edgeseg.options.common import Background, Data, Seed, Threads
+from edgeseg.options.base import Background, Data, Option, Options, Seed, Threads
 from edgeseg.options.parsing import (
     Range,
     Size,

@@ -27,7 +27,7 @@ from edgeseg.console import Track, silent
 from edgeseg.data.selection import REASONS, Description, Reason, choose, describe, sort_out
 from edgeseg.data.sheet import save_thumbnails
 from edgeseg.errors import MismatchedArtifact, SourceError, UsageError
-from edgeseg.options.calibration import Select
+from edgeseg.options.building import Select
 from edgeseg.precision.candidates import open_pool
 from edgeseg.precision.shares import class_shares
 from edgeseg.sources.spec import SourceSpec, parse_source

@@ -21,7 +21,7 @@ from edgeseg.artifacts.files import write_atomic
 from edgeseg.data.folders import list_images, load_image
 from edgeseg.data.selection import spread
 from edgeseg.errors import DatasetError, SourceError
-from edgeseg.options.calibration import Select
+from edgeseg.options.building import Select
 from edgeseg.sources.capture import open_frames
 from edgeseg.sources.spec import SourceSpec
 

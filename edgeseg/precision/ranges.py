@@ -26,7 +26,7 @@ from edgeseg.console import Track, silent
 from edgeseg.data.folders import load_image
 from edgeseg.errors import MismatchedArtifact, NonFiniteOutput, UsageError
 from edgeseg.ops.preprocess import preprocess_tile
-from edgeseg.options.calibration import Method
+from edgeseg.options.building import Method
 from edgeseg.precision.calibration import load_set
 from edgeseg.precision.graph import read_card, tensors
 from edgeseg.precision.histograms import Extremes, Histogram

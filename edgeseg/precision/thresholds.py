@@ -14,7 +14,7 @@ from typing import get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeseg.options.calibration import Method
+from edgeseg.options.building import Method
 from edgeseg.precision.histograms import Extremes, Histogram
 
 METHODS: tuple[Method, ...] = get_args(Method)

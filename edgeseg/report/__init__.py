@@ -26,8 +26,8 @@ from edgeseg.report.contents import (
     read_bench_part,
     read_part,
 )
+from edgeseg.report.html import fit
 from edgeseg.report.markdown import render_markdown_page
-from edgeseg.report.pictures import fit
 from edgeseg.report.sections import page_of
 from edgeseg.report.tree import Page
 

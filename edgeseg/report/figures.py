@@ -1,4 +1,4 @@
-"""Plots of a benchmark: latency distributions, and accuracy against latency.
+"""Plots of benchmarks (distributions, accuracy against latency, sweeps) and of training curves.
 
 Marks carry the number of their engine, which the page's key explains once for all figures.
 """
@@ -6,14 +6,15 @@ Marks carry the number of their engine, which the page's key explains once for a
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeseg.benchmark.document import Run
+from edgeseg.benchmark.document import BenchReport, Run
+from edgeseg.report.contents import TrainingSummary
 from edgeseg.report.entries import Entry
-from edgeseg.report.svg import FAINT, INK, Plot, milliseconds_axis
+from edgeseg.report.svg import COLOURS, FAINT, INK, Draw, Plot, legend, milliseconds_axis
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -200,3 +201,108 @@ def _reach(shown: Sequence[Entry]) -> tuple[float, float]:
 def _rows_high(shown: Sequence[Entry]) -> float:
     """Inches for a figure with a line an engine."""
     return max(2.6, 0.9 + 0.42 * len(shown))
+
+
+def training_figures(training: TrainingSummary) -> list[Plot]:
+    """Loss, and accuracy, over the epochs, of the numbers in the history."""
+    series = {
+        key: [_finite(row.get(key)) for row in training.history]
+        for row in training.history[:1]
+        for key in row
+    }
+    groups = (
+        ("loss", "loss", 1.0, [key for key in series if "loss" in key]),
+        ("score", "%", 100.0, [key for key in series if "iou" in key or "accuracy" in key]),
+    )
+    return [
+        Plot(f"training-{name}", f"Training: {name}", _curves(series, keys, unit, scale))
+        for name, unit, scale, keys in groups
+        if any(np.isfinite(series[key]).any() for key in keys)
+    ]
+
+
+def _curves(series: dict[str, list[float]], keys: list[str], unit: str, scale: float) -> Draw:
+    def draw(axes: Axes) -> None:
+        from matplotlib.ticker import MaxNLocator
+
+        for place, key in enumerate(keys):
+            values = scale * np.array(series[key], np.float64)
+            colour = COLOURS[place % len(COLOURS)]
+            name = _short(key.replace("_", " ").replace("iou", "IoU"))
+            alone = "o" if len(values) == 1 else None
+            axes.plot(np.arange(1, len(values) + 1), values, color=colour, label=name, marker=alone)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.set_xlabel("epoch")
+        axes.set_ylabel(unit)
+        if unit == "loss":
+            axes.set_ylim(bottom=0)
+        legend(axes)
+
+    return draw
+
+
+def _finite(value: object) -> float:
+    """NaN for what is no number: a gap in the curve."""
+    usable = isinstance(value, int | float) and not isinstance(value, bool)
+    return float(value) if usable else float("nan")  # type: ignore[arg-type]  # just checked
+
+
+def _short(text: str, limit: int = 34) -> str:
+    """A name that leaves room for the plot."""
+    return text if len(text) <= limit else f"{text[: limit - 1]}…"
+
+
+Axis = Literal["threads", "batch"]
+OTHER: dict[Axis, Axis] = {"threads": "batch", "batch": "threads"}
+TITLES: dict[Axis, str] = {"threads": "threads", "batch": "batch size"}
+
+
+def sweep(bench: BenchReport, entry: Entry, axis: Axis) -> list[Run]:
+    """The rows of one engine that differ in ``axis`` alone, in its order; empty if under two."""
+    other = OTHER[axis]
+    alike = {
+        getattr(run, axis): run
+        for run in bench.runs
+        if run.engine == entry.run.engine
+        and run.throughput_fps
+        and getattr(run, axis) is not None
+        and getattr(run, other) == getattr(entry.run, other)
+    }
+    return [alike[value] for value in sorted(alike)] if len(alike) > 1 else []
+
+
+def sweep_figures(bench: BenchReport, shown: Sequence[Entry]) -> list[Plot]:
+    """Plots of pictures per second over threads and over batch size, if either was swept."""
+    return [
+        _sweep_figure(axis, curves)
+        for axis in TITLES
+        if (curves := [(e, runs) for e in shown if (runs := sweep(bench, e, axis))])
+    ]
+
+
+def _sweep_figure(axis: Axis, curves: Sequence[tuple[Entry, list[Run]]]) -> Plot:
+    def draw(axes: Axes) -> None:
+        places = sorted({getattr(run, axis) for _, runs in curves for run in runs})
+        for entry, runs in curves:
+            x = [places.index(getattr(run, axis)) for run in runs]
+            y = [run.throughput_fps or 0.0 for run in runs]
+            axes.plot(x, y, "o-", color=entry.colour, ms=5)
+            for place, run in zip(x, runs, strict=True):
+                if ends := run.throughput_interval_fps:
+                    axes.plot([place, place], ends, color=entry.colour, linewidth=1.2, alpha=0.7)
+            axes.annotate(
+                str(entry.number),
+                (x[-1], y[-1]),
+                # Side by side, since curves may end in one point.
+                xytext=(7 + 9 * (entry.number - 1), -3),
+                textcoords="offset points",
+                color=entry.colour,
+                fontweight="bold",
+            )
+        axes.set_xticks(range(len(places)), [str(place) for place in places])
+        axes.margins(x=0.12)
+        axes.set_ylim(bottom=0)
+        axes.set_xlabel(TITLES[axis])
+        axes.set_ylabel("pictures per second")
+
+    return Plot(f"sweep-{axis}", f"Pictures per second over {TITLES[axis]}", draw)

@@ -10,7 +10,7 @@ from edgeseg.benchmark.budget import BudgetRow, Recommendation, focus
 from edgeseg.benchmark.document import BenchReport, EngineAccuracy
 from edgeseg.data.panels import PANELS, WorstPictures
 from edgeseg.machine import Machine, summary
-from edgeseg.report import bars, classes, figures, state, tables, tree
+from edgeseg.report import bars, classes, figures, tables, tree
 from edgeseg.report.contents import (
     Contents,
     Picture,
@@ -21,10 +21,15 @@ from edgeseg.report.contents import (
     other_notes,
     standing_out,
 )
-from edgeseg.report.curves import training_figures
 from edgeseg.report.entries import Entry, entries
-from edgeseg.report.method import machine_facts, method
-from edgeseg.report.sweeps import sweep_figures
+from edgeseg.report.figures import sweep_figures, training_figures
+from edgeseg.report.method import (
+    during_sentence,
+    energy_sentence,
+    machine_facts,
+    method,
+    state_table,
+)
 from edgeseg.report.tree import Bars, Bullets, Figure, Paragraph, grid, section, some
 
 
@@ -146,7 +151,7 @@ def _resources(bench: BenchReport, shown: Sequence[Entry]) -> tree.Section | Non
         ("Size of the engine", sizes, "The file alone."),
         ("Energy per picture", energy, "Sum of all sensors."),
     )
-    sentence = state.energy_sentence(bench)
+    sentence = energy_sentence(bench)
     return section(
         "Start-up, memory, size and energy" if energy else "Start-up, memory and size",
         grid(*(section(title, Bars(stacks, caption=text)) for title, stacks, text in drawn)),
@@ -272,8 +277,8 @@ def _training(training: TrainingSummary) -> tree.Section | None:
 
 
 def _machine(machine: Machine | None, bench: BenchReport | None) -> tree.Section | None:
-    table = state.state_table(bench) if bench else None
-    sentence = state.during_sentence(bench) if bench else None
+    table = state_table(bench) if bench else None
+    sentence = during_sentence(bench) if bench else None
     return section(
         "Machine",
         tree.Facts(machine_facts(machine)),

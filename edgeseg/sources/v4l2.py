@@ -7,12 +7,16 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from ctypes import Structure, Union, c_char, c_uint32, sizeof
 from dataclasses import dataclass
 from fcntl import ioctl
+from pathlib import Path
 from typing import TypeVar
+
+from edgeseg.machine import read_text
 
 VIDEO_CAPTURE = 1
 CAP_VIDEO_CAPTURE = 0x00000001
@@ -197,3 +201,29 @@ def _opened(device: str) -> Iterator[int]:
         yield descriptor
     finally:
         os.close(descriptor)
+
+
+__all__ = ["Camera", "Mode", "cameras", "modes"]
+
+
+@dataclass(frozen=True)
+class Camera:
+    """A V4L2 device and whether this user may read it."""
+
+    device: str
+    name: str
+    readable: bool
+
+
+def cameras(root: Path = Path("/")) -> tuple[Camera, ...]:
+    """Return the V4L2 devices under ``root`` with their kernel names.
+
+    Nodes that report no video capture, such as a USB camera's metadata node, are left out.
+    """
+    found = []
+    devices = (root / "dev").glob("video*")
+    for device in sorted(devices, key=lambda path: (len(path.name), path.name)):
+        if re.fullmatch(r"video\d+", device.name) and captures_video(str(device)) is not False:
+            name = read_text(root / "sys/class/video4linux" / device.name / "name").strip()
+            found.append(Camera(f"/dev/{device.name}", name, os.access(device, os.R_OK | os.W_OK)))
+    return tuple(found)

@@ -11,10 +11,9 @@ from pathlib import Path
 import cv2
 
 from edgeseg.errors import OpenFailed, SourceError
-from edgeseg.sources.cameras import Camera, Mode, cameras, modes
 from edgeseg.sources.frames import Frames, Video
 from edgeseg.sources.spec import EXAMPLES, SourceSpec
-from edgeseg.sources.v4l2 import captures_video
+from edgeseg.sources.v4l2 import Camera, Mode, cameras, captures_video, modes
 
 logger = logging.getLogger(__name__)
 

@@ -14,7 +14,7 @@ import pytest
 from archive_cases import make_video
 from numbered_videos import damage, make_numbered
 
-from edgeseg.archive.videos import frame_count, read_frames
+from edgeseg.archive.units import frame_count, read_frames
 from edgeseg.errors import DatasetError
 from edgeseg.sources.capture import open_frames
 from edgeseg.sources.spec import parse_source

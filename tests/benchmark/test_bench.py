@@ -16,11 +16,10 @@ from edgeseg.artifacts.card import ClassMap, InputSpec, ModelCard
 from edgeseg.artifacts.sidecar import SideCar, sidecar_path
 from edgeseg.benchmark import coldstart, timing
 from edgeseg.benchmark.cases import Case, Unavailable
+from edgeseg.benchmark.conditions import OtherLoad, busy_seconds
 from edgeseg.benchmark.document import BenchReport, read_bench
-from edgeseg.benchmark.doubts import disturbances, shortcomings
-from edgeseg.benchmark.load import OtherLoad, busy_seconds
 from edgeseg.benchmark.measure import bench
-from edgeseg.benchmark.rows import Measured, row
+from edgeseg.benchmark.rows import Measured, disturbances, row, shortcomings
 from edgeseg.data.folders import Split, read_split
 from edgeseg.engines.base import Capabilities, Engine
 from edgeseg.engines.onnxruntime import OnnxRuntimeEngine

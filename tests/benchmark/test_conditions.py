@@ -16,8 +16,8 @@ from edgeseg.benchmark.conditions import (
     Temperature,
     read_conditions,
 )
-from edgeseg.benchmark.doubts import disturbed_machine
 from edgeseg.benchmark.nvml import GpuState
+from edgeseg.benchmark.rows import disturbed_machine
 
 CPU = "sys/devices/system/cpu"
 # admin-guide/pm/cpufreq.rst (kHz), driver-api/thermal/sysfs-api.rst and hwmon/coretemp.rst

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from edgeseg.benchmark.flicker import measure_flicker
+from edgeseg.benchmark.accuracy import measure_flicker
 from edgeseg.benchmark.measure import bench, noise_frames
 from edgeseg.engines.onnxruntime import OnnxRuntimeEngine
 from edgeseg.errors import OpenFailed, SourceError

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from edgeseg import doctor
-from edgeseg.doctor import probe, system
+from edgeseg.doctor import probe
 from edgeseg.doctor.facts import GpuFacts, PowerMode, Probed
 from edgeseg.doctor.jetpack import dla_in, jetpack, jetson_name
-from edgeseg.sources.cameras import Camera, cameras
+from edgeseg.sources.v4l2 import Camera, cameras
 
 SOURCE = str(Path(doctor.__file__).parents[2])
 
@@ -163,7 +163,7 @@ def test_a_jetson_is_read_from_its_files_and_nvpmodel(
     monkeypatch.setenv("PATH", f"{tool.parent}:/usr/bin:/bin")
     files = {"release": RELEASE, "model": "NVIDIA Jetson Orin Nano\0", "nvpmodel": NVPMODEL}
     jetson(tmp_path, **files, lowest="729600\n", highest="1728000\n", dla0="", dla1="")
-    found = system.jetson(tmp_path)
+    found = probe.jetson(tmp_path)
     assert found is not None
     assert found.l4t == (36, 4, 3)
     assert jetson_name(found) == "JetPack 6.2 (L4T 36.4.3), NVIDIA Jetson Orin Nano"
@@ -171,14 +171,14 @@ def test_a_jetson_is_read_from_its_files_and_nvpmodel(
     assert (found.power_modes, found.power_mode) == (modes, 2)
     assert (found.clocks_locked, found.dla_cores) == (False, 2)
     jetson(tmp_path, lowest="1728000\n")
-    assert system.jetson(tmp_path).clocks_locked is True  # type: ignore[union-attr]
+    assert probe.jetson(tmp_path).clocks_locked is True  # type: ignore[union-attr]
 
 
 def test_what_is_no_jetson_or_tells_little(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert system.jetson(tmp_path) is None
+    assert probe.jetson(tmp_path) is None
     jetson(tmp_path, release="# R99 (release), REVISION: 0.1\n")
-    found = system.jetson(tmp_path)
+    found = probe.jetson(tmp_path)
     assert found is not None
     assert (found.power_mode, found.clocks_locked, found.dla_cores) == (None, None, 0)
     assert jetpack(found) is None
@@ -199,31 +199,31 @@ def test_a_display_controller_is_seen_on_the_bus(tmp_path: Path) -> None:
     device.mkdir(parents=True)
     (device / "vendor").write_text("0x10de\n")
     (device / "class").write_text("0x030000\n")
-    assert system.nvidia_on_pci(tmp_path)
+    assert probe.nvidia_on_pci(tmp_path)
     (device / "class").write_text("0x040300\n")  # the card's sound
-    assert not system.nvidia_on_pci(tmp_path)
+    assert not probe.nvidia_on_pci(tmp_path)
 
 
 def test_elements_are_asked_of_gstreamer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert system.gstreamer_elements() == {}
+    assert probe.gstreamer_elements() == {}
     tool = tmp_path / "gst-inspect-1.0"
     tool.write_text("#!/bin/sh\ncase $2 in nv*) exit 1;; rtspsrc) read _ < /dev/zero;; esac\n")
     tool.chmod(0o755)
-    monkeypatch.setattr(system, "_SECONDS", 1.0)
-    found = system.gstreamer_elements()
+    monkeypatch.setattr(probe, "_SECONDS", 1.0)
+    found = probe.gstreamer_elements()
     assert found["appsink"] is True
     assert found["nvarguscamerasrc"] is False
     assert "rtspsrc" not in found  # it did not answer
 
 
 def test_modules_of_the_system_are_found_for_its_python(tmp_path: Path) -> None:
-    assert system.system_module("cv2", tmp_path) == ""
+    assert probe.system_module("cv2", tmp_path) == ""
     folder = tmp_path / "python3.10/dist-packages"
     (folder / "cv2").mkdir(parents=True)
     (folder / "tensorrt_lean").mkdir()
-    assert system.system_module("cv2", tmp_path) == str(folder / "cv2")
-    assert system.system_module("tensorrt", tmp_path) == ""
+    assert probe.system_module("cv2", tmp_path) == str(folder / "cv2")
+    assert probe.system_module("tensorrt", tmp_path) == ""
 
 
 def test_cameras_are_named_by_the_kernel(tmp_path: Path) -> None:

@@ -15,8 +15,8 @@ from packaging.requirements import Requirement
 
 from edgeseg import doctor
 from edgeseg.cli import make_app
-from edgeseg.doctor.advice import best_runtime
 from edgeseg.doctor.check import CAN, Check
+from edgeseg.doctor.diagnosis import best_runtime
 from edgeseg.doctor.facts import GpuFacts, Probed, SystemFacts
 from edgeseg.doctor.rules import RULES, rule_name
 from edgeseg.engines.choice import Here, runtime_choices

@@ -16,8 +16,7 @@ from standin.device import POISON, Device, Fault, Status
 
 from edgeseg.engines.cuda import Cuda, DeviceMemory, open_cuda
 from edgeseg.engines.cuda.cuda_python import CudaPython
-from edgeseg.engines.cuda.driver_graphs import DriverGraphs
-from edgeseg.engines.cuda.pycuda import PyCuda
+from edgeseg.engines.cuda.pycuda import DriverGraphs, PyCuda
 from edgeseg.errors import DeviceError, RuntimeMissing, UsageError
 
 Opener = Callable[[Device], Cuda]

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from edgeseg.models.unpooling import unpool, unpool_by_comparison, unpool_by_indices
+from edgeseg.models.unet_lite import unpool, unpool_by_comparison, unpool_by_indices
 
 
 def tied(*shape: int) -> Tensor:

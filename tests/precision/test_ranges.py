@@ -17,7 +17,7 @@ from edgeseg.artifacts.card import InputSpec, ModelCard
 from edgeseg.data.folders import load_image
 from edgeseg.errors import MismatchedArtifact, NonFiniteOutput, UsageError
 from edgeseg.ops.preprocess import preprocess
-from edgeseg.options.calibration import Method
+from edgeseg.options.building import Method
 from edgeseg.precision import ranges as ranges_module
 from edgeseg.precision.calibration import collect, load_set
 from edgeseg.precision.fp16 import to_fp16

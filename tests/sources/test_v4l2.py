@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from edgeseg.sources import v4l2
-from edgeseg.sources.cameras import Camera, cameras, modes
+from edgeseg.sources.v4l2 import Camera, cameras, modes
 
 STRUCTS = {
     "v4l2_capability": v4l2.Capability,
@@ -161,7 +161,7 @@ def test_metadata_nodes_are_no_cameras(tmp_path: Path, monkeypatch: pytest.Monke
         (tmp_path / f"dev/video{number}").touch()
     gives = {"video0": True, "video1": False, "video2": None, "video10": True}
     monkeypatch.setattr(
-        "edgeseg.sources.cameras.captures_video", lambda device: gives[Path(device).name]
+        "edgeseg.sources.v4l2.captures_video", lambda device: gives[Path(device).name]
     )
     assert cameras(tmp_path) == tuple(
         Camera(f"/dev/{name}", "", readable=True) for name in ("video0", "video2", "video10")

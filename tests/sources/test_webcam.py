@@ -12,8 +12,8 @@ import pytest
 
 from edgeseg.errors import OpenFailed
 from edgeseg.sources import webcam
-from edgeseg.sources.cameras import Mode
 from edgeseg.sources.spec import SourceSpec, parse_source, with_format
+from edgeseg.sources.v4l2 import Mode
 from edgeseg.sources.webcam import open_camera
 
 OFFERED = (Mode("MJPG", (1280, 720), 30.0), Mode("YUYV", (640, 480), 30.0))

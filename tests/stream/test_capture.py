@@ -13,9 +13,9 @@ import pytest
 
 from edgeseg.errors import OpenFailed
 from edgeseg.sources import webcam
-from edgeseg.sources.cameras import Camera
 from edgeseg.sources.capture import Frames, TestPattern, open_frames
 from edgeseg.sources.spec import parse_source
+from edgeseg.sources.v4l2 import Camera
 
 
 def drain(frames: Frames) -> list[Any]:

@@ -32,9 +32,8 @@ from edgeseg.stream import (
     StreamResult,
     run,
 )
-from edgeseg.stream.notify import Notifier
 from edgeseg.stream.reader import State
-from edgeseg.stream.sinks.watchdog import Watchdog
+from edgeseg.stream.sinks.watchdog import Notifier, Watchdog
 
 ALIVE_S = 30.0
 ROOT = Path(__file__).parents[2]

@@ -19,9 +19,8 @@ import pytest
 from edgeseg.artifacts.card import ClassMap
 from edgeseg.engines.base import Engine
 from edgeseg.stream import Stream, StreamOptions, Window
-from edgeseg.stream.sinks.controls import Controls
-from edgeseg.stream.sinks.mosaic import Mosaic
 from edgeseg.stream.sinks.snapshots import save_snapshot
+from edgeseg.stream.sinks.window import Controls, Mosaic
 from edgeseg.stream.view import View
 
 CLASSES = ClassMap(names=("background", *(f"class {number}" for number in range(1, 31))))

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from edgeseg.doctor.check import Purpose, Trouble
 from edgeseg.doctor.facts import SystemFacts
-from edgeseg.doctor.rules import base, extras, gpu, jetson, opencv, sources
+from edgeseg.doctor.rules import base, gpu, jetson, opencv, sources
 
 __all__ = ["RULES", "Rule", "rule_name"]
 
@@ -26,11 +26,11 @@ RULES: dict[Purpose, tuple[Rule, ...]] = {
         opencv.several_opencvs,
         opencv.venv_hides_system_opencv,
     ),
-    "train": (extras.training_absent,),
-    "build": (extras.onnx_absent, jetson.little_memory),
+    "train": (base.training_absent,),
+    "build": (base.onnx_absent, jetson.little_memory),
     "cpu": (
         base.onnxruntime_unusable,
-        extras.openvino_absent,
+        base.openvino_absent,
         base.native_kernels_absent,
     ),
     "gpu": (
@@ -64,8 +64,8 @@ RULES: dict[Purpose, tuple[Rule, ...]] = {
         jetson.gstreamer_tools_absent,
     ),
     "show": (opencv.opencv_without_window, opencv.no_display),
-    "web": (extras.web_absent, extras.metrics_absent),
-    "report": (extras.report_absent,),
+    "web": (base.web_absent, base.metrics_absent),
+    "report": (base.report_absent,),
     "speed": (jetson.low_power_mode, jetson.clocks_not_locked),
 }
 

@@ -16,7 +16,7 @@ from typing import Any
 from edgeseg.artifacts.card import Precision
 from edgeseg.console import Track, silent
 from edgeseg.engines.tensorrt.dla import layers_on_gpu, require_dla, use_dla
-from edgeseg.engines.tensorrt.layers import LayerTable, layer_table
+from edgeseg.engines.tensorrt.layers import LayerTable, layer_precisions, layer_table
 from edgeseg.engines.tensorrt.library import (
     log_collector,
     open_builder,
@@ -24,10 +24,8 @@ from edgeseg.engines.tensorrt.library import (
     strongly_typed,
     tensorrt_rtx,
 )
-from edgeseg.engines.tensorrt.profiles import add_profile
 from edgeseg.engines.tensorrt.progress import compile_network
-from edgeseg.engines.tensorrt.proof import layer_precisions
-from edgeseg.engines.tensorrt.settings import Used, configure
+from edgeseg.engines.tensorrt.settings import Used, add_profile, configure
 from edgeseg.engines.tensorrt.timing_cache import TimingCache, timing_cache
 from edgeseg.engines.tensorrt.weak_typing import Implicit, bind_implicit, bind_precisions
 from edgeseg.errors import CorruptArtifact, MismatchedArtifact

@@ -20,8 +20,8 @@ from edgeseg.engines.cuda.replay import Replay
 from edgeseg.engines.cuda.stages import DeviceTensors
 from edgeseg.engines.tensorrt.library import is_rtx, log_collector, product
 from edgeseg.engines.tensorrt.preflight import EngineFile, rebuild_command
-from edgeseg.engines.tensorrt.runtime_cache import RuntimeCache, cache_path
 from edgeseg.engines.tensorrt.tensors import Shape, Tensors, read_tensors
+from edgeseg.engines.tensorrt.timing_cache import RuntimeCache, cache_path
 from edgeseg.errors import DeviceError, MismatchedArtifact
 
 

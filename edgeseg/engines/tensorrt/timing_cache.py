@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeseg.artifacts.files import write_atomic
+from edgeseg.engines import kept
 from edgeseg.engines.tensorrt.library import is_rtx, product
 from edgeseg.errors import UsageError
 from edgeseg.options.building import PlanOptions
@@ -112,3 +113,53 @@ def _locked(path: Path) -> Iterator[None]:
         yield
     finally:
         os.close(handle)  # Which gives the lock back.
+
+
+class RuntimeCache:
+    """One engine's compiled kernels, on disk and in TensorRT-RTX.
+
+    TensorRT-RTX compiles for the GPU at hand at the first inference, which takes seconds. The file
+    is kept as :mod:`edgeseg.engines.kept` says. The library checks what it is handed against
+    itself, GPU and driver; a file that it rejects costs time and never an inference.
+
+    Args:
+        cache: Cache object from ``IRuntimeConfig.create_runtime_cache``.
+        path: The file.
+    """
+
+    def __init__(self, cache: Any, path: Path) -> None:
+        self.kernels, self.path = cache, path
+        self._known = b""
+
+    def read(self) -> None:
+        """Load the kernels compiled by an earlier run."""
+        try:
+            data, problem = kept.read(self.path)
+        except FileNotFoundError:
+            return
+        if not problem and self.kernels.deserialize(data):
+            self._known = data
+            return
+        logger.warning(
+            "the kernel cache %s is ignored (%s): compiling again",
+            self.path,
+            problem or "of another version, GPU or driver",
+        )
+
+    def write(self) -> None:
+        """Save the compiled kernels if there are new ones."""
+        serialized = self.kernels.serialize()
+        data = bytes(serialized) if serialized is not None else b""
+        if data in (b"", self._known):
+            return
+        try:
+            kept.write(self.path, data)
+        except UsageError as error:
+            logger.warning("compiled kernels are not cached: %s", error)
+        self._known = data
+
+
+def cache_path(engine_sha256: str, version: str, gpu: str) -> Path:
+    """The file of one engine on one GPU, in the user's cache folder."""
+    name = re.sub(r"[^A-Za-z0-9.]+", "-", f"tensorrt-rtx {version} {gpu}").strip("-")
+    return kept.folder() / f"{name}-{engine_sha256[:16]}.kernels"

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from edgeseg.artifacts.card import Precision
-from edgeseg.engines.tensorrt.proof import computing, layer_precisions
+from edgeseg.engines.tensorrt.layers import computing, layer_precisions
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Parse the text of an alert rule.
+"""Alert rules: their text, the value that they compare, and when they are raised and cleared.
 
 ::
 
@@ -25,6 +25,7 @@ The parts after the unit come in any order.
 
 from __future__ import annotations
 
+import functools
 import operator
 import re
 from collections.abc import Callable
@@ -33,8 +34,15 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Literal, NoReturn, cast
 
+import numpy as np
+from numpy.typing import NDArray
+
 from edgeseg.artifacts.documents import printable
 from edgeseg.errors import UsageError
+from edgeseg.ops.components import components
+from edgeseg.ops.zone import Zone
+from edgeseg.stream.result import StreamResult
+from edgeseg.stream.sinks.jsonlines import least_area
 
 Operator = Literal[">", ">=", "<", "<="]
 Unit = Literal["%", "px", "regions"]
@@ -256,3 +264,133 @@ def _decimal(value: float) -> str:
     """Without exponent, and as short as reads back the same."""
     text = format(Decimal(repr(value)), "f")
     return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+@dataclass(frozen=True, eq=False)
+class _Patch:
+    """A zone in a frame: its smallest rectangle, the pixels inside, and how many they are."""
+
+    window: tuple[slice, slice]
+    inside: NDArray[np.bool_]
+    pixels: int
+
+
+class Measure:
+    """Measures one class in one zone.
+
+    Args:
+        label: Class id.
+        unit: Unit of the value: ``%`` of the zone's pixels, ``px``, or ``regions``, the number
+            of connected regions within the zone.
+        zone: Zone to measure in; None for the whole frame.
+        min_region: Smallest region that counts, as a share of the frame from 0 to 1.
+    """
+
+    def __init__(self, label: int, unit: Unit, zone: Zone | None, min_region: float = 0.0) -> None:
+        self._label, self._unit, self._zone = label, unit, zone
+        self._min_region = min_region
+        self._patch = functools.lru_cache(maxsize=8)(self._make_patch)
+
+    def of(self, result: StreamResult) -> float:
+        """Return the value in ``unit``; nan if the zone covers no pixel of the frame."""
+        height, width = result.frame.shape[:2]
+        pixels = height * width
+        if self._zone is None and self._unit != "regions":
+            return self._scaled(int(result.areas()[self._label]), pixels)
+        found = result.mask() == self._label
+        if self._zone is not None:
+            patch = self._patch(height, width)
+            if not patch.pixels:
+                return float("nan")
+            found, pixels = found[patch.window] & patch.inside, patch.pixels
+        if self._unit == "regions":
+            least = least_area(self._min_region, height * width)
+            return int(np.count_nonzero(components(found.view(np.uint8), 0).areas >= least))
+        return self._scaled(int(np.count_nonzero(found)), pixels)
+
+    def _scaled(self, count: int, pixels: int) -> float:
+        return 100 * count / pixels if self._unit == "%" else count
+
+    def _make_patch(self, height: int, width: int) -> _Patch:
+        assert self._zone is not None
+        inside = self._zone.mask(height, width)
+        rows, columns = (np.flatnonzero(inside.any(axis)) for axis in (1, 0))
+        if not rows.size:
+            return _Patch((slice(0), slice(0)), inside[:0, :0], 0)
+        window = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+        return _Patch(window, inside[window].copy(), int(inside.sum()))
+
+
+AlertEvent = Literal["raised", "cleared", "unknown"]
+RuleState = Literal["idle", "pending", "raised", "unknown"]
+
+
+class RuleTracker:
+    """Tracks the state of a rule on one source as its value changes over time.
+
+    ::
+
+               holds            held for `for`
+        idle ─────────▶ pending ─────────────▶ raised ─┐
+         ▲ ▲              │ holds no more        │     │ source lost
+         │ └──────────────┘                      │     ▼
+         └────────── did not hold for `for` ◀────┘   unknown ─ frames again ─▶ raised or idle
+
+    A lost source tells nothing about the scene: it neither raises nor clears an alert, whose state
+    is reported as unknown. Between two frames the value of the first one is assumed to hold. The caller reports when a
+    source is lost.
+
+    Args:
+        rule: The rule.
+    """
+
+    def __init__(self, rule: AlertRule) -> None:
+        self.rule = rule
+        self._known: bool | None = False
+        self._pending: bool | None = None
+        self._since = 0.0
+        self._raised_at: float | None = None
+
+    @property
+    def state(self) -> RuleState:
+        """Current state."""
+        if self._known is None:
+            return "unknown"
+        if self._known:
+            return "raised"
+        return "idle" if self._pending is None else "pending"
+
+    def update(self, value: float, at: float) -> AlertEvent | None:
+        """Take the value of a frame; returns the event that it causes, if any.
+
+        Args:
+            value: In the rule's unit.
+            at: Seconds on the clock of the scene, never less than before: the time in the video
+                of a file's frame, the monotonic clock of a camera's.
+        """
+        holds = self.rule.holds(value)
+        if holds == self._known:
+            self._pending = None
+            return None
+        if self._pending != holds:
+            self._pending, self._since = holds, at
+        if at - self._since < self.rule.duration or (holds and self._too_soon(at)):
+            return None
+        self._known, self._pending = holds, None
+        if holds:
+            self._raised_at = at
+        return "raised" if holds else "cleared"
+
+    def source_lost(self) -> AlertEvent | None:
+        """Record that the source was lost; returns the event, if it is news."""
+        self._pending = None
+        if self._known is None:
+            return None
+        self._known = None
+        return "unknown"
+
+    def _too_soon(self, at: float) -> bool:
+        """Whether an alert that was cleared cools down; one that got unknown does not."""
+        if self._known is None or self._raised_at is None:
+            return False
+        return at - self._raised_at < self.rule.cooldown

@@ -17,20 +17,17 @@ from edgeseg.errors import UsageError
 from edgeseg.ops.zone import load_zone
 from edgeseg.stream.alerts.clips import Clips
 from edgeseg.stream.alerts.lines import AlertLines
-from edgeseg.stream.alerts.measure import Measure
-from edgeseg.stream.alerts.rule import AlertRule
-from edgeseg.stream.alerts.watch import AlertEvent, RuleTracker
+from edgeseg.stream.alerts.rule import AlertEvent, AlertRule, Measure, RuleTracker
 from edgeseg.stream.alerts.webhook import Webhook
 from edgeseg.stream.moments import moment
 from edgeseg.stream.result import StreamResult
-from edgeseg.stream.sinks.background import Background
-from edgeseg.stream.sinks.base import Sink, SinkContext, SourceStatus, StopStream
+from edgeseg.stream.sinks.base import Sink, SinkContext, SourceStatus, StateChanges, StopStream
 from edgeseg.stream.sinks.health import Health, SinkReport
 from edgeseg.stream.sinks.jsonlines import check_min_region
 from edgeseg.stream.sinks.lines import time_stamp
 from edgeseg.stream.sinks.retention import Budget, Rotation, Shelf
 from edgeseg.stream.sinks.snapshots import SNAPSHOT, save_snapshot
-from edgeseg.stream.sinks.states import StateChanges
+from edgeseg.stream.sinks.supervised import Background
 
 logger = logging.getLogger(__name__)
 

@@ -1,9 +1,9 @@
-"""Base class of sinks, which receive the results of a stream one after another."""
+"""Base class of sinks, which receive the results of a stream, and the states of sources."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -119,3 +119,31 @@ class Sink(ABC):
     def reports(self) -> Sequence[SinkReport]:
         """Return the status of the outputs within it, if known; callable from any thread."""
         return ()
+
+
+@dataclass(frozen=True)
+class StateChange:
+    """A change in the state of a source."""
+
+    source: SourceStatus
+    before: State
+    now: State
+
+
+class StateChanges:
+    """Compares the states of sources with those of the last time.
+
+    A state that came and went between two looks is not seen.
+    """
+
+    def __init__(self, sources: Sequence[SourceStatus]) -> None:
+        self._sources = sources
+        self._before: list[State] = ["starting"] * len(sources)
+
+    def poll(self) -> Iterator[StateChange]:
+        """Yield the changes since the last call."""
+        for place, source in enumerate(self._sources):
+            before, now = self._before[place], source.state
+            if now != before:
+                self._before[place] = now
+                yield StateChange(source, before, now)

@@ -12,10 +12,9 @@ from typing import Any, TextIO
 from edgeseg.errors import UsageError
 from edgeseg.ops.regions import Region
 from edgeseg.stream.result import StreamResult
-from edgeseg.stream.sinks.base import Sink, SourceStatus, StopStream
+from edgeseg.stream.sinks.base import Sink, SourceStatus, StateChange, StateChanges, StopStream
 from edgeseg.stream.sinks.lines import Lines, time_stamp
 from edgeseg.stream.sinks.retention import Budget, Rotation
-from edgeseg.stream.sinks.states import StateChange, StateChanges
 
 
 class JsonLines(Sink):

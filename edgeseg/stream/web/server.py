@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, cast
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from edgeseg.stream.web.seldom import Seldom
+from edgeseg.stream.web.guard import Seldom
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp

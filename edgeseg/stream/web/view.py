@@ -16,8 +16,7 @@ from edgeseg.stream.result import StreamResult
 from edgeseg.stream.sinks.base import Sink, SourceStatus
 from edgeseg.stream.web.address import Address, browse_to, listen, parse_address
 from edgeseg.stream.web.guard import Rules
-from edgeseg.stream.web.hub import Hub
-from edgeseg.stream.web.packets import encode
+from edgeseg.stream.web.hub import Hub, encode
 from edgeseg.stream.web.status import About, Status
 
 if TYPE_CHECKING:

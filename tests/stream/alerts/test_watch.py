@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeseg.stream.alerts import parse_rule
-from edgeseg.stream.alerts.watch import RuleTracker
+from edgeseg.stream.alerts.rule import RuleTracker
 
 Script = list[tuple[float, float]]
 

@@ -16,7 +16,7 @@ from streaming import still_result
 from edgeseg.artifacts.card import InputSpec
 from edgeseg.errors import CorruptArtifact
 from edgeseg.stream.alerts import Zone, load_zone
-from edgeseg.stream.alerts.measure import Measure
+from edgeseg.stream.alerts.rule import Measure
 
 # No corner on a row or column of pixel centres, where either answer would do.
 SHARE = st.integers(0, 1009).map(lambda value: value / 1009)

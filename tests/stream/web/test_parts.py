@@ -18,10 +18,8 @@ from streaming import StillSource
 from edgeseg.ops.overlay import class_areas
 from edgeseg.ops.preprocess import nearest, restore_labels
 from edgeseg.stream.result import StreamResult
-from edgeseg.stream.web.history import History
-from edgeseg.stream.web.hub import Hub
-from edgeseg.stream.web.packets import encode
-from edgeseg.stream.web.status import About, Status
+from edgeseg.stream.web.hub import Hub, encode
+from edgeseg.stream.web.status import About, History, Status
 
 Make = Callable[..., StreamResult]
 
