@@ -23,7 +23,7 @@ from edgeseg.report.tables import Column, Table, render_markdown
 from edgeseg.sources.packets import PacketTap
 from edgeseg.stream import StreamResult
 from edgeseg.stream.messaging import Mqtt, Publisher, Publishing
-from edgeseg.stream.reader import State
+from edgeseg.stream.result import State
 
 RESULTS = Path(__file__).with_name("results") / "stream" / "messages.json"
 CASES: dict[str, float | None] = {"off": None, "--mqtt-every 1": 1.0, "--mqtt-every 0": 0.0}

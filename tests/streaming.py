@@ -13,8 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from edgeseg.artifacts.card import CARD_KEY, ClassMap, InputSpec, ModelCard
 from edgeseg.sources.packets import PacketTap
-from edgeseg.stream.reader import State
-from edgeseg.stream.result import StreamResult
+from edgeseg.stream.result import State, StreamResult
 from edgeseg.stream.slots import Intake, Slot
 
 

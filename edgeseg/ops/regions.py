@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeseg.errors import UsageError
 from edgeseg.ops.components import components
 
 
@@ -52,3 +54,14 @@ def regions(
         Region(label, area, (box[0], box[1], box[2], box[3]), (centre[0], centre[1]))
         for label, area, box, centre in zip(*(each[kept].tolist() for each in columns), strict=True)
     ]
+
+
+def check_min_region(share: float) -> None:
+    """Raises UsageError unless it is a share."""
+    if not 0 <= share <= 1:
+        raise UsageError(f"the smallest region is a share of the frame from 0 to 1, not {share}")
+
+
+def least_area(share: float, pixels: int) -> int:
+    """Smallest number of pixels of a region whose share of ``pixels`` is at least that."""
+    return max(1, math.ceil(share * pixels))

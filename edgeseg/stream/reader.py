@@ -16,7 +16,6 @@ import random
 import threading
 import time
 from dataclasses import replace
-from typing import Literal
 
 from edgeseg.errors import AuthFailed, EdgesegError, OpenFailed, SourceError, SourceLost
 from edgeseg.sources.capture import Frames, open_frames
@@ -24,12 +23,10 @@ from edgeseg.sources.decoding import device_for
 from edgeseg.sources.packets import PacketTap
 from edgeseg.sources.places import FramePosition
 from edgeseg.sources.spec import SourceSpec
-from edgeseg.stream.result import StreamResult
+from edgeseg.stream.result import State, StreamResult
 from edgeseg.stream.slots import Slot
 
 logger = logging.getLogger(__name__)
-
-State = Literal["starting", "ok", "stalled", "reconnecting", "ended", "failed"]
 
 _TIMED_OUT = 0.95
 """Share of the read time-out after which a read counts as timed out."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,9 @@ from edgeseg.ops.overlay import restored_areas
 from edgeseg.ops.preprocess import restore_labels
 from edgeseg.ops.regions import Region, regions
 from edgeseg.stream.view import View
+
+State = Literal["starting", "ok", "stalled", "reconnecting", "ended", "failed"]
+"""State of the source that a frame comes from."""
 
 _NO_LABELS = np.empty((0, 0), np.uint8)
 

@@ -17,8 +17,8 @@ from edgeseg.options.streaming import Mode
 from edgeseg.stream.arrangement import Arrangement
 from edgeseg.stream.latency import StageClock
 from edgeseg.stream.loop import Stream
-from edgeseg.stream.reader import Reader, State
-from edgeseg.stream.result import StreamResult
+from edgeseg.stream.reader import Reader
+from edgeseg.stream.result import State, StreamResult
 from edgeseg.stream.sinks.base import Sink, SinkContext, SourceStatus, StopStream
 from edgeseg.stream.sinks.health import SinkReport
 from edgeseg.stream.sinks.supervised import Supervised

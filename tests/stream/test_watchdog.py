@@ -32,7 +32,7 @@ from edgeseg.stream import (
     StreamResult,
     run,
 )
-from edgeseg.stream.reader import State
+from edgeseg.stream.result import State
 from edgeseg.stream.sinks.watchdog import Notifier, Watchdog
 
 ALIVE_S = 30.0

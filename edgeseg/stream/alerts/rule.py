@@ -40,9 +40,9 @@ from numpy.typing import NDArray
 from edgeseg.artifacts.documents import printable
 from edgeseg.errors import UsageError
 from edgeseg.ops.components import components
+from edgeseg.ops.regions import least_area
 from edgeseg.ops.zone import Zone
 from edgeseg.stream.result import StreamResult
-from edgeseg.stream.sinks.jsonlines import least_area
 
 Operator = Literal[">", ">=", "<", "<="]
 Unit = Literal["%", "px", "regions"]
@@ -337,8 +337,8 @@ class RuleTracker:
          └────────── did not hold for `for` ◀────┘   unknown ─ frames again ─▶ raised or idle
 
     A lost source tells nothing about the scene: it neither raises nor clears an alert, whose state
-    is reported as unknown. Between two frames the value of the first one is assumed to hold. The caller reports when a
-    source is lost.
+    is reported as unknown. Between two frames the value of the first one is assumed to hold. The
+    caller reports when a source is lost.
 
     Args:
         rule: The rule.

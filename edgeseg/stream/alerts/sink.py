@@ -14,6 +14,7 @@ from typing import Any, Literal, TextIO
 
 from edgeseg.artifacts.card import ClassMap
 from edgeseg.errors import UsageError
+from edgeseg.ops.regions import check_min_region
 from edgeseg.ops.zone import load_zone
 from edgeseg.stream.alerts.clips import Clips
 from edgeseg.stream.alerts.lines import AlertLines
@@ -23,7 +24,6 @@ from edgeseg.stream.moments import moment
 from edgeseg.stream.result import StreamResult
 from edgeseg.stream.sinks.base import Sink, SinkContext, SourceStatus, StateChanges, StopStream
 from edgeseg.stream.sinks.health import Health, SinkReport
-from edgeseg.stream.sinks.jsonlines import check_min_region
 from edgeseg.stream.sinks.lines import time_stamp
 from edgeseg.stream.sinks.retention import Budget, Rotation, Shelf
 from edgeseg.stream.sinks.snapshots import SNAPSHOT, save_snapshot

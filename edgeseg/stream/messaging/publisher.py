@@ -11,12 +11,13 @@ from typing import Any
 
 from edgeseg import __version__
 from edgeseg.artifacts.card import ModelCard
+from edgeseg.ops.regions import check_min_region
 from edgeseg.stream.alerts.sink import Alerts, RuleStatus
 from edgeseg.stream.messaging.bus import Bus, Message, Topics, rule_id
 from edgeseg.stream.result import StreamResult
 from edgeseg.stream.sinks.base import Sink, SourceStatus, StateChange, StateChanges
 from edgeseg.stream.sinks.health import SinkReport
-from edgeseg.stream.sinks.jsonlines import check_min_region, describe, describe_change
+from edgeseg.stream.sinks.jsonlines import describe, describe_change
 from edgeseg.stream.sinks.lines import time_stamp
 
 _ROOT = "homeassistant"

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from edgeseg.sources.packets import PacketTap
-from edgeseg.stream.reader import State
-from edgeseg.stream.result import StreamResult
+from edgeseg.stream.result import State, StreamResult
 from edgeseg.stream.sinks.health import SinkReport
 
 

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
-from edgeseg.errors import UsageError
-from edgeseg.ops.regions import Region
+from edgeseg.ops.regions import Region, check_min_region, least_area
 from edgeseg.stream.result import StreamResult
 from edgeseg.stream.sinks.base import Sink, SourceStatus, StateChange, StateChanges, StopStream
 from edgeseg.stream.sinks.lines import Lines, time_stamp
@@ -148,17 +146,6 @@ def describe_change(change: StateChange) -> dict[str, Any]:
         "state": change.now,
         "reconnects": change.source.reconnects,
     }
-
-
-def check_min_region(share: float) -> None:
-    """Raises UsageError unless it is a share."""
-    if not 0 <= share <= 1:
-        raise UsageError(f"the smallest region is a share of the frame from 0 to 1, not {share}")
-
-
-def least_area(share: float, pixels: int) -> int:
-    """Smallest number of pixels of a region whose share of ``pixels`` is at least that."""
-    return max(1, math.ceil(share * pixels))
 
 
 def _region(region: Region, names: Sequence[str], pixels: int) -> dict[str, Any]:

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from edgeseg import __version__
 from edgeseg.errors import RuntimeMissing
-from edgeseg.stream.reader import State
-from edgeseg.stream.result import StreamResult
+from edgeseg.stream.result import State, StreamResult
 from edgeseg.stream.sinks.base import Sink, SinkContext, SourceStatus
 from edgeseg.stream.web.address import Address, listen
 from edgeseg.stream.web.guard import Guard, Rules

@@ -29,11 +29,12 @@ def encode(number: int, result: StreamResult, largest: int) -> bytes:
     """Encode a result for browsers, which lay the label map over the picture themselves.
 
     A packet has the length of the header (uint32, little endian), the header (JSON), the picture
-    (JPEG) and the label map (zlib, RFC 1950). The header has ``camera``, ``number`` (of the packet, by which the next is asked for),
-    ``frame`` (number in the source), ``age_ms`` (from capture to labels), ``width``,
-    ``height`` (of the picture as sent), ``columns``, ``rows`` (of the label map: the part of the network's
-    that lies on the picture, a letterbox cut off, uint8 class ids row by row), ``shares``
-    (of the picture's area, one a class), ``jpeg``, ``labels`` (bytes).
+    (JPEG) and the label map (zlib, RFC 1950). The header has ``camera``, ``number`` (of the
+    packet, by which the next is asked for), ``frame`` (number in the source), ``age_ms`` (from
+    capture to labels), ``width``, ``height`` (of the picture as sent), ``columns``, ``rows`` (of
+    the label map: the part of the network's that lies on the picture, a letterbox cut off, uint8
+    class ids row by row), ``shares`` (of the picture's area, one a class), ``jpeg``, ``labels``
+    (bytes).
 
     Args:
         number: Number of the packet.
