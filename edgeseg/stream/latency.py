@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import random
-import time
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -59,15 +57,8 @@ class StageClock:
         self._limit = limit
         self._stages: dict[str, _Reservoir] = {}
 
-    @contextlib.contextmanager
-    def measure(self, stage: str) -> Iterator[None]:
-        """Time the block with ``time.perf_counter_ns``; a block that raises leaves no sample."""
-        start = time.perf_counter_ns()
-        yield
-        self.add(stage, (time.perf_counter_ns() - start) / 1e6)
-
     def add(self, stage: str, milliseconds: float) -> None:
-        """Add a duration that was measured elsewhere."""
+        """Add a duration."""
         found = self._stages.get(stage)
         if found is None:
             found = self._stages[stage] = _Reservoir(self._limit)

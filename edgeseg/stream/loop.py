@@ -252,7 +252,11 @@ class Stream:
                     if self._over():
                         return
                     self._finish(result)
-                    yield result
+                    try:
+                        yield result
+                    finally:  # what the receiver timed is there by now
+                        for stage, milliseconds in result.stages_ms.items():
+                            self.clock.add(stage, milliseconds)
             self._raise_failures()
 
     def _one_lane(self) -> Iterator[list[StreamResult]]:
@@ -294,8 +298,6 @@ class Stream:
         reader = self._readers[result.camera]
         self.steadiness[result.camera].take(result, moment(reader, result))
         self._privacy.apply(result)  # all that leaves the stream passes here
-        for stage, milliseconds in result.stages_ms.items():
-            self.clock.add(stage, milliseconds)
         reader.taken += 1
         self.frames += 1
 

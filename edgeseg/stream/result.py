@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -43,7 +46,7 @@ class StreamResult:
         stages_ms: Milliseconds of ``capture`` (including the wait for the camera),
             ``preprocess`` and ``infer``; the last two are for the whole batch. If a GPU keeps
             whole frames, ``preprocess`` and drawing ``shown`` are part of ``infer``. With the
-            option ``smooth``, also ``smooth``.
+            option ``smooth``, also ``smooth``; where there are sinks, also ``postprocess``.
         labels: Class ids at the network's size, or with ``tiles`` at the frame's, uint8
             (height, width); smoothed with ``smooth``.
         unsmoothed: The network's own label map, where ``smooth`` changed it; None otherwise.
@@ -73,6 +76,14 @@ class StreamResult:
     shown: NDArray[np.uint8] | None = field(default=None, repr=False)
     view: View = field(default=View(), repr=False)
     card: ModelCard | None = field(default=None, repr=False)
+
+    @contextlib.contextmanager
+    def timed(self, stage: str) -> Iterator[None]:
+        """Time a block as a stage of this frame; a block that raises leaves no time."""
+        start = time.perf_counter()
+        yield
+        # A new mapping, since sinks in other threads may be reading this one.
+        self.stages_ms = {**self.stages_ms, stage: (time.perf_counter() - start) * 1000}
 
     @property
     def classes(self) -> ClassMap:

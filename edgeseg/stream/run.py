@@ -188,12 +188,12 @@ class _SinkStage:
         overlays = any(sink.shows_overlay for sink in self._sinks)
         self._stream.want_overlays(overlays)  # a window may change its mind
         if self._sinks:
-            with self._clock.measure("postprocess"):
+            with result.timed("postprocess"):
                 _ = result.overlay() if overlays else result.mask()
         age = (time.monotonic() - result.captured_at) * 1000
         self._clock.add("age", age)
         self._clock.add(_age_of(self._stream.sources[result.camera]), age)
-        with self._clock.measure("sink"):
+        with result.timed("sink"):
             self._each_sink(lambda sink: sink.write(result))
 
     def idle(self) -> None:

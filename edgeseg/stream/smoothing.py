@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import math
-import time
 from collections.abc import Hashable
 
 import cv2
@@ -143,12 +142,10 @@ class Steadiness:
         kind = (result.reconnects, size)
         result.flicker = self.network.add(inside(found, size, result.input), kind)
         if self._smoother is not None:
-            start = time.perf_counter()
-            result.unsmoothed, result.labels = found, found.copy()
-            self._smoother.smooth(result, at)
-            took = (time.perf_counter() - start) * 1000
-            result.stages_ms["smooth"] = took
-            result.age_ms += took
+            with result.timed("smooth"):
+                result.unsmoothed, result.labels = found, found.copy()
+                self._smoother.smooth(result, at)
+            result.age_ms += result.stages_ms["smooth"]
             result.flicker = self.masks.add(inside(result.labels, size, result.input), kind)
 
 

@@ -40,7 +40,7 @@ class JsonLines(Sink):
     ``regions``     connected parts of a class, the largest first, the background left out:
                     ``class``, ``area_px``, ``share`` of the frame, ``box`` [x, y, width,
                     height] and ``centroid`` [x, y] in pixels of the frame
-    ``stages_ms``   ``capture``, ``preprocess``, ``infer``
+    ``stages_ms``   ``capture``, ``preprocess``, ``infer``, ``postprocess``
     =============== ====================================================================
 
     Of a change: ``event`` (``"state"``), ``time``, ``captured_at`` (when it was noticed),

@@ -40,7 +40,7 @@ class Metrics(Sink):
     ``edgeseg_reconnects_total``       counter   losses after which frames came again
     ``edgeseg_source_state``           gauge     1 for the state of a source, 0 for others
     ``edgeseg_frame_age_seconds``      histogram capture to result, by source
-    ``edgeseg_stage_seconds``          histogram ``capture``, ``preprocess``, ``infer``
+    ``edgeseg_stage_seconds``          histogram ``capture``, ``preprocess``, ``infer`` …
     ``edgeseg_flicker_share``          summary   pixels that flickered, see
                                                  :class:`~edgeseg.stream.flicker.Flicker`:
                                                  ``_sum`` over ``_count`` is their mean share
