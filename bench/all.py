@@ -23,7 +23,7 @@ from typing import Any
 from harness import circumstances, command_line, say, words, write_json
 
 from edgeseg.artifacts.files import write_atomic
-from edgeseg.benchmark.load import OtherLoad
+from edgeseg.benchmark.conditions import OtherLoad
 from edgeseg.report.tables import Column, Table, render_markdown
 from edgeseg.runs import BUNDLED
 

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeseg.data.borders import border_weights
+from edgeseg.data.instances import border_weights
 
 SIZE, NUCLEI, PICTURES = 512, 100, 20
 

@@ -48,8 +48,7 @@ from edgeseg.ops.native import simd_level
 from edgeseg.ops.preprocess import fit_mask
 from edgeseg.ops.smoothing import smooth
 from edgeseg.stream import Scoring, Sink, Stream, StreamOptions, StreamResult, run
-from edgeseg.stream.flicker import Flicker
-from edgeseg.stream.smoothing import Smoother
+from edgeseg.stream.smoothing import Flicker, Smoother
 
 FPS = 15
 QUALITIES = (18, 23, 28, 35)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from edgeseg.benchmark import measure, timing
-from edgeseg.benchmark.conditions import Conditions, During, Temperature
+from edgeseg.benchmark.conditions import Conditions, During, GpuState, Temperature
 from edgeseg.benchmark.document import (
     BenchReport,
     BlockSeries,
@@ -21,7 +21,6 @@ from edgeseg.benchmark.document import (
     Run,
 )
 from edgeseg.benchmark.energy import EnergyMeter, Sensor
-from edgeseg.benchmark.nvml import GpuState
 from edgeseg.machine import Gpu, Machine
 from edgeseg.metrics import ConfusionMatrix
 from edgeseg.options.benchmark import BenchConfig

@@ -17,7 +17,7 @@ from edgeseg.benchmark.document import BenchReport, read_bench
 from edgeseg.data.panels import difference, draw_panels
 from edgeseg.metrics import ConfusionMatrix
 from edgeseg.report import WorstPictures, write_report
-from edgeseg.report.classes import confusions, heat_map
+from edgeseg.report.bars import confusions, heat_map
 from edgeseg.report.figures import pareto_front, shares_between
 
 INT8 = "runs/n/model.int8.onnx"

@@ -42,8 +42,7 @@ from edgeseg.artifacts.card import ClassMap, InputSpec, ModelCard, default_palet
 from edgeseg.artifacts.files import write_atomic
 from edgeseg.engines.base import Engine
 from edgeseg.engines.cuda import Cuda, DeviceMemory, open_cuda
-from edgeseg.engines.cuda.arguments import Argmax
-from edgeseg.engines.cuda.kernels import Kernels, load_kernels
+from edgeseg.engines.cuda.kernels import Argmax, Kernels, load_kernels
 from edgeseg.engines.cuda.stages import DeviceTensors, FrameJob, Stages
 from edgeseg.engines.pipeline import CpuPipeline, FramePipeline
 from edgeseg.engines.tensorrt.run import open_plan

@@ -17,8 +17,14 @@ from pydantic import Field
 
 from edgeseg.artifacts.card import ModelCard, Sha256
 from edgeseg.artifacts.documents import Document, parse
-from edgeseg.artifacts.files import open_file, read_capped, require_file, sha256_bytes, sha256_file
-from edgeseg.artifacts.ownership import stranger
+from edgeseg.artifacts.files import (
+    open_file,
+    read_capped,
+    require_file,
+    sha256_bytes,
+    sha256_file,
+    stranger,
+)
 from edgeseg.errors import CorruptArtifact, UntrustedArtifact
 
 Runtime = Literal["torch", "onnxruntime", "openvino", "tensorrt", "tensorrt-rtx"]
@@ -185,7 +191,7 @@ def verified_bytes(artifact: Path) -> tuple[bytes, SideCar]:
     An engine is native code: whoever can alter it runs code as the user. So what the runtime
     gets are the very bytes that were hashed, and not a path whose file may be another by then;
     neither engine nor side-car may be a symbolic link, and nobody but the user and root may be
-    able to alter them or to replace them in their folder (:mod:`edgeseg.artifacts.ownership`).
+    able to alter them or to replace them in their folder (:mod:`edgeseg.artifacts.files`).
 
     Raises:
         UsageError: There is no such file.

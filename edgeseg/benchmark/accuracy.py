@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeseg.artifacts.files import sha256_file
-from edgeseg.benchmark.bootstrap import Floats
 from edgeseg.benchmark.budget import Recommendation, focus
 from edgeseg.benchmark.cases import Case, label_one
 from edgeseg.benchmark.document import (
@@ -23,7 +22,7 @@ from edgeseg.benchmark.document import (
     PictureScore,
     SequenceSummary,
 )
-from edgeseg.benchmark.significance import counts_of
+from edgeseg.benchmark.significance import Floats, counts_of
 from edgeseg.console import Track, silent
 from edgeseg.data.folders import Sample, Split
 from edgeseg.data.panels import Drawn, WorstPictures, draw_panels
@@ -34,7 +33,7 @@ from edgeseg.metrics import Bootstrap, ConfusionMatrix, Counts, Interval
 from edgeseg.ops.preprocess import preprocess, preprocess_tile
 from edgeseg.sources.capture import Frames, open_frames
 from edgeseg.sources.spec import parse_source
-from edgeseg.stream.flicker import Flicker
+from edgeseg.stream.smoothing import Flicker
 
 
 @dataclass(frozen=True)
@@ -168,7 +167,7 @@ def measure_flicker(
     """Segment the first ``most`` frames with each engine, at the network's size.
 
     Returns:
-        Share of pixels that flickered by path, see :class:`~edgeseg.stream.flicker.Flicker`; and
+        Share of pixels that flickered by path, see :class:`~edgeseg.stream.smoothing.Flicker`; and
         what it was measured on.
 
     Raises:

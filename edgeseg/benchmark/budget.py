@@ -14,8 +14,8 @@ from pathlib import Path
 
 from edgeseg.artifacts.documents import Document
 from edgeseg.benchmark import significance
-from edgeseg.benchmark.bootstrap import bootstrap_of
 from edgeseg.benchmark.document import BenchReport, Run
+from edgeseg.benchmark.significance import bootstrap_of
 from edgeseg.errors import UsageError
 from edgeseg.metrics import Interval
 

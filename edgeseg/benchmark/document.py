@@ -113,7 +113,7 @@ class Run(Document):
     """One row: an engine with a batch size and a number of threads.
 
     Fields that were not measured are None or empty. Intervals come from a bootstrap over blocks
-    (:mod:`edgeseg.benchmark.bootstrap`), those of accuracy over pictures.
+    (:mod:`edgeseg.benchmark.significance`), those of accuracy over pictures.
 
     Attributes:
         engine: Path of the artefact as given.

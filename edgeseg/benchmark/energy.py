@@ -19,7 +19,7 @@ from typing import Protocol
 from typing_extensions import Self
 
 from edgeseg.artifacts.documents import Document
-from edgeseg.benchmark.nvml import joules
+from edgeseg.benchmark.conditions import joules
 from edgeseg.machine import NvmlDevice, nvml_devices, read_number, read_text
 
 Meter = Callable[[], tuple[float, ...]]

@@ -29,7 +29,6 @@ from edgeseg.benchmark.accuracy import (
     score_pictures,
     summarise_data,
 )
-from edgeseg.benchmark.bootstrap import bootstrap_of
 from edgeseg.benchmark.cases import Case, Unavailable, first_of_each_path
 from edgeseg.benchmark.coldstart import ColdStart
 from edgeseg.benchmark.conditions import Conditions, ConditionsWatch, During, read_conditions
@@ -44,6 +43,7 @@ from edgeseg.benchmark.rows import (
     unavailable_row,
     with_speedups,
 )
+from edgeseg.benchmark.significance import bootstrap_of
 from edgeseg.benchmark.timing import Images, Timing, interleave, warm_up
 from edgeseg.console import Track, silent
 from edgeseg.data.folders import Split, load_image

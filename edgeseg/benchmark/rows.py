@@ -17,11 +17,11 @@ from edgeseg import machine
 from edgeseg.artifacts import sidecar
 from edgeseg.artifacts.card import ModelCard
 from edgeseg.benchmark.accuracy import Accuracy
-from edgeseg.benchmark.bootstrap import bootstrap_of, latency_intervals
 from edgeseg.benchmark.cases import Unavailable
 from edgeseg.benchmark.coldstart import ColdStart
 from edgeseg.benchmark.conditions import Conditions, During
 from edgeseg.benchmark.document import BlockSeries, NetworkSummary, Run
+from edgeseg.benchmark.significance import bootstrap_of, latency_intervals
 from edgeseg.benchmark.timing import STAGES, Block, Timing, quiet_blocks, spread_of
 from edgeseg.metrics import Bootstrap, Interval
 from edgeseg.options.benchmark import BenchConfig

@@ -84,7 +84,7 @@ def read(path: Path, context: typer.Context) -> dict[str, Any]:
             or has an unknown key or an invalid value. The message never contains a value that
             may be secret.
     """
-    from edgeseg.sources.private import require_private
+    from edgeseg.sources.credentials import require_private
 
     text = _text(path)
     keys = _keys(context)

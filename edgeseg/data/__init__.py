@@ -1,5 +1,5 @@
 """Data sets: strict reading of labelled pictures (NumPy, OpenCV) and batches for training."""
 
-from edgeseg.data.borders import border_weights
+from edgeseg.data.instances import border_weights
 
 __all__ = ["border_weights"]

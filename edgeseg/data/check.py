@@ -45,9 +45,7 @@ from edgeseg.data.folders import (
 )
 from edgeseg.data.headers import Header
 from edgeseg.data.instances import class_mask
-from edgeseg.data.layout import Layout
-from edgeseg.data.sample import Sample, load_mask
-from edgeseg.data.turns import borders_of_stored, follows_stored
+from edgeseg.data.sample import Layout, Sample, borders_of_stored, follows_stored, load_mask
 from edgeseg.errors import ArtifactError, DatasetError
 
 NEEDED = ("train", "val")

@@ -16,8 +16,7 @@ from functools import partial
 from pathlib import Path
 
 from edgeseg.artifacts.card import ClassMap, Rgb
-from edgeseg.data.layout import Layout, Pairing, same_name
-from edgeseg.data.sample import Sample
+from edgeseg.data.sample import Layout, Pairing, Sample, same_name
 from edgeseg.errors import DatasetError
 
 SPLITS = ("train", "val", "test")

@@ -9,8 +9,7 @@ from pathlib import Path
 from edgeseg.artifacts.card import ClassMap, Rgb, default_palette
 from edgeseg.artifacts.documents import printable
 from edgeseg.data.folders import NUMBERED, numbered_classes
-from edgeseg.data.sample import Sample
-from edgeseg.data.turns import CLEAR, REMOVE_TURN, SETTLE_TURN, turned_away
+from edgeseg.data.sample import CLEAR, REMOVE_TURN, SETTLE_TURN, Sample, turned_away
 from edgeseg.errors import DatasetError
 
 LISTED = 20
@@ -161,7 +160,7 @@ class Turn:
         labels: Path of its mask or object map.
         orientation: EXIF orientation, 2 to 8.
         follows: Whether the labels follow according to the sizes; None if the sizes do not tell.
-        ratio: Result of :func:`edgeseg.data.turns.borders_of_stored`.
+        ratio: Result of :func:`edgeseg.data.sample.borders_of_stored`.
     """
 
     image: Path

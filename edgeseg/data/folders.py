@@ -27,8 +27,15 @@ from edgeseg.artifacts.card import ClassMap
 from edgeseg.artifacts.documents import load, printable
 from edgeseg.data import cityscapes, voc
 from edgeseg.data.decode import PICTURE_SUFFIXES, load_image
-from edgeseg.data.layout import Layout, Pairing, same_name
-from edgeseg.data.sample import Sample, load_instances, load_mask, load_sample
+from edgeseg.data.sample import (
+    Layout,
+    Pairing,
+    Sample,
+    load_instances,
+    load_mask,
+    load_sample,
+    same_name,
+)
 from edgeseg.errors import DatasetError, UsageError
 
 __all__ = [

@@ -19,10 +19,9 @@ from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 
 from edgeseg.artifacts.card import ClassMap, InputSpec
 from edgeseg.console import Track, silent
-from edgeseg.data.borders import border_weights
 from edgeseg.data.decode import load_header, load_image
 from edgeseg.data.folders import Split
-from edgeseg.data.instances import class_mask
+from edgeseg.data.instances import border_weights, class_mask
 from edgeseg.data.sample import Sample, load_instances, load_sample
 from edgeseg.ops.preprocess import fit_mask, placement_of, preprocess
 from edgeseg.options.training import Objects

@@ -23,8 +23,7 @@ from pathlib import Path
 
 from edgeseg.artifacts.card import ClassMap, Rgb
 from edgeseg.data.decode import PICTURE_SUFFIXES
-from edgeseg.data.layout import Layout, Pairing, same_name
-from edgeseg.data.sample import Sample
+from edgeseg.data.sample import Layout, Pairing, Sample, same_name
 from edgeseg.errors import DatasetError
 
 SPLITS = ("train", "val", "trainval")

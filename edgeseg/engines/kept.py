@@ -11,8 +11,7 @@ import os
 import stat
 from pathlib import Path
 
-from edgeseg.artifacts.files import write_atomic
-from edgeseg.artifacts.ownership import stranger
+from edgeseg.artifacts.files import stranger, write_atomic
 
 MAX_BYTES = 512 * 1024 * 1024
 """Larger files are ignored."""

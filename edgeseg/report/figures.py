@@ -12,8 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeseg.benchmark.document import BenchReport, Run
-from edgeseg.report.contents import TrainingSummary
-from edgeseg.report.entries import Entry
+from edgeseg.report.contents import Entry, TrainingSummary
 from edgeseg.report.svg import COLOURS, FAINT, INK, Draw, Plot, legend, milliseconds_axis
 
 if TYPE_CHECKING:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from edgeseg.benchmark.conditions import Conditions
+from edgeseg.benchmark.conditions import Conditions, GpuState
 from edgeseg.benchmark.document import BenchReport
-from edgeseg.benchmark.nvml import GpuState
 from edgeseg.machine import Gpu, Machine
 from edgeseg.report.tables import NONE, Column, Table
 

@@ -10,18 +10,19 @@ from edgeseg.benchmark.budget import BudgetRow, Recommendation, focus
 from edgeseg.benchmark.document import BenchReport, EngineAccuracy
 from edgeseg.data.panels import PANELS, WorstPictures
 from edgeseg.machine import Machine, summary
-from edgeseg.report import bars, classes, figures, tables, tree
+from edgeseg.report import bars, figures, tables, tree
 from edgeseg.report.contents import (
     Contents,
+    Entry,
     Picture,
     StreamSummary,
     TrainingSummary,
+    entries,
     headlines,
     not_run,
     other_notes,
     standing_out,
 )
-from edgeseg.report.entries import Entry, entries
 from edgeseg.report.figures import sweep_figures, training_figures
 from edgeseg.report.method import (
     during_sentence,
@@ -106,8 +107,8 @@ def _bench(contents: Contents, bench: BenchReport) -> list[tree.Block | None]:
             )
             if scores and scores.confusion
             else None,
-            tree.Heat(classes.heat_map(scores)),
-            Bullets(classes.confusions(scores)),
+            tree.Heat(bars.heat_map(scores)),
+            Bullets(bars.confusions(scores)),
         ),
         _worst(contents.worst, bench, shown) or _worst_scores(name, scores),
     ]

@@ -10,10 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias, Union
 
-from edgeseg.report.bars import Stack
-from edgeseg.report.classes import HeatRow
-from edgeseg.report.contents import Headline, Picture
-from edgeseg.report.entries import Entry
+from edgeseg.report.bars import HeatRow, Stack
+from edgeseg.report.contents import Entry, Headline, Picture
 from edgeseg.report.svg import Plot
 from edgeseg.report.tables import Table
 

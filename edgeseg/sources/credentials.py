@@ -16,10 +16,31 @@ from urllib.parse import quote, urlsplit
 
 from edgeseg.artifacts.documents import printable
 from edgeseg.errors import UsageError
-from edgeseg.sources.private import require_private
-from edgeseg.sources.server import Server
+from edgeseg.sources.server import Server, Trust
 from edgeseg.sources.spec import SourceSpec
-from edgeseg.sources.trust import Trust
+
+
+def require_private(
+    file: Path, what: str = "the passwords in it", environ: Mapping[str, str] = os.environ
+) -> None:
+    """Check that only the owner may read ``file``.
+
+    What systemd hands a service as a credential it gives to the service's user by an access
+    list, which shows as a right of the group (systemd.exec(5), ``LoadCredential=``): below
+    ``$CREDENTIALS_DIRECTORY`` that right passes.
+
+    Raises:
+        UsageError: Its mode lets others read, write or run it.
+        OSError: It cannot be looked at.
+    """
+    mode = stat.S_IMODE(file.stat().st_mode)
+    handed = environ.get("CREDENTIALS_DIRECTORY")
+    ours = handed is not None and file.resolve().is_relative_to(Path(handed).resolve())
+    if mode & (0o037 if ours else 0o077):
+        raise UsageError(
+            f"{file}: others may read {what} (mode {mode:03o})", hint=f"chmod 600 {file}"
+        )
+
 
 USER = "EDGESEG_CAMERA_USER"
 PASSWORD = "EDGESEG_CAMERA_PASSWORD"

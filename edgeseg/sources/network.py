@@ -25,9 +25,8 @@ from edgeseg.artifacts.documents import printable
 from edgeseg.errors import AuthFailed, OpenFailed, SourceError, UsageError
 from edgeseg.sources.frames import Frames
 from edgeseg.sources.relay import Relay, fingerprint
-from edgeseg.sources.server import Server, split_url
+from edgeseg.sources.server import Server, Trust, split_url
 from edgeseg.sources.spec import SourceLimits, SourceSpec, parse_source
-from edgeseg.sources.trust import Trust
 
 _WRONG_NAME = (62, 63, 64)
 _WRONG_TIME = (9, 10)

@@ -28,7 +28,7 @@ from edgeseg.options.streaming import MAX_FRAME_PIXELS
 from edgeseg.sources.launch import elements, masked
 from edgeseg.sources.masking import HIDDEN, masked_url
 from edgeseg.sources.packets import PacketTap
-from edgeseg.sources.trust import Trust
+from edgeseg.sources.server import Trust
 
 Kind = Literal["camera", "csi", "gst", "url", "file", "pictures", "test", "own"]
 

@@ -34,10 +34,9 @@ from edgeseg.sources.spec import SourceSpec, parse_source
 from edgeseg.stream.arrangement import Arrangement, Chooser
 from edgeseg.stream.lanes import Lane, Lanes
 from edgeseg.stream.latency import StageClock
-from edgeseg.stream.moments import moment
 from edgeseg.stream.privacy import PrivacyFilter
 from edgeseg.stream.reader import Reader
-from edgeseg.stream.result import StreamResult
+from edgeseg.stream.result import StreamResult, moment
 from edgeseg.stream.slots import Intake
 from edgeseg.stream.smoothing import Steadiness
 from edgeseg.stream.view import View

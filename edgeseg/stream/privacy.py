@@ -15,8 +15,7 @@ from edgeseg.ops.obscure import cover, obscure
 from edgeseg.ops.preprocess import inside
 from edgeseg.ops.zone import Zone, load_zone
 from edgeseg.options.privacy import Privacy
-from edgeseg.stream.moments import Clocked, moment
-from edgeseg.stream.result import StreamResult
+from edgeseg.stream.result import Clocked, StreamResult, moment
 
 
 class PrivacyFilter:

@@ -1,4 +1,4 @@
-"""One frame of a stream, from its capture to the sinks."""
+"""One frame of a stream, from its capture to the sinks, and its time in the scene."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import functools
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,7 +51,7 @@ class StreamResult:
             (height, width); smoothed with ``smooth``.
         unsmoothed: The network's own label map, where ``smooth`` changed it; None otherwise.
         flicker: Share of the pixels that flickered in the source's result before this one, see
-            :class:`~edgeseg.stream.flicker.Flicker`; None if too few came before.
+            :class:`~edgeseg.stream.smoothing.Flicker`; None if too few came before.
         age_ms: Time from capture until the labels were available.
         shown: The frame with the classes drawn over it, if the GPU drew it together with the
             labels; :meth:`overlay` adds the text.
@@ -131,3 +131,27 @@ class StreamResult:
         if self.shown is None:
             return self.draw(self.view)
         return self.view.write(self.shown, self.labels, self.classes, self.input)
+
+
+_USUAL_FPS = 25.0
+
+
+class Clocked(Protocol):
+    """What of a source determines the time of its frames."""
+
+    live: bool
+    realtime: bool
+    fps: float | None
+
+
+def moment(source: Clocked, result: StreamResult) -> float:
+    """Return the time of a source's result in seconds; compare it with the same source's only.
+
+    It is the frame's time in a video, the monotonic clock for a camera, and for pictures that are
+    read as fast as possible their number over the frame rate, 25 unless the source declares one.
+    """
+    if result.media_time is not None and not source.live:
+        return result.media_time
+    if source.live or source.realtime:
+        return result.captured_at
+    return result.index / (source.fps or _USUAL_FPS)

@@ -40,7 +40,7 @@ class SourceReport:
         bad_frames: Number of frames that could not be read.
         frame_age_ms: Time from capture until the sinks receive the result; p50, p95, p99.
         flicker: Share of pixels that flickered in the label maps, after smoothing, see
-            :class:`~edgeseg.stream.flicker.Flicker`.
+            :class:`~edgeseg.stream.smoothing.Flicker`.
         network_flicker: Share of those in the label maps of the network, before smoothing.
         decoder: Device that decoded the video, or ``cpu``; None if PyAV did not decode it.
     """

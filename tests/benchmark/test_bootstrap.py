@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy import stats
 
-from edgeseg.benchmark.bootstrap import latency_intervals
+from edgeseg.benchmark.significance import latency_intervals
 from edgeseg.metrics import Bootstrap, student_t_quantile
 
 POINTS = (50, 90, 95, 99)

@@ -13,10 +13,10 @@ from edgeseg.benchmark.conditions import (
     Conditions,
     ConditionsWatch,
     During,
+    GpuState,
     Temperature,
     read_conditions,
 )
-from edgeseg.benchmark.nvml import GpuState
 from edgeseg.benchmark.rows import disturbed_machine
 
 CPU = "sys/devices/system/cpu"

@@ -11,7 +11,7 @@ import pytest
 from edgeseg.artifacts.sidecar import GateResult
 from edgeseg.benchmark.budget import BudgetRow, Recommendation
 from edgeseg.benchmark.comparison import ComparedRow, Comparison, FigureChange, Side
-from edgeseg.benchmark.conditions import Conditions, During, Temperature
+from edgeseg.benchmark.conditions import Conditions, During, GpuState, Temperature
 from edgeseg.benchmark.document import (
     BenchReport,
     BlockSeries,
@@ -23,7 +23,6 @@ from edgeseg.benchmark.document import (
     SequenceSummary,
 )
 from edgeseg.benchmark.energy import EnergyMeter, Sensor
-from edgeseg.benchmark.nvml import GpuState
 from edgeseg.machine import Gpu, Machine
 from edgeseg.options.benchmark import BenchConfig, CompareConfig
 

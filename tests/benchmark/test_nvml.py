@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from edgeseg.benchmark import nvml
-from edgeseg.benchmark.nvml import GpuState, gpu_state, joules
+from edgeseg.benchmark import conditions
+from edgeseg.benchmark.conditions import GpuState, gpu_state, joules
 from edgeseg.machine import Gpu, gpus, nvml_devices
 
 
@@ -140,7 +140,7 @@ def test_the_package_has_every_name_that_is_used() -> None:
     used = {f"nvmlDeviceGet{query}" for query, *_ in HOT}
     used |= {name for name in vars(Stand) if name.upper().startswith("NVML")}
     assert [name for name in sorted(used) if not hasattr(real, name)] == []
-    for bit, name in enumerate(nvml.THROTTLE_REASONS, 1):
+    for bit, name in enumerate(conditions.THROTTLE_REASONS, 1):
         assert getattr(real, f"nvmlClocksEventReason{name}") == 1 << bit
     with pytest.raises(real.NVMLError):
         real.nvmlDeviceGetCount()  # not initialised: the errors are of that type

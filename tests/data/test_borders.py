@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from edgeseg.data.borders import border_weights
 from edgeseg.data.folders import bundled_sample, load_instances, read_split
+from edgeseg.data.instances import border_weights
 
 
 def by_the_formula(instances: NDArray[np.int32], w0: float, sigma: float) -> NDArray[np.float64]:

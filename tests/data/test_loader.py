@@ -10,9 +10,8 @@ import pytest
 import torch
 
 from edgeseg.artifacts.card import ClassMap, InputSpec
-from edgeseg.data.borders import border_weights
 from edgeseg.data.folders import Split, bundled_sample, load_sample, read_split
-from edgeseg.data.instances import class_mask, with_boundary
+from edgeseg.data.instances import border_weights, class_mask, with_boundary
 from edgeseg.data.loader import LabelledTensors, Order, batches, training_tensor
 from edgeseg.data.sample import Sample, load_instances
 from edgeseg.errors import DatasetError

@@ -12,8 +12,7 @@ import pytest
 
 from edgeseg import doctor
 from edgeseg.doctor import probe
-from edgeseg.doctor.facts import GpuFacts, PowerMode, Probed
-from edgeseg.doctor.jetpack import dla_in, jetpack, jetson_name
+from edgeseg.doctor.facts import GpuFacts, PowerMode, Probed, dla_in, jetpack, jetson_name
 from edgeseg.sources.v4l2 import Camera, cameras
 
 SOURCE = str(Path(doctor.__file__).parents[2])

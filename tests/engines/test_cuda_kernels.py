@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from standin import kernels
 
 from edgeseg.artifacts.card import InputSpec
-from edgeseg.engines.cuda import arguments as subject
+from edgeseg.engines.cuda import kernels as subject
 from edgeseg.ops.argmax import argmax
 from edgeseg.ops.overlay import Look, overlay_restored
 from edgeseg.ops.preprocess import inside, nearest_indices, placement_of, preprocess

@@ -18,9 +18,8 @@ from engines.plans import adapter
 from standin.device import Device
 
 from edgeseg.engines.cuda import DeviceMemory
-from edgeseg.engines.cuda.arguments import Argmax
 from edgeseg.engines.cuda.compiling import SOURCE, Nvrtc, compiled
-from edgeseg.engines.cuda.kernels import load_kernels, packaged
+from edgeseg.engines.cuda.kernels import Argmax, load_kernels, packaged
 from edgeseg.errors import DeviceError, RuntimeMissing
 
 ELF = b"\x7fELF"

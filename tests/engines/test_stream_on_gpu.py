@@ -140,7 +140,7 @@ def test_times_say_what_is_one_graph(made: Bench) -> None:
     with made.engine() as engine:
         results, report = streamed(engine, "throughput")
     for each in results:
-        assert set(each.stages_ms) == {"capture", "infer"}
+        assert set(each.stages_ms) == {"capture", "infer", "postprocess", "sink"}
         assert each.age_ms >= each.stages_ms["infer"] > 0
     assert report["stages_ms"]["preprocess"] == {"p50": None, "p99": None}
     # Two batches are under way, but the time of none counts twice.

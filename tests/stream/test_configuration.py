@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from edgeseg.cli import make_app
 from edgeseg.cli.configuration import _toml
 from edgeseg.errors import UsageError
-from edgeseg.sources.private import require_private
+from edgeseg.sources.credentials import require_private
 
 if sys.version_info >= (3, 11):
     import tomllib

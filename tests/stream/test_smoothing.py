@@ -17,9 +17,8 @@ from edgeseg.engines import open_engine
 from edgeseg.engines.base import Engine
 from edgeseg.errors import UsageError
 from edgeseg.stream import Stream, StreamOptions, StreamResult, run
-from edgeseg.stream.flicker import Flicker
-from edgeseg.stream.moments import moment
-from edgeseg.stream.smoothing import Smoother, Steadiness
+from edgeseg.stream.result import moment
+from edgeseg.stream.smoothing import Flicker, Smoother, Steadiness
 
 HEIGHT, WIDTH = 48, 64
 SECONDS = 0.2

@@ -9,7 +9,7 @@ import torch
 from torch.optim import lr_scheduler
 
 from edgeseg.options.training import Recipe
-from edgeseg.training.schedule import Course
+from edgeseg.training.learner import Course
 
 STEPS = 37
 

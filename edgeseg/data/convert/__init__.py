@@ -30,7 +30,7 @@ from edgeseg.data.convert.labels import LOSSES, Labels, Losses, Picture
 from edgeseg.data.convert.painting import Painted, frame_of, paint
 from edgeseg.data.decode import load_header
 from edgeseg.data.headers import Header
-from edgeseg.data.layout import same_name
+from edgeseg.data.sample import same_name
 from edgeseg.errors import DatasetError, UsageError
 from edgeseg.options.converting import ConvertConfig
 

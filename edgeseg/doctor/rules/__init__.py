@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from edgeseg.doctor.check import Purpose, Trouble
 from edgeseg.doctor.facts import SystemFacts
-from edgeseg.doctor.rules import base, gpu, jetson, opencv, sources
+from edgeseg.doctor.rules import base, gpu, jetson, opencv
 
 __all__ = ["RULES", "Rule", "rule_name"]
 
@@ -54,8 +54,8 @@ RULES: dict[Purpose, tuple[Rule, ...]] = {
         gpu.cpu_onnxruntime_hides_gpus,
     ),
     "dla": (jetson.no_dla, jetson.tensorrt_without_dla),
-    "network": (sources.no_video_decoder, sources.av_absent, sources.gstreamer_plugins_absent),
-    "usb": (sources.no_camera, sources.camera_not_readable, sources.raw_sensor),
+    "network": (opencv.no_video_decoder, opencv.av_absent, opencv.gstreamer_plugins_absent),
+    "usb": (opencv.no_camera, opencv.camera_not_readable, opencv.raw_sensor),
     "csi": (
         jetson.csi_needs_jetpacks_python,
         jetson.pip_opencv_hides_jetpacks,

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from edgeseg.doctor.check import Trouble
-from edgeseg.doctor.facts import SystemFacts, numbers
-from edgeseg.doctor.jetpack import jetpack
+from edgeseg.doctor.facts import SystemFacts, jetpack, numbers
 
 INSTALL_CPU = "pip install 'edgeseg[cpu]'"
 OLDEST_PYTHON = (3, 10)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from edgeseg.doctor.check import Trouble
-from edgeseg.doctor.facts import PowerMode, SystemFacts, numbers
-from edgeseg.doctor.jetpack import dla_in, jetpack, python_of
+from edgeseg.doctor.facts import PowerMode, SystemFacts, dla_in, jetpack, numbers, python_of
 from edgeseg.doctor.rules.gpu import cause
 from edgeseg.doctor.rules.opencv import SYSTEM_VENV, feature
 

@@ -15,9 +15,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeseg.artifacts.card import ModelCard
-from edgeseg.engines.cuda import arguments
 from edgeseg.engines.cuda.device import Cuda
-from edgeseg.engines.cuda.kernels import Kernels
+from edgeseg.engines.cuda.kernels import (
+    Argmax,
+    FrameBatch,
+    Kernels,
+    Labels,
+    Overlay,
+    Preprocess,
+    colours,
+    packed_frames,
+    taps,
+    value_table,
+)
 from edgeseg.engines.cuda.memory import DeviceMemory, Pinned
 from edgeseg.ops.overlay import Look
 from edgeseg.ops.preprocess import Placement, nearest_indices, placement_of
@@ -117,10 +127,10 @@ class Stages:
         taken = nearest_indices(part, job.size)
         sizes = list(zip(job.size, part, strict=True))
         upload = _Upload(memory, stream)
-        self._table = upload(arguments.value_table(spec))
-        self._taps = [upload(arguments.taps(frame, there)) for frame, there in sizes]
+        self._table = upload(value_table(spec))
+        self._taps = [upload(taps(frame, there)) for frame, there in sizes]
         self._taken = [upload(each) for each in taken]
-        self._colours = upload(arguments.colours(job.look)) if job.look else 0
+        self._colours = upload(colours(job.look)) if job.look else 0
         upload.wait()
 
     def queue_before(self, buffers: BatchBuffers, stream: int) -> None:
@@ -142,7 +152,7 @@ class Stages:
     def preprocess(self, buffers: BatchBuffers, stream: int) -> None:
         """Queue the preprocessing of frames to the network's input."""
         spec, region = self._network.card.input, self._region
-        of = arguments.Preprocess(
+        of = Preprocess(
             self._frames(buffers),
             *self._taps,
             self._table,
@@ -163,14 +173,14 @@ class Stages:
             if target != network.output:
                 self._cuda.copy_within(target, network.output, nbytes, stream)
             return
-        of = arguments.Argmax(network.output, buffers.labels.device, network.classes, pixels)
+        of = Argmax(network.output, buffers.labels.device, network.classes, pixels)
         self._kernels.argmax(of, self._job.batch, stream)
 
     def overlay(self, buffers: BatchBuffers, stream: int) -> None:
         """Queue the overlay of labels on frames, if requested."""
         if buffers.painted is None or self._job.look is None:
             return
-        on = arguments.Overlay(
+        on = Overlay(
             self._frames(buffers),
             self._labels(buffers),
             self._colours,
@@ -180,13 +190,13 @@ class Stages:
         )
         self._kernels.overlay(on, self._job.batch, stream)
 
-    def _frames(self, buffers: BatchBuffers) -> arguments.FrameBatch:
-        return arguments.packed_frames(buffers.frames.device, self._job.size)
+    def _frames(self, buffers: BatchBuffers) -> FrameBatch:
+        return packed_frames(buffers.frames.device, self._job.size)
 
-    def _labels(self, buffers: BatchBuffers) -> arguments.Labels:
+    def _labels(self, buffers: BatchBuffers) -> Labels:
         spec, region = self._network.card.input, self._region
         first = buffers.labels.device + region.top * spec.width + region.left
-        return arguments.Labels(first, spec.width, spec.height * spec.width, *self._taken)
+        return Labels(first, spec.width, spec.height * spec.width, *self._taken)
 
 
 class _Upload:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from edgeseg.engines.tensorrt.build import Plan, build_engine
-from edgeseg.engines.tensorrt.dla import implicit_only
 from edgeseg.engines.tensorrt.layers import Layer, LayerTable
 from edgeseg.engines.tensorrt.library import PlanRuntime, library, tensorrt, tensorrt_rtx
+from edgeseg.engines.tensorrt.settings import implicit_only
 from edgeseg.engines.tensorrt.weak_typing import Implicit
 from edgeseg.options.building import PlanOptions
 

@@ -15,7 +15,6 @@ from typing import Any
 
 from edgeseg.artifacts.card import Precision
 from edgeseg.console import Track, silent
-from edgeseg.engines.tensorrt.dla import layers_on_gpu, require_dla, use_dla
 from edgeseg.engines.tensorrt.layers import LayerTable, layer_precisions, layer_table
 from edgeseg.engines.tensorrt.library import (
     log_collector,
@@ -25,7 +24,14 @@ from edgeseg.engines.tensorrt.library import (
     tensorrt_rtx,
 )
 from edgeseg.engines.tensorrt.progress import compile_network
-from edgeseg.engines.tensorrt.settings import Used, add_profile, configure
+from edgeseg.engines.tensorrt.settings import (
+    Used,
+    add_profile,
+    configure,
+    layers_on_gpu,
+    require_dla,
+    use_dla,
+)
 from edgeseg.engines.tensorrt.timing_cache import TimingCache, timing_cache
 from edgeseg.engines.tensorrt.weak_typing import Implicit, bind_implicit, bind_precisions
 from edgeseg.errors import CorruptArtifact, MismatchedArtifact

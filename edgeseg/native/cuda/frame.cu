@@ -4,7 +4,7 @@
 // nvcc compiles this file ahead for many GPUs, NVRTC at first use for the one at hand, and the
 // tests as plain C++ that runs thread after thread. Hence no header, no library and no barrier;
 // threads share nothing. A kernel takes one structure, which
-// edgeseg/engines/cuda/arguments.py repeats; blockIdx.z counts the pictures of a batch.
+// edgeseg/engines/cuda/kernels.py repeats; blockIdx.z counts the pictures of a batch.
 
 using Byte = unsigned char;
 

@@ -26,8 +26,7 @@ from edgeseg.options.clips import ClipOptions
 from edgeseg.options.streaming import Codec
 from edgeseg.sources.packets import COPIED, Packet, PacketStream, PacketTap
 from edgeseg.stream.alerts.rule import AlertRule
-from edgeseg.stream.moments import moment
-from edgeseg.stream.result import StreamResult
+from edgeseg.stream.result import StreamResult, moment
 from edgeseg.stream.sinks.base import Sink, SourceStatus
 from edgeseg.stream.sinks.encoded import choose_codec
 from edgeseg.stream.sinks.health import Health, SinkReport

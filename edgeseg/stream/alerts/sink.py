@@ -20,8 +20,7 @@ from edgeseg.stream.alerts.clips import Clips
 from edgeseg.stream.alerts.lines import AlertLines
 from edgeseg.stream.alerts.rule import AlertEvent, AlertRule, Measure, RuleTracker
 from edgeseg.stream.alerts.webhook import Webhook
-from edgeseg.stream.moments import moment
-from edgeseg.stream.result import StreamResult
+from edgeseg.stream.result import StreamResult, moment
 from edgeseg.stream.sinks.base import Sink, SinkContext, SourceStatus, StateChanges, StopStream
 from edgeseg.stream.sinks.health import Health, SinkReport
 from edgeseg.stream.sinks.lines import time_stamp

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from edgeseg.errors import OutputError, RuntimeMissing
 from edgeseg.options.messaging import PASSWORD, Broker
-from edgeseg.sources.trust import Trust
+from edgeseg.sources.server import Trust
 from edgeseg.stream.messaging.bus import Message, Patience
 from edgeseg.stream.sinks.health import Health, SinkReport
 

@@ -42,7 +42,7 @@ class Metrics(Sink):
     ``edgeseg_frame_age_seconds``      histogram capture to result, by source
     ``edgeseg_stage_seconds``          histogram ``capture``, ``preprocess``, ``infer`` …
     ``edgeseg_flicker_share``          summary   pixels that flickered, see
-                                                 :class:`~edgeseg.stream.flicker.Flicker`:
+                                                 :class:`~edgeseg.stream.smoothing.Flicker`:
                                                  ``_sum`` over ``_count`` is their mean share
     ``edgeseg_class_share``            gauge     of the last frame, by source and class;
                                                  not there while the source is not ``ok``

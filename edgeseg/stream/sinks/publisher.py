@@ -18,11 +18,9 @@ from edgeseg.errors import EdgesegError, OutputError, RuntimeMissing, UsageError
 from edgeseg.sources.deadline import call_in_time
 from edgeseg.sources.pyav import have_pyav
 from edgeseg.sources.relay import Relay, connect
-from edgeseg.sources.server import Server
+from edgeseg.sources.server import Server, Trust
 from edgeseg.sources.spec import SourceSpec
-from edgeseg.sources.trust import Trust
-from edgeseg.stream.moments import moment
-from edgeseg.stream.result import StreamResult
+from edgeseg.stream.result import StreamResult, moment
 from edgeseg.stream.sinks import remux
 from edgeseg.stream.sinks.base import Sink, SourceStatus
 from edgeseg.stream.sinks.destination import Destination, parse_destination

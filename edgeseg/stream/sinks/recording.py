@@ -19,7 +19,6 @@ from edgeseg.sources.capture import quieten_opencv
 from edgeseg.sources.packets import Packet
 from edgeseg.stream.result import StreamResult
 from edgeseg.stream.sinks.base import Sink, SourceStatus
-from edgeseg.stream.sinks.copied import PacketWriter
 from edgeseg.stream.sinks.encoded import (
     Encoded,
     EncodedWriter,
@@ -31,7 +30,7 @@ from edgeseg.stream.sinks.encoded import (
     fitted,
 )
 from edgeseg.stream.sinks.files import Claim, cannot_write, make_folder
-from edgeseg.stream.sinks.matroska import Writer, open_writer
+from edgeseg.stream.sinks.matroska import PacketWriter, Writer, open_writer
 from edgeseg.stream.sinks.retention import Budget, Rotation, Shelf, part_of, parts_of
 
 logger = logging.getLogger(__name__)

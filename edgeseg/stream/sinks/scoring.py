@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from edgeseg.artifacts.card import ClassMap
 from edgeseg.data.decode import load_ids
-from edgeseg.data.layout import same_name
+from edgeseg.data.sample import same_name
 from edgeseg.errors import DatasetError, UsageError
 from edgeseg.evaluation import Scores
 from edgeseg.ops.preprocess import restore_labels

@@ -31,8 +31,7 @@ from edgeseg.data.decode import load_image
 from edgeseg.data.selection import Description, describe, near_duplicates, sort_out
 from edgeseg.errors import EdgesegError, OutputError, UsageError
 from edgeseg.ops.preprocess import inside
-from edgeseg.stream.moments import moment
-from edgeseg.stream.result import StreamResult
+from edgeseg.stream.result import StreamResult, moment
 from edgeseg.stream.sinks.base import Sink, SourceStatus
 from edgeseg.stream.sinks.files import cannot_write, lock, make_folder, write_new
 from edgeseg.stream.sinks.health import Health, SinkReport

@@ -21,7 +21,7 @@ from edgeseg.sources.packets import Packet, PacketStream, PacketTap
 from edgeseg.stream import Stream, StreamOptions, run
 from edgeseg.stream.alerts import AlertOutputs, Alerts, ClipOptions, Clips, parse_rule
 from edgeseg.stream.sinks import health
-from edgeseg.stream.sinks.copied import PacketWriter
+from edgeseg.stream.sinks.matroska import PacketWriter
 from edgeseg.stream.sinks.ring import Ring
 
 FPS = 25
