@@ -270,16 +270,10 @@ def page(document: dict[str, Any]) -> str:
         Column("×"),
         Column("Convolutions", "GOP/s"),
     )
-    rows = []
-    for engine in document["engines"]:
-        rows.append(
-            (
-                engine["name"],
-                f"{engine['ms']:.2f}",
-                f"{first / engine['ms']:.2f}",
-                str(engine["gops"]),
-            )
-        )
+    rows = [
+        (engine["name"], f"{engine['ms']:.2f}", f"{first / engine['ms']:.2f}", str(engine["gops"]))
+        for engine in document["engines"]
+    ]
     peaks = ", ".join(
         f"{name} {value} GOP/s" for name, value in document["large_convolution_gops"].items()
     )
