@@ -42,7 +42,7 @@ STEPS: Mapping[str, tuple[str, ...]] = {
     "file": ("stream.py", "--part", "file", "--video", "{video}"),
     "live": ("stream.py", "--part", "live", "--video", "{video}"),
     "stages": ("stream_kernels.py",),
-    "cameras": ("scale.py", "{engine}", "{video}"),
+    "cameras": ("scale.py", "--measure", "--video", "{video}"),
     "options": ("stream_options.py", "cost"),
     "tiles": ("stream_tiles.py",),
     "privacy": ("privacy.py",),

@@ -1,15 +1,18 @@
-"""Measure the resources and output of one camera, and estimate what many cameras need.
+"""Measure the resources and output of one camera and of several, and estimate many.
 
-    python bench/scale.py runs/NAME/model.int8.onnx clip.mp4    measure and write both files
-    python bench/scale.py                                       recompute the tables
+    python bench/scale.py --measure [--video VIDEO]    measure and write both files
+    python bench/scale.py                              recompute the tables
 
-Everything is measured by ``edgeseg stream`` as a user runs it, in processes of their own: CPU
-time of a whole process over its frames, so that waiting does not count, and other work hardly.
-One thread; the machine's other cores repeat it. ``docs/scale.md`` shows ``tables.md``.
+Everything is measured by ``edgeseg stream`` as a user runs it, in processes of their own, through
+``unet-lite`` in INT8 at 512×256. The cost of a frame is CPU time over frames of files, on one
+thread, so that waiting does not count, and other work hardly. The cameras are live: RTSP of 25
+frames per second from this machine, all in one process. ``docs/scale.md`` shows ``tables.md``.
 """
 
 from __future__ import annotations
 
+import argparse
+import contextlib
 import json
 import os
 import re
@@ -26,11 +29,16 @@ from typing import Any
 
 import cv2
 from harness import circumstances, command_line, medians, write_json
+from stream_live import rtsp_server
+from stream_scene import make_clip, make_engines, workshop
 
 from edgeseg.artifacts.files import write_atomic
 from edgeseg.report.tables import Column, Table, render_markdown
 
 RESULTS = Path(__file__).with_name("results") / "scale"
+LIVE_CAMERAS = (1, 2, 4, 8, 16)
+CLIENTS = 4
+"""Cameras that one RTSP server plays; a seventh client would wait, on two cores, for another."""
 CAMERAS = (10, 1_000, 100_000)
 RATES = (1, 5, 25)
 """Analysed frames a second of each camera."""
@@ -61,35 +69,64 @@ CASES = (
 def main() -> None:
     """Measure if asked, then work the tables out."""
     parser = command_line(__doc__)
-    parser.add_argument("engine", nargs="?", type=Path)
-    parser.add_argument("clip", nargs="?", type=Path, help="H.264 clip at 25 frames per second")
+    parser.add_argument("--measure", action="store_true", help="measure before")
+    parser.add_argument("--video", type=Path, help="video used as the content of the clip")
     parser.add_argument("--frames", type=int, default=60, help="number of frames per source")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=15, help="seconds of live cameras")
     options = parser.parse_args()
     measured = RESULTS / "measured.json"
-    if options.engine is not None:
-        if options.clip is None:
-            parser.error("expected ENGINE and CLIP")
-        document = measure(options.engine, options.clip, options.frames, options.rounds)
-        write_json(measured, document)
+    if options.measure:
+        with workshop() as folder:
+            write_json(measured, measure(Path(folder), options))
     text = tables(json.loads(measured.read_text("utf-8")))
     write_atomic(RESULTS / "tables.md", text)
     print(text, end="")
 
 
-def measure(engine: Path, clip: Path, frames: int, rounds: int) -> dict[str, Any]:
+def measure(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     """All cases in turns, the medians of their rounds; and what needs no rounds."""
+    before = circumstances()
+    (engine,) = make_engines(folder, ["onnxruntime"], ["int8"]).values()
+    media = folder / "media"
+    media.mkdir()
+    clip = make_clip(media / "clip.mp4", options.frames, fps=CAMERA_FPS, video=options.video)
+    # Longer than the stream, which opens its cameras first.
+    frames = int((options.seconds + 15) * CAMERA_FPS)
+    long = make_clip(media / "live.mp4", frames, fps=CAMERA_FPS, video=options.video)
     found: dict[str, list[dict[str, float]]] = {case.name: [] for case in CASES}
-    for _ in range(rounds):
+    for _ in range(options.rounds):
         for case in CASES:
-            found[case.name].append(run(case, engine, clip, frames))
-    return {
-        "schema": "edgeseg.scale/1",
-        **circumstances(),
+            found[case.name].append(run(case, engine, clip, options.frames))
+    document = {
+        "schema": "edgeseg.scale/2",
+        **before,
         "engine": engine.name,
         "clip": {"name": clip.name, **_describe(clip), "decode_cpu_ms": decode_cpu_ms(clip)},
         "cases": {name: medians(rows) for name, rows in found.items()},
-        "metrics": {str(n): scrape(engine, clip, n) for n in (1, 4)},
+        "metrics": {str(n): scrape(engine, long, n) for n in (1, 4)},
+    }
+    with contextlib.ExitStack() as stack:
+        servers = range(0, max(LIVE_CAMERAS), CLIENTS)
+        urls = [f"{stack.enter_context(rtsp_server(media))}/live.mp4" for _ in servers]
+        rows = [live(engine, urls, cameras, options.seconds) for cameras in LIVE_CAMERAS]
+    return document | {"live": rows}
+
+
+def live(engine: Path, urls: Sequence[str], cameras: int, seconds: float) -> dict[str, float]:
+    """Cameras in one process: frames per second, of the least and the most served one, ages."""
+    sources = [part for n in range(cameras) for part in ("--source", urls[n // CLIENTS])]
+    document, cpu = _stream(engine, ["--duration", str(seconds), *sources])
+    rates = [source["frames"] / document["seconds"] for source in document["sources"]]
+    return {
+        "cameras": cameras,
+        "fps": document["fps"],
+        "least_fps": min(rates),
+        "most_fps": max(rates),
+        "age_p50_ms": document["frame_age_ms"]["p50"],
+        "age_p99_ms": document["frame_age_ms"]["p99"],
+        "cores": cpu / document["seconds"],
+        "peak_rss_mib": document["peak_rss_mib"],
     }
 
 
@@ -99,8 +136,8 @@ def run(case: Case, engine: Path, clip: Path, frames: int) -> dict[str, float]:
     Starting costs CPU time as well: a run of one frame is taken off.
     """
     with tempfile.TemporaryDirectory() as folder:
-        _, started = _stream(case, engine, clip, case.sources, Path(folder, "one"))
-        document, whole = _stream(case, engine, clip, case.sources * frames, Path(folder, "all"))
+        _, started = _file(case, engine, clip, case.sources, Path(folder, "one"))
+        document, whole = _file(case, engine, clip, case.sources * frames, Path(folder, "all"))
         files = (path for path in Path(folder, "all").rglob("*") if path.is_file())
         written = sum(path.stat().st_size for path in files)
     counted = document["frames"] - case.sources
@@ -111,17 +148,20 @@ def run(case: Case, engine: Path, clip: Path, frames: int) -> dict[str, float]:
     }
 
 
-def _stream(
+def _file(
     case: Case, engine: Path, clip: Path, frames: int, folder: Path
 ) -> tuple[dict[str, Any], float]:
-    """The command's document and the CPU seconds of its process."""
     folder.mkdir()
-    command = [
-        *(sys.executable, "-m", "edgeseg", "stream", str(engine), "--no-window", "--json"),
-        *("--threads", "1", "--max-frames", str(frames), "--mode", "throughput", "--lanes", "1"),
-        *(part for _ in range(case.sources) for part in ("--source", str(clip))),
-        *(option.format(folder=folder) for option in case.options),
-    ]
+    sources = (part for _ in range(case.sources) for part in ("--source", str(clip)))
+    written = (option.format(folder=folder) for option in case.options)
+    threads = ("--threads", "1", "--mode", "throughput", "--lanes", "1")
+    return _stream(engine, [*threads, "--max-frames", str(frames), *sources, *written])
+
+
+def _stream(engine: Path, options: Sequence[str]) -> tuple[dict[str, Any], float]:
+    """The command's document and the CPU seconds of its process."""
+    command = [sys.executable, "-m", "edgeseg", "stream", str(engine), "--no-window", "--json"]
+    command += options
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
         assert process.stdout is not None
         out = process.stdout.read()
@@ -194,6 +234,10 @@ def tables(document: dict[str, Any]) -> str:
             "",
             _origin(document),
             "",
+            "## Several live cameras, measured",
+            "",
+            render_markdown(several_cameras(document)),
+            "",
             "## Many cameras, worked out",
             "",
             render_markdown(many_cameras(document)),
@@ -211,6 +255,27 @@ def one_camera(document: dict[str, Any]) -> Table:
     clip = document["clip"]
     rows.append(("decoding alone", f"{clip['decode_cpu_ms']:.1f}", "–", "–"))
     columns = ("Stream", "CPU, ms a frame", "Memory, MiB", "Written a frame")
+    return _table(columns, rows)
+
+
+def several_cameras(document: dict[str, Any]) -> Table:
+    """Live cameras in one process, a row a number of them."""
+    rows = [
+        (
+            str(row["cameras"]),
+            f"{row['fps']:.1f}",
+            f"{row['least_fps']:.1f} to {row['most_fps']:.1f}",
+            f"{row['age_p50_ms']:.0f} / {row['age_p99_ms']:.0f}",
+            f"{row['cores']:.2f}",
+            f"{1000 * row['cores'] / row['fps']:.1f}",
+            f"{row['peak_rss_mib']:.0f}",
+        )
+        for row in document["live"]
+    ]
+    columns = (
+        *("Cameras of 25 fps", "Frames per second", "Of each camera", "Age, p50 / p99, ms"),
+        *("Cores", "CPU, ms a frame", "Memory, MiB"),
+    )
     return _table(columns, rows)
 
 
