@@ -75,7 +75,7 @@ SCALES = {
     "cpu": Settings(
         size=(512, 512),
         options={"width": 16, "batch_norm": True},
-        epochs=100,
+        epochs=60,
         learning_rate=1e-3,
         seeds=(0,),
     ),

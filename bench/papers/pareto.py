@@ -7,6 +7,7 @@ Run ``camvid.py`` of the same scale first, whose networks are measured here: not
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
@@ -166,11 +167,17 @@ def checkpoint(lab: Lab, name: str) -> Path:
 
 
 def prepare(one: Candidate, data: Path, settings: Settings) -> dict[str, Any]:
-    """Export and quantise a network at one size; returns its figures apart from times."""
+    """Export and quantise a network at one size; returns its figures apart from times.
+
+    They are kept in the folder, so that times can be measured again in minutes.
+    """
     import onnx
 
     from edgeseg.training.checkpoint import load_checkpoint
 
+    kept, origin = one.folder / "figures.json", sha256_file(one.checkpoint)
+    if kept.exists() and (found := json.loads(kept.read_text("utf-8")))["origin"] == origin:
+        return dict(found["figures"])
     model, card = load_checkpoint(one.checkpoint)
     height, width = one.size
     spec = card.input.model_copy(update={"height": height, "width": width})
@@ -185,12 +192,14 @@ def prepare(one: Candidate, data: Path, settings: Settings) -> dict[str, Any]:
         BuildConfig(network, "int8", "onnxruntime", data=data, max_drop=1, max_class_drop=1)
     )
     assert made.sidecar.gate is not None
-    return {
+    figures = {
         "parameters": sum(parameter.numel() for parameter in model.parameters()) / 1e6,
         # Two operations a multiplication.
         "gflop": 2 * sum(node.macs for node in work(onnx.load(network))) / 1e9,
         "fp32_mean_iou": made.sidecar.gate.reference,
     }
+    kept.write_text(json.dumps({"origin": origin, "figures": figures}), "utf-8")
+    return figures
 
 
 def timed(candidates: Sequence[Candidate], val: Split, settings: Settings) -> BenchReport:
