@@ -179,13 +179,11 @@ def _picture(frame: Any) -> NDArray[np.uint8]:
 def _pyav() -> Any:
     try:
         import av
-        import av.logging
     except ModuleNotFoundError:
         raise RuntimeMissing(
             "videos of an archive are read by PyAV, which is not installed",
             hint="pip install 'edgeseg[cluster]'",
         ) from None
-    av.logging.set_level(av.logging.PANIC)  # Damaged files are reported by us.
     return av
 
 

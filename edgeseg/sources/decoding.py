@@ -1,4 +1,4 @@
-"""Devices on which PyAV decodes video: which there are, and whether one decodes a stream."""
+"""PyAV, silent, and the devices on which it decodes: which there are, whether one is in use."""
 
 from __future__ import annotations
 
@@ -14,6 +14,22 @@ _CODECS = ("h264", "hevc", "mjpeg", "vp9", "av1", "mpeg4")
 """Codecs of cameras and recordings, of which a device should decode at least one."""
 
 
+def import_av() -> Any:
+    """Import PyAV, with FFmpeg's messages off: they may hold passwords, and edgeseg reports damage.
+
+    They are off by default, but not if another library turned them on. Any level, even PANIC, lets
+    PyAV take the interpreter's lock on FFmpeg's threads for every error. A decoder that is freed
+    meanwhile waits for these threads and holds the lock: nothing goes on, ever.
+
+    Raises:
+        ImportError: PyAV is not installed.
+    """
+    import av.logging
+
+    av.logging.set_level(None)
+    return av
+
+
 @cache
 def device_for(decode: str) -> str | None:
     """Return the device for a value of ``--decode``, after opening it once; None for the CPU.
@@ -27,14 +43,13 @@ def device_for(decode: str) -> str | None:
     if decode == CPU:
         return None
     try:
-        import av.logging
+        av = import_av()
     except ImportError as error:
         if decode == "auto":
             return None
         raise RuntimeMissing(
             f"--decode {decode}: PyAV is not installed", hint="pip install 'edgeseg[av]'"
         ) from error
-    av.logging.set_level(av.logging.PANIC)
     offered = _offered()
     if decode == "auto":
         return next((name for name, codec in offered.items() if not _trouble(name, codec)), None)
@@ -51,8 +66,7 @@ def device_for(decode: str) -> str | None:
 
 def open_input(target: str, decode: str, **options: Any) -> Any:
     """Call ``av.open`` with the device for ``decode``; what it cannot decode, the CPU decodes."""
-    import av
-
+    av = import_av()
     device = device_for(decode)
     if device is not None:
         from av.codec.hwaccel import HWAccel

@@ -47,9 +47,7 @@ class NetworkVideo:
 
     def __init__(self, spec: SourceSpec) -> None:
         import av
-        import av.logging
 
-        av.logging.set_level(av.logging.PANIC)  # FFmpeg's words may hold the password
         self._label = spec.label
         self._max_pixels = spec.max_pixels
         self._size: tuple[int, int] | None = None

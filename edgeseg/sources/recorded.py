@@ -140,11 +140,9 @@ class RecordedVideo:
 
     def __init__(self, spec: SourceSpec) -> None:
         import av
-        import av.logging
         from av.codec.context import Flags
         from av.video.reformatter import VideoReformatter
 
-        av.logging.set_level(av.logging.PANIC)  # what is damaged is ours to say
         self._spec = spec
         self._container, self._stream = open_video(Path(spec.target), spec.decode)
         context = self._stream.codec_context

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import av
 import pytest
+from numbered_videos import make_numbered
 
 from edgeseg.engines.base import Engine
 from edgeseg.errors import RuntimeMissing
@@ -95,3 +97,31 @@ def test_the_decoder_is_the_device_only_if_its_frames_have_the_format_of_the_dev
     monkeypatch.setattr(decoding, "device_for", lambda _: "cuda")
     assert decoding.decoder_of(_OnDevice(formats[0]), "auto") == "cuda"
     assert decoding.decoder_of(_OnDevice("yuv420p"), "auto") == "cpu"
+
+
+FREED = """
+import sys, av.logging
+from edgeseg.sources.capture import open_frames
+from edgeseg.sources.spec import parse_source
+
+av.logging.set_level(av.logging.ERROR)  # as torchvision.io does
+for number in range(60):
+    frames = open_frames(parse_source(sys.argv[1]))
+    for _ in range(number % 12 + 1):
+        frames.read()
+    frames.close()
+print(frames.decoder)
+"""
+
+
+def test_a_damaged_video_can_be_left_at_any_frame(tmp_path: Path) -> None:
+    """FFmpeg's threads report damage while the decoder is freed; neither may wait for the other."""
+    path = tmp_path / "damaged.mp4"
+    whole = make_numbered(tmp_path / "whole.mp4", "h", 60)
+    data = bytearray(whole.read_bytes())
+    for place in range(len(data) // 10, len(data) * 8 // 10, 199):
+        data[place] ^= 0xFF
+    path.write_bytes(data)
+    command = [sys.executable, "-c", FREED, str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.stdout, done.returncode) == ("cpu\n", 0), done.stderr

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from edgeseg.artifacts.documents import printable
 from edgeseg.errors import RuntimeMissing, UsageError
 from edgeseg.options.streaming import Codec
+from edgeseg.sources.decoding import import_av
 from edgeseg.sources.pyav import have_pyav
 
 logger = logging.getLogger(__name__)
@@ -165,10 +166,7 @@ def find_encoder(codec: Encoded, size: tuple[int, int] = (640, 360)) -> Encoder 
     PyAV must be installed. Encoders of hardware that this machine lacks are in every FFmpeg, so
     each is tried.
     """
-    import av
-    import av.logging
-
-    av.logging.set_level(av.logging.PANIC)  # encoders report that their hardware is missing
+    av = import_av()
     for encoder in _ENCODERS[codec]:
         try:
             context: Any = av.CodecContext.create(encoder.name, "w")
