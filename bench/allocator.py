@@ -40,7 +40,7 @@ def main() -> None:
         samples[case].append(json.loads(subprocess.check_output(command)))
     found = {case: medians(rows) for case, rows in samples.items()}
     document = {
-        "schema": "edgeseg.allocator/1",
+        "schema": "edgeseg.cli.allocator/1",
         **circumstances(),
         "rounds": options.rounds,
         "a_step": found,
@@ -63,7 +63,7 @@ def sample(*, keep: bool) -> dict[str, float]:
     """CPU seconds and page faults of a step, and the largest memory of the process."""
     import torch
 
-    from edgeseg.allocator import keep_freed_memory
+    from edgeseg.cli.allocator import keep_freed_memory
     from edgeseg.models import build
 
     if keep:

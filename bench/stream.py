@@ -33,9 +33,9 @@ from stream_live import FPS, live_rows, rtsp_server
 from stream_page import FileRow, Measured, measured, page
 from stream_scene import make_clip, make_engines, workshop
 
-from edgeseg.allocator import keep_freed_memory
 from edgeseg.artifacts.documents import load
 from edgeseg.artifacts.files import write_atomic
+from edgeseg.cli.allocator import keep_freed_memory
 from edgeseg.engines import open_engine
 from edgeseg.engines.base import Engine
 from edgeseg.machine import physical_cores

@@ -137,7 +137,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
     with contextlib.suppress(ImportError):  # earlier code lacks it
-        from edgeseg.allocator import keep_freed_memory
+        from edgeseg.cli.allocator import keep_freed_memory
 
         keep_freed_memory()  # as `edgeseg stream` does
     frame = measure(options.network, options.clip, options.rounds)

@@ -335,7 +335,7 @@ def edgeseg(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) 
             shorten_benchmarks(monkeypatch)
         if arguments[:1] in (("train",), ("stream",)):
             # It is for the rest of the process, whose memory tests measure.
-            allocator = "edgeseg.allocator.keep_freed_memory"
+            allocator = "edgeseg.cli.allocator.keep_freed_memory"
             monkeypatch.setattr(allocator, lambda: None)
         capfd.readouterr()
         with pytest.raises(SystemExit) as ended:

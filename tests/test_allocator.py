@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from edgeseg import allocator
+from edgeseg.cli import allocator
 
 COUNT = """
 import resource

@@ -22,7 +22,7 @@ ROWS = (
     ("data", "engines"),
     ("models", "objects", "ops", "options", "runs"),
     ("artifacts", "metrics", "tiling"),
-    ("allocator", "console", "errors", "machine"),
+    ("console", "errors", "machine"),
 )
 ROW = {part: row for row, parts in enumerate(ROWS) for part in parts}
 # The package itself offers lazily what is in it; __main__ is the command line by another name.

@@ -87,7 +87,7 @@ def train(
     """
     allow_pixels(max_pixels)  # before the imports, which bring OpenCV
 
-    from edgeseg.allocator import keep_freed_memory
+    from edgeseg.cli.allocator import keep_freed_memory
     from edgeseg.runs import RUNS, prepare_run
     from edgeseg.training import distributed
     from edgeseg.training.loop import train as train_network

@@ -165,7 +165,7 @@ def stream(
         configuration.write(write_config, context, overwrite=keeping.overwrite)
         finish(as_json, {"config": str(write_config)})
         return
-    from edgeseg.allocator import keep_freed_memory
+    from edgeseg.cli.allocator import keep_freed_memory
     from edgeseg.loading import load
     from edgeseg.runs import RUNNABLE, resolve
     from edgeseg.stream import Scoring, Stream, Window, run

@@ -13,7 +13,7 @@ from edgeseg.doctor.check import Check, Command, Examination, Purpose, Trouble
 from edgeseg.doctor.facts import CameraFacts, SystemFacts, dla_in, jetson_name
 from edgeseg.doctor.probe import probe
 from edgeseg.doctor.rules import RULES, Rule, rule_name
-from edgeseg.doctor.rules.opencv import feature, is_raw
+from edgeseg.doctor.rules.video import feature, is_raw
 
 NAMES: dict[str, tuple[str, Purpose]] = {
     "torch": ("PyTorch", "train"),

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from edgeseg.doctor.check import Purpose, Trouble
 from edgeseg.doctor.facts import SystemFacts
-from edgeseg.doctor.rules import base, gpu, jetson, opencv
+from edgeseg.doctor.rules import base, gpu, jetson, video
 
 __all__ = ["RULES", "Rule", "rule_name"]
 
@@ -19,12 +19,12 @@ RULES: dict[Purpose, tuple[Rule, ...]] = {
     "base": (
         base.python_too_old,
         base.numpy_unusable,
-        opencv.numpy_too_new_for_opencv,
-        opencv.opencv_lacks_system_library,
-        opencv.opencv_absent,
-        opencv.opencv_broken,
-        opencv.several_opencvs,
-        opencv.venv_hides_system_opencv,
+        video.numpy_too_new_for_opencv,
+        video.opencv_lacks_system_library,
+        video.opencv_absent,
+        video.opencv_broken,
+        video.several_opencvs,
+        video.venv_hides_system_opencv,
     ),
     "train": (base.training_absent,),
     "build": (base.onnx_absent, jetson.little_memory),
@@ -54,8 +54,8 @@ RULES: dict[Purpose, tuple[Rule, ...]] = {
         gpu.cpu_onnxruntime_hides_gpus,
     ),
     "dla": (jetson.no_dla, jetson.tensorrt_without_dla),
-    "network": (opencv.no_video_decoder, opencv.av_absent, opencv.gstreamer_plugins_absent),
-    "usb": (opencv.no_camera, opencv.camera_not_readable, opencv.raw_sensor),
+    "network": (video.no_video_decoder, video.av_absent, video.gstreamer_plugins_absent),
+    "usb": (video.no_camera, video.camera_not_readable, video.raw_sensor),
     "csi": (
         jetson.csi_needs_jetpacks_python,
         jetson.pip_opencv_hides_jetpacks,
@@ -63,7 +63,7 @@ RULES: dict[Purpose, tuple[Rule, ...]] = {
         jetson.camera_plugin_absent,
         jetson.gstreamer_tools_absent,
     ),
-    "show": (opencv.opencv_without_window, opencv.no_display),
+    "show": (video.opencv_without_window, video.no_display),
     "web": (base.web_absent, base.metrics_absent),
     "report": (base.report_absent,),
     "speed": (jetson.low_power_mode, jetson.clocks_not_locked),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from edgeseg.doctor.check import Trouble
 from edgeseg.doctor.facts import PowerMode, SystemFacts, dla_in, jetpack, numbers, python_of
 from edgeseg.doctor.rules.gpu import cause
-from edgeseg.doctor.rules.opencv import SYSTEM_VENV, feature
+from edgeseg.doctor.rules.video import SYSTEM_VENV, feature
 
 INSTALL_JETPACK = "sudo apt-get install nvidia-jetpack"
 _SMALL_MIB = 8 * 1024

@@ -1,4 +1,4 @@
-"""Settings of the C library's allocator, for trainings on a CPU and for streams."""
+"""Settings of the C library's allocator, for commands that train on a CPU or run a stream."""
 
 from __future__ import annotations
 

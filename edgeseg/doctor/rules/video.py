@@ -1,4 +1,4 @@
-"""Rules for OpenCV (Python imports the first that it finds), files and cameras."""
+"""Rules for reading and showing frames: OpenCV, PyAV, GStreamer, the display, cameras."""
 
 from __future__ import annotations
 
