@@ -73,12 +73,12 @@ SCALES = {
         imagenet=False,
     ),
     "cpu": Settings(
-        size=(176, 240),
-        epochs={"fcn32s": 2, "fcn16s": 1, "fcn8s": 1, CONTROL: 2},
-        steps={"train": 1, "val": 5},
+        size=(352, 480),
+        epochs={"fcn32s": 6, "fcn16s": 3, "fcn8s": 3, CONTROL: 6},
+        steps={"train": 1, "val": 1},
         width=512,
         batch_size=4,
-        learning_rate=1e-4,
+        learning_rate=1.5e-4,
     ),
     "gpu": Settings(
         size=(360, 480),
