@@ -166,7 +166,7 @@ class Teaching(Options):
     """
 
     teacher: Annotated[
-        Path | None, Option("Run or checkpoint from whose scores the network learns.")
+        Path | None, Option("Run, checkpoint or ONNX network from whose scores to learn.")
     ] = None
     unlabelled: Annotated[
         Path | None, Option("Folder or video of pictures that the teacher labels.")

@@ -15,24 +15,17 @@ from typing import Any, Literal
 import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
-from onnx import ModelProto, TensorProto, helper
+from onnx import ModelProto
 
 from edgeseg.console import Track, silent
 from edgeseg.data.folders import Split, load_image
 from edgeseg.data.selection import spread
 from edgeseg.engines.base import Engine
+from edgeseg.engines.scores import argmax_input, scores_session
 from edgeseg.errors import UsageError
 from edgeseg.evaluation import Labelled, numbered_for, read, score
 from edgeseg.ops.preprocess import preprocess_tile
-from edgeseg.precision.graph import (
-    Work,
-    copy_of,
-    producers,
-    remove_unread,
-    serialize,
-    tensors,
-    typed,
-)
+from edgeseg.precision.graph import Work
 
 SCORED = 4
 """Number of pictures on which the error of the scores is measured, over all pixels."""
@@ -182,20 +175,6 @@ def rank_layers(
     return most_harmful_first(costs)
 
 
-def argmax_input(model: ModelProto) -> str | None:
-    """Name of the scores tensor that the final argmax reads; None if there is no argmax."""
-    made_by = producers(model)
-    name = model.graph.output[0].name
-    while name in made_by:
-        node = made_by[name]
-        if node.op_type == "ArgMax":
-            return str(node.input[0])
-        if node.op_type not in {"Cast", "Identity", "Squeeze"}:
-            return None
-        name = node.input[0]
-    return None
-
-
 def most_harmful_first(costs: Sequence[LayerCost]) -> tuple[LayerCost, ...]:
     """Sort by loss, to 0.01 points, then by the error of the scores."""
     return tuple(
@@ -218,17 +197,7 @@ def _few(reference: Engine, pictures: Split | Sequence[Path], count: int) -> lis
 
 def _scoring(model: ModelProto) -> Any:
     """Create a session that runs the graph up to its scores."""
-    name = argmax_input(model)
-    assert name is not None  # Reduced precision takes no argmax away.
-    kind = tensors(typed(model, "the network"))[name].dtype
-    cut = copy_of(model)
-    del cut.graph.output[:]
-    cut.graph.output.append(
-        helper.make_tensor_value_info(name, kind or TensorProto.FLOAT, shape=None)
-    )
-    remove_unread(cut)
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
     # Exact products on any CPU, 7-bit weights or not.
     options.add_session_config_entry("session.x64quantprecision", "1")
-    return onnxruntime.InferenceSession(serialize(cut), options, providers=["CPUExecutionProvider"])
+    return scores_session(model, options)

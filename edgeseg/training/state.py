@@ -26,7 +26,7 @@ from edgeseg.errors import CorruptArtifact, MismatchedArtifact, RuntimeMissing
 from edgeseg.options.training import Teaching, TrainConfig
 from edgeseg.training.finite import refuse_non_finite
 from edgeseg.training.learner import Learner
-from edgeseg.training.teacher import checkpoint_of, fingerprint
+from edgeseg.training.teacher import fingerprint, network_of
 
 try:
     from safetensors import SafetensorError, safe_open
@@ -118,7 +118,7 @@ def _identified(teaching: Teaching) -> dict[str, str | None]:
     """Return what the teacher and the unlabelled pictures are, wherever they lie."""
     teacher, unlabelled = teaching.teacher, teaching.unlabelled
     return {
-        "teacher": None if teacher is None else fingerprint(checkpoint_of(teacher)),
+        "teacher": None if teacher is None else fingerprint(network_of(teacher)),
         "unlabelled": None if unlabelled is None else fingerprint(unlabelled),
     }
 

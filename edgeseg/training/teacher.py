@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -23,7 +24,7 @@ from edgeseg.data.unlabelled import unlabelled_id
 from edgeseg.errors import MismatchedArtifact, UsageError
 from edgeseg.models.mirror import same_size
 from edgeseg.options.training import Teaching
-from edgeseg.runs import CHECKPOINT, located
+from edgeseg.runs import CHECKPOINT, NETWORK, located
 from edgeseg.training.checkpoint import load_checkpoint
 from edgeseg.training.predictor import to_default_device
 
@@ -33,7 +34,7 @@ class Teacher:
     """A trained network, and how a student learns from it.
 
     Attributes:
-        model: The network, in evaluation mode.
+        model: The network in evaluation mode, from pictures to logits of their size.
         card: Its card.
         student: Card of the student.
         teaching: Temperature, weight and confidence floor.
@@ -56,7 +57,7 @@ class Teacher:
             class if its probability reaches ``confidence``, else it is ignored.
         """
         pictures = renormalised(batch.pictures, self.student.input, self.card.input)
-        scores: Tensor = same_size(self.model)(pictures)
+        scores: Tensor = self.model(pictures)
         probability, label = scores.float().softmax(dim=1).max(dim=1)
         ignore = self.student.classes.ignore
         label = label.where(probability >= self.teaching.confidence, ignore)
@@ -108,19 +109,52 @@ def _statistics(spec: InputSpec, like: Tensor) -> tuple[Tensor, Tensor]:
     return mean, std
 
 
+class OnnxTeacher(nn.Module):
+    """An ONNX network as a module, from pictures float (N, C, H, W) to logits of that size.
+
+    It runs in ONNX Runtime on the CPU, wherever the student is.
+
+    Raises:
+        ArtifactError: See :class:`edgeseg.engines.scores.OnnxScores`; also where pictures have
+            another size than the network takes.
+    """
+
+    def __init__(self, path: Path) -> None:
+        from edgeseg.engines.scores import OnnxScores
+
+        super().__init__()
+        self.scores = OnnxScores(path, torch.get_num_threads())
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        """Return logits float32 (N, classes, H, W), on the device of the pictures."""
+        size = pictures.shape[-2:]
+        if self.scores.size not in (None, size):
+            raise MismatchedArtifact(
+                f"{self.scores.path}: the teacher takes pictures of "
+                f"{_size(self.scores.card.input)}, and the student's are {size[1]}x{size[0]}",
+                hint="train without --crop, or with a checkpoint as the teacher",
+            )
+        found = self.scores(np.ascontiguousarray(pictures.float().cpu().numpy()))
+        logits = torch.from_numpy(found).to(pictures.device)
+        if logits.shape[-2:] == size:
+            return logits
+        return functional.interpolate(logits, size=size, mode="bilinear")
+
+
 def load_teacher(teaching: Teaching, student: ModelCard) -> Teacher | None:
     """Load the teacher onto the default device; None if there is none.
 
     Raises:
-        UsageError: The teacher is not there, or is no checkpoint.
+        UsageError: The teacher is not there, or is neither a checkpoint nor an ONNX network.
         MismatchedArtifact: Its classes, size, resize rule or number of channels differ from the
             student's.
-        ArtifactError: See :func:`edgeseg.training.checkpoint.load_checkpoint`.
+        ArtifactError: See :func:`edgeseg.training.checkpoint.load_checkpoint` and
+            :class:`edgeseg.engines.scores.OnnxScores`.
     """
     if teaching.teacher is None:
         return None
-    path = checkpoint_of(teaching.teacher)
-    model, card = load_checkpoint(path)
+    path = network_of(teaching.teacher)
+    model, card = _opened(path)
     for what, hint, theirs, ours in (
         ("classes", "train both on the same classes", card.classes.names, student.classes.names),
         ("size", "train with the teacher's --size", _size(card.input), _size(student.input)),
@@ -139,23 +173,31 @@ def load_teacher(teaching: Teaching, student: ModelCard) -> Teacher | None:
                 f"the student's, {_text(ours)}",
                 hint=hint,
             )
-    return Teacher(
-        to_default_device(model.requires_grad_(requires_grad=False)), card, student, teaching
-    )
+    return Teacher(model, card, student, teaching)
 
 
-def checkpoint_of(teacher: Path) -> Path:
-    """Return the checkpoint of a run folder, or the file itself.
+def _opened(path: Path) -> tuple[nn.Module, ModelCard]:
+    if path.suffix == ".onnx":
+        teacher = OnnxTeacher(path)
+        return teacher, teacher.scores.card
+    model, card = load_checkpoint(path)
+    return same_size(to_default_device(model.requires_grad_(requires_grad=False))), card
+
+
+def network_of(teacher: Path) -> Path:
+    """Return the checkpoint of a run folder, else its ``model.onnx``, or the file itself.
 
     Raises:
         UsageError: There is none.
     """
     path = located(teacher)
-    path = path / CHECKPOINT if path.is_dir() else path
-    if path.suffix != ".safetensors" or not path.is_file():
+    if path.is_dir():
+        path = path / (CHECKPOINT if (path / CHECKPOINT).is_file() else NETWORK)
+    if path.suffix not in {".safetensors", ".onnx"} or not path.is_file():
         raise UsageError(
-            f"{path}: expected the checkpoint of a teacher",
-            hint="name a run folder of `edgeseg train`, or its model.safetensors",
+            f"{path}: expected the network of a teacher",
+            hint="name a run folder of `edgeseg train` or `edgeseg import`, or a "
+            "model.safetensors or model.onnx",
         )
     return path
 

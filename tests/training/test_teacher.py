@@ -12,11 +12,14 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch.nn import functional
 
 from edgeseg.artifacts.card import ClassMap, InputSpec, ModelCard
 from edgeseg.data.loader import Batch, Order
 from edgeseg.data.unlabelled import thinned, unlabelled_id
 from edgeseg.errors import EdgesegError, MismatchedArtifact, UsageError
+from edgeseg.export.module import export_module as export_imported
+from edgeseg.export.network import export_onnx
 from edgeseg.models import build
 from edgeseg.ops.preprocess import preprocess
 from edgeseg.options.training import Recipe, Teaching, TrainConfig
@@ -195,10 +198,85 @@ def test_refuses_a_teacher_that_does_not_fit(
     assert caught.value.hint
 
 
+class Foreign(torch.nn.Module):
+    """A network of another library, at half the size of its pictures."""
+
+    def __init__(self, ending: str, channels: int) -> None:
+        super().__init__()
+        torch.manual_seed(3)
+        self.conv = torch.nn.Conv2d(3, channels, 3, stride=2, padding=1)
+        self.ending = ending
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        scores: torch.Tensor = self.conv(image)
+        if self.ending == "softmax":
+            return scores.softmax(1)
+        if self.ending == "sigmoid":
+            return scores.sigmoid()
+        return scores.argmax(1) if self.ending == "labels" else scores
+
+
+def foreign_teacher(path: Path, ending: str, channels: int = 2) -> Foreign:
+    module = Foreign(ending, channels).eval()
+    fields = {"classes": CLASSES.names, "size": (32, 48), "normalise": "imagenet"}
+    export_imported(module, fields, path / "model.onnx")
+    return module
+
+
+@pytest.mark.parametrize(
+    ("ending", "channels"), [("logits", 2), ("softmax", 2), ("sigmoid", 2), ("sigmoid", 1)]
+)
+def test_a_network_of_another_library_teaches(tmp_path: Path, ending: str, channels: int) -> None:
+    module = foreign_teacher(tmp_path, ending, channels)
+    teacher = load_teacher(Teaching(tmp_path), CARD)
+    assert teacher is not None
+    pictures = torch.randn(3, 3, 32, 48, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        raw = module(pictures)
+        wide = functional.interpolate(raw, size=(32, 48), mode="bilinear")
+    if ending == "softmax":
+        expected = wide
+    elif channels == 1:
+        expected = torch.cat([1 - wide, wide], dim=1)
+    else:
+        odds = wide if ending == "logits" else torch.logit(wide)
+        # Independent scores: none above the threshold is the background.
+        expected = odds.softmax(dim=1)
+        if ending == "sigmoid":
+            expected = torch.cat([torch.zeros_like(odds[:, :1]), odds[:, 1:]], dim=1).softmax(dim=1)
+    taught = teacher.teach(Batch(pictures, torch.zeros(3, 32, 48, dtype=torch.int64), None))
+    assert taught.scores is not None
+    assert torch.allclose(taught.scores.softmax(dim=1), expected, atol=1e-4)
+    assert not torch.allclose(taught.scores.softmax(dim=1)[0], expected[1], atol=1e-2)
+
+
+def test_an_exported_network_teaches_as_its_checkpoint(checkpoint: Path, tmp_path: Path) -> None:
+    export_onnx(checkpoint, tmp_path / "model.onnx")
+    pictures = torch.randn(2, 3, 32, 48, generator=torch.Generator().manual_seed(0))
+    batch = Batch(pictures, torch.zeros(2, 32, 48, dtype=torch.int64), None)
+    scores = []
+    for path in (checkpoint, tmp_path / "model.onnx"):
+        teacher = load_teacher(Teaching(path), CARD)
+        assert teacher is not None
+        taught = teacher.teach(batch)
+        assert taught.scores is not None
+        scores.append(taught.scores)
+    assert torch.allclose(*scores, atol=1e-4)
+    with pytest.raises(MismatchedArtifact, match="pictures of 48x32, and the student's are 16x16"):
+        teacher.teach(batch._replace(pictures=pictures[..., :16, :16]))
+
+
+def test_labels_alone_cannot_teach(tmp_path: Path) -> None:
+    foreign_teacher(tmp_path, "labels")
+    with pytest.raises(MismatchedArtifact, match="has no scores of 2 classes") as caught:
+        load_teacher(Teaching(tmp_path), CARD)
+    assert caught.value.hint
+
+
 def test_refuses_what_is_no_teacher(tmp_path: Path) -> None:
-    (tmp_path / "model.onnx").write_bytes(b"onnx")
-    for path in (tmp_path / "none", tmp_path, tmp_path / "model.onnx"):
-        with pytest.raises(UsageError, match="expected the checkpoint of a teacher"):
+    (tmp_path / "model.pt").write_bytes(b"pickle")
+    for path in (tmp_path / "none", tmp_path, tmp_path / "model.pt"):
+        with pytest.raises(UsageError, match="expected the network of a teacher"):
             load_teacher(Teaching(path), CARD)
     with pytest.raises(UsageError, match="need a teacher"):
         Teaching(unlabelled=tmp_path)
