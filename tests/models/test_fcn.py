@@ -34,6 +34,20 @@ def test_zero_scores_give_zero_logits(kind: type[FCN]) -> None:
 
 
 @pytest.mark.parametrize("kind", FCNS)
+def test_the_last_deconvolution_is_computed_in_float32(kind: type[FCN]) -> None:
+    """PyTorch's bfloat16 kernel for it takes a hundred times as long on a CPU."""
+    network = kind(3, fc_width=8).eval()
+    nn.init.normal_(network.score_fc7.weight)
+    read: list[Tensor] = []
+    network.upsample.register_forward_pre_hook(lambda _, given: read.append(given[0]))
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        logits = network(torch.randn(1, 3, 64, 96))
+        assert network.score_fc7(torch.randn(1, 8, 2, 3)).dtype == torch.bfloat16
+    assert [scores.dtype for scores in read] == [logits.dtype] == [torch.float32]
+    assert torch.equal(logits, network.upsample(read[0])[..., :64, :96])
+
+
+@pytest.mark.parametrize("kind", FCNS)
 def test_the_last_deconvolution_alone_is_fixed_unless_asked(kind: type[FCN]) -> None:
     with torch.device("meta"):
         fixed, learnt = kind(3, fc_width=8), kind(3, fc_width=8, learn_upsampling=True)
