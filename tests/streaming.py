@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import onnx
@@ -14,7 +14,10 @@ from onnx import TensorProto, helper, numpy_helper
 from edgeseg.artifacts.card import CARD_KEY, ClassMap, InputSpec, ModelCard
 from edgeseg.sources.packets import PacketTap
 from edgeseg.stream.result import State, StreamResult
+from edgeseg.stream.sinks.base import Sink
 from edgeseg.stream.slots import Intake, Slot
+
+SinkT = TypeVar("SinkT", bound=Sink)
 
 
 @dataclass
@@ -53,6 +56,15 @@ def still_result(labels: NDArray[np.uint8], **changes: Any) -> StreamResult:
         "card": card(changes.pop("classes", CLASSES), changes.pop("input", spec)),
     }
     return StreamResult(**(fields | changes))
+
+
+def written(sink: SinkT, *results: StreamResult, source: StillSource | None = None) -> SinkT:
+    """The sink, opened for a source, given the results, and closed."""
+    sink.open([source or StillSource()])
+    for result in results:
+        sink.write(result)
+    sink.close()
+    return sink
 
 
 def next_frame(slot: Slot, timeout: float) -> StreamResult | None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from standin.attributes import count, fact, item, settable
 from standin.parsed import LayerFacts, Parsed, TensorFacts, parse
 from standin.running import packed
 
@@ -108,15 +109,11 @@ def _fault(trt: Any, network: Any, config: Any) -> str:
     dynamic = [tensor for tensor in network._inputs if -1 in tensor.shape]
     if dynamic and not config._profiles:
         return "Network has dynamic or shape inputs, but no optimization profile has been defined."
-    if _on_dla(trt, config) and "GPU_FALLBACK" not in flags:
+    if config._device == trt.DeviceType.DLA and "GPU_FALLBACK" not in flags:
         for layer in network._layers:
             if not config.can_run_on_DLA(layer):
                 return f"{layer.name} is not supported on DLA and GPU fallback is not enabled"
     return ""
-
-
-def _on_dla(trt: Any, config: Any) -> bool:
-    return getattr(config, "_device", None) == trt.DeviceType.DLA
 
 
 class IBuilderConfig:
@@ -126,9 +123,8 @@ class IBuilderConfig:
         self._flags: set[Any] = {self._trt.BuilderFlag.TF32}
         self._profiles: list[Any] = []
         self._cache: Any = None
-        self._pools: dict[Any, int] = {}
         self._monitor: Any = None
-        self._device: Any = None
+        self._device: Any = self._trt.DeviceType.GPU
         self._devices: dict[str, Any] = {}
         self._targets: list[Any] = []
 
@@ -141,41 +137,20 @@ class IBuilderConfig:
     def clear_flag(self, flag: Any) -> None:
         self._flags.discard(flag)
 
-    def set_memory_pool_limit(self, pool: Any, size: int) -> None:
-        self._pools[pool] = size
-
-    def get_memory_pool_limit(self, pool: Any) -> int:
-        return self._pools.get(pool, 1 << 33)
+    def set_memory_pool_limit(self, pool: Any, size: int) -> None: ...
 
     def add_optimization_profile(self, profile: Any) -> int:
         self._profiles.append(profile)
         return len(self._profiles) - 1
 
-    @property
-    def num_optimization_profiles(self) -> int:
-        return len(self._profiles)
-
-    @property
-    def progress_monitor(self) -> Any:
-        return self._monitor
-
-    @progress_monitor.setter
-    def progress_monitor(self, monitor: Any) -> None:
-        self._monitor = monitor
-
-    @property
-    def default_device_type(self) -> Any:
-        return self._device or self._trt.DeviceType.GPU
-
-    @default_device_type.setter
-    def default_device_type(self, device: Any) -> None:
-        self._device = device
+    progress_monitor = settable("_monitor")
+    default_device_type = settable("_device")
 
     def set_device_type(self, layer: Any, device_type: Any) -> None:
         self._devices[layer.name] = device_type
 
     def get_device_type(self, layer: Any) -> Any:
-        return self._devices.get(layer.name, self.default_device_type)
+        return self._devices.get(layer.name, self._device)
 
     def can_run_on_DLA(self, layer: Any) -> bool:  # noqa: N802
         """Layers of the right kind, in half precision or 8 bits."""
@@ -210,9 +185,6 @@ class IBuilderConfig:
     def set_compute_capability(self, capability: Any, index: int) -> bool:
         self._targets[index] = capability
         return True
-
-    def get_compute_capability(self, index: int) -> Any:
-        return self._targets[index]
 
 
 def _cache_start(trt: Any) -> bytes:
@@ -287,26 +259,8 @@ class INetworkDefinition:
     def _tensor(self, facts: TensorFacts) -> Any:
         return self._tensors.setdefault(facts.name, self._trt.ITensor(self, facts))
 
-    @property
-    def num_layers(self) -> int:
-        return len(self._layers)
-
-    @property
-    def num_inputs(self) -> int:
-        return len(self._inputs)
-
-    @property
-    def num_outputs(self) -> int:
-        return len(self._outputs)
-
-    def get_layer(self, index: int) -> Any:
-        return self._layers[index]
-
-    def get_input(self, index: int) -> Any:
-        return self._inputs[index]
-
-    def get_output(self, index: int) -> Any:
-        return self._outputs[index]
+    num_layers, num_inputs, num_outputs = count("_layers"), count("_inputs"), count("_outputs")
+    get_layer, get_input, get_output = item("_layers"), item("_inputs"), item("_outputs")
 
 
 class ITensor:
@@ -316,13 +270,7 @@ class ITensor:
         self._network, self._facts = network, facts
         self._range: tuple[float, float] | None = None
 
-    @property
-    def name(self) -> str:
-        return self._facts.name
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return self._facts.shape
+    name, shape = fact("name"), fact("shape")
 
     @property
     def dtype(self) -> Any:
@@ -350,11 +298,10 @@ class ILayer:
         self._inputs = [network._tensor(each) for each in facts.inputs]
         self._outputs = [network._tensor(each) for each in facts.outputs]
         self._precision: Any = None
-        self._output_types: dict[int, Any] = {}
 
-    @property
-    def name(self) -> str:
-        return self._facts.name
+    name = fact("name")
+    num_inputs, num_outputs = count("_inputs"), count("_outputs")
+    get_input, get_output = item("_inputs"), item("_outputs")
 
     @property
     def type(self) -> Any:
@@ -363,20 +310,6 @@ class ILayer:
     @property
     def metadata(self) -> str:
         return f"[ONNX Layer: {self._facts.name}]"
-
-    @property
-    def num_inputs(self) -> int:
-        return len(self._inputs)
-
-    @property
-    def num_outputs(self) -> int:
-        return len(self._outputs)
-
-    def get_input(self, index: int) -> Any:
-        return self._inputs[index] if index < len(self._inputs) else None
-
-    def get_output(self, index: int) -> Any:
-        return self._outputs[index] if index < len(self._outputs) else None
 
     @property
     def precision(self) -> Any:
@@ -390,14 +323,7 @@ class ILayer:
     def precision_is_set(self) -> bool:
         return self._precision is not None
 
-    def set_output_type(self, index: int, dtype: Any) -> None:
-        self._output_types[index] = dtype
-
-    def get_output_type(self, index: int) -> Any:
-        return self._output_types.get(index, self._outputs[index].dtype)
-
-    def output_type_is_set(self, index: int) -> bool:
-        return index in self._output_types
+    def set_output_type(self, index: int, dtype: Any) -> None: ...
 
 
 class OnnxParser:
@@ -426,15 +352,7 @@ class OnnxParser:
         self._errors.append(error)
         return False
 
-    @property
-    def num_errors(self) -> int:
-        return len(self._errors)
-
-    def get_error(self, index: int) -> Any:
-        return self._errors[index]
-
-    def clear_errors(self) -> None:
-        self._errors.clear()
+    num_errors, get_error = count("_errors"), item("_errors")
 
 
 class ParserError:

@@ -19,6 +19,8 @@ import numpy as np
 import onnx
 import onnxruntime
 
+from standin.attributes import count
+
 MAGIC = b"stand-in engine\n"
 
 
@@ -113,13 +115,7 @@ class ICudaEngine:
     def _value(self, name: str) -> Any:
         return next(value for value in self._io if value.name == name)
 
-    @property
-    def num_io_tensors(self) -> int:
-        return len(self._io)
-
-    @property
-    def num_optimization_profiles(self) -> int:
-        return max(1, len(self._facts["profiles"]))
+    num_io_tensors = count("_io")
 
     @property
     def num_layers(self) -> int:
@@ -139,9 +135,6 @@ class ICudaEngine:
 
     def get_tensor_shape(self, name: str) -> tuple[int, ...]:
         return tuple(d.dim_value or -1 for d in self._value(name).type.tensor_type.shape.dim)
-
-    def get_tensor_location(self, name: str) -> Any:
-        return self._trt.TensorLocation.DEVICE
 
     def get_tensor_profile_shape(self, name: str, profile_index: int) -> Any:
         return [tuple(shape) for shape in self._facts["profiles"][profile_index][name]]
@@ -227,9 +220,6 @@ class IExecutionContext:
         self._addresses[name] = int(memory)
         return True
 
-    def get_tensor_address(self, name: str) -> int:
-        return self._addresses[name]
-
     def infer_shapes(self) -> list[str]:
         return [
             value.name
@@ -291,9 +281,6 @@ class IRuntimeConfig:
     def set_runtime_cache(self, cache: Any) -> bool:
         self._cache = cache
         return True
-
-    def get_runtime_cache(self) -> Any:
-        return self._cache
 
 
 class IRuntimeCache:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 from scipy import ndimage
-from streaming import StillSource, still_result
+from streaming import StillSource, still_result, written
 
 from edgeseg.artifacts.card import InputSpec
 from edgeseg.engines.base import Engine
@@ -29,18 +29,14 @@ def scene() -> Any:
     return labels
 
 
-def written(sink_source: StillSource, *results: Any, **options: Any) -> list[dict[str, Any]]:
+def lines(*results: Any, **options: Any) -> list[dict[str, Any]]:
     stream = io.StringIO()
-    sink = JsonLines(stream, **options)
-    sink.open([sink_source])
-    for result in results:
-        sink.write(result)
-    sink.close()
+    written(JsonLines(stream, **options), *results)
     return [json.loads(line) for line in stream.getvalue().splitlines()]
 
 
 def test_a_frame_is_described_by_the_documented_keys() -> None:
-    change, line = written(StillSource(), still_result(scene(), index=3, captured_at=1000.5))
+    change, line = lines(still_result(scene(), index=3, captured_at=1000.5))
     assert list(line) == [
         *("frame", "source", "camera", "state", "time", "captured_at", "age_ms"),
         *("width", "height", "areas_px", "share", "regions", "stages_ms"),
@@ -64,7 +60,7 @@ def test_regions_are_those_of_the_mask_at_the_size_of_the_frame() -> None:
     spec = InputSpec(height=40, width=60, resize="letterbox")
     frame = np.zeros((90, 100, 3), np.uint8)
     result = still_result(scene(), frame=frame, input=spec)
-    line = written(StillSource(), result, min_region=0)[1]
+    line = lines(result, min_region=0)[1]
     parts, count = ndimage.label(result.mask() == 2, np.ones((3, 3)))
     areas = sorted(np.bincount(parts.ravel())[1:].tolist(), reverse=True)
     assert count == 3
@@ -74,7 +70,7 @@ def test_regions_are_those_of_the_mask_at_the_size_of_the_frame() -> None:
 
 @pytest.mark.parametrize(("min_region", "count"), [(0, 4), (0.001, 3), (0.011, 1), (0.26, 0)])
 def test_small_regions_are_left_out(min_region: float, count: int) -> None:
-    line = written(StillSource(), still_result(scene()), min_region=min_region)[1]
+    line = lines(still_result(scene()), min_region=min_region)[1]
     assert len(line["regions"]) == count
 
 
@@ -85,14 +81,14 @@ def test_a_smallest_region_that_is_no_share_is_refused(share: float) -> None:
 
 
 def test_a_picture_is_named() -> None:
-    lines = written(StillSource(), still_result(scene(), name="a.png"), still_result(scene()))
-    assert lines[1]["name"] == "a.png"
-    assert "name" not in lines[2]
+    _, named, unnamed = lines(still_result(scene(), name="a.png"), still_result(scene()))
+    assert named["name"] == "a.png"
+    assert "name" not in unnamed
 
 
 def test_the_time_is_that_of_the_capture_on_the_wall() -> None:
     before = datetime.now(timezone.utc)
-    line = written(StillSource(), still_result(scene(), captured_at=time.monotonic() - 3600))[1]
+    line = lines(still_result(scene(), captured_at=time.monotonic() - 3600))[1]
     assert line["time"].endswith("Z")
     said = datetime.fromisoformat(line["time"].replace("Z", "+00:00"))
     assert abs((said + timedelta(hours=1)) - before) < timedelta(minutes=5)
@@ -113,8 +109,8 @@ def test_changes_of_the_state_are_lines_of_their_own() -> None:
     sink.write(still_result(scene(), index=1))
     source.state = "ended"
     sink.close()
-    lines = [json.loads(line) for line in stream.getvalue().splitlines()]
-    told = [(line.get("before"), line["state"], line.get("reconnects")) for line in lines]
+    documents = [json.loads(line) for line in stream.getvalue().splitlines()]
+    told = [(line.get("before"), line["state"], line.get("reconnects")) for line in documents]
     assert told == [
         ("starting", "ok", 0),
         (None, "ok", None),
@@ -123,7 +119,7 @@ def test_changes_of_the_state_are_lines_of_their_own() -> None:
         (None, "ok", None),
         ("ok", "ended", 1),
     ]
-    events = [line for line in lines if "event" in line]
+    events = [line for line in documents if "event" in line]
     assert all(list(event)[:2] == ["event", "time"] for event in events)
     assert {event["source"] for event in events} == {"rtsp://user:***@host/a"}
 
@@ -138,9 +134,7 @@ def test_a_file_can_be_followed_while_it_is_written(tmp_path: Path) -> None:
 
 def test_a_given_stream_stays_open() -> None:
     stream = io.StringIO()
-    sink = JsonLines(stream)
-    sink.open([StillSource()])
-    sink.close()
+    written(JsonLines(stream))
     assert not stream.closed
 
 
@@ -159,6 +153,6 @@ def test_a_pipe_that_nobody_reads_stops_the_stream() -> None:
 def test_a_real_stream_says_how_its_source_ended(engine: Engine, tmp_path: Path) -> None:
     sink = JsonLines(tmp_path / "a.jsonl")
     run(Stream("test:64x48?frames=3", engine, StreamOptions(realtime=False)), [sink])
-    lines = [json.loads(line) for line in (tmp_path / "a.jsonl").read_text().splitlines()]
-    assert [line["frame"] for line in lines if "event" not in line] == [0, 1, 2]
-    assert [line["state"] for line in lines if "event" in line][-1] == "ended"
+    documents = [json.loads(line) for line in (tmp_path / "a.jsonl").read_text().splitlines()]
+    assert [line["frame"] for line in documents if "event" not in line] == [0, 1, 2]
+    assert [line["state"] for line in documents if "event" in line][-1] == "ended"

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import pytest
 from numbered_videos import damage, make_numbered
-from streaming import StillSource, still_result
+from streaming import StillSource, still_result, written
 
 from edgeseg.artifacts.card import ClassMap
 from edgeseg.engines.base import Engine
@@ -97,12 +97,7 @@ def results(times: Sequence[float | None]) -> list[StreamResult]:
 
 
 def recorded(path: Path, source: StillSource, times: Sequence[float | None]) -> Recording:
-    sink = Recording(path)
-    sink.open([source])
-    for result in results(times):
-        sink.write(result)
-    sink.close()
-    return sink
+    return written(Recording(path), *results(times), source=source)
 
 
 @pytest.mark.usefixtures("without_pyav")
@@ -120,11 +115,8 @@ def test_without_pyav_frames_that_come_too_soon_are_left_out(
 
 def test_parts_last_their_minutes_of_video(tmp_path: Path) -> None:
     file = StillSource("a.mkv", fps=25.0, realtime=False, live=False)
-    sink = Recording(tmp_path / "a.mkv", minutes=0.1)  # six seconds
-    sink.open([file])
-    for result in results([float(second) for second in range(15)]):
-        sink.write(result)
-    sink.close()
+    six_seconds = Recording(tmp_path / "a.mkv", minutes=0.1)
+    written(six_seconds, *results([float(second) for second in range(15)]), source=file)
     parts = sorted(tmp_path.glob("a-*.mkv"))
     assert [len(shown_at(part)) for part in parts] == [7, 7, 1]
     assert all(shown_at(part)[0] == 0 for part in parts)

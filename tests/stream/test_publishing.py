@@ -20,7 +20,7 @@ import av
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from streaming import StillSource, still_result
+from streaming import StillSource, still_result, written
 
 from edgeseg.cli.outputs import Live
 from edgeseg.cli.sinks import destinations, publishing_sinks
@@ -243,11 +243,9 @@ def test_rtmp_is_received() -> None:
 
 
 def publish_file(path: Path, times: list[float], **options: Any) -> None:
-    sink = VideoPublisher(str(path), **options)
-    sink.open([FILE])
-    for number, at in enumerate(times):
-        sink.write(result(number, at, (60, 80) if number == 3 else (HEIGHT, WIDTH)))
-    sink.close()
+    sizes = [(60, 80) if number == 3 else (HEIGHT, WIDTH) for number in range(len(times))]
+    frames = map(result, range(len(times)), times, sizes)
+    written(VideoPublisher(str(path), **options), *frames, source=FILE)
 
 
 def test_a_playlist_is_bounded_and_stays_playable(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from streaming import StillSource, still_result
+from streaming import StillSource, still_result, written
 
 from edgeseg.cli.outputs import Files, Keeping
 from edgeseg.cli.sinks import FileSinks
@@ -40,11 +40,7 @@ def lines(path: Path) -> list[int]:
 
 
 def write_lines(path: Path, *frames: int, **options: Any) -> None:
-    sink = JsonLines(path, **options)
-    sink.open([LIVE])
-    for index in frames:
-        sink.write(still_result(LABELS, index=index))
-    sink.close()
+    written(JsonLines(path, **options), *(still_result(LABELS, index=index) for index in frames))
 
 
 def test_lines_go_on_behind_those_of_the_run_before(tmp_path: Path) -> None:
@@ -88,8 +84,8 @@ def test_lines_are_rotated_by_size_behind_the_parts_that_are_there(tmp_path: Pat
     assert parts[0].read_bytes() == b"precious"
     assert [part.name for part in parts[1:3]] == ["a-0004.jsonl", "a-0005.jsonl"]
     assert all(part.stat().st_size <= 2000 for part in parts)
-    written = [lines(part) for part in (*parts[1:], tmp_path / "a.jsonl")]
-    assert [*itertools.chain(*written)] == [*range(20)]
+    found = [lines(part) for part in (*parts[1:], tmp_path / "a.jsonl")]
+    assert [*itertools.chain(*found)] == [*range(20)]
 
 
 def test_lines_are_rotated_by_the_age_of_the_file_of_an_earlier_run(tmp_path: Path) -> None:
@@ -145,10 +141,7 @@ def test_no_planted_link_is_followed(kind: str, there: bool, tmp_path: Path) -> 
 def test_masks_of_a_camera_go_on_behind_the_highest_number(tmp_path: Path) -> None:
     (tmp_path / "000041.png").write_bytes(b"precious")
     for _ in range(2):
-        sink = Masks(tmp_path)
-        sink.open([LIVE])
-        sink.write(still_result(LABELS, index=0))
-        sink.close()
+        written(Masks(tmp_path), still_result(LABELS, index=0))
     names = ["000041.png", "000042.png", "000043.png"]
     assert sorted(path.name for path in tmp_path.iterdir()) == names
     assert (tmp_path / "000041.png").read_bytes() == b"precious"
@@ -158,10 +151,7 @@ def test_masks_of_a_video_replace_none_of_an_earlier_run(tmp_path: Path) -> None
     (tmp_path / "000041.png").write_bytes(b"precious")
     with pytest.raises(UsageError, match=r"000041\.png already exists"):
         Masks(tmp_path).open([FILE])
-    sink = Masks(tmp_path, overwrite=True)
-    sink.open([FILE])
-    sink.write(still_result(LABELS, index=41))
-    sink.close()
+    written(Masks(tmp_path, overwrite=True), still_result(LABELS, index=41), source=FILE)
     assert cv2.imread(str(tmp_path / "000041.png"), cv2.IMREAD_UNCHANGED).shape == LABELS.shape
     assert [path.name for path in tmp_path.iterdir()] == ["000041.png"]
 
@@ -209,10 +199,7 @@ def test_any_name_of_a_file_is_one_of_a_recording(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    sink = Recording(Path(name))
-    sink.open([LIVE])
-    sink.write(still_result(LABELS))
-    sink.close()
+    sink = written(Recording(Path(name)), still_result(LABELS))
     assert sink.files() == [Path(name)]
     assert os.listdir() == [name]
     Path(name).rename("plain.mkv")
@@ -338,11 +325,8 @@ def test_a_budget_neither_counts_nor_deletes_pictures_of_others(
     others = {path: path.read_bytes() for path in tmp_path.iterdir()}
     for _ in range(2):  # the second finds masks of the first
         budget = Budget(3 * 4096)
-        sink = Masks(tmp_path, coloured=coloured, budget=budget)
-        sink.open([LIVE])
-        for index in range(4):
-            sink.write(still_result(LABELS, index=index))
-        sink.close()
+        results = [still_result(LABELS, index=index) for index in range(4)]
+        written(Masks(tmp_path, coloured=coloured, budget=budget), *results)
         assert budget.used == 3 * 4096
     ours = sorted({*tmp_path.iterdir()} - others.keys())
     assert [path.name for path in ours] == [f"{number:06d}.png" for number in (14, 15, 16)]
@@ -372,13 +356,13 @@ def test_files_older_than_the_age_limit_are_deleted_and_no_others(tmp_path: Path
     kept = [aged(tmp_path / "a-0003.mkv", 0.9), aged(tmp_path / "a-note.mkv", 9)]
     budget = Budget(days=1)
     shelf = Shelf(tmp_path, parts_of(tmp_path / "a.mkv"), budget)
-    written = aged(tmp_path / "a-0004.mkv", 9)
-    shelf.grow(written, 1)
+    active = aged(tmp_path / "a-0004.mkv", 9)
+    shelf.grow(active, 1)
     shelf.scan()
     assert not any(path.exists() for path in gone)
-    assert all(path.exists() for path in (*kept, written))
-    shelf.put(written, 1)
-    assert written.exists(), "files leave in the order of their numbers"
+    assert all(path.exists() for path in (*kept, active))
+    shelf.put(active, 1)
+    assert active.exists(), "files leave in the order of their numbers"
     aged(kept[0], 2)
     shelf.scan()
     budget.add(0)

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
-from streaming import StillSource
+from streaming import StillSource, written
 
 from edgeseg.data.decode import load_ids
 from edgeseg.engines.base import Engine
@@ -49,12 +49,7 @@ def _fields(result: StreamResult) -> dict[str, Any]:
 
 
 def record(path: Path, source: StillSource, results: list[StreamResult]) -> Recording:
-    sink = Recording(path, codec="mjpeg")
-    sink.open([source])
-    for result in results:
-        sink.write(result)
-    sink.close()
-    return sink
+    return written(Recording(path, codec="mjpeg"), *results, source=source)
 
 
 def test_recording_shows_the_overlays(
@@ -192,27 +187,19 @@ def test_black_frames_are_not_taken_for_a_full_disk(
 
 
 def test_masks_are_the_label_maps(tmp_path: Path, result_at: Callable[..., StreamResult]) -> None:
-    sink = Masks(tmp_path / "masks")
-    sink.open([LIVE])
     results = [result_at(0, index=index) for index in (0, 7)]
-    for result in results:
-        sink.write(result)
-    sink.close()
-    assert sorted(path.name for path in (tmp_path / "masks").iterdir()) == [
-        "000000.png",
-        "000007.png",
-    ]
-    for result in results:
-        path = tmp_path / "masks" / f"{result.index:06d}.png"
+    written(Masks(tmp_path / "masks"), *results)
+    paths = sorted((tmp_path / "masks").iterdir())
+    assert [path.name for path in paths] == ["000000.png", "000007.png"]
+    for path, result in zip(paths, results, strict=True):
         assert np.array_equal(cv2.imread(str(path), cv2.IMREAD_UNCHANGED), result.mask())
 
 
 def test_masks_of_pictures_keep_their_names(
     tmp_path: Path, result_at: Callable[..., StreamResult]
 ) -> None:
-    sink = Masks(tmp_path / "masks")
-    sink.open([FILE])
-    sink.write(StreamResult(**(_fields(result_at(0)) | {"name": "cell.07.tif"})))
+    named = StreamResult(**(_fields(result_at(0)) | {"name": "cell.07.tif"}))
+    written(Masks(tmp_path / "masks"), named, source=FILE)
     assert [path.name for path in (tmp_path / "masks").iterdir()] == ["cell.07.png"]
 
 
@@ -220,9 +207,7 @@ def test_coloured_masks_show_the_palette_and_hold_the_ids(
     tmp_path: Path, result_at: Callable[..., StreamResult]
 ) -> None:
     result = result_at(0)
-    sink = Masks(tmp_path, coloured=True)
-    sink.open([LIVE])
-    sink.write(result)
+    written(Masks(tmp_path, coloured=True), result)
     path = tmp_path / "000000.png"
     assert set(np.unique(result.mask())) == {0, 1}
     np.testing.assert_array_equal(load_ids(path), result.mask())
@@ -236,11 +221,7 @@ def test_coloured_masks_show_the_palette_and_hold_the_ids(
 def parts_of(tmp_path: Path, results: list[StreamResult], keep: int | None) -> Recording:
     minutes = 3 / 25 / 60  # three frames
     sink = Recording(tmp_path / "a.mkv", codec="mjpeg", minutes=minutes, keep=keep)
-    sink.open([FILE])
-    for result in results:
-        sink.write(result)
-    sink.close()
-    return sink
+    return written(sink, *results, source=FILE)
 
 
 def test_recording_in_parts_loses_no_frame(
@@ -272,10 +253,7 @@ def test_a_part_of_a_live_source_begins_at_its_own_time(
     tmp_path: Path, result_at: Callable[..., StreamResult], play: Callable[..., Any]
 ) -> None:
     sink = Recording(tmp_path / "a.mkv", codec="mjpeg", minutes=3 / 25 / 60)
-    sink.open([LIVE])
-    for at in (0, 0.04, 0.08, 0.2, 0.28):
-        sink.write(result_at(at))
-    sink.close()
+    written(sink, *map(result_at, (0, 0.04, 0.08, 0.2, 0.28)), source=LIVE)
     assert len(play(tmp_path / "a-0001.mkv")) == 3
     assert len(play(tmp_path / "a-0002.mkv")) == 3  # the one left out between is repeated
 
@@ -284,10 +262,7 @@ def test_recording_of_the_frames_alone(
     tmp_path: Path, result_at: Callable[..., StreamResult], play: Callable[..., Any]
 ) -> None:
     result = result_at(0)
-    sink = Recording(tmp_path / "a.mkv", overlay=False)
-    sink.open([FILE])
-    sink.write(result)
-    sink.close()
+    sink = written(Recording(tmp_path / "a.mkv", overlay=False), result, source=FILE)
     (frame,) = play(tmp_path / "a.mkv")
     assert np.abs(frame.astype(int) - result.frame).mean() < 4
     assert cv2.PSNR(frame, result.frame) > cv2.PSNR(frame, result.overlay())

@@ -15,7 +15,7 @@ import av
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from streaming import StillSource, still_result
+from streaming import StillSource, still_result, written
 
 from edgeseg.errors import RuntimeMissing
 from edgeseg.stream import Recording
@@ -44,15 +44,13 @@ def record(
     **options: Any,
 ) -> Recording:
     """Record pictures of such sizes in turn at these times."""
-    sink = Recording(path, overlay=False, **options)
-    sink.open([source])
+    results = []
     for number, at in enumerate(times):
         frame = picture(number, sizes[number % len(sizes)])
         labels = np.zeros(frame.shape[:2], np.uint8)
         moment = {"captured_at": 1000 + at, "media_time": None if source.live else at}
-        sink.write(still_result(labels, index=number, frame=frame, **moment))
-    sink.close()
-    return sink
+        results.append(still_result(labels, index=number, frame=frame, **moment))
+    return written(Recording(path, overlay=False, **options), *results, source=source)
 
 
 def decoded(path: Path) -> list[Any]:
