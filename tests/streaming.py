@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from edgeseg.artifacts.card import CARD_KEY, ClassMap, InputSpec, ModelCard
+from edgeseg.engines.base import Engine
 from edgeseg.sources.packets import PacketTap
 from edgeseg.stream.result import State, StreamResult
 from edgeseg.stream.sinks.base import Sink
@@ -65,6 +67,34 @@ def written(sink: SinkT, *results: StreamResult, source: StillSource | None = No
         sink.write(result)
     sink.close()
     return sink
+
+
+class Kept(Sink):
+    """The results, in the order in which they came."""
+
+    def __init__(self, *, shows_overlay: bool = False) -> None:
+        self.shows_overlay = shows_overlay
+        self.results: list[StreamResult] = []
+
+    def write(self, result: StreamResult) -> None:
+        self.results.append(result)
+
+
+class Grey(Engine):
+    """Class 1 where the mean of the channels is above half; calls ``watch`` with each batch."""
+
+    runtime, path = "test", Path("grey")
+
+    def __init__(self) -> None:
+        self.watch: Callable[[NDArray[np.float32]], None] = lambda batch: None
+        spec = InputSpec(height=48, width=64, color="bgr", mean=(0, 0, 0), std=(1, 1, 1))
+        self.card = card(ClassMap(names=("background", "bright")), spec)
+
+    def _infer(self, batch: NDArray[np.float32]) -> NDArray[np.uint8]:
+        self.watch(batch)
+        return (batch.mean(axis=1) > 0.5).astype(np.uint8)
+
+    def close(self) -> None: ...
 
 
 def next_frame(slot: Slot, timeout: float) -> StreamResult | None:

@@ -116,6 +116,12 @@ def overflowing(card: ModelCard, tmp_path: Path) -> Path:
 
 
 @pytest.fixture(autouse=True)
+def cache_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "edgeseg"
+
+
+@pytest.fixture(autouse=True)
 def no_kernels_of_this_install(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whether the package under test was installed beside nvcc must not matter."""
     installed = {folder for folder in edgeseg.__path__ if list(Path(folder).glob("*.fatbin"))}

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import pytest
 import standin
 from onnx import ModelProto
 from standin.cuda import Driver, DriverApi, Library, Runtime
@@ -27,6 +28,27 @@ from edgeseg.precision.graph import read_card
 BATCHES = (1, 2, 4)
 SIZES = ((8, 8), (16, 24), (32, 48))
 """Smallest, typical and largest, where a network's vary."""
+
+
+spoilt = pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (lambda file: file.write_bytes(file.read_bytes()[:-1]), "damaged"),
+        (lambda file: file.write_bytes(b""), "damaged"),
+        (lambda file: file.chmod(0o666), "others can write it"),
+        (lambda file: (file.unlink(), file.mkdir()), "no file of ours|Is a directory"),
+    ],
+    ids=["cut short", "empty", "writable by others", "folder"],
+)
+"""Ways in which a cache of ours is no longer one, and what is logged of each."""
+
+
+def open_sized(model: ModelProto) -> ModelProto:
+    """Let height and width vary, in place."""
+    for value in (*model.graph.input, *model.graph.output):
+        for dim, name in zip(value.type.tensor_type.shape.dim[-2:], "HW", strict=True):
+            dim.dim_param = name
+    return model
 
 
 def random_batch(size: int) -> np.ndarray:

@@ -7,11 +7,13 @@ import inspect
 import re
 import sys
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pytest
-from standin.cuda import Driver, DriverApi, Library, Runtime
+from engines.plans import adapter
+from standin.cuda import Driver, Library, Runtime
 from standin.device import POISON, Device, Fault, Status
 
 from edgeseg.engines.cuda import Cuda, DeviceMemory, open_cuda
@@ -22,19 +24,9 @@ from edgeseg.errors import DeviceError, RuntimeMissing, UsageError
 Opener = Callable[[Device], Cuda]
 
 
-def through_cuda_python(device: Device) -> Cuda:
-    return CudaPython(Runtime(device), DriverApi(device))
-
-
-def through_pycuda(device: Device) -> Cuda:
-    driver = Driver(device)
-    return PyCuda(driver, Library(driver))
-
-
-@pytest.fixture(params=[through_cuda_python, through_pycuda], ids=["cuda-python", "pycuda"])
+@pytest.fixture(params=["cuda-python", "pycuda"])
 def opened(request: pytest.FixtureRequest) -> Opener:
-    opener: Opener = request.param
-    return opener
+    return partial(adapter, request.param)
 
 
 def doubled_on_the_way(cuda: Cuda, memory: DeviceMemory) -> tuple[Any, Any, Callable[[int], None]]:
@@ -173,7 +165,7 @@ def test_giving_back_twice_and_what_is_foreign_is_an_error(opened: Opener) -> No
 
 def test_the_stand_in_finds_memory_that_is_used_after_its_end() -> None:
     device = Device()
-    cuda = through_cuda_python(device)
+    cuda = adapter("cuda-python", device)
     stream, gone, host = cuda.create_stream(), cuda.allocate(4), cuda.allocate_host(4, mapped=False)
     cuda.free(gone)
     assert bytes(device.graveyard[0].memory) == bytes([POISON] * 4)

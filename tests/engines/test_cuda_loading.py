@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from engines.frame_cases import needs_compiler
-from engines.plans import adapter
+from engines.plans import adapter, spoilt
 from standin.device import Device
 
 from edgeseg.engines.cuda import DeviceMemory
@@ -48,10 +48,9 @@ class Counting:
         return self.made
 
 
-@pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    return tmp_path / "cache" / "edgeseg" / "kernels"
+@pytest.fixture
+def cache(cache_folder: Path) -> Path:
+    return cache_folder / "kernels"
 
 
 @needs_compiler
@@ -110,16 +109,7 @@ def test_a_file_of_other_sources_is_left_aside(
     assert "was built from other sources: run pip install again" in caplog.text
 
 
-@pytest.mark.parametrize(
-    ("spoil", "said"),
-    [
-        (lambda file: file.write_bytes(file.read_bytes()[:-1]), "damaged"),
-        (lambda file: file.write_bytes(b""), "damaged"),
-        (lambda file: file.chmod(0o666), "others can write it"),
-        (lambda file: (file.unlink(), file.mkdir()), "no file of ours|Is a directory"),
-    ],
-    ids=["cut short", "empty", "writable by others", "folder"],
-)
+@spoilt
 def test_what_nothing_vouches_for_is_compiled_again(
     cache: Path, caplog: pytest.LogCaptureFixture, spoil: Callable[[Path], Any], said: str
 ) -> None:

@@ -29,11 +29,6 @@ Maker = Callable[..., ModelProto]
 RTX = "rtx-1.7.1"
 
 
-@pytest.fixture(autouse=True)
-def caches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-
-
 @pytest.fixture
 def letterboxed(card: ModelCard) -> ModelCard:
     return card.model_copy(

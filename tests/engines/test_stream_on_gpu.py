@@ -14,35 +14,20 @@ from engines.frame_cases import needs_compiler
 from engines.plans import Bench, bench
 from onnx import ModelProto
 from standin.device import Device
+from streaming import Kept
 
 from edgeseg.engines.base import Engine
 from edgeseg.engines.onnxruntime import OnnxRuntimeEngine
 from edgeseg.engines.pipeline import PipelineResult
 from edgeseg.engines.tensorrt.pipeline import GpuPipeline
 from edgeseg.errors import DeviceError, InferenceError, RuntimeMissing
-from edgeseg.stream import Sink, Stream, StreamOptions, StreamResult, run
+from edgeseg.stream import Stream, StreamOptions, StreamResult, run
 from edgeseg.stream.lanes import Lane
 
 Maker = Callable[..., ModelProto]
 SOURCE = "test:50x37?frames=9"
 MODES = ("latency", "throughput")
 pytestmark = needs_compiler
-
-
-class Kept(Sink):
-    """All results, and what they show once all have come."""
-
-    def __init__(self, *, shows_overlay: bool = True) -> None:
-        self.shows_overlay = shows_overlay
-        self.results: list[StreamResult] = []
-
-    def write(self, result: StreamResult) -> None:
-        self.results.append(result)
-
-
-@pytest.fixture(autouse=True)
-def caches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
 
 @pytest.fixture
@@ -98,7 +83,7 @@ def assert_same(found: Sequence[StreamResult], wanted: dict[tuple[int, int], Str
 def test_tiles_of_tensorrt_are_cut_on_the_processor(made: Bench) -> None:
     found = []
     for opened in (OnnxRuntimeEngine(made.onnx, threads=1), made.engine()):
-        kept = Kept()
+        kept = Kept(shows_overlay=True)
         with opened as engine:
             report = run(Stream(SOURCE, engine, options("latency", tiles=True)), [kept])
         assert report.frames_on_gpu is False
@@ -175,7 +160,7 @@ def test_one_at_a_time_two_sizes_stay_on_the_gpu(many: Bench) -> None:
     sources = ["test:50x37?frames=4", "test:32x24?frames=4"]
     wanted = on_processor(many.onnx, sources)
     with many.engine() as engine:
-        kept = Kept()
+        kept = Kept(shows_overlay=True)
         run(Stream(sources, engine, options("throughput", batch=1)), [kept])
     assert_same(kept.results, wanted)
     assert all(each.shown is not None for each in kept.results)

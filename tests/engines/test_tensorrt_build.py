@@ -4,13 +4,11 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import onnx
 import pytest
 from onnx import ModelProto, helper, numpy_helper
 
 from edgeseg.engines.tensorrt import PlanOptions, build_engine
 from edgeseg.errors import MismatchedArtifact, UsageError
-from edgeseg.precision.fp16 import to_fp16
 from edgeseg.precision.graph import serialize
 
 Maker = Callable[..., ModelProto]
@@ -19,25 +17,6 @@ Maker = Callable[..., ModelProto]
 @pytest.fixture(scope="module")
 def trt() -> Any:
     return pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed")
-
-
-def fake_quantised(model: ModelProto, zero_point: np.ndarray) -> ModelProto:
-    """Q/DQ pairs on both operands of the convolution."""
-    graph = model.graph
-    conv = next(node for node in graph.node if node.op_type == "Conv")
-    pairs = []
-    for place, name in enumerate(list(conv.input)):
-        q, dq = f"{name}_q", f"{name}_dq"
-        pairs.append(helper.make_node("QuantizeLinear", [name, "scale", "zero"], [q], q))
-        pairs.append(helper.make_node("DequantizeLinear", [q, "scale", "zero"], [dq], dq))
-        conv.input[place] = dq
-    nodes = [*pairs, *graph.node]
-    copies = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
-    del graph.node[:]
-    graph.node.extend(copies)
-    graph.initializer.append(numpy_helper.from_array(np.array(0.02, np.float32), "scale"))
-    graph.initializer.append(numpy_helper.from_array(zero_point, "zero"))
-    return model
 
 
 def test_builds_are_silent_and_byte_identical(
@@ -52,14 +31,6 @@ def test_builds_are_silent_and_byte_identical(
     assert capfd.readouterr() == ("", "")
 
 
-def test_precision_is_read_from_the_parsed_network(trt: Any, brightest: Maker) -> None:
-    assert build_engine(serialize(brightest()), PlanOptions()).precisions == {"conv": "fp32"}
-    half = serialize(to_fp16(brightest()))
-    assert build_engine(half, PlanOptions()).precisions == {"conv": "fp16"}
-    eighth = serialize(fake_quantised(brightest(), np.array(0, np.int8)))
-    assert build_engine(eighth, PlanOptions()).precisions == {"conv": "int8"}
-
-
 def test_targets_change_the_engine_and_unknown_ones_are_listed(trt: Any, brightest: Maker) -> None:
     data = serialize(brightest())
     one = build_engine(data, PlanOptions(targets=("sm_86",)))
@@ -67,12 +38,6 @@ def test_targets_change_the_engine_and_unknown_ones_are_listed(trt: Any, brighte
     assert one.data != two.data
     with pytest.raises(UsageError, match=r"cannot build for sm_87; it can for .*sm_120.*sm_86"):
         build_engine(data, PlanOptions(targets=("sm_86", "sm_87")))
-
-
-def test_a_varying_batch_gets_a_profile(trt: Any, brightest: Maker) -> None:
-    plan = build_engine(serialize(brightest(batch="N")), PlanOptions(batch=(1, 2, 4)))
-    assert plan.options["batch"] == "1:2:4"
-    assert plan.data
 
 
 def test_a_node_that_it_does_not_take_is_named(

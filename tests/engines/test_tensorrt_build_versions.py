@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import standin
+from engines.plans import open_sized
 from onnx import ModelProto, helper, numpy_helper
 
 from edgeseg.engines.tensorrt import Implicit, PlanOptions, build_engine
@@ -49,13 +50,6 @@ def quantised(model: ModelProto) -> ModelProto:
     model.graph.node.extend(nodes)
     constants = {"scale": np.array(0.02, np.float32), "zero": np.array(0, np.int8)}
     model.graph.initializer.extend(numpy_helper.from_array(v, n) for n, v in constants.items())
-    return model
-
-
-def open_sized(model: ModelProto) -> ModelProto:
-    for value in (*model.graph.input, *model.graph.output):
-        for dim, name in zip(value.type.tensor_type.shape.dim[-2:], "HW", strict=True):
-            dim.dim_param = name
     return model
 
 
@@ -265,12 +259,11 @@ def test_progress_rises_to_the_end_and_can_be_called_off(version: str, brightest
 
 @pytest.mark.parametrize("version", MEASURING)
 def test_the_timing_cache_is_kept_per_version_and_gpu(
-    version: str, brightest: Maker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    version: str, brightest: Maker, cache_folder: Path
 ) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     trt = standin.tensorrt(version)
     plan = build_engine(serialize(brightest()), PlanOptions(), trt=trt, gpu="GPU/of mine")
-    path = tmp_path / "edgeseg" / f"tensorrt-{version}-GPU-of-mine.timing"
+    path = cache_folder / f"tensorrt-{version}-GPU-of-mine.timing"
     assert plan.options["timing_cache"] == str(path)
     first = path.read_bytes()
     assert b"timed: " in first

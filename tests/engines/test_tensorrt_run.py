@@ -16,26 +16,19 @@ from typing import Any
 import numpy as np
 import pytest
 import standin
-from engines.plans import Bench, bench
+from engines.plans import Bench, bench, open_sized, spoilt
 from onnx import ModelProto, TensorProto, helper
 from standin.device import Device
 
-from edgeseg.artifacts.card import ClassMap, InputSpec, OpenSize
+from edgeseg.artifacts.card import ClassMap, InputSpec, ModelCard, OpenSize
 from edgeseg.data.folders import load_image
 from edgeseg.engines.cuda.replay import Replay
 from edgeseg.engines.tensorrt.session import Session
 from edgeseg.errors import DeviceError, MismatchedArtifact, UsageError
 from edgeseg.ops.preprocess import preprocess
-from edgeseg.precision.graph import read_card, write_card
 
 Maker = Callable[..., ModelProto]
 RTX = "rtx-1.7.1"
-
-
-@pytest.fixture(autouse=True)
-def cache_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    return tmp_path / "cache" / "edgeseg"
 
 
 @pytest.fixture(scope="module")
@@ -48,19 +41,6 @@ def pictures(nuclei: Path) -> np.ndarray:
         spec = InputSpec(height=16, width=24, mean=middle, std=(0.1, 0.2, 0.4))
         made.append(preprocess(image, spec))
     return np.stack(made)
-
-
-@pytest.fixture
-def open_sized(brightest: Maker) -> ModelProto:
-    """A network of any batch and of any size in steps of 8."""
-    model = brightest("N")
-    for value in (*model.graph.input, *model.graph.output):
-        for place, name in ((-2, "H"), (-1, "W")):
-            value.type.tensor_type.shape.dim[place].dim_param = name
-    card = read_card(model, "model.onnx")
-    spec = card.input.model_copy(update={"open_size": OpenSize(step=8, smallest=8)})
-    write_card(model, card.model_copy(update={"input": spec}))
-    return model
 
 
 def batches(pictures: np.ndarray, *sizes: int) -> Iterator[np.ndarray]:
@@ -125,8 +105,12 @@ def test_scores_become_labels(
 
 
 @pytest.mark.parametrize("version", ["8.6.1", "11.4.0", RTX])
-def test_sizes_may_vary_too(open_sized: ModelProto, tmp_path: Path, version: str) -> None:
-    made = bench(open_sized, tmp_path, version)
+def test_sizes_may_vary_too(
+    brightest: Maker, card: ModelCard, tmp_path: Path, version: str
+) -> None:
+    spec = card.input.model_copy(update={"open_size": OpenSize(step=8, smallest=8)})
+    model = open_sized(brightest("N", card=card.model_copy(update={"input": spec})))
+    made = bench(model, tmp_path, version)
     random = np.random.default_rng(0)
     with made.engine() as engine:
         for shape in ((1, 16, 24), (1, 16, 24), (2, 8, 32), (2, 8, 32), (2, 8, 32), (1, 16, 24)):
@@ -365,16 +349,7 @@ def test_compiled_kernels_are_kept_between_runs(
     assert not caplog.records
 
 
-@pytest.mark.parametrize(
-    ("spoil", "said"),
-    [
-        (lambda file: file.write_bytes(file.read_bytes()[:-1]), "damaged"),
-        (lambda file: file.write_bytes(b""), "damaged"),
-        (lambda file: file.chmod(0o666), "others can write it"),
-        (lambda file: (file.unlink(), file.mkdir()), "no file of ours|Is a directory"),
-    ],
-    ids=["cut short", "empty", "writable by others", "folder"],
-)
+@spoilt
 def test_a_kernel_cache_that_nothing_vouches_for_is_left_aside(
     brightest: Maker,
     tmp_path: Path,

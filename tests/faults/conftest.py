@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import re
 import signal
 import socket
@@ -18,9 +19,9 @@ import numpy as np
 import pytest
 from cameras import PASSWORD, USER, MjpegCamera
 from numpy.typing import NDArray
+from streaming import Grey
 from typing_extensions import Self
 
-from edgeseg.artifacts.card import ClassMap, InputSpec, ModelCard
 from edgeseg.engines.base import Engine
 
 
@@ -256,26 +257,15 @@ def password() -> str:
     return PASSWORD
 
 
-class Grey(Engine):
-    """Class 1 where the mean of the channels is above half."""
-
-    runtime = "test"
-    path = Path("grey")
-
-    def __init__(self) -> None:
-        self.watch: Callable[[NDArray[np.float32]], None] = lambda batch: None
-        self.card = ModelCard(
-            name="grey",
-            arch="threshold",
-            classes=ClassMap.model_validate({"names": ("background", "bright")}),
-            input=InputSpec(height=48, width=64, color="bgr", mean=(0, 0, 0), std=(1, 1, 1)),
-        )
-
-    def _infer(self, batch: NDArray[np.float32]) -> NDArray[np.uint8]:
-        self.watch(batch)
-        return (batch.mean(axis=1) > 0.5).astype(np.uint8)
-
-    def close(self) -> None: ...
+@pytest.fixture
+def no_password_anywhere(
+    capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> Iterator[None]:
+    """After the test: nothing on fd 1 and 2 and in the whole log holds the password."""
+    caplog.set_level(logging.DEBUG)
+    yield
+    out, err = capfd.readouterr()
+    assert PASSWORD not in out + err + caplog.text
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from edgeseg.engines.base import Engine
 from edgeseg.errors import AuthFailed, EdgesegError, OpenFailed
 from edgeseg.stream import SourceLimits, SourceSpec, Stream, StreamOptions, parse_source
 
-pytestmark = pytest.mark.usefixtures("through")
+pytestmark = pytest.mark.usefixtures("no_password_anywhere", "through")
 
 ROOT = Path(__file__).parents[2]
 PATIENT = SourceLimits(open_s=20, read_s=30, stalled_s=30, backoff_s=(0.05,))
@@ -28,17 +28,6 @@ URL = "{scheme}://user:hunter2-QXZ@127.0.0.1:{port}/live"
 
 def spec_of(url: str, **limits: Any) -> SourceSpec:
     return replace(parse_source(url), limits=replace(PATIENT, **limits))
-
-
-@pytest.fixture(autouse=True)
-def no_password_anywhere(
-    capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture, password: str
-) -> Iterator[None]:
-    """After each test: nothing on fd 1 and 2 and in the whole log holds the password."""
-    caplog.set_level(logging.DEBUG)
-    yield
-    out, err = capfd.readouterr()
-    assert password not in out + err + caplog.text
 
 
 class Moves(logging.Handler):

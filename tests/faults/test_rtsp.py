@@ -17,7 +17,7 @@ from edgeseg.engines.base import Engine
 from edgeseg.errors import AuthFailed
 from edgeseg.stream import SourceLimits, Stream, StreamOptions, parse_source
 
-pytestmark = pytest.mark.usefixtures("through")
+pytestmark = pytest.mark.usefixtures("no_password_anywhere", "through")
 
 SYSTEM = "/usr/bin/python3"
 
@@ -55,16 +55,6 @@ def moves() -> Iterator[Moves]:
     yield handler
     logger.removeHandler(handler)
     logger.setLevel(before)
-
-
-@pytest.fixture(autouse=True)
-def no_password_anywhere(
-    capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture, password: str
-) -> Iterator[None]:
-    caplog.set_level(logging.DEBUG)
-    yield
-    out, err = capfd.readouterr()
-    assert password not in out + err + caplog.text
 
 
 def follow(stream: Stream, number: Callable[..., int], at_60: Callable[[], None]) -> list[int]:

@@ -22,7 +22,7 @@ PROGRAM = """
 import json, logging, sys
 from pathlib import Path
 from dataclasses import replace
-from tests.faults.conftest import Grey
+from streaming import Grey
 from edgeseg.stream import SourceLimits, Recording, Stream, StreamOptions, parse_source, run
 logging.basicConfig(level=logging.INFO, format="%(message)s")
 out, mode, *urls = sys.argv[1:]

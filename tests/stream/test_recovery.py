@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 import logging
 import os
-import resource
 import shutil
 import socket
 import threading
 import urllib.request
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,18 +49,6 @@ def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """What failed is tried again without a wait."""
     monkeypatch.setattr(health, "_BACKOFF_S", (0.0,))
     monkeypatch.setattr(recording, "_ROOM", 0)
-
-
-@pytest.fixture
-def largest() -> Iterator[Callable[[int], None]]:
-    """``largest(bytes)``: as much of a file fits on the disk; -1 for any."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-
-    def limit(size: int) -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-
-    yield limit
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def opened(sink: Sink) -> Supervised:

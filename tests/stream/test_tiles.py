@@ -12,6 +12,7 @@ import onnx
 import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
+from streaming import Kept
 
 from edgeseg.artifacts.card import CARD_KEY, ClassMap, InputSpec, ModelCard
 from edgeseg.data.decode import load_ids
@@ -19,7 +20,7 @@ from edgeseg.engines import open_engine
 from edgeseg.engines.base import Engine
 from edgeseg.engines.tiles import segment_tiled
 from edgeseg.errors import UsageError
-from edgeseg.stream import Sink, Stream, StreamOptions, StreamResult, from_frames, run
+from edgeseg.stream import Stream, StreamOptions, from_frames, run
 from edgeseg.stream.alerts import Alerts, parse_rule
 
 HEIGHT, WIDTH = 48, 64
@@ -71,16 +72,6 @@ def noise(seed: int, height: int, width: int) -> NDArray[np.uint8]:
 
 def recording(*frames: NDArray[np.uint8]) -> Any:
     return from_frames(list(frames), live=False)
-
-
-class Kept(Sink):
-    """The results, in the order in which they came."""
-
-    def __init__(self) -> None:
-        self.results: list[StreamResult] = []
-
-    def write(self, result: StreamResult) -> None:
-        self.results.append(result)
 
 
 def test_masks_equal_those_of_infer(tmp_path: Path, edgeseg: Callable[..., Any]) -> None:

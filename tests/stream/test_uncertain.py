@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-import resource
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -198,28 +197,22 @@ def test_what_a_killed_process_left_is_kept(tmp_path: Path) -> None:
     assert not pending.exists()
 
 
-@pytest.fixture
-def disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """``disk(bytes)``: as much of a file fits on the disk; -1 for any."""
+def test_a_full_disk_loses_what_comes_meanwhile(
+    tmp_path: Path, largest: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(health, "_BACKOFF_S", (0.0,))
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
-
-
-def test_a_full_disk_loses_what_comes_meanwhile(tmp_path: Path, disk: Any) -> None:
     sink = opened(tmp_path)
 
     def state() -> tuple[str, int, int]:
         (report,) = sink.reports()
         return report.state, report.written, report.lost
 
-    disk(100)
+    largest(100)
     scenes(sink, {0: 0.5})
     assert state() == ("failed", 0, 1)
     scenes(sink, {0: 0.0})  # nothing to write: still failed
     assert state() == ("failed", 0, 1)
-    disk(-1)
+    largest(-1)
     scenes(sink, {1: 0.5})
     assert state() == ("ok", 0, 1)
     sink.close()

@@ -6,7 +6,6 @@ import base64
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import cv2
@@ -15,10 +14,9 @@ import numpy as np
 import pytest
 from cameras import MjpegCamera
 from numpy.typing import NDArray
-from streaming import StillSource, card
+from streaming import Grey, StillSource, card
 
-from edgeseg.artifacts.card import ClassMap, InputSpec, ModelCard
-from edgeseg.engines.base import Engine
+from edgeseg.artifacts.card import ClassMap
 from edgeseg.ops.overlay import overlay
 from edgeseg.ops.preprocess import restore_labels
 from edgeseg.stream import SourceLimits, Stream, StreamResult, parse_source, run
@@ -372,25 +370,6 @@ def test_no_request_leaves_the_host(open_view: Open, visit: Any, result: Make) -
 
 
 # ── With cameras ──────────────────────────────────────────────────────────────────────────
-
-
-class Grey(Engine):
-    """Class 1 where the mean of the channels is above half."""
-
-    runtime, path = "test", Path("grey")
-
-    def __init__(self) -> None:
-        self.card = ModelCard(
-            name="grey",
-            arch="threshold",
-            classes=ClassMap.model_validate({"names": ("background", "bright")}),
-            input=InputSpec(height=48, width=64, color="bgr", mean=(0, 0, 0), std=(1, 1, 1)),
-        )
-
-    def _infer(self, batch: NDArray[np.float32]) -> NDArray[np.uint8]:
-        return (batch.mean(axis=1) > 0.5).astype(np.uint8)
-
-    def close(self) -> None: ...
 
 
 @pytest.fixture
