@@ -58,6 +58,11 @@ _BACKGROUND_NAMES = ("background", "bg", "unlabelled", "unlabeled", "void")
 """Names, casefolded, that make a class the background; earlier ones win."""
 
 
+def css_colour(colour: Rgb) -> str:
+    """Return ``#rrggbb``."""
+    return "#{:02x}{:02x}{:02x}".format(*colour)
+
+
 def default_palette(count: int, background: int | None) -> tuple[Rgb, ...]:
     """Return ``count`` RGB colours that colour-blind people can tell apart.
 

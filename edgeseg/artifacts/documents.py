@@ -77,6 +77,11 @@ def first_problem(error: ValidationError) -> str:
     return f"{place + ': ' if place else ''}{what}{more}"
 
 
+def plural(count: int, noun: str) -> str:
+    """Format a count with its noun: ``1 picture``, ``2 pictures``."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
 def printable(text: str, limit: int = 300) -> str:
     """Return ``text`` on one line, truncated, and without terminal control characters."""
     cut = text if len(text) <= limit else f"{text[:limit]}…"

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeseg.artifacts.documents import plural
 from edgeseg.engines.base import Engine
 from edgeseg.errors import RuntimeMissing
 from edgeseg.loading import load
@@ -112,7 +113,7 @@ def _batches_of(engine: Engine, batches: Sequence[int]) -> tuple[list[int], list
 def _takes(engine: Engine) -> str:
     fixed = engine.capabilities.batch
     if fixed is not None:
-        return f"takes {fixed} picture{'' if fixed == 1 else 's'} per call"
+        return f"takes {plural(fixed, 'picture')} per call"
     return f"takes at most {engine.capabilities.largest_batch} pictures per call"
 
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from edgeseg import machine
 from edgeseg.artifacts import sidecar
 from edgeseg.artifacts.card import ModelCard
+from edgeseg.artifacts.documents import plural
 from edgeseg.benchmark.accuracy import Accuracy
 from edgeseg.benchmark.cases import Unavailable
 from edgeseg.benchmark.coldstart import ColdStart
@@ -324,7 +325,8 @@ def _name(run: Run, runs: Sequence[Run]) -> str:
     if differs(lambda other: other.batch):
         parts.append(f"batch {run.batch}")
     if differs(lambda other: other.threads):
-        parts.append(f"{run.threads} thread{'' if run.threads == 1 else 's'}")
+        count = run.threads
+        parts.append("default threads" if count is None else plural(count, "thread"))
     return ", ".join(parts)
 
 

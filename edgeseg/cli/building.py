@@ -198,13 +198,8 @@ def _beside(onnx: Path | None) -> Path | None:
 
 
 def _precision(*, fp32: bool, fp16: bool, int8: bool, onnx: Path | None) -> Precision:
-    chosen: list[Precision] = []
-    if fp32:
-        chosen.append("fp32")
-    if fp16:
-        chosen.append("fp16")
-    if int8:
-        chosen.append("int8")
+    given: dict[Precision, bool] = {"fp32": fp32, "fp16": fp16, "int8": int8}
+    chosen = [precision for precision, asked in given.items() if asked]
     if onnx is not None and not chosen:
         from edgeseg.building.foreign import precision_of
 

@@ -82,7 +82,4 @@ def convert(
     from edgeseg.data.convert import convert as convert_labels
 
     made = convert_labels(source, out, config, overwrite=overwrite, track=progress_bar)
-    if as_json:
-        finish(True, made.to_dict())
-    else:
-        finish(False, dict(made.lines))
+    finish(as_json, made.to_dict() if as_json else dict(made.lines))

@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeseg.artifacts.card import ClassMap, Rgb
+from edgeseg.artifacts.documents import plural
 from edgeseg.console import Track, silent
 from edgeseg.data.decode import load_header, load_ids, load_image, load_palette
 from edgeseg.data.duplicates import digest, fingerprint, most_similar
@@ -33,7 +34,6 @@ from edgeseg.data.findings import (
     check_ignored,
     check_palettes,
     check_turns,
-    plural,
 )
 from edgeseg.data.folders import (
     IGNORE,
@@ -379,12 +379,12 @@ def _find_similar(splits: Mapping[str, list[_Picture]], notes: _Notes) -> None:
         fingerprints = np.array([p.fingerprint for p in known], np.float32)
         for picture in ours:
             found = most_similar(picture.fingerprint, fingerprints)
-            if found is None or picture.digest == known[found.number].digest:
+            if found is None or picture.digest == known[found[0]].digest:
                 continue
             notes.warn(
                 "similar",
                 f"{picture.sample.image}: nearly the picture "
-                f"{known[found.number].sample.image} (correlation {found.correlation:.3f})",
+                f"{known[found[0]].sample.image} (correlation {found[1]:.3f})",
             )
 
 

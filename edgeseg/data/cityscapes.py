@@ -75,17 +75,14 @@ def _pair(pictures: Path, labels: Path, split: str) -> Pairing:
     """Pair each picture of a split, in all cities, with its labels."""
     images = _by_frame(pictures / split, _PICTURE)
     masks = _by_frame(labels / split, _LABELS)
+    sides = (
+        (images, masks, f"its labels {labels}", _LABELS),
+        (masks, images, f"its picture {pictures}", _PICTURE),
+    )
     faults = [
-        DatasetError(
-            f"{images[frame]}: expected its labels {labels / split / frame}{_LABELS}, found none"
-        )
-        for frame in sorted(images.keys() - masks.keys())
-    ]
-    faults += [
-        DatasetError(
-            f"{masks[frame]}: expected its picture {pictures / split / frame}{_PICTURE}, found none"
-        )
-        for frame in sorted(masks.keys() - images.keys())
+        DatasetError(f"{own[frame]}: expected {other}/{split}/{frame}{ending}, found none")
+        for own, others, other, ending in sides
+        for frame in sorted(own.keys() - others.keys())
     ]
     if not images:
         faults.append(DatasetError(f"{pictures / split}: expected CITY/*{_PICTURE}, found none"))

@@ -10,7 +10,6 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +28,7 @@ __all__ = [
     "load_ids",
     "load_image",
     "load_palette",
+    "png_chunk",
     "upright",
 ]
 
@@ -42,6 +42,7 @@ PICTURE_SUFFIXES = frozenset(
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 _JPEG = b"\xff\xd8\xff"
+_DEPTH, _COLOUR_TYPE = 24, 25  # places of IHDR's bytes: PNG specification, 11.2.1
 _GREY, _PALETTE = 0, 3
 _COLOUR_TYPES = {2: "RGB colour", 4: "grey with alpha", 6: "RGB colour with alpha"}
 _COPY_AGAIN = "copy the file again from where it came from, or take it out of the data set"
@@ -89,7 +90,7 @@ def load_palette(path: Path) -> tuple[Rgb, ...] | None:
         DatasetError: The file is missing, empty, truncated, altered or too large.
     """
     data = _read_whole(path)
-    if not data.startswith(_PNG) or _PngHeader.of(data).colour_type != _PALETTE:
+    if not data.startswith(_PNG) or data[_COLOUR_TYPE] != _PALETTE:
         return None
     bodies = (data[start + 8 : end - 4] for kind, start, end in _chunks(data) if kind == b"PLTE")
     colours = next(bodies, b"")
@@ -131,14 +132,14 @@ def load_ids(path: Path) -> NDArray[np.uint8] | NDArray[np.uint16]:
             f"{path}: a mask is a PNG of ids, and this is not a PNG",
             hint="save masks as PNG; lossy formats change the ids",
         )
-    header = _PngHeader.of(data)
-    if header.colour_type not in (_GREY, _PALETTE):
+    colour_type = data[_COLOUR_TYPE]
+    if colour_type not in (_GREY, _PALETTE):
         raise DatasetError(
             f"{path}: a mask holds one id a pixel (grey or palette PNG), "
-            f"found {_COLOUR_TYPES.get(header.colour_type, 'an unknown colour type')}",
+            f"found {_COLOUR_TYPES.get(colour_type, 'an unknown colour type')}",
             hint="replace each colour by the id of its class and save as grey PNG",
         )
-    if header.colour_type == _PALETTE or header.depth < 8:
+    if colour_type == _PALETTE or data[_DEPTH] < 8:
         colours = _decode(_with_identity_palette(data), path, cv2.IMREAD_COLOR)
         return _upright(np.asarray(colours, np.uint8)[..., 0].copy(), data)
     return _upright(_decode(data, path, cv2.IMREAD_UNCHANGED), data)
@@ -182,18 +183,6 @@ def _upright(pixels: NDArray[Any], data: bytes) -> NDArray[Any]:
     if header is None or data[:2] in (b"II", b"MM"):
         return pixels  # OpenCV always rotates TIFF, whatever the flags
     return upright(pixels, header.orientation)
-
-
-@dataclass(frozen=True)
-class _PngHeader:
-    """The IHDR chunk: PNG specification, 11.2.1."""
-
-    depth: int
-    colour_type: int
-
-    @classmethod
-    def of(cls, data: bytes) -> _PngHeader:
-        return cls(depth=data[24], colour_type=data[25])
 
 
 def _chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
@@ -243,13 +232,13 @@ def _with_identity_palette(data: bytes) -> bytes:
     Decoders then return the indices in every channel. Grey below 8 bits becomes a palette
     picture, since decoders stretch grey to the full range.
     """
-    header = _PngHeader.of(data)
     ihdr = data[16:25] + bytes([_PALETTE]) + data[26:29]
-    ramp = bytes(value for value in range(1 << header.depth) for _ in range(3))
+    ramp = bytes(value for value in range(1 << data[_DEPTH]) for _ in range(3))
     kept = [data[start:end] for kind, start, end in _chunks(data) if kind in (b"IDAT", b"IEND")]
-    return b"".join([_PNG, _chunk(b"IHDR", ihdr), _chunk(b"PLTE", ramp), *kept])
+    return b"".join([_PNG, png_chunk(b"IHDR", ihdr), png_chunk(b"PLTE", ramp), *kept])
 
 
-def _chunk(kind: bytes, body: bytes) -> bytes:
+def png_chunk(kind: bytes, body: bytes) -> bytes:
+    """Return a chunk with its length and checksum: PNG specification, 5.3."""
     checksum = zlib.crc32(kind + body)
     return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", checksum)

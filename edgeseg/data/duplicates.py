@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -54,15 +53,9 @@ def fingerprint(image: NDArray[np.uint8]) -> NDArray[np.float32] | None:
     return None if length < _FLAT * SIDE else small / length
 
 
-@dataclass(frozen=True)
-class Similar:
-    """The index of the most similar picture, and its correlation."""
-
-    number: int
-    correlation: float
-
-
-def most_similar(own: NDArray[np.float32] | None, others: NDArray[np.float32]) -> Similar | None:
+def most_similar(
+    own: NDArray[np.float32] | None, others: NDArray[np.float32]
+) -> tuple[int, float] | None:
     """Find the most similar of several pictures.
 
     Args:
@@ -70,11 +63,11 @@ def most_similar(own: NDArray[np.float32] | None, others: NDArray[np.float32]) -
         others: Fingerprints to compare with, float32 (N, 1024).
 
     Returns:
-        The best match, or None if no correlation reaches ``SIMILAR``.
+        Index and correlation of the best match, or None if no correlation reaches ``SIMILAR``.
     """
     if own is None or not len(others):
         return None
     correlations = others @ own
     best = int(correlations.argmax())
     correlation = float(correlations[best])
-    return Similar(best, correlation) if correlation >= SIMILAR else None
+    return (best, correlation) if correlation >= SIMILAR else None

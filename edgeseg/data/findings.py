@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from edgeseg.artifacts.card import ClassMap, Rgb, default_palette
-from edgeseg.artifacts.documents import printable
+from edgeseg.artifacts.card import ClassMap, Rgb, css_colour, default_palette
+from edgeseg.artifacts.documents import plural, printable
 from edgeseg.data.folders import NUMBERED, numbered_classes
 from edgeseg.data.sample import CLEAR, REMOVE_TURN, SETTLE_TURN, Sample, turned_away
 from edgeseg.errors import DatasetError
@@ -110,11 +110,6 @@ class Findings:
 def render(findings: Findings) -> str:
     """Format the findings as text."""
     return "\n".join(_lines(findings)) + "\n"
-
-
-def plural(count: int, noun: str) -> str:
-    """Format a count with its noun: ``1 picture``, ``2 pictures``."""
-    return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
 def _lines(findings: Findings) -> Iterator[str]:
@@ -257,8 +252,9 @@ def check_palettes(
             index, other = stray
             yield Finding(
                 "palette",
-                f"{path}: its palette gives the id {index} the colour {_rgb(colours[index])}, "
-                f"which is that of {classes.names[other]} (id {other})",
+                f"{path}: its palette gives the id {index} the colour "
+                f"{css_colour(colours[index])}, which is that of {classes.names[other]} "
+                f"(id {other})",
                 _ONE_PALETTE,
             )
             continue
@@ -267,8 +263,8 @@ def check_palettes(
             if other_colour != colour:
                 yield Finding(
                     "palette",
-                    f"{path}: its palette gives the id {index} the colour {_rgb(colour)}, that of "
-                    f"{other_path} gives it {_rgb(other_colour)}",
+                    f"{path}: its palette gives the id {index} the colour {css_colour(colour)}, "
+                    f"that of {other_path} gives it {css_colour(other_colour)}",
                     _ONE_PALETTE,
                 )
                 break
@@ -281,7 +277,3 @@ def _contradicted(colours: Mapping[int, Rgb], declared: Iterable[Rgb]) -> tuple[
         if colour in known and known.count(colour) == 1 and known.index(colour) != index:
             return index, known.index(colour)
     return None
-
-
-def _rgb(colour: Rgb) -> str:
-    return "#{:02x}{:02x}{:02x}".format(*colour)

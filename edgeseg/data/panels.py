@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeseg.artifacts.card import ClassMap, Rgb
+from edgeseg.artifacts.card import ClassMap, Rgb, css_colour
 from edgeseg.errors import UsageError
 from edgeseg.ops.overlay import colourise
 
@@ -42,7 +42,7 @@ class WorstPictures:
     def colours(self) -> list[tuple[str, str]]:
         """Name and CSS colour of each class, and of wrong pixels."""
         pairs = zip(self.classes.names, self.classes.palette, strict=True)
-        return [(name, _css(colour)) for name, colour in (*pairs, ("wrong", WRONG))]
+        return [(name, css_colour(colour)) for name, colour in (*pairs, ("wrong", WRONG))]
 
 
 def draw_panels(
@@ -95,11 +95,6 @@ def brightened(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Dark pictures stretched to be seen: microscopes deliver 10 of 255 levels."""
     top = max(float(np.percentile(image, 99.5)), 1.0)
     return np.asarray(cv2.convertScaleAbs(image, alpha=max(1.0, 255 / top)), np.uint8)
-
-
-def _css(colour: Rgb) -> str:
-    red, green, blue = colour
-    return f"#{red:02x}{green:02x}{blue:02x}"
 
 
 def _jpeg(image: NDArray[np.uint8]) -> bytes:

@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeseg.artifacts.card import ClassMap
+from edgeseg.artifacts.documents import plural
 from edgeseg.artifacts.figures import require_png
 from edgeseg.artifacts.files import write_atomic
 from edgeseg.data.decode import load_image
-from edgeseg.data.findings import plural
 from edgeseg.data.folders import undeclared_classes
 from edgeseg.data.instances import with_boundary
 from edgeseg.data.sample import Sample, load_sample

@@ -15,6 +15,7 @@ from typing import Any
 
 from edgeseg.artifacts.files import write_atomic
 from edgeseg.benchmark.budget import Recommendation
+from edgeseg.benchmark.document import read_bench
 from edgeseg.data.panels import WorstPictures
 from edgeseg.errors import UsageError
 from edgeseg.machine import Machine
@@ -23,7 +24,6 @@ from edgeseg.report.contents import (
     Picture,
     StreamSummary,
     TrainingSummary,
-    read_bench_part,
     read_part,
 )
 from edgeseg.report.html import fit
@@ -69,7 +69,7 @@ def write_report(  # noqa: PLR0913 - each argument is a section of the page
         pictures = fit(pictures)
     contents = Contents(
         title=title,
-        bench=read_bench_part(bench),
+        bench=None if bench is None else read_bench(dict(bench), "the benchmark"),
         training=read_part(TrainingSummary, training, "the training summary"),
         stream=read_part(StreamSummary, stream, "the stream summary"),
         pictures=tuple(pictures),

@@ -12,9 +12,9 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
-from edgeseg.artifacts.documents import first_problem
+from edgeseg.artifacts.documents import first_problem, plural
 from edgeseg.benchmark.budget import Recommendation, focus
-from edgeseg.benchmark.document import BenchReport, Run, read_bench
+from edgeseg.benchmark.document import BenchReport, Run
 from edgeseg.data.panels import WorstPictures
 from edgeseg.errors import CorruptArtifact
 from edgeseg.machine import Machine
@@ -132,11 +132,6 @@ def read_part(kind: type[Part], value: Mapping[str, Any] | None, origin: str) ->
         raise CorruptArtifact(f"{origin}: {first_problem(error)}") from error
 
 
-def read_bench_part(value: Mapping[str, Any] | None) -> BenchReport | None:
-    """Validate the benchmark; raises as :func:`edgeseg.benchmark.document.read_bench`."""
-    return None if value is None else read_bench(dict(value), "the benchmark")
-
-
 def label(run: Run) -> str:
     """``INT8 · ONNX Runtime``, and where floating layers compute in something else, that too.
 
@@ -173,15 +168,8 @@ def _settings(run: Run, runs: tuple[Run, ...]) -> str:
     """`` · batch 4 · 2 threads`` for an engine that has rows with other values."""
     same = [other for other in runs if other.engine == run.engine]
     batch = f" · batch {run.batch}" if len({other.batch for other in same}) > 1 else ""
-    threads = f" · {threads_of(run)}" if len({other.threads for other in same}) > 1 else ""
-    return batch + threads
-
-
-def threads_of(run: Run) -> str:
-    """``2 threads``, ``default threads``."""
-    if run.threads is None:
-        return "default threads"
-    return f"{run.threads} thread{'' if run.threads == 1 else 's'}"
+    threads = "default threads" if run.threads is None else plural(run.threads, "thread")
+    return batch + (f" · {threads}" if len({other.threads for other in same}) > 1 else "")
 
 
 def headlines(contents: Contents) -> list[Headline]:
@@ -297,7 +285,7 @@ def entries(bench: BenchReport) -> list[Entry]:
         rows.setdefault(run.engine, run)
     shown = [run for run in timed if rows[run.engine] is run]
     return [
-        Entry(place + 1, _short(label), run, COLOURS[place % len(COLOURS)])
+        Entry(place + 1, shortened(label, 60), run, COLOURS[place % len(COLOURS)])
         for place, (label, run) in enumerate(zip(labels(tuple(shown)), shown, strict=True))
     ]
 
@@ -306,5 +294,6 @@ def _plainness(run: Run) -> tuple[int, float]:
     return run.batch or 1, (run.latency_ms or {})["p50"]
 
 
-def _short(text: str, limit: int = 60) -> str:
+def shortened(text: str, limit: int) -> str:
+    """Cut a name that leaves no room for the plot."""
     return text if len(text) <= limit else f"{text[: limit - 1]}…"

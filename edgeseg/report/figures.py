@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeseg.benchmark.document import BenchReport, Run
-from edgeseg.report.contents import Entry, TrainingSummary
+from edgeseg.report.contents import Entry, TrainingSummary, shortened
 from edgeseg.report.svg import COLOURS, FAINT, INK, Draw, Plot, legend, milliseconds_axis
 
 if TYPE_CHECKING:
@@ -227,7 +227,7 @@ def _curves(series: dict[str, list[float]], keys: list[str], unit: str, scale: f
         for place, key in enumerate(keys):
             values = scale * np.array(series[key], np.float64)
             colour = COLOURS[place % len(COLOURS)]
-            name = _short(key.replace("_", " ").replace("iou", "IoU"))
+            name = shortened(key.replace("_", " ").replace("iou", "IoU"), 34)
             alone = "o" if len(values) == 1 else None
             axes.plot(np.arange(1, len(values) + 1), values, color=colour, label=name, marker=alone)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -244,11 +244,6 @@ def _finite(value: object) -> float:
     """NaN for what is no number: a gap in the curve."""
     usable = isinstance(value, int | float) and not isinstance(value, bool)
     return float(value) if usable else float("nan")  # type: ignore[arg-type]  # just checked
-
-
-def _short(text: str, limit: int = 34) -> str:
-    """A name that leaves room for the plot."""
-    return text if len(text) <= limit else f"{text[: limit - 1]}…"
 
 
 Axis = Literal["threads", "batch"]
@@ -289,15 +284,8 @@ def _sweep_figure(axis: Axis, curves: Sequence[tuple[Entry, list[Run]]]) -> Plot
             for place, run in zip(x, runs, strict=True):
                 if ends := run.throughput_interval_fps:
                     axes.plot([place, place], ends, color=entry.colour, linewidth=1.2, alpha=0.7)
-            axes.annotate(
-                str(entry.number),
-                (x[-1], y[-1]),
-                # Side by side, since curves may end in one point.
-                xytext=(7 + 9 * (entry.number - 1), -3),
-                textcoords="offset points",
-                color=entry.colour,
-                fontweight="bold",
-            )
+            # Side by side, since curves may end in one point.
+            _number(axes, entry, x[-1], y[-1], offset=(7 + 9 * (entry.number - 1), -3))
         axes.set_xticks(range(len(places)), [str(place) for place in places])
         axes.margins(x=0.12)
         axes.set_ylim(bottom=0)

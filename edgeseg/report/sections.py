@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime, timezone
 
 from edgeseg import __version__
+from edgeseg.artifacts.documents import plural
 from edgeseg.benchmark.budget import BudgetRow, Recommendation, focus
 from edgeseg.benchmark.document import BenchReport, EngineAccuracy
 from edgeseg.data.panels import PANELS, WorstPictures
@@ -186,7 +187,7 @@ def _advice(found: Recommendation) -> tree.Box:
 def _candidate(one: BudgetRow) -> str:
     """``small at 256×128, INT8 in onnxruntime, 2 threads: mean IoU 84.2 %, …``."""
     size = f" at {one.size[0]}×{one.size[1]}" if one.size else ""
-    threads = f", {one.threads} thread{'s' if one.threads != 1 else ''}" if one.threads else ""
+    threads = f", {plural(one.threads, 'thread')}" if one.threads else ""
     score = f"mean IoU {100 * (one.mean_iou or 0):.1f} %, " if one.fits else ""
     where = f"{one.precision.upper()} in {one.runtime}"
     return f"{one.name}{size}, {where}{threads}: {score}{one.why}"
@@ -236,14 +237,14 @@ def _stream(stream: StreamSummary) -> tree.Section | None:
     sources = [
         source.label
         + (f": {source.state}" if source.state else "")
-        + (f", {_count(source.reconnects, 'reconnect')}" if source.reconnects is not None else "")
+        + (f", {plural(source.reconnects, 'reconnect')}" if source.reconnects is not None else "")
         for source in stream.sources
     ]
     return section(
         "Stream",
         Paragraph(
             f"{stream.frames} frames in {stream.seconds:.1f} s: {stream.fps:.1f} fps{alone}. "
-            f"{_count(stream.dropped, 'frame')} dropped{memory}."
+            f"{plural(stream.dropped, 'frame')} dropped{memory}."
         ),
         Bars(
             bars.waterfall(stream),
@@ -255,14 +256,10 @@ def _stream(stream: StreamSummary) -> tree.Section | None:
     )
 
 
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
-
-
 def _training(training: TrainingSummary) -> tree.Section | None:
     plots = training_figures(training)
     names = [name for name in (training.arch, training.dataset) if name]
-    epochs = _count(training.epochs or len(training.history), "epoch")
+    epochs = plural(training.epochs or len(training.history), "epoch")
     time = "" if training.seconds is None else f" in {training.seconds:.0f} s"
     score = (
         ""

@@ -14,8 +14,8 @@ from torch import nn
 
 from edgeseg import __version__
 from edgeseg.artifacts.card import ClassMap, Color, InputSpec, ModelCard
+from edgeseg.artifacts.documents import plural
 from edgeseg.console import Track
-from edgeseg.data.findings import plural
 from edgeseg.data.folders import Split, read_split
 from edgeseg.data.instances import with_boundary
 from edgeseg.data.loader import MEMORY_LIMIT, Example

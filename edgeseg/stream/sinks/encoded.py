@@ -8,7 +8,7 @@ without others, from which players can start, comes every second.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -30,7 +30,6 @@ Encoded = Literal["h264", "hevc"]
 
 SUFFIXES = {".mkv": "matroska", ".mp4": "mp4"}
 
-_MATROSKA = {"cluster_time_limit": "500", "flush_packets": "1"}
 _MP4 = {
     "movflags": "+frag_keyframe+default_base_moof+hybrid_fragmented",
     "frag_duration": "500000",
@@ -74,6 +73,10 @@ class Muxer:
     options: Mapping[str, str] = field(default_factory=dict)
     ticks: int = _TICKS
     holds: bool = False
+
+
+MATROSKA = Muxer("matroska", {"cluster_time_limit": "500", "flush_packets": "1"}, ticks=1000)
+"""Its time stamps are milliseconds."""
 
 
 @dataclass(frozen=True)
@@ -179,14 +182,67 @@ def find_encoder(codec: Encoded, size: tuple[int, int] = (640, 360)) -> Encoder 
     return None
 
 
+class Container:
+    """A container of FFmpeg that is being written; what PyAV raises becomes OSError.
+
+    Args:
+        target: URL of the container, ``file:PATH`` for a file that is replaced; or an object that
+            is written to.
+        muxer: The muxer.
+        add: Function that adds the stream to the open container and returns it.
+
+    Raises:
+        OSError: The file cannot be written, or the encoder refuses.
+    """
+
+    def __init__(self, target: str | Writable, muxer: Muxer, add: Callable[[Any], Any]) -> None:
+        import av
+
+        self._failure: type[Exception] = av.FFmpegError
+        self.failed = False
+        try:
+            self._container: Any = av.open(
+                target, "w", format=muxer.form, container_options=dict(muxer.options)
+            )
+            self.stream: Any = add(self._container)
+            context = self.stream.codec_context
+            if muxer.form == "mp4" and context.codec.canonical_name == "hevc":
+                context.codec_tag = "hvc1"  # Apple's players know no other
+            self._container.start_encoding()
+        except (av.FFmpegError, ValueError) as error:
+            raise OSError(f"cannot write video ({type(error).__name__})") from error
+
+    def write(self, packets: Iterable[Any]) -> bool:
+        """Write packets as they come; False from the first failure on."""
+        try:
+            for packet in packets:
+                self._container.mux_one(packet)
+        except self._failure as error:
+            logger.debug("a write failed: %s", type(error).__name__)
+            self.failed = True
+        return not self.failed
+
+    def release(self, packets: Iterable[Any] = ()) -> None:
+        """Write the last packets and close the file; raises OSError unless a write has failed."""
+        try:
+            try:
+                if not self.failed:
+                    for packet in packets:
+                        self._container.mux_one(packet)
+            finally:
+                self._container.close()
+        except self._failure as error:
+            if not self.failed:
+                raise OSError(f"cannot end the video ({type(error).__name__})") from error
+
+
 class EncodedWriter:
     """Encodes pictures of one size into one container.
 
     Pictures of an odd width or height have their last column or row twice, as 4:2:0 asks.
 
     Args:
-        target: URL of the container, ``file:PATH`` for a file that is replaced; or an object that
-            is written to.
+        target: As of :class:`Container`.
         size: (width, height) of the pictures, pixels.
         fps: Frames per second of pictures without times.
         encoder: The encoder.
@@ -204,29 +260,19 @@ class EncodedWriter:
         encoder: Encoder,
         muxer: Muxer,
     ) -> None:
-        import av
-
-        self._failure: type[Exception] = av.FFmpegError
-        self._failed = False
         self._holds = muxer.holds
         self._held: Any = None
         self._rate = muxer.ticks
         self._step = max(1, round(self._rate / fps))
         self._ticks = self._key_at = -self._rate
-        try:
-            self._container: Any = av.open(
-                target, "w", format=muxer.form, container_options=dict(muxer.options)
-            )
-            rate = Fraction(fps).limit_denominator(1001)
-            self._stream: Any = self._container.add_stream(encoder.name, rate=rate)
-            context = self._stream.codec_context
-            _configure(context, encoder, _even(size), fps, self._rate)
-            if encoder in _ENCODERS["hevc"] and muxer.form == "mp4":
-                context.codec_tag = "hvc1"  # Apple's players know no other
-            self._stream.time_base = Fraction(1, self._rate)
-            self._container.start_encoding()
-        except (av.FFmpegError, ValueError) as error:
-            raise OSError(f"cannot write video ({type(error).__name__})") from error
+
+        def add(container: Any) -> Any:
+            stream = container.add_stream(encoder.name, rate=_rate(fps))
+            _configure(stream.codec_context, encoder, _even(size), fps, self._rate)
+            stream.time_base = Fraction(1, self._rate)
+            return stream
+
+        self._container = Container(target, muxer, add)
 
     def write(self, picture: NDArray[np.uint8], at: float | None = None) -> bool:
         """Write a picture shown ``at`` seconds; None: an interval after the last. False: failed."""
@@ -237,36 +283,23 @@ class EncodedWriter:
         frame = _frame(picture, self._ticks)
         if self._ticks - self._key_at >= self._rate:
             frame.pict_type, self._key_at = 1, self._ticks
-        try:
-            self._mux(frame)
-        except self._failure as error:
-            logger.debug("a write failed: %s", type(error).__name__)
-            self._failed = True
-        return not self._failed
+        return self._container.write(self._packets(frame))
 
     def release(self) -> None:
         """Write what is left, and close the file; raises OSError unless a write has failed."""
-        try:
-            try:
-                if not self._failed:
-                    self._mux(None)
-            finally:
-                self._container.close()
-        except self._failure as error:
-            if not self._failed:
-                raise OSError(f"cannot end the video ({type(error).__name__})") from error
+        self._container.release(self._packets(None))
 
-    def _mux(self, frame: Any) -> None:
-        for packet in self._stream.encode(frame):
+    def _packets(self, frame: Any) -> Iterator[Any]:
+        for packet in self._container.stream.encode(frame):
             if self._holds:
                 held, self._held = self._held, packet
                 if held is None:
                     continue
                 held.duration = packet.pts - held.pts
                 packet = held
-            self._container.mux(packet)
+            yield packet
         if frame is None and self._held is not None:
-            self._container.mux(self._held)
+            yield self._held
 
 
 def file_muxer(name: str) -> Muxer:
@@ -274,7 +307,7 @@ def file_muxer(name: str) -> Muxer:
     import av
 
     if SUFFIXES[name[-4:].lower()] == "matroska":
-        return Muxer("matroska", _MATROSKA, 1000)  # its time stamps are milliseconds
+        return MATROSKA
     if av.library_versions["libavformat"] >= _HYBRID:
         return Muxer("mp4", _MP4)
     movflags = _MP4["movflags"].replace("hybrid_fragmented", "empty_moov")
@@ -287,7 +320,7 @@ def _configure(
     context.width, context.height = size
     context.pix_fmt = "yuv420p"
     context.time_base = Fraction(1, ticks)
-    context.framerate = Fraction(fps).limit_denominator(1001)
+    context.framerate = _rate(fps)
     context.gop_size = max(1, round(2 * fps))  # of encoders that take no orders
     context.max_b_frames = 0
     pixels = size[0] * size[1]
@@ -296,6 +329,10 @@ def _configure(
     context.colorspace = context.color_primaries = context.color_trc = _BT601
     context.color_range = 1  # 16 … 235
     context.options = dict(encoder.options)
+
+
+def _rate(fps: float) -> Fraction:
+    return Fraction(fps).limit_denominator(1001)
 
 
 def _even(size: tuple[int, int]) -> tuple[int, int]:

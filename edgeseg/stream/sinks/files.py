@@ -81,6 +81,22 @@ def lock(handle: int, path: Path) -> None:
             raise
 
 
+def lock_folder(folder: Path) -> int:
+    """A descriptor of ``folder``, which is this stream's alone until it is closed.
+
+    Raises:
+        OutputError: Another process, or another output of this one, holds it.
+        OSError: It cannot be opened.
+    """
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        lock(handle, folder)
+    except BaseException:
+        os.close(handle)
+        raise
+    return handle
+
+
 def open_to_append(path: Path) -> int:
     """A descriptor that appends to ``path``, which is made if it is missing, and locked.
 
@@ -136,7 +152,7 @@ def write_new(path: Path, data: bytes) -> None:
         _write_named(path, data)
         return
     try:
-        _write_all(handle, data)
+        write_all(handle, data)
         # A descriptor of a folder makes Python call linkat, which follows the link in /proc.
         folder = os.open(path.parent, os.O_DIRECTORY | os.O_RDONLY | os.O_CLOEXEC)
         try:
@@ -168,7 +184,7 @@ def write_over(path: Path, data: bytes) -> None:
 def _write_named(path: Path, data: bytes) -> None:
     handle = os.open(path, _NEW | os.O_WRONLY, 0o666)
     try:
-        _write_all(handle, data)
+        write_all(handle, data)
     except OSError:
         path.unlink(missing_ok=True)
         raise
@@ -176,7 +192,8 @@ def _write_named(path: Path, data: bytes) -> None:
         os.close(handle)
 
 
-def _write_all(handle: int, data: bytes) -> None:
+def write_all(handle: int, data: bytes) -> None:
+    """Write to a descriptor until all is written; raises OSError."""
     left = memoryview(data)
     while left:
         left = left[os.write(handle, left) :]

@@ -21,6 +21,7 @@ from edgeseg.stream.sinks.files import (
     is_there,
     make_folder,
     open_to_append,
+    write_all,
 )
 from edgeseg.stream.sinks.retention import Budget, Rotation, Shelf, part_of, parts_of
 
@@ -168,10 +169,8 @@ class Lines:
     def _append(self, data: bytes) -> None:
         """Write all of it or, on a regular file, nothing."""
         assert self._handle is not None
-        left = memoryview(data)
         try:
-            while left:
-                left = left[os.write(self._handle, left) :]
+            write_all(self._handle, data)
         except OSError:
             if self._regular:
                 with contextlib.suppress(OSError):

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import struct
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,11 +12,12 @@ import cv2
 from edgeseg.artifacts.card import Rgb
 from edgeseg.artifacts.documents import printable
 from edgeseg.artifacts.files import refuse_to_replace
+from edgeseg.data.decode import png_chunk
 from edgeseg.errors import UsageError
 from edgeseg.ops.overlay import UNNAMED_COLOUR
 from edgeseg.stream.result import StreamResult
 from edgeseg.stream.sinks.base import Sink, SourceStatus
-from edgeseg.stream.sinks.files import cannot_write, lock, make_folder, write_new, write_over
+from edgeseg.stream.sinks.files import cannot_write, lock_folder, make_folder, write_new, write_over
 from edgeseg.stream.sinks.retention import Budget, Shelf
 
 _NUMBERED = re.compile(r"(\d{6,})\.png")
@@ -80,8 +79,7 @@ class Masks(Sink):
         make_folder(self.folder)
         self._check_pictures()
         try:
-            self._handle = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            lock(self._handle, self.folder)
+            self._handle = lock_folder(self.folder)
             self._shelf = Shelf(self.folder, _NUMBERED, self._budget, ours=is_ours)
             there = self._shelf.names(0)
             if there and not (self._overwrite or self._pictures):
@@ -103,7 +101,10 @@ class Masks(Sink):
         path = self.folder / f"{stem}.png"
         # OpenCV's own file writing does not say that the disk is full.
         encoded = cv2.imencode(".png", result.mask(), (cv2.IMWRITE_PNG_COMPRESSION, 1))[1]
-        data = self._finished(encoded.tobytes(), result)
+        data = encoded.tobytes()
+        if self.coloured:
+            data = with_palette(data, result.classes.palette)
+        data = data[:_HEAD] + _MARK + data[_HEAD:]
         (write_over if self._overwrite else write_new)(path, data)
         if numbered and self._shelf is not None:
             self._shelf.put(path, len(data))
@@ -133,9 +134,6 @@ class Masks(Sink):
                 )
             refuse_to_replace(mask, overwrite=self._overwrite)
 
-    def _finished(self, grey: bytes, result: StreamResult) -> bytes:
-        return _marked(with_palette(grey, result.classes.palette) if self.coloured else grey)
-
 
 def _is_endless(source: SourceStatus) -> bool:
     """Whether the numbers of its frames count no more than the order in which they came."""
@@ -152,8 +150,8 @@ def with_palette(grey: bytes, palette: Sequence[Rgb]) -> bytes:
     colours = [*palette, *[UNNAMED_COLOUR] * (256 - len(palette))]
     header = bytearray(grey[16:29])
     header[9] = _INDEXED
-    table = _chunk(b"PLTE", bytes(part for colour in colours for part in colour))
-    return grey[:8] + _chunk(b"IHDR", bytes(header)) + table + grey[33:]
+    table = png_chunk(b"PLTE", bytes(part for colour in colours for part in colour))
+    return grey[:8] + png_chunk(b"IHDR", bytes(header)) + table + grey[33:]
 
 
 def is_ours(path: Path) -> bool:
@@ -165,16 +163,8 @@ def is_ours(path: Path) -> bool:
         return False
 
 
-def _marked(png: bytes) -> bytes:
-    return png[:_HEAD] + _MARK + png[_HEAD:]
-
-
-def _chunk(kind: bytes, data: bytes) -> bytes:
-    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-
 _HEAD = 33
 """Bytes of a PNG's signature and first chunk."""
 
-_MARK = _chunk(b"tEXt", b"Software\0edgeseg")
+_MARK = png_chunk(b"tEXt", b"Software\0edgeseg")
 """Marks masks among other PNG files (PNG specification, 11.3.3)."""

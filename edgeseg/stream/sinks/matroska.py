@@ -14,12 +14,11 @@ from numpy.typing import NDArray
 
 from edgeseg.sources.packets import Packet, PacketStream
 from edgeseg.sources.pyav import have_pyav
-from edgeseg.stream.sinks.encoded import file_muxer
+from edgeseg.stream.sinks.encoded import MATROSKA, Container, file_muxer
 
 logger = logging.getLogger(__name__)
 
-_TICK = Fraction(1, 1000)
-"""Matroska's time stamps are milliseconds."""
+_TICK = Fraction(1, MATROSKA.ticks)
 
 _LEAST_FPS = 10.0
 _SUBSTITUTE_FPS = 25.0
@@ -61,21 +60,13 @@ class _Timed:
     """Each picture with its own time stamp, by PyAV."""
 
     def __init__(self, name: str, size: tuple[int, int], fps: float) -> None:
-        import av
+        def add(container: Any) -> Any:
+            stream = container.add_stream("mjpeg", rate=Fraction(fps).limit_denominator(1001))
+            stream.width, stream.height = size
+            stream.pix_fmt, stream.time_base = "yuvj420p", _TICK
+            return stream
 
-        self._failure: type[Exception] = av.FFmpegError
-        # A second of video at most is lost to a kill, and what is written is on its way at once.
-        options = {"cluster_time_limit": "500", "flush_packets": "1"}
-        try:
-            self._container: Any = av.open(
-                f"file:{name}", "w", format="matroska", container_options=options
-            )
-            rate = Fraction(fps).limit_denominator(1001)
-            self._stream: Any = self._container.add_stream("mjpeg", rate=rate)
-        except (av.FFmpegError, ValueError) as error:
-            raise OSError(f"cannot write video ({type(error).__name__})") from error
-        self._stream.width, self._stream.height = size
-        self._stream.pix_fmt, self._stream.time_base = "yuvj420p", _TICK
+        self._container = Container(f"file:{name}", MATROSKA, add)
         self._step = max(1, round(1000 / fps))
         self._ticks = -1
 
@@ -83,23 +74,15 @@ class _Timed:
         import av
 
         packet = av.Packet(cv2.imencode(".jpg", picture)[1].tobytes())
-        packet.stream, packet.time_base = self._stream, _TICK
+        packet.stream, packet.time_base = self._container.stream, _TICK
         following = self._ticks + (1 if at is not None else self._step)
         self._ticks = following if at is None else max(following, round(at * 1000))
         packet.pts = packet.dts = self._ticks
         packet.is_keyframe = True
-        try:
-            self._container.mux(packet)
-        except self._failure as error:
-            logger.debug("a write failed: %s", type(error).__name__)
-            return False
-        return True
+        return self._container.write([packet])
 
     def release(self) -> None:
-        try:
-            self._container.close()
-        except self._failure as error:  # the disk is full, which a write has reported
-            logger.debug("the end failed: %s", type(error).__name__)
+        self._container.release()
 
 
 class _Even:
@@ -174,51 +157,33 @@ class PacketWriter:
     def __init__(self, name: str, stream: PacketStream) -> None:
         import av
 
-        self._failure: type[Exception] = av.FFmpegError
-        self._failed = False
         self._stamped = stream.codec != "mjpeg"
         self._base = stream.time_base
         self._last: tuple[float, int | None, int] | None = None
-        muxer = file_muxer(name)
         probe = {"analyzeduration": "0", "probesize": "32"}
-        try:
+
+        def add(container: Any) -> Any:
             with av.open(io.BytesIO(stream.header), format="nut", options=probe) as given:
-                self._container: Any = av.open(
-                    f"file:{name}", "w", format=muxer.form, container_options=dict(muxer.options)
-                )
-                template = given.streams.video[0]
-                self._stream = self._container.add_stream_from_template(template, opaque=True)
-            if stream.codec == "hevc" and muxer.form == "mp4":
-                self._stream.codec_context.codec_tag = "hvc1"  # Apple's players know no other
-            self._container.start_encoding()
-        except (av.FFmpegError, ValueError) as error:
-            raise OSError(f"cannot write video ({type(error).__name__})") from error
+                return container.add_stream_from_template(given.streams.video[0], opaque=True)
+
+        self._container = Container(f"file:{name}", file_muxer(name), add)
 
     def write(self, packet: Packet) -> bool:
         """Write a packet; False: failed."""
         import av
 
         copy: Any = av.Packet(packet.data)
-        copy.stream, copy.time_base = self._stream, self._base
+        copy.stream, copy.time_base = self._container.stream, self._base
         copy.dts = self._ticks(packet)
         copy.pts = copy.dts
         if self._stamped and packet.pts is not None and packet.dts is not None:
             copy.pts += max(0, packet.pts - packet.dts)
         copy.is_keyframe = packet.key
-        try:
-            self._container.mux_one(copy)
-        except self._failure as error:
-            logger.debug("a write failed: %s", type(error).__name__)
-            self._failed = True
-        return not self._failed
+        return self._container.write([copy])
 
     def release(self) -> None:
         """Close the file; raises OSError unless a write has failed."""
-        try:
-            self._container.close()
-        except self._failure as error:
-            if not self._failed:
-                raise OSError(f"cannot end the video ({type(error).__name__})") from error
+        self._container.release()
 
     def _ticks(self, packet: Packet) -> int:
         """When to decode a packet, in ticks since the first; it increases."""

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import logging
 import os
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -151,7 +152,7 @@ class Recording(Sink):
             self._encoded = choose_codec(self._codec, self._name)
             make_folder(folder)
         try:
-            if self._again and _free(folder) < _ROOM:
+            if self._again and shutil.disk_usage(folder).free < _ROOM:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             self._shelf.scan()
             self._claim()
@@ -166,7 +167,8 @@ class Recording(Sink):
         """Raises OSError when the disk is full."""
         picture = result.overlay() if self.shows_overlay else result.frame
         if self._is_full():
-            self._next_part()
+            self.close()
+            self._claim()
         media = None if self._live else result.media_time
         moment = result.captured_at if media is None else media
         if self._writer is None:
@@ -242,11 +244,6 @@ class Recording(Sink):
             size is not None and self._claimed.size >= size
         )
 
-    def _next_part(self) -> None:
-        """End the part and make the next."""
-        self.close()
-        self._claim()
-
     def _begin(self, picture: NDArray[np.uint8], moment: float, *, timed: bool) -> None:
         self._size = (picture.shape[1], picture.shape[0])
         self._began = moment
@@ -314,9 +311,3 @@ class Recording(Sink):
         grown = size > self._seen_size
         self._seen_size, self._unconfirmed = size, 0
         return grown
-
-
-def _free(folder: Path) -> int:
-    """Bytes that may be written to the disk on which a folder lies; raises OSError."""
-    disk = os.statvfs(folder)
-    return disk.f_bavail * disk.f_frsize

@@ -88,11 +88,7 @@ class Supervised(Sink):
     def close(self) -> None:
         """Close the sink; errors are logged."""
         if self._open:
-            self._open = False
-            try:
-                self._sink.close()
-            except Exception as error:
-                logger.error("%s could not be closed: %s", self, why(error))
+            self._close(logging.ERROR)
 
     def reports(self) -> Sequence[SinkReport]:
         """Of itself and of what the sink tells of its own outputs."""
@@ -122,17 +118,16 @@ class Supervised(Sink):
                 raise
             self._health.fails(error, lost=lost)
             if self._sink.retry != "next":
-                self._abandon()
+                self._close(logging.DEBUG)  # a second error is no news
             return False
         return True
 
-    def _abandon(self) -> None:
-        """Close it after an error; a second one is no news."""
+    def _close(self, level: int) -> None:
         self._open = False
         try:
             self._sink.close()
         except Exception as error:
-            logger.debug("%s could not be closed: %s", self, why(error))
+            logger.log(level, "%s could not be closed: %s", self, why(error))
 
 
 class Each(Sink):

@@ -33,7 +33,7 @@ from edgeseg.errors import EdgesegError, OutputError, UsageError
 from edgeseg.ops.preprocess import inside
 from edgeseg.stream.result import StreamResult, moment
 from edgeseg.stream.sinks.base import Sink, SourceStatus
-from edgeseg.stream.sinks.files import cannot_write, lock, make_folder, write_new
+from edgeseg.stream.sinks.files import cannot_write, lock_folder, make_folder, write_new
 from edgeseg.stream.sinks.health import Health, SinkReport
 from edgeseg.stream.sinks.snapshots import local_time
 
@@ -162,9 +162,8 @@ class UncertainFrames(Sink):
 
     def _prepare(self) -> None:
         make_folder(self._folder)
-        handle = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        handle = lock_folder(self._folder)
         try:
-            lock(handle, self._folder)
             self._check_classes()
             for parent in (*(self._folder / split for split in _SPLITS), self._pending):
                 for folder in _parts(parent):

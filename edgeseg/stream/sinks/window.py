@@ -223,11 +223,13 @@ class Window(Sink):
         """Begin to try, or say why there is no window."""
         self._labels = [source.label for source in sources]
         self._mosaic = Mosaic(len(sources))
-        why = _no_display()
-        if why is not None:
-            _warn_without(why)
+        if not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
+            _warn_without("neither DISPLAY nor WAYLAND_DISPLAY is set")
             return
-        self._trial, self._tried_at = _begin_trial(), time.monotonic()
+        none = subprocess.DEVNULL
+        command = [sys.executable, "-c", _TRY]
+        self._trial = subprocess.Popen(command, stdin=none, stdout=none, stderr=none)
+        self._tried_at = time.monotonic()
 
     def write(self, result: StreamResult) -> None:
         """Show a result; raises StopStream when the user quits."""
@@ -263,7 +265,9 @@ class Window(Sink):
                 return False
             self.close()
             if code != 0:
-                _warn_without(_refusal(code))
+                silent = "the display does not answer"
+                refused = "the display refuses, or OpenCV has no GUI"
+                _warn_without(silent if code is None else refused)
                 return False
             cv2.namedWindow(self.title, cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO)
             self._opened = self.shows_overlay = True
@@ -335,27 +339,6 @@ class Window(Sink):
                 return
             self.controls.message = f"saved {path.name}"
             logger.warning("saved %s and its mask", path)
-
-
-def _no_display() -> str | None:
-    if os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"):
-        return None
-    return "neither DISPLAY nor WAYLAND_DISPLAY is set"
-
-
-def _begin_trial() -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
-        [sys.executable, "-c", _TRY],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-
-
-def _refusal(code: int | None) -> str:
-    if code is None:
-        return "the display does not answer"
-    return "the display refuses, or OpenCV has no GUI"
 
 
 def _warn_without(why: str) -> None:

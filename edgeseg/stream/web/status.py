@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from edgeseg.artifacts.card import ClassMap
+from edgeseg.artifacts.card import ClassMap, css_colour
 from edgeseg.engines.base import Engine
 from edgeseg.machine import peak_rss_mib
 from edgeseg.stream.latency import percentiles
@@ -220,7 +220,7 @@ class Status:
             "run": self._run,
             "engine": None if self._about is None else asdict(self._about),
             "classes": [
-                {"name": name, "color": "#{:02x}{:02x}{:02x}".format(*colour)}
+                {"name": name, "color": css_colour(colour)}
                 for name, colour in zip(self._classes.names, self._classes.palette, strict=True)
             ],
             "background": self._classes.background,
