@@ -20,7 +20,8 @@ from pathlib import Path
 sys.path.append(str(Path(__file__).resolve().parents[1] / "tests"))
 
 from cameras import MjpegCamera
-from faults.conftest import Grey, RtspCamera, free_port, numbered_video
+from faults.conftest import RtspCamera, free_port, numbered_video
+from streaming import Grey
 
 from edgeseg.errors import OpenFailed
 from edgeseg.options.streaming import Mode

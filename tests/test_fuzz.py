@@ -23,7 +23,7 @@ from edgeseg.artifacts.sidecar import SideCar
 from edgeseg.engines.external_data import require_local_weights
 from edgeseg.errors import ArtifactError, EdgesegError
 from edgeseg.inspection import inspect
-from edgeseg.precision.calibration import CalibrationSet
+from edgeseg.precision.calibration_set import CalibrationSet
 from edgeseg.precision.ranges import Ranges
 
 IN_ALL = int(os.environ.get("EDGESEG_FUZZ", "3000"))

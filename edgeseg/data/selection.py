@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeseg.data.duplicates import SIMILAR, fingerprint
-from edgeseg.data.sheet import thumbnail
+from edgeseg.data.thumbnails import thumbnail
 from edgeseg.options.building import Select
 
 SELECTS: tuple[Select, ...] = get_args(Select)

@@ -72,7 +72,7 @@ def read_set(path: Path) -> SetSummary:
     """Read a calibration manifest; raises the errors of ``documents.load``."""
     summary = load(SetSummary, path)
     try:
-        from edgeseg.precision.calibration import CalibrationSet
+        from edgeseg.precision.calibration_set import CalibrationSet
     except (RuntimeMissing, ModuleNotFoundError):
         return summary
     load(CalibrationSet, path)

@@ -1,33 +1,32 @@
-"""Calibration sets: the pictures on which INT8 ranges are measured.
+"""Collect the pictures of a calibration set.
 
-A set is a manifest, ``calib/NAME.json``: the files by path and hash, where they came from, how
-they were picked and what was left out. A contact sheet, ``calib/NAME.png``, shows both. Frames
-of a video or a camera are saved as PNG in ``calib/NAME/``.
+A contact sheet beside its manifest, ``calib/NAME.png``, shows the pictures picked and those left
+out. Frames of a video or a camera are saved as PNG in ``calib/NAME/``.
 """
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import logging
-from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime, timezone
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Literal
 
 import numpy as np
-from pydantic import Field, model_validator
-from typing_extensions import Self
 
-from edgeseg.artifacts.card import Sha256
-from edgeseg.artifacts.documents import Document, load
 from edgeseg.artifacts.files import sha256_file
 from edgeseg.artifacts.workshop import workshop
 from edgeseg.console import Track, silent
 from edgeseg.data.selection import REASONS, Description, Reason, choose, describe, sort_out
-from edgeseg.data.sheet import save_thumbnails
-from edgeseg.errors import MismatchedArtifact, SourceError, UsageError
+from edgeseg.data.thumbnails import save_thumbnails
+from edgeseg.errors import SourceError, UsageError
 from edgeseg.options.building import Select
+from edgeseg.precision.calibration_set import (
+    Brightness,
+    CalibrationFile,
+    CalibrationSet,
+    Selection,
+    set_hash,
+)
 from edgeseg.precision.candidates import open_pool
 from edgeseg.precision.shares import class_shares
 from edgeseg.sources.spec import SourceSpec, parse_source
@@ -36,66 +35,6 @@ logger = logging.getLogger(__name__)
 
 SHOWN_LEFT_OUT = 8
 """Rejected pictures shown in the contact sheet, per reason."""
-
-Grey = Annotated[float, Field(ge=0, le=255)]
-Count = Annotated[int, Field(ge=0)]
-
-
-class CalibrationFile(Document):
-    """One picture: its path, relative to the manifest where it lies below it, and its hash.
-
-    ``brightness`` is its mean grey level, 0 to 255.
-    """
-
-    path: Annotated[str, Field(min_length=1)]
-    sha256: Sha256
-    brightness: Grey
-
-
-class Selection(Document):
-    """How the pictures were picked: the number of candidates, and of those rejected by reason."""
-
-    select: Select
-    wanted: Annotated[int, Field(ge=1)]
-    candidates: Annotated[int, Field(ge=1)]
-    left_out: dict[Reason, Count]
-
-
-class Brightness(Document):
-    """Mean grey level over a set's pictures, and of its darkest and brightest picture."""
-
-    mean: Grey
-    lowest: Grey
-    highest: Grey
-
-
-class CalibrationSet(Document):
-    """The pictures on which INT8 ranges are measured; ``set_sha256`` hashes their hashes.
-
-    ``class_shares`` is the share of the labelled pixels that each class has, None where the
-    pictures have no labels beside them.
-    """
-
-    schema_version: Literal[2] = 2
-    source: str
-    seed: int
-    selection: Selection
-    brightness: Brightness
-    class_shares: dict[str, Annotated[float, Field(ge=0, le=1)]] | None = None
-    files: Annotated[tuple[CalibrationFile, ...], Field(min_length=1)]
-    set_sha256: Sha256
-    created: datetime = Field(default_factory=lambda: datetime.now(timezone.utc))
-
-    @model_validator(mode="after")
-    def _whole(self) -> Self:
-        if self.set_sha256 != set_hash(self.files):
-            raise ValueError("set_sha256 is not that of the files listed; collect the set again")
-        return self
-
-
-def set_hash(files: Iterable[CalibrationFile]) -> str:
-    """Hash of the pictures' hashes, in order; paths do not matter."""
-    return hashlib.sha256("\n".join(file.sha256 for file in files).encode()).hexdigest()
 
 
 def sheet_path(manifest: Path) -> Path:
@@ -167,43 +106,6 @@ def collect(
     save_thumbnails(sheet_path(out), _sections(made, pictures, seen, left_out))
     made.save(out)
     return made
-
-
-def load_set(manifest: Path) -> tuple[CalibrationSet, list[Path]]:
-    """Read a manifest and check each of its pictures.
-
-    Returns:
-        The set, and its pictures' paths in order.
-
-    Raises:
-        UsageError: The manifest does not exist.
-        CorruptArtifact: The file is not a manifest.
-        MismatchedArtifact: Another version of edgeseg wrote it, or a picture is missing or has
-            changed.
-    """
-    try:
-        made = load(CalibrationSet, manifest)
-    except MismatchedArtifact as error:
-        hint = f"collect the set again: `edgeseg calibrate --from DIR --out {manifest} --overwrite`"
-        raise MismatchedArtifact(error.message, hint=hint) from error
-    paths = []
-    for file in made.files:
-        path = manifest.parent / file.path
-        if not path.is_file():
-            raise MismatchedArtifact(
-                f"{manifest}: picture {file.path} is gone", hint=_again(made, manifest)
-            )
-        if sha256_file(path) != file.sha256:
-            raise MismatchedArtifact(
-                f"{manifest}: picture {file.path} changed since the set was made",
-                hint=_again(made, manifest),
-            )
-        paths.append(path)
-    return made, paths
-
-
-def _again(made: CalibrationSet, manifest: Path) -> str:
-    return f"collect the set again: `edgeseg calibrate --from {made.source} --out {manifest}`"
 
 
 def _say(selection: Selection, good: int, label: str) -> None:

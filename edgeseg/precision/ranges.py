@@ -27,7 +27,7 @@ from edgeseg.data.folders import load_image
 from edgeseg.errors import MismatchedArtifact, NonFiniteOutput, UsageError
 from edgeseg.ops.preprocess import preprocess_tile
 from edgeseg.options.building import Method
-from edgeseg.precision.calibration import load_set
+from edgeseg.precision.calibration_set import load_set
 from edgeseg.precision.graph import read_card, tensors
 from edgeseg.precision.histograms import Extremes, Histogram
 from edgeseg.precision.probing import OpenNetwork, opened, run

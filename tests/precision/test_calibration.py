@@ -22,7 +22,8 @@ from edgeseg.errors import (
     UsageError,
 )
 from edgeseg.precision import calibration, candidates
-from edgeseg.precision.calibration import CalibrationSet, collect, load_set
+from edgeseg.precision.calibration import collect
+from edgeseg.precision.calibration_set import CalibrationSet, load_set
 
 Scene = Callable[[int], np.ndarray]
 

@@ -19,7 +19,8 @@ from edgeseg.errors import MismatchedArtifact, NonFiniteOutput, UsageError
 from edgeseg.ops.preprocess import preprocess
 from edgeseg.options.building import Method
 from edgeseg.precision import ranges as ranges_module
-from edgeseg.precision.calibration import collect, load_set
+from edgeseg.precision.calibration import collect
+from edgeseg.precision.calibration_set import load_set
 from edgeseg.precision.fp16 import to_fp16
 from edgeseg.precision.graph import copy_of, derived_card, tensors, typed, write_card
 from edgeseg.precision.histograms import Histogram
