@@ -65,7 +65,8 @@ def _fault(folder: Path, location: str) -> str:
         return "lies outside of its folder"
     place = folder
     try:
-        for part in relative.parts:
+        # A backslash is part of a name here, whatever it was where the network was exported.
+        for part in PurePosixPath(location).parts:
             place = place / part
             status = place.lstat()
             if stat.S_ISLNK(status.st_mode):

@@ -41,6 +41,8 @@ def decide_head(
             )
         if channels not in (0, count):
             raise _unfitting(output, count, path)
+        if output.ends:
+            require_ids(*output.ends, count, path)
         return Head(output, count, size, enlarge="labels")
     enlarge = config.enlarge or "scores"
     background = classes.background
@@ -58,6 +60,16 @@ def decide_head(
             )
         return Head(output, count, size, enlarge)
     return Head(output, count, size, enlarge, _height(output, config), background, drawn=True)
+
+
+def require_ids(least: float, most: float, count: int, path: Path) -> None:
+    """Raise MismatchedArtifact if labels from ``least`` to ``most`` are not those of classes."""
+    if not 0 <= least <= most < count:
+        raise MismatchedArtifact(
+            f"{path}: expected labels 0…{count - 1} for {count} classes, found {least:g}…{most:g}",
+            hint="name all of its classes with --classes; where it gives grey levels instead of "
+            "class ids, export it without that step",
+        )
 
 
 def told_by_range(output: Output, raws: Iterable[NDArray[Any]]) -> Output:
@@ -89,6 +101,9 @@ def _unfitting(output: Output, count: int, path: Path) -> MismatchedArtifact:
 def _height(output: Output, config: ImportConfig) -> float:
     """The threshold in the units of the output."""
     probability = PROBABILITY if config.threshold is None else config.threshold
+    if output.ends:
+        low, high = output.ends
+        return low + probability * (high - low)
     if output.activation == "none":
         return math.log(probability / (1 - probability))
     return math.log(probability) if output.activation == "log-softmax" else probability

@@ -22,7 +22,7 @@ from onnx import ModelProto, TensorProto, helper, numpy_helper
 from edgeseg.importing.outputs import Output
 from edgeseg.importing.shapes import rename
 from edgeseg.options.importing import Enlarge
-from edgeseg.precision.graph import remove_unread
+from edgeseg.precision.graph import remove_unread, tensors
 
 LABELS = "labels"
 
@@ -97,7 +97,7 @@ def append_head(model: ModelProto, head: Head) -> None:
     if output.kind == "labels":
         chain.reshape("Reshape", output.shape, (1, *output.size))
     else:
-        _class_of_scores(chain, head)
+        _class_of_scores(chain, head, tensors(model)[chain.last].dtype)
     if head.resized and (output.kind == "labels" or head.enlarge == "labels"):
         _resize_labels(chain, head.size)
     chain.add("Cast", "Cast", to=TensorProto.UINT8)
@@ -109,8 +109,10 @@ def append_head(model: ModelProto, head: Head) -> None:
     remove_unread(model)
 
 
-def _class_of_scores(chain: _Chain, head: Head) -> None:
+def _class_of_scores(chain: _Chain, head: Head, kind: int) -> None:
     output = head.output
+    if kind != TensorProto.FLOAT:
+        chain.add("Cast", "Cast_scores", to=TensorProto.FLOAT)
     sizes = {"c": output.channels, "h": output.size[0], "w": output.size[1]}
     chain.reshape("Reshape", output.shape, (1, *(sizes[axis] for axis in output.axes)))
     if output.axes == "hwc":

@@ -81,7 +81,8 @@ def find_picture(original: Original) -> PictureInput:
             hint="export the network alone, with the picture as its only argument",
         )
     kind = inputs[0].type.tensor_type
-    dims = [d.dim_value if d.HasField("dim_value") else None for d in kind.shape.dim]
+    # Some exporters write -1 for an open axis.
+    dims = [d.dim_value if d.dim_value > 0 else None for d in kind.shape.dim]
     declared = original.ports[inputs[0].name]
     layout = _layout(dims, original.model, inputs[0].name)
     if declared not in _DTYPES or layout is None:

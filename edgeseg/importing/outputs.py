@@ -12,9 +12,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto
 
 from edgeseg.errors import MismatchedArtifact, UsageError
+from edgeseg.importing.values import possible_values
 from edgeseg.precision.graph import Tensor, producers, tensors
 
 MAX_CLASSES = 255
@@ -57,6 +60,8 @@ class Output:
         shape: Shape of the tensor.
         activation: What the scores went through last.
         passed: Names of the other outputs, which are left out.
+        ends: For scores, what stands for the probabilities 0 and 1; for labels, the least and the
+            largest that the graph can give, None if unknown.
     """
 
     name: str
@@ -67,6 +72,7 @@ class Output:
     shape: tuple[int, ...]
     activation: Activation = "none"
     passed: tuple[str, ...] = ()
+    ends: tuple[float, float] | None = None
 
     def __str__(self) -> str:
         height, width = self.size
@@ -147,12 +153,18 @@ def _as_map(name: str, tensor: Tensor, model: ModelProto, size: tuple[int, int])
     if len(shape) == 4 and shape[0] != 1:
         return None
     shape = shape[1:] if len(shape) == 4 else shape
-    output = None
-    if tensor.dtype in _LABELS:
-        output = _labels(name, shape, whole, model)
-    elif tensor.dtype == TensorProto.FLOAT:
+    output, values = None, possible_values(model, name)
+    graded = _graded(values)
+    masks = tensor.dtype == TensorProto.BOOL and len(shape) == 3 and 1 not in (shape[0], shape[2])
+    if tensor.dtype == TensorProto.FLOAT or masks or (graded and graded[1] != (0, 1)):
         shape = (1, *shape) if len(shape) == 2 else shape
         output = _scores(name, order_of(shape, size), shape, whole, model)
+        if output and output.kind == "scores" and output.activation == "none" and graded:
+            output = replace(output, activation=graded[0], ends=graded[1])
+    elif tensor.dtype in _LABELS:
+        output = _labels(name, shape, whole, model)
+        if output and values:
+            output = replace(output, ends=(min(values[1]), max(values[1])))
     return output if output and _upright(output.size, size) else None
 
 
@@ -247,6 +259,16 @@ def _activation(model: ModelProto, name: str) -> Activation:
     return _ACTIVATIONS.get(node.op_type, "none") if node is not None else "none"
 
 
+def _graded(
+    values: tuple[str, NDArray[np.float64]] | None,
+) -> tuple[Activation, tuple[float, float]] | None:
+    """What made probabilities or decisions, and what stands for 0 and 1, as 0 and 255 in masks."""
+    if values is None or (values[0] == "ArgMax" and values[1].size != 2):
+        return None
+    low, high = float(values[1][0]), float(values[1][-1])
+    return (_ACTIVATIONS.get(values[0], "sigmoid"), (low, high)) if low < high else None
+
+
 def _chosen_from(model: ModelProto, name: str) -> int:
     """Number of scores from which an ArgMax chose the labels; 0 if it is not known."""
     node = _before(model, name)
@@ -261,7 +283,8 @@ def _rank(output: Output, classes: int | None) -> tuple[int, int, int, int]:
     """Order of preference; the least is the best."""
     lower = output.name.lower()
     side = any(part in lower for part in _SIDE)
-    counts = (classes, classes - 1) if classes else ()
-    fits = not classes or output.channels in counts or output.channels == 0
+    # One channel less may be a depth or a confidence as well as all classes but the background.
+    fits = [classes, classes - 1] if classes and output.channels else [output.channels]
+    unfit = fits.index(output.channels) if output.channels in fits else len(fits)
     place = next((i for i, part in enumerate(_MAIN) if part in lower), len(_MAIN))
-    return side, not fits, place, -output.size[0] * output.size[1]
+    return side, unfit, place, -output.size[0] * output.size[1]

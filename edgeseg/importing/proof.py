@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from edgeseg.artifacts.card import InputSpec
 from edgeseg.errors import CorruptArtifact, InferenceError, MismatchedArtifact, NonFiniteOutput
+from edgeseg.importing.deciding import require_ids
 from edgeseg.importing.heads import Head, labels_of
 from edgeseg.importing.inputs import PictureInput
 from edgeseg.importing.reading import Original
@@ -149,10 +150,5 @@ def _check(raw: NDArray[Any], head: Head, original: Original) -> None:
             f"{path}: its output {name!r} holds NaN or infinity on a picture",
             hint="state the normalisation that it was trained with, e.g. --normalise imagenet",
         )
-    if head.output.kind == "labels" and not 0 <= raw.min() <= raw.max() < head.classes:
-        raise MismatchedArtifact(
-            f"{path}: expected labels 0…{head.classes - 1} for {head.classes} classes, found "
-            f"{raw.min()}…{raw.max()}",
-            hint="name all of its classes with --classes; where it gives grey levels instead of "
-            "class ids, export it without that step",
-        )
+    if head.output.kind == "labels":
+        require_ids(raw.min(), raw.max(), head.classes, path)

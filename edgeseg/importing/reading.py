@@ -48,6 +48,8 @@ _WIDER: dict[int, int] = {
 """Types within a graph that TensorRT does not compute in, and what takes their place."""
 
 _AGAIN = "export it again with the tool that wrote it, or copy it again"
+_TO_ONNX = "export it to ONNX: torch.onnx.export for PyTorch, tf2onnx for TensorFlow and TFLite"
+_NEWER = "export it again with opset 18 or newer; operators of other libraries are not taken"
 _PLAIN = "export it without the optimiser of a runtime, as plain ONNX"
 
 T = TypeVar("T")
@@ -125,7 +127,8 @@ def _require_size(path: Path) -> None:
         require_local_weights(path)
         outside = {path.parent / location for location in external_locations(path)}
     except CorruptArtifact as error:
-        raise CorruptArtifact(error.message, hint=_AGAIN) from error
+        hint = _AGAIN if path.suffix.lower() == ".onnx" else _TO_ONNX
+        raise CorruptArtifact(error.message, hint=hint) from error
     size += sum(each.stat().st_size for each in outside)
     if size > MAX_BYTES:
         raise CorruptArtifact(
@@ -137,6 +140,8 @@ def _require_size(path: Path) -> None:
 def _load(path: Path) -> ModelProto:
     try:
         model = onnx.load(path)
+        for part in (*model.opset_import, *every_node(model.graph)):
+            part.domain = "" if part.domain in _OURS else part.domain
         # Some converters leave the nodes in no order.
         sort_nodes(model)
         _check(model)
@@ -152,7 +157,7 @@ def _load(path: Path) -> ModelProto:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
         raise CorruptArtifact(
             f"{path}: not a valid ONNX network ({reason})",
-            hint=_AGAIN,
+            hint=_NEWER if reason.startswith("No Op registered") else _AGAIN,
         ) from error
     return model
 
@@ -190,8 +195,8 @@ def _refuse_operators(model: ModelProto, path: Path) -> None:
     if any(node.op_type in _QUANTISED for node in model.graph.node):
         raise MismatchedArtifact(
             f"{path}: expected a network in floating point, found quantised layers",
-            hint="import the float32 network, and give this one to "
-            f"`edgeseg build RUN --onnx {path}`",
+            hint="import the float32 network, then `edgeseg calibrate` and `edgeseg build --int8`; "
+            "or quantise the model.onnx of that import and give it to `edgeseg build --onnx`",
         )
 
 

@@ -157,6 +157,19 @@ def test_a_link_to_the_file_of_another_is_refused(
         require_local_weights(path)
 
 
+def test_a_backslash_is_part_of_a_name(tmp_path: Path) -> None:
+    """Runtimes open the file of that very name, whatever lies in the folder before it."""
+    path = tmp_path / "model.onnx"
+    path.write_bytes(naming("weights\\model.data"))
+    (tmp_path / "weights").mkdir()
+    (tmp_path / "weights" / "model.data").write_bytes(bytes(8))
+    with pytest.raises(CorruptArtifact, match="is not there"):
+        require_local_weights(path)
+    (tmp_path / "weights\\model.data").symlink_to("/etc/hostname")
+    with pytest.raises(CorruptArtifact, match="symbolic link"):
+        require_local_weights(path)
+
+
 @pytest.mark.parametrize("location", ["*/_ORT_MEM_ADDR_/*", ".", "", "model.onnx\0"])
 def test_a_location_that_is_no_file_is_refused(location: str, tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"

@@ -248,11 +248,11 @@ def test_labels_beyond_the_classes_are_refused(tmp_path: Path, data: Path) -> No
         "2 classes are named and 'seg' has 3 channels"
         in refused(tmp_path, Foreign("int64").model(), two).message
     )
-    # Behind a sum nobody knows how many there are: the pictures of the proof show it.
+    # Behind a maximum nobody knows how many there are: the pictures of the proof show it.
     model = Foreign("int64").model()
     two_more = onnx.numpy_helper.from_array(np.array(2), "two")
     model.graph.initializer.append(two_more)
-    model.graph.node.append(onnx.helper.make_node("Add", ["seg", "two"], ["more"]))
+    model.graph.node.append(onnx.helper.make_node("Max", ["seg", "two"], ["more"]))
     model.graph.output[0].name = "more"
     assert "expected labels 0…1 for 2 classes, found 2…2" in refused(tmp_path, model, two).message
 

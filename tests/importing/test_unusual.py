@@ -12,7 +12,7 @@ from foreign import NAMES, SIZE, Foreign, picture
 from onnx import TensorProto, helper
 
 from edgeseg.engines import open_engine
-from edgeseg.errors import MismatchedArtifact
+from edgeseg.errors import CorruptArtifact, MismatchedArtifact
 from edgeseg.importing import ImportConfig, Imported, import_network
 from edgeseg.precision.fp16 import to_fp16
 
@@ -28,7 +28,9 @@ class Unusual(Foreign):
 
     def outputs(self, scores: str) -> dict[str, int]:
         """Add the head; returns the outputs and their types."""
-        return {self.called(getattr(self, self.way)(scores), "last"): TensorProto.FLOAT}
+        kinds = {"grey": TensorProto.UINT8, "counted": TensorProto.INT64, "masks": TensorProto.BOOL}
+        last = getattr(self, self.way)(scores)
+        return {self.called(last, "last"): kinds.get(self.way, TensorProto.FLOAT)}
 
     def flat(self, scores: str) -> str:
         """Keras's (N, H·W, classes)."""
@@ -69,6 +71,23 @@ class Unusual(Foreign):
 
     def hard(self, scores: str) -> str:
         return self.node("HardSigmoid", self.red(scores))
+
+    def percent(self, scores: str) -> str:
+        return self.node("Mul", self.node("Sigmoid", self.red(scores)), np.full(1, 100.0))
+
+    def grey(self, scores: str) -> str:
+        """A mask of 0 and 255."""
+        above = self.node("Cast", self.node("Greater", self.red(scores), np.zeros(1)), to=1)
+        return self.node("Cast", self.node("Mul", above, np.full(1, 255.0)), to=TensorProto.UINT8)
+
+    def counted(self, scores: str) -> str:
+        """Labels from 1 on."""
+        return self.node("Add", self.node("ArgMax", scores, axis=1, keepdims=0), np.array([1]))
+
+    def masks(self, scores: str) -> str:
+        """A mask for each class but the background."""
+        drawn = self.node("Slice", scores, np.array([1]), np.array([3]), np.array([1]))
+        return self.node("Greater", drawn, np.full((1, 2, 1, 1), 4.0))
 
     def noisy(self, scores: str) -> str:
         return self.node("Mul", scores, self.node("RandomUniformLike", scores))
@@ -166,6 +185,56 @@ def test_scores_beyond_one_are_logits(tmp_path: Path) -> None:
     np.testing.assert_array_equal(labels(made), picture(0)[1] == 1)
 
 
+@pytest.mark.parametrize(("way", "height"), [("percent", 50), ("grey", 127.5)])
+def test_thresholds_follow_the_range_that_the_graph_shows(
+    tmp_path: Path, way: str, height: float
+) -> None:
+    """No picture of the proof is red: on them the values look like those from 0 to 1."""
+    made = imported(tmp_path, Unusual(way).model(), "background,red")
+    assert made.wrapped.head.threshold == height
+    np.testing.assert_array_equal(labels(made), picture(0)[1] == 1)
+
+
+def test_masks_are_scores(tmp_path: Path) -> None:
+    np.testing.assert_array_equal(
+        labels(imported(tmp_path, Unusual("masks").model())), picture(0)[1]
+    )
+
+
+def test_labels_are_preferred_to_their_confidence(tmp_path: Path) -> None:
+    class Confident(Foreign):
+        def outputs(self, scores: str) -> dict[str, int]:
+            two = self.node("Slice", scores, np.array([0]), np.array([2]), np.array([1]))
+            shares = self.node("Softmax", two, axis=1)
+            best = self.node("ReduceMax", shares, axes=[1], keepdims=0)
+            chosen = self.node("ArgMax", shares, axis=1, keepdims=0)
+            return {self.called(best, "1"): TensorProto.FLOAT, self.called(chosen, "2"): 7}
+
+    made = imported(tmp_path, Confident().model(), "background,red")
+    np.testing.assert_array_equal(labels(made), picture(0)[1] == 1)
+
+
+def test_open_axes_and_the_domain_in_other_spellings(tmp_path: Path) -> None:
+    model = Foreign(batch="N").model()
+    model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = -1
+    model.opset_import[0].domain = model.graph.node[0].domain = "ai.onnx"
+    np.testing.assert_array_equal(labels(imported(tmp_path, model)), picture(0)[1])
+
+
+def test_what_is_no_onnx_is_refused_with_the_way_to_it(tmp_path: Path) -> None:
+    path = tmp_path / "network.pt"
+    path.write_bytes(b"PK\x03\x04 a checkpoint")
+    with pytest.raises(CorruptArtifact) as caught:
+        import_network(path, tmp_path / "run", ImportConfig(classes=CLASSES))
+    assert "torch.onnx.export" in str(caught.value.hint)
+    model = Foreign().model()
+    model.graph.node[0].op_type = "HardSwish"
+    model.opset_import[0].version = 13
+    with pytest.raises(CorruptArtifact, match="HardSwish") as caught:
+        imported(tmp_path, model)
+    assert "opset 18" in str(caught.value.hint)
+
+
 @pytest.mark.parametrize("place", ["input", "output"])
 def test_ports_without_a_shape(tmp_path: Path, place: str) -> None:
     model = Foreign().model()
@@ -182,6 +251,7 @@ def test_ports_without_a_shape(tmp_path: Path, place: str) -> None:
     [
         ("sideways", r"found 'last' \(1, 3, 64, 48\)", "swap height and width"),
         ("boxes", r"found 'last' \(1, 8, 1152\)", "semantic segmentation"),
+        ("counted", r"expected labels 0…2 for 3 classes, found 1…3", "grey levels"),
         ("noisy", "found RandomUniformLike", r"model\.eval\(\)"),
     ],
 )
