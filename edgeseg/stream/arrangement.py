@@ -1,8 +1,8 @@
-"""Choose between one engine over all cores and several on fewer cores each, by measuring both.
+"""Choose between several engines on few cores each and one over all cores, by measuring both.
 
-Which is faster depends on the runtime, the network and the machine, so both take turns on the
-stream's own frames, soon after its start and again when the cores or the rate change. All
-results are delivered in order meanwhile.
+Several are faster for most runtimes, networks and machines, so a stream begins with them. If it
+lasts long enough to repay it, both take turns on its own frames, and again when the cores or the
+rate change. All results are delivered in order meanwhile.
 """
 
 from __future__ import annotations
@@ -25,10 +25,12 @@ logger = logging.getLogger(__name__)
 MOST_ENGINES = 8
 """Each needs memory for its activations, and for the frames that it holds."""
 
-START_S = 0.3
-"""How long one engine runs before others are opened, which short videos do not repay."""
+START_S = 10.0
+"""How long several engines run before one is tried."""
 
-_LEAST_LEFT_S = 4.0
+_LEAST_LEFT_S = 30.0
+"""A trial costs up to half a second of these."""
+
 _BLOCK_S = 0.12
 _LEAST_PAIRS, _LEAST_S, _MOST_S = 3, 0.8, 3.0
 _GAIN = 1.02
@@ -152,10 +154,10 @@ class _Group:
 
 
 class Chooser:
-    """Measures arrangements of one network while its lanes run, and uses the faster one.
+    """Starts lanes with several engines of a network, measures one of all cores, uses the faster.
 
     Args:
-        lane: The lane of the engine that the stream was given, which ``lanes`` use at first.
+        lane: The lane of the engine that the stream was given, which ``lanes`` use otherwise.
         lanes: Where the lanes run.
         make_lane: Function that makes the lane of an engine.
         frames_left: Function that returns the number of frames to come; None if unknown.
@@ -173,11 +175,15 @@ class Chooser:
     ) -> None:
         self._engine, self._lanes, self._make_lane = lane.engine, lanes, make_lane
         self._frames_left = frames_left
-        self._given = self._used = _Group([lane], physical_cores())
+        self._cores = physical_cores()
+        self._used = _Group([lane], self._cores)
         self._groups: list[_Group] = []
-        self._cores = self._given.threads
         self._steps = self._course()
-        self.arrangement = Arrangement(1, self._given.threads)
+        count, threads = self._wanted()[-1]
+        if count > 1 and self._has_room(count):
+            self._used = self._open(count, threads) or self._used
+        lanes.use(self._used.lanes)
+        self.arrangement = Arrangement(len(self._used.lanes), self._used.threads)
 
     def step(self) -> None:
         """Go on; to be called regularly by the thread that takes the results."""
@@ -193,7 +199,7 @@ class Chooser:
         rate = yield from self._measure(START_S)
         pause = _PAUSE_S
         while self._repays(rate):
-            groups = yield from self._open()
+            groups = yield from self._open_in_background()
             if not groups:
                 return
             before = str(self._used)
@@ -202,14 +208,16 @@ class Chooser:
             rate = yield from self._watch(time.monotonic() + pause)
 
     def _repays(self, rate: float) -> bool:
-        """Whether enough is left of the stream to repay opening engines."""
+        """Whether enough is left of the stream, and of the memory, to try another arrangement."""
         left = self._frames_left()
-        if left is not None and left < rate * _LEAST_LEFT_S:
-            return False
-        if rss_mib() > spare_memory_mib():
-            logger.info("%s: too little memory to try several engines", self._engine.path.name)
-            return False
-        return True
+        return (left is None or left >= rate * _LEAST_LEFT_S) and self._has_room(2)
+
+    def _has_room(self, times: int) -> bool:
+        """Whether so many times what this process takes now would still fit into memory."""
+        if (times - 1) * rss_mib() <= spare_memory_mib():
+            return True
+        logger.info("%s: too little memory to try several engines", self._engine.path.name)
+        return False
 
     def _measure(self, seconds: float) -> Generator[None, None, float]:
         """Return the frames per second of the lanes in use, over ``seconds`` or more."""
@@ -220,29 +228,38 @@ class Chooser:
                 rate.add(each)
         return rate.value
 
-    def _open(self) -> Generator[None, None, list[_Group]]:
-        """Return one or two groups for the cores there are; none if the engine stays as it is."""
-        self._cores = cores = physical_cores()
-        several = min(cores, MOST_ENGINES)
-        wanted = dict.fromkeys([(1, cores), (several, cores // several)])
+    def _wanted(self) -> list[tuple[int, int]]:
+        """Numbers of engines and of threads each: one engine, and several if there are cores."""
+        several = min(self._cores, MOST_ENGINES)
+        return [*dict.fromkeys([(1, self._cores), (several, self._cores // several)])]
+
+    def _open(self, count: int, threads: int) -> _Group | None:
+        """Open a group; None if the engine stays as it is, or no other can be opened."""
+        try:
+            engines = self._engine.split(count, threads)
+        except EdgesegError as error:
+            logger.warning("several engines cannot be tried: %s", error.message)
+            return None
+        if not engines:
+            return None
+        self._groups.append(_Group([*map(self._make_lane, engines)], threads, engines))
+        return self._groups[-1]
+
+    def _open_in_background(self) -> Generator[None, None, list[_Group]]:
+        """Return one or two groups for the cores there are; none if one cannot be opened."""
+        self._cores = physical_cores()
         groups = []
         with ThreadPoolExecutor(1, "edgeseg opens engines") as opener:
-            for count, threads in wanted:
-                if (count, threads) == (1, self._given.threads):
-                    groups.append(self._given)
-                    continue
-                future = opener.submit(self._engine.split, count, threads)
-                while not future.done():
-                    yield
-                try:
-                    engines = future.result()
-                except EdgesegError as error:
-                    logger.warning("several engines cannot be tried: %s", error.message)
+            for count, threads in self._wanted():
+                group: _Group | None = self._used
+                if (count, threads) != (len(self._used.lanes), self._used.threads):
+                    future = opener.submit(self._open, count, threads)
+                    while not future.done():
+                        yield
+                    group = future.result()
+                if group is None:
                     return []
-                if not engines:
-                    return []
-                groups.append(_Group([*map(self._make_lane, engines)], threads, engines))
-                self._groups.append(groups[-1])
+                groups.append(group)
         return groups
 
     def _choose(self, groups: Sequence[_Group]) -> Generator[None, None, None]:

@@ -66,14 +66,14 @@ class Paced(Engine):
 
     runtime = "test"
 
-    def __init__(self, inner: Engine, seconds: float, parts: Callable[[], Sequence[Engine]]):
+    def __init__(self, inner: Engine, seconds: float, parts: Callable[[int], Sequence[Engine]]):
         self.card, self.path = inner.card, inner.path
         self.closed = False
         self._seconds, self._parts = seconds, parts
 
     def split(self, count: int, threads: int) -> Sequence[Engine]:
-        assert (count, threads) == (2, 1)
-        return self._parts()
+        assert count * threads == 2
+        return self._parts(count)
 
     def _infer(self, batch: NDArray[np.float32]) -> NDArray[np.uint8]:
         assert not self.closed
@@ -93,16 +93,27 @@ def brisk(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(arrangement, name, 0.0)
 
 
+def unused(_count: int) -> Sequence[Engine]:
+    raise AssertionError("must not be split")
+
+
 @pytest.mark.usefixtures("brisk")
-@pytest.mark.parametrize(("given_s", "part_s", "engines"), [(0.02, 0.001, 2), (0.001, 0.02, 1)])
+@pytest.mark.parametrize(("whole_s", "part_s", "engines"), [(0.02, 0.001, 2), (0.001, 0.02, 1)])
 def test_the_faster_is_used_and_each_frame_comes_once_in_order(
-    given_s: float, part_s: float, engines: int, engine: Engine
+    whole_s: float, part_s: float, engines: int, engine: Engine
 ) -> None:
-    opened = [Paced(engine, part_s, tuple) for _ in range(2)]
-    given = Paced(engine, given_s, lambda: opened)
+    opened: list[Paced] = []
+
+    def split(count: int) -> Sequence[Engine]:
+        opened.extend(Paced(engine, part_s if count > 1 else whole_s, unused) for _ in range(count))
+        return opened[-count:]
+
+    given = Paced(engine, ALIVE_S, split)
     with Stream("test:64x48", given, EVERY_FRAME) as stream:
         indices, deadline = [], time.monotonic() + ALIVE_S
         for result in stream:
+            if not indices:
+                assert stream.arrangement == Arrangement(2, 1)
             indices.append(result.index)
             labels = (result.frame.mean(axis=2) > 127.5).astype(np.uint8)
             assert np.mean(result.labels == labels) > 0.99
@@ -114,47 +125,49 @@ def test_the_faster_is_used_and_each_frame_comes_once_in_order(
     assert found.measured is not None
     assert set(found.measured) == {"1x2", "2x1"}
     assert indices == list(range(len(indices)))
+    assert len(opened) == 3
     assert all(each.closed for each in opened), "closed at the latest when the stream ends"
     assert not given.closed, "the stream did not open it"
 
 
 @pytest.mark.usefixtures("brisk")
-def test_short_videos_and_little_memory_are_not_measured(
-    make_video: Callable[..., Path], engine: Engine, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fail() -> Sequence[Engine]:
-        raise AssertionError("must not be opened")
+def test_short_videos_are_not_measured(make_video: Callable[..., Path], engine: Engine) -> None:
+    def split(count: int) -> Sequence[Engine]:
+        assert count == 2
+        return [Paced(engine, 0.0, unused) for _ in range(count)]
 
-    given = Paced(engine, 0.0, fail)
-    stream = Stream(make_video(30), given)
+    stream = Stream(make_video(30), Paced(engine, ALIVE_S, split))
     assert len(list(stream)) == 30
-    assert stream.arrangement == Arrangement(1, 2)
+    assert stream.arrangement == Arrangement(2, 1)
+
+
+@pytest.mark.usefixtures("brisk")
+def test_where_memory_is_short_the_engine_stays_alone(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(arrangement, "spare_memory_mib", lambda: 0)
-    monkeypatch.setattr(arrangement, "_LEAST_LEFT_S", 0.0)
-    assert len(list(Stream(make_video(30), given))) == 30
+    options = StreamOptions(realtime=False, mode="throughput", max_frames=60)
+    stream = Stream("test:64x48", Paced(engine, 0.0, unused), options)
+    assert len(list(stream)) == 60
+    assert stream.arrangement == Arrangement(1, 2)
 
 
 @pytest.mark.usefixtures("brisk")
 def test_engines_that_cannot_be_opened_do_not_end_the_stream(
     engine: Engine, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def fail() -> Sequence[Engine]:
+    def fail(_count: int) -> Sequence[Engine]:
         raise InferenceError("no room")
 
     options = StreamOptions(realtime=False, mode="throughput", max_frames=60)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(arrangement, "_LEAST_LEFT_S", 0.0)
-        stream = Stream("test:64x48", Paced(engine, 0.001, fail), options)
-        assert len(list(stream)) == 60
+    stream = Stream("test:64x48", Paced(engine, 0.001, fail), options)
+    assert len(list(stream)) == 60
     assert stream.arrangement == Arrangement(1, 2)
     assert "no room" in caplog.text
 
 
 @pytest.mark.usefixtures("brisk")
-def test_a_number_of_threads_or_engines_is_kept_to(
-    bright_network: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(arrangement, "_LEAST_LEFT_S", 0.0)
+def test_a_number_of_threads_or_engines_is_kept_to(bright_network: Path) -> None:
     options = StreamOptions(realtime=False, mode="throughput", max_frames=60)
     with open_engine(bright_network, threads=1) as one, open_engine(bright_network) as free:
         assert not one.split(2, 1)
