@@ -9,10 +9,11 @@ from typing import Any, TypeVar
 
 import numpy as np
 import onnx
+from cards import model_card
+from graphs import onnx_network
 from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
 
-from edgeseg.artifacts.card import CARD_KEY, ClassMap, InputSpec, ModelCard
+from edgeseg.artifacts.card import ClassMap, InputSpec, ModelCard
 from edgeseg.engines.base import Engine
 from edgeseg.sources.packets import PacketTap
 from edgeseg.stream.result import State, StreamResult
@@ -110,26 +111,27 @@ def card(classes: ClassMap, spec: InputSpec) -> ModelCard:
 
 def threshold_network(path: Path, height: int, width: int) -> Path:
     """An ONNX network: class 1 where the mean of the channels is above half."""
-    card = ModelCard(
+    card = model_card(
+        ("background", "bright"),
+        height,
+        width,
         name="bright",
         arch="threshold",
-        classes=ClassMap.model_validate({"names": ("background", "bright")}),
-        input=InputSpec(height=height, width=width, color="bgr", mean=(0, 0, 0), std=(1, 1, 1)),
+        color="bgr",
+        mean=(0, 0, 0),
+        std=(1, 1, 1),
     )
-    nodes = [
-        helper.make_node("ReduceMean", ["image"], ["grey"], axes=[1], keepdims=0),
-        helper.make_node("Greater", ["grey", "half"], ["bright"]),
-        helper.make_node("Cast", ["bright"], ["labels"], to=TensorProto.UINT8),
-    ]
-    graph = helper.make_graph(
-        nodes,
-        "bright",
-        [helper.make_tensor_value_info("image", TensorProto.FLOAT, [1, 3, height, width])],
-        [helper.make_tensor_value_info("labels", TensorProto.UINT8, [1, height, width])],
-        [numpy_helper.from_array(np.array(0.5, np.float32), "half")],
+    model = onnx_network(
+        f"float[1,3,{height},{width}] image",
+        f"uint8[1,{height},{width}] labels",
+        """
+        grey = ReduceMean <axes=[1], keepdims=0> (image)
+        bright = Greater (grey, half)
+        labels = Cast <to=2> (bright)
+        """,
+        card=card,
+        opset=13,
+        half=np.float32(0.5),
     )
-    opset = [helper.make_opsetid("", 13)]
-    model = helper.make_model(graph, opset_imports=opset, ir_version=8)
-    helper.set_model_props(model, {CARD_KEY: card.to_json()})
     onnx.save(model, path)
     return path

@@ -9,10 +9,11 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from cards import model_card
 from onnx import ModelProto, numpy_helper
 from torch import nn
 
-from edgeseg.artifacts.card import ClassMap, InputSpec, ModelCard
+from edgeseg.artifacts.card import ModelCard
 from edgeseg.artifacts.sidecar import read, verify
 from edgeseg.engines import open_engine
 from edgeseg.errors import InferenceError, NonFiniteOutput
@@ -43,13 +44,7 @@ def lively(model: nn.Module, seed: int = 0) -> nn.Module:
 
 @pytest.fixture(scope="module")
 def card() -> ModelCard:
-    return ModelCard(
-        name="small",
-        arch="unet-lite",
-        options=OPTIONS,
-        classes=ClassMap(names=("background", "nucleus", "other")),
-        input=InputSpec(height=32, width=48),
-    )
+    return model_card(("background", "nucleus", "other"), 32, 48, name="small", options=OPTIONS)
 
 
 @pytest.fixture(scope="module")

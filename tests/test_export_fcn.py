@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import onnx
 import torch
+from cards import model_card
 from torch import Tensor, nn
 from torch.nn import functional
 
-from edgeseg.artifacts.card import ClassMap, InputSpec, ModelCard
 from edgeseg.engines import open_engine
 from edgeseg.export.network import export_module
 from edgeseg.models import build
@@ -46,13 +46,7 @@ def test_labels_agree_and_only_the_fixed_deconvolution_is_depthwise(tmp_path: Pa
     network = build("fcn8s", 3, **options)
     assert isinstance(network, FCN)
     network.vgg = ThinBackbone()
-    card = ModelCard(
-        name="fcn8s",
-        arch="fcn8s",
-        options=options,
-        classes=ClassMap(names=("a", "b", "c")),
-        input=InputSpec(height=70, width=96),
-    )
+    card = model_card("abc", 70, 96, name="fcn8s", arch="fcn8s", options=options)
     result = export_module(lively(network), card, tmp_path / "model.onnx")
     graph = onnx.load(result.path).graph
     sizes = {weight.name: tuple(weight.dims) for weight in graph.initializer}

@@ -10,8 +10,8 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from cards import model_card
 
-from edgeseg.artifacts.card import ClassMap, InputSpec, ModelCard
 from edgeseg.engines.base import Capabilities
 from edgeseg.engines.tiles import default_margin, segment_tiled
 from edgeseg.errors import UsageError
@@ -28,12 +28,8 @@ def network() -> UNet:
 
 
 def engine_for(network: UNet, height: int, width: int, *, tiles: bool = False) -> TorchEngine:
-    card = ModelCard(
-        name="t",
-        arch="unet",
-        options={"width": 8, "depth": 1},
-        classes=ClassMap.model_validate({"names": ("a", "b", "c")}),
-        input=InputSpec(height=height, width=width, tiles=tiles),
+    card = model_card(
+        "abc", height, width, arch="unet", options={"width": 8, "depth": 1}, tiles=tiles
     )
     return TorchEngine(network, card, Path("model.safetensors"))
 

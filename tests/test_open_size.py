@@ -8,9 +8,10 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from cards import model_card
 from torch import nn
 
-from edgeseg.artifacts.card import ClassMap, InputSpec, ModelCard, OpenSize
+from edgeseg.artifacts.card import InputSpec, ModelCard, OpenSize
 from edgeseg.engines import open_engine
 from edgeseg.errors import InferenceError, MismatchedArtifact, UsageError
 from edgeseg.export.network import ExportResult, export_module
@@ -37,13 +38,7 @@ NETWORKS: dict[str, tuple[str, dict[str, bool | int | float | str], OpenSize]] =
 
 
 def card_of(arch: str, options: dict[str, bool | int | float | str], size: int) -> ModelCard:
-    return ModelCard(
-        name="t",
-        arch=arch,
-        options=options,
-        classes=ClassMap(names=("a", "b", "c")),
-        input=InputSpec(height=size, width=size),
-    )
+    return model_card("abc", size, size, arch=arch, options=options)
 
 
 @pytest.fixture(scope="module", params=NETWORKS)
@@ -149,12 +144,7 @@ class Anchored(nn.Module):
 
 
 def test_a_graph_that_fits_one_size_alone_is_not_written(tmp_path: Path) -> None:
-    card = ModelCard(
-        name="t",
-        arch="t",
-        classes=ClassMap(names=("a", "b")),
-        input=InputSpec(height=16, width=16),
-    )
+    card = model_card("ab", 16, 16, arch="t")
     with pytest.raises((InferenceError, MismatchedArtifact)):
         export_module(Anchored(), card, tmp_path / "model.onnx", dynamic_size=True)
     assert not list(tmp_path.iterdir())

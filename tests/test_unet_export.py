@@ -10,9 +10,9 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from cards import model_card
 from torch import Tensor, nn
 
-from edgeseg.artifacts.card import ClassMap, InputSpec, ModelCard
 from edgeseg.engines import open_engine
 from edgeseg.engines.tensorrt import PlanOptions, build_engine
 from edgeseg.export.network import ExportResult, export_module
@@ -35,13 +35,7 @@ def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     """Checked on noise, and on a picture of few grey levels, flat in large parts."""
     torch.manual_seed(0)
     model = build(request.param, 3, **NETWORKS[request.param]).eval()
-    card = ModelCard(
-        name="t",
-        arch=request.param,
-        options=NETWORKS[request.param],
-        classes=ClassMap.model_validate({"names": ("a", "b", "c")}),
-        input=InputSpec(height=33, width=46),
-    )
+    card = model_card("abc", 33, 46, arch=request.param, options=NETWORKS[request.param])
     random = np.random.default_rng(0)
     flat = 90 * random.integers(0, 2, (5, 6, 3), np.uint8).repeat(8, 0).repeat(8, 1)
     pictures = [flat, random.integers(0, 256, (33, 46, 3), np.uint8)]
@@ -72,13 +66,7 @@ def test_tensorrt_parses_and_builds(exported: Exported) -> None:
 def test_sizes_whose_halves_are_odd_are_enlarged_again(tmp_path: Path) -> None:
     """7 to 15 is not twofold: float32 rounds the factor 15/7 down, and then 14 comes out."""
     model = build("unet-lite", 2, width=8, depth=1).eval()
-    card = ModelCard(
-        name="t",
-        arch="unet-lite",
-        options={"width": 8, "depth": 1},
-        classes=ClassMap.model_validate({"names": ("a", "b")}),
-        input=InputSpec(height=9, width=15),
-    )
+    card = model_card("ab", 9, 15, options={"width": 8, "depth": 1})
     result = export_module(model, card, tmp_path / "model.onnx")
     noise = np.random.default_rng(0).normal(size=(1, 3, 9, 15)).astype(np.float32)
     with torch.inference_mode():

@@ -8,19 +8,15 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from cards import model_card
+from graphs import onnx_network
 from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
 
-from edgeseg.artifacts.card import CARD_KEY, ClassMap, InputSpec, ModelCard, Precision
+from edgeseg.artifacts.card import Precision
 from edgeseg.benchmark.cases import Case
 from edgeseg.engines.base import Capabilities, Engine
 
-CARD = ModelCard(
-    name="threshold",
-    arch="unet-lite",
-    classes=ClassMap(names=("background", "nucleus")),
-    input=InputSpec(height=48, width=64),
-)
+CARD = model_card(("background", "nucleus"), 48, 64, name="threshold")
 
 
 class Counting(Engine):
@@ -67,24 +63,18 @@ def write_network() -> Callable[..., Path]:
     ) -> Path:
         weight = np.zeros((2, 3, 1, 1), np.float32)
         weight[1] = 1
-        bias = np.array([0, -threshold], np.float32)
-        nodes = [
-            helper.make_node("Conv", ["image", "weight", "bias"], ["logits"]),
-            helper.make_node("ArgMax", ["logits"], ["index"], axis=1, keepdims=0),
-            helper.make_node("Cast", ["index"], ["labels"], to=TensorProto.UINT8),
-        ]
-        shape = (batch, *CARD.input.shape)
-        graph = helper.make_graph(
-            nodes,
-            "threshold",
-            [helper.make_tensor_value_info("image", TensorProto.FLOAT, shape)],
-            [helper.make_tensor_value_info("labels", TensorProto.UINT8, (batch, 48, 64))],
-            [numpy_helper.from_array(weight, "weight"), numpy_helper.from_array(bias, "bias")],
-        )
-        opsets = [helper.make_opsetid("", 17)]
-        model = helper.make_model(graph, opset_imports=opsets, ir_version=9)
-        helper.set_model_props(
-            model, {CARD_KEY: CARD.model_copy(update={"precision": precision}).to_json()}
+        model = onnx_network(
+            f"float[{batch},3,48,64] image",
+            f"uint8[{batch},48,64] labels",
+            """
+            logits = Conv (image, weight, bias)
+            index = ArgMax <axis=1, keepdims=0> (logits)
+            labels = Cast <to=2> (index)
+            """,
+            card=CARD.model_copy(update={"precision": precision}),
+            opset=17,
+            weight=weight,
+            bias=np.array([0, -threshold], np.float32),
         )
         onnx.save(model, path)
         return path

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from cards import model_card
 from numpy.typing import NDArray
 
-from edgeseg.artifacts.card import ClassMap, InputSpec, ModelCard
 from edgeseg.artifacts.sidecar import SideCar, sidecar_path
 from edgeseg.benchmark import coldstart, timing
 from edgeseg.benchmark.cases import Case, Unavailable
@@ -26,12 +26,7 @@ from edgeseg.engines.onnxruntime import OnnxRuntimeEngine
 from edgeseg.errors import CorruptArtifact, MismatchedArtifact
 from edgeseg.options.benchmark import BenchConfig
 
-CARD = ModelCard(
-    name="threshold",
-    arch="unet-lite",
-    classes=ClassMap(names=("background", "nucleus")),
-    input=InputSpec(height=48, width=64),
-)
+CARD = model_card(("background", "nucleus"), 48, 64, name="threshold")
 QUICK = BenchConfig(
     seconds=0.1, rounds=3, min_block_seconds=0.02, warm_up_seconds=0.5, cold_starts=0, threads=1
 )

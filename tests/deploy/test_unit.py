@@ -19,7 +19,7 @@ import numpy as np
 import onnx
 import pytest
 from cameras import MjpegCamera
-from onnx import TensorProto, helper, numpy_helper
+from graphs import onnx_network
 
 from edgeseg.errors import ArtifactError, OutputError, RuntimeMissing, UsageError
 from edgeseg.options.parsing import byte_size
@@ -241,14 +241,13 @@ def test_which_runtimes_bear_memory_deny_write_execute(
 ) -> None:
     """What docs/deploying.md says of ``MemoryDenyWriteExecute=``, shown by the kernel's own."""
     pytest.importorskip(runtime)
-    weights = numpy_helper.from_array(np.ones((4, 3, 3, 3), np.float32), "w")
-    values = [
-        helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
-        for name, shape in (("x", [1, 3, 16, 16]), ("y", [1, 4, 14, 14]))
-    ]
-    node = helper.make_node("Conv", ["x", "w"], ["y"])
-    graph = helper.make_graph([node], "conv", values[:1], values[1:], [weights])
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    model = onnx_network(
+        "float[1,3,16,16] x",
+        "float[1,4,14,14] y",
+        "y = Conv (x, w)",
+        opset=17,
+        w=np.ones((4, 3, 3, 3), np.float32),
+    )
     onnx.save(model, tmp_path / "conv.onnx")
     network = str(tmp_path / "conv.onnx")
     child = run([sys.executable, "-c", REFUSE_W_AND_X + INFERENCE[runtime], network])

@@ -9,24 +9,20 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from onnx import ModelProto, TensorProto, helper, numpy_helper
+from cards import model_card
+from graphs import onnx_network
+from onnx import ModelProto
 
 import edgeseg
-from edgeseg.artifacts.card import ClassMap, InputSpec, ModelCard
+from edgeseg.artifacts.card import ModelCard
 from edgeseg.engines.cuda.compiling import SOURCE
-from edgeseg.precision.graph import write_card
 
 CLASSES = ("background", "blue", "red")
 
 
 @pytest.fixture
 def card() -> ModelCard:
-    return ModelCard(
-        name="brightest",
-        arch="brightest",
-        classes=ClassMap(names=CLASSES),
-        input=InputSpec(height=16, width=24),
-    )
+    return model_card(CLASSES, 16, 24, name="brightest", arch="brightest")
 
 
 @pytest.fixture
@@ -38,22 +34,18 @@ def brightest(card: ModelCard) -> Callable[..., ModelProto]:
     ) -> ModelProto:
         kernel = np.zeros((3, 3, 3, 3), np.float32)
         kernel[[0, 1, 2], [0, 1, 2], 1, 1] = 1
-        nodes = [helper.make_node("Conv", ["image", "kernel"], ["scores"], "conv", pads=[1] * 4)]
-        if output == "logits":
-            made = helper.make_tensor_value_info("scores", TensorProto.FLOAT, [batch, 3, 16, 24])
-        else:
-            nodes += [
-                helper.make_node("ArgMax", ["scores"], ["index"], "argmax", axis=1, keepdims=0),
-                helper.make_node("Cast", ["index"], ["labels"], "cast", to=TensorProto.UINT8),
-            ]
-            made = helper.make_tensor_value_info("labels", TensorProto.UINT8, [batch, 16, 24])
-        image = helper.make_tensor_value_info("image", TensorProto.FLOAT, [batch, 3, 16, 24])
-        graph = helper.make_graph(
-            nodes, "brightest", [image], [made], [numpy_helper.from_array(kernel, "kernel")]
-        )
-        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+        nodes = "scores = Conv <pads=[1,1,1,1]> (image, kernel)"
+        made = f"float[{batch},3,16,24] scores"
+        if output != "logits":
+            made = f"uint8[{batch},16,24] labels"
+            nodes += """
+            index = ArgMax <axis=1, keepdims=0> (scores)
+            labels = Cast <to=2> (index)
+            """
         if card is not None:
-            write_card(model, card.model_copy(update={"output": output}))
+            card = card.model_copy(update={"output": output})
+        image = f"float[{batch},3,16,24] image"
+        model = onnx_network(image, made, nodes, card=card, kernel=kernel)
         onnx.checker.check_model(model, full_check=True)
         return model
 
@@ -75,41 +67,34 @@ def overflowing(card: ModelCard, tmp_path: Path) -> Path:
     answered where the sum came out right within 10 %, class 0 where it lost bits.
     """
     largest = 255.0 * 127 * 32
-    constants = {
-        "one": np.float32(1),
-        "a_zero": np.uint8(0),
-        "weight": np.full((2, 32, 1, 1), 127, np.int8),
-        "w_scale": np.ones(2, np.float32),
-        "w_zero": np.zeros(2, np.int8),
-        "y_scale": np.float32(largest / 200),
-        "to_255": np.float32(255),
-        "offset": np.array([0.9 * largest, 0], np.float32).reshape(1, 2, 1, 1),
-        "slope": np.array([0, 1], np.float32).reshape(1, 2, 1, 1),
-        "widen": np.zeros((32, 3, 1, 1), np.float32),
-        "full": np.full(32, 255, np.float32),
-    }
-    nodes = [
-        helper.make_node("Conv", ["image", "widen", "full"], ["x"]),
-        helper.make_node("QuantizeLinear", ["x", "one", "a_zero"], ["xq"]),
-        helper.make_node("DequantizeLinear", ["xq", "one", "a_zero"], ["xd"]),
-        helper.make_node("DequantizeLinear", ["weight", "w_scale", "w_zero"], ["wd"], axis=0),
-        helper.make_node("Conv", ["xd", "wd"], ["y"]),
-        helper.make_node("QuantizeLinear", ["y", "y_scale", "a_zero"], ["yq"]),
-        helper.make_node("DequantizeLinear", ["yq", "y_scale", "a_zero"], ["yd"]),
-        helper.make_node("Mul", ["yd", "slope"], ["sum"]),
-        helper.make_node("Add", ["sum", "offset"], ["scores"]),
-        helper.make_node("ArgMax", ["scores"], ["index"], axis=1, keepdims=0),
-        helper.make_node("Cast", ["index"], ["labels"], to=TensorProto.UINT8),
-    ]
-    graph = helper.make_graph(
-        nodes,
-        "overflowing",
-        [helper.make_tensor_value_info("image", TensorProto.FLOAT, [1, 3, 16, 24])],
-        [helper.make_tensor_value_info("labels", TensorProto.UINT8, [1, 16, 24])],
-        [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()],
+    model = onnx_network(
+        "float[1,3,16,24] image",
+        "uint8[1,16,24] labels",
+        """
+        x = Conv (image, widen, full)
+        xq = QuantizeLinear (x, one, a_zero)
+        xd = DequantizeLinear (xq, one, a_zero)
+        wd = DequantizeLinear <axis=0> (weight, w_scale, w_zero)
+        y = Conv (xd, wd)
+        yq = QuantizeLinear (y, y_scale, a_zero)
+        yd = DequantizeLinear (yq, y_scale, a_zero)
+        sum = Mul (yd, slope)
+        scores = Add (sum, offset)
+        index = ArgMax <axis=1, keepdims=0> (scores)
+        labels = Cast <to=2> (index)
+        """,
+        card=card.model_copy(update={"precision": "int8"}),
+        one=np.float32(1),
+        a_zero=np.uint8(0),
+        weight=np.full((2, 32, 1, 1), 127, np.int8),
+        w_scale=np.ones(2, np.float32),
+        w_zero=np.zeros(2, np.int8),
+        y_scale=np.float32(largest / 200),
+        offset=np.array([0.9 * largest, 0], np.float32).reshape(1, 2, 1, 1),
+        slope=np.array([0, 1], np.float32).reshape(1, 2, 1, 1),
+        widen=np.zeros((32, 3, 1, 1), np.float32),
+        full=np.full(32, 255, np.float32),
     )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
-    write_card(model, card.model_copy(update={"precision": "int8"}))
     path = tmp_path / "model.int8.onnx"
     onnx.save(model, path)
     return path

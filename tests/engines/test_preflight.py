@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cards import model_card
+from graphs import onnx_network
 
-from edgeseg.artifacts.card import ClassMap, InputSpec, ModelCard
 from edgeseg.artifacts.files import sha256_bytes
 from edgeseg.artifacts.sidecar import Runtime, SideCar, sidecar_path
 from edgeseg.engines.cuda import DeviceFacts
@@ -23,13 +24,7 @@ from edgeseg.engines.tensorrt.preflight import (
 )
 from edgeseg.errors import MismatchedArtifact
 
-CARD = ModelCard(
-    name="n",
-    arch="unet-lite",
-    classes=ClassMap(names=("a", "b")),
-    input=InputSpec(height=16, width=24),
-    precision="int8",
-)
+CARD = model_card("ab", 16, 24, precision="int8")
 HERE = "linux x86_64"
 
 
@@ -125,19 +120,9 @@ def test_the_header_of_an_rtx_engine_is_believed_over_its_side_car(
 
 def test_the_header_of_a_real_engine_is_read_where_it_is(tmp_path: Path) -> None:
     trt = pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed")
-    onnx = pytest.importorskip("onnx")
     from edgeseg.engines.tensorrt import PlanOptions, build_engine
 
-    value = onnx.helper.make_tensor_value_info
-    graph = onnx.helper.make_graph(
-        [onnx.helper.make_node("Relu", ["x"], ["y"])],
-        "relu",
-        [value("x", 1, [1, 1, 2, 2])],
-        [value("y", 1, [1, 1, 2, 2])],
-    )
-    model = onnx.helper.make_model(
-        graph, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=8
-    )
+    model = onnx_network("float[1,1,2,2] x", "float[1,1,2,2] y", "y = Relu (x)")
     plan = build_engine(model.SerializeToString(), PlanOptions(), trt=trt)
     host = Host(plan.version, gpu(), HERE)
     assert mismatch(rtx(plan.version), plan.data[:64], host) is None

@@ -15,10 +15,11 @@ from typing import Any
 
 import pytest
 import torch
+from cards import model_card
 from onnx import ModelProto
 from torch import nn
 
-from edgeseg.artifacts.card import ClassMap, InputSpec, ModelCard, Precision
+from edgeseg.artifacts.card import Precision
 from edgeseg.engines.tensorrt import PlanOptions, build_engine
 from edgeseg.export.network import trace
 from edgeseg.export.open_size import with_open_size
@@ -59,13 +60,7 @@ def network(arch: str) -> ModelProto:
         # Score layers start at zero.
         if isinstance(module, nn.Conv2d) and not module.weight.any():
             nn.init.normal_(module.weight, 0, 0.1)
-    card = ModelCard(
-        name="t",
-        arch=arch,
-        options=options,
-        classes=ClassMap(names=("a", "b", "c")),
-        input=InputSpec(height=SIZE, width=SIZE),
-    )
+    card = model_card("abc", SIZE, SIZE, arch=arch, options=options)
     return trace(model.eval(), with_open_size(model, card), dynamic_batch=True)
 
 

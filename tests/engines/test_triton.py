@@ -26,10 +26,11 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from cards import model_card
 from engines.plans import bench
 from onnx import ModelProto
 
-from edgeseg.artifacts.card import ClassMap, InputSpec, ModelCard
+from edgeseg.artifacts.card import ClassMap, InputSpec
 from edgeseg.artifacts.files import sha256_bytes
 from edgeseg.artifacts.sidecar import SideCar, sidecar_path
 from edgeseg.data.folders import load_image
@@ -105,11 +106,8 @@ def test_the_ports_are_those_of_the_network(brightest: Maker, tmp_path: Path, ba
 
 def test_what_a_client_needs_is_in_the_configuration(brightest: Maker, tmp_path: Path) -> None:
     names = ('back"ground', "path\\to", "Straße, naß", "two\nlines")
-    card = ModelCard(
-        name="élan vital/1",
-        arch="brightest",
-        classes=ClassMap(names=names[:3]),
-        input=InputSpec(height=16, width=24, resize="letterbox", color="bgr"),
+    card = model_card(
+        names[:3], 16, 24, name="élan vital/1", arch="brightest", resize="letterbox", color="bgr"
     )
     served = write_repository(
         saved(brightest("N", card=card), tmp_path / "model.onnx"), tmp_path / "repository"
@@ -276,11 +274,14 @@ def tritonserver(repository: Path) -> Iterator[Any]:
 def test_triton_serves_it(brightest: Maker, tmp_path: Path, nuclei: Path) -> None:
     """Started with the configuration, warmed up, four requests answered as one batch."""
     # Of a grey picture the first channel is highest where it is bright, the last where it is dark.
-    card = ModelCard(
+    card = model_card(
+        ("bright", "between", "dark"),
+        16,
+        24,
         name="bright",
         arch="brightest",
-        classes=ClassMap(names=("bright", "between", "dark")),
-        input=InputSpec(height=16, width=24, mean=(0.1,) * 3, std=(0.1, 0.2, 0.4)),
+        mean=(0.1,) * 3,
+        std=(0.1, 0.2, 0.4),
     )
     path = saved(brightest("N", card=card), tmp_path / "model.onnx")
     repository = tmp_path / "repository"

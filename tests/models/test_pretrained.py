@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 import torch
+from cards import model_card
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from edgeseg.artifacts.card import ClassMap, InputSpec, ModelCard
 from edgeseg.errors import (
     CorruptArtifact,
     MismatchedArtifact,
@@ -147,12 +147,13 @@ def save(folder: Path, arch: str, classes: int, **options: int | float) -> tuple
     for name, parameter in network.named_parameters():
         if parameter.requires_grad and not name.startswith("vgg"):
             nn.init.normal_(parameter)
-    card = ModelCard(
+    card = model_card(
+        (f"class {number}" for number in range(classes)),
+        64,
+        64,
         name=arch,
         arch=arch,
-        options=dict(options),
-        classes=ClassMap(names=tuple(f"class {number}" for number in range(classes))),
-        input=InputSpec(height=64, width=64),
+        options=options,
     )
     path = folder / f"{arch}-{classes}.safetensors"
     save_checkpoint(path, network, card)

@@ -6,8 +6,9 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from graphs import onnx_network
 from numpy.typing import NDArray
-from onnx import ModelProto, TensorProto, helper, numpy_helper
+from onnx import ModelProto, TensorProto, helper
 
 from edgeseg.models.fcn import bilinear_deconvolution
 from edgeseg.precision.deconvolution import split_channels
@@ -27,29 +28,17 @@ def network(kernels: ARRAY, *, layers: int = 1, bias: bool = False, group: int =
     weights = {"kernels": kernels}
     if bias:
         weights["bias"] = np.linspace(-1, 1, outputs, dtype=np.float32)
-    nodes = [
-        helper.make_node(
-            "ConvTranspose",
-            [f"map{layer}", *weights],
-            [f"map{layer + 1}"],
-            strides=[2, 2],
-            pads=[1, 1, 1, 1],
-            group=group,
-        )
-        for layer in range(layers)
-    ]
-    graph = helper.make_graph(
-        nodes,
-        "deconvolutions",
-        [helper.make_tensor_value_info("map0", TensorProto.FLOAT, ["N", inputs, 5, 6])],
-        [
-            helper.make_tensor_value_info(
-                f"map{layers}", TensorProto.FLOAT, ["N", outputs, "H", "W"]
-            )
-        ],
-        [numpy_helper.from_array(value, name) for name, value in weights.items()],
+    stride = f"strides=[2, 2], pads=[1, 1, 1, 1], group={group}"
+    operands = ", ".join(weights)
+    return onnx_network(
+        f"float[N,{inputs},5,6] map0",
+        f"float[N,{outputs},H,W] map{layers}",
+        "\n".join(
+            f"map{layer + 1} = ConvTranspose <{stride}> (map{layer}, {operands})"
+            for layer in range(layers)
+        ),
+        **weights,
     )
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
 
 
 def run(model: ModelProto, batch: int = 2) -> ARRAY:

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from cards import model_card
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from edgeseg.artifacts.card import ClassMap, InputSpec, ModelCard
 from edgeseg.artifacts.sidecar import GateResult
 from edgeseg.data.folders import list_images, read_split
 from edgeseg.engines.base import Engine
@@ -22,11 +22,8 @@ class Threshold(Engine):
     runtime = "threshold"
 
     def __init__(self, flipped: int = 0) -> None:
-        self.card = ModelCard(
-            name="threshold",
-            arch="threshold",
-            classes=ClassMap(names=("background", "nucleus")),
-            input=InputSpec(height=64, width=64),
+        self.card = model_card(
+            ("background", "nucleus"), 64, 64, name="threshold", arch="threshold"
         )
         self.path = Path("threshold")
         self.flipped = flipped

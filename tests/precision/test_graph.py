@@ -2,9 +2,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
-from onnx import ModelProto, TensorProto, helper
+from graphs import onnx_network
+from onnx import ModelProto
 
 from edgeseg.artifacts.card import ModelCard
 from edgeseg.errors import CorruptArtifact, MismatchedArtifact, UsageError
@@ -40,15 +42,8 @@ def test_work_counts_what_a_hand_count_finds(model: ModelProto) -> None:
 
 @pytest.mark.parametrize(("kind", "shape"), [("MatMul", (5, 7)), ("Gemm", (5, 7))])
 def test_work_of_matrix_products(kind: str, shape: tuple[int, int]) -> None:
-    weight = helper.make_tensor("w", TensorProto.FLOAT, shape, [0.5] * 35)
-    graph = helper.make_graph(
-        [helper.make_node(kind, ["x", "w"], ["y"], "product")],
-        "product",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [3, 5])],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [3, 7])],
-        [weight],
-    )
-    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+    weight = np.full(shape, 0.5, np.float32)
+    made = onnx_network("float[3,5] x", "float[3,7] y", f"y = {kind} (x, w)", w=weight)
     (node,) = work(made)
     assert (node.macs, node.weights) == (3 * 5 * 7, 35)
 

@@ -6,7 +6,8 @@ from typing import Literal
 import numpy as np
 import onnx
 import pytest
-from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
+from graphs import onnx_network
+from onnx import ModelProto, NodeProto, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 from edgeseg.artifacts.card import ModelCard
@@ -48,20 +49,19 @@ def test_policy_keeps_first_convolution_and_scores(
 
 def test_policy_keeps_all_scores_of_a_skip_architecture() -> None:
     """Scores of two depths meet at an Add behind a transposed convolution, as in an FCN."""
-    links = [
-        ("Conv", ["image", "w"], "first"),
-        ("Conv", ["first", "w"], "second"),
-        ("Conv", ["first", "w"], "score_first"),
-        ("Conv", ["second", "w"], "score_second"),
-        ("ConvTranspose", ["score_second", "w"], "enlarged"),
-        ("Add", ["score_first", "enlarged"], "sum"),
-        ("ArgMax", ["sum"], "labels"),
-    ]
-    nodes = [helper.make_node(kind, names, [name], name) for kind, names, name in links]
-    image, labels = (
-        helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in ("image", "labels")
+    model = onnx_network(
+        "float[1,2,4,4] image",
+        "int64[1,2,4,4] labels",
+        """
+        first = Conv (image, w)
+        second = Conv (first, w)
+        score_first = Conv (first, w)
+        score_second = Conv (second, w)
+        enlarged = ConvTranspose (score_second, w)
+        sum = Add (score_first, enlarged)
+        labels = ArgMax (sum)
+        """,
     )
-    model = helper.make_model(helper.make_graph(nodes, "fcn", [image], [labels]))
     scores = {"sum", "enlarged", "score_first", "score_second", "labels"}
     assert set(policy(model)) == {"first"} | scores
 
@@ -272,21 +272,18 @@ def test_the_policy_gives_way_node_by_node(
 
 def test_tensorrt_quantises_only_the_skip_of_an_add() -> None:
     """A residual block: the sum of a convolution and what it was made from."""
-    weight = numpy_helper.from_array(np.ones((2, 2, 1, 1), np.float32), "w")
-    links = [
-        ("Conv", ["image", "w"], "first"),
-        ("Conv", ["first", "w"], "second"),
-        ("Add", ["second", "first"], "sum"),
-        ("Conv", ["sum", "w"], "third"),
-        ("Conv", ["third", "w"], "score"),
-    ]
-    nodes = [helper.make_node(kind, names, [name], name) for kind, names, name in links]
-    image, score = (
-        helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 2, 4, 4])
-        for name in ("image", "score")
+    model = onnx_network(
+        "float[1,2,4,4] image",
+        "float[1,2,4,4] score",
+        """
+        first = Conv (image, w)
+        second = Conv (first, w)
+        sum = Add (second, first)
+        third = Conv (sum, w)
+        score = Conv (third, w)
+        """,
+        w=np.ones((2, 2, 1, 1), np.float32),
     )
-    graph = helper.make_graph(nodes, "residual", [image], [score], [weight])
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
     bounds = dict.fromkeys(("image", "first", "second", "sum", "third", "score"), (-1.0, 1.0))
     plain = to_int8(model, bounds, flavour="tensorrt")
     assert list(node_named(plain, "sum").input) == ["second", "first"]

@@ -12,7 +12,9 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-from onnx import ModelProto, TensorProto, helper, numpy_helper
+from graphs import onnx_network
+from numpy.typing import ArrayLike
+from onnx import ModelProto, helper, numpy_helper
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -26,7 +28,7 @@ from edgeseg.engines.onnxruntime import OnnxRuntimeEngine
 from edgeseg.export.network import trace
 from edgeseg.precision.calibration import collect
 from edgeseg.precision.fp16 import to_fp16
-from edgeseg.precision.graph import precision_report, producers, serialize, write_card
+from edgeseg.precision.graph import precision_report, producers, serialize
 from edgeseg.precision.int8 import Flavour, to_int8
 from edgeseg.precision.ranges import Ranges, measure_ranges
 from edgeseg.precision.sensitivity import Probe
@@ -239,46 +241,40 @@ def test_what_tensorrt_leaves_floating_is_kept_by_name(
 def operators_of_newer_exporters(card: ModelCard) -> ModelProto:
     """Gelu as an operator, a Gemm with a transposed weight, weights and factors as Constants."""
     random = np.random.default_rng(0)
-
-    def constant(name: str, value: object) -> onnx.NodeProto:
-        return helper.make_node(
-            "Constant", [], [name], name, value=numpy_helper.from_array(np.array(value), name)
-        )
-
-    def weight(name: str, *shape: int) -> onnx.NodeProto:
-        return constant(name, random.normal(0, 0.4, shape).astype(np.float32))
-
-    def node(kind: str, inputs: str, output: str, **attributes: Any) -> onnx.NodeProto:
-        names = [name.strip("-") for name in inputs.split()]
-        return helper.make_node(kind, names, [output], output, **attributes)
-
-    nodes = [
-        *(weight("w1", 8, 3, 4, 4), weight("w2", 16, 8), weight("b2", 16), weight("w3", 16, 3)),
-        *(constant("rows", [8, 96]), constant("map", [1, 3, 8, 12])),
-        constant("factors", np.array([1, 1, 4, 4], np.float32)),
-        node("Conv", "image w1", "stem", strides=[4, 4]),
-        node("Reshape", "stem rows", "flat"),
-        node("Transpose", "flat", "tokens", perm=[1, 0]),
-        node("Gemm", "tokens w2 b2", "gemm", transB=1),
-        node("Gelu", "gemm", "gelu"),
-        node("MatMul", "gelu w3", "head"),
-        node("Transpose", "head", "scores", perm=[1, 0]),
-        node("Reshape", "scores map", "scores_map"),
-        node("Resize", "scores_map - factors", "enlarged", mode="linear"),
-        node("Conv", "enlarged mix", "mixed"),
-        node("ArgMax", "mixed", "argmax", axis=1, keepdims=0),
-        node("Cast", "argmax", "labels", to=TensorProto.UINT8),
-    ]
-    mix = numpy_helper.from_array(np.eye(3, dtype=np.float32)[..., None, None], "mix")
-    graph = helper.make_graph(
-        nodes,
-        "newer",
-        [helper.make_tensor_value_info("image", TensorProto.FLOAT, [1, 3, 32, 48])],
-        [helper.make_tensor_value_info("labels", TensorProto.UINT8, [1, 32, 48])],
-        [mix],
+    constants: dict[str, ArrayLike] = {
+        "w1": random.normal(0, 0.4, (8, 3, 4, 4)).astype(np.float32),
+        "w2": random.normal(0, 0.4, (16, 8)).astype(np.float32),
+        "b2": random.normal(0, 0.4, 16).astype(np.float32),
+        "w3": random.normal(0, 0.4, (16, 3)).astype(np.float32),
+        "rows": [8, 96],
+        "map": [1, 3, 8, 12],
+        "factors": np.array([1, 1, 4, 4], np.float32),
+    }
+    made = onnx_network(
+        "float[1,3,32,48] image",
+        "uint8[1,32,48] labels",
+        """
+        stem = Conv <strides=[4,4]> (image, w1)
+        flat = Reshape (stem, rows)
+        tokens = Transpose <perm=[1,0]> (flat)
+        gemm = Gemm <transB=1> (tokens, w2, b2)
+        gelu = Gelu (gemm)
+        head = MatMul (gelu, w3)
+        scores = Transpose <perm=[1,0]> (head)
+        scores_map = Reshape (scores, map)
+        enlarged = Resize <mode="linear"> (scores_map, , factors)
+        mixed = Conv (enlarged, mix)
+        argmax = ArgMax <axis=1, keepdims=0> (mixed)
+        labels = Cast <to=2> (argmax)
+        """,
+        card=card,
+        opset=20,
+        mix=np.eye(3, dtype=np.float32)[..., None, None],
     )
-    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9)
-    write_card(made, card)
+    made.ir_version = 9
+    for name, value in constants.items():
+        tensor = numpy_helper.from_array(np.asarray(value), name)
+        made.graph.node.insert(0, helper.make_node("Constant", [], [name], name, value=tensor))
     onnx.checker.check_model(made, full_check=True)
     return made
 

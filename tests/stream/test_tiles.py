@@ -10,11 +10,11 @@ import cv2
 import numpy as np
 import onnx
 import pytest
+from cards import model_card
+from graphs import onnx_network
 from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
 from streaming import Kept
 
-from edgeseg.artifacts.card import CARD_KEY, ClassMap, InputSpec, ModelCard
 from edgeseg.data.decode import load_ids
 from edgeseg.engines import open_engine
 from edgeseg.engines.base import Engine
@@ -28,31 +28,31 @@ HEIGHT, WIDTH = 48, 64
 
 def local_mean(folder: Path, batch: int | str) -> Path:
     """An ONNX network: class 1 where the mean of 9x9 pixels is above half, zeros around a tile."""
-    card = ModelCard(
+    card = model_card(
+        ("background", "bright"),
+        HEIGHT,
+        WIDTH,
         name="local mean",
         arch="threshold",
-        classes=ClassMap.model_validate({"names": ("background", "bright")}),
-        input=InputSpec(height=HEIGHT, width=WIDTH, color="bgr", mean=(0, 0, 0), std=(1, 1, 1)),
+        color="bgr",
+        mean=(0, 0, 0),
+        std=(1, 1, 1),
     )
-    nodes = [
-        helper.make_node("Conv", ["image", "mean"], ["grey"], pads=[4, 4, 4, 4]),
-        helper.make_node("Greater", ["grey", "half"], ["above"]),
-        helper.make_node("Cast", ["above"], ["bright"], to=TensorProto.UINT8),
-        helper.make_node("Squeeze", ["bright", "channels"], ["labels"]),
-    ]
-    graph = helper.make_graph(
-        nodes,
-        "local_mean",
-        [helper.make_tensor_value_info("image", TensorProto.FLOAT, [batch, 3, HEIGHT, WIDTH])],
-        [helper.make_tensor_value_info("labels", TensorProto.UINT8, [batch, HEIGHT, WIDTH])],
-        [
-            numpy_helper.from_array(np.full((1, 3, 9, 9), 1 / 243, np.float32), "mean"),
-            numpy_helper.from_array(np.array(0.5, np.float32), "half"),
-            numpy_helper.from_array(np.array([1], np.int64), "channels"),
-        ],
+    model = onnx_network(
+        f"float[{batch},3,{HEIGHT},{WIDTH}] image",
+        f"uint8[{batch},{HEIGHT},{WIDTH}] labels",
+        """
+        grey = Conv <pads=[4,4,4,4]> (image, mean)
+        above = Greater (grey, half)
+        bright = Cast <to=2> (above)
+        labels = Squeeze (bright, channels)
+        """,
+        card=card,
+        opset=13,
+        mean=np.full((1, 3, 9, 9), 1 / 243, np.float32),
+        half=np.float32(0.5),
+        channels=[1],
     )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
-    helper.set_model_props(model, {CARD_KEY: card.to_json()})
     path = folder / "mean.onnx"
     onnx.save(model, path)
     return path

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from cards import model_card
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from edgeseg.artifacts.card import CARD_KEY, ClassMap, InputSpec, ModelCard
+from edgeseg.artifacts.card import CARD_KEY, ModelCard
 from edgeseg.artifacts.sidecar import read, sidecar_path
 from edgeseg.errors import (
     CorruptArtifact,
@@ -25,13 +26,7 @@ from edgeseg.models.pretrained import load_pretrained
 from edgeseg.training.checkpoint import load_checkpoint, save_checkpoint
 
 OPTIONS: dict[str, bool | int | float | str] = {"width": 8, "depth": 1, "stem_stride": 1}
-CARD = ModelCard(
-    name="t",
-    arch="unet-lite",
-    options=OPTIONS,
-    classes=ClassMap.model_validate({"names": ("a", "b", "c")}),
-    input=InputSpec(height=16, width=16),
-)
+CARD = model_card("abc", 16, 16, options=OPTIONS)
 
 
 @pytest.fixture

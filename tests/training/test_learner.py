@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from cards import model_card
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
-from edgeseg.artifacts.card import ClassMap, InputSpec, ModelCard
 from edgeseg.data.loader import Batch
 from edgeseg.errors import NonFiniteOutput
 from edgeseg.models import build
@@ -28,13 +28,7 @@ from edgeseg.training.state import TrainingState, restore, save_state
 CPU = torch.device("cpu")
 # No BatchNorm and no dropout: what looks at more than one picture would tell the passes apart.
 OPTIONS: dict[str, bool | int | float | str] = {"width": 8, "depth": 1, "dropout": 0.0}
-CARD = ModelCard(
-    name="t",
-    arch="unet",
-    options=OPTIONS,
-    classes=ClassMap.model_validate({"names": ("a", "b")}),
-    input=InputSpec(height=24, width=32),
-)
+CARD = model_card("ab", 24, 32, arch="unet", options=OPTIONS)
 
 
 def learner(recipe: Recipe, steps: int = 6) -> Learner:

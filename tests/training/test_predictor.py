@@ -7,21 +7,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from cards import model_card
 from torch import nn
 
-from edgeseg.artifacts.card import ClassMap, InputSpec, ModelCard
 from edgeseg.errors import InferenceError, NonFiniteOutput
 from edgeseg.models import build
 from edgeseg.training.checkpoint import save_checkpoint
 from edgeseg.training.predictor import TorchEngine, open_torch
 
-CARD = ModelCard(
-    name="t",
-    arch="unet-lite",
-    options={"width": 8, "depth": 2},
-    classes=ClassMap.model_validate({"names": ("a", "b", "c")}),
-    input=InputSpec(height=16, width=24),
-)
+CARD = model_card("abc", 16, 24, options={"width": 8, "depth": 2})
 
 
 @pytest.fixture

@@ -7,21 +7,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from cards import model_card
 
-from edgeseg.artifacts.card import ClassMap, InputSpec, ModelCard
 from edgeseg.models import build
 from edgeseg.options.training import TrainConfig
 from edgeseg.training.predictor import TorchEngine
 from edgeseg.training.state import EpochStats
 from edgeseg.training.tensorboard import open_board
 
-CARD = ModelCard(
-    name="t",
-    arch="unet-lite",
-    options={"width": 8, "depth": 1},
-    classes=ClassMap.model_validate({"names": ("a", "b")}),
-    input=InputSpec(height=16, width=24),
-)
+CARD = model_card("ab", 16, 24, options={"width": 8, "depth": 1})
 PAIR = (np.full((20, 30, 3), 90, np.uint8), np.eye(20, 30, dtype=np.uint8))
 
 
