@@ -53,6 +53,43 @@ CLASSES = ("background", "nucleus", "boundary")
 POINTS = {"p50": 50, "p90": 90, "p95": 95, "p99": 99}
 
 
+ABSENT = Run(
+    engine="runs/n/model.fp16.engine",
+    name="nuclei",
+    runtime="tensorrt-rtx",
+    precision="fp16",
+    bytes=3 * 2**20,
+    runs_here=False,
+    reason="runs/n/model.fp16.engine needs an NVIDIA GPU",
+)
+
+
+def plain_run(engine: str, **more: Any) -> Run:
+    given: dict[str, Any] = {
+        "engine": engine,
+        "name": "nuclei",
+        "runtime": "onnxruntime",
+        "precision": "fp32",
+        "bytes": 2**20,
+        "batch": 1,
+        "threads": 2,
+    }
+    return Run(**given | more)
+
+
+def bench_of(*runs: Run, **more: Any) -> BenchReport:
+    given: dict[str, Any] = {
+        "machine": MACHINE,
+        "config": BenchConfig(threads=2),
+        "reference": None,
+        "pictures": 14,
+        "labelled": 14,
+        "notes": (),
+        "runs": runs,
+    }
+    return BenchReport(**given | more)
+
+
 def rich_run(engine: str, precision: str, median: float, **more: Any) -> Run:
     """A row with every key, its figures computed from 12 blocks of 40 calls."""
     noise = np.random.default_rng(round(1000 * median))
@@ -62,14 +99,9 @@ def rich_run(engine: str, precision: str, median: float, **more: Any) -> Run:
     ends = {"mean": float(calls.mean()), "max": float(calls.max())}
     shares = {"preprocess": 0.05, "infer": 0.9, "restore": 0.05}
     given: dict[str, Any] = {
-        "engine": engine,
-        "name": "nuclei",
-        "runtime": "onnxruntime",
         "precision": precision,
         "network": NetworkSummary(arch="unet-lite", options={"width": 16}, size=(256, 128)),
         "bytes": round(2**20 * median / 7),
-        "batch": 1,
-        "threads": 2,
         "latency_ms": points | ends,
         "latency_interval_ms": {
             name: (0.98 * value, 1.03 * value) for name, value in points.items()
@@ -107,7 +139,7 @@ def rich_run(engine: str, precision: str, median: float, **more: Any) -> Run:
             for place, block in enumerate(blocks)
         ),
     }
-    return Run(**given | more)
+    return plain_run(engine, **given | more)
 
 
 def rich_accuracy(engine: str, quality: float, seed: int = 0) -> EngineAccuracy:
@@ -157,38 +189,27 @@ def rich_bench(**more: Any) -> BenchReport:
 
     given: dict[str, Any] = {
         "created": datetime(2026, 11, 24, 12, 0, tzinfo=timezone.utc),
-        "machine": MACHINE,
         "before": conditions(2450.0, 51.0, 0.31),
         "during": During(seconds=83.0, other_cores=0.07, steal_share=0.002, throttle_events=0),
         "after": conditions(2300.0, 63.0, 1.94),
-        "config": BenchConfig(threads=2),
         "reference": sharp,
-        "pictures": 14,
         "labelled": 5,
         "data": DataSummary(name="nuclei", split="val", sha256="ab" * 32),
         "energy": EnergyMeter(
             sensors=(Sensor(name="rapl package-0", covers="the processor", idle_w=9.4),)
         ),
         "notes": ("Blocks dropped: model.onnx (2 of 14).",),
-        "runs": (
-            rich_run(sharp, "fp32", 25.0, **scored(0)),
-            rich_run(sharp, "fp32", 44.0, threads=1, **scored(0)),
-            rich_run(coarse, "int8", 10.0, **scored(1)),
-            rich_run(coarse, "int8", 37.0, batch=4, **scored(1)),
-            rich_run(small, "fp32", 14.0, name="small", **scored(2)),
-            Run(
-                engine="runs/n/model.fp16.engine",
-                name="nuclei",
-                runtime="tensorrt-rtx",
-                precision="fp16",
-                bytes=3 * 2**20,
-                runs_here=False,
-                reason="runs/n/model.fp16.engine needs an NVIDIA GPU",
-            ),
-        ),
         "accuracy": tuple(scores),
     }
-    return BenchReport(**given | more)
+    runs = (
+        rich_run(sharp, "fp32", 25.0, **scored(0)),
+        rich_run(sharp, "fp32", 44.0, threads=1, **scored(0)),
+        rich_run(coarse, "int8", 10.0, **scored(1)),
+        rich_run(coarse, "int8", 37.0, batch=4, **scored(1)),
+        rich_run(small, "fp32", 14.0, name="small", **scored(2)),
+        ABSENT,
+    )
+    return bench_of(*runs, **given | more)
 
 
 def conditions(mhz: float, degrees: float, load: float) -> Conditions:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from benchmarks import bench_of, plain_run
 from test_compare import MACHINE, accuracy
 
 from edgeseg.benchmark.budget import parse_budget, recommend
@@ -16,32 +17,17 @@ from edgeseg.options.benchmark import BenchConfig
 
 def row(engine: str, upper: float | None, iou: float | None, **more: Any) -> Run:
     given: dict[str, Any] = {
-        "engine": engine,
-        "name": "nuclei",
-        "runtime": "onnxruntime",
-        "precision": "fp32",
-        "bytes": 2**20,
-        "batch": 1,
-        "threads": 2,
         "network": NetworkSummary(arch="unet-lite", options={"width": 16}, size=(256, 128)),
         "latency_ms": {"p50": (upper or 1) * 0.8, "p95": (upper or 1) * 0.9},
         "latency_interval_ms": {"p95": (upper * 0.85, upper)} if upper else None,
         "mean_iou": iou,
     }
-    return Run(**given | more)
+    return plain_run(engine, **given | more)
 
 
 def report(*runs: Run, **more: Any) -> BenchReport:
-    given: dict[str, Any] = {
-        "machine": MACHINE,
-        "config": BenchConfig(),
-        "reference": None,
-        "pictures": 4,
-        "labelled": 4,
-        "notes": (),
-        "runs": runs,
-    }
-    return BenchReport(**given | more)
+    given: dict[str, Any] = {"machine": MACHINE, "config": BenchConfig(), "labelled": 4}
+    return bench_of(*runs, **given | more)
 
 
 def names(candidates: tuple[Any, ...]) -> list[str]:

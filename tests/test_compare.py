@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from benchmarks import bench_of, plain_run
 
 from edgeseg.benchmark.compare import compare, match
 from edgeseg.benchmark.comparison import Comparison, FigureChange
@@ -45,18 +46,11 @@ def row(medians: Sequence[float], engine: str = "runs/n/model.onnx", **more: Any
         for place, m in enumerate(medians)
     )
     given: dict[str, Any] = {
-        "engine": engine,
-        "name": "nuclei",
-        "runtime": "onnxruntime",
-        "precision": "fp32",
-        "bytes": 2**20,
-        "batch": 1,
-        "threads": 2,
         "latency_ms": {"p50": middle},
         "peak_rss_mib": 100.0,
         "block_series": series,
     }
-    return Run(**given | more)
+    return plain_run(engine, **given | more)
 
 
 def blocks(middle: float = 10.0, spread: float = 0.02, count: int = 12) -> list[float]:
@@ -79,17 +73,8 @@ def accuracy(
 
 
 def report(*runs: Run, **more: Any) -> BenchReport:
-    given: dict[str, Any] = {
-        "machine": MACHINE,
-        "config": BenchConfig(threads=2),
-        "reference": None,
-        "pictures": 14,
-        "labelled": 14,
-        "data": DATA,
-        "notes": (),
-        "runs": runs,
-    }
-    return BenchReport(**given | more)
+    given: dict[str, Any] = {"machine": MACHINE, "data": DATA}
+    return bench_of(*runs, **given | more)
 
 
 def latency(comparison: Comparison, place: int = 0) -> FigureChange:

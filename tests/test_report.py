@@ -11,7 +11,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from benchmarks import MACHINE
+from benchmarks import ABSENT, MACHINE, bench_of, plain_run
 from rich.console import Console
 
 from edgeseg.artifacts.card import ClassMap
@@ -22,7 +22,6 @@ from edgeseg.errors import (
     MismatchedArtifact,
     UsageError,
 )
-from edgeseg.options.benchmark import BenchConfig
 from edgeseg.report import Picture, WorstPictures, write_report
 from edgeseg.report import html as fitting
 from edgeseg.report.tables import Table, bench_table, escape_markdown, render_rich
@@ -62,13 +61,11 @@ def timed(name: str, precision: str, median: float, **more: Any) -> Run:
     quantiles = tuple(float(median * (0.9 + place / 250)) for place in range(101))
     points = {"p50": median, "p90": median * 1.2, "p95": median * 1.25, "p99": median * 1.29}
     ends = {"mean": median, "max": quantiles[-1]}
-    return Run(
-        engine=name,
-        name="nuclei",
-        runtime="onnxruntime",
+    return plain_run(
+        name,
         precision=precision,
         bytes=round(2**20 * median / 10),
-        batch=1,
+        threads=None,
         latency_ms=points | ends,
         stages_ms={
             "preprocess": {"p50": 0.4},
@@ -85,25 +82,11 @@ def timed(name: str, precision: str, median: float, **more: Any) -> Run:
 
 
 def report_of(*runs: Run, **more: Any) -> BenchReport:
-    absent = Run(
-        engine="runs/n/model.fp16.engine",
-        name="nuclei",
-        runtime="tensorrt-rtx",
-        precision="fp16",
-        bytes=3 * 2**20,
-        runs_here=False,
-        reason="runs/n/model.fp16.engine needs an NVIDIA GPU",
-    )
     given = {
-        "machine": MACHINE,
-        "config": BenchConfig(threads=2),
         "reference": runs[0].engine if runs else None,
-        "pictures": 14,
-        "labelled": 14,
         "notes": ("Noisy: others were at work.",),
-        "runs": (*runs, absent),
     }
-    return BenchReport(**given | more)
+    return bench_of(*runs, ABSENT, **given | more)
 
 
 def full_bench() -> BenchReport:
