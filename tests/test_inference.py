@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -108,29 +109,40 @@ def test_command_line(edgeseg: Any, trained: Path, small_data: Path, tmp_path: P
         assert not np.array_equal(cv2.imread(one["labels"], -1), labels)
 
 
-def batch(folder: Path, small_data: Path) -> list[Path]:
-    """Two pictures of the sample in a folder of their own."""
-    folder.mkdir()
+@pytest.fixture
+def pictures(small_data: Path, tmp_path: Path) -> list[Path]:
+    """Two pictures of the sample in a folder of their own, ``in``."""
+    (tmp_path / "in").mkdir()
     found = sorted((small_data / "val/images").iterdir())[:2]
-    return [Path(shutil.copy(path, folder)) for path in found]
+    return [Path(shutil.copy(path, tmp_path / "in")) for path in found]
+
+
+@pytest.fixture
+def infer(edgeseg: Any, trained: Path, tmp_path: Path) -> Callable[..., Any]:
+    """``infer(*arguments)`` runs the command on ``in``, or other pictures, into ``out``."""
+    command = ("infer", trained / "model.onnx", "--json")
+
+    def run(*options: object, pictures: Sequence[Path] = (), out: str = "out") -> Any:
+        return edgeseg(
+            *command, *(pictures or [tmp_path / "in"]), "--out", tmp_path / out, *options
+        )
+
+    return run
 
 
 def test_one_bad_picture_ends_no_batch(
-    edgeseg: Any, trained: Path, small_data: Path, tmp_path: Path
+    infer: Callable[..., Any], pictures: list[Path], tmp_path: Path
 ) -> None:
     """The bad one is named, what is no picture is named, and all else is done."""
-    first, second = batch(tmp_path / "in", small_data)
     bad = tmp_path / "in" / "0.jpg"
     bad.write_bytes(cv2.imencode(".jpg", noise(40, 50, 3))[1].tobytes()[:-90])
     (tmp_path / "in" / "notes.odt").write_text("x")
     (tmp_path / "in" / "folder.png").mkdir()
     (tmp_path / "in" / "loop.png").symlink_to("loop.png")
-    outcome = edgeseg(
-        *("infer", trained / "model.onnx", tmp_path / "in", "--out", tmp_path / "out", "--json")
-    )
+    outcome = infer()
     assert outcome.code == 3
     done = [entry["picture"] for entry in outcome.document["pictures"]]
-    assert done == [str(first), str(second)]
+    assert done == list(map(str, pictures))
     (failure,) = outcome.document["failed"]
     assert failure["picture"] == str(bad)
     assert "truncated" in failure["message"]
@@ -142,66 +154,53 @@ def test_one_bad_picture_ends_no_batch(
     }
 
 
-def test_results_replace_nothing_unasked(
-    edgeseg: Any, trained: Path, small_data: Path, tmp_path: Path
-) -> None:
-    batch(tmp_path / "in", small_data)
-    call = ("infer", trained / "model.onnx", tmp_path / "in", "--out", tmp_path / "out", "--json")
-    assert edgeseg(*call).code == 0
+@pytest.mark.usefixtures("pictures")
+def test_results_replace_nothing_unasked(infer: Callable[..., Any], tmp_path: Path) -> None:
+    assert infer().code == 0
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").iterdir()}
-    refused = edgeseg(*call)
+    refused = infer()
     assert refused.code == 2
     assert "--overwrite" in refused.document["error"]["hint"]
     assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "out").iterdir()}
-    assert edgeseg(*call, "--overwrite").code == 0
+    assert infer("--overwrite").code == 0
     assert all(path.stat().st_mtime_ns > then for path, then in before.items())
 
 
 @pytest.mark.parametrize("options", [(), ("--overwrite",)])
 def test_pictures_are_never_replaced(
-    edgeseg: Any, trained: Path, small_data: Path, tmp_path: Path, options: tuple[str, ...]
+    infer: Callable[..., Any], pictures: list[Path], options: tuple[str, ...]
 ) -> None:
-    first, second = batch(tmp_path / "in", small_data)
-    victim = second.rename(first.with_suffix(".labels.png"))
+    victim = pictures[1].rename(pictures[0].with_suffix(".labels.png"))
     before = victim.read_bytes()
-    outcome = edgeseg(
-        *("infer", trained / "model.onnx", tmp_path / "in", "--out", tmp_path / "in", "--json"),
-        *options,
-    )
+    outcome = infer(*options, out="in")
     assert outcome.code == 2
     assert "one of the pictures" in outcome.document["error"]["message"]
     assert victim.read_bytes() == before
 
 
 def test_two_pictures_of_one_stem_are_refused(
-    edgeseg: Any, trained: Path, small_data: Path, tmp_path: Path
+    infer: Callable[..., Any], pictures: list[Path], tmp_path: Path
 ) -> None:
-    first, _ = batch(tmp_path / "in", small_data)
+    first = pictures[0]
     shutil.copy(first, first.with_suffix(".bmp"))
-    call = ("infer", trained / "model.onnx", "--out", tmp_path / "out", "--json")
-    outcome = edgeseg(*call, tmp_path / "in")
+    outcome = infer()
     assert outcome.code == 2
     assert "written to the same file" in outcome.document["error"]["message"]
     assert not (tmp_path / "out").exists()
-    twice = edgeseg(*call, first, first)  # one picture, named twice
+    twice = infer(pictures=[first, first])
     assert len(twice.document["pictures"]) == 1
 
 
+@pytest.mark.usefixtures("pictures")
 def test_the_limit_of_pixels_is_an_option(
-    edgeseg: Any,
-    trained: Path,
-    small_data: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    infer: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("EDGESEG_MAX_PIXELS", "1000")
-    batch(tmp_path / "in", small_data)
-    call = ("infer", trained / "model.onnx", tmp_path / "in", "--out", tmp_path / "out", "--json")
-    refused = edgeseg(*call)
+    refused = infer()
     assert refused.code == 3
     assert "limit of 1000 (and 1 more)" in refused.document["error"]["message"]
     assert "--max-pixels" in refused.document["error"]["hint"]
-    assert edgeseg(*call, "--max-pixels", "1000000").code == 0
+    assert infer("--max-pixels", "1000000").code == 0
 
 
 @pytest.mark.parametrize(

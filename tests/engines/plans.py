@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -79,6 +80,11 @@ class Bench:
 
     def engine(self, **arguments: Any) -> TensorRtEngine:
         return TensorRtEngine(EngineFile.read(self.plan), self.trt, self.cuda, **arguments)
+
+    def install(self, patch: pytest.MonkeyPatch) -> None:
+        """Let edgeseg find this TensorRT and this GPU."""
+        patch.setitem(sys.modules, "tensorrt", self.trt)
+        patch.setitem(sys.modules, "cuda.bindings.runtime", Runtime(self.device))
 
     def expected(self, batch: np.ndarray) -> np.ndarray:
         """The labels that ONNX Runtime gives."""

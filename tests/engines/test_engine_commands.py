@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,6 @@ import numpy as np
 import onnx
 import pytest
 from engines.plans import Bench, bench
-from standin.cuda import Runtime
 
 from edgeseg.data.folders import load_image
 from edgeseg.ops.preprocess import preprocess
@@ -21,8 +19,7 @@ def built(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ben
     """``model.onnx`` and its engine, and a machine on which it runs."""
     made = bench(onnx.load(trained / "model.onnx"), tmp_path)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setitem(sys.modules, "tensorrt", made.trt)
-    monkeypatch.setitem(sys.modules, "cuda.bindings.runtime", Runtime(made.device))
+    made.install(monkeypatch)
     return made
 
 

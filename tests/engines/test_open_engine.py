@@ -111,8 +111,7 @@ def test_an_engine_runs_where_all_is_there(
     brightest: Callable[..., ModelProto], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = bench(brightest(), tmp_path)
-    monkeypatch.setitem(sys.modules, "tensorrt", made.trt)
-    monkeypatch.setitem(sys.modules, "cuda.bindings.runtime", Runtime(made.device))
+    made.install(monkeypatch)
     tensor = np.random.default_rng(0).normal(size=(1, 3, 16, 24)).astype(np.float32)
     with open_engine(made.plan) as engine:
         assert engine.runtime == "tensorrt"
@@ -154,8 +153,7 @@ def test_what_does_not_fit_never_reaches_tensorrt(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     made = bench(brightest(), tmp_path)
-    monkeypatch.setitem(sys.modules, "tensorrt", made.trt)
-    monkeypatch.setitem(sys.modules, "cuda.bindings.runtime", Runtime(made.device))
+    made.install(monkeypatch)
     spoil(made)
     with pytest.raises(ArtifactError, match=r"model\.fp32\.engine") as caught:
         open_engine(made.plan)

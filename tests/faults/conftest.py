@@ -7,6 +7,7 @@ import logging
 import re
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -156,12 +157,13 @@ def more_cameras() -> Iterator[Callable[[], MjpegCamera]]:
         each.switch_off()
 
 
-class Responder:
-    """Answers each request on a raw socket with what ``answer(request)`` says, then hangs up."""
+class Listener:
+    """Hands each connection, over TLS where there is a context, to ``serve`` in a thread."""
 
-    def __init__(self, answer: Callable[[str], str]) -> None:
-        self.requests: list[str] = []
-        self._answer = answer
+    def __init__(
+        self, serve: Callable[[socket.socket], None], context: ssl.SSLContext | None = None
+    ) -> None:
+        self._serve, self._context = serve, context
         self._socket = socket.create_server(("127.0.0.1", 0))
         self.port = self._socket.getsockname()[1]
         self._thread = threading.Thread(target=self._run)
@@ -173,14 +175,17 @@ class Responder:
                 connection, _ = self._socket.accept()
             except OSError:
                 return
+            threading.Thread(target=self._one, args=(connection,), daemon=True).start()
+
+    def _one(self, connection: socket.socket) -> None:
+        connection.settimeout(30)
+        try:
+            if self._context is not None:
+                connection = self._context.wrap_socket(connection, server_side=True)
             with connection:
-                connection.settimeout(5)
-                try:
-                    request = connection.recv(4096).decode("latin-1")
-                    self.requests.append(request)
-                    connection.sendall(self._answer(request).encode())
-                except OSError:
-                    continue
+                self._serve(connection)
+        except OSError:
+            connection.close()
 
     def close(self) -> None:
         self._socket.shutdown(socket.SHUT_RDWR)
@@ -189,17 +194,32 @@ class Responder:
 
 
 @pytest.fixture
-def responder() -> Iterator[Callable[[Callable[[str], str]], Responder]]:
-    """``responder(lambda request: "HTTP/1.1 404 …") -> Responder``."""
-    made: list[Responder] = []
+def listener() -> Iterator[Callable[..., Listener]]:
+    """``listener(serve, context=None) -> Listener``, closed at the end."""
+    made: list[Listener] = []
 
-    def make(answer: Callable[[str], str]) -> Responder:
-        made.append(Responder(answer))
+    def make(*arguments: Any) -> Listener:
+        made.append(Listener(*arguments))
         return made[-1]
 
     yield make
     for each in made:
         each.close()
+
+
+@pytest.fixture
+def responder(
+    listener: Callable[..., Listener],
+) -> Callable[[Callable[[str], str]], Listener]:
+    """``responder(lambda request: "HTTP/1.1 404 …")``, which hangs up after its answer."""
+
+    def make(answer: Callable[[str], str]) -> Listener:
+        def serve(connection: socket.socket) -> None:
+            connection.sendall(answer(connection.recv(4096).decode("latin-1")).encode())
+
+        return listener(serve)
+
+    return make
 
 
 def status(request: str, code: int, *headers: str) -> str:

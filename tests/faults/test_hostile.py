@@ -7,7 +7,7 @@ import ssl
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,56 +27,6 @@ pytestmark = pytest.mark.usefixtures("through")
 PATIENT = SourceLimits(open_s=20, read_s=30, stalled_s=30, backoff_s=(0.05,))
 SECRET = "hunter2-QXZ"
 MULTIPART = b"HTTP/1.1 200 OK\r\nContent-Type: multipart/x-mixed-replace; boundary=b\r\n\r\n"
-
-
-class Listener:
-    """Hands each connection, over TLS where there is a context, to ``serve`` in a thread."""
-
-    def __init__(
-        self, serve: Callable[[socket.socket], None], context: ssl.SSLContext | None = None
-    ) -> None:
-        self._serve, self._context = serve, context
-        self._socket = socket.create_server(("127.0.0.1", 0))
-        self.port = self._socket.getsockname()[1]
-        self._thread = threading.Thread(target=self._run)
-        self._thread.start()
-
-    def _run(self) -> None:
-        while True:
-            try:
-                connection, _ = self._socket.accept()
-            except OSError:
-                return
-            threading.Thread(target=self._one, args=(connection,), daemon=True).start()
-
-    def _one(self, connection: socket.socket) -> None:
-        connection.settimeout(30)
-        try:
-            if self._context is not None:
-                connection = self._context.wrap_socket(connection, server_side=True)
-            with connection:
-                self._serve(connection)
-        except OSError:
-            connection.close()
-
-    def close(self) -> None:
-        self._socket.shutdown(socket.SHUT_RDWR)
-        self._socket.close()
-        self._thread.join()
-
-
-@pytest.fixture
-def listen() -> Iterator[Callable[..., Listener]]:
-    """``listen(serve, context=None) -> Listener``, closed at the end."""
-    made: list[Listener] = []
-
-    def make(*arguments: Any) -> Listener:
-        made.append(Listener(*arguments))
-        return made[-1]
-
-    yield make
-    for each in made:
-        each.close()
 
 
 def jpeg(width: int, height: int, shade: int = 90) -> bytes:
@@ -166,11 +116,11 @@ def test_a_certificate_that_is_not_right_is_refused_before_the_password_is_sent(
     ca: str | None,
     why: str,
     certificates: Path,
-    listen: Callable[..., Listener],
+    listener: Callable[..., Any],
     grey_engine: Engine,
 ) -> None:
     seen: list[bytes] = []
-    server = listen(camera_of([jpeg(64, 48)], seen), context_of(certificates, name))
+    server = listener(camera_of([jpeg(64, 48)], seen), context_of(certificates, name))
     url = f"https://user:{SECRET}@127.0.0.1:{server.port}/mjpeg"
     error = failure(stream_of(url, grey_engine, ca=ca and certificates / ca))
     assert isinstance(error, OpenFailed)
@@ -182,10 +132,10 @@ def test_a_certificate_that_is_not_right_is_refused_before_the_password_is_sent(
 
 @pytest.mark.parametrize("scheme", ["https", "rtsps"])
 def test_tls_is_verified_for_both_protocols(
-    scheme: str, certificates: Path, listen: Callable[..., Listener], grey_engine: Engine
+    scheme: str, certificates: Path, listener: Callable[..., Any], grey_engine: Engine
 ) -> None:
     seen: list[bytes] = []
-    server = listen(camera_of([], seen), context_of(certificates, "wrong"))
+    server = listener(camera_of([], seen), context_of(certificates, "wrong"))
     url = f"{scheme}://127.0.0.1:{server.port}/live"
     assert "certificate" in failure(stream_of(url, grey_engine)).message
     assert not any(seen)
@@ -193,17 +143,17 @@ def test_tls_is_verified_for_both_protocols(
 
 @pytest.mark.parametrize(("name", "ca"), [("right", "ca.pem"), ("self", "self.pem")])
 def test_a_private_authority_or_the_certificate_itself_is_trusted(
-    name: str, ca: str, certificates: Path, listen: Callable[..., Listener], grey_engine: Engine
+    name: str, ca: str, certificates: Path, listener: Callable[..., Any], grey_engine: Engine
 ) -> None:
-    server = listen(camera_of([jpeg(64, 48)], []), context_of(certificates, name))
+    server = listener(camera_of([jpeg(64, 48)], []), context_of(certificates, name))
     stream = stream_of(f"https://127.0.0.1:{server.port}/", grey_engine, ca=certificates / ca)
     assert [result.frame.shape for result in stream] == [(48, 64, 3)] * 2
 
 
 def test_a_camera_is_insecure_by_name(
-    certificates: Path, listen: Callable[..., Listener], grey_engine: Engine
+    certificates: Path, listener: Callable[..., Any], grey_engine: Engine
 ) -> None:
-    server = listen(camera_of([jpeg(64, 48)], []), context_of(certificates, "wrong"))
+    server = listener(camera_of([jpeg(64, 48)], []), context_of(certificates, "wrong"))
     url = f"https://127.0.0.1:{server.port}/"
     assert len(list(stream_of(url, grey_engine, insecure_camera=("127.0.0.1",)))) == 2
     with pytest.raises(UsageError, match=r"front: no https:// or rtsps:// source"):
@@ -235,11 +185,11 @@ def wanting_a_password(request: bytes) -> str:
 
 @pytest.mark.parametrize("scheme", ["rtsp", "http"])
 def test_a_password_follows_no_redirect(
-    scheme: str, listen: Callable[..., Listener], grey_engine: Engine
+    scheme: str, listener: Callable[..., Any], grey_engine: Engine
 ) -> None:
     stolen: list[bytes] = []
-    thief = listen(answering(wanting_a_password, stolen))
-    first = listen(answering(moved(f"{scheme}://127.0.0.1:{thief.port}/stolen"), []))
+    thief = listener(answering(wanting_a_password, stolen))
+    first = listener(answering(moved(f"{scheme}://127.0.0.1:{thief.port}/stolen"), []))
     url = f"{scheme}://user:{SECRET}@127.0.0.1:{first.port}/live"
     error = failure(stream_of(url, grey_engine))
     assert isinstance(error, AuthFailed)
@@ -260,8 +210,8 @@ def test_redirects_go_on_where_they_may() -> None:
             redirected(spec, away)
 
 
-def test_redirects_in_a_circle_end(listen: Callable[..., Listener], grey_engine: Engine) -> None:
-    server = listen(answering(moved("/again"), []))
+def test_redirects_in_a_circle_end(listener: Callable[..., Any], grey_engine: Engine) -> None:
+    server = listener(answering(moved("/again"), []))
     error = failure(stream_of(f"http://127.0.0.1:{server.port}/", grey_engine))
     assert "redirects more than" in error.message
 
@@ -310,9 +260,9 @@ def never_shake_hands(connection: socket.socket) -> None:
 def test_opening_ends_whatever_the_server_does(
     scheme: str,
     serve: Callable[[socket.socket], None],
-    listen: Callable[..., Listener],
+    listener: Callable[..., Any],
 ) -> None:
-    spec = parse_source(f"{scheme}://user:{SECRET}@127.0.0.1:{listen(serve).port}/live")
+    spec = parse_source(f"{scheme}://user:{SECRET}@127.0.0.1:{listener(serve).port}/live")
     failed: list[BaseException] = []
 
     def opened() -> None:
@@ -341,10 +291,10 @@ def test_a_name_that_never_resolves_ends_in_time(
 
 
 def test_what_a_server_writes_moves_no_cursor(
-    listen: Callable[..., Listener], grey_engine: Engine
+    listener: Callable[..., Any], grey_engine: Engine
 ) -> None:
     answer = moved("http://127.0.0.1:1/\x1b[2J\xff\xe9/?token=QXZ")
-    server = listen(answering(answer, []))
+    server = listener(answering(answer, []))
     error = failure(stream_of(f"http://127.0.0.1:{server.port}/", grey_engine))
     assert (error.message + str(error.hint)).isprintable()
     assert "QXZ" not in error.message
@@ -352,14 +302,14 @@ def test_what_a_server_writes_moves_no_cursor(
 
 def test_frames_of_absurd_sizes_are_left_out(
     through: str,
-    listen: Callable[..., Listener],
+    listener: Callable[..., Any],
     grey_engine: Engine,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     if through == "opencv":
         pytest.skip("OpenCV stretches each frame to the size of the first")
     pictures = [jpeg(1, 1), jpeg(64, 48), jpeg(400, 300), jpeg(64, 48)]
-    server = listen(camera_of(pictures, []))
+    server = listener(camera_of(pictures, []))
     spec = replace(parse_source(f"http://127.0.0.1:{server.port}/"), limits=PATIENT)
     options = StreamOptions(max_frames=5, max_pixels=100 * 100, realtime=False)
     with Stream(spec, grey_engine, options) as stream:
