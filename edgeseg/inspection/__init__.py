@@ -40,7 +40,7 @@ def inspect_run(folder: Path) -> tuple[Inspection, ...]:
         path
         for pattern in patterns
         for path in sorted(folder.glob(pattern), key=lambda path: (len(path.name), path.name))
-        # state.safetensors is what a training goes on from, and no network.
+        # state.safetensors is what a training resumes from, not a network.
         if not path.is_dir() and not path.name.startswith("state.")
     ]
     if not found:

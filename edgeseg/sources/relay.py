@@ -232,7 +232,7 @@ class _Side:
         self._read = b""
 
     def renew(self, connection: socket.socket) -> None:
-        """Go on with another connection."""
+        """Continue with another connection."""
         self.connection.close()
         self.connection, self._read = connection, b""
 

@@ -116,7 +116,7 @@ def run(stream: Stream, sinks: Sequence[Sink] = ()) -> StreamReport:
     """Open ``stream``, pass each result to the sinks in order, and return a report.
 
     In the main thread, SIGINT, SIGTERM and SIGHUP end the run cleanly. A sink that raises is
-    logged and, depending on its ``retry``, retried or switched off while the others go on,
+    logged and, depending on its ``retry``, retried or switched off while the others continue,
     unless it is ``essential``.
 
     Raises:

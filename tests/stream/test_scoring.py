@@ -23,10 +23,10 @@ TWO = ClassMap.model_validate({"names": ("background", "bright")})
 
 
 @pytest.fixture
-def masks(tmp_path: Path) -> Callable[..., Path]:
+def masks(tmp_path: Path, step: Callable[..., np.ndarray]) -> Callable[[int], Path]:
     """``masks(count)``: those of ``step_frame``, the n-th wrong in its first n rows."""
 
-    def make(count: int, step: Callable[..., np.ndarray]) -> Path:
+    def make(count: int) -> Path:
         folder = tmp_path / "masks"
         folder.mkdir()
         for index in range(count):
@@ -38,14 +38,17 @@ def masks(tmp_path: Path) -> Callable[..., Path]:
     return make
 
 
+@pytest.fixture
+def clip(make_video: Callable[..., Path], engine: Engine) -> Callable[[int], Stream]:
+    """``clip(count)``: a stream of a video of that many frames."""
+    return lambda count: Stream(make_video(count), engine)
+
+
 def test_frames_of_a_video_meet_the_masks_of_their_number(
-    masks: Callable[..., Path],
-    make_video: Callable[..., Path],
-    step: Callable[..., np.ndarray],
-    engine: Engine,
+    masks: Callable[[int], Path], clip: Callable[[int], Stream]
 ) -> None:
-    scoring = Scoring(masks(8, step), TWO)
-    run(Stream(make_video(8), engine), [scoring])
+    scoring = Scoring(masks(8), TWO)
+    run(clip(8), [scoring])
     figures = scoring.to_dict()
     assert figures is not None
     assert (figures["frames"], figures["unlabelled"]) == (8, 0)
@@ -54,13 +57,12 @@ def test_frames_of_a_video_meet_the_masks_of_their_number(
 
 
 def test_a_video_in_a_loop_begins_with_the_first_mask_again(
-    masks: Callable[..., Path],
-    make_video: Callable[..., Path],
+    masks: Callable[[int], Path],
     step: Callable[..., np.ndarray],
     engine: Engine,
     tmp_path: Path,
 ) -> None:
-    scoring = Scoring(masks(1, step), TWO)
+    scoring = Scoring(masks(1), TWO)
     for index in range(5):  # the video stands still
         cv2.imwrite(str(tmp_path / f"{index}.png"), step(0))
     results = list(Stream(tmp_path / "*.png", engine))
@@ -95,16 +97,14 @@ def test_pictures_meet_the_masks_of_their_name_and_the_score_is_that_of_an_evalu
 
 
 def test_a_camera_that_was_lost_is_scored_no_further(
-    masks: Callable[..., Path],
-    step: Callable[..., np.ndarray],
-    make_video: Callable[..., Path],
-    engine: Engine,
+    masks: Callable[[int], Path],
+    clip: Callable[[int], Stream],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     source = StillSource()
-    scoring = Scoring(masks(6, step), TWO)
+    scoring = Scoring(masks(6), TWO)
     scoring.open([source])
-    for result in Stream(make_video(6), engine):
+    for result in clip(6):
         source.reconnects = int(result.index >= 4)
         scoring.write(result)
     figures = scoring.to_dict()
@@ -132,15 +132,10 @@ def test_a_bad_mask_is_said_before_its_frame(tmp_path: Path) -> None:
     ("count", "fits"), [(8, True), (4, True), (1, True), (5, False), (9, False)]
 )
 def test_masks_are_as_many_as_the_frames_once_or_several_times(
-    masks: Callable[..., Path],
-    make_video: Callable[..., Path],
-    step: Callable[..., np.ndarray],
-    engine: Engine,
-    count: int,
-    fits: bool,
+    masks: Callable[[int], Path], clip: Callable[[int], Stream], count: int, fits: bool
 ) -> None:
-    stream = Stream(make_video(8), engine)
-    scoring = Scoring(masks(count, step), TWO)
+    stream = clip(8)
+    scoring = Scoring(masks(count), TWO)
     if fits:
         assert run(stream, [scoring]).frames == 8
     else:
@@ -148,27 +143,22 @@ def test_masks_are_as_many_as_the_frames_once_or_several_times(
             run(stream, [scoring])
 
 
-def test_masks_of_another_shape_end_the_run(
-    make_video: Callable[..., Path], engine: Engine, tmp_path: Path
-) -> None:
+def test_masks_of_another_shape_end_the_run(clip: Callable[[int], Stream], tmp_path: Path) -> None:
     folder = tmp_path / "masks"
     folder.mkdir()
     cv2.imwrite(str(folder / "a.png"), np.zeros((64, 48), np.uint8))
     with pytest.raises(DatasetError, match=r"a\.png is 48×64, which is not the shape of the 64×48"):
-        run(Stream(make_video(2), engine), [Scoring(folder, TWO)])
+        run(clip(2), [Scoring(folder, TWO)])
 
 
 def test_the_running_score_is_that_of_the_frames_so_far(
-    masks: Callable[..., Path],
-    make_video: Callable[..., Path],
-    step: Callable[..., np.ndarray],
-    engine: Engine,
+    masks: Callable[[int], Path], clip: Callable[[int], Stream]
 ) -> None:
-    scoring = Scoring(masks(4, step), TWO)
+    scoring = Scoring(masks(4), TWO)
     scoring.open([StillSource(realtime=False)])
     assert scoring.mean_iou is None
     seen = []
-    for result in Stream(make_video(4), engine):
+    for result in clip(4):
         scoring.write(result)
         seen.append(scoring.mean_iou)
     figures = scoring.to_dict()

@@ -104,7 +104,7 @@ class Clips(Sink):
     :class:`~edgeseg.stream.alerts.Alerts` begins them and passes on results, in a thread of their
     own; pass it ``AlertOutputs(clips=...)``. The files are written by
     :class:`~edgeseg.stream.Recording`: H.264 in MP4 where PyAV has an encoder, otherwise MJPEG in
-    Matroska, each frame at its own time. A clip whose file fails goes on in ``NAME-0001.mp4``.
+    Matroska, each frame at its own time. A clip whose file fails continues in ``NAME-0001.mp4``.
 
     Clips of original frames hold the packets of a network camera as they are if PyAV reads it,
     nothing is obscured, and ``codec`` is ``auto`` or the camera's. Such a clip begins with the last

@@ -106,7 +106,7 @@ class Sink(ABC):
 
         Raises:
             StopStream: To end the stream.
-            Exception: On failure; handled according to ``retry`` while other sinks go on.
+            Exception: On failure; handled according to ``retry`` while other sinks continue.
         """
 
     def idle(self) -> None:  # noqa: B027 - may be left out

@@ -143,7 +143,7 @@ class PacketWriter:
     """Writes packets of one connection into a file, which begins at 0 s.
 
     H.264 and HEVC keep the camera's time stamps. Where these are missing, do not increase or jump,
-    the file goes on at the time of arrival. MJPEG, which cameras send without time stamps, is
+    the file continues at the time of arrival. MJPEG, which cameras send without time stamps, is
     written at the times of arrival.
 
     Args:

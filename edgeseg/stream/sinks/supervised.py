@@ -133,7 +133,7 @@ class Supervised(Sink):
 class Each(Sink):
     """Passes the results of each source to its own sink, such as one recording per camera.
 
-    A sink that fails is retried separately while the others go on.
+    A sink that fails is retried separately while the others continue.
 
     Args:
         make: Function that creates the sink of a source; called when the stream opens.

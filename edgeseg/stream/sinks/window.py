@@ -79,7 +79,7 @@ HELP = (
     "o      outlines",
     "l      names on regions",
     "k      legend",
-    "space  stand still; the stream goes on",
+    "space  freeze the picture; the stream continues",
     "s      save picture and mask",
     "h      this help",
     "q Esc  quit",

@@ -212,7 +212,7 @@ def test_a_pause_keeps_the_picture_and_the_snapshot_is_what_is_seen(
     assert download.value.suggested_filename == "edgeseg-0-1.png"
     saved = cv2.imread(str(download.value.path()))
     assert np.array_equal(saved, canvas_of(page))
-    tile.get_by_role("button", name="Go on").click()
+    tile.get_by_role("button", name="Resume").click()
     wait_for_frame(page, 2)
 
 

@@ -91,7 +91,7 @@ export class Tile {
   pause(on = !this.paused) {
     this.paused = on;
     this.find(".pause").setAttribute("aria-pressed", on);
-    this.find(".pause").textContent = on ? "Go on" : "Pause";
+    this.find(".pause").textContent = on ? "Resume" : "Pause";
     this.mark();
     this.listeners.paused(this);
   }
