@@ -19,7 +19,7 @@ from edgeseg.engines import open_engine
 from edgeseg.errors import InferenceError, NonFiniteOutput
 from edgeseg.export.network import ExportResult, check_parity, export_module, export_onnx
 from edgeseg.models import build
-from edgeseg.precision.graph import read_card, tensors, typed
+from edgeseg.precision.graph import copy_of, read_card, tensors, typed
 from edgeseg.training.checkpoint import save_checkpoint
 
 OPTIONS = {"width": 8, "depth": 2}
@@ -160,16 +160,20 @@ def test_export_is_repeatable_and_an_open_batch_changes_nothing_else(
     assert opened.SerializeToString(deterministic=True) == exported.path.read_bytes()
 
 
+def save_with_bias(graph: ModelProto, added: float, path: Path) -> None:
+    """Save a copy of the network in which class 0 scores higher."""
+    changed = copy_of(graph)
+    bias = next(w for w in changed.graph.initializer if w.name == "head.bias")
+    shifted = numpy_helper.to_array(bias) + np.array([added, 0, 0], np.float32)
+    bias.CopyFrom(numpy_helper.from_array(shifted, bias.name))
+    onnx.save(changed, path)
+
+
 def test_a_tampered_graph_fails_parity(
     model: nn.Module, exported: ExportResult, graph: ModelProto, card: ModelCard, tmp_path: Path
 ) -> None:
     assert check_parity(model, exported.path, inputs(2, card)).images == 2
-    tampered = ModelProto()
-    tampered.CopyFrom(graph)
-    bias = next(w for w in tampered.graph.initializer if w.name == "head.bias")
-    shifted = numpy_helper.to_array(bias) + np.array([0.05, 0, 0], np.float32)
-    bias.CopyFrom(numpy_helper.from_array(shifted, bias.name))
-    onnx.save(tampered, tmp_path / "model.onnx")
+    save_with_bias(graph, 0.05, tmp_path / "model.onnx")
     with pytest.raises(InferenceError, match=r"differs from PyTorch in \d+ of 3072 pixels"):
         check_parity(model, tmp_path / "model.onnx", inputs(2, card))
 
@@ -177,12 +181,7 @@ def test_a_tampered_graph_fails_parity(
 def test_near_ties_may_differ(
     model: nn.Module, graph: ModelProto, card: ModelCard, tmp_path: Path
 ) -> None:
-    nudged = ModelProto()
-    nudged.CopyFrom(graph)
-    bias = next(w for w in nudged.graph.initializer if w.name == "head.bias")
-    shifted = numpy_helper.to_array(bias) + np.array([0.0005, 0, 0], np.float32)
-    bias.CopyFrom(numpy_helper.from_array(shifted, bias.name))
-    onnx.save(nudged, tmp_path / "model.onnx")
+    save_with_bias(graph, 0.0005, tmp_path / "model.onnx")
     parity = check_parity(model, tmp_path / "model.onnx", inputs(24, card))
     assert parity.mismatched == parity.near_ties > 0
 

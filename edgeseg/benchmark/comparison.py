@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from pydantic import ConfigDict, Field
 
-from edgeseg.artifacts.documents import Document
+from edgeseg.artifacts.documents import Document, plural
 from edgeseg.benchmark.document import Run
 from edgeseg.metrics import Interval
 from edgeseg.options.benchmark import CompareConfig, Metric
@@ -150,7 +150,7 @@ def describe(run: Run | ComparedRow) -> str:
     """``nuclei: model.int8.onnx, INT8, onnxruntime, batch 1, 2 threads``."""
     parts = [f"{run.name}: {Path(run.engine).name}", run.precision.upper(), run.runtime]
     parts += [f"batch {run.batch}"] if run.batch else []
-    parts += [f"{run.threads} thread{'s' if run.threads != 1 else ''}"] if run.threads else []
+    parts += [plural(run.threads, "thread")] if run.threads else []
     return ", ".join(parts)
 
 

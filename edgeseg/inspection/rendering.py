@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from edgeseg.artifacts.card import ModelCard
+from edgeseg.artifacts.card import ModelCard, css_colour
 from edgeseg.artifacts.documents import printable
 from edgeseg.artifacts.headers import FileContents, Port
 from edgeseg.artifacts.sidecar import WorstClass
@@ -119,12 +119,10 @@ def _input(card: ModelCard) -> Iterator[Line]:
 
 def _classes(card: ModelCard) -> Iterator[Line]:
     pairs = zip(card.classes.names, card.classes.palette, strict=True)
-    for index, (name, (red, green, blue)) in enumerate(pairs):
-        swatch = Text("    ", style=f"on rgb({red},{green},{blue})")
+    for index, (name, colour) in enumerate(pairs):
+        swatch = Text("    ", style=f"on {css_colour(colour)}")
         note = " (background)" if index == card.classes.background else ""
-        swatch.append(
-            f" #{red:02x}{green:02x}{blue:02x} {printable(name)}{note}", style="default on default"
-        )
+        swatch.append(f" {css_colour(colour)} {printable(name)}{note}", style="default on default")
         yield str(index), swatch
     if card.classes.background is None:
         yield "background", "none, overlays paint every class"

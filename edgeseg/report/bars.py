@@ -9,6 +9,7 @@ import numpy as np
 
 from edgeseg.benchmark.document import EngineAccuracy, Run
 from edgeseg.metrics import ConfusionMatrix
+from edgeseg.report.confusion import whole_percent
 from edgeseg.report.contents import Entry, StreamSummary
 from edgeseg.report.tables import milliseconds
 
@@ -197,8 +198,7 @@ def confusion_of(entry: EngineAccuracy | None) -> ConfusionMatrix | None:
 
 
 def _cell(share: float, *, known: bool) -> HeatCell:
-    text = f"{100 * share:.0f}" if share >= 0.0995 else f"{100 * share:.1f}"
-    return HeatCell(text if known and share >= 0.005 else "", round(100 * share))
+    return HeatCell(whole_percent(share) if known and share >= 0.005 else "", round(100 * share))
 
 
 def _percent(value: float) -> str:

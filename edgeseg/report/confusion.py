@@ -85,14 +85,14 @@ def _draw(axes: Axes, confusion: ConfusionMatrix, names: list[str]) -> None:
     axes.spines[:].set_visible(False)
     for (row, column), share in np.ndenumerate(shares):
         if share >= 0.005 or row == column:
-            axes.text(column, row, _percent(share), **_inside(share))
+            axes.text(column, row, whole_percent(share), **_inside(share))
     _margin(axes, confusion)
 
 
 def _margin(axes: Axes, confusion: ConfusionMatrix) -> None:
     """Columns to the right of the matrix: share of the truth, and IoU."""
     frequency = confusion.matrix.sum(axis=1) / max(int(confusion.matrix.sum()), 1)
-    heads = ["pixels, %", *map(_percent, frequency)]
+    heads = ["pixels, %", *map(whole_percent, frequency)]
     ious = ["–" if np.isnan(iou) else f"{iou:.3f}" for iou in confusion.per_class_iou]
     for points, column in ((44, heads), (80, ["IoU", *ious])):
         for row, text in enumerate(column, start=-1):
@@ -114,8 +114,8 @@ def _inside(share: float) -> dict[str, Any]:
     return {"ha": "center", "va": "center", "fontsize": 8, "color": colour}
 
 
-def _percent(share: float) -> str:
-    """Whole per cent; one digit more below ten, where it matters."""
+def whole_percent(share: float) -> str:
+    """A share in whole per cent, below ten with a decimal; empty for NaN."""
     if np.isnan(share):
         return ""
     return f"{100 * share:.0f}" if share >= 0.0995 else f"{100 * share:.1f}"
