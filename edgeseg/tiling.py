@@ -115,7 +115,7 @@ def cut(image: NDArray[Any], corner: tuple[int, int], tile: tuple[int, int]) -> 
 def cover(size: tuple[int, int], tile: tuple[int, int]) -> list[tuple[int, int]]:
     """Return the corners of the fewest tiles that cover a picture of ``size``, evenly spread.
 
-    They overlap where the size is no multiple of the tile's. A smaller picture takes one tile.
+    They overlap where the size is not a multiple of the tile's. A smaller picture takes one tile.
     """
     starts = (
         np.linspace(0, max(whole - side, 0), -(-whole // side)).astype(int).tolist()

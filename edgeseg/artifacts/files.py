@@ -341,7 +341,7 @@ def stranger(status: os.stat_result) -> Stranger | None:
 
     The rule is that of OpenSSH in Debian for its own files: the owner is the user or root, and
     nobody else may write. A group with one member is that member, so that a umask of 002 on a
-    system where each user has a group of their own is no danger.
+    system where each user has a group of their own is not a danger.
     In a folder with the sticky bit, as ``/tmp`` has it, others can add files but not replace any.
     """
     if status.st_uid not in (os.geteuid(), 0):

@@ -104,7 +104,7 @@ def read_safetensors(path: Path) -> tuple[FileContents, str | None]:
     https://github.com/huggingface/safetensors#format: eight bytes of length, JSON, tensors.
 
     Raises:
-        CorruptArtifact: It is no safetensors, or its tensors do not fill it exactly.
+        CorruptArtifact: It is not a safetensors file, or its tensors do not fill it exactly.
         UntrustedArtifact: It is a pickle.
     """
     with open_file(path) as stream:
@@ -164,7 +164,7 @@ def read_onnx(path: Path) -> tuple[FileContents, str | None]:
     Field numbers are those of ``onnx.proto``.
 
     Raises:
-        CorruptArtifact: It is no protobuf message, or none that holds a graph.
+        CorruptArtifact: It is not a protobuf message, or one without a graph.
     """
     with (
         open_file(path) as stream,

@@ -1,7 +1,7 @@
 """The side-car ``ARTEFACT.json``, which describes an artefact and holds its hash.
 
 A flipped bit in a weight file loads silently in every runtime; only a hash finds it. An
-engine file is native code, and its own validity marks are no tamper check. So a side-car is
+engine file is native code, and its own validity marks do not detect tampering. So a side-car is
 written beside every artefact and :func:`verify` is called before any runtime sees the bytes.
 """
 

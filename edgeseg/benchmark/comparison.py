@@ -109,7 +109,7 @@ class Comparison(Document):
     Attributes:
         config: When a difference counted.
         like_with_like: Whether machine, threads and pictures were the same; ``differences``
-            says what was not. ``versions`` that differ are no obstacle: they are often what is
+            says what was not. ``versions`` that differ do not prevent it: they are often what is
             compared.
         only_before: Rows that only the first has, in words.
         only_after: Likewise.

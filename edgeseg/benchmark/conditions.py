@@ -317,7 +317,7 @@ def _ticks(root: Path) -> tuple[int, int] | None:
 
 
 def _throttle_count(root: Path) -> int | None:
-    """Events that the kernel counts; a package's are told by each of its cores, so once here."""
+    """Events that the kernel counts; each core reports those of its package, counted once."""
     cores = (root / "sys/devices/system/cpu").glob("cpu[0-9]*/thermal_throttle")
     counts, packages = [], []
     for core in cores:

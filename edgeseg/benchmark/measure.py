@@ -245,7 +245,7 @@ def _median_or_reason(found: list[ColdStart | str]) -> ColdStart | str | None:
 
 
 def noise_frames(count: int = 4) -> list[NDArray[np.uint8]]:
-    """1280×720 BGR noise, to time with where there are no pictures; latency is the same."""
+    """1280×720 BGR noise, for timing without pictures; latency is the same."""
     generator = np.random.default_rng(0)
     return [generator.integers(0, 256, (720, 1280, 3), np.uint8) for _ in range(count)]
 

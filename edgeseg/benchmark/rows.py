@@ -335,6 +335,6 @@ def _sentences(findings: dict[str, list[str]]) -> Iterator[str]:
 
 
 def _some(names: Sequence[str]) -> str:
-    """The first four: a sentence about thirty rows is read by nobody."""
+    """The first four: nobody reads a sentence about thirty rows."""
     more = [f"and {len(names) - 4} more"] if len(names) > 5 else []
     return "; ".join([*names[: 4 if more else 5], *more])

@@ -106,7 +106,7 @@ def read_split(root: Path, split: str) -> Split:
         split: ``train``, ``val`` or ``test``; ignored if ``root`` has no split folders.
 
     Raises:
-        UsageError: ``root`` is no folder.
+        UsageError: ``root`` is not a folder.
         DatasetError: The split is missing or empty, a picture or mask lacks its counterpart, two
             files have the same name, or fewer than two classes can be inferred.
         ArtifactError: ``classes.json`` is invalid.
@@ -131,7 +131,7 @@ def find_layout(root: Path) -> Layout:
     """Detect the layout of a data set.
 
     Raises:
-        UsageError: ``root`` is no folder.
+        UsageError: ``root`` is not a folder.
         DatasetError: The folders match no supported layout.
     """
     root = Path(root)

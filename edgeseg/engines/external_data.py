@@ -74,7 +74,7 @@ def _fault(folder: Path, location: str) -> str:
     except (OSError, ValueError):
         return "is not there"
     if place == folder or not stat.S_ISREG(status.st_mode):
-        return "is no file"
+        return "is not a file"
     if status.st_nlink > 1:
         return f"is a hard link: the file has {status.st_nlink} names (`cp` makes one of its own)"
     return ""

@@ -55,7 +55,7 @@ def export_module(
 
     Raises:
         UsageError: A field is missing or unknown, or the file exists.
-        MismatchedArtifact: It is no network for semantic segmentation.
+        MismatchedArtifact: It is not a network for semantic segmentation.
         InferenceError: PyTorch cannot trace it, or the result differs from PyTorch.
     """
     path = Path(path)

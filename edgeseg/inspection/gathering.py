@@ -1,6 +1,6 @@
 """Gather an :class:`Inspection`: each step adds facts and records problems.
 
-Whether an artefact can run on this machine is told from metadata; no runtime is loaded.
+Whether an artefact can run on this machine is decided by metadata; no runtime is loaded.
 """
 
 from __future__ import annotations

@@ -146,7 +146,7 @@ def _precision(made: dict[str, Any]) -> Iterator[Line]:
 
 
 def _made(made: dict[str, Any]) -> Iterator[Line]:
-    """All but what has a group of its own, so that what a side-car gains is told as well."""
+    """All but what has a group of its own, so that new fields of side-cars appear as well."""
     yield "runtime", f"{made['runtime']} {made['runtime_version']}"
     elsewhere = {"schema_version", "runtime", "runtime_version", "precision", "gate"}
     for key, value in made.items():

@@ -56,7 +56,7 @@ def parse_broker(text: str) -> Broker:
     Ports default to 1883 and 8883, the prefix to ``edgeseg/NAME-OF-THE-MACHINE``.
 
     Raises:
-        UsageError: It is no such URL. The message quotes nothing of it, since it may hold a
+        UsageError: It is not such a URL. The message quotes nothing of it, since it may hold a
             password.
     """
     parts = _split(text)

@@ -40,7 +40,7 @@ def load_model(path: Path, *, any_order: bool = False) -> ModelProto:
             outside its own folder.
     """
     require_file(path)
-    # Loading reads the whole file and its external data; a huge sparse file is no network.
+    # Loading reads the whole file and its external data; a huge sparse file is not a network.
     require_local_weights(path)
     try:
         if not any_order:

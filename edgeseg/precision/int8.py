@@ -257,7 +257,7 @@ def _single_scales(model: ModelProto, chosen: Container[str]) -> dict[str, list[
 def _skip_inputs(model: ModelProto, chosen: Container[str]) -> dict[str, set[str]]:
     """The inputs of each quantised Add, except that of the Conv which TensorRT fuses with it.
 
-    Its output is no layer's own any more then, and needs no pair; see "Explicit quantization"
+    Its output then belongs to no single layer, and needs no pair; see "Explicit quantization"
     in NVIDIA's guide for developers.
     """
     made_by = producers(model)
@@ -331,7 +331,7 @@ def _zero_point_fault(
         return _missing_fault(node, constants, made_by)
     zero_point = constants.get(node.input[2])
     if zero_point is None:
-        return "a zero point that is no constant"
+        return "a zero point that is not constant"
     if zero_point.data_type != TensorProto.INT8:
         kind = TensorProto.DataType.Name(zero_point.data_type).lower()
         bias = " (a quantised bias)" if kind == "int32" else ""

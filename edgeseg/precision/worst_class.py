@@ -2,7 +2,7 @@
 
 The mean hides a single class: over eleven classes, a point of mean IoU may be eleven points of
 one. A class that few pictures show, or few pixels of each, changes by points through chance
-alone, so a loss counts only if it is no matter of which pictures were drawn.
+alone, so a loss counts only if it does not depend on which pictures were drawn.
 """
 
 from __future__ import annotations

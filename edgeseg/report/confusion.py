@@ -24,7 +24,7 @@ except ModuleNotFoundError as error:
 
 _CELL = 0.42  # inches: room for "100" in 8 points
 _NAME = 24  # letters of a class name that are drawn
-_WIDEST = 6000  # pixels: a matrix of 255 classes shall not take a gigabyte to draw
+_WIDEST = 6000  # pixels: a matrix of 255 classes must not take a gigabyte to draw
 
 
 def save_confusion(path: Path, confusion: ConfusionMatrix, classes: ClassMap) -> None:

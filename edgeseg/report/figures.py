@@ -241,7 +241,7 @@ def _curves(series: dict[str, list[float]], keys: list[str], unit: str, scale: f
 
 
 def _finite(value: object) -> float:
-    """NaN for what is no number: a gap in the curve."""
+    """Return a number, or NaN for anything else: a gap in the curve."""
     usable = isinstance(value, int | float) and not isinstance(value, bool)
     return float(value) if usable else float("nan")  # type: ignore[arg-type]  # just checked
 

@@ -25,7 +25,7 @@ def fit(pictures: Sequence[Picture], budget: int = MAX_PICTURE_BYTES) -> tuple[P
     """The pictures as they are if they fit into ``budget`` bytes, else as smaller JPEG files.
 
     Raises:
-        CorruptArtifact: One is no picture.
+        CorruptArtifact: One is not a picture.
         UsageError: There are too many even for thumbnails.
     """
     for picture in pictures:

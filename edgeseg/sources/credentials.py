@@ -96,7 +96,7 @@ def with_trust(
         insecure: Names of cameras, ``HOST`` or ``HOST:PORT``, whose certificate is not looked at.
 
     Raises:
-        UsageError: ``ca`` is no such file, or a name is that of no source over TLS.
+        UsageError: ``ca`` does not exist, or a name is not that of a source over TLS.
     """
     if ca is not None:
         Trust(ca).context()  # is said before a camera is asked

@@ -56,7 +56,7 @@ def elements(pipeline: str) -> tuple[str, ...]:
 def masked(pipeline: str) -> str:
     """The pipeline for people to see: passwords, tokens and what may hold one are ``***``."""
     loose = _ATOM.sub("", _joined(pipeline))
-    if '"' in loose or "'" in loose:  # an open quote: where a password ends cannot be told
+    if '"' in loose or "'" in loose:  # an open quote: the end of a password is unknown
         return "***"
     return " ".join(_masked(atom) for atom in atoms(pipeline))
 

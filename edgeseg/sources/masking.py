@@ -3,7 +3,7 @@
 Users and passwords go; of a query each value goes whose key is not known to be harmless, since
 every maker of cameras names its tokens otherwise. Small numbers stay unless their key says that
 they are secret. Of a path go values behind a key that says so, and segments that look random:
-what a person would not have typed. A password that is a common word of the path cannot be told.
+what a person would not have typed. A password that is a common word of the path is not recognised.
 """
 
 from __future__ import annotations

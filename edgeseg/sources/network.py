@@ -184,7 +184,7 @@ def redirected(spec: SourceSpec, location: str) -> SourceSpec:
     """``spec`` at the URL that its server redirected to, with its credentials or without.
 
     Raises:
-        OpenFailed: It is no network camera, or one without TLS where there was TLS.
+        OpenFailed: It is not a network camera, or one without TLS where there was TLS.
     """
     before = Server.of(spec.target)
     userinfo, host, rest = split_url(spec.target)

@@ -142,7 +142,7 @@ def anchored(text: str, folder: Path) -> str:
     if spec.kind not in ("file", "pictures"):
         return text
     below = folder / spec.target
-    if glob.has_magic(spec.target) and not below.exists():  # the folder is no part of a pattern
+    if glob.has_magic(spec.target) and not below.exists():  # the folder is not part of the pattern
         below = Path(glob.escape(str(folder))) / spec.target
     return str(below)
 

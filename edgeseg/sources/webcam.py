@@ -57,7 +57,7 @@ def _offered(spec: SourceSpec) -> tuple[Mode, ...]:
         if error.errno == errno.EBUSY:
             return ()  # one of those drivers that may be opened once; OpenCV will fail
         no_device = error.errno in (errno.ENOTTY, errno.EINVAL)
-        why = "it is no camera" if no_device else (error.strerror or "").lower()
+        why = "it is not a camera" if no_device else (error.strerror or "").lower()
         raise _no_camera(spec, why) from error
     if captures_video(spec.target) is False:
         raise _no_camera(spec, "it is a V4L2 device that gives no video (metadata, or an output)")

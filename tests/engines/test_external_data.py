@@ -174,7 +174,7 @@ def test_a_backslash_is_part_of_a_name(tmp_path: Path) -> None:
 def test_a_location_that_is_no_file_is_refused(location: str, tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
     path.write_bytes(naming(location))
-    with pytest.raises(CorruptArtifact, match="is not there|is no file"):
+    with pytest.raises(CorruptArtifact, match="is not there|is not a file"):
         require_local_weights(path)
 
 

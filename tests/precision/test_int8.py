@@ -323,7 +323,7 @@ def test_tensorrt_refuses_what_it_would_misread(model: ModelProto, ranges: Range
         ("unsigned", "a zero point of type uint8"),
         ("shifted", "a zero point other than 0"),
         ("left out", "no zero point, which means uint8"),
-        ("computed", "a zero point that is no constant"),
+        ("computed", "a zero point that is not constant"),
     ],
 )
 def test_each_fault_of_a_zero_point_is_found(

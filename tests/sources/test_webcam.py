@@ -126,4 +126,4 @@ def test_without_permission(spec: SourceSpec, monkeypatch: pytest.MonkeyPatch) -
 
 def test_real_devices_that_are_none() -> None:
     assert "there is no such device" in refused(parse_source("camera:999")).message
-    assert "it is no camera" in refused(parse_source("/dev/null")).message
+    assert "it is not a camera" in refused(parse_source("/dev/null")).message

@@ -111,5 +111,5 @@ def test_a_machine_without_cameras_says_so(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_a_device_that_is_no_camera_is_said() -> None:
-    with pytest.raises(OpenFailed, match="it is no camera"):
+    with pytest.raises(OpenFailed, match="it is not a camera"):
         open_frames(parse_source("/dev/null"))

@@ -293,7 +293,7 @@ def test_what_is_not_ours_is_not_replaced(tmp_path: Path) -> None:
         publish_file(tmp_path / "100%" / "a.m3u8", [0.0])
     link = tmp_path / "link.m3u8"
     link.symlink_to(playlist)
-    with pytest.raises(UsageError, match="is no file"):
+    with pytest.raises(UsageError, match="is not a file"):
         publish_file(link, [0.0], overwrite=True)
 
 

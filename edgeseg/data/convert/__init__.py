@@ -179,7 +179,7 @@ def _refuse(source: Path, out: Path, config: ConvertConfig, *, overwrite: bool) 
     if not out.exists():
         return
     if not out.is_dir():
-        raise UsageError(f"{out} is no folder", hint="choose another path for the output")
+        raise UsageError(f"{out} is not a folder", hint="choose another path for the output")
     others = sorted(entry.name for entry in out.iterdir() if entry.name not in _WRITTEN)
     if others:
         raise UsageError(
@@ -233,7 +233,7 @@ def _class_map(labels: Labels, names: Sequence[str], source: Path) -> ClassMap:
     if len(names) < 2:
         raise DatasetError(
             f"{source}: expected two classes or more, found {', '.join(names) or 'none'}",
-            hint="look for labels with an area: points and lines are no classes of pixels",
+            hint="add labels with an area: points and lines do not give classes to pixels",
         )
     values: dict[str, Any] = {"names": names}
     if labels.colours is not None:

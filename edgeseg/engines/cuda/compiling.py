@@ -115,7 +115,7 @@ class PycudaNvcc:
                 arch=target,
                 cache_dir=False,
             )
-        except Exception as error:  # pycuda.driver.CompileError, which is no module of ours.
+        except Exception as error:  # pycuda.driver.CompileError, which is not imported here.
             reason = " ".join(str(error).split())[:500]
             raise RuntimeMissing(f"nvcc does not compile {SOURCE}: {reason}") from error
         return cubin

@@ -120,7 +120,7 @@ def _of_network(trt: Any, network: Any, on_gpu: Sequence[str] | None) -> tuple[L
             device="gpu" if on_gpu is None or layer.name in on_gpu else "dla",
         )
         for layer in layers
-        # Weights and scales are no steps of the computation, and twice as many as those.
+        # Weights and scales are not steps of the computation, and twice as many as those.
         if layer.num_outputs and layer.type != trt.LayerType.CONSTANT
     )
 

@@ -35,7 +35,7 @@ class _Pending(NamedTuple):
 class GpuPipeline(FramePipeline):
     """Frames stay on the GPU from upload to download, in one CUDA graph where possible.
 
-    Memory is for frames of one size and look, and is made anew when these change. Batches of
+    Memory is for frames of one size and look, and is allocated again when these change. Batches of
     frames that differ in size go through the processor, since a kernel takes one size.
 
     Args:

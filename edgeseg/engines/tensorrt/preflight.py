@@ -182,7 +182,7 @@ def _numbers(version: str) -> tuple[int, ...]:
 
 
 def _rtx_header(sidecar: SideCar, header: bytes) -> Mismatch | None:
-    """The version in the engine itself: that a side-car was written for it is no proof."""
+    """The version in the engine itself: a side-car that was written for it proves nothing."""
     if len(header) < RTX_HEADER_BYTES or not header.startswith(RTX_MAGIC):
         return Mismatch("TensorRT-RTX by what its side-car says", "no engine of it")
     inside = tuple(header[_VERSION_AT : _VERSION_AT + 4])

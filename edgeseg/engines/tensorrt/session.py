@@ -83,7 +83,7 @@ class Session:
         return out
 
     def profile(self) -> list[tuple[str, float]]:
-        """Milliseconds of each layer for the last batch once more, in a context of its own."""
+        """Milliseconds of each layer, when the last batch is repeated in another context."""
         times = _layer_times(self._trt)
         usual, self._context = self._context, self._new_context()
         try:

@@ -59,7 +59,7 @@ class AlertLines:
             self._flush()
 
     def close(self) -> None:
-        """Try once more; events that wait still are lost."""
+        """Try again; events that still wait are lost."""
         with suppress(StopStream):
             self._flush()
         for _ in self._waiting:

@@ -349,7 +349,7 @@ def _media_time(result: StreamResult | None) -> dict[str, float]:
 
 
 def _log_event(event: dict[str, Any]) -> None:
-    about = f"nobody can tell; the source is {event['state']}"
+    about = f"unknown; the source is {event['state']}"
     if event["value"] is not None:
         about = f"{event['value']:g} {event['unit']} in frame {event['frame']}"
     level = logging.INFO if event["event"] == "cleared" else logging.WARNING

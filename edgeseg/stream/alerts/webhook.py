@@ -65,7 +65,7 @@ class Webhook:
         patience: Limits.
 
     Raises:
-        UsageError: It is no such URL.
+        UsageError: It is not such a URL.
 
     Attributes:
         label: Name of the webhook in logs.

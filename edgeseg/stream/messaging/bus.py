@@ -22,7 +22,7 @@ class Message:
         body: Content, usually JSON in UTF-8.
         kept: Deliver it at least once and in order; it waits in a bounded queue while the broker
             is away.
-        retained: Whoever subscribes later receives the newest of its topic. It is published anew
+        retained: Whoever subscribes later receives the newest of its topic. It is published again
             after each connection, since a broker may have lost it.
     """
 

@@ -48,7 +48,7 @@ class Mqtt:
         patience: Limits.
 
     Raises:
-        UsageError: ``ca`` is no such file.
+        UsageError: ``ca`` does not exist.
 
     Attributes:
         label: Name in logs, without credentials.
@@ -217,7 +217,7 @@ class Mqtt:
             )
 
     def _begin(self) -> None:
-        """Note that the connection is there; all that is retained is published anew."""
+        """Note that the connection is up; all retained messages are published again."""
         with self._changed:
             self._connected, self._required = True, False
             self._newest = dict(self._retained)

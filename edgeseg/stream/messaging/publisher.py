@@ -118,7 +118,7 @@ class HomeAssistant:
         return self._config("binary_sensor", object_id, config)
 
     def _while_ok(self, source: SourceStatus) -> dict[str, Any]:
-        """Unavailable while the stream or the source is away: an old share is no share of now."""
+        """Unavailable without the stream or the source: an old share says nothing about now."""
         state = {
             "topic": self._topics.state(source.index),
             "value_template": "{{ 'online' if value_json.state == 'ok' else 'offline' }}",
@@ -193,7 +193,7 @@ class Publisher(Sink):
     ======================== ======== ==================================================
 
     Results are limited to one in ``every_s`` seconds, and only the newest is sent. Events wait
-    while the broker is away, up to a limit. Retained messages are published anew after each
+    while the broker is away, up to a limit. Retained messages are published again after each
     connection.
 
     Args:

@@ -50,9 +50,9 @@ class JsonLines(Sink):
         target: A path, which is gone on with, or an open text stream, which stays open.
         min_region: Share of the frame, 0…1, below which a region is left out; 1 leaves
             out all that do not fill the frame.
-        rotation: When ``NAME.jsonl`` becomes ``NAME-0001.jsonl`` and is begun anew.
+        rotation: When ``NAME.jsonl`` becomes ``NAME-0001.jsonl`` and a new file begins.
         budget: Budget that the parts of all runs count towards.
-        overwrite: Begin a file that is there anew.
+        overwrite: Replace a file that exists.
 
     Raises:
         UsageError: ``min_region`` is out of its range.

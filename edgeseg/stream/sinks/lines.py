@@ -80,7 +80,7 @@ class Lines:
         if not isinstance(self._target, Path):
             self._stream = self._target
             return
-        if self._shelf is None:  # a folder that went away with its disk is not made anew
+        if self._shelf is None:  # a folder that went away with its disk is not created again
             make_folder(self._target.parent)
         try:
             self._handle = open_to_append(self._target)
@@ -141,7 +141,7 @@ class Lines:
         self._shelf.grow(path, self._size)
 
     def _make_ready(self, more: int) -> None:
-        """Begin the next part where this one is full, or anew where the file was moved away."""
+        """Begin the next part where this one is full, or again where the file was moved away."""
         assert self._handle is not None
         assert isinstance(self._target, Path)
         if not is_there(self._handle, self._target):

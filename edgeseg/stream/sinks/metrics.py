@@ -170,7 +170,7 @@ def _app(registry: CollectorRegistry, rules: Rules) -> ASGIApp:
     async def answer(request: Request) -> Response:
         try:
             encode, kind = choose_encoder(request.headers.get("accept", ""))
-        except (TypeError, ValueError):  # a version that is no number
+        except (TypeError, ValueError):  # a version that is not a number
             encode, kind = choose_encoder("")
         return Response(encode(registry), headers={"Content-Type": kind, "Connection": "close"})
 

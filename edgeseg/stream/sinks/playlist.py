@@ -82,11 +82,11 @@ class Playlist:
             )
         if self._path.is_symlink() or (self._path.exists() and not self._path.is_file()):
             raise UsageError(
-                f"{printable(str(self._path))} is no file", hint="name the playlist itself"
+                f"{printable(str(self._path))} is not a file", hint="name the playlist itself"
             )
         if not overwrite and self._path.exists() and not self._is_ours():
             raise UsageError(
-                f"{printable(str(self._path))} is no playlist of a stream, and would be replaced",
+                f"{printable(str(self._path))} is not a playlist of a stream, and would be lost",
                 hint="choose another path, or add --overwrite",
             )
 

@@ -55,7 +55,7 @@ class VideoPublisher(Sink):
         overwrite: Replace a playlist that no stream has written.
 
     Raises:
-        UsageError: The destination has none of these forms, or ``ca`` is no such file.
+        UsageError: The destination has none of these forms, or ``ca`` does not exist.
     """
 
     retry = "later"

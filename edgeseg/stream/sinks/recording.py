@@ -148,7 +148,7 @@ class Recording(Sink):
             raise UsageError(f"{self.path}: a recording is of one source, not {len(sources)}")
         quieten_opencv()
         folder = self._name.parent
-        if not self._again:  # a folder that went away with its disk is not made anew
+        if not self._again:  # a folder that went away with its disk is not created again
             self._encoded = choose_codec(self._codec, self._name)
             make_folder(folder)
         try:

@@ -274,7 +274,7 @@ class Window(Sink):
         return self._opened
 
     def _show(self, camera: int | None) -> None:
-        """Draw one source anew, or all; those that are stale always."""
+        """Redraw one source or all, and always those that are stale."""
         now = time.monotonic()
         if self._drawn_at and self._is_gone():
             raise StopStream  # drawing would bring it back
