@@ -99,7 +99,7 @@ def test_a_camera_in_use(spec: SourceSpec, monkeypatch: pytest.MonkeyPatch) -> N
     [
         (errno.ENODEV, "no such device"),
         (errno.EIO, "input/output error"),
-        (errno.ENOTTY, "no camera"),
+        (errno.ENOTTY, "not a camera"),
     ],
 )
 def test_a_device_that_fails_says_why(
