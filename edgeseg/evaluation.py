@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from edgeseg.artifacts.card import ClassMap
 from edgeseg.console import Track, silent
-from edgeseg.data.folders import Sample, Split, load_instances, load_sample
+from edgeseg.data.folders import Sample, Split, load_instances, load_sample, warn_of_levels
 from edgeseg.data.instances import with_boundary
 from edgeseg.engines.base import Engine
 from edgeseg.errors import DatasetError, UsageError
@@ -72,13 +72,15 @@ def evaluate(engine: Engine, split: Split, track: Track = silent) -> Evaluation:
     """
     split = numbered_for(engine, split)
     classes = engine.card.classes
-    scores, pictures = Scores(classes), []
+    scores, pictures, ids = Scores(classes), [], np.zeros(256, np.int64)
     for sample in track(split, "evaluate", len(split)):
         image, mask = read(sample, engine)
+        ids += np.bincount(mask.ravel(), minlength=256)
         labels = engine.segment(image)
         pictures.append(scores.add(mask, labels))
         if sample.instances and has_objects(classes):
             scores.add_objects(load_instances(sample), labels)
+    warn_of_levels(split, ids)
     return replace(scores.evaluation(), counts=Counts.of(pictures))
 
 

@@ -60,6 +60,18 @@ def test_a_perfect_and_a_blind_engine(split: Split) -> None:
     assert blind.mean_iou == 0.25
 
 
+@pytest.mark.parametrize("level", [255, 1])
+def test_masks_of_0_and_255_are_warned_of(
+    split: Split, caplog: pytest.LogCaptureFixture, level: int
+) -> None:
+    for sample in split:
+        mask = np.zeros((16, 24), np.uint8)
+        mask[:, 12:], mask[0] = level, 255
+        cv2.imwrite(str(sample.mask), mask)
+    evaluate(Threshold(0.4), split)
+    assert ("only 0 and 255" in caplog.text) == (level == 255)
+
+
 def test_is_measured_at_the_size_of_the_mask(split: Split) -> None:
     """The truth gets a line that is lost at the network's size of 8×8."""
     sample = split.samples[0]

@@ -64,8 +64,12 @@ def open_file(path: Path, *, follow: bool = True) -> Iterator[BinaryIO]:
         handle = os.open(path, flags)
     except (OSError, ValueError) as error:
         raise _cannot_open(path, error) from error
-    with os.fdopen(handle, "rb") as stream:
+    try:
         _require_regular(path, os.fstat(handle).st_mode)
+    except EdgesegError:
+        os.close(handle)
+        raise
+    with os.fdopen(handle, "rb") as stream:
         try:
             yield stream
         except OSError as error:

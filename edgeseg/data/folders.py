@@ -23,6 +23,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from edgeseg.artifacts.card import ClassMap
 from edgeseg.artifacts.documents import load, printable
 from edgeseg.data import cityscapes, voc
@@ -305,6 +308,19 @@ def numbered_classes(root: Path, largest: int) -> ClassMap:
         )
     names = tuple(f"class_{number}" for number in range(largest + 1))
     return ClassMap.model_validate({"names": names})
+
+
+def warn_of_levels(split: Split, counts: NDArray[np.int64]) -> None:
+    """Log a warning if masks hold only 0 and 255, which then seems to mean an object.
+
+    Args:
+        split: The split.
+        counts: Pixels of each value from 0 to 255 in its masks.
+    """
+    if np.flatnonzero(counts).tolist() == [0, IGNORE]:
+        logger.warning(
+            "%s: its masks hold only 0 and %d, which is ignored; %s", split.root, IGNORE, NUMBERED
+        )
 
 
 def _infer_classes(root: Path, samples: list[Sample]) -> ClassMap:

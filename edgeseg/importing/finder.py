@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from edgeseg.artifacts.card import ClassMap, Color, Resize
 from edgeseg.console import Track, silent
-from edgeseg.data.folders import Split, load_sample
+from edgeseg.data.folders import Split, load_sample, warn_of_levels
 from edgeseg.errors import DatasetError
 from edgeseg.importing.inputs import PictureInput
 from edgeseg.importing.options import IMAGENET, NONE, UNIT, Normalise, input_spec
@@ -152,6 +152,8 @@ def find(
     trying = _Trying(session, size, classes)
     samples = [split.samples[i] for i in _spread(len(split), PICTURES)]
     pairs = [load_sample(sample, classes) for sample in samples]
+    ids = [np.bincount(mask.ravel(), minlength=256) for _, mask in pairs]
+    warn_of_levels(split, np.sum(ids, axis=0))
     first = [pairs[i] for i in _spread(len(pairs), _FIRST)]
     counts = {c: trying.count(c, first) for c in track(choices, "try combinations", len(choices))}
     if len(pairs) > len(first):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -101,14 +102,17 @@ def input_spec(
 def read_classes(text: str) -> dict[str, Any]:
     """Fields of a :class:`ClassMap` from ``--classes``: at least ``names``.
 
-    A file holds ``{"names": […]}`` as ``classes.json``, a JSON list, or one name a line.
+    A file holds ``{"names": […]}`` as ``classes.json``, a JSON list, or one name a line, which may
+    begin with its id.
 
     Raises:
         UsageError: There is no such file, or names are missing.
         CorruptArtifact: The file holds no names.
     """
     path = Path(text)
-    if "," not in text and (path.suffix in (".json", ".txt", ".names") or path.is_file()):
+    if path.suffix in (".yaml", ".yml"):
+        raise UsageError(f"--classes {path}: YAML is not read here", hint=_FILE)
+    if "," not in text and (path.suffix in (".json", ".txt", ".names") or path.exists()):
         return _classes_in(path)
     return {"names": [name.strip() for name in text.split(",")]}
 
@@ -117,7 +121,7 @@ def _classes_in(path: Path) -> dict[str, Any]:
     data = read_capped(path)
     try:
         content = data.decode("utf-8-sig")
-        value = json.loads(content) if path.suffix == ".json" else content.splitlines()
+        value = json.loads(content) if path.suffix == ".json" else _names_in(content)
     except (ValueError, RecursionError) as error:
         raise CorruptArtifact(f"{path}: no list of class names ({error})", hint=_FILE) from error
     if isinstance(value, list):
@@ -127,6 +131,18 @@ def _classes_in(path: Path) -> dict[str, Any]:
     if not isinstance(value, dict) or not isinstance(value.get("names"), list):
         raise CorruptArtifact(f"{path}: expected the names of classes, found none", hint=_FILE)
     return value
+
+
+def _names_in(text: str) -> list[str]:
+    """Names from lines, or from one line with commas; without comments and ids in front."""
+    lines = [line.strip() for line in text.splitlines()]
+    lines = [line for line in lines if line and not line.startswith("#")]
+    if len(lines) == 1:
+        lines = [name.strip() for name in lines[0].split(",")]
+    numbered = [re.fullmatch(r"(\d+)(?:\s*[:=,;]\s*|\s+)(.+)", line) for line in lines]
+    if all(match and int(match[1]) == at for at, match in enumerate(numbered)):
+        return [match[2] for match in numbered if match]
+    return lines
 
 
 _FILE = 'write {"names": ["background", "road"]}, or one name a line in a .txt file'

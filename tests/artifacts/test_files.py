@@ -113,6 +113,14 @@ def test_what_is_no_file_is_named_and_never_waited_for(tmp_path: Path) -> None:
         assert not is_file(path)
 
 
+def test_a_folder_is_named_and_its_descriptor_closed(tmp_path: Path) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    for read in (require_file, read_capped, sha256_file):
+        with pytest.raises(UsageError, match="is a folder"):
+            read(tmp_path)
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
 def test_names_that_no_disk_can_hold(tmp_path: Path) -> None:
     for name in ("a" * 5000, "a\0b"):
         with pytest.raises(UsageError, match="no file can have this name"):

@@ -11,10 +11,10 @@ import onnx
 import pytest
 from foreign import NAMES, SIZE, Foreign
 
-from edgeseg.errors import MismatchedArtifact
+from edgeseg.errors import MismatchedArtifact, UsageError
 from edgeseg.importing import ImportConfig, import_network
 from edgeseg.importing.knowledge import Known, known_of
-from edgeseg.importing.options import IMAGENET, NONE, UNIT
+from edgeseg.importing.options import IMAGENET, NONE, UNIT, read_classes
 from edgeseg.importing.reading import read
 
 PROCESSOR = {
@@ -171,3 +171,34 @@ def test_odd_files_say_nothing(tmp_path: Path, text: str) -> None:
         tmp_path / "theirs.onnx", tmp_path / "run", ImportConfig(classes=",".join(NAMES))
     )
     assert made.path.exists()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "\ufeffbackground\r\nred\r\n\r\nblue\r\n",
+        "# three classes\nbackground\n red\nblue",
+        "0 background\n1 red\n2 blue\n",
+        "0: background\n1: red\n2: blue\n",
+        "background, red,blue\n",
+    ],
+)
+def test_lists_of_classes(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "names.txt"
+    path.write_text(text, newline="")
+    assert read_classes(str(path)) == {"names": ["background", "red", "blue"]}
+
+
+def test_numbers_in_names_stay(tmp_path: Path) -> None:
+    path = tmp_path / "names.txt"
+    path.write_text("1 lane\n2 lanes\n")
+    assert read_classes(str(path)) == {"names": ["1 lane", "2 lanes"]}
+
+
+@pytest.mark.parametrize("name", ["data.yaml", "folder"])
+def test_what_is_no_list_of_classes_is_no_name(tmp_path: Path, name: str) -> None:
+    (tmp_path / "data.yaml").write_text("names:\n  0: background\n")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(UsageError) as caught:
+        read_classes(str(tmp_path / name))
+    assert caught.value.hint
