@@ -249,3 +249,12 @@ def test_a_full_disk_leaves_nothing_half_written(
         assert "No space left on device" in error["message"], line
         assert "room" in error["hint"], line
         assert each["more"] == [], line
+
+
+def test_ctrl_c_while_a_library_loads(tmp_path: Path) -> None:
+    """Compiled modules raise an ImportError from the interrupt."""
+    (tmp_path / "onnxruntime.py").write_text(
+        "raise ImportError('initialization failed') from KeyboardInterrupt()"
+    )
+    outcome = sh('"$@"', "import", "a.onnx", "--classes", "a,b", PYTHONPATH=str(tmp_path))
+    assert (outcome.returncode, outcome.stderr) == (130, "")

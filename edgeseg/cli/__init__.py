@@ -143,10 +143,18 @@ def _run() -> object:
         )
         fail(missing, as_json=as_json)
     except Exception as error:
+        if _was_interrupted(error):
+            return INTERRUPTED
         told_as = of_system(error)
         if told_as is None:
             raise
         fail(told_as, as_json=as_json)
+
+
+def _was_interrupted(error: BaseException) -> bool:
+    """Whether Ctrl-C caused it: pybind11 makes an ImportError of one while a module is loaded."""
+    cause = error.__cause__
+    return isinstance(cause, KeyboardInterrupt) or (cause is not None and _was_interrupted(cause))
 
 
 def _words(arguments: list[str]) -> list[str]:
