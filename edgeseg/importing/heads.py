@@ -22,7 +22,7 @@ from onnx import ModelProto, TensorProto, helper, numpy_helper
 from edgeseg.importing.outputs import Output
 from edgeseg.importing.shapes import rename
 from edgeseg.options.importing import Enlarge
-from edgeseg.precision.graph import remove_unread, tensors
+from edgeseg.precision.graph import remove_unread, tensors, unused_name
 
 LABELS = "labels"
 
@@ -62,6 +62,7 @@ class _Chain:
     def __init__(self, model: ModelProto, last: str) -> None:
         self.graph = model.graph
         self.last = last
+        self._taken = set(tensors(model))
 
     def add(self, kind: str, what: str, *inputs: NDArray[Any], **attributes: Any) -> None:
         """Append a node that reads the last result and constants."""
@@ -70,9 +71,9 @@ class _Chain:
 
     def node(self, kind: str, what: str, inputs: list[str], **attributes: Any) -> None:
         """Append a node with inputs by name."""
-        name = f"labels/{what}"
-        self.graph.node.append(helper.make_node(kind, inputs, [f"{name}:0"], name, **attributes))
-        self.last = f"{name}:0"
+        self.last = unused_name(f"labels/{what}:0", self._taken)
+        name = self.last.removesuffix(":0")
+        self.graph.node.append(helper.make_node(kind, inputs, [self.last], name, **attributes))
 
     def reshape(self, what: str, old: tuple[int, ...], new: tuple[int, ...]) -> None:
         """Append a Reshape where the shapes differ."""
@@ -83,7 +84,7 @@ class _Chain:
         """Add an initializer; an empty array stands for an input that is left out."""
         if not value.size:
             return ""
-        name = f"labels/{what}"
+        name = unused_name(f"labels/{what}", self._taken)
         self.graph.initializer.append(numpy_helper.from_array(value, name))
         return name
 

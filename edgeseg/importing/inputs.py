@@ -16,9 +16,7 @@ from onnx import ModelProto, TensorProto, helper
 
 from edgeseg.errors import MismatchedArtifact, UsageError
 from edgeseg.importing.reading import Original, every_node
-from edgeseg.importing.shapes import rename, with_fixed_input
-
-IMAGE = "image"
+from edgeseg.importing.shapes import with_fixed_input
 
 _DTYPES = ("float32", "float16", "float64", "uint8")
 _CHANNELS = (1, 3)
@@ -153,14 +151,13 @@ def size_of(
 
 
 def wrap_input(model: ModelProto, picture: PictureInput, size: tuple[int, int]) -> ModelProto:
-    """Return a copy that takes ``image`` float32 (1, C, H, W), its shapes fixed."""
+    """Return a copy that takes float32 (1, C, H, W) under the name it had, its shapes fixed."""
     wrapped = with_fixed_input(model, picture.name, picture.shape(size))
     graph = wrapped.graph
-    rename(wrapped, picture.name, IMAGE)
-    (port,) = [value for value in graph.input if value.name == IMAGE]
+    (port,) = [value for value in graph.input if value.name == picture.name]
     axes = ["nchw".index(axis) for axis in picture.layout]
     nodes = []
-    last = IMAGE
+    last = picture.name
     if picture.dtype == "uint8":  # the graph as it was read has wider integers
         to = TensorProto.INT32
         nodes.append(helper.make_node("Cast", [last], ["picture/levels"], "picture/Cast", to=to))
@@ -183,15 +180,15 @@ def wrap_input(model: ModelProto, picture: PictureInput, size: tuple[int, int]) 
     if nodes:
         for node in every_node(graph):
             for place, name in enumerate(node.input):
-                if name == IMAGE:
+                if name == picture.name:
                     node.input[place] = last
         body = [type(node).FromString(node.SerializeToString()) for node in graph.node]
         del graph.node[:]
         graph.node.extend([*nodes, *body])
     whole = (1, picture.channels, *size)
-    port.CopyFrom(helper.make_tensor_value_info(IMAGE, TensorProto.FLOAT, whole))
+    port.CopyFrom(helper.make_tensor_value_info(picture.name, TensorProto.FLOAT, whole))
     # Weights that are listed as inputs as well, as exporters of old did, are constants here.
-    others = [value for value in graph.input if value.name != IMAGE]
+    others = [value for value in graph.input if value.name != picture.name]
     for value in others:
         graph.input.remove(value)
     return wrapped

@@ -16,7 +16,17 @@ from edgeseg.precision.graph import producers, tensors
 
 _STEPS = frozenset({"Add", "Sub", "Mul", "Div", "Neg", "Round", "Floor", "Ceil", "Clip", "Cast"})
 _MOVES = frozenset(
-    {"Identity", "Resize", "Transpose", "Reshape", "Squeeze", "Unsqueeze", "Slice", "Flatten"}
+    {
+        "Identity",
+        "Resize",
+        "Transpose",
+        "Reshape",
+        "Squeeze",
+        "Unsqueeze",
+        "Slice",
+        "Flatten",
+        "Gather",
+    }
 )
 _PROBABILITIES = frozenset({"Sigmoid", "HardSigmoid", "Softmax"})
 _DECISIONS = frozenset({"Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Equal", "Not"})
@@ -24,7 +34,7 @@ _MOST_CHOICES = 1 << 10
 
 
 def possible_values(model: ModelProto, name: str) -> tuple[str, NDArray[np.float64]] | None:
-    """Follow an output back to its source, past form and arithmetic with single numbers.
+    """Follow an output back to its source, past form, arithmetic with single numbers and tables.
 
     Args:
         model: Graph of fixed shapes, :func:`~edgeseg.precision.graph.typed`.
@@ -41,8 +51,10 @@ def possible_values(model: ModelProto, name: str) -> tuple[str, NDArray[np.float
         read = [each for each in node.input if each and each not in constants]
         if len(read) != 1:
             return None
-        if node.op_type in _STEPS:
-            if any(np.prod(constants[each].dims) > 1 for each in node.input if each in constants):
+        table = node.op_type == "Gather" and node.input[0] in constants
+        if table or node.op_type in _STEPS:
+            numbers = [constants[each] for each in node.input if each in constants]
+            if not table and any(np.prod(each.dims) > 1 for each in numbers):
                 return None
             steps.append(node)
         name = read[0]

@@ -24,11 +24,12 @@ from edgeseg.importing.outputs import find_output
 from edgeseg.importing.preprocessing import STATED, Preprocessing, prior, settle
 from edgeseg.importing.proof import OriginalRun, Proof, Runs, open_session, prove
 from edgeseg.importing.reading import Original, maker
-from edgeseg.importing.shapes import name_nodes, simplified
+from edgeseg.importing.shapes import name_nodes, rename, simplified
 from edgeseg.ops.preprocess import preprocess
 from edgeseg.options.importing import ImportConfig
 from edgeseg.precision.graph import serialize, typed, write_card
 
+IMAGE = "image"
 _IR_VERSION = 10  # Newer ones would shut older runtimes out for nothing.
 _PROOF_PICTURES = 4
 
@@ -113,6 +114,8 @@ def wrap(
         # A class without a channel of its own is where no other is, whatever its name.
         classes = classes.with_background(classes.names[head.background])
     append_head(model, head)
+    # Not before: outputs are asked of the original by their names, one of which may be this.
+    rename(model, model.graph.input[0].name, IMAGE)
     if split is not None and spec is None:
         choices = combinations(picture, preprocessing.combination)
         session = open_session(serialize(model), path)

@@ -28,7 +28,8 @@ class Unusual(Foreign):
 
     def outputs(self, scores: str) -> dict[str, int]:
         """Add the head; returns the outputs and their types."""
-        kinds = {"grey": TensorProto.UINT8, "counted": TensorProto.INT64, "masks": TensorProto.BOOL}
+        kinds = {"grey": TensorProto.UINT8, "masks": TensorProto.BOOL}
+        kinds |= dict.fromkeys(("counted", "coded"), TensorProto.INT64)
         last = getattr(self, self.way)(scores)
         return {self.called(last, "last"): kinds.get(self.way, TensorProto.FLOAT)}
 
@@ -83,6 +84,11 @@ class Unusual(Foreign):
     def counted(self, scores: str) -> str:
         """Labels from 1 on."""
         return self.node("Add", self.node("ArgMax", scores, axis=1, keepdims=0), np.array([1]))
+
+    def coded(self, scores: str) -> str:
+        """Ids of a longer list."""
+        chosen = self.node("ArgMax", scores, axis=1, keepdims=0)
+        return self.node("Gather", np.array([0, 24, 26]), chosen)
 
     def masks(self, scores: str) -> str:
         """A mask for each class but the background."""
@@ -214,6 +220,14 @@ def test_labels_are_preferred_to_their_confidence(tmp_path: Path) -> None:
     np.testing.assert_array_equal(labels(made), picture(0)[1] == 1)
 
 
+@pytest.mark.parametrize("name", ["image", "labels", "labels/ArgMax:0"])
+def test_names_that_are_ours(tmp_path: Path, name: str) -> None:
+    model = Foreign().model()
+    model.graph.node.append(helper.make_node("Identity", ["scores"], [name]))
+    model.graph.output[0].name = name
+    np.testing.assert_array_equal(labels(imported(tmp_path, model)), picture(0)[1])
+
+
 def test_open_axes_and_the_domain_in_other_spellings(tmp_path: Path) -> None:
     model = Foreign(batch="N").model()
     model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = -1
@@ -252,6 +266,7 @@ def test_ports_without_a_shape(tmp_path: Path, place: str) -> None:
         ("sideways", r"found 'last' \(1, 3, 64, 48\)", "swap height and width"),
         ("boxes", r"found 'last' \(1, 8, 1152\)", "semantic segmentation"),
         ("counted", r"expected labels 0…2 for 3 classes, found 1…3", "grey levels"),
+        ("coded", r"expected labels 0…2 for 3 classes, found 0…26", "grey levels"),
         ("noisy", "found RandomUniformLike", r"model\.eval\(\)"),
     ],
 )
