@@ -6,6 +6,7 @@ graph itself is cast.
 
 from __future__ import annotations
 
+import shlex
 import warnings
 from collections.abc import Sequence
 
@@ -101,5 +102,5 @@ def _refuse_overflow(model: ModelProto, kept: set[str]) -> None:
             raise MismatchedArtifact(
                 f"weight {weight.name!r} of node {users[0]!r} reaches {largest:g}, "
                 f"FP16 ends at {LARGEST:g}",
-                hint=f"keep that node in FP32: `--keep '{users[0]}'`",
+                hint=f"keep that node in FP32: `--keep {shlex.quote(users[0])}`",
             )

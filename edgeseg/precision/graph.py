@@ -218,7 +218,7 @@ def consumers(model: ModelProto) -> dict[str, list[NodeProto]]:
 
 
 def matching_nodes(model: ModelProto, patterns: Sequence[str]) -> list[str]:
-    """Names of the nodes that match shell patterns such as ``decoder/*`` or ``*score*``.
+    """Names of the nodes of those names or matching patterns, as ``decoder/*`` or ``*score*``.
 
     Raises:
         UsageError: A pattern matches no node; the message lists the computing nodes.
@@ -226,7 +226,8 @@ def matching_nodes(model: ModelProto, patterns: Sequence[str]) -> list[str]:
     names = [node.name for node in model.graph.node]
     chosen: list[str] = []
     for pattern in patterns:
-        hits = [name for name in names if fnmatch.fnmatchcase(name, pattern)]
+        # A name may itself hold brackets and stars.
+        hits = [each for each in names if each == pattern or fnmatch.fnmatchcase(each, pattern)]
         if not hits:
             known = ", ".join(n.name for n in model.graph.node if n.op_type in COMPUTE)
             raise UsageError(f"no node is named {pattern!r}; those that compute are: {known}")

@@ -84,6 +84,11 @@ def test_patterns_select_nodes(model: ModelProto) -> None:
         matching_nodes(model, ["decoder/*"])
 
 
+def test_a_name_that_looks_like_a_pattern_is_a_name(model: ModelProto) -> None:
+    model.graph.node[0].name = "block[0]/Conv"
+    assert matching_nodes(model, ["block[0]/Conv"]) == ["block[0]/Conv"]
+
+
 def opened(model: ModelProto) -> ModelProto:
     """``model`` with its height left open."""
     copy = copy_of(model)
