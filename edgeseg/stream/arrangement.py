@@ -115,6 +115,8 @@ class Trial:
     def add(self, completions: Sequence[Completion], now: float) -> bool:
         """Count batches; returns whether it is decided which group is faster."""
         for each in completions:
+            if each.lane not in self.active:  # which the others had to wait for
+                self._block = Rate(self.active, now)
             self._block.add(each)
         if not self._block.enough(_BLOCK_S, now):
             return False

@@ -49,6 +49,20 @@ def test_a_trial_of_equals_ends() -> None:
     assert fed(30.0, 15.3).rates == pytest.approx((30.0, 30.6))
 
 
+def test_a_turn_begins_when_the_other_group_has_finished() -> None:
+    lanes: Any = (("a",), ("b",))
+    trial = Trial(*lanes, now=0.0)
+    for now in (1.0, 2.0):
+        trial.add([Completion(lanes[0][0], now, 1)], now)
+    trial.add([Completion(lanes[1][0], 50.0, 1)], 50.0)
+    for now in (51.0, 52.0):
+        trial.add([Completion(lanes[0][0], now, 1)], now)
+        assert trial.active == ("a",)
+    trial.add([Completion(lanes[0][0], 53.0, 1)], 53.0)
+    assert trial.active == ("b",)
+    assert trial._rates[0] == [1.0]
+
+
 def test_what_began_before_does_not_count() -> None:
     lane: Any = "a"
     rate = Rate([lane], 0.0)
