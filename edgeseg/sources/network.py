@@ -170,7 +170,9 @@ def open_url(spec: SourceSpec, open_it: Callable[[SourceSpec], Frames | None]) -
             return cast(Frames, _Relayed(frames, relay))
         relay.close()
         if relay.location is None:
-            raise _judged(spec, at, relay)
+            # FFmpeg may give up a moment before the relay does.
+            silent = relay.status is None and time.monotonic() >= deadline - 0.01
+            raise no_answer(at) if silent else _judged(spec, at, relay)
         at = redirected(at, relay.location)
         if time.monotonic() >= deadline:
             raise no_answer(spec)
