@@ -194,6 +194,7 @@ def test_ranges(name: str, refuses: Any, trained: Path, small_data: Path) -> Non
     [
         ("no path given, and no run", ("export",)),
         ("no path given, and no run", ("build", "--fp16")),
+        ("x.onnx is already exported", ("export", "x.onnx")),
         ("one precision is needed, found none", ("build", "x.onnx")),
         ("found fp16 and int8", ("build", "x.onnx", "--fp16", "--int8")),
         (

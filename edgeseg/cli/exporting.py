@@ -52,8 +52,13 @@ def export(
             "--name, --max-batch, --queue-delay and --instances say how Triton serves a model",
             hint="add --triton DIR, or omit them",
         )
-    path = resolve(checkpoint, (CHECKPOINT,), "edgeseg train --data DIR")
-    if triton is not None and path.suffix in (".onnx", ".engine"):
+    path = resolve(checkpoint, (CHECKPOINT, NETWORK), "edgeseg train --data DIR")
+    if path.suffix in (".onnx", ".engine"):
+        if triton is None:
+            raise UsageError(
+                f"{path} is already exported",
+                hint=f"edgeseg build {path}, or --triton DIR to serve it",
+            )
         if out or dynamic_batch or dynamic_size:
             raise UsageError(
                 f"{path} is already exported; --out, --dynamic-batch and --dynamic-size "

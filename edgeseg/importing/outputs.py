@@ -118,7 +118,7 @@ def find_output(
         raise MismatchedArtifact(
             f"{path}: expected scores (N, classes, H, W) or labels (N, H, W) as output, "
             f"found {shapes}",
-            hint=_form_hint([known[each].shape for each in asked], size)
+            hint=_form_hint([known[each] for each in asked], size)
             + ("" if name is None else ", or name another output with --output"),
         )
     best = min(found, key=lambda output: _rank(output, classes))
@@ -187,12 +187,17 @@ def _upright(found: tuple[int, int], size: tuple[int, int]) -> bool:
     return abs(own - aspect) <= min(abs(own + aspect), _MOST_SKEWED) + 1e-9
 
 
-def _form_hint(shapes: Sequence[tuple[int | None, ...]], size: tuple[int, int]) -> str:
+def _form_hint(outputs: Sequence[Tensor], size: tuple[int, int]) -> str:
     sideways = (size[1], size[0])
+    shapes = [output.shape for output in outputs]
     if any(sideways in (shape[-2:], shape[-3:-1]) for shape in shapes) and size[0] != size[1]:
         return "swap height and width of the output before the export"
     if any(len(shape) == 4 and (shape[0] or 1) > 1 for shape in shapes):
         return "export it for a batch of one picture"
+    if any(len(shape) == 5 for shape in shapes):
+        return "export a network of single pictures, not of volumes or clips"
+    if any(output.dtype in _LABELS and len(output.shape) == 4 for output in outputs):
+        return "export class ids or scores, neither colours nor one-hot classes"
     return "export a network for semantic segmentation"
 
 

@@ -29,7 +29,7 @@ class Unusual(Foreign):
     def outputs(self, scores: str) -> dict[str, int]:
         """Add the head; returns the outputs and their types."""
         kinds = {"grey": TensorProto.UINT8, "masks": TensorProto.BOOL}
-        kinds |= dict.fromkeys(("counted", "coded"), TensorProto.INT64)
+        kinds |= dict.fromkeys(("counted", "coded", "coloured"), TensorProto.INT64)
         last = getattr(self, self.way)(scores)
         return {self.called(last, "last"): kinds.get(self.way, TensorProto.FLOAT)}
 
@@ -89,6 +89,15 @@ class Unusual(Foreign):
         """Ids of a longer list."""
         chosen = self.node("ArgMax", scores, axis=1, keepdims=0)
         return self.node("Gather", np.array([0, 24, 26]), chosen)
+
+    def coloured(self, scores: str) -> str:
+        """A colour for each class."""
+        chosen = self.node("ArgMax", scores, axis=1, keepdims=0)
+        return self.node("Gather", np.arange(9).reshape(3, 3), chosen)
+
+    def volume(self, scores: str) -> str:
+        """One slice of a stack."""
+        return self.node("Unsqueeze", scores, np.array([2]))
 
     def masks(self, scores: str) -> str:
         """A mask for each class but the background."""
@@ -265,6 +274,8 @@ def test_ports_without_a_shape(tmp_path: Path, place: str) -> None:
     [
         ("sideways", r"found 'last' \(1, 3, 64, 48\)", "swap height and width"),
         ("boxes", r"found 'last' \(1, 8, 1152\)", "semantic segmentation"),
+        ("volume", r"found 'last' \(1, 3, 1, 48, 64\)", "single pictures"),
+        ("coloured", r"found 'last' \(1, 48, 64, 3\)", "class ids or scores"),
         ("counted", r"expected labels 0…2 for 3 classes, found 1…3", "grey levels"),
         ("coded", r"expected labels 0…2 for 3 classes, found 0…26", "grey levels"),
         ("noisy", "found RandomUniformLike", r"model\.eval\(\)"),
