@@ -7,6 +7,7 @@ import copy
 import logging
 import re
 import sys
+import threading
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,7 @@ from edgeseg.machine import physical_cores
 from edgeseg.ops.argmax import argmax
 
 logger = logging.getLogger(__name__)
+_first_use = threading.Lock()
 
 INSTALL = "pip install 'edgeseg[openvino]'"
 
@@ -152,6 +154,10 @@ def library() -> Any:
             "OpenVINO is not installed" if missing else f"OpenVINO does not import: {error}",
             hint=INSTALL,
         ) from error
+    # Two threads that convert their first types at the same time would wait for one another for
+    # ever: one in C++ for the table of types with the GIL held, one for the GIL to fill it.
+    with _first_use:
+        openvino.Type.f32.to_dtype()
     return openvino
 
 

@@ -121,3 +121,27 @@ def test_other_engines_do_not_import_it(network: Path) -> None:
         f"load({str(network)!r}).close(); assert 'openvino' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_first_inferences_of_several_threads_end(network: Path) -> None:
+    """OpenVINO 2026.4 deadlocks where threads convert their first arrays at the same time."""
+    code = (
+        "import sys, threading\n"
+        "from pathlib import Path\n"
+        "import numpy as np\n"
+        "from edgeseg.engines.openvino import OpenVinoEngine\n"
+        "engines = [OpenVinoEngine(Path(sys.argv[1]), 1) for _ in range(12)]\n"
+        "batch = np.zeros((1, *engines[0].card.input.shape), np.float32)\n"
+        "start = threading.Barrier(len(engines))\n"
+        "def infer(engine):\n"
+        "    start.wait()\n"
+        "    engine.infer(batch)\n"
+        "threads = [threading.Thread(target=infer, args=[engine]) for engine in engines]\n"
+        "for thread in threads: thread.start()\n"
+        "for thread in threads: thread.join()\n"
+        "print('ended')\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", code, str(network)], capture_output=True, check=True, timeout=60
+    )
+    assert ended.stdout == b"ended\n"
