@@ -205,9 +205,8 @@ class Stream:
         for reader in self._readers:
             reader.start()
         try:
-            if any(reader.realtime for reader in self._readers):
-                for lane in self._lanes:
-                    lane.warm_up()
+            for lane in self._lanes:
+                lane.warm_up()
             while not self._stop_requested and not self._ready():
                 self._intake.wait(_TICK_S)
         except BaseException:

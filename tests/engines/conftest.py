@@ -46,6 +46,8 @@ def brightest(card: ModelCard) -> Callable[..., ModelProto]:
             card = card.model_copy(update={"output": output})
         image = f"float[{batch},3,16,24] image"
         model = onnx_network(image, made, nodes, card=card, kernel=kernel)
+        for node in model.graph.node:
+            node.name = node.op_type.lower()
         onnx.checker.check_model(model, full_check=True)
         return model
 
