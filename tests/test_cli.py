@@ -70,6 +70,15 @@ def test_json_is_one_document_with_the_documented_keys(
     assert set(outcome.document) == documented_keys()[command]
 
 
+def test_an_imported_run_is_exported_already(edgeseg: Any, run_copy: Path, tmp_path: Path) -> None:
+    (run_copy / "model.safetensors").unlink()
+    refused = edgeseg("export", run_copy)
+    assert refused.code == 2
+    assert f"{run_copy / 'model.onnx'} is already exported" in refused.err
+    served = edgeseg("export", run_copy, "--triton", tmp_path / "models", "--json")
+    assert served.code == 0, served.err
+
+
 def test_without_json_stdout_is_for_people(edgeseg: Any, run_copy: Path) -> None:
     outcome = edgeseg("build", "--fp16", "--runtime", "onnxruntime", "--overwrite")
     assert outcome.code == 0, outcome.err

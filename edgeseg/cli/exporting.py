@@ -52,7 +52,10 @@ def export(
             "--name, --max-batch, --queue-delay and --instances say how Triton serves a model",
             hint="add --triton DIR, or omit them",
         )
-    path = resolve(checkpoint, (CHECKPOINT, NETWORK), "edgeseg train --data DIR")
+    # An imported run has no checkpoint; of other runs the network may be newer than it.
+    imported = checkpoint is not None and not (checkpoint / CHECKPOINT).exists()
+    names = (CHECKPOINT, NETWORK) if imported else (CHECKPOINT,)
+    path = resolve(checkpoint, names, "edgeseg train --data DIR")
     if path.suffix in (".onnx", ".engine"):
         if triton is None:
             raise UsageError(
