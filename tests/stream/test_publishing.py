@@ -277,7 +277,7 @@ def test_what_is_not_ours_is_not_replaced(tmp_path: Path) -> None:
     foreign = "#EXTM3U\n#EXTINF:1,\nholiday.ts\n"
     playlist.write_text(foreign)
     (tmp_path / "live-0001.mp4").write_text("a recording")
-    with pytest.raises(UsageError, match="no playlist of a stream") as refused:
+    with pytest.raises(UsageError, match="not a playlist of a stream") as refused:
         publish_file(playlist, [0.0])
     assert "--overwrite" in str(refused.value.hint)
     assert playlist.read_text() == foreign

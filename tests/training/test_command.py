@@ -143,7 +143,7 @@ def test_overwriting_leaves_nothing_to_resume(
         ("'rain' is not one of", ("--recipe", "rain")),
         ("expected LOWEST-HIGHEST above 0", ("--scale", "0.5")),
         ("need a teacher", ("--unlabelled", "frames")),
-        ("expected the checkpoint of a teacher", ("--teacher", "runs/none")),
+        ("expected the network of a teacher", ("--teacher", "runs/none")),
         ("both set the initial weights", ("--pretrained", "imagenet", "--weights", "w.pth")),
     ],
 )
