@@ -189,14 +189,16 @@ class Planted:
 
 
 def test_leaks_a_reconnect_are_found(serve: Serve, grey_engine: Engine) -> None:
-    planted = Planted()
-    try:
-        grown = growth(
-            serve(A_CONNECTION), grey_engine, 10, reconnects=True, leak=planted.everything
-        )
-    finally:
-        planted.mend()
-    found = grown.complaints(TRACED_A_RECONNECT, RSS_A_RECONNECT)
+    url = serve(A_CONNECTION)
+    for _ in range(2):
+        planted = Planted()
+        try:
+            grown = growth(url, grey_engine, 10, reconnects=True, leak=planted.everything)
+        finally:
+            planted.mend()
+        found = grown.complaints(TRACED_A_RECONNECT, RSS_A_RECONNECT)
+        if grown.rss > 0:  # else memory of earlier tests was given back meanwhile
+            break
     assert found == ["traced", "rss", "threads", "descriptors"], grown
 
 
