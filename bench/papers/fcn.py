@@ -4,7 +4,8 @@
 
 Finer strides come later in the same training, so a network that gains might gain from the
 further epochs alone. The row ``fcn32s, longer`` is the control: FCN-32s trained on for as many
-epochs as FCN-16s and FCN-8s together.
+epochs as FCN-16s and FCN-8s together. ``fcn8s, at once`` is trained from VGG16 for as many epochs
+as the three stages together, with one cycle of the learning rate instead of three.
 """
 
 from __future__ import annotations
@@ -40,8 +41,9 @@ EXPERIMENT = Experiment(
     ),
     data="camvid",
 )
-CONTROL = "fcn32s, longer"
-STAGES = {"fcn32s": None, "fcn16s": "fcn32s", "fcn8s": "fcn16s", CONTROL: "fcn32s"}
+CONTROL, AT_ONCE = "fcn32s, longer", "fcn8s, at once"
+STAGES = {"fcn32s": None, "fcn16s": "fcn32s", "fcn8s": "fcn16s"}
+STARTS = {**STAGES, CONTROL: "fcn32s", AT_ONCE: None}
 """Row → the row whose network it starts from."""
 
 
@@ -74,7 +76,7 @@ SCALES = {
     ),
     "cpu": Settings(
         size=(352, 480),
-        epochs={"fcn32s": 6, "fcn16s": 3, "fcn8s": 3, CONTROL: 6},
+        epochs={"fcn32s": 6, "fcn16s": 3, "fcn8s": 3, AT_ONCE: 12},
         steps={"train": 1, "val": 1},
         width=512,
         batch_size=4,
@@ -82,7 +84,7 @@ SCALES = {
     ),
     "gpu": Settings(
         size=(360, 480),
-        epochs={"fcn32s": 100, "fcn16s": 50, "fcn8s": 50, CONTROL: 100},
+        epochs={"fcn32s": 100, "fcn16s": 50, "fcn8s": 50, CONTROL: 100, AT_ONCE: 200},
         steps={"train": 1, "val": 1},
         width=4096,
         batch_size=8,
@@ -103,7 +105,7 @@ def body(lab: Lab) -> Outcome:
     split = read_split(everything, "val")
     rows: dict[str | None, Row] = {}
     for key in settings.epochs:
-        earlier = STAGES[key]
+        earlier = STARTS[key]
         weights = lab.vgg16 if settings.imagenet else None
         if earlier is not None:
             weights = lab.run_folder(earlier) / "model.safetensors"
@@ -136,41 +138,38 @@ def configure(
 
 def judge(scale: str, rows: Mapping[str | None, Row]) -> Outcome:
     """The claim holds where both figures rise at each stage, and the last beats the control."""
-    stages = [rows[key] for key in STAGES if key in rows and key != CONTROL]
-    control = rows.get(CONTROL)
+    stages = [rows[key] for key in STAGES if key in rows]
     ious, borders = ([row[k] for row in stages] for k in ("mean_iou", "border_mean_iou"))
     seen = f"Mean IoU {_chain(ious)} %, near borders {_chain(borders)} %"
-    held = None
-    if control is not None:
-        rising = all(a < b < c for a, b, c in (ious, borders))
-        beats = ious[-1] > control["mean_iou"] and borders[-1] > control["border_mean_iou"]
-        held = None if scale == "smoke" else rising and beats
-        seen += (
-            f"; FCN-32s trained on for as long as FCN-8s {100 * control['mean_iou']:.1f} % and "
-            f"{100 * control['border_mean_iou']:.1f} %"
-        )
+    held = all(list(values) == sorted(values) for values in (ious, borders))
+    if CONTROL in rows:
+        iou, border = (rows[CONTROL][key] for key in ("mean_iou", "border_mean_iou"))
+        held = held and ious[-1] > iou and borders[-1] > border
+        seen += f"; FCN-32s trained on for as long as FCN-8s {_pair(rows[CONTROL])}"
+    if AT_ONCE in rows:
+        seen += f"; FCN-8s trained at once for as long as the three {_pair(rows[AT_ONCE])}"
     remark = (
         "On CamVid, whose signs and poles are thinner than the stride of FCN-32s, the steps are "
         "expected to be larger than on PASCAL VOC. "
     )
     if scale == "cpu":
         remark += (
-            "Small pictures, few epochs and narrow fc6 and fc7: the order of the three is what "
-            "can be read from this, not their level."
+            "One seed, few epochs and narrow fc6 and fc7: the order of the three is what can be "
+            "read from this, not their level."
         )
-    return Outcome(f"{seen}.", held, remark)
+    return Outcome(f"{seen}.", None if scale == "smoke" else held, remark)
 
 
 def draw(figure: Figure, rows: Sequence[Row]) -> None:
     """Mean IoU as bars, and accuracy over the width of the band around borders."""
     left, right = figure.subplots(1, 2, width_ratios=(2, 3))
-    colours = ("#d9822b", "#3b82c4", "#2a9d78", "#7d8590")
+    colours = ("#d9822b", "#3b82c4", "#2a9d78", "#7d8590", "#c8553d")
     for place, (row, colour) in enumerate(zip(rows, colours, strict=False)):
         iou = 100 * row["mean_iou"]
         left.bar(place, iou, color=colour)
         left.text(place, iou, f"{iou:.1f}", ha="center", va="bottom", fontsize=9)
         heights = [100 * row["bands"][str(radius)] for radius in RADII]
-        style = "--" if row["key"] == CONTROL else "-"
+        style = "-" if row["key"] in STAGES else "--"
         right.plot(RADII, heights, style, color=colour, marker="o", label=row["key"])
     labels = [row["key"].replace(", ", "\n") for row in rows]
     left.set_xticks(range(len(rows)), labels, fontsize=8)
@@ -181,6 +180,10 @@ def draw(figure: Figure, rows: Sequence[Row]) -> None:
     right.set_xlabel("distance to a border at most, pixels")
     right.set_ylabel("pixel accuracy, %")
     right.legend(frameon=False)
+
+
+def _pair(row: Row) -> str:
+    return f"{100 * row['mean_iou']:.1f} % and {100 * row['border_mean_iou']:.1f} %"
 
 
 def _chain(values: Sequence[float]) -> str:
