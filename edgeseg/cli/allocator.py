@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 
-_TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 """Parameters of ``mallopt`` in glibc's ``malloc.h``."""
 
 
@@ -14,11 +14,9 @@ def keep_freed_memory() -> None:
 
     By default it returns large blocks to the kernel, which maps and clears them again for the next
     tensors or frames: tens of thousands of page faults in every step of a training, which
-    ``bench/allocator.py`` measures with and without, and 250 in a 720p frame. Each arena would
-    keep what its threads have freed, so there are two instead of eight per core. See mallopt(3).
+    ``bench/allocator.py`` measures with and without, and 250 in a 720p frame. See mallopt(3).
     """
     with contextlib.suppress(AttributeError, OSError, TypeError):
         library = ctypes.CDLL(None)
-        library.mallopt(_ARENA_MAX, 2)
         library.mallopt(_MMAP_THRESHOLD, 1 << 30)
         library.mallopt(_TRIM_THRESHOLD, (1 << 31) - 1)
