@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 from onnx import ModelProto
 
@@ -125,7 +124,7 @@ class Probe:
         return labels.copy()
 
     def _scores_of(self, model: ModelProto) -> list[NDArray[np.float32]]:
-        session = _scoring(model)
+        session = scores_session(model)
         name = session.get_inputs()[0].name
         found = []
         for image, _ in self._labelled[:SCORED]:
@@ -193,11 +192,3 @@ def _few(reference: Engine, pictures: Split | Sequence[Path], count: int) -> lis
         return [read(pictures.samples[index], reference) for index in chosen]
     empty = np.zeros((0, 0), np.uint8)
     return [(load_image(pictures[index]), empty) for index in chosen]
-
-
-def _scoring(model: ModelProto) -> Any:
-    """Create a session that runs the graph up to its scores."""
-    options = onnxruntime.SessionOptions()
-    # Exact products on any CPU, 7-bit weights or not.
-    options.add_session_config_entry("session.x64quantprecision", "1")
-    return scores_session(model, options)
