@@ -86,11 +86,14 @@ class FCN(nn.Module):
         return _crop(self._enlarged(scores), picture)
 
     def _enlarged(self, scores: Tensor) -> Tensor:
-        if not (scores.is_cpu and torch.is_autocast_enabled("cpu")):
-            return self.upsample(scores)  # type: ignore[no-any-return]
-        # PyTorch deconvolves bfloat16 slowly there: at stride 32, 5 s instead of 0.1 s a batch.
-        with torch.autocast("cpu", enabled=False):
-            return self.upsample(scores.float())  # type: ignore[no-any-return]
+        logits: Tensor
+        if scores.is_cpu and torch.is_autocast_enabled("cpu"):
+            # PyTorch deconvolves bfloat16 slowly: at stride 32, 5 s instead of 0.1 s a batch.
+            with torch.autocast("cpu", enabled=False):
+                logits = self.upsample(scores.float())
+        else:
+            logits = self.upsample(scores)
+        return logits
 
 
 class FCN32s(FCN):
