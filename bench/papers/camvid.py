@@ -65,6 +65,7 @@ class Network:
     pixels, then has more steps.
 
     Attributes:
+        size: (height, width) to which pictures are enlarged, None for that of the scale.
         start: Network of this experiment whose weights it starts from.
         teacher: Network of this experiment from whose scores it learns.
     """
@@ -75,6 +76,7 @@ class Network:
     batch_size: int = 8
     learning_rate: float = 3e-3
     crop: tuple[int, int] | None = None
+    size: tuple[int, int] | None = None
     start: str | None = None
     teacher: str | None = None
 
@@ -82,6 +84,16 @@ class Network:
 NETWORKS: Mapping[str, Network] = {
     "FCN-8s, fc 512": Network(
         {"fc_width": 512}, "fcn8s", epochs=12, batch_size=4, learning_rate=1.5e-4
+    ),
+    "FCN-8s, fc 512, enlarged": Network(
+        {"fc_width": 512},
+        "fcn8s",
+        epochs=5,
+        batch_size=4,
+        learning_rate=1e-4,
+        crop=(352, 480),
+        size=(540, 720),
+        start="FCN-8s, fc 512",
     ),
     "width 8": Network({"width": 8}),
     "width 16, stem 2": Network({"width": 16, "stem_stride": 2}, epochs=80, crop=(224, 224)),
@@ -124,7 +136,13 @@ SCALES = {
         steps={"train": 12, "val": 7},
     ),
     "cpu": Settings(
-        networks=("FCN-8s, fc 512", "width 16, stem 2", "width 16, stem 2, taught"), size=(352, 480)
+        networks=(
+            "FCN-8s, fc 512",
+            "FCN-8s, fc 512, enlarged",
+            "width 16, stem 2",
+            "width 16, stem 2, taught",
+        ),
+        size=(352, 480),
     ),
     "gpu": Settings(networks=tuple(NETWORKS), size=(352, 480), epochs=300),
 }
@@ -159,7 +177,7 @@ def body(lab: Lab) -> Outcome:
             run=lab.run_folder(key),
             arch=network.arch,
             options=dict(network.options),
-            size=settings.size,
+            size=network.size or settings.size,
             weights=weights,
             teaching=Teaching(teacher=teacher),
             recipe=Recipe(
