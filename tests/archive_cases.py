@@ -1,7 +1,5 @@
 """Videos to read in ranges."""
 
-from __future__ import annotations
-
 from collections.abc import Container
 from pathlib import Path
 

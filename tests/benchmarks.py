@@ -1,7 +1,5 @@
 """Benchmarks made by hand, with every key filled, for tests of what is made of them; short ones."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from datetime import datetime, timezone
 from typing import Any

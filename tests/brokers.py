@@ -1,7 +1,5 @@
 """Debian's MQTT broker on loopback, and a client that hears all that is published there."""
 
-from __future__ import annotations
-
 import getpass
 import json
 import os

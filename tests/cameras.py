@@ -1,7 +1,5 @@
 """A network camera on loopback that can be switched off and on, frozen and locked."""
 
-from __future__ import annotations
-
 import base64
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer

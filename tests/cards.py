@@ -1,7 +1,5 @@
 """Model cards of networks that exist in tests only."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from typing import Any
 

@@ -1,7 +1,5 @@
 """What several test modules share: the bundled pictures, one small real run, the command line."""
 
-from __future__ import annotations
-
 import contextlib
 import fcntl
 import functools

@@ -1,7 +1,5 @@
 """The project's rules for its Dockerfiles, each a function from a parsed file to its faults."""
 
-from __future__ import annotations
-
 import json
 import re
 import shlex

@@ -1,7 +1,5 @@
 """Networks as other tools export them, exact for a red disc (1) and a blue box (2) on noise."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Seeded damage to valid documents and files, for the tests that read what may lie on a disk."""
 
-from __future__ import annotations
-
 import copy
 import json
 import random

@@ -1,7 +1,5 @@
 """Small ONNX networks, written as text."""
 
-from __future__ import annotations
-
 import numpy as np
 import onnx.parser
 from numpy.typing import ArrayLike

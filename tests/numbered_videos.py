@@ -1,7 +1,5 @@
 """Videos whose frames show their number, whole and damaged."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The pages of the documentation, their fenced blocks and their links."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache

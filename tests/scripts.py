@@ -1,7 +1,5 @@
 """Scripts of bench/, imported as they see themselves: beside the others of their folder."""
 
-from __future__ import annotations
-
 import contextlib
 import importlib
 import sys

@@ -1,7 +1,5 @@
 """Parts of a stream that stand still, and a network whose right answer is known."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The allocator: what is freed is used again, without the kernel clearing it."""
 
-from __future__ import annotations
-
 import platform
 import subprocess
 import sys

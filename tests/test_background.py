@@ -1,7 +1,5 @@
 """Every view draws every class but the background, wherever that stands in the list."""
 
-from __future__ import annotations
-
 import io
 import json
 from pathlib import Path

@@ -4,8 +4,6 @@ Refused with exit code 3 in one sentence that names the file and how to hint it,
 runtime or deserialiser is reached, before gigabytes are hashed, and with nothing written.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import random

@@ -1,7 +1,5 @@
 """``edgeseg bench`` with reports and a budget, and ``edgeseg bench compare``, as they are run."""
 
-from __future__ import annotations
-
 import json
 import re
 from pathlib import Path

@@ -1,7 +1,5 @@
 """What is recommended for a budget, on benchmarks whose best engine is known."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

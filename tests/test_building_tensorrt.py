@@ -1,7 +1,5 @@
 """``edgeseg build --runtime tensorrt`` from network to side-car, on stand-ins of the library."""
 
-from __future__ import annotations
-
 import json
 import logging
 import sys

@@ -1,7 +1,5 @@
 """The network that comes with edgeseg: taken where there is no run, and better at counting."""
 
-from __future__ import annotations
-
 import shutil
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """The commands as users run them, on one small real run, against what docs/json.md promises."""
 
-from __future__ import annotations
-
 import ast
 import json
 import re

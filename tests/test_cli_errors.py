@@ -1,7 +1,5 @@
 """Each command with each kind of bad input: one sentence, the right exit code, nothing written."""
 
-from __future__ import annotations
-
 import re
 import subprocess
 import sys

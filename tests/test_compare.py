@@ -1,7 +1,5 @@
 """Comparing benchmarks: planted differences are found, chance is not, unlike runs are named."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

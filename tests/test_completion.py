@@ -1,7 +1,5 @@
 """Completion in real shells: installed, asked, quick, and offering what the commands take."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import subprocess

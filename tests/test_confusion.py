@@ -1,7 +1,5 @@
 """The picture of a confusion matrix: its figures against scikit-learn, and what it says."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -4,8 +4,6 @@ One epoch from the network of the quick start, short measurements, a short clip,
 interpreter for all commands; ``-m soak`` takes it as users do.
 """
 
-from __future__ import annotations
-
 import contextlib
 import functools
 import io

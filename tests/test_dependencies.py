@@ -1,7 +1,5 @@
 """What edgeseg is installed with: pinned for a repeatable environment, and its licences told."""
 
-from __future__ import annotations
-
 import importlib.metadata
 import sys
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """Evaluation with an engine whose answers are known."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 from pathlib import Path

@@ -1,7 +1,5 @@
 """FCNs as ONNX: the fixed deconvolution is depthwise, learnt ones are dense, labels agree."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The public names, and that naming the package costs next to nothing."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 

@@ -1,7 +1,5 @@
 """Graphs of reduced precision that other tools made, taken by ``build --onnx``."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path

@@ -4,8 +4,6 @@ The ordinary run takes some hundreds of each; ``EDGESEG_FUZZ=100000`` takes so m
 in all, and a tenth of that in networks and checkpoints.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import random

@@ -1,7 +1,5 @@
 """``edgeseg infer --tiles``: large pictures at their own scale."""
 
-from __future__ import annotations
-
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """``edgeseg inspect`` against what the onnx and safetensors libraries say of real files."""
 
-from __future__ import annotations
-
 import json
 import shutil
 import subprocess

@@ -1,7 +1,5 @@
 """Percentiles against their definition and NumPy, and clocks that stay small."""
 
-from __future__ import annotations
-
 import math
 import statistics
 

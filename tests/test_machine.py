@@ -1,7 +1,5 @@
 """Machine descriptions: real files of other machines, and this one."""
 
-from __future__ import annotations
-
 import json
 import os
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The confusion matrix and its figures against scikit-learn, the band around borders."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from hypothesis import given, settings

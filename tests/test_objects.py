@@ -1,7 +1,5 @@
 """Scores of objects against brute force with SciPy's assignment, and components against SciPy's."""
 
-from __future__ import annotations
-
 import dataclasses
 
 import cv2

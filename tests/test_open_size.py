@@ -1,7 +1,5 @@
 """Networks exported with open height and width: PyTorch's labels at sizes never seen."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -1,7 +1,5 @@
 """What is shipped: built, unpacked and installed as a user would, then run."""
 
-from __future__ import annotations
-
 import importlib.metadata
 import os
 import re

@@ -1,7 +1,5 @@
 """The class colours as colour-blind people see them."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The experiments of bench/papers: each runs, keeps what is finished, and judges as it says."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path

@@ -1,7 +1,5 @@
 """bench/peers: the statistics, the pipe to a real process, what is parsed, and what is refused."""
 
-from __future__ import annotations
-
 import json
 import statistics
 import sys

@@ -1,7 +1,5 @@
 """Reports: what each part makes appear, what a page may hold, and hostile names."""
 
-from __future__ import annotations
-
 import re
 from collections import Counter
 from html.parser import HTMLParser

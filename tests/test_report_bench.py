@@ -1,7 +1,5 @@
 """What a report shows of a benchmark: every figure is the document's, and none is missing."""
 
-from __future__ import annotations
-
 import re
 from html.parser import HTMLParser
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The pages in a browser: nothing is fetched, nothing is cut off on a phone, dark is dark."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

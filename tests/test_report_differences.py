@@ -1,7 +1,5 @@
 """The page of a comparison: what changed, why, and what forbids to tell."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Train, eval, calibrate and stream feed the network bit-equal tensors for the same picture."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import cv2

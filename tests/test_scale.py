@@ -1,7 +1,5 @@
 """The arithmetic of ``docs/scale.md``: from the committed figures, and by hand."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator
 from pathlib import Path

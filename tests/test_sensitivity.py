@@ -1,7 +1,5 @@
 """A layer that INT8 cannot bear is planted into a trained network, found, and mended."""
 
-from __future__ import annotations
-
 import json
 import shlex
 import shutil

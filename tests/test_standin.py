@@ -1,7 +1,5 @@
 """The stand-ins of TensorRT hold what they promise, or the tests on them mean nothing."""
 
-from __future__ import annotations
-
 import json
 
 import pytest

@@ -1,7 +1,5 @@
 """What the operating system refuses, and text that steers terminals: one sentence each."""
 
-from __future__ import annotations
-
 import errno
 import json
 import logging

@@ -1,7 +1,5 @@
 """Overlap-tile gives what the whole picture gives, and careless tiles do not."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

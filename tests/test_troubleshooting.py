@@ -1,7 +1,5 @@
 """The page on error messages: each class has its section, under its exit code."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Valid and unpooling U-Nets as ONNX: the size of the picture, and PyTorch's labels."""
 
-from __future__ import annotations
-
 from collections import Counter
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """A page taken word for word: its shell blocks are run, what they print is held against it."""
 
-from __future__ import annotations
-
 import os
 import re
 import subprocess

@@ -1,7 +1,5 @@
 """A local cluster of two workers that all tests of this folder share, and small archives."""
 
-from __future__ import annotations
-
 import importlib.util
 import shutil
 from collections.abc import Callable, Iterator

@@ -1,7 +1,5 @@
 """Archives on a real local Ray of two workers: nothing is lost, nothing counts twice."""
 
-from __future__ import annotations
-
 import contextlib
 import csv
 import json

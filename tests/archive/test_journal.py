@@ -1,7 +1,5 @@
 """What is done and what of it still holds; what a death leaves behind."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """What there is to do in an archive, and where its results go."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

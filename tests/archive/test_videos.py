@@ -1,7 +1,5 @@
 """Ranges of frames against a reader that decodes the whole file."""
 
-from __future__ import annotations
-
 import shutil
 import subprocess
 from contextlib import nullcontext

@@ -1,7 +1,5 @@
 """What needs no cluster: refusals, and that Ray is imported where it was asked for alone."""
 
-from __future__ import annotations
-
 import ast
 import sys
 from pathlib import Path

@@ -1,7 +1,5 @@
 """One unit through the engine, as every worker does it."""
 
-from __future__ import annotations
-
 import shutil
 from collections.abc import Callable
 from dataclasses import replace

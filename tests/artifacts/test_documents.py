@@ -1,7 +1,5 @@
 """What is refused in a document, and that the refusal can be shown."""
 
-from __future__ import annotations
-
 import pytest
 
 from edgeseg.artifacts.documents import Document, parse, printable

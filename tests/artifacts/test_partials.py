@@ -1,7 +1,5 @@
 """Temporary files end with their writer, killed or not, and locks hold between processes."""
 
-from __future__ import annotations
-
 import os
 import re
 import signal

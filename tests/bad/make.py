@@ -4,8 +4,6 @@ Run once with ``python tests/bad/make.py``; the results are committed, so that a
 of the library cannot quietly make them harmless.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import pickle

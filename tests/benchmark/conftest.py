@@ -1,7 +1,5 @@
 """Engines for benchmarks: a real one that takes any batch, and one that does nothing, quickly."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 

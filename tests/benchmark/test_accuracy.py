@@ -1,7 +1,5 @@
 """Accuracy picture by picture: sums against the whole evaluation, intervals against brute force."""
 
-from __future__ import annotations
-
 import shutil
 from collections.abc import Callable
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """bench/all.py: one command for all tables of speed, which says how far to trust each."""
 
-from __future__ import annotations
-
 import json
 import sys
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """bench/attacks.py: what it sees of a stream, with and without strangers' connections."""
 
-from __future__ import annotations
-
 import importlib
 import json
 import multiprocessing

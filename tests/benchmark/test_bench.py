@@ -1,7 +1,5 @@
 """The benchmark on real engines, and its parts on inputs whose outcome is known."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from dataclasses import replace

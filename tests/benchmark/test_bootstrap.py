@@ -1,7 +1,5 @@
 """The block bootstrap against brute force, SciPy, and data whose truth is known."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

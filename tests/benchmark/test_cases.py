@@ -1,7 +1,5 @@
 """Sweeps over batches and threads, on real engines."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path

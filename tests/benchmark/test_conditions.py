@@ -1,7 +1,5 @@
 """The machine's state, on trees as the kernel's documentation describes them."""
 
-from __future__ import annotations
-
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any

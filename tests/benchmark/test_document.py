@@ -1,7 +1,5 @@
 """The page that explains the document names the keys that the document has."""
 
-from __future__ import annotations
-
 import re
 from dataclasses import fields, is_dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Energy sensors on trees as the kernel's documentation describes them."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

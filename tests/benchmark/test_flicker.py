@@ -1,7 +1,5 @@
 """Flicker of engines on a sequence: known pictures, and real engines with two thresholds."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Ctrl-C: what is whole by then is kept, and the document says that it was cut short."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import replace
 from pathlib import Path

@@ -1,7 +1,5 @@
 """GPU state through NVML: a stand-in for ``pynvml`` with one GPU, since tests have none."""
 
-from __future__ import annotations
-
 import importlib
 import sys
 from collections.abc import Callable

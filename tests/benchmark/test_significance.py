@@ -1,7 +1,5 @@
 """The statistics of comparisons, each against SciPy or a count by hand."""
 
-from __future__ import annotations
-
 import itertools
 import math
 

@@ -1,7 +1,5 @@
 """Augmentation: picture and mask move together, colour stays off the masks."""
 
-from __future__ import annotations
-
 from typing import Any, get_args
 
 import pytest

@@ -1,7 +1,5 @@
 """The weight map of the U-Net paper against its formula, written out pixel by pixel."""
 
-from __future__ import annotations
-
 import math
 from itertools import product
 

@@ -1,7 +1,5 @@
 """``edgeseg data check``: planted defects are found, all of them, and sound data has none."""
 
-from __future__ import annotations
-
 import json
 import re
 import shutil

@@ -1,7 +1,5 @@
 """Cityscapes read from files as they are published: cities, endings, label ids → train ids."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import cv2

@@ -1,7 +1,5 @@
 """Conventions of labels that files tell: EXIF turns, 255 as an object, palettes, Unicode names."""
 
-from __future__ import annotations
-
 import unicodedata
 from collections.abc import Callable, Mapping
 from pathlib import Path

@@ -4,8 +4,6 @@ The oracles are masks that pycocotools 2.0.11 encoded, a test of each pixel's ce
 line with the package, and Pillow for turns and colours.
 """
 
-from __future__ import annotations
-
 import base64
 import io
 import json

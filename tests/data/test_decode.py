@@ -1,7 +1,5 @@
 """Files → arrays: ids come back as written, and damage is found."""
 
-from __future__ import annotations
-
 import io
 from pathlib import Path
 from typing import Any

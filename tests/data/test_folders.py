@@ -1,7 +1,5 @@
 """Folders of pictures and masks: what is read, and what is refused with which words."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Sizes and EXIF turns read off headers, against what Pillow wrote into them."""
 
-from __future__ import annotations
-
 import io
 import struct
 import zlib

@@ -1,7 +1,5 @@
 """Objects → classes: the rules pixel by pixel, and what they are for on real nuclei."""
 
-from __future__ import annotations
-
 from itertools import product
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Batches: what training sees is what ``preprocess`` makes, in a seeded order."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import cv2

@@ -1,7 +1,5 @@
 """Which pictures are left out, and which stand for the rest."""
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Callable
 from pathlib import Path

@@ -1,7 +1,5 @@
 """PASCAL VOC read from files as its kit lays them out."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

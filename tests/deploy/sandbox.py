@@ -5,8 +5,6 @@ Usage: sandbox.py RULES.json COMMAND…   with RULES {"calls": [names], "familie
 All other system calls fail with EPERM, as systemd has it with ``SystemCallErrorNumber=EPERM``.
 """
 
-from __future__ import annotations
-
 import ctypes
 import json
 import os

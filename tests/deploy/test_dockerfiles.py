@@ -1,7 +1,5 @@
 """The Dockerfiles: a linter, the project's rules, and their install steps as far as they go."""
 
-from __future__ import annotations
-
 import os
 import re
 import shlex

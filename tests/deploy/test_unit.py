@@ -1,7 +1,5 @@
 """The systemd unit: systemd's own checks, and streams under the restrictions it imposes."""
 
-from __future__ import annotations
-
 import ctypes.util
 import json
 import netrc

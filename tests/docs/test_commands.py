@@ -1,7 +1,5 @@
 """The page of commands, which is made of the command line."""
 
-from __future__ import annotations
-
 import re
 from typing import Any
 

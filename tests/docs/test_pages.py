@@ -1,7 +1,5 @@
 """What the pages name is there: commands and their options, files, links."""
 
-from __future__ import annotations
-
 import re
 import shlex
 from collections.abc import Iterator

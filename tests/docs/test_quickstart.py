@@ -1,7 +1,5 @@
 """The quick start, word for word, and what it leaves for the examples in Python."""
 
-from __future__ import annotations
-
 import doctest
 import json
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Links into the sources, by name."""
 
-from __future__ import annotations
-
 import re
 import sys
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Facts of this machine: libraries that are really broken, a driver and a Jetson that are not."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import subprocess

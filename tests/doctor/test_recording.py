@@ -1,7 +1,5 @@
 """A machine on disk: nothing private in it, read back whole, judged elsewhere, shown readably."""
 
-from __future__ import annotations
-
 import getpass
 import io
 import json

@@ -1,7 +1,5 @@
 """The decision table on recorded machines: which rules fire, the cause they name, the command."""
 
-from __future__ import annotations
-
 import functools
 import itertools
 import re

@@ -1,7 +1,5 @@
 """ONNX files that say of themselves what they compute."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Callable
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Frames, and what must come of them."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

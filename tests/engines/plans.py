@@ -1,7 +1,5 @@
 """Engines of the stand-ins, with their side-cars, and where to run them."""
 
-from __future__ import annotations
-
 import sys
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """ONNX Runtime and OpenVINO: labels of a NumPy twin, and INT8 that is right on every processor."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Both adapters do the same on a stand-in GPU, and the stand-in finds what a real one hides."""
 
-from __future__ import annotations
-
 import gc
 import inspect
 import re

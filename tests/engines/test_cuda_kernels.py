@@ -1,7 +1,5 @@
 """The kernels of frame.cu, run by the processor, against edgeseg.ops: the same bits."""
 
-from __future__ import annotations
-
 import ctypes
 import re
 import shutil

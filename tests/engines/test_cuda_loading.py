@@ -1,7 +1,5 @@
 """Kernels are found, compiled and kept, and what is damaged or of other sources is not taken."""
 
-from __future__ import annotations
-
 import ctypes
 import gc
 import logging

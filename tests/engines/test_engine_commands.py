@@ -1,7 +1,5 @@
 """The commands give with an engine what they give with the network that it was built from."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

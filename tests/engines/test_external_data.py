@@ -1,7 +1,5 @@
 """The wire-format reader against the onnx package, on graphs that hide tensors in odd places."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 from collections.abc import Callable, Iterator

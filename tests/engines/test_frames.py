@@ -1,7 +1,5 @@
 """Whole frames through engines: the same bits, wherever the stages run."""
 
-from __future__ import annotations
-
 import gc
 import logging
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """bench/gpu/frame.py: what it says without a GPU, and all of its steps on a stand-in."""
 
-from __future__ import annotations
-
 import json
 import sys
 from collections.abc import Callable, Iterator

@@ -1,7 +1,5 @@
 """The table of what an engine was made for against what is here, row by row."""
 
-from __future__ import annotations
-
 import logging
 import platform
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The camera loop around engines that keep whole frames on their GPU: the same results."""
 
-from __future__ import annotations
-
 import gc
 import logging
 from collections.abc import Callable, Sequence

@@ -6,8 +6,6 @@ squares over these, so that every two of the four meet. FCN-16s and FCN-32s have
 that FCN-8s lacks.
 """
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Sequence
 from functools import cache

@@ -4,8 +4,6 @@ What a stand-in cannot show is what real kernels do with a flag; that each versi
 its own words, and refused what it lacks, it can.
 """
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Callable
 from pathlib import Path

@@ -5,8 +5,6 @@ it was given, when the stream that it was queued on is waited for. So labels are
 addresses, sizes, copies, streams and graphs are.
 """
 
-from __future__ import annotations
-
 import gc
 import logging
 from collections.abc import Callable, Iterator

@@ -7,8 +7,6 @@ the size of an array's items as NumPy 1 laid it out: with NumPy 2 every answer h
 every picture is its first pixel.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import socket

@@ -1,7 +1,5 @@
 """Servers on loopback that misbehave for real, and an engine quick enough for them."""
 
-from __future__ import annotations
-
 import hashlib
 import logging
 import re

@@ -4,8 +4,6 @@
 process of its own, so that its memory is not the stream's.
 """
 
-from __future__ import annotations
-
 import socket
 import sys
 import threading

@@ -1,7 +1,5 @@
 """Several cameras of which some are dead, and consumers that are too slow."""
 
-from __future__ import annotations
-
 import io
 import logging
 import statistics

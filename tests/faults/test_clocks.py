@@ -1,7 +1,5 @@
 """Durations come from monotonic clocks: a wall clock that jumps changes nothing."""
 
-from __future__ import annotations
-
 import ast
 import itertools
 import time

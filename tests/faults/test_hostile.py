@@ -1,7 +1,5 @@
 """Network cameras that nobody should trust, and what they get: no password, no time, no stream."""
 
-from __future__ import annotations
-
 import socket
 import ssl
 import subprocess

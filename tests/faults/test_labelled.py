@@ -1,7 +1,5 @@
 """A real RTSP camera whose right answer is known: the live score is that of its decoded frames."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Network cameras that refuse, stay silent, freeze, die and come back."""
 
-from __future__ import annotations
-
 import logging
 import os
 import socket

@@ -1,7 +1,5 @@
 """Clips of the packets of a real RTSP camera that dies in the middle."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path

@@ -1,7 +1,5 @@
 """A real RTSP camera with H.264 that dies, comes back, freezes, refuses."""
 
-from __future__ import annotations
-
 import logging
 import subprocess
 import threading

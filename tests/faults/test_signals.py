@@ -1,7 +1,5 @@
 """SIGINT and SIGTERM in each state a camera can be in."""
 
-from __future__ import annotations
-
 import json
 import os
 import signal

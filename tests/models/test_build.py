@@ -1,7 +1,5 @@
 """``build`` and what every architecture must hold to."""
 
-from __future__ import annotations
-
 import copy
 import functools
 

@@ -1,7 +1,5 @@
 """Encoders of timm: weights equal to timm's own, wrong files refused, a run from end to end."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import re

@@ -1,7 +1,5 @@
 """The FCNs: the properties the paper gives their layers, and that all maps lie in place."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from torch import Tensor, nn

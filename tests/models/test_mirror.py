@@ -1,7 +1,5 @@
 """Same-size logits by mirroring: the paper's margin, any size, and the network left as it is."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch

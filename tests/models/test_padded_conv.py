@@ -1,7 +1,5 @@
 """Convolutions that run in float32 under autocast, since their bfloat16 gradients are wrong."""
 
-from __future__ import annotations
-
 import itertools
 
 import pytest

@@ -1,7 +1,5 @@
 """Weights learnt before: VGG16 files, checkpoints of the family, and files that are refused."""
 
-from __future__ import annotations
-
 import copy
 import functools
 import os

@@ -1,7 +1,5 @@
 """The original U-Net: the paper's sizes, its margin, and which sizes it takes."""
 
-from __future__ import annotations
-
 import re
 
 import pytest

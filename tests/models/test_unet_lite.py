@@ -1,7 +1,5 @@
 """UNetLite: its size, its receptive field, and a graph without surprises."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from torch import Tensor, nn

@@ -1,7 +1,5 @@
 """Unpooling: PyTorch's operator and the one for exporters give the same bits, ties included."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from torch import Tensor

@@ -1,7 +1,5 @@
 """VGG16 made of convolutions against the classifier it comes from, and the order of its layers."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

@@ -1,7 +1,5 @@
 """The C++ kernels at a chosen level of instructions."""
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager

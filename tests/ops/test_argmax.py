@@ -1,7 +1,5 @@
 """The kernels of argmax return what NumPy's returns."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from hypothesis import given, settings

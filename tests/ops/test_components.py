@@ -1,7 +1,5 @@
 """Connected regions: the C++ twin, OpenCV and a flood fill agree."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from hypothesis import given, settings

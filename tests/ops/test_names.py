@@ -1,7 +1,5 @@
 """Names on regions: where they belong, where they have room, never past the edge."""
 
-from __future__ import annotations
-
 import itertools
 
 import cv2

@@ -1,7 +1,5 @@
 """Finding the extension: left out on request, absent without a word, broken with a warning."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

@@ -3,8 +3,6 @@
 The row kernels, and the kernels on whole frames, are programs of their own here.
 """
 
-from __future__ import annotations
-
 import os
 import platform
 import re

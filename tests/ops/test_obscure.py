@@ -1,7 +1,5 @@
 """Obscured regions against dilation by SciPy, and how little of them is left."""
 
-from __future__ import annotations
-
 from typing import Literal
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Overlays: colours where the classes are, the picture where none is, a legend one can read."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from hypothesis import given, settings

@@ -1,7 +1,5 @@
 """Preprocessing: the C++ twin, OpenCV and a brute-force bilinear agree; masks come back."""
 
-from __future__ import annotations
-
 import functools
 import threading
 

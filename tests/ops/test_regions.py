@@ -1,7 +1,5 @@
 """Regions of label maps against SciPy's labelling."""
 
-from __future__ import annotations
-
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st

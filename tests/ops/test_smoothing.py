@@ -1,7 +1,5 @@
 """Votes on labels: the C++ twin, NumPy and a loop over the pixels agree, and lasting labels win."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Options declared once: what a command line gives is what Python gets, and back."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Callable, Iterator
 from pathlib import Path

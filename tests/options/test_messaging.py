@@ -1,7 +1,5 @@
 """The URL of a broker: what it means, what is refused, and that no message repeats it."""
 
-from __future__ import annotations
-
 import pytest
 
 from edgeseg.errors import UsageError

@@ -1,7 +1,5 @@
 """A network small enough to be checked by hand, with every operator that the real ones have."""
 
-from __future__ import annotations
-
 import shutil
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Depthwise deconvolutions compute what the dense ones did, and only where they may."""
 
-from __future__ import annotations
-
 import numpy as np
 import onnx
 import onnxruntime

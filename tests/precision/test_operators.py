@@ -1,7 +1,5 @@
 """The operators of published networks in INT8 and FP16: MobileNetV3, SegFormer, DeepLab."""
 
-from __future__ import annotations
-
 import logging
 import shutil
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Large weights leave the memory and the network computes the same."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

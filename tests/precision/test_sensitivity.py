@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import itertools
 
 from edgeseg.precision.sensitivity import LayerCost, most_harmful_first

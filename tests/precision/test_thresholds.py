@@ -1,7 +1,5 @@
 """The methods against brute force, an independent divergence, and figures of the literature."""
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Callable
 

@@ -1,7 +1,5 @@
 """The class that loses most: found, named, and refused only where it is no chance."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from numpy.typing import NDArray

@@ -1,7 +1,5 @@
 """Sources that hang are left in time; their thread closes what it has when it gets control."""
 
-from __future__ import annotations
-
 import threading
 from dataclasses import replace
 

@@ -1,7 +1,5 @@
 """Frames of other formats and sizes, and a picture that stands still."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import cv2

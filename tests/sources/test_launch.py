@@ -1,7 +1,5 @@
 """Pipelines as text: what they are made of, masked, given a conversion to BGR."""
 
-from __future__ import annotations
-
 import pytest
 
 from edgeseg.sources.launch import FILE_SINK, LIVE_SINK, elements, giving_bgr, jetson_camera, masked

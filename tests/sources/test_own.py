@@ -1,7 +1,5 @@
 """Sources of one's own: what is a frame, what is a time, and what is said of anything else."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Iterator
 from typing import Any

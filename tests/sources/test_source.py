@@ -1,7 +1,5 @@
 """What users write as a source, and that nothing of a password gets through."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote

@@ -1,7 +1,5 @@
 """V4L2 by ioctl: the layout of the kernel's header, and a device that answers as drivers do."""
 
-from __future__ import annotations
-
 import errno
 import shutil
 import subprocess

@@ -1,7 +1,5 @@
 """V4L2 cameras: each cause of a failure is said, and what a camera gives instead."""
 
-from __future__ import annotations
-
 import errno
 import os
 from pathlib import Path

@@ -16,8 +16,6 @@ Device memory is host memory, and an engine runs in ONNX Runtime::
     assert standin.called(trt, "IBuilderConfig.set_flag") == [(trt.BuilderFlag.FP16,)]
 """
 
-from __future__ import annotations
-
 from standin.building import DLA_LAYERS
 from standin.machine import Machine
 from standin.surface import VERSIONS, Call, called, calls, tensorrt

@@ -1,7 +1,5 @@
 """Members that the classes of TensorRT have by the dozen."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

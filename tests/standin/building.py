@@ -3,8 +3,6 @@
 A version gets those names that its list has. ``self._trt`` is the module.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 from standin.attributes import count, fact, item, settable

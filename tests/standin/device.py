@@ -8,8 +8,6 @@ it are all found.
 
 # ruff: noqa: N815 - the names of the states are CUDA's
 
-from __future__ import annotations
-
 import ctypes
 import itertools
 import math

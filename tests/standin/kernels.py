@@ -1,7 +1,5 @@
 """The CUDA kernels run by the processor: the same source, compiled as plain C++."""
 
-from __future__ import annotations
-
 import ctypes
 import functools
 import hashlib

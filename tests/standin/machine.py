@@ -1,7 +1,5 @@
 """The machine that a stand-in pretends to be on."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """What a parser makes of an ONNX network: layers and tensors with their types and shapes."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 
 import onnx

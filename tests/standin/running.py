@@ -7,8 +7,6 @@ the machine has a device, once somebody waits for the stream: with the shapes an
 call, as often as a graph repeats it.
 """
 
-from __future__ import annotations
-
 import ctypes
 import functools
 import json

@@ -1,7 +1,5 @@
 """A module whose names are those of one list, and nothing else."""
 
-from __future__ import annotations
-
 import enum
 import functools
 import json

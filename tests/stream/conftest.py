@@ -1,7 +1,5 @@
 """A network whose right answer is known for every picture, and videos to run it on."""
 
-from __future__ import annotations
-
 import resource
 import signal
 from collections.abc import Callable, Iterator

@@ -1,7 +1,5 @@
 """One engine over all cores or several side by side: measured, chosen, measured again."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """Opened sources: every frame, an end, and errors that say what to do."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable
 from pathlib import Path

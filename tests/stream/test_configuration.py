@@ -1,7 +1,5 @@
 """``edgeseg stream --config`` and ``--write-config``: one file for all options of the command."""
 
-from __future__ import annotations
-
 import json
 import os
 import re

@@ -1,7 +1,5 @@
 """Credentials from the environment and from files: who gets which, and who sees them."""
 
-from __future__ import annotations
-
 import logging
 import subprocess
 from collections.abc import Iterator

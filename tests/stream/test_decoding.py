@@ -1,7 +1,5 @@
 """``--decode``: devices that are missing, and what is decoded without them, with the real PyAV."""
 
-from __future__ import annotations
-
 import logging
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """Pipelines in a process of the system's Python, whose OpenCV has GStreamer."""
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess

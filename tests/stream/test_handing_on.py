@@ -1,7 +1,5 @@
 """Sinks that hand on: in the background, and to one sink a source."""
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any

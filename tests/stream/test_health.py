@@ -1,7 +1,5 @@
 """``docs/deploy/health.py``, which says for a container whether frames leave its stream."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 import threading

@@ -1,7 +1,5 @@
 """Lines of JSON: what they say of a frame, of a source, and where they end."""
 
-from __future__ import annotations
-
 import io
 import json
 import math

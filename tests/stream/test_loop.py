@@ -1,7 +1,5 @@
 """The loop on real sources and a real engine whose right answer is known."""
 
-from __future__ import annotations
-
 import functools
 import threading
 import time

@@ -1,7 +1,5 @@
 """What follows the time in the video: recordings, lines, alerts, the pace, scores by number."""
 
-from __future__ import annotations
-
 import json
 import time
 from collections.abc import Callable, Sequence

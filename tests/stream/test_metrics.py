@@ -1,7 +1,5 @@
 """Prometheus's own parser reads what is served."""
 
-from __future__ import annotations
-
 import socket
 import threading
 import urllib.request

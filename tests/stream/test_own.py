@@ -1,7 +1,5 @@
 """Cameras of one's own in a stream: the same states, drops and ages as any other."""
 
-from __future__ import annotations
-
 import logging
 import sys
 import threading

@@ -1,7 +1,5 @@
 """Nothing that is to be obscured leaves a stream: each output is searched for it."""
 
-from __future__ import annotations
-
 import json
 import re
 import struct

@@ -1,7 +1,5 @@
 """What the operating system does to a stream: signals, full disks; each in a process of its own."""
 
-from __future__ import annotations
-
 import json
 import os
 import signal

@@ -1,7 +1,5 @@
 """Overlays published to servers that take them for real, and as HLS for players."""
 
-from __future__ import annotations
-
 import base64
 import contextlib
 import functools

@@ -1,7 +1,5 @@
 """The reader thread: slots, states, ends; frames come from real sources or from our Protocol."""
 
-from __future__ import annotations
-
 import logging
 import threading
 import time

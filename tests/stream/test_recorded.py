@@ -1,7 +1,5 @@
 """Files that are whole, damaged or oddly stamped: each frame has its number and its time."""
 
-from __future__ import annotations
-
 import shutil
 import subprocess
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """Outputs that fail: tried again, named where people look, and said by the exit code."""
 
-from __future__ import annotations
-
 import json
 import logging
 import os

@@ -1,7 +1,5 @@
 """What outputs do with what is there: go on behind it, refuse, rotate, and keep to a budget."""
 
-from __future__ import annotations
-
 import itertools
 import json
 import os

@@ -1,7 +1,5 @@
 """Running into sinks: the report, and sinks that fail one by one."""
 
-from __future__ import annotations
-
 import json
 import signal
 import threading

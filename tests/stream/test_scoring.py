@@ -1,7 +1,5 @@
 """Labelled streams: the live score against that of an evaluation."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Each sink on real results, read back; and what happens when it cannot go on."""
 
-from __future__ import annotations
-
 import itertools
 import threading
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """Steady masks: labels hold until they are outvoted or the picture changes, in bounded time."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any

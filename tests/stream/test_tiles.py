@@ -1,7 +1,5 @@
 """``edgeseg stream --tiles``: frames larger than the network, labelled as by ``infer --tiles``."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Frames worth labelling: which are kept, how many, and as what data set."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Sequence
 from datetime import datetime

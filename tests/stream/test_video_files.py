@@ -1,7 +1,5 @@
 """Recordings in H.264 and HEVC, read back by PyAV and OpenCV, whole and after SIGKILL."""
 
-from __future__ import annotations
-
 import os
 import struct
 import subprocess

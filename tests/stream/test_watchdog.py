@@ -1,7 +1,5 @@
 """What a service manager is told, at a real socket, of real streams that run, hang and wait."""
 
-from __future__ import annotations
-
 import json
 import os
 import secrets

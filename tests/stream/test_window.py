@@ -1,7 +1,5 @@
 """The window: its keys without a display, and all of it on a virtual screen."""
 
-from __future__ import annotations
-
 import ctypes
 import os
 import shutil

@@ -1,7 +1,5 @@
 """Checkpoints: the same network comes back, and nothing else is let in."""
 
-from __future__ import annotations
-
 import os
 import pickle
 import time

@@ -1,7 +1,5 @@
 """``edgeseg train``: its options reach the training, which goes on where it was told to."""
 
-from __future__ import annotations
-
 import json
 import re
 from dataclasses import replace

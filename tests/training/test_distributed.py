@@ -1,7 +1,5 @@
 """Several processes: a real torchrun on loopback, against one process, and with one killed."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import signal

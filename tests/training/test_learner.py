@@ -1,7 +1,5 @@
 """Steps of a learner: passes that make one batch, types of the forward pass, its state."""
 
-from __future__ import annotations
-
 import math
 from pathlib import Path
 

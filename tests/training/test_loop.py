@@ -1,7 +1,5 @@
 """Training, short: it learns, repeats itself, ends well, and fails with a reason."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import shutil

@@ -1,7 +1,5 @@
 """The loss: its extremes, its ignored pixels, and every part against a plain twin."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The PyTorch engine: labels are the argmax of the logits, and NaN is no label."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Recipes and configurations: what is refused, and what follows from them."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

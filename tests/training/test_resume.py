@@ -1,7 +1,5 @@
 """Resuming: an interrupted training comes to the same weights, or says why it cannot go on."""
 
-from __future__ import annotations
-
 import dataclasses
 import shutil
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Learning rates: those of PyTorch's schedulers, as plain functions of the step."""
 
-from __future__ import annotations
-
 import warnings
 
 import pytest

@@ -1,7 +1,5 @@
 """Workers that read pictures where /dev/shm is small: a training without them, or one sentence."""
 
-from __future__ import annotations
-
 import shutil
 import subprocess
 import sys

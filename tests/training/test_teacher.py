@@ -1,7 +1,5 @@
 """Teachers: what a student learns from them, with labels and without."""
 
-from __future__ import annotations
-
 import dataclasses
 import random
 from pathlib import Path

@@ -1,7 +1,5 @@
 """TensorBoard: what is in the event files, read back by TensorBoard itself."""
 
-from __future__ import annotations
-
 import dataclasses
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Rules over results: what is told, where it goes, and what a broken place for it does."""
 
-from __future__ import annotations
-
 import io
 import json
 import os

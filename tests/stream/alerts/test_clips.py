@@ -1,7 +1,5 @@
 """Clips of alerts, read back by PyAV: which frames, at what times, in which files."""
 
-from __future__ import annotations
-
 import json
 import os
 import time

@@ -1,7 +1,5 @@
 """Clips of a camera's own packets: the same bytes, from a key frame on, at the camera's times."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace

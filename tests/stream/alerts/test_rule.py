@@ -1,7 +1,5 @@
 """The grammar of rules: what is understood, written back, and refused with a mark at the place."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

@@ -1,7 +1,5 @@
 """When alerts are raised and cleared, on a clock that the test holds."""
 
-from __future__ import annotations
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st

@@ -1,7 +1,5 @@
 """A webhook against servers on loopback that fail, hang, refuse, redirect and lie."""
 
-from __future__ import annotations
-
 import base64
 import hashlib
 import hmac

@@ -1,7 +1,5 @@
 """Zones against Matplotlib's point-in-polygon test, and values in them against masks."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """What Home Assistant is told, with its templates rendered as it renders them: by Jinja."""
 
-from __future__ import annotations
-
 import json
 import re
 from typing import Any

@@ -1,7 +1,5 @@
 """What a stream publishes, through Debian's broker: killed, away, over TLS, and as it should be."""
 
-from __future__ import annotations
-
 import contextlib
 import logging
 import shutil

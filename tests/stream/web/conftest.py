@@ -1,7 +1,5 @@
 """Views that serve for real on loopback, results made by hand, and a browser to look with."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Iterator
 from typing import Any

@@ -1,7 +1,5 @@
 """Who may ask for what."""
 
-from __future__ import annotations
-
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable

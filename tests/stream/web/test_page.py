@@ -1,7 +1,5 @@
 """The page in a real browser: what it shows, what its switches do, what it says of trouble."""
 
-from __future__ import annotations
-
 import base64
 import threading
 from collections.abc import Callable, Iterator

@@ -1,7 +1,5 @@
 """What is sent and told: packets, who waits for them, figures second by second."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 import struct

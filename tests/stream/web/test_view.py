@@ -1,7 +1,5 @@
 """The view as it serves: real sockets, clients that behave and clients that do not."""
 
-from __future__ import annotations
-
 import contextlib
 import logging
 import os
