@@ -39,11 +39,7 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         result = compare(Path(folder), options.kills, random.Random(options.seed))
-    document = {
-        **circumstances(),
-        "seed": options.seed,
-        **result,
-    }
+    document = {**circumstances(), "seed": options.seed, **result}
     print(json.dumps(result, indent=2))
     if options.out:
         write_json(options.out, document)

@@ -74,10 +74,7 @@ def sample(broker: Any, every_s: float | None, frames: int) -> float:
     """Return the milliseconds of CPU time a frame."""
     spec = InputSpec(height=256, width=512)
     network = ModelCard(
-        name="bench",
-        arch="none",
-        classes=ClassMap.model_validate({"names": CLASSES}),
-        input=spec,
+        name="bench", arch="none", classes=ClassMap.model_validate({"names": CLASSES}), input=spec
     )
     made = np.random.default_rng(0)
     blocks = made.integers(0, len(CLASSES), (10, 16, 16)).astype(np.uint8)

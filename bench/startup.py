@@ -21,11 +21,7 @@ from harness import circumstances, command_line, turns, words, write_json
 from edgeseg.report.tables import Column, Table, render_markdown
 
 RESULTS = Path(__file__).with_name("results") / "startup.json"
-GOALS_S = {
-    "import edgeseg": 0.06,
-    "edgeseg --help": 0.3,
-    "edgeseg stream, first frame out": 0.8,
-}
+GOALS_S = {"import edgeseg": 0.06, "edgeseg --help": 0.3, "edgeseg stream, first frame out": 0.8}
 
 
 def main() -> None:
@@ -57,7 +53,7 @@ def commands(engine: Path | None) -> dict[str, list[str]]:
     if engine is not None:
         source = ["--source", "test:640x480@25", "--max-frames", "1", "--no-window", "--json"]
         cases["edgeseg stream, first frame out"] = [
-            *(*python, "-m", "edgeseg", "stream", str(engine), *source),
+            *(*python, "-m", "edgeseg", "stream", str(engine), *source)
         ]
     return cases
 

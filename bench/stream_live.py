@@ -68,11 +68,7 @@ def live_rows(name: str, path: Path, url: str, seconds: float) -> list[LiveRow]:
 
 
 def _live_row(
-    name: tuple[str, str],
-    go: Callable[..., None],
-    engine: Engine,
-    url: str,
-    seconds: float,
+    name: tuple[str, str], go: Callable[..., None], engine: Engine, url: str, seconds: float
 ) -> LiveRow:
     infer_ms = _median_infer(engine)
     read, shown = Lateness(), Lateness()

@@ -142,11 +142,7 @@ class AccuracyGateError(EdgesegError):
     exit_code = 7
 
     def __init__(
-        self,
-        message: str,
-        *,
-        hint: str | None = None,
-        layers: Sequence[Mapping[str, object]] = (),
+        self, message: str, *, hint: str | None = None, layers: Sequence[Mapping[str, object]] = ()
     ) -> None:
         super().__init__(message, hint=hint)
         self.layers = list(layers)

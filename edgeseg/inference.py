@@ -135,11 +135,7 @@ def write_result(
 
 
 def _segmented(
-    classes: ClassMap,
-    path: Path,
-    labels: NDArray[np.uint8],
-    at: Path,
-    overlaid: Path | None,
+    classes: ClassMap, path: Path, labels: NDArray[np.uint8], at: Path, overlaid: Path | None
 ) -> Segmented:
     shares = class_areas(labels, len(classes)) / labels.size
     return Segmented(

@@ -115,9 +115,7 @@ class ObjectScores:
 
 
 def score_objects(
-    truth_ids: NDArray[np.integer],
-    predicted_ids: NDArray[np.integer],
-    threshold: float = 0.5,
+    truth_ids: NDArray[np.integer], predicted_ids: NDArray[np.integer], threshold: float = 0.5
 ) -> ObjectScores:
     """Compare the objects of one picture.
 

@@ -59,10 +59,7 @@ def test_fp32_for_onnx_runtime_is_the_network_itself(run_copy: Path) -> None:
 
 @pytest.mark.parametrize("precision", ["fp16", "int8"])
 def test_reduced_networks_for_onnx_runtime(
-    run_copy: Path,
-    small_data: Path,
-    precision: Precision,
-    capfd: pytest.CaptureFixture[str],
+    run_copy: Path, small_data: Path, precision: Precision, capfd: pytest.CaptureFixture[str]
 ) -> None:
     network = run_copy / "model.onnx"
     config = BuildConfig(network, precision, "onnxruntime", data=small_data, max_drop=0.5)
@@ -142,11 +139,9 @@ def test_engines_for_tensorrt_rtx(
     made = checked(result.engine)
     fed = (
         run_copy
-        / {
-            "fp32": "model.onnx",
-            "fp16": "model.fp16.onnx",
-            "int8": "model.int8.tensorrt.onnx",
-        }[precision]
+        / {"fp32": "model.onnx", "fp16": "model.fp16.onnx", "int8": "model.int8.tensorrt.onnx"}[
+            precision
+        ]
     )
     assert result.engine.name == f"model.{precision}.engine"
     assert made.onnx_sha256 == made.card.parent_sha256 == sha256_file(fed)

@@ -195,25 +195,16 @@ def test_ranges(name: str, refuses: Any, trained: Path, small_data: Path) -> Non
         ("x.onnx is already exported", ("export", "x.onnx")),
         ("one precision is needed, found none", ("build", "x.onnx")),
         ("found fp16 and int8", ("build", "x.onnx", "--fp16", "--int8")),
-        (
-            "-class-drop: expected points",
-            ("build", "x.onnx", "--fp16", "--max-class-drop", "x"),
-        ),
+        ("-class-drop: expected points", ("build", "x.onnx", "--fp16", "--max-class-drop", "x")),
         ("'cuda' is not one of 'auto', 'onnx", ("build", "x.onnx", "--fp16", "--runtime", "cuda")),
-        (
-            "'magic' is not one of",
-            ("calibrate", "x.onnx", "--from", ".", "--method", "magic"),
-        ),
+        ("'magic' is not one of", ("calibrate", "x.onnx", "--from", ".", "--method", "magic")),
         ("a source is needed", ("stream",)),
         (
             "--record-minutes, --record-keep and --codec need a recording",
             ("stream", "--source", "test:", "--record-keep", 2),
         ),
         ("no alert rule", ("stream", "--source", "test:", "--alert-lines", "a")),
-        (
-            "'latency', 'throughput'",
-            ("stream", "--source", "test:", "--mode", "fast"),
-        ),
+        ("'latency', 'throughput'", ("stream", "--source", "test:", "--mode", "fast")),
         ("--size: expected WIDTHxHEIGHT", ("train", "--data", ".", "--size", "large")),
         ("'squash' is not one of", ("train", "--data", ".", "--resize", "squash")),
         ("'cubic' is not one of", ("train", "--data", ".", "--reduce", "cubic")),

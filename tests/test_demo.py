@@ -144,10 +144,7 @@ def test_the_report_stands_alone_and_the_summary_is_on_disk(
 
 
 def test_the_commands_can_be_repeated_in_the_folder(
-    road: tuple[Path, dict[str, Any]],
-    edgeseg: Any,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    road: tuple[Path, dict[str, Any]], edgeseg: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out, summary = road
     monkeypatch.chdir(shutil.copytree(out, tmp_path / "out"))

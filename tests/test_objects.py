@@ -14,13 +14,7 @@ from scipy import ndimage, optimize
 from edgeseg.artifacts.card import ClassMap
 from edgeseg.data.instances import class_mask, with_boundary
 from edgeseg.errors import UsageError
-from edgeseg.objects import (
-    ObjectScores,
-    components,
-    has_objects,
-    predicted_objects,
-    score_objects,
-)
+from edgeseg.objects import ObjectScores, components, has_objects, predicted_objects, score_objects
 
 Ids = NDArray[np.int32]
 NUCLEI = ClassMap.model_validate({"names": ("background", "nucleus")})

@@ -172,10 +172,7 @@ class Shifted:
 
     def __init__(self, split: Split, pixels: int) -> None:
         self.card = ModelCard(
-            name="shifted",
-            arch="none",
-            classes=split.classes,
-            input=InputSpec(height=64, width=64),
+            name="shifted", arch="none", classes=split.classes, input=InputSpec(height=64, width=64)
         )
         pairs = (load_sample(sample, split.classes) for sample in split)
         self.labels = {

@@ -15,11 +15,7 @@ from rich.console import Console
 from edgeseg.artifacts.card import ClassMap
 from edgeseg.benchmark.document import BenchReport, Run
 from edgeseg.data.panels import draw_panels
-from edgeseg.errors import (
-    CorruptArtifact,
-    MismatchedArtifact,
-    UsageError,
-)
+from edgeseg.errors import CorruptArtifact, MismatchedArtifact, UsageError
 from edgeseg.report import Picture, WorstPictures, write_report
 from edgeseg.report import html as fitting
 from edgeseg.report.tables import Table, bench_table, escape_markdown, render_rich

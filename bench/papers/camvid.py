@@ -129,11 +129,7 @@ class Settings:
 
 SCALES = {
     "smoke": Settings(
-        networks=("width 8",),
-        size=(64, 64),
-        epochs=1,
-        calibration=2,
-        steps={"train": 12, "val": 7},
+        networks=("width 8",), size=(64, 64), epochs=1, calibration=2, steps={"train": 12, "val": 7}
     ),
     "cpu": Settings(
         networks=(

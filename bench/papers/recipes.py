@@ -118,10 +118,7 @@ def _recipe(settings: Settings, epochs: int, **changes: Any) -> Recipe:
     losses = {key: changes.pop(key) for key in ("ohem", "class_weights") if key in changes}
     augmentation = Augmentation(**{"orientation": "any", "scale": None} | changes)
     return Recipe(
-        epochs=max(1, epochs),
-        batch_size=settings.batch_size,
-        augmentation=augmentation,
-        **losses,
+        epochs=max(1, epochs), batch_size=settings.batch_size, augmentation=augmentation, **losses
     )
 
 

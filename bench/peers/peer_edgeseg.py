@@ -34,10 +34,7 @@ def main() -> None:
                 drawing = (time.perf_counter() - start) * 1000
                 took = result.stages_ms
                 yield Drawn(
-                    result.frame,
-                    result.captured_at,
-                    took["infer"],
-                    took["preprocess"] + drawing,
+                    result.frame, result.captured_at, took["infer"], took["preprocess"] + drawing
                 )
 
     names = ("edgeseg", "numpy", "opencv-python", engine.runtime)

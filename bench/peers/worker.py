@@ -54,9 +54,7 @@ Answer = Mapping[str, Any]
 
 
 def camera_loop(
-    prepare: Callable[[Any], Any],
-    infer: Callable[[Any], Any],
-    draw: Callable[[Any, Any], Any],
+    prepare: Callable[[Any], Any], infer: Callable[[Any], Any], draw: Callable[[Any, Any], Any]
 ) -> Frames:
     """A loop in one thread over what OpenCV reads: frame → tensor → labels → overlay."""
     import cv2

@@ -224,11 +224,7 @@ def segment_archive(
 
 
 def _collect(
-    cluster: Cluster,
-    job: Job,
-    pending: Sequence[Pending],
-    track: Track,
-    worker: type[Worker],
+    cluster: Cluster, job: Job, pending: Sequence[Pending], track: Track, worker: type[Worker]
 ) -> tuple[dict[str, Record], list[Failure]]:
     done: dict[str, Record] = {}
     failures: list[Failure] = []

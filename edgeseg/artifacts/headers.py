@@ -166,10 +166,7 @@ def read_onnx(path: Path) -> tuple[FileContents, str | None]:
     Raises:
         CorruptArtifact: It is not a protobuf message, or one without a graph.
     """
-    with (
-        open_file(path) as stream,
-        mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data,
-    ):
+    with open_file(path) as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
         found = _Network(WireReader(data))
         try:
             found.read(len(data))

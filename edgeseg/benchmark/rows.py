@@ -273,11 +273,7 @@ def _clock_changes(before: Conditions, after: Conditions) -> Iterator[str]:
 
 
 def shortcomings(
-    measured: Sequence[Measured],
-    runs: Sequence[Run],
-    config: BenchConfig,
-    *,
-    reference: bool,
+    measured: Sequence[Measured], runs: Sequence[Run], config: BenchConfig, *, reference: bool
 ) -> Iterator[str]:
     """Limits of an undisturbed run; ``reference`` is whether there was an FP32 engine."""
     if runs and not reference:

@@ -30,8 +30,7 @@ def check(
         Path, typer.Argument(help="Data set: folders, PASCAL VOC or Cityscapes; see README.")
     ],
     sheet: Annotated[
-        Path | None,
-        Option("Write a contact sheet of labelled pictures to this .png file."),
+        Path | None, Option("Write a contact sheet of labelled pictures to this .png file.")
     ] = None,
     overwrite: Overwrite = False,
     max_pixels: MaxPixels = None,

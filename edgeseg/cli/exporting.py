@@ -33,8 +33,7 @@ def export(
         bool, Option("Accept any size that is a multiple of the network's stride.")
     ] = False,
     triton: Annotated[
-        Path | None,
-        Option("Also add the model to this Triton Inference Server repository."),
+        Path | None, Option("Also add the model to this Triton Inference Server repository.")
     ] = None,
     *,
     serving: Serving,

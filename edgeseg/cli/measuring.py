@@ -87,12 +87,10 @@ def sensitivity(
 @flat
 def doctor(
     record: Annotated[
-        Path | None,
-        Option("Also write the findings to this .json file, for a bug report."),
+        Path | None, Option("Also write the findings to this .json file, for a bug report.")
     ] = None,
     machine: Annotated[
-        Path | None,
-        Option("Diagnose the machine recorded in this file instead of this one."),
+        Path | None, Option("Diagnose the machine recorded in this file instead of this one.")
     ] = None,
     overwrite: Overwrite = False,
     as_json: Json = False,

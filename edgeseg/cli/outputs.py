@@ -95,8 +95,7 @@ class Files(Options):
         Option("Record the overlay to this .mkv or .mp4 file; for several sources NAME-N.mkv."),
     ] = None
     record_raw: Annotated[
-        Path | None,
-        Option("Record the frames without overlay to this .mkv or .mp4 file."),
+        Path | None, Option("Record the frames without overlay to this .mkv or .mp4 file.")
     ] = None
     codec: Annotated[
         Codec,
@@ -112,8 +111,7 @@ class Files(Options):
         int | None, Field(ge=1), Option("Number of recordings to keep, the newest of all runs.")
     ] = None
     save_masks: Annotated[
-        Path | None,
-        Option("Write label maps to this folder; for several sources to N/ in it."),
+        Path | None, Option("Write label maps to this folder; for several sources to N/ in it.")
     ] = None
     coloured_masks: Annotated[
         bool, Option("Masks with the classes' colours as palette; values stay ids.")
@@ -206,8 +204,7 @@ class Alerting(Options):
             )
         if (self.alert_lines or self.alert_snapshots or self.alert_clips) and not self.alert:
             raise UsageError(
-                "no alert rule was given",
-                hint="add --alert 'CLASS > 2%', see edgeseg stream -h",
+                "no alert rule was given", hint="add --alert 'CLASS > 2%', see edgeseg stream -h"
             )
 
     @property

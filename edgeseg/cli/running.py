@@ -36,8 +36,7 @@ def infer(
     *,
     outputs: Outputs,
     tiles: Annotated[
-        bool,
-        Option("Segment overlapping tiles at the pictures' original scale.", names="--tiles"),
+        bool, Option("Segment overlapping tiles at the pictures' original scale.", names="--tiles")
     ] = False,
     margin: Annotated[
         int | None,
@@ -63,9 +62,7 @@ def infer(
         Option("Number of workers; default: as many as fit in the cluster."),
     ] = None,
     every: Annotated[
-        int | None,
-        Field(ge=1),
-        Option("Segment every N-th frame of each video in the archive."),
+        int | None, Field(ge=1), Option("Segment every N-th frame of each video in the archive.")
     ] = None,
     as_json: Json = False,
 ) -> None:

@@ -19,13 +19,7 @@ from edgeseg.cli.flattening import flat
 from edgeseg.cli.options import Json
 from edgeseg.cli.output import finish
 from edgeseg.cli.outputs import Alerting, Files, Keeping, Live, Pages
-from edgeseg.cli.sinks import (
-    FileSinks,
-    destinations,
-    message_sinks,
-    page_sinks,
-    publishing_sinks,
-)
+from edgeseg.cli.sinks import FileSinks, destinations, message_sinks, page_sinks, publishing_sinks
 from edgeseg.errors import OutputError, UsageError
 from edgeseg.machine import physical_cores
 from edgeseg.options.base import Option, Options, Threads

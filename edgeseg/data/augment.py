@@ -21,8 +21,7 @@ try:
     from kornia.constants import DataKey
 except ModuleNotFoundError as error:
     raise RuntimeMissing(
-        "augmentation needs kornia, which is not installed",
-        hint="pip install 'edgeseg[train]'",
+        "augmentation needs kornia, which is not installed", hint="pip install 'edgeseg[train]'"
     ) from error
 
 ELASTIC_PIXELS = 10.0

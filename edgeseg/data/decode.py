@@ -171,8 +171,7 @@ def _decode(data: bytes, path: Path, flags: int) -> NDArray[np.uint8] | NDArray[
         raise DatasetError(f"{path}: cannot be decoded: {error.err}") from error
     if pixels is None:
         raise DatasetError(
-            f"{path}: cannot be decoded; it is damaged or not a picture",
-            hint=_COPY_AGAIN,
+            f"{path}: cannot be decoded; it is damaged or not a picture", hint=_COPY_AGAIN
         )
     decoded: NDArray[np.uint8] | NDArray[np.uint16] = pixels
     return decoded
@@ -221,8 +220,7 @@ def _check_jpeg(data: bytes, path: Path) -> None:
     # so this is the end marker; anything after it belongs to no picture.
     if data.find(b"\xff\xd9", position) < 0:
         raise DatasetError(
-            f"{path}: the JPEG is truncated: no end mark in its {len(data)} bytes",
-            hint=_COPY_AGAIN,
+            f"{path}: the JPEG is truncated: no end mark in its {len(data)} bytes", hint=_COPY_AGAIN
         )
 
 

@@ -95,10 +95,7 @@ def metadata_props(path: Path) -> dict[str, str]:
 
 
 def _read(path: Path, message: _Message) -> list[tuple[str, str]]:
-    with (
-        open_file(path) as stream,
-        mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data,
-    ):
+    with open_file(path) as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
         try:
             return list(_entries(WireReader(data), 0, len(data), message, 0))
         except ValueError as error:

@@ -77,11 +77,7 @@ class _Model:
 
 
 def write_repository(
-    artifact: Path,
-    repository: Path,
-    serving: Serving | None = None,
-    *,
-    overwrite: bool = True,
+    artifact: Path, repository: Path, serving: Serving | None = None, *, overwrite: bool = True
 ) -> Served:
     """Add a network or an engine to a model repository, as a new version.
 

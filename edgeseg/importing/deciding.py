@@ -20,11 +20,7 @@ PROBABILITY = 0.5
 
 
 def decide_head(
-    output: Output,
-    classes: ClassMap,
-    config: ImportConfig,
-    size: tuple[int, int],
-    path: Path,
+    output: Output, classes: ClassMap, config: ImportConfig, size: tuple[int, int], path: Path
 ) -> Head:
     """Decide how ``output`` becomes labels of ``classes``.
 

@@ -238,9 +238,7 @@ def _matched(total: NDArray[np.int64]) -> tuple[int, ...]:
     return tuple(order)
 
 
-def _ways(
-    counts: dict[Combination, NDArray[np.int64]],
-) -> dict[Combination, NDArray[np.int64]]:
+def _ways(counts: dict[Combination, NDArray[np.int64]]) -> dict[Combination, NDArray[np.int64]]:
     """Confusion matrices of all combinations, and of their best orders of classes."""
     ways: dict[Combination, NDArray[np.int64]] = {}
     for choice, matrices in counts.items():

@@ -20,13 +20,7 @@ from edgeseg.models.unet import UNet
 from edgeseg.models.unet_lite import UNetLite
 
 ARCHITECTURES: MappingProxyType[str, type[nn.Module]] = MappingProxyType(
-    {
-        "unet-lite": UNetLite,
-        "unet": UNet,
-        "fcn8s": FCN8s,
-        "fcn16s": FCN16s,
-        "fcn32s": FCN32s,
-    }
+    {"unet-lite": UNetLite, "unet": UNet, "fcn8s": FCN8s, "fcn16s": FCN16s, "fcn32s": FCN32s}
 )
 """Architecture classes by their name on the command line and in model cards."""
 

@@ -147,8 +147,7 @@ def download(name: str) -> Path:
     repository = hub_name(name)
     if repository is None:
         raise RuntimeMissing(
-            f"timm has no weights for {name}",
-            hint=_near(name, _timm().list_pretrained()),
+            f"timm has no weights for {name}", hint=_near(name, _timm().list_pretrained())
         )
     from huggingface_hub import hf_hub_download
 
@@ -198,7 +197,4 @@ def _near(name: str, known: list[str]) -> str:
 
 
 def _unfit(name: str, reason: str) -> UsageError:
-    return UsageError(
-        f"{name} cannot be an encoder: {reason}",
-        hint=_EXAMPLES,
-    )
+    return UsageError(f"{name} cannot be an encoder: {reason}", hint=_EXAMPLES)

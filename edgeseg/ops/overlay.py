@@ -295,10 +295,7 @@ def _painted(palette: tuple[Rgb, ...], clear: frozenset[int]) -> NDArray[np.uint
 
 
 def _lay_over(
-    frame: NDArray[np.uint8],
-    labels: NDArray[np.uint8],
-    look: Look,
-    out: NDArray[np.uint8] | None,
+    frame: NDArray[np.uint8], labels: NDArray[np.uint8], look: Look, out: NDArray[np.uint8] | None
 ) -> NDArray[np.uint8]:
     if frame.dtype != np.uint8 or frame.ndim not in (2, 3) or frame.shape[2:] not in ((), (3,)):
         raise UsageError(

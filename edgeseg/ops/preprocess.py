@@ -66,10 +66,7 @@ class Placement:
     @property
     def region(self) -> tuple[slice, slice]:
         """Slices of the rectangle in an array (height, width)."""
-        return (
-            slice(self.top, self.top + self.height),
-            slice(self.left, self.left + self.width),
-        )
+        return (slice(self.top, self.top + self.height), slice(self.left, self.left + self.width))
 
 
 def placement_of(size: tuple[int, int], spec: InputSpec) -> Placement:

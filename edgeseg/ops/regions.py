@@ -30,10 +30,7 @@ class Region:
 
 
 def regions(
-    labels: NDArray[np.uint8],
-    num_classes: int,
-    min_area: int = 1,
-    background: int | None = None,
+    labels: NDArray[np.uint8], num_classes: int, min_area: int = 1, background: int | None = None
 ) -> list[Region]:
     """List the regions of a label map, largest first; ties in row-major order of first pixels.
 

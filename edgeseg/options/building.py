@@ -36,8 +36,7 @@ Ranges = Annotated[
 ]
 Keep = Annotated[tuple[str, ...], Option("Nodes to keep in FP32, by name or pattern; repeatable.")]
 Quantise = Annotated[
-    tuple[str, ...],
-    Option("INT8: nodes to quantise that are kept in FP32 by default; repeatable."),
+    tuple[str, ...], Option("INT8: nodes to quantise that are kept in FP32 by default; repeatable.")
 ]
 
 
@@ -140,9 +139,7 @@ class PlanOptions(Options):
         Option("TensorRT: maximum scratch memory, in MiB.", names="--workspace"),
     ] = None
     optimisation_level: Annotated[
-        int | None,
-        Field(ge=0, le=5),
-        Option("TensorRT: 0 builds fastest, 5 searches longest."),
+        int | None, Field(ge=0, le=5), Option("TensorRT: 0 builds fastest, 5 searches longest.")
     ] = None
     timing_cache: Annotated[
         Path | Literal["auto", "none"],

@@ -18,8 +18,7 @@ class ConvertConfig(Options):
     """Format of the labels, splits and places of files."""
 
     from_: Annotated[
-        LabelFormat,
-        Option("Format of the labels; auto tells it from the files.", names="--from"),
+        LabelFormat, Option("Format of the labels; auto tells it from the files.", names="--from")
     ] = "auto"
     val: Annotated[
         float,
@@ -37,7 +36,6 @@ class ConvertConfig(Options):
         ),
     ] = None
     ignore: Annotated[
-        tuple[str, ...],
-        Option("Class whose pixels are written as not labelled (255); repeatable."),
+        tuple[str, ...], Option("Class whose pixels are written as not labelled (255); repeatable.")
     ] = ()
     seed: Seed = 0

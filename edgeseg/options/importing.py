@@ -23,8 +23,7 @@ class ImportConfig(Options):
     """
 
     classes: Annotated[
-        str | None,
-        Option("Class names in the network's order: NAME,NAME,… or a file of them."),
+        str | None, Option("Class names in the network's order: NAME,NAME,… or a file of them.")
     ] = None
     size: Annotated[
         Size | None,

@@ -27,8 +27,7 @@ class Outputs(Obscuring):
     )
     overlays: Annotated[bool, Option("Write overlays as well.")] = True
     coloured: Annotated[
-        bool,
-        Option("Store the class colours as palette of the label maps.", names="--coloured"),
+        bool, Option("Store the class colours as palette of the label maps.", names="--coloured")
     ] = False
 
     def paths(self, name: str) -> tuple[Path, Path | None]:

@@ -37,9 +37,7 @@ class Obscuring(Options):
         Option("Pixelate regions of these classes in every picture.", metavar="CLASS[,CLASS]"),
     ] = ()
     blur_margin: Annotated[
-        int,
-        Field(ge=0, le=1000),
-        Option("Pixels around a region to blur or pixelate as well."),
+        int, Field(ge=0, le=1000), Option("Pixels around a region to blur or pixelate as well.")
     ] = MARGIN
 
     @property

@@ -24,8 +24,7 @@ class Access(Options):
     """How network cameras are logged in to and verified, see :mod:`edgeseg.sources.credentials`."""
 
     credentials: Annotated[
-        Path | None,
-        Option("netrc file (mode 600) with logins for cameras whose URL has none."),
+        Path | None, Option("netrc file (mode 600) with logins for cameras whose URL has none.")
     ] = None
     ca: Annotated[
         Path | None,

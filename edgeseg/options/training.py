@@ -57,15 +57,13 @@ class Augmentation(Options):
 
     orientation: Orientation = "upright"
     crop: Annotated[
-        Size | None,
-        Option("Train on random crops of this size, WIDTHxHEIGHT.", parse=height_width),
+        Size | None, Option("Train on random crops of this size, WIDTHxHEIGHT.", parse=height_width)
     ] = None
     elastic: Annotated[bool, Option("Apply smooth elastic deformations.", names="--elastic")] = (
         False
     )
     scale: Annotated[
-        Range | None,
-        Option("Scale pictures randomly.", parse=positive_range, format=range_text),
+        Range | None, Option("Scale pictures randomly.", parse=positive_range, format=range_text)
     ] = (0.8, 1.5)
     colour: bool = True
     blur: bool = True
@@ -225,8 +223,7 @@ class TrainConfig(Options):
     ] = (256, 256)
     resize: Annotated[Resize, Option("How pictures are fitted to that size.")] = "stretch"
     tiles: Annotated[
-        bool,
-        Option("Train and segment at the pictures' own scale, in tiles.", names="--tiles"),
+        bool, Option("Train and segment at the pictures' own scale, in tiles.", names="--tiles")
     ] = False
     reduce: Annotated[Reduce, Option("Downsampling; area preserves thin structures.")] = "bilinear"
     color: Annotated[Color, Option("Input colour.")] = "rgb"

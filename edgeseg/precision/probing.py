@@ -19,14 +19,7 @@ from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto, helper
 
 from edgeseg.artifacts.workshop import workshop
-from edgeseg.precision.graph import (
-    at_card_size,
-    copy_of,
-    load_model,
-    serialize,
-    tensors,
-    typed,
-)
+from edgeseg.precision.graph import at_card_size, copy_of, load_model, serialize, tensors, typed
 
 LARGE = 1 << 18
 """Smallest number of elements of a weight that is moved to the file: 1 MiB of float32."""

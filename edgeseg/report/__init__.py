@@ -19,13 +19,7 @@ from edgeseg.benchmark.document import read_bench
 from edgeseg.data.panels import WorstPictures
 from edgeseg.errors import UsageError
 from edgeseg.machine import Machine
-from edgeseg.report.contents import (
-    Contents,
-    Picture,
-    StreamSummary,
-    TrainingSummary,
-    read_part,
-)
+from edgeseg.report.contents import Contents, Picture, StreamSummary, TrainingSummary, read_part
 from edgeseg.report.html import fit
 from edgeseg.report.markdown import render_markdown_page
 from edgeseg.report.sections import page_of

@@ -77,11 +77,7 @@ class _InTime:
     decoder: str | None = None
 
     def __init__(
-        self,
-        spec: SourceSpec,
-        open_it: Callable[[], Frames],
-        deadline: float,
-        hung: OpenFailed,
+        self, spec: SourceSpec, open_it: Callable[[], Frames], deadline: float, hung: OpenFailed
     ) -> None:
         self._read_s = spec.limits.read_s
         self._worker = _Worker(spec)

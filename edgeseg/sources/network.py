@@ -121,9 +121,7 @@ def _other_protocol(spec: SourceSpec, error: OSError | None) -> OpenFailed:
     server = Server.of(spec.target)
     reason = f" ({_reason(error)})" if error is not None else ""
     return _failed(
-        spec,
-        f"{server} does not speak {server.scheme}{reason}",
-        "check scheme and port of the URL",
+        spec, f"{server} does not speak {server.scheme}{reason}", "check scheme and port of the URL"
     )
 
 

@@ -146,11 +146,7 @@ class Lanes:
     """
 
     def __init__(
-        self,
-        lanes: Sequence[Lane],
-        intake: Intake,
-        no_more: Callable[[], bool],
-        max_batch: int,
+        self, lanes: Sequence[Lane], intake: Intake, no_more: Callable[[], bool], max_batch: int
     ) -> None:
         self._intake, self._no_more, self._max_batch = intake, no_more, max_batch
         self._lanes = tuple(lanes)

@@ -90,9 +90,7 @@ class TrainResult:
 
 
 def train(
-    config: TrainConfig,
-    track: Track = silent,
-    on_epoch: Callable[[EpochStats], None] | None = None,
+    config: TrainConfig, track: Track = silent, on_epoch: Callable[[EpochStats], None] | None = None
 ) -> TrainResult:
     """Train a network and keep the checkpoint with the best validation score.
 

@@ -54,10 +54,7 @@ def write_network() -> Callable[..., Path]:
     """``write_network(path, batch)``: calls bright pixels nuclei; any batch where that is "N"."""
 
     def write(
-        path: Path,
-        batch: int | str = "N",
-        threshold: float = 0.0,
-        precision: Precision = "fp32",
+        path: Path, batch: int | str = "N", threshold: float = 0.0, precision: Precision = "fp32"
     ) -> Path:
         weight = np.zeros((2, 3, 1, 1), np.float32)
         weight[1] = 1

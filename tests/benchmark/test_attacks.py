@@ -21,8 +21,7 @@ def test_held_connections_are_seen(
     with attacks.running(write_network(tmp_path / "m.onnx"), tmp_path, ROOT) as stream:
         alone = attacks.watch(stream, "web", "nothing", 0.3, connections=0, burst=20)
         attacker = multiprocessing.get_context("spawn").Process(
-            target=attacks.hold,
-            args=(stream.ports["web"], attacks.ATTACKS["idle"], 20, 20, 60),
+            target=attacks.hold, args=(stream.ports["web"], attacks.ATTACKS["idle"], 20, 20, 60)
         )
         attacker.start()
         try:

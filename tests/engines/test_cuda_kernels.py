@@ -27,11 +27,7 @@ pytestmark = pytest.mark.skipif(
 
 BLOCK = (32, 8, 1)
 PALETTE = ((0, 0, 0), (0, 158, 115), (230, 159, 0))
-TYPES = {
-    "preprocess": subject.Preprocess,
-    "argmax": subject.Argmax,
-    "overlay": subject.Overlay,
-}
+TYPES = {"preprocess": subject.Preprocess, "argmax": subject.Argmax, "overlay": subject.Overlay}
 
 sizes = st.tuples(st.integers(1, 90), st.integers(1, 90))
 seeds = st.integers(0, 999)
@@ -57,9 +53,7 @@ def test_structures_have_the_size_that_the_kernel_takes(name: str) -> None:
 
 
 def preprocessed(
-    frames: NDArray[np.uint8],
-    size: tuple[int, int],
-    spec: InputSpec,
+    frames: NDArray[np.uint8], size: tuple[int, int], spec: InputSpec
 ) -> NDArray[np.float32]:
     """The tensor of ``frames`` (N, …) as the kernel makes it."""
     where = placement_of(size, spec)

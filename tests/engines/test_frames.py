@@ -61,11 +61,7 @@ def test_tensorrt_on_the_gpu(
 @needs_compiler
 @pytest.mark.parametrize(
     "job",
-    [
-        FrameJob((20, 31)),
-        FrameJob((20, 32), look=LOOK),
-        FrameJob((33, 44), batch=3, look=LOOK),
-    ],
+    [FrameJob((20, 31)), FrameJob((20, 32), look=LOOK), FrameJob((33, 44), batch=3, look=LOOK)],
     ids=["labels", "overlay", "batch"],
 )
 @pytest.mark.parametrize("integrated", [False, True], ids=["own memory", "shared memory"])

@@ -16,12 +16,7 @@ from edgeseg.artifacts.card import ModelCard
 from edgeseg.artifacts.files import sha256_file
 from edgeseg.artifacts.sidecar import SideCar, read, sidecar_path
 from edgeseg.engines import open_engine, runtimes_here
-from edgeseg.errors import (
-    ArtifactError,
-    CorruptArtifact,
-    RuntimeMissing,
-    UsageError,
-)
+from edgeseg.errors import ArtifactError, CorruptArtifact, RuntimeMissing, UsageError
 
 BAD = Path(__file__).parents[1] / "bad"
 
@@ -82,11 +77,7 @@ def test_truncated_networks_are_refused(
     ],
 )
 def test_engines_say_why_they_do_not_run_here_and_what_does(
-    plan: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    absent: str | None,
-    reason: str,
-    hint: str,
+    plan: Path, monkeypatch: pytest.MonkeyPatch, absent: str | None, reason: str, hint: str
 ) -> None:
     monkeypatch.setitem(sys.modules, "tensorrt_rtx", standin.tensorrt("rtx-1.7.1"))
     monkeypatch.setitem(sys.modules, "cuda.bindings.runtime", Runtime(Device(driver=0)))

@@ -89,10 +89,7 @@ def test_a_missing_library_says_how_to_get_it(
 
 @pytest.mark.parametrize(
     ("code", "reported"),
-    [
-        ("from edgeseg.engines.openvino import library; library()", False),
-        ("import openvino", True),
-    ],
+    [("from edgeseg.engines.openvino import library; library()", False), ("import openvino", True)],
 )
 def test_importing_it_reports_to_nobody(tmp_path: Path, code: str, reported: bool) -> None:
     """A stand-in for OpenVINO's telemetry notes that it is called, and sends nothing itself."""

@@ -32,11 +32,7 @@ def gpu(name: str = "NVIDIA A10", capability: tuple[int, int] = (8, 6)) -> Devic
 
 def made(runtime: Runtime = "tensorrt", version: str = "10.3.0", **fields: Any) -> SideCar:
     return SideCar(
-        artifact_sha256="0" * 64,
-        card=CARD,
-        runtime=runtime,
-        runtime_version=version,
-        **fields,
+        artifact_sha256="0" * 64, card=CARD, runtime=runtime, runtime_version=version, **fields
     )
 
 

@@ -273,11 +273,7 @@ def test_the_timing_cache_is_kept_per_version_and_gpu(
 @pytest.mark.parametrize("version", MEASURING)
 @pytest.mark.parametrize("content", [b"", b"garbage", b"foreign"])
 def test_a_cache_of_something_else_is_left_aside_with_one_warning(
-    version: str,
-    content: bytes,
-    brightest: Maker,
-    tmp_path: Path,
-    caplog: pytest.LogCaptureFixture,
+    version: str, content: bytes, brightest: Maker, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = tmp_path / "mine.timing"
     if content == b"foreign":

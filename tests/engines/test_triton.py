@@ -52,10 +52,7 @@ def saved(model: ModelProto, path: Path, runtime: str | None = None) -> Path:
             card = engine.card
         data = path.read_bytes()
         SideCar(
-            artifact_sha256=sha256_bytes(data),
-            card=card,
-            runtime=runtime,
-            runtime_version="1",
+            artifact_sha256=sha256_bytes(data), card=card, runtime=runtime, runtime_version="1"
         ).save(sidecar_path(path))
     return path
 

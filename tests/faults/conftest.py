@@ -206,9 +206,7 @@ def listener() -> Iterator[Callable[..., Listener]]:
 
 
 @pytest.fixture
-def responder(
-    listener: Callable[..., Listener],
-) -> Callable[[Callable[[str], str]], Listener]:
+def responder(listener: Callable[..., Listener]) -> Callable[[Callable[[str], str]], Listener]:
     """``responder(lambda request: "HTTP/1.1 404 …")``, which hangs up after its answer."""
 
     def make(answer: Callable[[str], str]) -> Listener:

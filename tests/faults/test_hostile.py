@@ -256,9 +256,7 @@ def never_shake_hands(connection: socket.socket) -> None:
     ],
 )
 def test_opening_ends_whatever_the_server_does(
-    scheme: str,
-    serve: Callable[[socket.socket], None],
-    listener: Callable[..., Any],
+    scheme: str, serve: Callable[[socket.socket], None], listener: Callable[..., Any]
 ) -> None:
     spec = parse_source(f"{scheme}://user:{SECRET}@127.0.0.1:{listener(serve).port}/live")
     failed: list[BaseException] = []

@@ -187,8 +187,7 @@ def test_answers_are_told_apart(
 
 @pytest.mark.parametrize("scheme", ["rtsp", "http"])
 @pytest.mark.parametrize(
-    ("theirs", "kind", "said"),
-    [("hunter2-QXZ", OpenFailed, "404"), ("another", AuthFailed, "401")],
+    ("theirs", "kind", "said"), [("hunter2-QXZ", OpenFailed, "404"), ("another", AuthFailed, "401")]
 )
 def test_behind_a_digest_the_true_cause_is_found(
     scheme: str,

@@ -96,11 +96,7 @@ def test_mmdeploy(tmp_path: Path) -> None:
     assert found.resize == "stretch"
     assert found.normalise is not None
     spec = found.normalise.spec("rgb")
-    assert spec == {
-        "scale": 1.0,
-        "mean": (123.675, 116.28, 103.53),
-        "std": (58.395, 57.12, 57.375),
-    }
+    assert spec == {"scale": 1.0, "mean": (123.675, 116.28, 103.53), "std": (58.395, 57.12, 57.375)}
     with pytest.raises(MismatchedArtifact, match=r"deploy\.json says that its task is 'Detector'"):
         known(tmp_path, deploy={"task": "Detector"})
 

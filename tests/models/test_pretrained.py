@@ -15,12 +15,7 @@ from cards import model_card
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from edgeseg.errors import (
-    CorruptArtifact,
-    MismatchedArtifact,
-    UntrustedArtifact,
-    UsageError,
-)
+from edgeseg.errors import CorruptArtifact, MismatchedArtifact, UntrustedArtifact, UsageError
 from edgeseg.models import build
 from edgeseg.models.fcn import FCN8s, FCN32s
 from edgeseg.models.pretrained import load_imagenet, load_pretrained

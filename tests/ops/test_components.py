@@ -8,12 +8,7 @@ from numpy.typing import NDArray
 
 from edgeseg.errors import UsageError
 from edgeseg.ops import components as subject
-from edgeseg.ops.components import (
-    Components,
-    components,
-    components_native,
-    components_reference,
-)
+from edgeseg.ops.components import Components, components, components_native, components_reference
 from edgeseg.ops.native import kernels
 
 needs_native = pytest.mark.skipif(

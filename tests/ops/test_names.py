@@ -44,10 +44,7 @@ def test_the_middle_of_a_ring_is_not_its_place() -> None:
 
 @pytest.mark.parametrize(
     "part",
-    [
-        pytest.param(np.s_[100:103, 100:103], id="speck"),
-        pytest.param(np.s_[:, 100:104], id="pole"),
-    ],
+    [pytest.param(np.s_[100:103, 100:103], id="speck"), pytest.param(np.s_[:, 100:104], id="pole")],
 )
 def test_a_region_without_room_has_no_name(part: tuple[slice, slice]) -> None:
     labels = np.zeros((240, 320), np.uint8)

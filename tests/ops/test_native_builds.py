@@ -173,9 +173,7 @@ def test_sanitisers_find_a_write_past_the_end_in_a_frame(frames: Path, tmp_path:
     (tmp_path / "overlay.o").unlink()
     (tmp_path / "overlay.cpp").write_text(source.replace(slack, "lines_(part_ + 1)"))
     planted = compile_frames(
-        *("portable", tmp_path, *SANITISE),
-        overlay=tmp_path / "overlay.cpp",
-        compiler=COMPILER,
+        *("portable", tmp_path, *SANITISE), overlay=tmp_path / "overlay.cpp", compiler=COMPILER
     )
     done = run(planted)
     assert done.returncode != 0

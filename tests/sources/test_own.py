@@ -123,11 +123,7 @@ def test_a_function_is_a_camera_and_all_else_a_recording() -> None:
 
 @pytest.mark.parametrize(
     ("source", "says"),
-    [
-        (3, "found int"),
-        ("clip.mkv", "found str"),
-        (PICTURE, r"found an array \(32, 48, 3\)"),
-    ],
+    [(3, "found int"), ("clip.mkv", "found str"), (PICTURE, r"found an array \(32, 48, 3\)")],
 )
 def test_what_delivers_no_frames(source: Any, says: str) -> None:
     with pytest.raises(UsageError, match=says):

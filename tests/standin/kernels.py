@@ -44,11 +44,7 @@ def size_of(name: str) -> int:
 
 
 # Places of addresses, in words of eight bytes.
-_ADDRESSES = {
-    "preprocess": (0, 4, 5, 6, 7),
-    "argmax": (0, 1),
-    "overlay": (0, 4, 7, 8, 9, 10),
-}
+_ADDRESSES = {"preprocess": (0, 4, 5, 6, 7), "argmax": (0, 1), "overlay": (0, 4, 7, 8, 9, 10)}
 
 
 def addresses(name: str, arguments: bytes) -> list[int]:

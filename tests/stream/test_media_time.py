@@ -16,15 +16,7 @@ from streaming import StillSource, still_result, written
 from edgeseg.artifacts.card import ClassMap
 from edgeseg.engines.base import Engine
 from edgeseg.sources import capture
-from edgeseg.stream import (
-    JsonLines,
-    Masks,
-    Recording,
-    Stream,
-    StreamOptions,
-    StreamResult,
-    run,
-)
+from edgeseg.stream import JsonLines, Masks, Recording, Stream, StreamOptions, StreamResult, run
 from edgeseg.stream.alerts import AlertOutputs, Alerts, parse_rule
 from edgeseg.stream.sinks import encoded, matroska
 from edgeseg.stream.sinks.scoring import Scoring
@@ -161,10 +153,7 @@ def test_a_file_at_its_own_pace_takes_the_times_of_its_frames(
 
 
 def test_frames_behind_damage_meet_the_masks_of_their_number(
-    make_video: Callable[..., Path],
-    step: Callable[..., np.ndarray],
-    engine: Engine,
-    tmp_path: Path,
+    make_video: Callable[..., Path], step: Callable[..., np.ndarray], engine: Engine, tmp_path: Path
 ) -> None:
     (tmp_path / "truth").mkdir()
     for number in range(30):

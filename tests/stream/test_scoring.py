@@ -55,10 +55,7 @@ def test_frames_of_a_video_meet_the_masks_of_their_number(
 
 
 def test_a_video_in_a_loop_begins_with_the_first_mask_again(
-    masks: Callable[[int], Path],
-    step: Callable[..., np.ndarray],
-    engine: Engine,
-    tmp_path: Path,
+    masks: Callable[[int], Path], step: Callable[..., np.ndarray], engine: Engine, tmp_path: Path
 ) -> None:
     scoring = Scoring(masks(1), TWO)
     for index in range(5):  # the video stands still
@@ -95,9 +92,7 @@ def test_pictures_meet_the_masks_of_their_name_and_the_score_is_that_of_an_evalu
 
 
 def test_a_camera_that_was_lost_is_scored_no_further(
-    masks: Callable[[int], Path],
-    clip: Callable[[int], Stream],
-    caplog: pytest.LogCaptureFixture,
+    masks: Callable[[int], Path], clip: Callable[[int], Stream], caplog: pytest.LogCaptureFixture
 ) -> None:
     source = StillSource()
     scoring = Scoring(masks(6), TWO)

@@ -16,15 +16,7 @@ from streaming import StillSource, written
 from edgeseg.data.decode import load_ids
 from edgeseg.engines.base import Engine
 from edgeseg.errors import UsageError
-from edgeseg.stream import (
-    JsonLines,
-    Masks,
-    Recording,
-    Stream,
-    StreamOptions,
-    StreamResult,
-    Window,
-)
+from edgeseg.stream import JsonLines, Masks, Recording, Stream, StreamOptions, StreamResult, Window
 
 LIVE = StillSource("camera:0", 25.0, realtime=True)
 FILE = StillSource("drive.mkv", 25.0, realtime=False)

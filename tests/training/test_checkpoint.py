@@ -13,12 +13,7 @@ from torch import nn
 
 from edgeseg.artifacts.card import CARD_KEY, ModelCard
 from edgeseg.artifacts.sidecar import read, sidecar_path
-from edgeseg.errors import (
-    CorruptArtifact,
-    MismatchedArtifact,
-    NonFiniteOutput,
-    UntrustedArtifact,
-)
+from edgeseg.errors import CorruptArtifact, MismatchedArtifact, NonFiniteOutput, UntrustedArtifact
 from edgeseg.models import build
 from edgeseg.models.pretrained import load_pretrained
 from edgeseg.training.checkpoint import load_checkpoint, save_checkpoint

@@ -14,13 +14,7 @@ from edgeseg.errors import NonFiniteOutput
 from edgeseg.models import build
 from edgeseg.options.training import Autocast, Recipe
 from edgeseg.training.distributed import Processes
-from edgeseg.training.learner import (
-    AVERAGE_POWER,
-    Learner,
-    _average,
-    autocast_type,
-    make_learner,
-)
+from edgeseg.training.learner import AVERAGE_POWER, Learner, _average, autocast_type, make_learner
 from edgeseg.training.state import TrainingState, restore, save_state
 
 CPU = torch.device("cpu")

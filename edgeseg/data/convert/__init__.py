@@ -157,7 +157,7 @@ def convert(
         if not splits:
             raise DatasetError(
                 f"{source}: no picture is left of {len(found)}: "
-                f"{_first(losses) or 'none is labelled'}",
+                f"{_first(losses) or 'none is labelled'}"
             )
         classes.save(shop / "classes.json")
         _install(shop, out)

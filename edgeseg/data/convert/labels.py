@@ -175,12 +175,7 @@ def entry(document: object, key: str, kind: type[_Kind], where: object) -> _Kind
     return value
 
 
-_KINDS: dict[type, str] = {
-    list: "a list",
-    dict: "an object",
-    str: "a text",
-    int: "a whole number",
-}
+_KINDS: dict[type, str] = {list: "a list", dict: "an object", str: "a text", int: "a whole number"}
 
 
 def size_of(document: object, height: str, width: str) -> Size | None:

@@ -28,11 +28,7 @@ RULES: dict[Purpose, tuple[Rule, ...]] = {
     ),
     "train": (base.training_absent,),
     "build": (base.onnx_absent, jetson.little_memory),
-    "cpu": (
-        base.onnxruntime_unusable,
-        base.openvino_absent,
-        base.native_kernels_absent,
-    ),
+    "cpu": (base.onnxruntime_unusable, base.openvino_absent, base.native_kernels_absent),
     "gpu": (
         gpu.driver_mismatch,
         gpu.gpu_not_given_to_container,

@@ -28,11 +28,7 @@ def python_too_old(facts: SystemFacts) -> Trouble | None:
             + _NEWER,
             blocks=True,
         )
-    return Trouble(
-        found,
-        _NEWER,
-        blocks=True,
-    )
+    return Trouble(found, _NEWER, blocks=True)
 
 
 def numpy_unusable(facts: SystemFacts) -> Trouble | None:
@@ -84,9 +80,7 @@ def _absent(facts: SystemFacts, needs: tuple[str, ...], extra: str) -> Trouble |
         return None
     verb = "is" if len(missing) == 1 else "are"
     return Trouble(
-        f"{', '.join(missing)} {verb} not installed",
-        f"pip install 'edgeseg[{extra}]'",
-        blocks=True,
+        f"{', '.join(missing)} {verb} not installed", f"pip install 'edgeseg[{extra}]'", blocks=True
     )
 
 

@@ -53,12 +53,7 @@ class Preprocess(Structure):
 class Argmax(Structure):
     """Arguments of ``argmax``."""
 
-    _fields_ = [
-        ("logits", c_uint64),
-        ("out", c_uint64),
-        ("channels", c_int32),
-        ("pixels", c_int32),
-    ]
+    _fields_ = [("logits", c_uint64), ("out", c_uint64), ("channels", c_int32), ("pixels", c_int32)]
 
 
 class Labels(Structure):

@@ -13,11 +13,7 @@ from edgeseg.artifacts.documents import Document
 
 def computing(trt: Any, network: Any) -> list[Any]:
     """The layers that multiply and accumulate."""
-    kinds = (
-        trt.LayerType.CONVOLUTION,
-        trt.LayerType.DECONVOLUTION,
-        trt.LayerType.MATRIX_MULTIPLY,
-    )
+    kinds = (trt.LayerType.CONVOLUTION, trt.LayerType.DECONVOLUTION, trt.LayerType.MATRIX_MULTIPLY)
     layers = (network.get_layer(place) for place in range(network.num_layers))
     return [layer for layer in layers if layer.type in kinds]
 

@@ -172,10 +172,7 @@ class Session:
 
     def _bind(self) -> None:
         """Set the addresses of input and output in the context; they never change."""
-        places = {
-            self.tensors.input: self._device_input,
-            self.tensors.output: self._device_output,
-        }
+        places = {self.tensors.input: self._device_input, self.tensors.output: self._device_output}
         for name, address in places.items():
             if not self._context.set_tensor_address(name, address):
                 raise self._refusal(f"does not take the address of {name!r}")

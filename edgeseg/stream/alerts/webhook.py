@@ -194,10 +194,7 @@ class Webhook:
             return _reason(error), True
 
     def _headers(self, body: bytes) -> dict[str, str]:
-        headers = {
-            "Content-Type": "application/json",
-            "User-Agent": f"edgeseg/{__version__}",
-        }
+        headers = {"Content-Type": "application/json", "User-Agent": f"edgeseg/{__version__}"}
         if self._authorization is not None:
             headers["Authorization"] = self._authorization
         if self._secret is not None:

@@ -63,11 +63,7 @@ class VideoPublisher(Sink):
     close_s = _CLOSE_S
 
     def __init__(
-        self,
-        destination: str | Destination,
-        *,
-        ca: Path | None = None,
-        overwrite: bool = False,
+        self, destination: str | Destination, *, ca: Path | None = None, overwrite: bool = False
     ) -> None:
         if not isinstance(destination, Destination):
             destination = parse_destination(destination)

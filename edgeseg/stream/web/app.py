@@ -32,8 +32,7 @@ if TYPE_CHECKING:
 _PAGE = {
     "index.html": "text/html; charset=utf-8",
     **dict.fromkeys(
-        ("app.js", "ask.js", "charts.js", "picture.js", "tile.js"),
-        "text/javascript; charset=utf-8",
+        ("app.js", "ask.js", "charts.js", "picture.js", "tile.js"), "text/javascript; charset=utf-8"
     ),
     "style.css": "text/css; charset=utf-8",
     "icon.svg": "image/svg+xml",

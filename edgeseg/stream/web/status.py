@@ -181,10 +181,7 @@ class Status:
         """Note a result, in the stream's thread."""
         now = time.monotonic()
         self._histories[result.camera].add(
-            now - self._began,
-            (now - result.captured_at) * 1000,
-            result.age_ms,
-            result.stages_ms,
+            now - self._began, (now - result.captured_at) * 1000, result.age_ms, result.stages_ms
         )
 
     @property

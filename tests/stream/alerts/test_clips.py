@@ -126,10 +126,7 @@ def test_cameras_have_clips_of_their_own(tmp_path: Path) -> None:
         watched.alerts.write(frame(number, number / 10, number == 5))
         watched.alerts.write(frame(100 + number, number / 10, number == 6, source=1))
     watched.alerts.close()
-    assert [numbers(path) for path in watched.named] == [
-        list(range(3, 8)),
-        list(range(104, 109)),
-    ]
+    assert [numbers(path) for path in watched.named] == [list(range(3, 8)), list(range(104, 109))]
 
 
 def test_a_clip_in_progress_is_complete_at_the_end_of_the_stream_without_pyav_too(

@@ -97,8 +97,7 @@ def test_names_by_which_a_view_of_this_machine_is_called(host: str, status: int)
 
 
 @pytest.mark.parametrize(
-    ("host", "status"),
-    [("192.168.1.7:8080", 200), ("cam.example.org", 200), ("evil.example", 421)],
+    ("host", "status"), [("192.168.1.7:8080", 200), ("cam.example.org", 200), ("evil.example", 421)]
 )
 def test_names_by_which_a_view_for_others_is_called(host: str, status: int) -> None:
     view = client(TOKEN, frozenset({"cam.example.org"}), loopback=False)
@@ -205,9 +204,7 @@ def test_the_right_token_in_the_address_becomes_a_cookie(locked: Callable[[], Cl
     assert view.get("/").text == "inside"
 
 
-def test_a_token_in_the_address_of_anything_else_is_nothing(
-    locked: Callable[[], Client],
-) -> None:
+def test_a_token_in_the_address_of_anything_else_is_nothing(locked: Callable[[], Client]) -> None:
     assert locked().get("/status", params={"token": TOKEN}).status_code == 401
 
 
