@@ -27,6 +27,7 @@ EXPERIMENTS = (
     "upsampling",
     "little_data",
     "isbi",
+    "initialisation",
     "recipes",
     "pareto",
 )
@@ -258,6 +259,12 @@ def isbi(elastic: float, plain: float) -> list[dict[str, Any]]:
     return pair(*keys, pixel_error=(elastic, plain), f1=(0.8, 0.8))
 
 
+def initialisation(error: float, other: float, least: float) -> list[dict[str, Any]]:
+    keys = ("as in the paper", "PyTorch's initialisation", "without dropout")
+    rows = pair(*(f"{key}, seed 0" for key in keys), pixel_error=(error, other, 0.09))
+    return [row | {"deviations": (least, 1.5)} for row in rows]
+
+
 def recipes(plain: float, elastic: float, few: float, taught: float) -> list[dict[str, Any]]:
     keys = ("plain", "elastic", "few labels", "few labels, taught")
     ious = (plain, elastic, few, taught)
@@ -284,6 +291,10 @@ def recipes(plain: float, elastic: float, few: float, taught: float) -> list[dic
         ("isbi", isbi(0.05, 0.06), True),
         ("isbi", isbi(0.06, 0.05), False),
         ("isbi", isbi(0.07, 0.08), False),  # the paper's figure is missed
+        ("initialisation", initialisation(0.08, 0.1, 0.4), True),
+        ("initialisation", initialisation(0.08, 0.07, 0.6), False),  # PyTorch's is better
+        ("initialisation", initialisation(0.1, 0.11, 0.6), False),  # dropout does harm
+        ("initialisation", initialisation(0.08, 0.1, 0.3), False),  # maps vanish
         ("recipes", recipes(0.8, 0.81, 0.6, 0.7), True),
         ("recipes", recipes(0.8, 0.79, 0.6, 0.7), False),  # one part does harm
         ("recipes", recipes(0.8, 0.81, 0.6, 0.6), False),  # the teacher adds nothing

@@ -34,6 +34,7 @@ ORDER = (
     "upsampling",
     "little_data",
     "isbi",
+    "initialisation",
     "recipes",
     "pareto",
 )
