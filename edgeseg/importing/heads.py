@@ -40,6 +40,8 @@ class Head:
             highest score wins.
         background: Class of pixels where no score exceeds the threshold.
         drawn: Whether the background has a channel of its own, which the threshold replaces.
+        rest: Whether ``background`` has the probability that the others leave.
+        cleaned: Whether labels that are no class become the background.
     """
 
     output: Output
@@ -49,6 +51,8 @@ class Head:
     threshold: float | None = None
     background: int = 0
     drawn: bool = False
+    rest: bool = False
+    cleaned: bool = False
 
     @property
     def resized(self) -> bool:
@@ -97,6 +101,8 @@ def append_head(model: ModelProto, head: Head) -> None:
     chain = _Chain(model, last)
     if output.kind == "labels":
         chain.reshape("Reshape", output.shape, (1, *output.size))
+        if head.cleaned:
+            _clean(chain, head, tensors(model)[last].dtype)
     else:
         _class_of_scores(chain, head, tensors(model)[chain.last].dtype)
     if head.resized and (output.kind == "labels" or head.enlarge == "labels"):
@@ -108,6 +114,18 @@ def append_head(model: ModelProto, head: Head) -> None:
         helper.make_tensor_value_info(LABELS, TensorProto.UINT8, (1, *head.size))
     )
     remove_unread(model)
+
+
+def _clean(chain: _Chain, head: Head, kind: int) -> None:
+    """Put the background where labels are no class."""
+    dtype, labels = helper.tensor_dtype_to_np_dtype(kind), chain.last
+    ends = [np.array(end, dtype) for end in (-1, head.classes)]
+    chain.add("Greater", "Greater", ends[0])
+    above = chain.last
+    chain.node("Less", "Less", [labels, chain.constant("end", ends[1])])
+    chain.node("And", "And", [above, chain.last])
+    background = chain.constant("background", np.array(head.background, dtype))
+    chain.node("Where", "Where", [chain.last, labels, background])
 
 
 def _class_of_scores(chain: _Chain, head: Head, kind: int) -> None:
@@ -125,15 +143,20 @@ def _class_of_scores(chain: _Chain, head: Head, kind: int) -> None:
         whole = np.array([1, output.channels, *size], np.int64)
         mode = {"mode": "linear", "coordinate_transformation_mode": "half_pixel"}
         chain.add("Resize", "Resize", none, none, whole, **mode)
-    if head.threshold is not None:
-        _insert_threshold(chain, head, size)
+    if head.rest or head.threshold is not None:
+        _insert_plane(chain, head, size)
     chain.add("ArgMax", "ArgMax", axis=1, keepdims=0)
 
 
-def _insert_threshold(chain: _Chain, head: Head, size: tuple[int, int]) -> None:
-    """Put a plane of the threshold where the background belongs among the classes."""
-    plane = np.full((1, 1, *size), head.threshold, np.float32)
+def _insert_plane(chain: _Chain, head: Head, size: tuple[int, int]) -> None:
+    """Put a plane of the threshold, or the rest, where the background belongs."""
     at, channels, scores = head.background, head.output.channels, chain.last
+    if head.rest:
+        chain.add("ReduceSum", "ReduceSum", np.array([1], np.int64))
+        chain.node("Sub", "Sub", [chain.constant("one", np.ones(1, np.float32)), chain.last])
+        plane = chain.last
+    else:
+        plane = chain.constant("threshold", np.full((1, 1, *size), head.threshold, np.float32))
     parts = []
     for what, start, stop in (("before", 0, at), ("after", at + head.drawn, channels)):
         whole = start == 0 and stop == channels
@@ -142,7 +165,7 @@ def _insert_threshold(chain: _Chain, head: Head, size: tuple[int, int]) -> None:
             ends = [np.array([value], np.int64) for value in (start, stop, 1)]
             chain.add("Slice", f"Slice_{what}", *ends)
         parts.append(chain.last if start < stop and not whole else scores if whole else "")
-    inputs = [parts[0], chain.constant("threshold", plane), parts[1]]
+    inputs = [parts[0], plane, parts[1]]
     chain.node("Concat", "Concat", [name for name in inputs if name], axis=1)
 
 
@@ -171,6 +194,9 @@ def labels_of(raw: NDArray[Any], head: Head) -> tuple[NDArray[np.int64], NDArray
     output, (height, width) = head.output, head.size
     if output.kind == "labels":
         labels = raw.reshape(output.size)
+        if head.cleaned:
+            known = (labels >= 0) & (labels < head.classes)
+            labels = np.where(known, labels, head.background)
         margin = np.full(output.size, np.inf)
     else:
         sizes = {"c": output.channels, "h": output.size[0], "w": output.size[1]}
@@ -186,8 +212,9 @@ def labels_of(raw: NDArray[Any], head: Head) -> tuple[NDArray[np.int64], NDArray
 
 
 def _strongest(scores: NDArray[np.float32], head: Head) -> tuple[NDArray[Any], NDArray[Any]]:
-    if head.threshold is not None:
-        plane = np.full((1, *scores.shape[1:]), head.threshold, np.float32)
+    if head.rest or head.threshold is not None:
+        rest = 1 - scores.sum(axis=0, keepdims=True)
+        plane = rest if head.rest else np.full_like(rest, head.threshold)
         at = head.background
         scores = np.concatenate([scores[:at], plane, scores[at + head.drawn :]])
     ordered = np.sort(scores, axis=0)

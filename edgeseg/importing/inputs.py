@@ -91,6 +91,12 @@ def find_picture(original: Original) -> PictureInput:
             hint="export the network with a picture as its input, and its channels fixed",
         )
     found = dict(zip(layout, dims, strict=True))
+    if any(d.HasField("dim_value") and d.dim_value == 0 for d in kind.shape.dim):
+        raise MismatchedArtifact(
+            f"{path}: expected a batch of one picture or an open one, found {inputs[0].name!r} of "
+            f"shape ({', '.join(str(d.dim_value) for d in kind.shape.dim)})",
+            hint="export it again for a batch of one picture",
+        )
     return PictureInput(
         name=inputs[0].name,
         dtype=declared,

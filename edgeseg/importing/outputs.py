@@ -13,25 +13,21 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
-from onnx import ModelProto, NodeProto, TensorProto
+from onnx import ModelProto, TensorProto
 
 from edgeseg.errors import MismatchedArtifact, UsageError
-from edgeseg.importing.values import possible_values
-from edgeseg.precision.graph import Tensor, producers, tensors
+from edgeseg.importing.values import Source, Tail
 
 MAX_CLASSES = 255
 """A uint8 label map has no more: 255 is the value to ignore."""
+
+UNSURE = (-1, 255)
+"""Ids by which networks say that they name no class, as masks do."""
 
 Activation = Literal["none", "softmax", "log-softmax", "sigmoid"]
 
 # Of the types that the reader leaves.
 _LABELS = (TensorProto.INT32, TensorProto.INT64, TensorProto.BOOL)
-# From the scores to the output; none of them mixes classes.
-_PASSING = frozenset(
-    {"Identity", "Resize", "Upsample", "Transpose", "Cast", "Reshape", "Squeeze", "Unsqueeze",
-     "Slice", "Clip", "Concat"}
-)  # fmt: skip
 _ACTIVATIONS: dict[str, Activation] = {
     "Softmax": "softmax",
     "LogSoftmax": "log-softmax",
@@ -55,13 +51,17 @@ class Output:
         name: Name of the tensor.
         kind: ``scores``, one number per class and pixel, or ``labels``, class ids.
         axes: Order of the axes without those of size 1 in front, e.g. ``chw``, ``hwc`` or ``hw``.
-        channels: Number of score channels; of labels that of the scores behind them, 0 if unknown.
+        channels: Number of score channels; of labels that of the classes they tell apart, 0 if
+            unknown.
         size: (height, width) of the output in pixels.
         shape: Shape of the tensor.
         activation: What the scores went through last.
+        classes: Class of each channel, where the graph shows that it leaves out some; of one
+            channel 0 or 1.
         passed: Names of the other outputs, which are left out.
         ends: For scores, what stands for the probabilities 0 and 1; for labels, the least and the
-            largest that the graph can give, None if unknown.
+            largest class that the graph can give, None if unknown.
+        unsure: Whether labels may be one of :data:`UNSURE`, too.
     """
 
     name: str
@@ -71,8 +71,10 @@ class Output:
     size: tuple[int, int]
     shape: tuple[int, ...]
     activation: Activation = "none"
+    classes: tuple[int, ...] = ()
     passed: tuple[str, ...] = ()
     ends: tuple[float, float] | None = None
+    unsure: bool = False
 
     def __str__(self) -> str:
         height, width = self.size
@@ -104,21 +106,21 @@ def find_output(
         UsageError: No output has that name.
         MismatchedArtifact: No output is a map of classes, or it has more than 255 of them.
     """
-    known, names = tensors(model), [value.name for value in model.graph.output]
+    tail, names = Tail(model), [value.name for value in model.graph.output]
     if name is not None and name not in names:
         raise UsageError(
             f"--output {name}: {path} has no such output, but {', '.join(names)}",
             hint=f"edgeseg import {path} --output {names[0]}",
         )
-    _refuse_by_name(names, path)
+    _refuse_others(names, tail, path)
     asked = [name] if name is not None else names
-    found = [output for each in asked if (output := _as_map(each, known[each], model, size))]
+    found = [output for each in asked if (output := _as_map(each, tail, size))]
     if not found:
-        shapes = ", ".join(f"{each!r} {known[each].shape}" for each in asked)
+        shapes = ", ".join(f"{each!r} {tail.known[each].shape}" for each in asked)
         raise MismatchedArtifact(
             f"{path}: expected scores (N, classes, H, W) or labels (N, H, W) as output, "
             f"found {shapes}",
-            hint=_form_hint([known[each] for each in asked], size)
+            hint=_form_hint(asked, tail, size)
             + ("" if name is None else ", or name another output with --output"),
         )
     best = min(found, key=lambda output: _rank(output, classes))
@@ -132,9 +134,11 @@ def find_output(
     return replace(best, passed=passed)
 
 
-def _refuse_by_name(names: Sequence[str], path: Path) -> None:
+def _refuse_others(names: Sequence[str], tail: Tail, path: Path) -> None:
+    """Raise MismatchedArtifact for outputs of other tasks, by name or by shape."""
     for what, marks in (("panoptic", _PANOPTIC), ("detection", _DETECTION)):
         hits = [name for name in names if any(mark in name.lower() for mark in marks)]
+        hits = hits or (_queries(names, tail) if what == "panoptic" else [])
         if hits:
             raise MismatchedArtifact(
                 f"{path}: expected a network for semantic segmentation, found the outputs of a "
@@ -144,8 +148,21 @@ def _refuse_by_name(names: Sequence[str], path: Path) -> None:
             )
 
 
-def _as_map(name: str, tensor: Tensor, model: ModelProto, size: tuple[int, int]) -> Output | None:
+def _queries(names: Sequence[str], tail: Tail) -> list[str]:
+    """Two outputs (N, queries, classes) and (N, queries, H, W), as those of MaskFormer."""
+    shapes = {name: tail.known[name].shape for name in names}
+    classes = {name: shape for name, shape in shapes.items() if len(shape) == 3}
+    for name, shape in shapes.items():
+        pixels = math.prod(size or 0 for size in shape[2:])
+        of = [other for other, each in classes.items() if each[1] == shape[1] and each[2] != pixels]
+        if len(shape) == 4 and of:
+            return [of[0], name]
+    return []
+
+
+def _as_map(name: str, tail: Tail, size: tuple[int, int]) -> Output | None:
     """The output as a map of the picture; None if it cannot be one."""
+    tensor = tail.known[name]
     whole = tuple(size for size in tensor.shape if size)
     shape = _unflattened(whole, size)
     if len(whole) != len(tensor.shape) or not 2 <= len(shape) <= 4:
@@ -153,18 +170,19 @@ def _as_map(name: str, tensor: Tensor, model: ModelProto, size: tuple[int, int])
     if len(shape) == 4 and shape[0] != 1:
         return None
     shape = shape[1:] if len(shape) == 4 else shape
-    output, values = None, possible_values(model, name)
-    graded = _graded(values)
+    source = tail.source(name)
+    graded = _graded(source)
     masks = tensor.dtype == TensorProto.BOOL and len(shape) == 3 and 1 not in (shape[0], shape[2])
-    if tensor.dtype == TensorProto.FLOAT or masks or (graded and graded[1] != (0, 1)):
+    floating = tensor.dtype == TensorProto.FLOAT
+    ids = source is not None and source.is_choice and graded is None
+    output = None
+    if masks or (floating and not ids) or (graded and graded[1] != (0, 1)):
         shape = (1, *shape) if len(shape) == 2 else shape
-        output = _scores(name, order_of(shape, size), shape, whole, model)
-        if output and output.kind == "scores" and output.activation == "none" and graded:
+        output = _scores(name, order_of(shape, size), shape, whole, tail)
+        if output and output.activation == "none" and graded:
             output = replace(output, activation=graded[0], ends=graded[1])
-    elif tensor.dtype in _LABELS:
-        output = _labels(name, shape, whole, model)
-        if output and values:
-            output = replace(output, ends=(min(values[1]), max(values[1])))
+    elif floating or tensor.dtype in _LABELS:
+        output = _labels(name, shape, whole, source)
     return output if output and _upright(output.size, size) else None
 
 
@@ -187,8 +205,9 @@ def _upright(found: tuple[int, int], size: tuple[int, int]) -> bool:
     return abs(own - aspect) <= min(abs(own + aspect), _MOST_SKEWED) + 1e-9
 
 
-def _form_hint(outputs: Sequence[Tensor], size: tuple[int, int]) -> str:
+def _form_hint(names: Sequence[str], tail: Tail, size: tuple[int, int]) -> str:
     sideways = (size[1], size[0])
+    outputs = [tail.known[name] for name in names]
     shapes = [output.shape for output in outputs]
     if any(sideways in (shape[-2:], shape[-3:-1]) for shape in shapes) and size[0] != size[1]:
         return "swap height and width of the output before the export"
@@ -196,7 +215,10 @@ def _form_hint(outputs: Sequence[Tensor], size: tuple[int, int]) -> str:
         return "export it for a batch of one picture"
     if any(len(shape) == 5 for shape in shapes):
         return "export a network of single pictures, not of volumes or clips"
-    if any(output.dtype in _LABELS and len(output.shape) == 4 for output in outputs):
+    if any(map(tail.is_ranked, names)):
+        return "export class ids, or the scores of all classes, not those of the best alone"
+    ids = any((source := tail.source(name)) and source.is_choice for name in names)
+    if ids or any(output.dtype in _LABELS and len(output.shape) == 4 for output in outputs):
         return "export class ids or scores, neither colours nor one-hot classes"
     return "export a network for semantic segmentation"
 
@@ -206,20 +228,34 @@ def _scores(
     axes: Literal["chw", "hwc"],
     shape: tuple[int, ...],
     whole: tuple[int, ...],
-    model: ModelProto,
+    tail: Tail,
 ) -> Output | None:
     height, width, channels = (shape[axes.index(axis)] for axis in "hwc")
-    if min(height, width) < _LEAST:
+    if min(height, width) < _LEAST or tail.is_ranked(name):
         return None
-    chosen = _chosen_from(model, name)
-    if channels == 1 and chosen:
-        return Output(name, "labels", "hw", chosen, (height, width), whole)
-    last = _activation(model, name)
-    return Output(name, "scores", axes, channels, (height, width), whole, last)
+    last = _ACTIVATIONS.get(tail.last(name), "none")
+    of_classes = _classes(tail, name, axes, shape)
+    return Output(name, "scores", axes, channels, (height, width), whole, last, of_classes)
+
+
+def _classes(
+    tail: Tail, name: str, axes: Literal["chw", "hwc"], shape: tuple[int, ...]
+) -> tuple[int, ...]:
+    """The class of each channel, where the graph passes on some channels of a Softmax."""
+    found, source = tail.channels(name), tail.source(name)
+    if found is None:
+        return ()
+    rows = found.reshape(shape).transpose([axes.index(axis) for axis in "chw"])
+    classes: tuple[int, ...] = tuple(rows[:, 0, 0].tolist())
+    if len(classes) > 1:
+        return classes
+    # One channel tells one class, or the object with all its parts, from the rest.
+    falling = source is not None and source.values[-1] < source.values[0]
+    return (int((classes[0] > 0) != falling),)
 
 
 def _labels(
-    name: str, shape: tuple[int, ...], whole: tuple[int, ...], model: ModelProto
+    name: str, shape: tuple[int, ...], whole: tuple[int, ...], source: Source | None
 ) -> Output | None:
     if len(shape) == 3:
         ones = [axis for axis in (0, 2) if shape[axis] == 1]
@@ -228,8 +264,15 @@ def _labels(
         shape = shape[1:] if ones[0] == 0 else shape[:2]
     if min(shape) < _LEAST:
         return None
-    chosen = _chosen_from(model, name)
-    return Output(name, "labels", "hw", chosen, (shape[0], shape[1]), whole)
+    output = Output(name, "labels", "hw", 0, (shape[0], shape[1]), whole)
+    if source is None:
+        return replace(output, unsure=True)
+    values = np.unique(source.values)
+    ids = values[~np.isin(values, UNSURE)]
+    if not ids.size:
+        return None
+    every = ids.size if np.array_equal(ids, np.arange(ids.size)) else 0
+    return replace(output, channels=every, ends=(ids[0], ids[-1]), unsure=ids.size < values.size)
 
 
 def order_of(shape: tuple[int, ...], size: tuple[int, int]) -> Literal["chw", "hwc"]:
@@ -250,38 +293,19 @@ def order_of(shape: tuple[int, ...], size: tuple[int, int]) -> Literal["chw", "h
     return "chw" if first <= last else "hwc"
 
 
-def _before(model: ModelProto, name: str) -> NodeProto | None:
-    """The last node before an output that is no change of form."""
-    made_by = producers(model)
-    node = made_by.get(name)
-    while node is not None and node.op_type in _PASSING:
-        node = made_by.get(node.input[0])
-    return node
-
-
-def _activation(model: ModelProto, name: str) -> Activation:
-    node = _before(model, name)
-    return _ACTIVATIONS.get(node.op_type, "none") if node is not None else "none"
-
-
-def _graded(
-    values: tuple[str, NDArray[np.float64]] | None,
-) -> tuple[Activation, tuple[float, float]] | None:
+def _graded(source: Source | None) -> tuple[Activation, tuple[float, float]] | None:
     """What made probabilities or decisions, and what stands for 0 and 1, as 0 and 255 in masks."""
-    if values is None or (values[0] == "ArgMax" and values[1].size != 2):
+    if source is None:
         return None
-    low, high = float(values[1][0]), float(values[1][-1])
-    return (_ACTIVATIONS.get(values[0], "sigmoid"), (low, high)) if low < high else None
-
-
-def _chosen_from(model: ModelProto, name: str) -> int:
-    """Number of scores from which an ArgMax chose the labels; 0 if it is not known."""
-    node = _before(model, name)
-    if node is None or node.op_type != "ArgMax":
-        return 0
-    axis = next((a.i for a in node.attribute if a.name == "axis"), 0)
-    shape = tensors(model)[node.input[0]].shape
-    return (shape[axis] or 0) if -len(shape) <= axis < len(shape) else 0
+    values = np.unique(source.values)
+    low, high = float(values[0]), float(values[-1])
+    if source.is_choice and values.size != 2:
+        return None
+    if source.kind == "ArgMax":
+        several = np.isin(values, UNSURE, invert=True).all() and source.values.size > 2
+        if several or (low, high) == (0, 1):
+            return None
+    return (_ACTIVATIONS.get(source.kind, "sigmoid"), (low, high)) if low < high else None
 
 
 def _rank(output: Output, classes: int | None) -> tuple[int, int, int, int]:

@@ -16,6 +16,7 @@ from edgeseg.errors import CorruptArtifact, InferenceError, MismatchedArtifact, 
 from edgeseg.importing.deciding import require_ids
 from edgeseg.importing.heads import Head, labels_of
 from edgeseg.importing.inputs import PictureInput
+from edgeseg.importing.outputs import UNSURE
 from edgeseg.importing.reading import Original
 from edgeseg.ops.preprocess import preprocess
 
@@ -151,4 +152,6 @@ def _check(raw: NDArray[Any], head: Head, original: Original) -> None:
             hint="state the normalisation that it was trained with, e.g. --normalise imagenet",
         )
     if head.output.kind == "labels":
-        require_ids(raw.min(), raw.max(), head.classes, path)
+        ids = raw[~np.isin(raw, UNSURE)] if head.cleaned else raw
+        if ids.size:
+            require_ids(ids.min(), ids.max(), head.classes, path)

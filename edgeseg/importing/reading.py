@@ -192,12 +192,24 @@ def _refuse_operators(model: ModelProto, path: Path) -> None:
             f"{path}: expected operators of ONNX itself, found {', '.join(foreign[:5])}",
             hint=_PLAIN,
         )
+    sparse = [weight.values.name for weight in model.graph.sparse_initializer]
+    sparse += [n.output[0] for n in every_node(model.graph) if _is_sparse(n)]
+    if sparse:
+        raise MismatchedArtifact(
+            f"{path}: expected weights that are stored whole, found sparse ones "
+            f"({', '.join(sparse[:5])})",
+            hint="export it again with dense weights (in PyTorch: .to_dense()); zeros may stay",
+        )
     if any(node.op_type in _QUANTISED for node in model.graph.node):
         raise MismatchedArtifact(
             f"{path}: expected a network in floating point, found quantised layers",
             hint="import the float32 network, then `edgeseg calibrate` and `edgeseg build --int8`; "
             "or quantise the model.onnx of that import and give it to `edgeseg build --onnx`",
         )
+
+
+def _is_sparse(node: NodeProto) -> bool:
+    return any(each.type == onnx.AttributeProto.SPARSE_TENSOR for each in node.attribute)
 
 
 def refuse_control_flow(model: ModelProto, path: Path) -> None:

@@ -110,7 +110,7 @@ def wrap(
         tensors = [preprocess(i, spec or preprocessing.spec(size)) for i in _pictures(split)]
         output = told_by_range(output, [run.raw(t[np.newaxis], output.name) for t in tensors])
         head = decide_head(output, classes, config, size, path)
-    if head.threshold is not None and config.background is None:
+    if head.threshold is not None and config.background is None and not output.classes:
         # A class without a channel of its own is where no other is, whatever its name.
         classes = classes.with_background(classes.names[head.background])
     append_head(model, head)

@@ -245,7 +245,7 @@ def test_classes_are_asked_for(tmp_path: Path, data: Path) -> None:
 def test_labels_beyond_the_classes_are_refused(tmp_path: Path, data: Path) -> None:
     two = ImportConfig(classes="a,b")
     assert (
-        "2 classes are named and 'seg' has 3 channels"
+        "2 classes are named and 'seg' gives 3 ids"
         in refused(tmp_path, Foreign("int64").model(), two).message
     )
     # Behind a maximum nobody knows how many there are: the pictures of the proof show it.

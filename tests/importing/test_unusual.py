@@ -17,6 +17,7 @@ from edgeseg.importing import ImportConfig, Imported, import_network
 from edgeseg.precision.fp16 import to_fp16
 
 CLASSES = ",".join(NAMES)
+UNSURE = np.array(255)
 
 
 class Unusual(Foreign):
@@ -29,7 +30,8 @@ class Unusual(Foreign):
     def outputs(self, scores: str) -> dict[str, int]:
         """Add the head; returns the outputs and their types."""
         kinds = {"grey": TensorProto.UINT8, "masks": TensorProto.BOOL}
-        kinds |= dict.fromkeys(("counted", "coded", "coloured"), TensorProto.INT64)
+        coded = ("counted", "coded", "coloured", "unsure", "second")
+        kinds |= dict.fromkeys(coded, TensorProto.INT64)
         last = getattr(self, self.way)(scores)
         return {self.called(last, "last"): kinds.get(self.way, TensorProto.FLOAT)}
 
@@ -94,6 +96,65 @@ class Unusual(Foreign):
         """A colour for each class."""
         chosen = self.node("ArgMax", scores, axis=1, keepdims=0)
         return self.node("Gather", np.arange(9).reshape(3, 3), chosen)
+
+    def painted(self, scores: str) -> str:
+        """A colour for each class, in floating point."""
+        chosen = self.node("ArgMax", scores, axis=1, keepdims=0)
+        classes = self.node("OneHot", chosen, np.array(3), np.array([0.0, 1.0]))
+        colours = self.node("MatMul", classes, np.array([[0, 0, 0], [220, 20, 60], [0, 0, 142.0]]))
+        return self.node("Transpose", colours, perm=[0, 3, 1, 2])
+
+    def stacked(self, scores: str) -> str:
+        """A colour for each class, a channel at a time."""
+        red = self.node("Greater", self.red(scores), np.zeros(1))
+        levels = [(220.0, 0.0), (20.0, 0.0), (60.0, 142.0)]
+        parts = [self.node("Where", red, *(np.full(1, level) for level in pair)) for pair in levels]
+        return self.node("Concat", *parts, axis=1)
+
+    def two(self, scores: str) -> str:
+        """Probabilities of the background and of red."""
+        first = self.node("Slice", scores, np.array([0]), np.array([2]), np.array([1]))
+        return self.node("Softmax", first, axis=1)
+
+    def inverse(self, scores: str) -> str:
+        """The probability of the background alone."""
+        return self.node("Gather", self.two(scores), np.array([0]), axis=1)
+
+    def parted(self, scores: str) -> str:
+        """The same in percent, split off with the channels last."""
+        last = self.node("Transpose", self.two(scores), perm=[0, 2, 3, 1])
+        half = self.node("Split", last, axis=3)
+        self._nodes[-1].output.append("other_half")
+        return self.node("Mul", half, np.full(1, 100.0))
+
+    def left(self, scores: str) -> str:
+        """What red leaves."""
+        red = self.node("Gather", self.two(scores), np.array(1), axis=1)
+        return self.node("Sub", np.ones(1), red)
+
+    def most(self, scores: str) -> str:
+        """The classes of a softmax but the last, at a temperature at which none exceeds a half."""
+        shares = self.node("Softmax", self.node("Mul", scores, np.full(1, 0.01)), axis=1)
+        return self.node("Slice", shares, np.array([0]), np.array([2]), np.array([1]))
+
+    def best(self, scores: str) -> str:
+        """The two highest scores."""
+        best = self.node("TopK", scores, np.array([2]), axis=1)
+        self._nodes[-1].output.append("which")
+        return best
+
+    def second(self, scores: str) -> str:
+        """The ids of the two highest scores."""
+        self.best(scores)
+        return "which"
+
+    def sure(self, scores: str) -> str:
+        return self.node("ReduceMax", self.two(scores), axes=[1], keepdims=1)
+
+    def unsure(self, scores: str) -> str:
+        """Labels; 255 where red is likely."""
+        chosen = self.node("ArgMax", scores, axis=1, keepdims=1)
+        return self.node("Where", self.node("Less", self.red(scores), np.zeros(1)), chosen, UNSURE)
 
     def volume(self, scores: str) -> str:
         """One slice of a stack."""
@@ -210,6 +271,43 @@ def test_thresholds_follow_the_range_that_the_graph_shows(
     np.testing.assert_array_equal(labels(made), picture(0)[1] == 1)
 
 
+@pytest.mark.parametrize(
+    ("way", "height"), [("inverse", 1 - 0.999), ("parted", 100 - 99.9), ("left", 1 - 0.999)]
+)
+def test_a_channel_of_the_background(tmp_path: Path, way: str, height: float) -> None:
+    """The threshold is that of red, whose probability is 0.95 in the disc."""
+    model = Unusual(way).model()
+    made = imported(tmp_path, model, "background,red")
+    assert made.card.classes.background == 0
+    np.testing.assert_array_equal(labels(made), picture(0)[1] == 1)
+    config = ImportConfig(classes="background,red", threshold=0.999)
+    surer = import_network(tmp_path / "theirs.onnx", tmp_path / "surer", config)
+    assert surer.wrapped.head.threshold == pytest.approx(height)
+    assert not labels(surer).any()
+
+
+def test_a_class_without_a_channel_has_the_rest(tmp_path: Path) -> None:
+    made = imported(tmp_path, Unusual("most").model())
+    np.testing.assert_array_equal(labels(made), picture(0)[1])
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_pixels_without_a_class_are_the_background(tmp_path: Path, known: bool) -> None:
+    """Whether the graph shows such labels or only a picture would; none of the proof does."""
+    model = Unusual("unsure").model()
+    if not known:
+        model.graph.node.append(helper.make_node("Max", ["last"], ["end"]))
+        model.graph.output[0].name = "end"
+    found, truth = labels(imported(tmp_path, model)), picture(0)[1]
+    np.testing.assert_array_equal(found, np.where(truth == 1, 0, truth))
+    if known:
+        with pytest.raises(MismatchedArtifact, match="holds -1 or 255") as caught:
+            import_network(
+                tmp_path / "theirs.onnx", tmp_path / "none", ImportConfig("sky,red,blue")
+            )
+        assert "--background sky" in str(caught.value.hint)
+
+
 def test_masks_are_scores(tmp_path: Path) -> None:
     np.testing.assert_array_equal(
         labels(imported(tmp_path, Unusual("masks").model())), picture(0)[1]
@@ -276,6 +374,11 @@ def test_ports_without_a_shape(tmp_path: Path, place: str) -> None:
         ("boxes", r"found 'last' \(1, 8, 1152\)", "semantic segmentation"),
         ("volume", r"found 'last' \(1, 3, 1, 48, 64\)", "single pictures"),
         ("coloured", r"found 'last' \(1, 48, 64, 3\)", "class ids or scores"),
+        ("painted", r"found 'last' \(1, 3, 48, 64\)", "neither colours"),
+        ("stacked", r"found 'last' \(1, 3, 48, 64\)", "neither colours"),
+        ("best", r"found 'last' \(1, 2, 48, 64\)", "not those of the best alone"),
+        ("second", r"found 'last' \(1, 2, 48, 64\)", "class ids or scores"),
+        ("sure", r"found 'last' \(1, 1, 48, 64\)", "not those of the best alone"),
         ("counted", r"expected labels 0…2 for 3 classes, found 1…3", "grey levels"),
         ("coded", r"expected labels 0…2 for 3 classes, found 0…26", "grey levels"),
         ("noisy", "found RandomUniformLike", r"model\.eval\(\)"),
@@ -285,6 +388,46 @@ def test_others_are_refused(tmp_path: Path, way: str, message: str, hint: str) -
     with pytest.raises(MismatchedArtifact, match=message) as caught:
         imported(tmp_path, Unusual(way).model())
     assert hint.replace("\\", "") in str(caught.value.hint)
+
+
+@pytest.mark.parametrize("width", [3, SIZE[0] * SIZE[1]])
+def test_queries_are_not_classes(tmp_path: Path, width: int) -> None:
+    """MaskFormer without names; scores beside the same scores in rows are none."""
+
+    class Queries(Foreign):
+        def outputs(self, scores: str) -> dict[str, int]:
+            rows = self.node("Reshape", scores, np.array([1, 3, -1]))
+            rows = self.node("Slice", rows, np.array([0]), np.array([width]), np.array([2]))
+            return {self.called(rows, "1"): 1, self.called(scores, "2"): 1}
+
+    model = Queries().model()
+    if width == 3:
+        with pytest.raises(MismatchedArtifact, match=r"panoptic network .1, 2."):
+            imported(tmp_path, model)
+        return
+    np.testing.assert_array_equal(labels(imported(tmp_path, model)), picture(0)[1])
+
+
+def test_a_batch_of_none_is_refused(tmp_path: Path) -> None:
+    model = Foreign().model()
+    model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 0
+    with pytest.raises(MismatchedArtifact, match=r"shape \(0, 3, 48, 64\)") as caught:
+        imported(tmp_path, model)
+    assert "a batch of one picture" in str(caught.value.hint)
+
+
+def test_sparse_weights_are_refused(tmp_path: Path) -> None:
+    model = Foreign().model()
+    weight = model.graph.initializer.pop(0)
+    values = onnx.numpy_helper.to_array(weight).ravel()
+    tensors = [values, np.arange(values.size)]
+    sparse = helper.make_sparse_tensor(
+        *(onnx.numpy_helper.from_array(each, weight.name) for each in tensors), weight.dims
+    )
+    model.graph.sparse_initializer.append(sparse)
+    with pytest.raises(MismatchedArtifact, match=f"found sparse ones .{weight.name}.") as caught:
+        imported(tmp_path, model)
+    assert "to_dense" in str(caught.value.hint)
 
 
 @pytest.mark.parametrize("training", [True, False])

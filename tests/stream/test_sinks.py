@@ -3,6 +3,7 @@
 import itertools
 import threading
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -183,6 +184,23 @@ def test_masks_are_the_label_maps(tmp_path: Path, result_at: Callable[..., Strea
     assert [path.name for path in paths] == ["000000.png", "000007.png"]
     for path, result in zip(paths, results, strict=True):
         assert np.array_equal(cv2.imread(str(path), cv2.IMREAD_UNCHANGED), result.mask())
+
+
+def test_a_refused_mask_folder_is_not_left_behind(tmp_path: Path) -> None:
+    pictures = [tmp_path / "a.png", tmp_path / "a.jpg"]
+    with pytest.raises(UsageError, match="would have the same mask"):
+        Masks(tmp_path / "runs" / "masks", pictures=pictures).open([FILE])
+    assert not (tmp_path / "runs").exists()
+    kept = tmp_path / "kept"
+    kept.mkdir()
+    with pytest.raises(UsageError):
+        Masks(kept, pictures=pictures).open([FILE])
+    assert kept.exists()
+    # The next output refuses: the stream closes those that are open.
+    with closing(Masks(tmp_path / "masks")) as sink:
+        sink.open([FILE])
+        assert (tmp_path / "masks").exists()
+    assert not (tmp_path / "masks").exists()
 
 
 def test_masks_of_pictures_keep_their_names(

@@ -8,7 +8,7 @@ import fcntl
 import os
 import secrets
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from edgeseg.artifacts.documents import printable
@@ -45,14 +45,18 @@ def cannot_write(path: Path, error: OSError) -> EdgesegError:
     )
 
 
-def make_folder(folder: Path) -> None:
+def make_folder(folder: Path) -> list[Path]:
     """Make ``folder`` where it is missing.
+
+    Returns:
+        The folders that were made, the innermost first.
 
     Raises:
         UsageError: It is a file, or no folder can have that path.
         OutputError: It cannot be made now; see :func:`cannot_write`.
     """
     try:
+        made = [each for each in (folder, *folder.parents) if not each.exists()]
         folder.mkdir(parents=True, exist_ok=True)
     except FileExistsError as error:
         raise UsageError(
@@ -61,6 +65,14 @@ def make_folder(folder: Path) -> None:
         ) from error
     except OSError as error:
         raise cannot_write(folder, error) from error
+    return made
+
+
+def remove_empty(folders: Sequence[Path]) -> None:
+    """Remove folders that :func:`make_folder` made, as far as nothing lies in them."""
+    with contextlib.suppress(OSError):  # the first that is not empty
+        for folder in folders:
+            folder.rmdir()
 
 
 def lock(handle: int, path: Path) -> None:

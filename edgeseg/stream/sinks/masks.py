@@ -17,7 +17,14 @@ from edgeseg.errors import UsageError
 from edgeseg.ops.overlay import UNNAMED_COLOUR
 from edgeseg.stream.result import StreamResult
 from edgeseg.stream.sinks.base import Sink, SourceStatus
-from edgeseg.stream.sinks.files import cannot_write, lock_folder, make_folder, write_new, write_over
+from edgeseg.stream.sinks.files import (
+    cannot_write,
+    lock_folder,
+    make_folder,
+    remove_empty,
+    write_new,
+    write_over,
+)
 from edgeseg.stream.sinks.retention import Budget, Shelf
 
 _NUMBERED = re.compile(r"(\d{6,})\.png")
@@ -64,6 +71,7 @@ class Masks(Sink):
         self._shelf: Shelf | None = None
         self._first = 0
         self._handle: int | None = None
+        self._made: list[Path] = []
 
     def __str__(self) -> str:
         return f"the mask folder {printable(str(self.folder))}"
@@ -76,9 +84,9 @@ class Masks(Sink):
                 there that would be replaced.
             OutputError: The disk is full or gone, or another process writes into the folder.
         """
-        make_folder(self.folder)
-        self._check_pictures()
+        self._made += make_folder(self.folder)
         try:
+            self._check_pictures()
             self._handle = lock_folder(self.folder)
             self._shelf = Shelf(self.folder, _NUMBERED, self._budget, ours=is_ours)
             there = self._shelf.names(0)
@@ -110,10 +118,11 @@ class Masks(Sink):
             self._shelf.put(path, len(data))
 
     def close(self) -> None:
-        """Let others have the folder."""
+        """Let others have the folder; without a mask none stays that was not there before."""
         if self._handle is not None:
             os.close(self._handle)
             self._handle = None
+        remove_empty(self._made)
 
     def _check_pictures(self) -> None:
         """Raises UsageError where a mask would replace something."""
