@@ -420,10 +420,9 @@ def test_sparse_weights_are_refused(tmp_path: Path) -> None:
     model = Foreign().model()
     weight = model.graph.initializer.pop(0)
     values = onnx.numpy_helper.to_array(weight).ravel()
-    tensors = [values, np.arange(values.size)]
-    sparse = helper.make_sparse_tensor(
-        *(onnx.numpy_helper.from_array(each, weight.name) for each in tensors), weight.dims
-    )
+    places = onnx.numpy_helper.from_array(np.arange(values.size), "places")
+    stored = onnx.numpy_helper.from_array(values, weight.name)
+    sparse = helper.make_sparse_tensor(stored, places, weight.dims)
     model.graph.sparse_initializer.append(sparse)
     with pytest.raises(MismatchedArtifact, match=f"found sparse ones .{weight.name}.") as caught:
         imported(tmp_path, model)
