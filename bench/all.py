@@ -116,8 +116,8 @@ def page(steps: Mapping[str, Mapping[str, Any]]) -> str:
     known = [(name, steps[name]) for name in STEPS if name in steps]
     rows = tuple(
         (
-            f"`{name}`",
-            f"`{STEPS[name][0]}`",
+            name,
+            STEPS[name][0],
             step["created"][:16].replace("T", " "),
             step["machine"]["cpu"] or "unknown",
             f"{step['other_cores']:.2f}",
