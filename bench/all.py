@@ -8,8 +8,6 @@ measured, and what makes its figures doubtful: other load, a processor without I
 steps of different processors. Name steps to renew them alone.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import os

@@ -6,8 +6,6 @@ Each sample is a process of its own that trains a `unet-lite` of width 16 on 8 p
 in bfloat16, with one thread. Processes with and without the setting take turns.
 """
 
-from __future__ import annotations
-
 import json
 import resource
 import subprocess

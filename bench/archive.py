@@ -5,8 +5,6 @@ variant runs as whole processes with the commands a user would type, in turns, a
 maps without overlays.
 """
 
-from __future__ import annotations
-
 import csv
 import json
 import os

@@ -5,8 +5,6 @@ metrics, a recording and masks, lets each attack loose on each of the two server
 OUT/attacks.json and OUT/attacks.md. ``--checkout`` measures another checkout of edgeseg.
 """
 
-from __future__ import annotations
-
 import argparse
 import contextlib
 import http.client

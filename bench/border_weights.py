@@ -4,8 +4,6 @@ Uses 512×512 pictures with 100 drawn nuclei each, one thread, and CPU time, whi
 load on the machine. Training computes a map for each picture, so this must outpace the network.
 """
 
-from __future__ import annotations
-
 import statistics
 import time
 

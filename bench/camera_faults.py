@@ -5,8 +5,6 @@ repeated on loopback, and its delays are shown beside their bounds. Needs
 aio-rtsp-toolkit[server].
 """
 
-from __future__ import annotations
-
 import json
 import logging
 import socket

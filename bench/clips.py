@@ -8,8 +8,6 @@ inference are not part of it. Either no alert is raised, or one with the first f
 frames are in its clip.
 """
 
-from __future__ import annotations
-
 import itertools
 import statistics
 import tempfile

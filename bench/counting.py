@@ -7,8 +7,6 @@ validation pictures are scored. The network was trained on the training pictures
 Science Bowl, of which the bundled sample is a part.
 """
 
-from __future__ import annotations
-
 import json
 import sys
 from pathlib import Path

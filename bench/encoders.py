@@ -9,8 +9,6 @@ their agreement is that of the graph they are compiled from. Times are CPU time 
 ONNX Runtime, FP32 and INT8 in turns. Rows of an earlier run are kept.
 """
 
-from __future__ import annotations
-
 import importlib.util
 import json
 import tempfile

@@ -4,8 +4,6 @@ The number of a frame can be read back after any lossy codec. Uses only NumPy, s
 the peers' environments.
 """
 
-from __future__ import annotations
-
 import numpy as np
 from numpy.typing import NDArray
 

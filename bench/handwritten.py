@@ -3,8 +3,6 @@
 Imports nothing of edgeseg, so that peers can run it in environments of their own.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any

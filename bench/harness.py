@@ -1,7 +1,5 @@
 """What the benchmark scripts share: command lines, turns, figures, documents, errors."""
 
-from __future__ import annotations
-
 import argparse
 import contextlib
 import json

@@ -7,8 +7,6 @@ end. Its checkpoints
 must be those of a training that was never interrupted, to the bit.
 """
 
-from __future__ import annotations
-
 import json
 import random
 import subprocess

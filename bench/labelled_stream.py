@@ -16,8 +16,6 @@ the file as a stream, for several values of ``--smooth``. The network runs once 
 Needs ffmpeg with libx264 and aio-rtsp-toolkit[server].
 """
 
-from __future__ import annotations
-
 import argparse
 import hashlib
 import json

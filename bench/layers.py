@@ -12,8 +12,6 @@ channels, 3 × 3, on 16 × 16 pixels) in the same runtime. That is no upper limi
 a cache of the second level.
 """
 
-from __future__ import annotations
-
 import json
 import statistics
 import sys

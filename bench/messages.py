@@ -7,8 +7,6 @@ four times as fast as a camera of 25 frames per second would send them; their ti
 the camera. The time of all threads of the process counts, that of the broker does not.
 """
 
-from __future__ import annotations
-
 import statistics
 import time
 from pathlib import Path

@@ -6,8 +6,6 @@ CPU time of one thread a frame of 1280x720 with a label map of 512x256, in which
 the shape of pedestrians move; with the default margin and hold time. Cases take turns.
 """
 
-from __future__ import annotations
-
 import json
 import statistics
 import tempfile

@@ -7,8 +7,6 @@ HLS playlist, and by RTSP to FFmpeg's program on this machine, whose own time do
 row ``off`` draws the overlay only. The start of the encoder and of the process are included.
 """
 
-from __future__ import annotations
-
 import itertools
 import json
 import os

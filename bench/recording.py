@@ -6,8 +6,6 @@ The frames of each video are recorded without overlay at 25 frames per second, i
 its own. Encoders are those that the stream finds on this machine.
 """
 
-from __future__ import annotations
-
 import itertools
 import json
 import statistics

@@ -10,8 +10,6 @@ goes on, and a document of other settings or of another network is made anew. Th
 plot show all documents there.
 """
 
-from __future__ import annotations
-
 import argparse
 import logging
 import shutil

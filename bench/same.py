@@ -7,8 +7,6 @@ should nearly always overlap, in one trial and from one trial to the next; two i
 around the same value miss each other in about one of 170 trials (normal, of equal width).
 """
 
-from __future__ import annotations
-
 import argparse
 import shutil
 import tempfile

@@ -9,8 +9,6 @@ thread, so that waiting does not count, and other work hardly. The cameras are l
 frames per second from this machine, all in one process. ``docs/scale.md`` shows ``tables.md``.
 """
 
-from __future__ import annotations
-
 import argparse
 import contextlib
 import json

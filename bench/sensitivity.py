@@ -8,8 +8,6 @@ that all other weights of the reading layer round to zero. Then ``build --int8``
 ``sensitivity`` must name that layer, and ``build --int8 --auto-mixed`` must keep it and pass.
 """
 
-from __future__ import annotations
-
 import argparse
 import itertools
 import json

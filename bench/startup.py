@@ -6,8 +6,6 @@ Runs are interleaved in random order; figures are medians. The bare interpreter 
 since it is part of all other figures. Files are in the page cache.
 """
 
-from __future__ import annotations
-
 import argparse
 import statistics
 import subprocess

@@ -11,8 +11,6 @@ CPU time per frame is that of the whole process, including decoding, minus what 
 takes in the same round. ``stream_live.py`` describes how ages are measured.
 """
 
-from __future__ import annotations
-
 import argparse
 import contextlib
 import functools

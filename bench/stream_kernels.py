@@ -8,8 +8,6 @@ through a ``unet-lite`` in ONNX Runtime. NumPy and OpenCV compute the same bits 
 in random order; figures are medians over the rounds. Under three minutes where nothing else runs.
 """
 
-from __future__ import annotations
-
 import argparse
 import itertools
 import json

@@ -5,8 +5,6 @@ even rate; the number in its picture identifies the frame. The camera's clock is
 are relative to the earliest arrival of a frame in the run.
 """
 
-from __future__ import annotations
-
 import contextlib
 import functools
 import logging

@@ -14,8 +14,6 @@ must also have reached a subscriber of the broker.
 The network is a threshold, so that the figures are those of all but the network.
 """
 
-from __future__ import annotations
-
 import contextlib
 import dataclasses
 import itertools

@@ -7,8 +7,6 @@ NETWORK is an ONNX network, of which only the card is used: its labels are const
 100 frames or more; the first and the last 20 are not counted. Overlays are drawn and thrown away.
 """
 
-from __future__ import annotations
-
 import contextlib
 import json
 import resource

@@ -1,7 +1,5 @@
 """Result documents of the stream benchmarks, and the page generated from them."""
 
-from __future__ import annotations
-
 import os
 from argparse import Namespace
 from collections.abc import Sequence

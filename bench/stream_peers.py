@@ -3,8 +3,6 @@
 They use the same engine as edgeseg's stream and take labels from the graph.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from typing import Any
 

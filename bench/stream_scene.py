@@ -1,7 +1,5 @@
 """Inputs of the stream benchmarks: a 720p clip with numbered frames, and engines."""
 
-from __future__ import annotations
-
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path

@@ -6,8 +6,6 @@ The frame comes from recordings of ``edgeseg stream`` with the bundled network f
 clip of one bundled picture.
 """
 
-from __future__ import annotations
-
 import json
 import subprocess
 import sys

@@ -7,8 +7,6 @@ the label map is taken at frame size. CPU time a frame and frames a second, with
 warming up. Cases take turns in one run.
 """
 
-from __future__ import annotations
-
 import json
 import statistics
 import time

@@ -10,8 +10,6 @@ also the entropy of the scores, which engines do not give.
 ``--maps FILE.npy`` keeps the network's label maps for the next run.
 """
 
-from __future__ import annotations
-
 import itertools
 from pathlib import Path
 from typing import Any

@@ -17,8 +17,6 @@ This has not been run on a GPU yet: there was none at hand. It shows, as JSON an
 Without a GPU it ends with exit 4. ``--check`` does the first part alone.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import shutil

@@ -14,8 +14,6 @@ machine has no network; a wheel may lie there in pieces, ``NAME.whl.part0``, ``.
 a GPU it ends with exit 4. ``OUT/probe.json`` and ``OUT/probe.md`` are written at the end.
 """
 
-from __future__ import annotations
-
 import argparse
 import importlib.util
 import itertools

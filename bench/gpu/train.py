@@ -10,8 +10,6 @@ goes on after an interruption. ``OUT/train.json`` holds device, date and goals; 
 and ``OUT/NAME.png`` the experiments.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import subprocess

@@ -9,8 +9,6 @@ cannot tell RGB from BGR. One network is imported a second time with another pre
 into its first convolution. Writes ``results/imports/finder.md``.
 """
 
-from __future__ import annotations
-
 import argparse
 import shutil
 from collections.abc import Iterator

@@ -9,8 +9,6 @@ a footnote with what it said. Finished cells are kept in ``results/imports/NAME.
 again; ``--table`` only writes the table.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import subprocess

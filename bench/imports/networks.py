@@ -8,8 +8,6 @@ preprocessing of its own; the others only settle the statistics of their BatchNo
 activations have a sane scale.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import sys

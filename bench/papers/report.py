@@ -3,8 +3,6 @@
 python bench/papers/report.py [--results DIR] [--out FILE]
 """
 
-from __future__ import annotations
-
 import json
 import os
 import sys

@@ -1,7 +1,5 @@
 """Benchmark cases: which peers are measured, on which file of the run, and which are compared."""
 
-from __future__ import annotations
-
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence

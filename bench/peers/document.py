@@ -1,7 +1,5 @@
 """Stored results of a benchmark run."""
 
-from __future__ import annotations
-
 from typing import Any, Literal
 
 from edgeseg.artifacts.documents import Document

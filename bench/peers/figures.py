@@ -1,7 +1,5 @@
 """Compute figures from measured blocks: filtering, medians, and ratios within a round."""
 
-from __future__ import annotations
-
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """The measuring side: runs peers as processes and queries them in turns."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 import sys

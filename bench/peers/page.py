@@ -1,7 +1,5 @@
 """Render the table and the plot of a benchmark run."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 

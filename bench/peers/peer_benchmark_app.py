@@ -3,8 +3,6 @@
 Runs inference alone on random input, restarted for each block: the upper bound for any loop.
 """
 
-from __future__ import annotations
-
 import subprocess
 import sys
 from pathlib import Path

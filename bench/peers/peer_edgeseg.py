@@ -5,8 +5,6 @@ runs them. ``bare`` draws what the other loops draw, colours alone; ``default`` 
 and the legend.
 """
 
-from __future__ import annotations
-
 import os
 import sys
 import time

@@ -4,8 +4,6 @@ The loop of tutorials: one thread, defaults everywhere, a line for each step. Wi
 the best that OpenCV offers for each of them.
 """
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 

@@ -4,8 +4,6 @@ Our network and weights as a module, in eager mode or through ``torch.compile``,
 around it. Of edgeseg only the reading of the checkpoint is used.
 """
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 from typing import Any

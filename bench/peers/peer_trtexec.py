@@ -3,8 +3,6 @@
 Runs inference alone on random input, with copies to and from the GPU: the upper bound for loops.
 """
 
-from __future__ import annotations
-
 import re
 import subprocess
 import sys

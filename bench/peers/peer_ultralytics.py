@@ -4,8 +4,6 @@
 that it times itself (``Results.speed``).
 """
 
-from __future__ import annotations
-
 import sys
 import time
 from collections.abc import Generator

@@ -12,8 +12,6 @@ RTSP camera on loopback. The run folder must contain ``model.safetensors``, ``mo
 ``model.int8.onnx`` and the ``….openvino.onnx`` of both precisions.
 """
 
-from __future__ import annotations
-
 import argparse
 import contextlib
 import json

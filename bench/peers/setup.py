@@ -9,8 +9,6 @@ Nothing of a peer is imported by edgeseg or shipped with it. Ultralytics is unde
 is measured as its users run it, in an environment of its own.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import logging

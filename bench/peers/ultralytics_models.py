@@ -5,8 +5,6 @@ weights are random: milliseconds do not depend on them. It has as many classes a
 and is exported at the size to which 1280×720 comes at 512 pixels a line.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import ultralytics

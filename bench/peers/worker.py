@@ -11,8 +11,6 @@ a loop of its own answers blocks by itself. Standard library alone, besides Open
 hand-written loops and NumPy for the numbers in live pictures.
 """
 
-from __future__ import annotations
-
 import contextlib
 import importlib.metadata
 import itertools

@@ -4,8 +4,6 @@ The rule is that of the service's watchdog: while a source delivers frames, the 
 frames must grow; a stream that is waiting for all of its sources is healthy.
 """
 
-from __future__ import annotations
-
 import sys
 import time
 import urllib.request

@@ -3,8 +3,6 @@
 Typer writes the Markdown (``typer edgeseg.cli utils docs``), so that the page cannot go stale.
 """
 
-from __future__ import annotations
-
 import subprocess
 import sys
 from pathlib import Path

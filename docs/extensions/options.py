@@ -1,7 +1,5 @@
 """Classes of options on the page of the API: fields with the help texts of the command line."""
 
-from __future__ import annotations
-
 from dataclasses import MISSING
 from typing import Any
 

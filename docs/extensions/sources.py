@@ -7,8 +7,6 @@ A docstring's reference to what has no entry on the page of the API leads to its
 Each file that is pointed to becomes a page of its own, ``sources/PATH.html``.
 """
 
-from __future__ import annotations
-
 import ast
 from collections.abc import Iterator
 from dataclasses import dataclass
