@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import ctypes
 import functools
-import inspect
 import threading
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -18,19 +17,72 @@ from standin import kernels
 from standin.device import Device, Fault, Status
 
 
-def _answering(method: Callable[..., Any]) -> Callable[..., tuple[Any, ...]]:
+def _answering(work: Callable[..., Any], *, gives: bool) -> Callable[..., tuple[Any, ...]]:
     """Answer as cuda-python does: the status, and what there is besides."""
-    gives = inspect.signature(method).return_annotation != "None"
 
-    @functools.wraps(method)
+    @functools.wraps(work)
     def call(self: Any, *arguments: Any) -> tuple[Any, ...]:
         try:
-            value = method(self, *arguments)
+            value = work(self.device, *arguments)
         except Fault as fault:
             return (fault.status, None) if gives else (fault.status,)
         return (Status.cudaSuccess, value) if gives else (Status.cudaSuccess,)
 
     return call
+
+
+_gives = functools.partial(_answering, gives=True)
+_does = functools.partial(_answering, gives=False)
+
+
+def _count(gpu: Device) -> int:
+    if gpu.driver < gpu.runtime // 1000 * 1000:
+        raise Fault(Status.cudaErrorInsufficientDriver)
+    if not gpu.count:
+        raise Fault(Status.cudaErrorNoDevice)
+    return gpu.count
+
+
+def _select(gpu: Device, ordinal: int) -> None:
+    assert ordinal == 0
+
+
+def _properties(gpu: Device, ordinal: int) -> Any:
+    return SimpleNamespace(
+        name=gpu.name.encode().ljust(256, b"\0"),
+        major=gpu.capability[0],
+        minor=gpu.capability[1],
+        integrated=int(gpu.integrated),
+        totalGlobalMem=1 << 33,
+    )
+
+
+def _stream(gpu: Device, flags: int) -> int:
+    assert flags == Runtime.cudaStreamNonBlocking
+    return gpu.create_stream()
+
+
+def _capture(gpu: Device, stream: int, mode: int) -> None:
+    assert mode == 1
+    gpu.begin_capture(stream)
+
+
+def _of_host(gpu: Device, address: int, flags: int = 0) -> int:
+    gpu.require(address, 1, "mapped")
+    return address
+
+
+def _copy(gpu: Device, dst: int, src: int, count: int, kind: int, stream: int) -> None:
+    kinds = {1: ("device", "host"), 2: ("host", "device"), 3: ("device", "device")}[kind]
+    gpu.copy((dst, kinds[0]), (src, kinds[1]), count, stream)
+
+
+def _launch(gpu: Device, kernel: int, *rest: int) -> None:
+    grid, block, (shared, stream, parameters, extra) = rest[:3], rest[3:6], rest[6:]
+    assert (shared, extra) == (0, 0)
+    address = ctypes.c_void_p.from_address(parameters).value or 0
+    argument = ctypes.string_at(address, kernels.size_of(gpu.kernels[kernel][1]))
+    gpu.launch_kernel(kernel, grid, block, argument, stream)
 
 
 class Runtime:
@@ -48,128 +100,33 @@ class Runtime:
     def __init__(self, device: Device) -> None:
         self.device = device
 
-    @_answering
-    def cudaGetDeviceCount(self) -> int:
-        if self.device.driver < self.device.runtime // 1000 * 1000:
-            raise Fault(Status.cudaErrorInsufficientDriver)
-        if not self.device.count:
-            raise Fault(Status.cudaErrorNoDevice)
-        return self.device.count
-
-    @_answering
-    def cudaSetDevice(self, device: int) -> None:
-        assert device == 0
-
-    @_answering
-    def cudaDriverGetVersion(self) -> int:
-        return self.device.driver
-
-    @_answering
-    def cudaRuntimeGetVersion(self) -> int:
-        return self.device.runtime
-
-    @_answering
-    def cudaGetDeviceProperties(self, device: int) -> Any:
-        major, minor = self.device.capability
-        return SimpleNamespace(
-            name=self.device.name.encode().ljust(256, b"\0"),
-            major=major,
-            minor=minor,
-            integrated=int(self.device.integrated),
-            totalGlobalMem=1 << 33,
-        )
-
-    @_answering
-    def cudaGetErrorName(self, error: Status) -> bytes:
-        return error.name.encode()
-
-    @_answering
-    def cudaGetErrorString(self, error: Status) -> bytes:
-        return error.name.removeprefix("cudaError").lower().encode()
-
-    @_answering
-    def cudaStreamCreateWithFlags(self, flags: int) -> int:
-        assert flags == self.cudaStreamNonBlocking
-        return self.device.create_stream()
-
-    @_answering
-    def cudaStreamDestroy(self, stream: int) -> None:
-        self.device.destroy("streams", stream)
-
-    @_answering
-    def cudaStreamSynchronize(self, stream: int) -> None:
-        self.device.synchronize(stream)
-
-    @_answering
-    def cudaMalloc(self, size: int) -> int:
-        return self.device.take(size, "device")
-
-    @_answering
-    def cudaFree(self, address: int) -> None:
-        self.device.give(address, ("device",))
-
-    @_answering
-    def cudaHostAlloc(self, size: int, flags: int) -> int:
-        return self.device.take(size, "mapped" if flags == self.cudaHostAllocMapped else "host")
-
-    @_answering
-    def cudaFreeHost(self, address: int) -> None:
-        self.device.give(address, ("host", "mapped"))
-
-    @_answering
-    def cudaHostGetDevicePointer(self, host: int, flags: int) -> int:
-        self.device.require(host, 1, "mapped")
-        return host
-
-    @_answering
-    def cudaMemcpyAsync(self, dst: int, src: int, count: int, kind: int, stream: int) -> None:
-        kinds = {1: ("device", "host"), 2: ("host", "device"), 3: ("device", "device")}[kind]
-        self.device.copy((dst, kinds[0]), (src, kinds[1]), count, stream)
-
-    @_answering
-    def cudaEventCreateWithFlags(self, flags: int) -> int:
-        return self.device.create_event()
-
-    @_answering
-    def cudaEventDestroy(self, event: int) -> None:
-        self.device.destroy("events", event)
-
-    @_answering
-    def cudaEventRecord(self, event: int, stream: int) -> None:
-        self.device.record(event, stream)
-
-    @_answering
-    def cudaEventSynchronize(self, event: int) -> None:
-        self.device.wait(event)
-
-    @_answering
-    def cudaEventElapsedTime(self, start: int, end: int) -> float:
-        return self.device.elapsed(start, end)
-
-    @_answering
-    def cudaStreamBeginCapture(self, stream: int, mode: int) -> None:
-        assert mode == 1
-        self.device.begin_capture(stream)
-
-    @_answering
-    def cudaStreamEndCapture(self, stream: int) -> Any:
-        return self.device.end_capture(stream)
-
-    @_answering
-    def cudaGraphInstantiateWithFlags(self, graph: Any, flags: int) -> int:
-        return self.device.instantiate(graph)
-
-    @_answering
-    def cudaGraphDestroy(self, graph: Any) -> None:
-        assert isinstance(graph, list)
-
-    @_answering
-    def cudaGraphLaunch(self, graph: int, stream: int) -> None:
-        self.device.launch(graph, stream)
-
-    @_answering
-    def cudaGraphExecDestroy(self, graph: int) -> None:
-        self.device.destroy("graphs", graph)
+    cudaGetDeviceCount = _gives(_count)
+    cudaSetDevice = _does(_select)
+    cudaDriverGetVersion = _gives(lambda gpu: gpu.driver)
+    cudaRuntimeGetVersion = _gives(lambda gpu: gpu.runtime)
+    cudaGetDeviceProperties = _gives(_properties)
+    cudaGetErrorName = _gives(lambda gpu, error: error.name.encode())
+    cudaGetErrorString = _gives(lambda gpu, e: e.name.removeprefix("cudaError").lower().encode())
+    cudaStreamCreateWithFlags = _gives(_stream)
+    cudaStreamDestroy = _does(lambda gpu, stream: gpu.destroy("streams", stream))
+    cudaStreamSynchronize = _does(lambda gpu, stream: gpu.synchronize(stream))
+    cudaMalloc = _gives(lambda gpu, size: gpu.take(size, "device"))
+    cudaFree = _does(lambda gpu, address: gpu.give(address, ("device",)))
+    cudaHostAlloc = _gives(lambda gpu, size, flags: gpu.take(size, "mapped" if flags else "host"))
+    cudaFreeHost = _does(lambda gpu, address: gpu.give(address, ("host", "mapped")))
+    cudaHostGetDevicePointer = _gives(_of_host)
+    cudaMemcpyAsync = _does(_copy)
+    cudaEventCreateWithFlags = _gives(lambda gpu, flags: gpu.create_event())
+    cudaEventDestroy = _does(lambda gpu, event: gpu.destroy("events", event))
+    cudaEventRecord = _does(lambda gpu, event, stream: gpu.record(event, stream))
+    cudaEventSynchronize = _does(lambda gpu, event: gpu.wait(event))
+    cudaEventElapsedTime = _gives(lambda gpu, start, end: gpu.elapsed(start, end))
+    cudaStreamBeginCapture = _does(_capture)
+    cudaStreamEndCapture = _gives(lambda gpu, stream: gpu.end_capture(stream))
+    cudaGraphInstantiateWithFlags = _gives(lambda gpu, graph, flags: gpu.instantiate(graph))
+    cudaGraphDestroy = _does(lambda gpu, graph: len(graph))  # a captured list
+    cudaGraphLaunch = _does(lambda gpu, graph, stream: gpu.launch(graph, stream))
+    cudaGraphExecDestroy = _does(lambda gpu, graph: gpu.destroy("graphs", graph))
 
 
 class DriverApi:
@@ -178,31 +135,11 @@ class DriverApi:
     def __init__(self, device: Device) -> None:
         self.device = device
 
-    @_answering
-    def cuModuleLoadData(self, image: bytes) -> int:
-        return self.device.load_module(image)
-
-    @_answering
-    def cuModuleUnload(self, module: int) -> None:
-        self.device.destroy("modules", module)
-
-    @_answering
-    def cuModuleGetFunction(self, module: int, name: bytes) -> int:
-        return self.device.kernel(module, name.decode())
-
-    @_answering
-    def cuLaunchKernel(self, kernel: int, *rest: int) -> None:
-        grid, block, (shared, stream, parameters, extra) = rest[:3], rest[3:6], rest[6:]
-        assert (shared, extra) == (0, 0)
-        address = ctypes.c_void_p.from_address(parameters).value or 0
-        size = kernels.size_of(self.device.kernels[kernel][1])
-        argument = ctypes.string_at(address, size)
-        self.device.launch_kernel(kernel, grid, block, argument, stream)
-
-    @_answering
-    def cuGetErrorName(self, error: Status) -> bytes:
-        return error.name.replace("cudaError", "CUDA_ERROR_").encode()
-
+    cuModuleLoadData = _gives(lambda gpu, image: gpu.load_module(image))
+    cuModuleUnload = _does(lambda gpu, module: gpu.destroy("modules", module))
+    cuModuleGetFunction = _gives(lambda gpu, module, name: gpu.kernel(module, name.decode()))
+    cuLaunchKernel = _does(_launch)
+    cuGetErrorName = _gives(lambda gpu, e: e.name.replace("cudaError", "CUDA_ERROR_").encode())
     cuGetErrorString = cuGetErrorName
 
 

@@ -6,6 +6,7 @@ import ctypes
 import importlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partialmethod
 from typing import Any
 
 from edgeseg.engines.cuda.device import DeviceFacts, Dim3, dotted
@@ -45,90 +46,6 @@ class CudaPython:
         self._call("cudaSetDevice", _DEVICE)
         yield
 
-    def create_stream(self) -> int:
-        return int(self._call("cudaStreamCreateWithFlags", self._cuda.cudaStreamNonBlocking))
-
-    def destroy_stream(self, stream: int) -> None:
-        self._call("cudaStreamDestroy", stream)
-
-    def synchronize(self, stream: int) -> None:
-        self._call("cudaStreamSynchronize", stream)
-
-    def allocate(self, nbytes: int) -> int:
-        return int(self._call("cudaMalloc", nbytes))
-
-    def free(self, address: int) -> None:
-        self._call("cudaFree", address)
-
-    def allocate_host(self, nbytes: int, *, mapped: bool) -> int:
-        kind = self._cuda.cudaHostAllocMapped if mapped else self._cuda.cudaHostAllocDefault
-        return int(self._call("cudaHostAlloc", nbytes, kind))
-
-    def free_host(self, address: int) -> None:
-        self._call("cudaFreeHost", address)
-
-    def device_address(self, host: int) -> int:
-        return int(self._call("cudaHostGetDevicePointer", host, 0))
-
-    def copy_in(self, device: int, host: int, nbytes: int, stream: int) -> None:
-        kind = self._cuda.cudaMemcpyKind.cudaMemcpyHostToDevice
-        self._call("cudaMemcpyAsync", device, host, nbytes, kind, stream)
-
-    def copy_out(self, host: int, device: int, nbytes: int, stream: int) -> None:
-        kind = self._cuda.cudaMemcpyKind.cudaMemcpyDeviceToHost
-        self._call("cudaMemcpyAsync", host, device, nbytes, kind, stream)
-
-    def copy_within(self, target: int, source: int, nbytes: int, stream: int) -> None:
-        kind = self._cuda.cudaMemcpyKind.cudaMemcpyDeviceToDevice
-        self._call("cudaMemcpyAsync", target, source, nbytes, kind, stream)
-
-    def load_module(self, image: bytes) -> int:
-        return int(self._drive("cuModuleLoadData", image))
-
-    def unload_module(self, module: int) -> None:
-        self._drive("cuModuleUnload", module)
-
-    def kernel(self, module: int, name: str) -> int:
-        return int(self._drive("cuModuleGetFunction", module, name.encode()))
-
-    def launch_kernel(self, kernel: int, grid: Dim3, block: Dim3, argument: bytes, to: int) -> None:
-        value = ctypes.create_string_buffer(argument, len(argument))
-        places = (ctypes.c_void_p * 1)(ctypes.addressof(value))
-        self._drive("cuLaunchKernel", kernel, *grid, *block, 0, to, ctypes.addressof(places), 0)
-
-    def create_event(self) -> int:
-        return int(self._call("cudaEventCreateWithFlags", self._cuda.cudaEventDefault))
-
-    def destroy_event(self, event: int) -> None:
-        self._call("cudaEventDestroy", event)
-
-    def record(self, event: int, stream: int) -> None:
-        self._call("cudaEventRecord", event, stream)
-
-    def wait(self, event: int) -> None:
-        self._call("cudaEventSynchronize", event)
-
-    def elapsed_ms(self, start: int, end: int) -> float:
-        self._call("cudaEventSynchronize", end)
-        return float(self._call("cudaEventElapsedTime", start, end))
-
-    def begin_capture(self, stream: int) -> None:
-        mode = self._cuda.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
-        self._call("cudaStreamBeginCapture", stream, mode)
-
-    def end_capture(self, stream: int) -> int:
-        graph = self._call("cudaStreamEndCapture", stream)
-        try:
-            return int(self._call("cudaGraphInstantiateWithFlags", graph, 0))
-        finally:
-            self._call("cudaGraphDestroy", graph)
-
-    def launch(self, graph: int, stream: int) -> None:
-        self._call("cudaGraphLaunch", graph, stream)
-
-    def destroy_graph(self, graph: int) -> None:
-        self._call("cudaGraphExecDestroy", graph)
-
     def _call(self, name: str, *arguments: Any) -> Any:
         """The one value that the function gives, None where it gives nothing."""
         status, *values = getattr(self._cuda, name)(*arguments)
@@ -151,6 +68,71 @@ class CudaPython:
             _, text = self._driver.cuGetErrorString(status)
             raise DeviceError(f"{name}: {_text(word)} ({_text(text)})")
         return values[0] if values else None
+
+    destroy_stream = partialmethod(_call, "cudaStreamDestroy")
+    synchronize = partialmethod(_call, "cudaStreamSynchronize")
+    free = partialmethod(_call, "cudaFree")
+    free_host = partialmethod(_call, "cudaFreeHost")
+    unload_module = partialmethod(_drive, "cuModuleUnload")
+    destroy_event = partialmethod(_call, "cudaEventDestroy")
+    record = partialmethod(_call, "cudaEventRecord")
+    wait = partialmethod(_call, "cudaEventSynchronize")
+    launch = partialmethod(_call, "cudaGraphLaunch")
+    destroy_graph = partialmethod(_call, "cudaGraphExecDestroy")
+
+    def create_stream(self) -> int:
+        return int(self._call("cudaStreamCreateWithFlags", self._cuda.cudaStreamNonBlocking))
+
+    def allocate(self, nbytes: int) -> int:
+        return int(self._call("cudaMalloc", nbytes))
+
+    def allocate_host(self, nbytes: int, *, mapped: bool) -> int:
+        kind = self._cuda.cudaHostAllocMapped if mapped else self._cuda.cudaHostAllocDefault
+        return int(self._call("cudaHostAlloc", nbytes, kind))
+
+    def device_address(self, host: int) -> int:
+        return int(self._call("cudaHostGetDevicePointer", host, 0))
+
+    def copy_in(self, device: int, host: int, nbytes: int, stream: int) -> None:
+        kind = self._cuda.cudaMemcpyKind.cudaMemcpyHostToDevice
+        self._call("cudaMemcpyAsync", device, host, nbytes, kind, stream)
+
+    def copy_out(self, host: int, device: int, nbytes: int, stream: int) -> None:
+        kind = self._cuda.cudaMemcpyKind.cudaMemcpyDeviceToHost
+        self._call("cudaMemcpyAsync", host, device, nbytes, kind, stream)
+
+    def copy_within(self, target: int, source: int, nbytes: int, stream: int) -> None:
+        kind = self._cuda.cudaMemcpyKind.cudaMemcpyDeviceToDevice
+        self._call("cudaMemcpyAsync", target, source, nbytes, kind, stream)
+
+    def load_module(self, image: bytes) -> int:
+        return int(self._drive("cuModuleLoadData", image))
+
+    def kernel(self, module: int, name: str) -> int:
+        return int(self._drive("cuModuleGetFunction", module, name.encode()))
+
+    def launch_kernel(self, kernel: int, grid: Dim3, block: Dim3, argument: bytes, to: int) -> None:
+        value = ctypes.create_string_buffer(argument, len(argument))
+        places = (ctypes.c_void_p * 1)(ctypes.addressof(value))
+        self._drive("cuLaunchKernel", kernel, *grid, *block, 0, to, ctypes.addressof(places), 0)
+
+    def create_event(self) -> int:
+        return int(self._call("cudaEventCreateWithFlags", self._cuda.cudaEventDefault))
+
+    def elapsed_ms(self, start: int, end: int) -> float:
+        self._call("cudaEventSynchronize", end)
+        return float(self._call("cudaEventElapsedTime", start, end))
+
+    def begin_capture(self, stream: int) -> None:
+        mode = self._cuda.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
+        self._call("cudaStreamBeginCapture", stream, mode)
+
+    def end_capture(self, stream: int) -> int:
+        graph = self._call("cudaStreamEndCapture", stream)
+        try:
+            return int(self._call("cudaGraphInstantiateWithFlags", graph, 0))
+        finally:
+            self._call("cudaGraphDestroy", graph)
 
     def _reason(self, status: Any) -> str:
         """``cudaErrorMemoryAllocation (out of memory)``."""

@@ -16,66 +16,6 @@ from edgeseg.errors import DeviceError, RuntimeMissing
 _THREAD_LOCAL = 1  # CU_STREAM_CAPTURE_MODE_THREAD_LOCAL
 
 
-class DriverGraphs:
-    """Capture and replay through the driver API, which pycuda does not wrap.
-
-    Eight functions of ``libcuda.so.1``, by the names that they have had since CUDA 11.4
-    (https://docs.nvidia.com/cuda/cuda-driver-api/group__CUDA__GRAPH.html). The caller makes the
-    context current.
-
-    Args:
-        library: Loaded driver library; ``libcuda.so.1`` by default.
-
-    Raises:
-        RuntimeMissing: The library is missing.
-    """
-
-    def __init__(self, library: Any = None) -> None:
-        try:
-            self._library: Any = library or ctypes.CDLL("libcuda.so.1")
-        except OSError as error:
-            raise RuntimeMissing(
-                f"there is no NVIDIA driver on this machine ({error})",
-                hint="install the driver, then run `edgeseg doctor`",
-            ) from error
-
-    def begin(self, stream: int) -> None:
-        """Start capturing the work that this thread queues on ``stream``."""
-        mode = ctypes.c_int(_THREAD_LOCAL)
-        self._call("cuStreamBeginCapture_v2", ctypes.c_void_p(stream), mode)
-
-    def end(self, stream: int) -> int:
-        """End the capture and return an executable graph; the stream leaves capture mode anyway."""
-        graph, ready = ctypes.c_void_p(), ctypes.c_void_p()
-        self._call("cuStreamEndCapture", ctypes.c_void_p(stream), ctypes.byref(graph))
-        try:
-            self._call(
-                "cuGraphInstantiateWithFlags", ctypes.byref(ready), graph, ctypes.c_ulonglong(0)
-            )
-        finally:
-            self._call("cuGraphDestroy", graph)
-        return int(ready.value or 0)
-
-    def launch(self, graph: int, stream: int) -> None:
-        """Launch a graph."""
-        self._call("cuGraphLaunch", ctypes.c_void_p(graph), ctypes.c_void_p(stream))
-
-    def destroy(self, graph: int) -> None:
-        """Destroy a graph."""
-        self._call("cuGraphExecDestroy", ctypes.c_void_p(graph))
-
-    def _call(self, name: str, *arguments: Any) -> None:
-        status = int(getattr(self._library, name)(*arguments))
-        if status:
-            word, text = (self._text(ask, status) for ask in ("cuGetErrorName", "cuGetErrorString"))
-            raise DeviceError(f"{name}: {word} ({text})")
-
-    def _text(self, ask: str, status: int) -> str:
-        text = ctypes.c_char_p()
-        getattr(self._library, ask)(ctypes.c_int(status), ctypes.byref(text))
-        return (text.value or b"unknown").decode(errors="replace")
-
-
 _NON_BLOCKING = 1  # CU_STREAM_NON_BLOCKING; pycuda has no name for it.
 
 INSTALL = "pip install 'edgeseg[pycuda]' (it needs nvcc and the driver's libcuda)"
@@ -87,7 +27,8 @@ class PyCuda:
     The primary context is pushed for each call and popped after it, never by
     ``pycuda.autoinit``: what the program does with CUDA besides stays as it was. pycuda frees
     memory, streams and events when Python drops them, so they are kept here by their handle. It
-    has no graphs; those are the driver's, through ctypes.
+    has no graphs; those are the driver's, through ctypes, by their names since CUDA 11.4
+    (https://docs.nvidia.com/cuda/cuda-driver-api/group__CUDA__GRAPH.html).
 
     Args:
         driver: The module; ``pycuda.driver`` by default.
@@ -108,7 +49,13 @@ class PyCuda:
         with self._device_errors():
             self._context: Any = device.retain_primary_context()
             self.facts = self._read_facts(device)
-        self._graphs = DriverGraphs(libcuda)
+        try:
+            self._libcuda: Any = libcuda or ctypes.CDLL("libcuda.so.1")
+        except OSError as error:
+            raise RuntimeMissing(
+                f"there is no NVIDIA driver on this machine ({error})",
+                hint="install the driver, then run `edgeseg doctor`",
+            ) from error
 
     @contextmanager
     def current(self) -> Iterator[None]:
@@ -214,20 +161,37 @@ class PyCuda:
             return float(self._owned[start].time_till(self._owned[end]))
 
     def begin_capture(self, stream: int) -> None:
-        with self._calling():
-            self._graphs.begin(stream)
+        mode = ctypes.c_int(_THREAD_LOCAL)
+        self._call("cuStreamBeginCapture_v2", ctypes.c_void_p(stream), mode)
 
     def end_capture(self, stream: int) -> int:
-        with self._calling():
-            return self._graphs.end(stream)
+        graph, ready = ctypes.c_void_p(), ctypes.c_void_p()
+        self._call("cuStreamEndCapture", ctypes.c_void_p(stream), ctypes.byref(graph))
+        try:
+            flags = ctypes.c_ulonglong(0)
+            self._call("cuGraphInstantiateWithFlags", ctypes.byref(ready), graph, flags)
+        finally:
+            self._call("cuGraphDestroy", graph)
+        return int(ready.value or 0)
 
     def launch(self, graph: int, stream: int) -> None:
-        with self._calling():
-            self._graphs.launch(graph, stream)
+        self._call("cuGraphLaunch", ctypes.c_void_p(graph), ctypes.c_void_p(stream))
 
     def destroy_graph(self, graph: int) -> None:
-        with self._calling():
-            self._graphs.destroy(graph)
+        self._call("cuGraphExecDestroy", ctypes.c_void_p(graph))
+
+    def _call(self, name: str, *arguments: Any) -> None:
+        """Call a function of the driver, which alone has graphs."""
+        with self.current():
+            status = int(getattr(self._libcuda, name)(*arguments))
+        if status:
+            word, text = (self._text(ask, status) for ask in ("cuGetErrorName", "cuGetErrorString"))
+            raise DeviceError(f"{name}: {word} ({text})")
+
+    def _text(self, ask: str, status: int) -> str:
+        text = ctypes.c_char_p()
+        getattr(self._libcuda, ask)(ctypes.c_int(status), ctypes.byref(text))
+        return (text.value or b"unknown").decode(errors="replace")
 
     def _keep(self, handle: int, owner: Any) -> int:
         self._owned[handle] = owner
