@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -31,7 +31,8 @@ from edgeseg.errors import SourceError
 from edgeseg.evaluation import Scores, numbered_for, read
 from edgeseg.metrics import Bootstrap, ConfusionMatrix, Counts, Interval
 from edgeseg.ops.preprocess import preprocess, preprocess_tile
-from edgeseg.sources.capture import Frames, open_frames
+from edgeseg.sources.capture import open_frames
+from edgeseg.sources.frames import Frames, frames_of
 from edgeseg.sources.spec import parse_source
 from edgeseg.stream.smoothing import Flicker
 
@@ -177,7 +178,7 @@ def measure_flicker(
     frames, count = open_sequence(sequence), 0
     try:
         total = min(most, frames.declared or most)
-        for frame in track(islice(_read(frames), most), "Measuring flicker", total):
+        for frame in track(islice(frames_of(frames), most), "Measuring flicker", total):
             count += 1
             for engine in engines:
                 labels = label_one(engine, preprocess(frame, engine.card.input))
@@ -200,11 +201,6 @@ def open_sequence(sequence: Path) -> Frames:
         OpenFailed: It does not exist or cannot be read.
     """
     return open_frames(parse_source(sequence))
-
-
-def _read(frames: Frames) -> Iterator[NDArray[np.uint8]]:
-    while (frame := frames.read()) is not None:
-        yield frame
 
 
 def worst_of_focus(

@@ -122,9 +122,13 @@ def recommend(report: BenchReport, budget: str) -> Recommendation:
             hint="give labelled pictures with --data, and engines that run on this machine",
         )
     rows = [(_candidate(run, limit), run) for run in timed]
-    fitting = sorted((row for row in rows if row[0].fits), key=lambda row: _rank(row[0]))
+    fitting = [row for row in rows if row[0].fits]
+    # The most accurate first, of equals the fastest.
+    fitting.sort(key=lambda row: (-(row[0].mean_iou or 0.0), _upper(row[0])))
     refused = sorted((one for one, _ in rows if not one.fits), key=_upper)
-    advice = list(_doubts(report))
+    advice = []
+    if report.noisy:
+        advice = ["The run was noisy: measure again on a quiet machine before relying on this."]
     if fitting:
         (chosen, run), others = fitting[0], fitting[1:]
         advice = [*_nearly_as_good(report, run, [other for _, other in others]), *advice]
@@ -180,11 +184,6 @@ def _held_against(run: Run, interval: Interval | None, limit: float) -> tuple[bo
     return True, f"{reach}, {spare:.3g} ms to spare"
 
 
-def _rank(one: BudgetRow) -> tuple[float, float]:
-    """The most accurate first, of equals the fastest."""
-    return -(one.mean_iou or 0.0), _upper(one)
-
-
 def _upper(one: BudgetRow) -> float:
     return float("inf") if one.p95_upper_ms is None else one.p95_upper_ms
 
@@ -217,11 +216,6 @@ def _nearly_as_good(report: BenchReport, chosen: Run, others: Sequence[Run]) -> 
                 f"at {POINT} and not significantly less accurate: {ends} points of mean IoU."
             )
             return
-
-
-def _doubts(report: BenchReport) -> Iterator[str]:
-    if report.noisy:
-        yield "The run was noisy: measure again on a quiet machine before relying on this."
 
 
 def _to_try(report: BenchReport, timed: Sequence[Run]) -> Iterator[str]:

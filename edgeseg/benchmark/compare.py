@@ -29,7 +29,6 @@ from edgeseg.benchmark.comparison import (
     Verdict,
     describe,
 )
-from edgeseg.benchmark.conditions import Conditions
 from edgeseg.benchmark.document import BenchReport, EngineAccuracy, Run
 from edgeseg.errors import EdgesegError, MismatchedArtifact, RegressionError, UsageError
 from edgeseg.machine import Machine, summary
@@ -61,23 +60,20 @@ def versions_changed(before: BenchReport, after: BenchReport) -> Iterator[str]:
 
 def _facts(report: BenchReport) -> Mapping[str, object]:
     machine, state = report.machine, report.before
+    governors = ", ".join(state.governors) if state else ""
     return {
         "processor": machine.cpu,
         "architecture": machine.architecture,
         "cores that may be used": f"{machine.usable_cores:g} of {machine.cores}",
         "board": machine.board,
         "GPU": ", ".join(gpu.name for gpu in machine.gpus),
-        "governor": _governor(machine, state),
+        "governor": governors or machine.governor,
         "power mode": state.power_mode if state else None,
         "fixed clocks": state.jetson_clocks if state else None,
         "threads asked for": report.config.threads,
         "pictures timed": report.pictures,
         "labelled pictures": report.labelled,
     }
-
-
-def _governor(machine: Machine, state: Conditions | None) -> str | None:
-    return ", ".join(state.governors) if state and state.governors else machine.governor
 
 
 def data_of(report: BenchReport) -> str | None:

@@ -82,7 +82,8 @@ class Sensors:
         self._sampler = PowerSampler(rails) if rails else None
         gpus = [NvmlCounter(device) for device in nvml_devices()[0] if joules(device) is not None]
         self._counters: list[Counter] = [*zones, *([self._sampler] if self._sampler else []), *gpus]
-        self.reason = None if self._counters else _why_none(locked)
+        why = f"no sensor: {locked[0]} needs root to be read" if locked else "no sensor"
+        self.reason = None if self._counters else why
         self._idle: tuple[float | None, ...] = (None,) * len(self._counters)
 
     def joules(self) -> tuple[float, ...]:
@@ -120,12 +121,6 @@ class Sensors:
     def __exit__(self, *_: object) -> None:
         if self._sampler:
             self._sampler.close()
-
-
-def _why_none(locked: Sequence[Path]) -> str:
-    if locked:
-        return f"no sensor: {locked[0]} needs root to be read"
-    return "no sensor"
 
 
 class RaplCounter:

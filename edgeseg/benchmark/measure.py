@@ -88,7 +88,9 @@ def bench(  # noqa: PLR0913 - each keyword is a thing to measure, or how
     config = config or BenchConfig()
     if not engines and not unavailable:
         raise UsageError("nothing to measure: no engine given", hint="name an artefact to measure")
-    images = list(images[: config.pictures]) or _pictures_of(data, config.pictures)
+    images = list(images[: config.pictures])
+    if data and not images:
+        images = [load_image(sample.image) for sample in data.samples[: config.pictures]]
     if engines and not images:
         raise UsageError("no picture to time with", hint="give labelled data or pictures")
     if sequence is not None:
@@ -248,7 +250,3 @@ def noise_frames(count: int = 4) -> list[NDArray[np.uint8]]:
     """1280×720 BGR noise, for timing without pictures; latency is the same."""
     generator = np.random.default_rng(0)
     return [generator.integers(0, 256, (720, 1280, 3), np.uint8) for _ in range(count)]
-
-
-def _pictures_of(data: Split | None, count: int) -> list[NDArray[np.uint8]]:
-    return [load_image(sample.image) for sample in data.samples[:count]] if data else []

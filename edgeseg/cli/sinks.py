@@ -72,8 +72,8 @@ class FileSinks:
         """Make the sink that deletes old files; opened behind those that write them."""
         from edgeseg.stream.sinks.retention import Expiry
 
-        dated = self.budget is not None and self.budget.days is not None
-        return [Expiry(self.budget)] if self.budget is not None and dated else []
+        budget = self.budget
+        return [Expiry(budget)] if budget is not None and budget.days is not None else []
 
     def uncertain(self, classes: ClassMap) -> list[Sink]:
         """Make the sink that keeps uncertain frames, in the background."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 
 from edgeseg.console import visible
 from edgeseg.errors import EdgesegError, UsageError
@@ -39,7 +40,7 @@ def of_system(error: Exception) -> EdgesegError | None:
             hint="close other programs, or ask for less at once: smaller pictures, batches, "
             "--threads or --workers",
         )
-    if isinstance(error, UnicodeEncodeError) and _has_bytes(error.object):
+    if isinstance(error, UnicodeEncodeError) and re.search("[\udc80-\udcff]", error.object):
         return UsageError(
             f"{error.object[:200]!r}: this name is not valid UTF-8, but has to be passed "
             "on as text",
@@ -54,7 +55,11 @@ def of_system(error: Exception) -> EdgesegError | None:
             hint="rename it: `find . -print0 | grep -zaxv '.*' | tr '\\0' '\\n'` lists such names",
         )
     if isinstance(error, OSError) and error.errno is not None:
-        names = [os.fsdecode(name) for name in (error.filename, error.filename2) if _is_name(name)]
+        names = [
+            os.fsdecode(name)
+            for name in (error.filename, error.filename2)
+            if isinstance(name, str | bytes)
+        ]
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         where = " and ".join(names) or ("the result cannot be written" if full else "the system")
         return UsageError(
@@ -63,19 +68,11 @@ def of_system(error: Exception) -> EdgesegError | None:
     return None
 
 
-def _is_name(name: object) -> bool:
-    return isinstance(name, str | bytes)
-
-
 def _is_out_of_memory(error: Exception) -> bool:
     if isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM:
         return True
     # OpenCV, PyTorch and ONNX Runtime have their own classes, which are not imported for this.
     return any(sign in str(error).lower() for sign in _SIGNS_OF_NO_MEMORY)
-
-
-def _has_bytes(text: str) -> bool:
-    return any("\udc80" <= character <= "\udcff" for character in text)
 
 
 def _one_line(error: Exception) -> str:

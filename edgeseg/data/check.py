@@ -340,7 +340,7 @@ def _summarise(name: str, pictures: list[_Picture], classes: ClassMap | None) ->
     return SplitSummary(
         name=name,
         pictures=len(pictures),
-        sizes=tuple((_size(size), count) for size, count in sizes.most_common()),
+        sizes=tuple((f"{shape[1]}x{shape[0]}", count) for shape, count in sizes.most_common()),
         classes=tuple(counts),
         ignored_share=ignored / max(1, total),
         objects=sum(objects) if objects else None,
@@ -386,7 +386,3 @@ def _find_similar(splits: Mapping[str, list[_Picture]], notes: _Notes) -> None:
                 f"{picture.sample.image}: nearly the picture "
                 f"{known[found[0]].sample.image} (correlation {found[1]:.3f})",
             )
-
-
-def _size(shape: tuple[int, ...]) -> str:
-    return f"{shape[1]}x{shape[0]}"

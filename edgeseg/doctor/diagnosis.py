@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from edgeseg import __version__
-from edgeseg.doctor.check import Check, Command, Examination, Purpose, Trouble
+from edgeseg.doctor.check import Check, Command, Examination, Purpose
 from edgeseg.doctor.facts import CameraFacts, SystemFacts, dla_in, jetson_name
 from edgeseg.doctor.probe import probe
-from edgeseg.doctor.rules import RULES, Rule, rule_name
+from edgeseg.doctor.rules import RULES, rule_name
 from edgeseg.doctor.rules.video import feature, is_raw
 
 NAMES: dict[str, tuple[str, Purpose]] = {
@@ -243,29 +243,19 @@ def examine(facts: SystemFacts | None = None) -> Examination:
 def troubles(facts: SystemFacts) -> Iterator[Check]:
     """Yield a check for each rule that finds a problem."""
     for purpose, rules in RULES.items():
+        if purpose in {"dla", "csi"} and facts.jetson is None:
+            continue
         for rule in rules:
-            trouble = _trouble(purpose, rule, facts)
-            if trouble is not None:
-                yield _check(purpose, rule, trouble)
-
-
-def _trouble(purpose: Purpose, rule: Rule, facts: SystemFacts) -> Trouble | None:
-    """Apply a rule; Jetson-only purposes are skipped on other machines."""
-    if purpose in {"dla", "csi"} and facts.jetson is None:
-        return None
-    return rule(facts)
-
-
-def _check(purpose: Purpose, rule: Rule, trouble: Trouble) -> Check:
-    return Check(
-        name=rule_name(rule).replace("-", " "),
-        state="missing" if trouble.blocks and purpose in _STOPS else "note",
-        found=trouble.found,
-        hint=trouble.hint,
-        purpose=purpose,
-        rule=rule_name(rule),
-        blocks=trouble.blocks,
-    )
+            if (trouble := rule(facts)) is not None:
+                yield Check(
+                    name=rule_name(rule).replace("-", " "),
+                    state="missing" if trouble.blocks and purpose in _STOPS else "note",
+                    found=trouble.found,
+                    hint=trouble.hint,
+                    purpose=purpose,
+                    rule=rule_name(rule),
+                    blocks=trouble.blocks,
+                )
 
 
 def _lacks(facts: SystemFacts, command: str) -> tuple[str, ...]:

@@ -61,18 +61,16 @@ def _verdict(findings: Examination) -> Iterator[Line]:
         yield Line("It cannot run edgeseg yet, because:", "red")
     for check in base:
         yield from _trouble(check.found, check.hint)
-    unable = [(purpose, _own(findings, purpose)) for purpose in purposes]
+    unable = [
+        (purpose, [check for check in findings.obstacles(purpose) if check.purpose == purpose])
+        for purpose in purposes
+    ]
     if any(checks for _, checks in unable):
         yield Line("After that it could not:" if base else "It cannot:", "red")
     for purpose, checks in unable:
         for number, check in enumerate(checks):
             said = "and" if number else f"{CAN[purpose]}, because"
             yield from _trouble(f"{said} {check.found}", check.hint)
-
-
-def _own(findings: Examination, purpose: Purpose) -> tuple[Check, ...]:
-    """Return the obstacles to this purpose alone, not those to everything."""
-    return tuple(check for check in findings.obstacles(purpose) if check.purpose == purpose)
 
 
 def _applies(findings: Examination, purpose: Purpose) -> bool:

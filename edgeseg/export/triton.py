@@ -121,7 +121,8 @@ def write_repository(
             whole.mkdir()
             made.rename(whole / str(version))
             write_atomic(whole / CONFIG, config)
-            write_atomic(whole / LABELS, _labels(model.card))
+            names = (" ".join(name.split()) for name in model.card.classes.names)
+            write_atomic(whole / LABELS, "".join(f"{name}\n" for name in names))
             Path(repository).mkdir(parents=True, exist_ok=True)
             whole.rename(folder)
     return Served(name, version, folder, model.backend, largest)
@@ -231,10 +232,6 @@ def _name_of(card: ModelCard) -> str:
     return (
         re.sub(r"[^A-Za-z0-9._-]+", "-", f"{card.name}-{card.precision}").lstrip("-._") or "model"
     )
-
-
-def _labels(card: ModelCard) -> str:
-    return "".join(f"{' '.join(name.split())}\n" for name in card.classes.names)
 
 
 def _next_version(folder: Path, config: str) -> int:

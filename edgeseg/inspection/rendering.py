@@ -15,7 +15,7 @@ from rich.text import Text
 
 from edgeseg.artifacts.card import ModelCard, css_colour
 from edgeseg.artifacts.documents import printable
-from edgeseg.artifacts.headers import FileContents, Port
+from edgeseg.artifacts.headers import FileContents
 from edgeseg.artifacts.sidecar import WorstClass
 from edgeseg.inspection.document import Inspection, Link, RunsHere
 
@@ -84,7 +84,7 @@ def _contents(contents: FileContents) -> Iterator[Line]:
         yield "opsets", ", ".join(f"{name} {number}" for name, number in contents.opsets.items())
     for role, ports in (("input", contents.inputs), ("output", contents.outputs)):
         for port in ports:
-            yield role, _port(port)
+            yield role, f"{port.name} {port.dtype} ({', '.join(map(str, port.shape))})"
     if contents.operators:
         total = sum(contents.operators.values())
         listed = ", ".join(f"{count} {name}" for name, count in contents.operators.items())
@@ -92,10 +92,6 @@ def _contents(contents: FileContents) -> Iterator[Line]:
     if contents.parameters is not None:
         types = ", ".join(f"{count:,} {name}" for name, count in contents.elements.items())
         yield "parameters", f"{contents.parameters:,} in {contents.tensors} tensors: {types}"
-
-
-def _port(port: Port) -> str:
-    return f"{port.name} {port.dtype} ({', '.join(map(str, port.shape))})"
 
 
 def _network(card: ModelCard) -> Iterator[Line]:

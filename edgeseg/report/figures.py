@@ -103,7 +103,7 @@ def trade_figure(shown: Sequence[Entry]) -> Plot | None:
     Bars are the intervals of both, where the document has them.
     """
     scored = all(entry.run.mean_iou is not None for entry in shown)
-    points = [(entry, _accuracy(entry, scored=scored)) for entry in shown]
+    points = [(e, e.run.mean_iou if scored else e.run.pixel_agreement) for e in shown]
     if len(shown) < 2 or any(value is None for _, value in points):
         return None
     heights = [100 * (value or 0.0) for _, value in points]
@@ -147,10 +147,6 @@ def pareto_front(costs: Sequence[float], values: Sequence[float]) -> set[int]:
             for other_cost, other in points
         )
     }
-
-
-def _accuracy(entry: Entry, *, scored: bool) -> float | None:
-    return entry.run.mean_iou if scored else entry.run.pixel_agreement
 
 
 def _bars(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
+from collections.abc import Iterator
 from typing import Any, Protocol
 
 import cv2
@@ -63,6 +64,12 @@ class Frames(Protocol):
 
     def close(self) -> None:
         """Release the source; called once."""
+
+
+def frames_of(opened: Frames) -> Iterator[NDArray[np.uint8]]:
+    """Yield the frames of a source up to its end."""
+    while (frame := opened.read()) is not None:
+        yield frame
 
 
 class Video:

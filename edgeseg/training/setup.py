@@ -7,9 +7,7 @@ import logging
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
 
 from edgeseg import __version__
@@ -27,7 +25,8 @@ from edgeseg.models.encoders import statistics as encoder_statistics
 from edgeseg.models.mirror import same_size
 from edgeseg.models.pretrained import load_imagenet, load_pretrained
 from edgeseg.options.training import TrainConfig
-from edgeseg.sources.capture import Frames, open_frames
+from edgeseg.sources.capture import open_frames
+from edgeseg.sources.frames import frames_of
 from edgeseg.sources.spec import parse_source
 from edgeseg.training.predictor import TorchEngine
 
@@ -158,17 +157,12 @@ def read_unlabelled(config: TrainConfig, card: ModelCard, track: Track) -> list[
         return []
     opened = open_frames(parse_source(source))
     with contextlib.closing(opened):
-        frames = track(_all(opened), "read unlabelled pictures", opened.declared)
+        frames = track(frames_of(opened), "read unlabelled pictures", opened.declared)
         kept = thinned(frames, card.classes, card.input)
     if not kept:
         raise SourceError(f"{source}: expected unlabelled pictures, found none that can be read")
     logger.info("%d unlabelled pictures from %s", len(kept), source)
     return kept
-
-
-def _all(frames: Frames) -> Iterator[NDArray[np.uint8]]:
-    while (frame := frames.read()) is not None:
-        yield frame
 
 
 def held_out(engine: TorchEngine, split: Split) -> Iterable[Labelled]:

@@ -77,12 +77,13 @@ class Webhook:
         self, url: str, secret: str | None = None, patience: Patience | None = None
     ) -> None:
         parts = _checked(url)
-        self.label = f"the webhook at {parts.scheme}://{_host(parts)}"
+        host = parts.netloc.rpartition("@")[2]
+        self.label = f"the webhook at {parts.scheme}://{host}"
         self.delivered = 0
         self.lost = 0
         self._patience = patience or Patience()
         self._secret = secret
-        self._url = parts._replace(netloc=_host(parts), fragment="").geturl()
+        self._url = parts._replace(netloc=host, fragment="").geturl()
         self._authorization = _basic(parts)
         self._waiting: deque[bytes] = deque()
         self._changed = threading.Condition()
@@ -133,7 +134,8 @@ class Webhook:
             logger.error("%s: %d alerts were not delivered", self.label, self.lost)
 
     def _run(self) -> None:
-        opener = _opener()
+        verified = urllib.request.HTTPSHandler(context=ssl.create_default_context())
+        opener = urllib.request.build_opener(verified, _NoRedirect)
         failures = 0
         while (body := self._first()) is not None:
             why, again = self._attempt(opener, body)
@@ -214,11 +216,6 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
         return None
 
 
-def _opener() -> urllib.request.OpenerDirector:
-    verified = urllib.request.HTTPSHandler(context=ssl.create_default_context())
-    return urllib.request.build_opener(verified, _NoRedirect)
-
-
 def _reason(error: BaseException | str) -> str:
     """Without the library's own words, which may hold the URL."""
     if isinstance(error, ssl.SSLCertVerificationError):
@@ -243,10 +240,6 @@ def _checked(url: str) -> SplitResult:
     if "@" in parts.path + parts.query + parts.fragment and ":" in parts.netloc:
         raise UsageError("the webhook's URL has an '@' after its host", hint=hint)
     return parts
-
-
-def _host(parts: SplitResult) -> str:
-    return parts.netloc.rpartition("@")[2]
 
 
 def _basic(parts: SplitResult) -> str | None:

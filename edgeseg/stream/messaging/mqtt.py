@@ -255,7 +255,11 @@ class Mqtt:
 
     def _settle(self) -> None:
         """Count what the broker took."""
-        waiting = [(info, message) for info, message in self._in_flight if not _is_taken(info)]
+        waiting = [
+            (info, message)
+            for info, message in self._in_flight
+            if info.rc != 0 or not info.is_published()  # acknowledged, or with QoS 0 sent
+        ]
         for _ in range(len(self._in_flight) - len(waiting)):
             self._health.works()
         self._in_flight = waiting
@@ -319,11 +323,6 @@ def _context(ca: Path | None) -> ssl.SSLContext:
     context = Trust(ca).context()
     context.sslsocket_class = _Socket
     return context
-
-
-def _is_taken(info: MQTTMessageInfo) -> bool:
-    """Whether it was acknowledged, or with QoS 0 sent."""
-    return info.rc == 0 and info.is_published()
 
 
 def _is_here(host: str) -> bool:

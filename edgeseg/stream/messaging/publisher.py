@@ -87,6 +87,7 @@ class HomeAssistant:
         for label, name in enumerate(classes.names):
             if label == classes.background:
                 continue
+            literal = json.dumps(name, ensure_ascii=False)  # Jinja has the escapes of JSON
             config = {
                 "name": name,
                 "icon": "mdi:texture-box",
@@ -94,7 +95,7 @@ class HomeAssistant:
                 "state_class": "measurement",
                 "suggested_display_precision": 2,
                 "state_topic": self._topics.result(source.index),
-                "value_template": f"{{{{ 100 * value_json.share[{_literal(name)}] }}}}",
+                "value_template": f"{{{{ 100 * value_json.share[{literal}] }}}}",
                 **self._while_ok(source),
                 "device": self._device(source),
             }
@@ -144,11 +145,6 @@ class HomeAssistant:
 def _identifier(text: str) -> str:
     """Reduce a text to the characters that a topic of discovery may have."""
     return re.sub(r"[^A-Za-z0-9_-]", "_", text)
-
-
-def _literal(text: str) -> str:
-    """Write a text as a literal of Jinja, which has the escapes of Python."""
-    return json.dumps(text, ensure_ascii=False)
 
 
 @dataclass(frozen=True)

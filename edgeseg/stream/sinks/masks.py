@@ -91,7 +91,8 @@ class Masks(Sink):
             self._shelf = Shelf(self.folder, _NUMBERED, self._budget, ours=is_ours)
             there = self._shelf.names(0)
             if there and not (self._overwrite or self._pictures):
-                if not all(_is_endless(source) for source in sources):
+                # Of a camera, or where frames are dropped, numbers count only their order.
+                if not all(s.live or (s.realtime and s.declared is None) for s in sources):
                     refuse_to_replace(self.folder / there[0], overwrite=False)
                 self._first = int(Path(there[-1]).stem) + 1
             self._shelf.scan()
@@ -142,11 +143,6 @@ class Masks(Sink):
                     hint="choose another folder for the masks",
                 )
             refuse_to_replace(mask, overwrite=self._overwrite)
-
-
-def _is_endless(source: SourceStatus) -> bool:
-    """Whether the numbers of its frames count no more than the order in which they came."""
-    return source.live or (source.realtime and source.declared is None)
 
 
 def with_palette(grey: bytes, palette: Sequence[Rgb]) -> bytes:

@@ -95,9 +95,10 @@ def listen(address: Address, unread_s: float, option: str = "--web") -> socket.s
 
 def _cannot_listen(address: Address, error: OSError, option: str) -> EdgesegError:
     if error.errno == errno.EADDRINUSE:
+        other = Address(address.host, address.port + 1 if address.port < 65535 else 8080)
         return OutputError(
             f"{address} is already in use",
-            hint=f"choose another port, such as {option} {_other_port(address)}, or any that is "
+            hint=f"choose another port, such as {option} {other}, or any that is "
             f"free: {option} {Address(address.host, 0)}",
         )
     if error.errno == errno.EACCES:
@@ -114,10 +115,6 @@ def _cannot_listen(address: Address, error: OSError, option: str) -> EdgesegErro
     return OutputError(
         f"cannot listen at {address}: {error.strerror}", hint=f"choose another port with {option}"
     )
-
-
-def _other_port(address: Address) -> Address:
-    return Address(address.host, address.port + 1 if address.port < 65535 else 8080)
 
 
 def browse_to(address: Address) -> Address:

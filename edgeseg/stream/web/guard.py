@@ -174,7 +174,9 @@ def refusal(request: Request, rules: Rules) -> Response | None:
             "to allow it.",
             421,
         )
-    if _asked_by_another_site(request):
+    # A page of another site loads this (Fetch Metadata, W3C).
+    loads = request.headers.get("sec-fetch-mode") != "navigate"
+    if loads and request.headers.get("sec-fetch-site") == "cross-site":
         return PlainTextResponse("other sites may link here, not load from here", 403)
     if rules.token is None or path in OPEN_PATHS:
         return None
@@ -188,21 +190,10 @@ def _malformed(request: Request) -> Response | None:
         return PlainTextResponse("GET and HEAD only", 405, {"Allow": "GET, HEAD"})
     if len(request.scope["path"]) + len(request.scope["query_string"]) > _LONGEST_QUERY:
         return PlainTextResponse("the address is too long", 414)
-    if _has_body(request):
+    headers = request.headers
+    if "transfer-encoding" in headers or headers.get("content-length", "0") != "0":
         return PlainTextResponse("requests have no body here", 413)
     return None
-
-
-def _has_body(request: Request) -> bool:
-    return (
-        "transfer-encoding" in request.headers or request.headers.get("content-length", "0") != "0"
-    )
-
-
-def _asked_by_another_site(request: Request) -> bool:
-    """Whether a browser says that a page of another site loads this (Fetch Metadata, W3C)."""
-    loads = request.headers.get("sec-fetch-mode") != "navigate"
-    return loads and request.headers.get("sec-fetch-site") == "cross-site"
 
 
 def _unless_it_has_the_token(request: Request, rules: Rules) -> Response | None:
