@@ -23,6 +23,10 @@ Labelled = tuple[NDArray[np.uint8], NDArray[np.uint8]]
 """A picture uint8 (H, W, 3) BGR and its mask uint8 (H, W)."""
 
 
+MEANS = ("mean_iou", "pixel_accuracy", "mean_accuracy", "frequency_weighted_iou")
+"""Metrics over all classes, of :class:`Evaluation` and :class:`edgeseg.metrics.ConfusionMatrix`."""
+
+
 @dataclass(frozen=True)
 class Evaluation:
     """Metrics over a split, from 0 to 1; see :mod:`edgeseg.metrics`.
@@ -49,10 +53,7 @@ class Evaluation:
         ``per_class`` becomes a list of ``{"name", "iou"}``, ``objects`` a dictionary.
         """
         return {
-            "mean_iou": self.mean_iou,
-            "pixel_accuracy": self.pixel_accuracy,
-            "mean_accuracy": self.mean_accuracy,
-            "frequency_weighted_iou": self.frequency_weighted_iou,
+            **{name: getattr(self, name) for name in MEANS},
             "per_class": [{"name": name, "iou": iou} for name, iou in self.per_class],
             "images": self.images,
             "objects": self.objects.to_dict() if self.objects else None,
@@ -128,10 +129,7 @@ class Scores:
             )
         ious = [None if math.isnan(iou) else float(iou) for iou in confusion.per_class_iou]
         return Evaluation(
-            mean_iou=confusion.mean_iou,
-            pixel_accuracy=confusion.pixel_accuracy,
-            mean_accuracy=confusion.mean_accuracy,
-            frequency_weighted_iou=confusion.frequency_weighted_iou,
+            **{name: getattr(confusion, name) for name in MEANS},
             per_class=tuple(zip(self.classes.names, ious, strict=True)),
             images=self.images,
             confusion=confusion,

@@ -98,20 +98,11 @@ class ObjectScores:
 
     def to_dict(self) -> dict[str, int | float | None]:
         """Return counts and scores as JSON types."""
-        return {
-            "threshold": self.threshold,
-            "truths": self.truths,
-            "predictions": self.predictions,
-            "matches": self.matches,
-            "precision": self.precision,
-            "recall": self.recall,
-            "f1": self.f1,
-            "mean_matched_iou": self.mean_matched_iou,
-            "count_error": self.count_error,
-            "count_bias": self.count_bias,
-            "merges": self.merges,
-            "splits": self.splits,
-        }
+        names = (
+            *("threshold", "truths", "predictions", "matches", "precision", "recall", "f1"),
+            *("mean_matched_iou", "count_error", "count_bias", "merges", "splits"),
+        )
+        return {name: getattr(self, name) for name in names}
 
 
 def score_objects(

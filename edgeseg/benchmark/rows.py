@@ -51,7 +51,7 @@ class Measured:
 def row(measured: Measured, config: BenchConfig) -> Run:
     """The row of an engine that ran."""
     case = measured.timing.case
-    engine, accuracy = case.engine, measured.accuracy
+    engine = case.engine
     origin = sidecar.read(engine.path)
     precise = origin.precision if origin else None
     start = measured.start if isinstance(measured.start, ColdStart) else None
@@ -69,12 +69,7 @@ def row(measured: Measured, config: BenchConfig) -> Run:
         gate=origin.gate if origin else None,
         batch=case.batch,
         threads=case.threads,
-        mean_iou=accuracy.mean_iou,
-        mean_iou_interval=accuracy.mean_iou_interval,
-        drop=accuracy.drop,
-        drop_interval=accuracy.drop_interval,
-        pixel_agreement=accuracy.pixel_agreement,
-        flicker=accuracy.flicker,
+        **vars(measured.accuracy),
         cold_start_ms=start.milliseconds() if start else None,
         peak_rss_mib=start.peak_rss_mib if start else None,
     ).model_copy(

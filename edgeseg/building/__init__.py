@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from edgeseg.artifacts.partials import alone
-from edgeseg.building.fp32 import Fp32Network, artifact_name, read_fp32
+from edgeseg.building.fp32 import artifact_name, read_fp32
 from edgeseg.building.graph import graph_name
 from edgeseg.building.onnx import build_for_onnxruntime, build_for_openvino
 from edgeseg.building.plan import build_plan
@@ -55,7 +55,12 @@ def build(config: BuildConfig, track: Track = silent) -> BuildResult:
     with contextlib.ExitStack() as stack:
         for output in outputs_of(config)[:1]:
             stack.enter_context(alone(output, doing="builds"))
-        return _build(read_fp32(Path(config.onnx)), config, runtime, track)
+        network = read_fp32(Path(config.onnx))
+        if runtime in ("tensorrt", "tensorrt-rtx"):
+            return build_plan(network, config, runtime, track)
+        if runtime == "openvino":
+            return build_for_openvino(network, config, track)
+        return build_for_onnxruntime(network, config, track)
 
 
 def outputs_of(config: BuildConfig) -> tuple[Path, ...]:
@@ -75,13 +80,3 @@ def outputs_of(config: BuildConfig) -> tuple[Path, ...]:
         engine = graph_name(network, precision, "onnxruntime")
     plots = [artifact_name(network, precision, "mixed", "png")] if config.auto_mixed else []
     return tuple(network.with_name(name) for name in (engine, f"{engine}.json", *plots))
-
-
-def _build(
-    network: Fp32Network, config: BuildConfig, runtime: EngineRuntime, track: Track
-) -> BuildResult:
-    if runtime in ("tensorrt", "tensorrt-rtx"):
-        return build_plan(network, config, runtime, track)
-    if runtime == "openvino":
-        return build_for_openvino(network, config, track)
-    return build_for_onnxruntime(network, config, track)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgeseg.artifacts.documents import load
-from edgeseg.building.fp32 import Fp32Network
+from edgeseg.building.fp32 import Fp32Network, artifact_name
 from edgeseg.console import Track
 from edgeseg.data.folders import Split, read_split
 from edgeseg.data.selection import spread
@@ -43,7 +43,7 @@ def read_evidence(network: Fp32Network, config: BuildConfig) -> Evidence:
         UsageError: The precision is INT8 and there are no ranges.
         ArtifactError: The precision is INT8 and the ranges are damaged or of another network.
     """
-    path = config.ranges or network.path.with_name(network.artifact_name("ranges", "json"))
+    path = config.ranges or network.path.with_name(artifact_name(network.path, "ranges", "json"))
     needed = config.precision == "int8" and config.foreign is None
     if not path.exists():
         if needed:

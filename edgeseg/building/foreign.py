@@ -76,18 +76,13 @@ def adopt(
     _require_same_ends(model, network, path)
     if graph_format == "tensorrt":
         require_tensorrt_form(model, str(path))
-    _name_nodes(model)
+    for index, node in enumerate(model.graph.node):  # the precision of layers is checked by name
+        node.name = node.name or f"{node.op_type}_{index}"
     maker = f"{model.producer_name or 'unknown'} {model.producer_version}".strip()
     options: BuildOptions = {"made_by": maker, "made_from_sha256": sha256_file(path)}
     if precision == "int8" and graph_format != "tensorrt":
         options["reduce_range"] = _has_seven_bits(model)
     return runtime_graph(network, model, precision, graph_format, options)
-
-
-def _name_nodes(model: ModelProto) -> None:
-    """Name unnamed nodes: the precision of layers is verified by name."""
-    for index, node in enumerate(model.graph.node):
-        node.name = node.name or f"{node.op_type}_{index}"
 
 
 def _require_card(model: ModelProto, network: Fp32Network, path: Path) -> None:

@@ -28,10 +28,6 @@ class Fp32Network:
     report: PrecisionReport
     sidecar: SideCar | None
 
-    def artifact_name(self, *parts: str) -> str:
-        """File name of an artefact made from this network; see :func:`artifact_name`."""
-        return artifact_name(self.path, *parts)
-
 
 def artifact_name(network: Path, *parts: str) -> str:
     """File name of an artefact made from a network, e.g. ``model.int8.onnx`` for ``model.onnx``."""

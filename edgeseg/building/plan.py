@@ -13,8 +13,8 @@ from edgeseg.artifacts.card import Precision
 from edgeseg.artifacts.files import refuse_to_replace, sha256_bytes, sha256_file, write_atomic
 from edgeseg.artifacts.sidecar import PrecisionReport, SideCar
 from edgeseg.artifacts.workshop import workshop
-from edgeseg.building.fp32 import Fp32Network
-from edgeseg.building.graph import RuntimeGraph, require_precision
+from edgeseg.building.fp32 import Fp32Network, artifact_name
+from edgeseg.building.graph import require_precision
 from edgeseg.building.recipe import exactly
 from edgeseg.building.reduction import ReducedGraph, reduce_precision
 from edgeseg.building.result import BuildResult, BuiltFile, put_in_place
@@ -56,7 +56,10 @@ def build_plan(
         data, fed = network.path.read_bytes(), network.sha256
         if config.precision != "fp32":
             reduced = reduce_precision(network, config, "tensorrt", temporary, track)
-            _require_free(reduced.graph, network, config)
+            # Fail early if the build would replace another graph of that name.
+            there = network.path.with_name(reduced.graph.name)
+            if there.exists() and sha256_file(there) != reduced.graph.sidecar.artifact_sha256:
+                refuse_to_replace(there, overwrite=config.overwrite)
             model = reduced.graph.model
             if not implicit:
                 data, fed = reduced.graph.data, reduced.graph.sidecar.artifact_sha256
@@ -90,18 +93,11 @@ def build_plan(
             build_options=dict(plan.options),
             gate=judged.gate if judged else None,
         ).model_copy(update=binding)
-        engine = temporary / network.artifact_name(config.precision, "engine")
+        engine = temporary / artifact_name(network.path, config.precision, "engine")
         write_atomic(engine, plan.data)
         built = [BuiltFile(engine, sidecar), *([reduced.built] if reduced else [])]
         plot = reduced.plot if reduced else None
         return put_in_place(built, network.path.parent, plot, plan.table)
-
-
-def _require_free(graph: RuntimeGraph, network: Fp32Network, config: BuildConfig) -> None:
-    """Fail early if the build would replace another graph of that name."""
-    there = network.path.with_name(graph.name)
-    if there.exists() and sha256_file(there) != graph.sidecar.artifact_sha256:
-        refuse_to_replace(there, overwrite=config.overwrite)
 
 
 def machine_of_engine(runtime: PlanRuntime) -> dict[str, str]:
@@ -117,23 +113,15 @@ def machine_of_engine(runtime: PlanRuntime) -> dict[str, str]:
     except (RuntimeMissing, DeviceError) as error:
         # TensorRT needs no CUDA library of Python's to build; NVML knows the GPU as well.
         logger.info("asking NVML for the GPU: %s", error)
-        return found | _by_nvml()
+        for gpu in gpus()[:1]:
+            target = f"sm_{gpu.compute_capability.replace('.', '')}"
+            found |= {"gpu": gpu.name, "compute_capability": target, "driver_version": gpu.driver}
+        return found
     return found | {
         "gpu": facts.name,
         "compute_capability": facts.target,
         "cuda_version": facts.runtime_version,
         "driver_version": facts.driver_version,
-    }
-
-
-def _by_nvml() -> dict[str, str]:
-    here = gpus()
-    if not here:
-        return {}
-    return {
-        "gpu": here[0].name,
-        "compute_capability": f"sm_{here[0].compute_capability.replace('.', '')}",
-        "driver_version": here[0].driver,
     }
 
 

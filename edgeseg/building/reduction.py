@@ -11,7 +11,7 @@ from pathlib import Path
 from edgeseg.artifacts.sidecar import GateResult
 from edgeseg.building.evidence import Evidence, gate_pictures, overflow_pictures, read_evidence
 from edgeseg.building.foreign import adopt
-from edgeseg.building.fp32 import Fp32Network
+from edgeseg.building.fp32 import Fp32Network, artifact_name
 from edgeseg.building.graph import GraphFormat, RuntimeGraph
 from edgeseg.building.recipe import PrecisionRecipe, read_recipe
 from edgeseg.building.result import BuiltFile
@@ -95,7 +95,9 @@ class _Reduction:
             gate = trials.judge(path, graph.sidecar)
             if not gate.passed and recipe is not None:
                 costs = trials.rank(recipe, trials.probe(QUICK))
-                advice = Advice(costs, _command(self.config), graph.precision)
+                again = ["edgeseg", "build", str(self.config.onnx), f"--{self.config.precision}"]
+                command = shlex.join([*again, *words(self.config)])
+                advice = Advice(costs, command, graph.precision)
         enforce(gate, path, advice)
         return self._complete(graph, path, gate)
 
@@ -163,7 +165,7 @@ class _Reduction:
         except RuntimeMissing as error:
             logger.warning("the trade-off is not drawn: %s (%s)", error, error.hint)
             return None
-        plot = self.temporary / self.network.artifact_name(recipe.precision, "mixed", "png")
+        plot = self.temporary / artifact_name(self.network.path, recipe.precision, "mixed", "png")
         save_trade_off(plot, search.trials, chosen, precision=recipe.precision)
         return plot
 
@@ -176,9 +178,3 @@ class _Reduction:
                 origin=graph.name,
                 track=self.track,
             )
-
-
-def _command(config: BuildConfig) -> str:
-    """Return ``edgeseg build …`` with all options that differ from their defaults."""
-    command = ["edgeseg", "build", str(config.onnx), f"--{config.precision}"]
-    return shlex.join([*command, *words(config)])

@@ -10,15 +10,18 @@ import contextlib
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from edgeseg.artifacts.files import sha256_file
 from edgeseg.artifacts.workshop import workshop
 from edgeseg.console import Track, silent
+from edgeseg.data.folders import SPLITS, read_split
+from edgeseg.data.sample import load_sample
 from edgeseg.data.selection import REASONS, Description, Reason, choose, describe, sort_out
 from edgeseg.data.thumbnails import save_thumbnails
-from edgeseg.errors import SourceError, UsageError
+from edgeseg.errors import ArtifactError, SourceError, UsageError
 from edgeseg.options.building import Select
 from edgeseg.precision.calibration_set import (
     Brightness,
@@ -28,7 +31,6 @@ from edgeseg.precision.calibration_set import (
     set_hash,
 )
 from edgeseg.precision.candidates import open_pool
-from edgeseg.precision.shares import class_shares
 from edgeseg.sources.spec import SourceSpec, parse_source
 
 logger = logging.getLogger(__name__)
@@ -100,9 +102,11 @@ def collect(
         chosen = [good[place] for place in choose(select, embeddings, count, seed)]
         paths = pool.keep(chosen)
         if saved:
-            paths = _install(paths, out.parent / out.stem)
+            folder = out.parent / out.stem
+            folder.mkdir(parents=True, exist_ok=True)
+            paths = [path.replace(folder / path.name) for path in paths]
     pictures = [seen[number] for number in chosen]
-    made = _document(spec.label, seed, selection, _listed(paths, pictures, out.parent), paths)
+    made = _document(paths, pictures, out.parent, source=spec.label, seed=seed, selection=selection)
     save_thumbnails(sheet_path(out), _sections(made, pictures, seen, left_out))
     made.save(out)
     return made
@@ -128,15 +132,10 @@ def _say(selection: Selection, good: int, label: str) -> None:
         )
 
 
-def _install(saved: Sequence[Path], folder: Path) -> list[Path]:
-    folder.mkdir(parents=True, exist_ok=True)
-    return [path.replace(folder / path.name) for path in saved]
-
-
-def _listed(
-    paths: Sequence[Path], pictures: Sequence[Description], base: Path
-) -> tuple[CalibrationFile, ...]:
-    return tuple(
+def _document(
+    paths: Sequence[Path], pictures: Sequence[Description], base: Path, **facts: Any
+) -> CalibrationSet:
+    files = tuple(
         CalibrationFile(
             path=_portable(path, base),
             sha256=sha256_file(path),
@@ -144,20 +143,9 @@ def _listed(
         )
         for path, picture in zip(paths, pictures, strict=True)
     )
-
-
-def _document(
-    source: str,
-    seed: int,
-    selection: Selection,
-    files: tuple[CalibrationFile, ...],
-    paths: Sequence[Path],
-) -> CalibrationSet:
     levels = [file.brightness for file in files]
     return CalibrationSet(
-        source=source,
-        seed=seed,
-        selection=selection,
+        **facts,
         brightness=Brightness(
             mean=round(float(np.mean(levels)), 2), lowest=min(levels), highest=max(levels)
         ),
@@ -196,3 +184,38 @@ def _captioned(picture: Description) -> tuple[str, bytes]:
 def _portable(path: Path, base: Path) -> str:
     path, base = path.resolve(), base.resolve()
     return path.relative_to(base).as_posix() if path.is_relative_to(base) else str(path)
+
+
+def class_shares(pictures: Sequence[Path]) -> dict[str, float] | None:
+    """Share of the labelled pixels that belongs to each class.
+
+    Labels are found if the pictures lie in ``…/images/`` with ``masks/`` or ``instances/``
+    beside it. Unreadable labels only cause a warning.
+
+    Returns:
+        Fraction of 1 by class name, in the order of the classes; None without labels.
+    """
+    folders = {picture.parent.resolve() for picture in pictures}
+    folder = folders.pop().parent
+    if folders or not any((folder / part).is_dir() for part in ("masks", "instances")):
+        return None
+    root, name = (folder.parent, folder.name) if folder.name in SPLITS else (folder, "")
+    try:
+        return _count(root, name, {picture.resolve() for picture in pictures})
+    except (ArtifactError, UsageError) as error:
+        logger.warning("the classes of the calibration set were not counted: %s", error)
+        return None
+
+
+def _count(root: Path, name: str, pictures: set[Path]) -> dict[str, float] | None:
+    split = read_split(root, name)
+    counts = np.zeros(256, np.int64)
+    for sample in split:
+        if sample.image.resolve() in pictures:
+            _, mask = load_sample(sample, split.classes)
+            counts += np.bincount(mask.ravel(), minlength=256)
+    counts = counts[: len(split.classes)]
+    if not counts.any():
+        return None
+    shares = (counts / counts.sum()).round(6).tolist()
+    return dict(zip(split.classes.names, shares, strict=True))

@@ -30,7 +30,7 @@ from edgeseg.data.folders import Split
 from edgeseg.data.loader import LabelledTensors, Order, batches
 from edgeseg.data.unlabelled import WithUnlabelled
 from edgeseg.errors import NonFiniteOutput
-from edgeseg.evaluation import Evaluation, Labelled, score
+from edgeseg.evaluation import MEANS, Evaluation, Labelled, score
 from edgeseg.options.training import TrainConfig
 from edgeseg.training.checkpoint import save_checkpoint
 from edgeseg.training.distributed import Processes, joined, rank
@@ -191,7 +191,8 @@ def _train(
             best = stats.mean_iou > state.best
             state = state.after(stats, learner)
             if evaluation is not None:
-                card = card.model_copy(update={"metrics": _metrics(evaluation, epoch)})
+                metrics = {name: getattr(evaluation, name) for name in MEANS}
+                card = card.model_copy(update={"metrics": metrics | {"epoch": float(epoch)}})
                 _keep(config.run, card, learner, state, best=best)
             if board is not None:
                 board.add(stats, engine, next(iter(pictures)))
@@ -264,16 +265,6 @@ def _stats(
         seconds=time.perf_counter() - begun,
         gradient_norm=learnt[1],
     )
-
-
-def _metrics(evaluation: Evaluation, epoch: int) -> dict[str, float]:
-    return {
-        "mean_iou": evaluation.mean_iou,
-        "pixel_accuracy": evaluation.pixel_accuracy,
-        "mean_accuracy": evaluation.mean_accuracy,
-        "frequency_weighted_iou": evaluation.frequency_weighted_iou,
-        "epoch": float(epoch),
-    }
 
 
 def _keep(
