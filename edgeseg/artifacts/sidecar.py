@@ -180,7 +180,7 @@ def verify(artifact: Path, *, required: bool) -> SideCar | None:
                 hint=f"name the file itself: {artifact.resolve()}, or link its side-car as well",
             )
         return None
-    _require_size(artifact, artifact.stat().st_size, sidecar)
+    _require_bytes(artifact, artifact.stat().st_size, sidecar)
     _require_hash(artifact, sha256_file(artifact), sidecar)
     return sidecar
 
@@ -215,7 +215,7 @@ def verified_bytes(artifact: Path) -> tuple[bytes, SideCar]:
             (sidecar_path(artifact), sidecar_path(artifact).lstat()),
         ):
             _refuse_strangers(artifact, path, facts)
-        _require_size(artifact, status.st_size, sidecar)
+        _require_bytes(artifact, status.st_size, sidecar)
         data = stream.read(status.st_size + 1)
     _require_hash(artifact, sha256_bytes(data), sidecar)
     return data, sidecar
@@ -232,7 +232,7 @@ def _refuse_strangers(artifact: Path, path: Path, status: os.stat_result) -> Non
         )
 
 
-def _require_size(artifact: Path, found: int, sidecar: SideCar) -> None:
+def _require_bytes(artifact: Path, found: int, sidecar: SideCar) -> None:
     """Cheap, and before any byte is read: a file of the wrong size is not worth hashing."""
     if found > MAX_ARTIFACT_BYTES:
         raise CorruptArtifact(

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeseg.errors import SourceError
-from edgeseg.sources.places import Clock, FramePosition, Losses, slack
+from edgeseg.sources.places import Clock, FrameLosses, FramePosition, slack
 from edgeseg.sources.spec import MIN_SIDE, SourceSpec
 
 logger = logging.getLogger(__name__)
@@ -206,7 +206,7 @@ class VideoFile:
         self._capture = capture
         self.fps, self.declared = self._video.fps, self._video.declared
         self.place: FramePosition | None = None
-        self._losses = Losses(spec.label)
+        self._losses = FrameLosses(spec.label)
         self._clock = Clock(self.fps)
         self._ahead: tuple[NDArray[np.uint8], float | None] | None = None
         self._even: int | None = 0  # frames that came in time, None once others came

@@ -43,9 +43,9 @@ def explain_connection(spec: SourceSpec, error: OSError, deadline: float) -> Sou
     """
     server = Server.of(spec.target)
     if isinstance(error, socket.gaierror):
-        return _failed(spec, f"the name {server.host} does not resolve", "check the host name")
+        return _open_failed(spec, f"the name {server.host} does not resolve", "check the host name")
     if isinstance(error, ConnectionRefusedError):
-        return _failed(
+        return _open_failed(
             spec,
             f"{server} refused the connection",
             "check the port, and that the camera's server runs",
@@ -56,7 +56,7 @@ def explain_connection(spec: SourceSpec, error: OSError, deadline: float) -> Sou
         return _distrusted(spec, error, deadline)
     if isinstance(error, ssl.SSLError) or server.secure:
         return _other_protocol(spec, error)
-    return _failed(
+    return _open_failed(
         spec,
         f"{server} cannot be reached ({_reason(error)})",
         f"check that the camera is on and that this machine reaches {server}",
@@ -78,18 +78,18 @@ def explain_answer(spec: SourceSpec, relay: Relay) -> SourceError:
             f"{server.scheme}://USER:PASSWORD@{server}/…, percent-encoded",
         )
     if status == 404:
-        return _failed(spec, f"{server} has nothing at that path (404)", "check the path")
+        return _open_failed(spec, f"{server} has nothing at that path (404)", "check the path")
     if 200 <= status < 300:
-        return _failed(
+        return _open_failed(
             spec, f"{server} answers, but sends no video that OpenCV can decode", "check the path"
         )
-    return _failed(spec, f"{server} answered with status {status}", "check the URL")
+    return _open_failed(spec, f"{server} answered with status {status}", "check the URL")
 
 
 def no_answer(spec: SourceSpec) -> OpenFailed:
     """The error of a server that takes longer than the open time-out."""
     server = Server.of(spec.target)
-    return _failed(
+    return _open_failed(
         spec,
         f"{server} did not answer in time",
         f"check that the camera is on and that this machine reaches {server}",
@@ -114,13 +114,13 @@ def _distrusted(
             f"SHA-256 with the camera's own: openssl s_client -connect {server} </dev/null | "
             "openssl x509 > camera.pem, then --ca camera.pem"
         )
-    return _failed(spec, f"{certificate} is not trusted: {why}", f"{cure}; {insecure}")
+    return _open_failed(spec, f"{certificate} is not trusted: {why}", f"{cure}; {insecure}")
 
 
 def _other_protocol(spec: SourceSpec, error: OSError | None) -> OpenFailed:
     server = Server.of(spec.target)
     reason = f" ({_reason(error)})" if error is not None else ""
-    return _failed(
+    return _open_failed(
         spec, f"{server} does not speak {server.scheme}{reason}", "check scheme and port of the URL"
     )
 
@@ -131,7 +131,7 @@ def _reason(error: OSError) -> str:
     return (error.strerror or type(error).__name__).lower()
 
 
-def _failed(spec: SourceSpec, what: str, hint: str) -> OpenFailed:
+def _open_failed(spec: SourceSpec, what: str, hint: str) -> OpenFailed:
     return OpenFailed(f"{spec.label}: {what}", hint=hint)
 
 

@@ -58,7 +58,7 @@ class FramePosition:
     damaged: bool = False
 
 
-class Losses:
+class FrameLosses:
     """Counts frames that could not be read, and logs each gap.
 
     Args:
@@ -173,7 +173,7 @@ class Timeline:
     """
 
     def __init__(self, label: str, rate: float | None) -> None:
-        self.losses = Losses(label)
+        self.losses = FrameLosses(label)
         self.damage = False
         self.known = 0
         self.gone: dict[int, int] | None = None

@@ -94,7 +94,7 @@ class Rate:
         return sum(frames / max(span, 1e-9) for frames, span in spans)
 
 
-class Trial:
+class RateTrial:
     """Two groups of lanes in turns, in blocks: first, second, second, first, and so on."""
 
     def __init__(self, first: Sequence[Lane], second: Sequence[Lane], now: float) -> None:
@@ -268,7 +268,7 @@ class Chooser:
         """Use the faster group, and close what is not used any more."""
         best, measured = groups[0], None
         if len(groups) > 1:
-            trial = Trial(groups[0].lanes, groups[1].lanes, time.monotonic())
+            trial = RateTrial(groups[0].lanes, groups[1].lanes, time.monotonic())
             decided = False
             while not decided:
                 self._lanes.use(trial.active)

@@ -20,7 +20,7 @@ from PIL import Image, ImageOps
 
 from edgeseg.data.check import check
 from edgeseg.data.convert import Converted, convert
-from edgeseg.data.convert.areas import Polygons, Runs, decode_counts, ellipse, rectangle
+from edgeseg.data.convert.areas import Polygons, RunLengths, decode_counts, ellipse, rectangle
 from edgeseg.data.convert.labels import posix, split_of
 from edgeseg.errors import DatasetError, UsageError
 from edgeseg.options.converting import ConvertConfig
@@ -126,7 +126,7 @@ def test_polygons_are_the_pixels_whose_centres_are_inside() -> None:
 
 
 def test_polygons_agree_with_pycocotools_but_for_the_outline() -> None:
-    theirs = whole(Runs(decode_counts(ENCODED_RING), *SIZE, by_column=True))
+    theirs = whole(RunLengths(decode_counts(ENCODED_RING), *SIZE, by_column=True))
     ours = whole(Polygons((np.array(RING),)))
     outline = np.zeros(SIZE, np.uint8)
     cv2.polylines(outline, [np.round((np.array(RING) - 0.5) * 16).astype(int)], True, 1, shift=4)
@@ -142,7 +142,7 @@ def test_neighbours_share_no_pixel_and_leave_no_gap() -> None:
 
 def test_run_lengths_of_pycocotools() -> None:
     expected = shape_of_coco()
-    assert (whole(Runs(decode_counts(ENCODED), *SIZE, by_column=True)) == expected).all()
+    assert (whole(RunLengths(decode_counts(ENCODED), *SIZE, by_column=True)) == expected).all()
     for broken in (ENCODED[:1] + "\x7f", "p", "é"):
         with pytest.raises(ValueError, match="run lengths"):
             decode_counts(broken)

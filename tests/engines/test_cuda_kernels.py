@@ -133,10 +133,10 @@ def label_maps(seed: int, shape: tuple[int, ...]) -> NDArray[np.uint8]:
 
 def labels_of(
     maps: NDArray[np.uint8], size: tuple[int, int], spec: InputSpec, rows: int, columns: int
-) -> subject.Labels:
+) -> subject.LabelMaps:
     where = placement_of(size, spec)
     start = at(maps) + where.top * spec.width + where.left
-    return subject.Labels(start, spec.width, spec.height * spec.width, rows, columns)
+    return subject.LabelMaps(start, spec.width, spec.height * spec.width, rows, columns)
 
 
 @settings(deadline=None, max_examples=80)
@@ -213,7 +213,7 @@ def cases() -> bytes:
         made.append(case("preprocess", of, (2, 3, 1), frames__data=frame, **tables))
         maps = label_maps(0, (1, where.height, where.width))
         rows, columns = nearest_indices(maps.shape[1:], size)
-        labels = subject.Labels(0, where.width, 0, 0, 0)
+        labels = subject.LabelMaps(0, where.width, 0, 0, 0)
         look = Look(PALETTE, 0.5, outline=True, clear={0})
         on = subject.Overlay(
             subject.packed_frames(0, size), labels, 0, 0, look.weight, look.outline

@@ -17,17 +17,17 @@ from edgeseg.engines import open_engine
 from edgeseg.engines.base import Engine
 from edgeseg.errors import InferenceError
 from edgeseg.stream import Stream, StreamOptions, arrangement
-from edgeseg.stream.arrangement import Arrangement, Rate, Trial
+from edgeseg.stream.arrangement import Arrangement, Rate, RateTrial
 from edgeseg.stream.lanes import Completion
 
 ALIVE_S = 60.0
 EVERY_FRAME = StreamOptions(realtime=False, mode="throughput")
 
 
-def fed(one: float, each: float) -> Trial:
+def fed(one: float, each: float) -> RateTrial:
     """A trial of ``a`` at ``one`` frames per second against ``b`` and ``c`` at ``each``."""
     lanes: Any = (("a",), ("b", "c"))
-    trial = Trial(*lanes, now=0.0)
+    trial = RateTrial(*lanes, now=0.0)
     now, decided = 0.0, False
     while not decided and now < 100:
         turn = trial.active
@@ -49,7 +49,7 @@ def test_a_trial_of_equals_ends() -> None:
 
 def test_a_turn_begins_when_the_other_group_has_finished() -> None:
     lanes: Any = (("a",), ("b",))
-    trial = Trial(*lanes, now=0.0)
+    trial = RateTrial(*lanes, now=0.0)
     for now in (1.0, 2.0):
         trial.add([Completion(lanes[0][0], now, 1)], now)
     trial.add([Completion(lanes[1][0], 50.0, 1)], 50.0)

@@ -18,7 +18,7 @@ from streaming import StillSource, still_result, written
 from edgeseg.errors import RuntimeMissing
 from edgeseg.stream import Recording
 from edgeseg.stream.sinks import encoded, matroska
-from edgeseg.stream.sinks.encoded import Encoder, find_encoder
+from edgeseg.stream.sinks.encoded import VideoEncoder, find_encoder
 
 FILE = StillSource("a.mkv", fps=25.0, realtime=False, live=False)
 CAMERA = StillSource("camera:0", fps=25.0)
@@ -195,8 +195,8 @@ def test_without_pyav_auto_is_mjpeg_and_what_needs_it_says_so(
 def test_encoders_that_do_not_work_are_passed_over(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    broken = (Encoder("h264_of_no_one"), Encoder("libx264", {"preset": "none"}))
-    works = Encoder("libx264", {"preset": "ultrafast"})
+    broken = (VideoEncoder("h264_of_no_one"), VideoEncoder("libx264", {"preset": "none"}))
+    works = VideoEncoder("libx264", {"preset": "ultrafast"})
     monkeypatch.setattr(encoded, "_ENCODERS", {"h264": (*broken, works), "hevc": broken})
     assert find_encoder("h264") == works
     assert find_encoder("hevc") is None

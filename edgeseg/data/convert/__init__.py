@@ -259,7 +259,7 @@ def _located(labels: Labels, tree: sources.Tree, losses: Losses) -> list[_Found]
     by_name = sources.names_of(tree)
     found = []
     for picture in labels.pictures:
-        path = sources.find_picture(picture, tree, by_name)
+        path = sources.locate_picture(picture, tree, by_name)
         if path is None:
             losses.add("pictures_missing", f"{picture.name} of {picture.origin}")
             continue

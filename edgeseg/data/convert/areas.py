@@ -79,7 +79,7 @@ class Polygons:
 
 
 @dataclass(frozen=True)
-class Runs:
+class RunLengths:
     """Run lengths of pixels in a rectangle, alternately outside and inside of the shape.
 
     Attributes:

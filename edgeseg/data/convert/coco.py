@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from edgeseg.artifacts.documents import shown
-from edgeseg.data.convert.areas import Area, Polygons, Runs, Size, decode_counts
+from edgeseg.data.convert.areas import Area, Polygons, RunLengths, Size, decode_counts
 from edgeseg.data.convert.labels import (
     Labels,
     Losses,
@@ -23,8 +23,8 @@ from edgeseg.data.convert.labels import (
     points,
     posix,
     read_json,
-    size_of,
     split_of,
+    stated_size,
 )
 from edgeseg.errors import DatasetError
 
@@ -68,7 +68,9 @@ def _pictures(
                 hint="export the labels again, with their images",
             )
         label = categories.get(entry(annotation, "category_id", int, where))
-        area = _area(annotation.get("segmentation"), size_of(images[of], "height", "width"), where)
+        area = _segmentation(
+            annotation.get("segmentation"), stated_size(images[of], "height", "width"), where
+        )
         if label is None:
             losses.add("shapes_of_unknown_class", where)
         elif area is None:
@@ -81,12 +83,12 @@ def _pictures(
     by_file = split_of(PurePosixPath(path.relative_to(root).with_suffix("").as_posix()) / "-")
     for number, image in images.items():
         name = posix(entry(image, "file_name", str, f"{path}: image {number}"))
-        size = size_of(image, "height", "width")
+        size = stated_size(image, "height", "width")
         split = by_file or split_of(name)
         yield Picture(str(name), path, split, size, tuple(found[number]))
 
 
-def _area(segmentation: object, size: Size | None, where: str) -> Area | None:
+def _segmentation(segmentation: object, size: Size | None, where: str) -> Area | None:
     """Return the area of a segmentation, None if there is none."""
     if not segmentation:
         return None
@@ -104,10 +106,10 @@ def _area(segmentation: object, size: Size | None, where: str) -> Area | None:
         runs = decode_counts(counts) if isinstance(counts, str) else np.asarray(counts, np.int64)
     except (TypeError, ValueError, OverflowError) as error:
         raise DatasetError(f"{where}: expected run lengths, found {shown(counts)}") from error
-    return checked(Runs(runs, size[0], size[1], by_column=True), where)
+    return checked(RunLengths(runs, size[0], size[1], by_column=True), where)
 
 
-def checked(runs: Runs, where: str) -> Runs:
+def checked(runs: RunLengths, where: str) -> RunLengths:
     """Return run lengths that fill their rectangle; raises DatasetError for others."""
     total = sum(runs.counts.tolist()) if runs.counts.ndim == 1 else -1
     if total != runs.height * runs.width or (runs.counts < 0).any():

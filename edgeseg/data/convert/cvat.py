@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 import numpy as np
 
 from edgeseg.artifacts.documents import printable
-from edgeseg.data.convert.areas import Area, Polygons, Runs, ellipse, rectangle
+from edgeseg.data.convert.areas import Area, Polygons, RunLengths, ellipse, rectangle
 from edgeseg.data.convert.coco import checked
 from edgeseg.data.convert.labels import Labels, Losses, Picture, Shape, points, posix, split_of
 from edgeseg.data.headers import pixel_limit
@@ -122,7 +122,7 @@ def _mask(element: ElementTree.Element, where: str) -> Area:
         raise DatasetError(f"{where}: expected run lengths in rle, found {found!r}") from error
     if min(height, width) < 0 or height * width > pixel_limit():
         raise DatasetError(f"{where}: expected a mask within the picture, found {width}×{height}")
-    return checked(Runs(counts, height, width, top, left), where)
+    return checked(RunLengths(counts, height, width, top, left), where)
 
 
 _AREAS: dict[str, Callable[[ElementTree.Element, str], Area]] = {

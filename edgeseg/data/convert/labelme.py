@@ -21,8 +21,8 @@ from edgeseg.data.convert.labels import (
     points,
     posix,
     read_json,
-    size_of,
     split_of,
+    stated_size,
 )
 from edgeseg.data.headers import check_pixels, read_header
 from edgeseg.errors import DatasetError
@@ -55,7 +55,7 @@ def _picture(root: Path, path: Path, losses: Losses) -> Picture:
         else:
             shapes.append(Shape(label, area, where, described.get("group_id")))
     name = posix(entry(document, "imagePath", str, path))
-    size = size_of(document, "imageHeight", "imageWidth")
+    size = stated_size(document, "imageHeight", "imageWidth")
     split = split_of(path.relative_to(root).as_posix())
     return Picture(str(name), path, split, size, tuple(shapes))
 

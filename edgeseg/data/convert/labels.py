@@ -178,7 +178,7 @@ def entry(document: object, key: str, kind: type[_Kind], where: object) -> _Kind
 _KINDS: dict[type, str] = {list: "a list", dict: "an object", str: "a text", int: "a whole number"}
 
 
-def size_of(document: object, height: str, width: str) -> Size | None:
+def stated_size(document: object, height: str, width: str) -> Size | None:
     """Return (height, width) of a JSON object, None if absent."""
     values = [document.get(key) for key in (height, width)] if isinstance(document, dict) else []
     rows, columns = values or (None, None)

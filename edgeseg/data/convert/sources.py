@@ -67,7 +67,7 @@ def read(source: Path, config: ConvertConfig, losses: Losses, skip: Path) -> tup
         tree = Tree.of(above, skip)
     pictures = Tree.of(config.images, skip) if config.images else tree
     found = _candidates(files, config.palette)
-    kind = _kind(source, found, config)
+    kind = _format_of(source, found, config)
     of_kind = found[kind]
     if kind == "coco":
         return coco.read(tree.root, of_kind, losses), pictures
@@ -81,7 +81,7 @@ def read(source: Path, config: ConvertConfig, losses: Losses, skip: Path) -> tup
     return colours.read(tree.root, of_kind[0], everything, losses), pictures
 
 
-def find_picture(picture: Picture, tree: Tree, by_name: dict[str, list[Path]]) -> Path | None:
+def locate_picture(picture: Picture, tree: Tree, by_name: dict[str, list[Path]]) -> Path | None:
     """Return the file of a picture in ``tree``, None if there is none.
 
     Of several with its name those whose folders are as in the labels are taken, then those beside
@@ -167,7 +167,7 @@ _EXPECTED = {
 }
 
 
-def _kind(source: Path, found: dict[str, list[Path]], config: ConvertConfig) -> str:
+def _format_of(source: Path, found: dict[str, list[Path]], config: ConvertConfig) -> str:
     """Return the format that is asked for or found; raises UsageError."""
     wanted = config.from_
     if wanted == "auto" and config.palette is not None:

@@ -56,7 +56,7 @@ class Argmax(Structure):
     _fields_ = [("logits", c_uint64), ("out", c_uint64), ("channels", c_int32), ("pixels", c_int32)]
 
 
-class Labels(Structure):
+class LabelMaps(Structure):
     """Label maps of a batch, from the first label of the region that the picture fills."""
 
     _fields_ = [
@@ -73,7 +73,7 @@ class Overlay(Structure):
 
     _fields_ = [
         ("frames", FrameBatch),
-        ("labels", Labels),
+        ("labels", LabelMaps),
         ("colours", c_uint64),
         ("out", c_uint64),
         ("weight", c_int32),

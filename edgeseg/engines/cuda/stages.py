@@ -20,7 +20,7 @@ from edgeseg.engines.cuda.kernels import (
     Argmax,
     FrameBatch,
     Kernels,
-    Labels,
+    LabelMaps,
     Overlay,
     Preprocess,
     colours,
@@ -193,10 +193,10 @@ class Stages:
     def _frames(self, buffers: BatchBuffers) -> FrameBatch:
         return packed_frames(buffers.frames.device, self._job.size)
 
-    def _labels(self, buffers: BatchBuffers) -> Labels:
+    def _labels(self, buffers: BatchBuffers) -> LabelMaps:
         spec, region = self._network.card.input, self._region
         first = buffers.labels.device + region.top * spec.width + region.left
-        return Labels(first, spec.width, spec.height * spec.width, *self._taken)
+        return LabelMaps(first, spec.width, spec.height * spec.width, *self._taken)
 
 
 class _Upload:

@@ -7,7 +7,7 @@ from edgeseg.options.clips import ClipOptions
 from edgeseg.stream.alerts.clips import Clips
 from edgeseg.stream.alerts.rule import AlertRule, parse_rule
 from edgeseg.stream.alerts.sink import AlertOutputs, Alerts, RuleStatus
-from edgeseg.stream.alerts.webhook import SECRET_VARIABLE, Patience, Webhook
+from edgeseg.stream.alerts.webhook import SECRET_VARIABLE, RetryLimits, Webhook
 
 __all__ = [
     "SECRET_VARIABLE",
@@ -16,7 +16,7 @@ __all__ = [
     "Alerts",
     "ClipOptions",
     "Clips",
-    "Patience",
+    "RetryLimits",
     "RuleStatus",
     "Webhook",
     "Zone",

@@ -33,7 +33,7 @@ _LATER = frozenset({408, 425, 429})
 
 
 @dataclass(frozen=True)
-class Patience:
+class RetryLimits:
     """Retry limits of a webhook.
 
     Attributes:
@@ -74,14 +74,14 @@ class Webhook:
     """
 
     def __init__(
-        self, url: str, secret: str | None = None, patience: Patience | None = None
+        self, url: str, secret: str | None = None, patience: RetryLimits | None = None
     ) -> None:
         parts = _checked(url)
         host = parts.netloc.rpartition("@")[2]
         self.label = f"the webhook at {parts.scheme}://{host}"
         self.delivered = 0
         self.lost = 0
-        self._patience = patience or Patience()
+        self._patience = patience or RetryLimits()
         self._secret = secret
         self._url = parts._replace(netloc=host, fragment="").geturl()
         self._authorization = _basic(parts)

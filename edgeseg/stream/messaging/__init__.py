@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from edgeseg.stream.messaging.bus import Bus, Message, Patience
+from edgeseg.stream.messaging.bus import BrokerLimits, Bus, Message
 from edgeseg.stream.messaging.mqtt import Mqtt
 from edgeseg.stream.messaging.publisher import Publisher, Publishing
 
-__all__ = ["Bus", "Message", "Mqtt", "Patience", "Publisher", "Publishing"]
+__all__ = ["BrokerLimits", "Bus", "Message", "Mqtt", "Publisher", "Publishing"]

@@ -33,7 +33,7 @@ class Message:
 
 
 @dataclass(frozen=True)
-class Patience:
+class BrokerLimits:
     """Limits of a connection to a broker.
 
     Attributes:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from edgeseg.errors import OutputError, RuntimeMissing
 from edgeseg.options.messaging import PASSWORD, Broker
 from edgeseg.sources.server import Trust
-from edgeseg.stream.messaging.bus import Message, Patience
+from edgeseg.stream.messaging.bus import BrokerLimits, Message
 from edgeseg.stream.sinks.health import Health, SinkReport
 
 if TYPE_CHECKING:
@@ -55,12 +55,12 @@ class Mqtt:
     """
 
     def __init__(
-        self, broker: Broker, ca: Path | None = None, patience: Patience | None = None
+        self, broker: Broker, ca: Path | None = None, patience: BrokerLimits | None = None
     ) -> None:
         self.label = f"the MQTT broker at {broker}"
         self._broker = broker
         self._tls = _context(ca) if broker.tls else None
-        self._patience = patience or Patience()
+        self._patience = patience or BrokerLimits()
         self._health = Health(self.label, "Mqtt")
         self._skipped = 0
         self._will = Message("", b"")

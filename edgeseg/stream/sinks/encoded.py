@@ -80,7 +80,7 @@ MATROSKA = Muxer("matroska", {"cluster_time_limit": "500", "flush_packets": "1"}
 
 
 @dataclass(frozen=True)
-class Encoder:
+class VideoEncoder:
     """An encoder of FFmpeg.
 
     Attributes:
@@ -105,17 +105,17 @@ _NVENC = {
     "forced-idr": "1",
 }
 _X26X = {"tune": "zerolatency", "forced-idr": "1"}
-_ENCODERS: Mapping[Encoded, tuple[Encoder, ...]] = {
+_ENCODERS: Mapping[Encoded, tuple[VideoEncoder, ...]] = {
     "h264": (
-        Encoder("h264_nvenc", _NVENC),
-        Encoder("h264_v4l2m2m", constant_quality=False),
-        Encoder("libx264", {**_X26X, "preset": "superfast", "crf": "23"}),
-        Encoder("libopenh264", constant_quality=False),
+        VideoEncoder("h264_nvenc", _NVENC),
+        VideoEncoder("h264_v4l2m2m", constant_quality=False),
+        VideoEncoder("libx264", {**_X26X, "preset": "superfast", "crf": "23"}),
+        VideoEncoder("libopenh264", constant_quality=False),
     ),
     "hevc": (
-        Encoder("hevc_nvenc", _NVENC),
-        Encoder("hevc_v4l2m2m", constant_quality=False),
-        Encoder(
+        VideoEncoder("hevc_nvenc", _NVENC),
+        VideoEncoder("hevc_v4l2m2m", constant_quality=False),
+        VideoEncoder(
             "libx265",
             {**_X26X, "preset": "ultrafast", "crf": "26", "x265-params": "log-level=none"},
         ),
@@ -163,7 +163,7 @@ def choose_codec(codec: Codec, path: Path) -> Encoded | None:
     )
 
 
-def find_encoder(codec: Encoded, size: tuple[int, int] = (640, 360)) -> Encoder | None:
+def find_encoder(codec: Encoded, size: tuple[int, int] = (640, 360)) -> VideoEncoder | None:
     """Return the first encoder that encodes a grey picture of ``size`` (width, height).
 
     PyAV must be installed. Encoders of hardware that this machine lacks are in every FFmpeg, so
@@ -257,7 +257,7 @@ class EncodedWriter:
         target: str | Writable,
         size: tuple[int, int],
         fps: float,
-        encoder: Encoder,
+        encoder: VideoEncoder,
         muxer: Muxer,
     ) -> None:
         self._holds = muxer.holds
@@ -315,7 +315,7 @@ def file_muxer(name: str) -> Muxer:
 
 
 def _configure(
-    context: Any, encoder: Encoder, size: tuple[int, int], fps: float, ticks: int
+    context: Any, encoder: VideoEncoder, size: tuple[int, int], fps: float, ticks: int
 ) -> None:
     context.width, context.height = size
     context.pix_fmt = "yuv420p"

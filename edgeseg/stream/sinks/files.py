@@ -23,7 +23,7 @@ _NO_UNNAMED = {errno.EOPNOTSUPP, errno.EISDIR, errno.ENOENT, errno.EINVAL, errno
 _NEW = os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
-def cannot_write(path: Path, error: OSError) -> EdgesegError:
+def write_refusal(path: Path, error: OSError) -> EdgesegError:
     """The error that says why ``path`` cannot be written: ``OutputError`` where that may pass."""
     shown = printable(str(path))
     if error.errno == errno.EEXIST:
@@ -53,7 +53,7 @@ def make_folder(folder: Path) -> list[Path]:
 
     Raises:
         UsageError: It is a file, or no folder can have that path.
-        OutputError: It cannot be made now; see :func:`cannot_write`.
+        OutputError: It cannot be made now; see :func:`write_refusal`.
     """
     try:
         made = [each for each in (folder, *folder.parents) if not each.exists()]
@@ -64,7 +64,7 @@ def make_folder(folder: Path) -> list[Path]:
             hint="choose another folder",
         ) from error
     except OSError as error:
-        raise cannot_write(folder, error) from error
+        raise write_refusal(folder, error) from error
     return made
 
 

@@ -16,12 +16,12 @@ from typing import Any, TextIO
 from edgeseg.artifacts.documents import printable
 from edgeseg.errors import UsageError
 from edgeseg.stream.sinks.files import (
-    cannot_write,
     is_regular,
     is_there,
     make_folder,
     open_to_append,
     write_all,
+    write_refusal,
 )
 from edgeseg.stream.sinks.retention import Budget, Rotation, Shelf, part_of, parts_of
 
@@ -92,7 +92,7 @@ class Lines:
                 self.close()
                 raise
         except OSError as error:
-            raise cannot_write(self._target, error) from error
+            raise write_refusal(self._target, error) from error
 
     def write(self, document: Mapping[str, Any]) -> None:
         """Write one line, or nothing.

@@ -18,12 +18,12 @@ from edgeseg.ops.overlay import UNNAMED_COLOUR
 from edgeseg.stream.result import StreamResult
 from edgeseg.stream.sinks.base import Sink, SourceStatus
 from edgeseg.stream.sinks.files import (
-    cannot_write,
     lock_folder,
     make_folder,
     remove_empty,
     write_new,
     write_over,
+    write_refusal,
 )
 from edgeseg.stream.sinks.retention import Budget, Shelf
 
@@ -98,7 +98,7 @@ class Masks(Sink):
             self._shelf.scan()
         except OSError as error:
             self.close()
-            raise cannot_write(self.folder, error) from error
+            raise write_refusal(self.folder, error) from error
         except BaseException:
             self.close()
             raise

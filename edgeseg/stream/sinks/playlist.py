@@ -9,7 +9,7 @@ from pathlib import Path
 from edgeseg.artifacts.documents import printable
 from edgeseg.errors import UsageError
 from edgeseg.stream.sinks.encoded import Muxer
-from edgeseg.stream.sinks.files import Claim, cannot_write, make_folder
+from edgeseg.stream.sinks.files import Claim, make_folder, write_refusal
 
 SEGMENT_S = 1
 LISTED = 10
@@ -52,7 +52,7 @@ class Playlist:
             first = path.with_name(f"{path.stem}-hls-{number}.mp4")
             self._claim = Claim(first)
         except OSError as error:
-            raise cannot_write(path, error) from error
+            raise write_refusal(path, error) from error
         folder = str(path.parent.absolute())
         self.url = f"{folder}/{path.name}"  # absolute, so no protocol of FFmpeg
         self.muxer = Muxer(

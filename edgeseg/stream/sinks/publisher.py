@@ -68,7 +68,7 @@ class VideoPublisher(Sink):
         if not isinstance(destination, Destination):
             destination = parse_destination(destination)
         self._destination = destination
-        self._server = None if destination.playlist else _Server(destination, Trust(ca))
+        self._server = None if destination.playlist else _MediaServer(destination, Trust(ca))
         self._overwrite = overwrite
         self._source: SourceStatus | None = None
         self._playlist: Playlist | None = None
@@ -162,7 +162,7 @@ class VideoPublisher(Sink):
         return EncodedWriter(self._link, self._size, fps, encoder, _NUT)
 
 
-class _Server:
+class _MediaServer:
     """A media server, and how to explain what it does."""
 
     def __init__(self, destination: Destination, trust: Trust) -> None:
@@ -222,7 +222,7 @@ class _Link:
         OutputError: There is no process, or no TLS.
     """
 
-    def __init__(self, server: _Server) -> None:
+    def __init__(self, server: _MediaServer) -> None:
         import av
 
         self._server = server

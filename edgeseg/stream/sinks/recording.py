@@ -23,14 +23,14 @@ from edgeseg.stream.sinks.base import Sink, SourceStatus
 from edgeseg.stream.sinks.encoded import (
     Encoded,
     EncodedWriter,
-    Encoder,
+    VideoEncoder,
     check_codec,
     choose_codec,
     file_muxer,
     find_encoder,
     fitted,
 )
-from edgeseg.stream.sinks.files import Claim, cannot_write, make_folder
+from edgeseg.stream.sinks.files import Claim, make_folder, write_refusal
 from edgeseg.stream.sinks.matroska import PacketWriter, Writer, open_writer
 from edgeseg.stream.sinks.retention import Budget, Rotation, Shelf, part_of, parts_of
 
@@ -106,7 +106,7 @@ class Recording(Sink):
         self._name = path
         self._codec = codec
         self._encoded: Encoded | None = None
-        self._encoder: Encoder | None = None
+        self._encoder: VideoEncoder | None = None
         self._overwrite = overwrite
         self._shelf = Shelf(path.parent, parts_of(path), budget, keep)
         self._first: int | None = None
@@ -157,7 +157,7 @@ class Recording(Sink):
             self._shelf.scan()
             self._claim()
         except OSError as error:
-            raise cannot_write(self._name, error) from error
+            raise write_refusal(self._name, error) from error
         self._again = True
         self._fps = sources[0].fps or 25.0
         self._realtime = sources[0].realtime

@@ -33,7 +33,7 @@ from edgeseg.errors import EdgesegError, OutputError, UsageError
 from edgeseg.ops.preprocess import inside
 from edgeseg.stream.result import StreamResult, moment
 from edgeseg.stream.sinks.base import Sink, SourceStatus
-from edgeseg.stream.sinks.files import cannot_write, lock_folder, make_folder, write_new
+from edgeseg.stream.sinks.files import lock_folder, make_folder, write_new, write_refusal
 from edgeseg.stream.sinks.health import Health, SinkReport
 from edgeseg.stream.sinks.snapshots import local_time
 
@@ -177,7 +177,7 @@ class UncertainFrames(Sink):
                 mask.unlink()
         except OSError as error:
             os.close(handle)
-            raise cannot_write(self._folder, error) from error
+            raise write_refusal(self._folder, error) from error
         except BaseException:
             os.close(handle)
             raise

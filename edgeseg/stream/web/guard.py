@@ -110,7 +110,8 @@ class Rules:
     def right(self, given: str | None) -> bool:
         """Whether ``given`` is the token, in a time that does not depend on what is given."""
         # Digests have one length; compare_digest tells the length of its arguments.
-        return hmac.compare_digest(_digest(given or ""), _digest(self.token or ""))
+        both = ((text or "").encode("utf-8", "surrogatepass") for text in (given, self.token))
+        return hmac.compare_digest(*(hashlib.sha256(data).digest() for data in both))
 
     def calls_us(self, host: str) -> bool:
         """Whether a Host header, with or without port, names this view."""
@@ -122,10 +123,6 @@ class Rules:
         if ip is not None and (ip.is_loopback or not self.loopback):
             return True
         return name in self.hosts
-
-
-def _digest(text: str) -> bytes:
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
 
 
 class Guard:

@@ -19,9 +19,9 @@ from typing import Any
 import pytest
 
 from edgeseg.errors import UsageError
-from edgeseg.stream.alerts import Patience, Webhook
+from edgeseg.stream.alerts import RetryLimits, Webhook
 
-QUICK = Patience(timeout_s=10, backoff_s=(0.01,), close_s=10)
+QUICK = RetryLimits(timeout_s=10, backoff_s=(0.01,), close_s=10)
 
 
 class Receiver:
@@ -87,7 +87,7 @@ def no_secret_in_the_log(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
     assert "T0KEN" not in caplog.text
 
 
-def hook(port: int, patience: Patience = QUICK, **options: Any) -> Webhook:
+def hook(port: int, patience: RetryLimits = QUICK, **options: Any) -> Webhook:
     url = f"http://user:hunter2@127.0.0.1:{port}/T0KEN/a?key=T0KEN"
     made = Webhook(url, patience=patience, **options)
     made.open()
@@ -146,7 +146,7 @@ def test_a_server_that_hangs_blocks_neither_the_sender_nor_the_end(
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         port = silent.getsockname()[1]
-        webhook = hook(port, Patience(timeout_s=60, places=5, close_s=0.05))
+        webhook = hook(port, RetryLimits(timeout_s=60, places=5, close_s=0.05))
         webhook.send({"frame": 0})
         connection, _ = silent.accept()  # it is under way and will never be answered
         with connection:
@@ -159,7 +159,7 @@ def test_a_server_that_hangs_blocks_neither_the_sender_nor_the_end(
 
 def test_the_oldest_give_way_to_the_newest(receive: Callable[..., Receiver]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        webhook = hook(silent.getsockname()[1], Patience(timeout_s=30, places=3, close_s=10))
+        webhook = hook(silent.getsockname()[1], RetryLimits(timeout_s=30, places=3, close_s=10))
         webhook.send({"frame": 0})
         connection, _ = silent.accept()
         for number in range(1, 10):

@@ -21,7 +21,7 @@ from edgeseg.errors import OutputError, RuntimeMissing, UsageError
 from edgeseg.options.messaging import Broker
 from edgeseg.stream import StreamResult
 from edgeseg.stream.alerts import Alerts, parse_rule
-from edgeseg.stream.messaging import Message, Mqtt, Patience, Publisher, Publishing
+from edgeseg.stream.messaging import BrokerLimits, Message, Mqtt, Publisher, Publishing
 from edgeseg.stream.sinks import health
 from edgeseg.stream.sinks.base import SinkContext
 
@@ -223,7 +223,7 @@ def test_the_oldest_alerts_are_lost_where_too_many_wait(
     mosquitto = serve("persistence true")
     listen(mosquitto, "watch").close()
     mosquitto.stop()
-    gate = Gate(Mqtt(at(mosquitto), patience=Patience(places=3)), patient=True)
+    gate = Gate(Mqtt(at(mosquitto), patience=BrokerLimits(places=3)), patient=True)
     for moment, road in enumerate([30, 0, 31, 0, 32]):
         gate.write(frame(road, moment))
     assert gate.bus.report().lost == 2
@@ -236,7 +236,7 @@ def test_the_oldest_alerts_are_lost_where_too_many_wait(
 
 
 def test_a_broker_that_falls_silent_is_noticed(mosquitto: Mosquitto, log: Logged) -> None:
-    gate = Gate(Mqtt(at(mosquitto), patience=Patience(timeout_s=0.2, keepalive_s=1)))
+    gate = Gate(Mqtt(at(mosquitto), patience=BrokerLimits(timeout_s=0.2, keepalive_s=1)))
     mosquitto.pause()
     log.until("failed and will be tried again: no answer in time")
     gate.write(frame(30))
@@ -332,7 +332,7 @@ def test_a_certificate_is_verified(tmp_path: Path, serve: Callable[..., Mosquitt
 def test_a_server_that_never_answers() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         broker = Broker("127.0.0.1", server.getsockname()[1], tls=False, prefix="gate")
-        bus = Mqtt(broker, patience=Patience(timeout_s=0.1))
+        bus = Mqtt(broker, patience=BrokerLimits(timeout_s=0.1))
         with pytest.raises(OutputError, match="no answer in time"):
             bus.open(WILL, wait=True)
 
