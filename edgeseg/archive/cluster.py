@@ -72,13 +72,14 @@ class Worker:
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[Any]]:
         """Process a batch: column ``pending`` in, column ``outcome`` out, both JSON strings."""
-        units = (parse(Pending, row, "a unit") for row in batch["pending"])
-        return {"outcome": [self._do(unit).to_json() for unit in units]}
-
-    def _do(self, pending: Pending) -> Outcome:
-        if self._refusal is not None:
-            return Outcome(refusal=failure_of(self._refusal, pending.unit))
-        return self._desk.do(pending)
+        done = []
+        for row in batch["pending"]:
+            pending = parse(Pending, row, "a unit")
+            if self._refusal is not None:
+                done.append(Outcome(refusal=failure_of(self._refusal, pending.unit)))
+            else:
+                done.append(self._desk.do(pending))
+        return {"outcome": [outcome.to_json() for outcome in done]}
 
 
 @contextlib.contextmanager

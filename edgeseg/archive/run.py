@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import csv
-import io
 import logging
 import os
 import time
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -120,26 +118,17 @@ def write_tables(
     with atomic_path(out / "pictures.csv") as partial, partial.open("w", newline="") as stream:
         table = csv.writer(stream, lineterminator="\n")
         table.writerow(head)
-        for key in sorted(records):
-            table.writerows(_rows(records[key]))
-    lines = io.StringIO()
-    for failure in sorted(failures, key=lambda failure: failure.unit.key):
-        lines.write(failure.to_json() + "\n")
-    write_atomic(out / "failures.jsonl", lines.getvalue())
-
-
-def _rows(record: Record) -> Iterable[list[object]]:
-    for result in record.results:
-        area = result.height * result.width
-        classes = zip(result.pixels, result.regions, strict=True)
-        yield [
-            result.name,
-            record.source,
-            "" if result.frame is None else result.frame,
-            result.height,
-            result.width,
-            *(value for pixels, regions in classes for value in (round(pixels / area, 6), regions)),
-        ]
+        for record in (records[key] for key in sorted(records)):
+            for result in record.results:
+                area, frame = result.height * result.width, result.frame
+                row: list[object] = [result.name, record.source, "" if frame is None else frame]
+                row += [result.height, result.width]
+                for pixels, regions in zip(result.pixels, result.regions, strict=True):
+                    row += [round(pixels / area, 6), regions]
+                table.writerow(row)
+    listed = sorted(failures, key=lambda failure: failure.unit.key)
+    lines = "".join(f"{failure.to_json()}\n" for failure in listed)
+    write_atomic(out / "failures.jsonl", lines)
 
 
 logger = logging.getLogger(__name__)
@@ -201,7 +190,10 @@ def segment_archive(
     with journal.held() as tries:
         job = make_job(config, tries.absolute())
         pending, kept, reasons = split(units, journal.read(), job.work, out)
-        _say(len(kept), reasons)
+        if kept:
+            logger.info("keeping %d that an earlier run did", len(kept))
+        for reason, count in reasons.most_common():
+            logger.info("doing %d again: %s", count, reason)
         done, failures = _collect(cluster, job, pending, track, worker)
         records = kept | done
         write_tables(out, records, failures, card.classes.names)
@@ -249,8 +241,7 @@ def _engine(config: ArchiveConfig) -> tuple[ModelCard, Cluster]:
         with load(config.engine, threads=1) as engine:
             return engine.card, config.cluster
     gpus = int(made.runtime in ("tensorrt", "tensorrt-rtx"))
-    cluster = config.cluster
-    return made.card, Cluster(cluster.address, cluster.workers, cluster.threads, gpus)
+    return made.card, replace(config.cluster, gpus=gpus)
 
 
 def _refuse_to_replace(units: Iterable[Unit], outputs: Outputs) -> None:
@@ -294,10 +285,3 @@ def make_job(config: ArchiveConfig, tries: Path) -> Job:
             blur_margin=outputs.blur_margin,
         ),
     )
-
-
-def _say(kept: int, reasons: Counter[str]) -> None:
-    if kept:
-        logger.info("keeping %d that an earlier run did", kept)
-    for reason, count in reasons.most_common():
-        logger.info("doing %d again: %s", count, reason)

@@ -87,7 +87,8 @@ def open_cases(
         sizes, refused = _batches_of(first, batches)
         found.cases += [Case(engine, size, number) for engine, number in engines for size in sizes]
         if refused:
-            found.notes.append(f"{path.name} {_takes(first)}: no row of {_listed(refused)}.")
+            sizes_refused = " or ".join(map(str, refused))
+            found.notes.append(f"{path.name} {_takes(first)}: no row of {sizes_refused}.")
         if len(threads) > len(engines):
             found.notes.append(f"{first.runtime} takes no threads: {path.name} has one row.")
     return found
@@ -115,10 +116,6 @@ def _takes(engine: Engine) -> str:
     if fixed is not None:
         return f"takes {plural(fixed, 'picture')} per call"
     return f"takes at most {engine.capabilities.largest_batch} pictures per call"
-
-
-def _listed(sizes: Sequence[int]) -> str:
-    return " or ".join(map(str, sizes))
 
 
 def label_one(engine: Engine, tensor: NDArray[np.float32]) -> NDArray[np.uint8]:

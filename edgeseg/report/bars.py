@@ -58,19 +58,13 @@ def start_stacks(shown: Sequence[Entry]) -> list[Stack]:
     """A fresh process: the interpreter, opening the engine, the first picture."""
     known = [(entry, entry.run.cold_start_ms) for entry in shown if entry.run.cold_start_ms]
     longest = max((start["total"] for _, start in known), default=0.0)
-    return [
-        Stack(_name(entry), _parts(_start_parts(start), longest), f"{start['total']:.0f} ms")
-        for entry, start in known
-    ]
-
-
-def _start_parts(start: Mapping[str, float]) -> dict[str, float]:
-    opened, first = start.get("open", 0.0), start.get("first_inference", 0.0)
-    return {
-        "interpreter": max(start["total"] - opened - first, 0.0),
-        "open": opened,
-        "first picture": first,
-    }
+    stacks = []
+    for entry, start in known:
+        total, opened, first = (start.get(key, 0.0) for key in ("total", "open", "first_inference"))
+        rest = max(total - opened - first, 0.0)
+        parts = {"interpreter": rest, "open": opened, "first picture": first}
+        stacks.append(Stack(_name(entry), _parts(parts, longest), f"{total:.0f} ms"))
+    return stacks
 
 
 def _parts(values: Mapping[str, float], whole: float) -> tuple[Part, ...]:

@@ -52,16 +52,23 @@ class Table:
 
 Cell = Callable[[Run], str | None]
 
-_WIDE: tuple[tuple[Column, Cell], ...] = (
+Cells = tuple[tuple[Column, Cell], ...]
+
+_SPEED: Cells = (
     (Column("Size", "MiB"), lambda run: f"{run.bytes / 2**20:.2f}"),
     (Column("p50", "ms"), lambda run: _latency(run, "p50")),
     (Column("p95", "ms"), lambda run: _latency(run, "p95")),
     (Column("Rate", "fps"), lambda run: _fixed(run.throughput_fps, 1)),
     (Column("Speed", "× FP32"), lambda run: _fixed(run.speedup, 2)),
+)
+_LOST: Cells = ((Column("Drop", "points"), lambda run: _drop(run.drop)),)
+_FLICKER: Cells = ((Column("Flicker", "%"), lambda run: _percent(run.flicker, 2)),)
+_WIDE: Cells = (
+    *_SPEED,
     (Column("Mean IoU", "%"), lambda run: _percent(run.mean_iou, 1)),
-    (Column("Drop", "points"), lambda run: _drop(run.drop)),
+    *_LOST,
     (Column("Agreement", "%"), lambda run: _percent(run.pixel_agreement, 2)),
-    (Column("Flicker", "%"), lambda run: _percent(run.flicker, 2)),
+    *_FLICKER,
 )
 
 
@@ -71,7 +78,7 @@ def _blocks(run: Run) -> str | None:
     return None if not whole else f"{run.blocks} of {whole}" if run.blocks_dropped else str(whole)
 
 
-_DETAIL: tuple[tuple[Column, Cell], ...] = (
+_DETAIL: Cells = (
     (Column("Open", "ms"), lambda run: _start(run, "open")),
     (Column("First picture", "ms"), lambda run: _start(run, "first_inference")),
     (Column("Start", "ms"), lambda run: _start(run, "total")),
@@ -87,17 +94,13 @@ _DETAIL: tuple[tuple[Column, Cell], ...] = (
 
 _POINTS = ("p50", "p90", "p95", "p99", "mean", "max")
 
-_TERMINAL: tuple[tuple[Column, Cell], ...] = (
+_TERMINAL: Cells = (
     (Column("Engine", number=False), label),
-    (Column("Size", "MiB"), lambda run: f"{run.bytes / 2**20:.2f}"),
-    (Column("p50", "ms"), lambda run: _latency(run, "p50")),
-    (Column("p95", "ms"), lambda run: _latency(run, "p95")),
-    (Column("Rate", "fps"), lambda run: _fixed(run.throughput_fps, 1)),
-    (Column("Speed", "× FP32"), lambda run: _fixed(run.speedup, 2)),
+    *_SPEED,
     (Column("IoU", "%"), lambda run: _percent(run.mean_iou, 1)),
-    (Column("Drop", "points"), lambda run: _drop(run.drop)),
+    *_LOST,
     (Column("Agree", "%"), lambda run: _percent(run.pixel_agreement, 1)),
-    (Column("Flicker", "%"), lambda run: _percent(run.flicker, 2)),
+    *_FLICKER,
 )
 
 _NARROW = tuple(cell for cell in _TERMINAL if cell[0].name not in ("Size", "Rate", "Agree"))
@@ -121,7 +124,7 @@ def bench_table(bench: BenchReport, *, wide: bool = False) -> Table:
     return Table(table.columns, tuple((text, *row[1:]) for text, row in named), best)
 
 
-def _identity(bench: BenchReport) -> tuple[tuple[Column, Cell], ...]:
+def _identity(bench: BenchReport) -> Cells:
     """Columns that name a row; those in which no two rows differ are empty, and so left out."""
 
     def varies(of: Callable[[Run], object]) -> bool:

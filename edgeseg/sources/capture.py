@@ -49,7 +49,10 @@ def open_frames(spec: SourceSpec) -> Frames:
     if spec.kind == "test":
         return TestPattern(spec.size or (640, 480), spec.fps or 25.0, spec.frames)
     if spec.kind == "pictures":
-        return _Pictures(_list_pictures(spec))
+        try:
+            return _Pictures(list_images(Path(spec.target)))
+        except UsageError as error:
+            raise OpenFailed(error.message, hint=error.hint) from error
     return cast(Frames, Bounded(_open_video(spec), spec))
 
 
@@ -167,24 +170,15 @@ def _open_file(spec: SourceSpec) -> Frames:
         raise OpenFailed(f"{spec.label}: no such file", hint=f"check the path, or {EXAMPLES}")
     if not os.access(path, os.R_OK):
         raise OpenFailed(f"{spec.label}: permission denied", hint=f"chmod u+r {spec.label}")
-    frames = _open_recorded(spec) if have_pyav() else _open_opencv(spec)
-    if frames is None:
-        raise OpenFailed(
-            f"{spec.label} ({path.stat().st_size} bytes): expected a video that can be decoded",
-            hint="check that it plays elsewhere; copy it again, or convert it to Matroska",
-        )
-    return frames
-
-
-def _open_recorded(spec: SourceSpec) -> Frames | None:
-    with contextlib.suppress(OSError):
-        return RecordedVideo(spec)
-    return None
-
-
-def _open_opencv(spec: SourceSpec) -> Frames | None:
-    capture = _open_capture(str(Path(spec.target).absolute()), spec.limits)
-    return None if capture is None else VideoFile(capture, spec)
+    if have_pyav():
+        with contextlib.suppress(OSError):
+            return RecordedVideo(spec)
+    elif capture := _open_capture(str(path.absolute()), spec.limits):
+        return VideoFile(capture, spec)
+    raise OpenFailed(
+        f"{spec.label} ({path.stat().st_size} bytes): expected a video that can be decoded",
+        hint="check that it plays elsewhere; copy it again, or convert it to Matroska",
+    )
 
 
 def _open_network(spec: SourceSpec) -> Frames | None:
@@ -217,10 +211,3 @@ def _open_capture(target: str, limits: SourceLimits) -> cv2.VideoCapture | None:
         logger.debug("open failed with code %s", error.code)
         opened = False
     return capture if opened else None
-
-
-def _list_pictures(spec: SourceSpec) -> list[Path]:
-    try:
-        return list_images(Path(spec.target))
-    except UsageError as error:
-        raise OpenFailed(error.message, hint=error.hint) from error

@@ -208,7 +208,11 @@ class Timeline:
             return self._take(mark)
         if shuffled and self._pending:
             mark = self._pending[0]
-        until = bisect.bisect_left(self._pending, (mark.epoch, mark.stamp), key=_when)
+        until = bisect.bisect_left(
+            self._pending,
+            (mark.epoch, mark.stamp),
+            key=lambda each: (each.epoch, each.stamp or 0.0),
+        )
         missed = self._pending[:until]
         del self._pending[:until]
         if mark in self._pending:
@@ -255,7 +259,3 @@ class Timeline:
     def _lose(self, count: int) -> None:
         self.losses.add(self.following, count)
         self.following += count
-
-
-def _when(mark: Mark) -> tuple[int, float]:
-    return mark.epoch, mark.stamp or 0.0

@@ -65,14 +65,23 @@ class GpuPipeline(FramePipeline):
     def _submit(self, frames: Sequence[Image], look: Look | None) -> None:
         if len({frame.shape for frame in frames}) > 1:
             self._finish()  # The network is busy until then.
-            self._warn()
+            if not self._warned:
+                self._warned = True
+                logger.warning(
+                    "frames of different sizes in one batch are preprocessed and drawn on the "
+                    "processor, not on the GPU; a batch of one takes each as it is"
+                )
             self._batches.append(self._cpu.run(frames, look))
             return
         height, width, _ = frames[0].shape
         batch = self._gpu.capabilities.batch or len(frames)
-        runner = self._runner_for(FrameJob((height, width), batch, look))
+        job = FrameJob((height, width), batch, look)
+        if self._job is None or self._job.job != job:
+            self._finish()
+            self._release()
+            self._job = _JobRunner(self._gpu, self._kernels, job)
         began = time.perf_counter()
-        runner.submit([*frames, *[frames[-1]] * (batch - len(frames))])
+        self._job.submit([*frames, *[frames[-1]] * (batch - len(frames))])
         self._batches.append(_Pending(len(frames), began))
 
     def _collect(self) -> PipelineResult:
@@ -89,13 +98,6 @@ class GpuPipeline(FramePipeline):
         self._release()
         with self._gpu.on_gpu():
             self._owned.close()
-
-    def _runner_for(self, job: FrameJob) -> _JobRunner:
-        if self._job is None or self._job.job != job:
-            self._finish()
-            self._release()
-            self._job = _JobRunner(self._gpu, self._kernels, job)
-        return self._job
 
     def _release(self) -> None:
         job, self._job = self._job, None
@@ -124,14 +126,6 @@ class GpuPipeline(FramePipeline):
         took = (now - max(batch.began, self._last_at)) * 1000
         self._last_at = now
         return PipelineResult(labels, painted, {"infer": took})
-
-    def _warn(self) -> None:
-        if not self._warned:
-            self._warned = True
-            logger.warning(
-                "frames of different sizes in one batch are preprocessed and drawn on the "
-                "processor, not on the GPU; a batch of one takes each as it is"
-            )
 
 
 class _JobRunner:

@@ -264,13 +264,14 @@ class Alerts(Sink):
         result: StreamResult | None,
     ) -> None:
         at = time.monotonic() if result is None else result.captured_at
+        media = None if result is None else result.media_time
         rule, source = tracked.rule, tracked.source
         event: dict[str, Any] = {
             "event": outcome,
             "id": secrets.token_hex(8),
             "time": time_stamp(at),
             "captured_at": round(at, 6),
-            **_media_time(result),
+            **({} if media is None else {"media_time": round(media, 6)}),
             "rule": str(rule),
             "class": rule.label,
             "value": None if value is None else round(value, 6),
@@ -340,12 +341,6 @@ def _measure(rule: AlertRule, classes: ClassMap, min_region: float) -> Measure:
         )
     zone = None if rule.zone is None else load_zone(rule.zone)
     return Measure(classes.names.index(rule.label), rule.unit, zone, min_region)
-
-
-def _media_time(result: StreamResult | None) -> dict[str, float]:
-    if result is None or result.media_time is None:
-        return {}
-    return {"media_time": round(result.media_time, 6)}
 
 
 def _log_event(event: dict[str, Any]) -> None:
