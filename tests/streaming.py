@@ -39,6 +39,18 @@ class StillSource:
     packets: PacketTap | None = None
 
 
+class Undeclared:
+    """What opened frames say of themselves that declare nothing but their rate."""
+
+    fps: float | None = 25.0
+    declared: int | None = None
+    unreadable = 0
+    place = None
+    captured_at = None
+    decoder = None
+    name: str | None = None
+
+
 CLASSES = ClassMap.model_validate({"names": ("background", "road", "traffic sign")})
 
 

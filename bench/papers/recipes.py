@@ -10,11 +10,12 @@ one labels.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from statistics import mean
 from typing import TYPE_CHECKING, Any
 
 import common
+import variants
 from common import Column, Experiment, Lab, Outcome, Row
 from measures import measure
 
@@ -57,21 +58,15 @@ PARTS: Mapping[str, Mapping[str, Any]] = {
 
 
 @dataclass(frozen=True)
-class Settings:
-    """One scale; every n-th picture as in ``steps``, a set of networks a seed."""
+class Settings(variants.Settings):
+    """One scale; the parts to try, and every how many-th picture is labelled for the last two."""
 
-    size: tuple[int, int]
-    width: int
-    epochs: int
-    batch_size: int
-    seeds: tuple[int, ...]
     parts: tuple[str, ...] = tuple(PARTS)
-    steps: Mapping[str, int] = field(default_factory=lambda: {"train": 1, "val": 1})
     few: int = 4
 
 
 SCALES = {
-    "smoke": Settings((32, 32), 8, 1, 2, (0,), (PLAIN,), {"train": 12, "val": 10}, few=1),
+    "smoke": Settings((32, 32), 8, 1, 2, (0,), {"train": 12, "val": 10}, (PLAIN,), few=1),
     "cpu": Settings((128, 128), 8, 12, 8, (0,), steps={"train": 3, "val": 2}),
     "gpu": Settings((512, 512), 16, 60, 8, (0, 1, 2)),
 }

@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from streaming import Undeclared
 
 from edgeseg.errors import OpenFailed
 from edgeseg.sources.deadline import open_in_time
@@ -15,16 +16,8 @@ ALIVE_S = 30.0
 HUNG = OpenFailed("hung")
 
 
-class Gated:
+class Gated(Undeclared):
     """Frames whose reads wait for an event; remembers which thread did what."""
-
-    fps: float | None = 25.0
-    declared: int | None = None
-    unreadable = 0
-    place = None
-    captured_at = None
-    decoder = None
-    name: str | None = None
 
     def __init__(self, gate: threading.Event) -> None:
         self.gate = gate

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from streaming import next_frame
+from streaming import Undeclared, next_frame
 
 from edgeseg.errors import OpenFailed, SourceError
 from edgeseg.sources.capture import Frames
@@ -123,17 +123,9 @@ def test_stop_ends_the_thread_while_it_waits_for_room(make_video: Callable[..., 
 Step = int | float | threading.Event | None
 
 
-class Script:
+class Script(Undeclared):
     """Frames that do as the test says: a frame of that shade, None for a loss, and before that
     a hang of so many seconds or until an event."""
-
-    fps: float | None = 25.0
-    declared: int | None = None
-    unreadable = 0
-    place = None
-    captured_at = None
-    decoder = None
-    name: str | None = None
 
     def __init__(self, steps: Sequence[Step], stopping: threading.Event) -> None:
         self._steps: Iterator[Step] = iter(steps)
