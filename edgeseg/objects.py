@@ -54,17 +54,8 @@ class ObjectScores:
             raise UsageError(
                 f"scores of matching at {self.threshold} and at {other.threshold} do not add up"
             )
-        return ObjectScores(
-            pictures=self.pictures + other.pictures,
-            truths=self.truths + other.truths,
-            predictions=self.predictions + other.predictions,
-            matches=self.matches + other.matches,
-            matched_iou=self.matched_iou + other.matched_iou,
-            merges=self.merges + other.merges,
-            splits=self.splits + other.splits,
-            miscounted=self.miscounted + other.miscounted,
-            threshold=self.threshold,
-        )
+        sums = {name: value + getattr(other, name) for name, value in vars(self).items()}
+        return ObjectScores(**(sums | {"threshold": self.threshold}))
 
     @property
     def precision(self) -> float | None:
