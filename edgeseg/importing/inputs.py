@@ -148,10 +148,11 @@ def size_of(
         return (fixed[0], fixed[1]) if fixed[0] and fixed[1] else None
     for own, wanted in zip(fixed, asked, strict=True):
         if own and own != wanted:
+            taken = f"{picture.width or asked[1]}x{picture.height or asked[0]}"
             raise UsageError(
                 f"--size {asked[1]}x{asked[0]}: {path} is fixed to "
                 f"{picture.width or 'any'}x{picture.height or 'any'}",
-                hint="omit --size, or export the network at that size",
+                hint=f"--size {taken}, or export the network at the size that you want",
             )
     return asked
 

@@ -179,6 +179,8 @@ def _as_map(name: str, tail: Tail, size: tuple[int, int]) -> Output | None:
     if masks or (floating and not ids) or (graded and graded[1] != (0, 1)):
         shape = (1, *shape) if len(shape) == 2 else shape
         output = _scores(name, order_of(shape, size), shape, whole, tail)
+        if output and output.channels > 1 and source is not None and source.is_table:
+            return None
         if output and output.activation == "none" and graded:
             output = replace(output, activation=graded[0], ends=graded[1])
     elif floating or tensor.dtype in _LABELS:

@@ -50,6 +50,11 @@ class Source:
         """Whether only few values are possible: it is an ArgMax or a decision."""
         return self.kind not in _PROBABILITIES
 
+    @property
+    def is_table(self) -> bool:
+        """Whether it tells of the class chosen: its id, or in several channels its colour."""
+        return self.kind == "ArgMax" or self.kind in _TABLES
+
 
 class Tail:
     """The nodes behind the layers of a graph of fixed shapes.
