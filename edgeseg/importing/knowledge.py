@@ -4,8 +4,9 @@
   ``save_pretrained`` and of Optimum's export;
 * segmentation_models.pytorch: ``config.json`` of ``save_pretrained`` (the encoder's weights);
 * mmdeploy: ``deploy.json`` (the task) and ``pipeline.json`` (the transforms);
-* ``metadata_props`` of the ONNX file: ``imgsz`` and ``task`` as Ultralytics writes them, and the
-  names of classes under ``names``, ``classes``, ``class_names``, ``labels`` or ``id2label``;
+* ``metadata_props`` of the ONNX file: ``imgsz``, ``task`` and ``author`` as Ultralytics writes
+  them, and the names of classes under ``names``, ``classes``, ``class_names``, ``labels`` or
+  ``id2label``; a single name is that of what is not the background;
 * arithmetic in front of the first layer: the network normalises by itself.
 """
 
@@ -30,7 +31,7 @@ from edgeseg.importing.reading import Original, attempt
 
 logger = logging.getLogger(__name__)
 
-_OTHER_TASKS = ("detect", "segment", "pose", "obb", "classify", "Detector", "Classifier")
+_OTHER_TASKS = ("detect", "segment", "pose", "obb", "classify", "depth", "Detector", "Classifier")
 # What leaves grey levels as they are; a swap of channels is a Gather, a Slice or a Split.
 _MOVING = frozenset(
     {"Identity", "Cast", "Transpose", "Unsqueeze", "Squeeze", "Reshape", "Gather", "Slice", "Split",
@@ -57,6 +58,8 @@ class Known:
     def then(self, origin: str, **values: Any) -> Known:
         """Add values that are not None to fields that are not known yet."""
         new = {k: v for k, v in values.items() if v is not None and getattr(self, k) is None}
+        if len(new.get("names", ())) == 1:
+            new["names"] = ("background", *new["names"])
         return replace(self, **new, origins=self.origins | dict.fromkeys(new, origin))
 
 
@@ -189,13 +192,16 @@ def _steps(content: Any) -> Iterator[Any]:
 
 
 def _of_metadata(metadata: dict[str, str]) -> dict[str, Any]:
-    """Class names under usual keys, and ``imgsz`` as Ultralytics writes it."""
+    """Class names under usual keys, and what Ultralytics writes; it feeds RGB from 0 to 1."""
     lists = (_listed(metadata.get(key, "")) for key in _NAME_KEYS)
     listed = next(filter(None, lists), None)
     size = _literal(metadata.get("imgsz", ""))
     sound = isinstance(size, (list, tuple)) and len(size) == 2
     sized = sound and all(isinstance(side, int) for side in size)
-    return {"names": listed, "size": tuple(size) if sized else None}
+    found: dict[str, Any] = {"names": listed, "size": tuple(size) if sized else None}
+    if metadata.get("author") == "Ultralytics":
+        found |= {"color": "rgb", "normalise": UNIT, "resize": "letterbox"}
+    return found
 
 
 def _listed(text: str) -> tuple[str, ...] | None:

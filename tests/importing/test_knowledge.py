@@ -117,8 +117,13 @@ def test_metadata(tmp_path: Path) -> None:
     assert of(classes='["background", "red", "blue"]').names == NAMES
     assert of(id2label='{"1": "red", "0": "background", "2": "blue"}').names == NAMES
     assert of(classes="3", labels="a,,b").names is None
-    with pytest.raises(MismatchedArtifact, match="'segment'"):
-        of(task="segment")
+    assert of(names="{0: 'red'}").names == ("background", "red")
+    found = of(author="Ultralytics", task="semantic")
+    assert (found.color, found.normalise, found.resize) == ("rgb", UNIT, "letterbox")
+    assert of(author="another").normalise is None
+    for task in ("segment", "depth"):
+        with pytest.raises(MismatchedArtifact, match=f"'{task}'"):
+            of(task=task)
 
 
 @pytest.mark.parametrize(
