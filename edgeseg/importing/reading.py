@@ -6,6 +6,7 @@ precision becomes float32: engines of reduced precision are built and judged fro
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,7 +50,7 @@ _WIDER: dict[int, int] = {
 
 _AGAIN = "export it again with the tool that wrote it, or copy it again"
 _TO_ONNX = "export it to ONNX: torch.onnx.export for PyTorch, tf2onnx for TensorFlow and TFLite"
-_NEWER = "export it again with opset 18 or newer; operators of other libraries are not taken"
+_UNREGISTERED = re.compile(r"No Op registered for (\w+)")
 _PLAIN = "export it without the optimiser of a runtime, as plain ONNX"
 
 T = TypeVar("T")
@@ -156,10 +157,21 @@ def _load(path: Path) -> ModelProto:
     ) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
         raise CorruptArtifact(
-            f"{path}: not a valid ONNX network ({reason})",
-            hint=_NEWER if reason.startswith("No Op registered") else _AGAIN,
+            f"{path}: not a valid ONNX network ({reason})", hint=_newer(reason) or _AGAIN
         ) from error
     return model
+
+
+def _newer(reason: str) -> str | None:
+    """What to do about an operator that the opset of the file has not."""
+    match = _UNREGISTERED.match(reason)
+    if match is None:
+        return None
+    schemas = [s for s in onnx.defs.get_all_schemas_with_history() if not s.domain]
+    since = [schema.since_version for schema in schemas if schema.name == match[1]]
+    if not since:
+        return "export it as plain ONNX: operators of other libraries are not taken"
+    return f"export it again with opset {min(since)} or newer"
 
 
 def _check(model: ModelProto) -> None:

@@ -12,7 +12,7 @@ from foreign import NAMES, SIZE, Foreign, picture
 from onnx import TensorProto, helper
 
 from edgeseg.engines import open_engine
-from edgeseg.errors import CorruptArtifact, MismatchedArtifact
+from edgeseg.errors import CorruptArtifact, MismatchedArtifact, UsageError
 from edgeseg.importing import ImportConfig, Imported, import_network
 from edgeseg.precision.fp16 import to_fp16
 
@@ -169,10 +169,15 @@ class Unusual(Foreign):
         return self.node("Mul", scores, self.node("RandomUniformLike", scores))
 
 
-def imported(tmp_path: Path, model: onnx.ModelProto, classes: str = CLASSES) -> Imported:
+def imported(
+    tmp_path: Path,
+    model: onnx.ModelProto,
+    classes: str = CLASSES,
+    size: tuple[int, int] | None = None,
+) -> Imported:
     path = tmp_path / "theirs.onnx"
     onnx.save(model, path)
-    return import_network(path, tmp_path / "run", ImportConfig(classes=classes))
+    return import_network(path, tmp_path / "run", ImportConfig(classes=classes, size=size))
 
 
 def labels(made: Imported) -> np.ndarray[Any, Any]:
@@ -342,6 +347,15 @@ def test_open_axes_and_the_domain_in_other_spellings(tmp_path: Path) -> None:
     np.testing.assert_array_equal(labels(imported(tmp_path, model)), picture(0)[1])
 
 
+def test_a_size_that_does_not_fit_has_a_hint_that_does(tmp_path: Path) -> None:
+    model = Foreign(open_size=True).model()
+    model.graph.input[0].type.tensor_type.shape.dim[3].dim_value = SIZE[1]
+    with pytest.raises(UsageError, match="is fixed to 64xany") as caught:
+        imported(tmp_path, model, size=(SIZE[0], 96))
+    assert "--size 64x48" in str(caught.value.hint)
+    np.testing.assert_array_equal(labels(imported(tmp_path, model, size=SIZE)), picture(0)[1])
+
+
 def test_what_is_no_onnx_is_refused_with_the_way_to_it(tmp_path: Path) -> None:
     path = tmp_path / "network.pt"
     path.write_bytes(b"PK\x03\x04 a checkpoint")
@@ -349,11 +363,12 @@ def test_what_is_no_onnx_is_refused_with_the_way_to_it(tmp_path: Path) -> None:
         import_network(path, tmp_path / "run", ImportConfig(classes=CLASSES))
     assert "torch.onnx.export" in str(caught.value.hint)
     model = Foreign().model()
-    model.graph.node[0].op_type = "HardSwish"
     model.opset_import[0].version = 13
-    with pytest.raises(CorruptArtifact, match="HardSwish") as caught:
-        imported(tmp_path, model)
-    assert "opset 18" in str(caught.value.hint)
+    for kind, hint in (("HardSwish", "opset 14 or newer"), ("Swoosh", "other libraries")):
+        model.graph.node[0].op_type = kind
+        with pytest.raises(CorruptArtifact, match=kind) as caught:
+            imported(tmp_path, model)
+        assert hint in str(caught.value.hint)
 
 
 @pytest.mark.parametrize("place", ["input", "output"])
