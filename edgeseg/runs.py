@@ -71,7 +71,9 @@ def prepare_run(
     try:
         run.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UsageError(f"cannot make the run folder {run}: {error.strerror}") from error
+        raise UsageError(
+            f"cannot make the run folder {run}: {error.strerror}", hint="choose another --run"
+        ) from error
     if not os.access(run, os.W_OK | os.X_OK):
         raise UsageError(f"cannot write in the run folder {run}", hint="choose another --run")
     try:

@@ -73,7 +73,8 @@ def test_default_name_says_architecture_and_time() -> None:
 
 def test_unwritable_folder() -> None:
     with (
-        pytest.raises(UsageError, match="cannot make the run folder /proc/x"),
+        pytest.raises(UsageError, match="cannot make the run folder /proc/x") as caught,
         runs.prepare_run(Path("/proc/x"), "unet-lite"),
     ):
         pass
+    assert "--run" in str(caught.value.hint)
