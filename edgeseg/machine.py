@@ -30,6 +30,12 @@ CPU_FLAGS = (
 )
 """Instruction sets that decide the speed of float, int8 and bf16 kernels (x86-64, then Arm)."""
 
+
+def expanded(path: str) -> Path:
+    """Replace a leading ``~`` or ``~USER``; kept where there is no such user, as in ``~$a.mp4``."""
+    return Path(os.path.expanduser(path))  # noqa: PTH111 - Path.expanduser raises then
+
+
 PACKAGES = (
     "edgeseg",
     "numpy",

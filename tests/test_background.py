@@ -209,6 +209,12 @@ def test_train_writes_it_into_the_card(
     assert make_card(config, MIDDLE).classes.background == background
 
 
+def test_train_refuses_a_size_in_one_line(tmp_path: Path) -> None:
+    config = TrainConfig(tmp_path, tmp_path / "run", size=(0, 9000))
+    with pytest.raises(UsageError, match=r"^--size 9000x0: height: .* \(and 1 more\)$"):
+        make_card(config, MIDDLE)
+
+
 def test_train_refuses_a_background_that_is_no_class(tmp_path: Path) -> None:
     config = TrainConfig(tmp_path, tmp_path / "run", size=(64, 64), background="sky")
     with pytest.raises(UsageError, match="no class is named 'sky'") as caught:

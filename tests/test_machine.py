@@ -2,11 +2,14 @@
 
 import json
 import os
+import pwd
+import tempfile
 from pathlib import Path
 
 import pytest
 
 from edgeseg import machine
+from edgeseg.engines import kept
 
 ZEN4 = """processor\t: 0
 vendor_id\t: AuthenticAMD
@@ -108,3 +111,20 @@ def test_this_machine_goes_through_json_and_names_no_host() -> None:
     assert found.cores >= 1
     assert "numpy" in found.versions
     assert os.uname().nodename not in text
+
+
+def test_names_that_look_like_homes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    cases = ("~/a", "~$draft.mp4", "~nobody-of-this-name/a", "a")
+    homes = [str(machine.expanded(name)) for name in cases]
+    assert homes == ["/home/me/a", "~$draft.mp4", "~nobody-of-this-name/a", "a"]
+
+
+def test_a_user_without_a_home_has_a_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a container whose user is a number alone."""
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setenv("HOME", "/home/me")
+    assert kept.folder() == Path("/home/me/.cache/edgeseg")
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr(pwd, "getpwuid", {}.__getitem__)
+    assert kept.folder() == Path(tempfile.gettempdir(), "edgeseg")

@@ -54,8 +54,8 @@ def sh(line: str, *arguments: object, **variables: str) -> subprocess.CompletedP
 @pytest.mark.parametrize(
     ("line", "code", "says"),
     [
-        ('"$@" > /dev/full', 2, "error: the result cannot be written: No space left on device"),
-        ('"$@" --json > /dev/full', 2, "No space left on device"),
+        ('"$@" > /dev/full', 9, "error: the result cannot be written: No space left on device"),
+        ('"$@" --json > /dev/full', 9, "No space left on device"),
         ('"$@" >&-', 3, ""),
         ('set -o pipefail; "$@" | true', 141, ""),
         ('"$@" --nonsense 2> /dev/full', 2, ""),
@@ -148,7 +148,7 @@ def test_no_text_of_others_steers_the_terminal(
         (RuntimeError("DefaultCPUAllocator: can't allocate memory"), 1, "memory"),
         (cv2.error("OpenCV: (-4:Insufficient memory) Failed to allocate 9 bytes"), 1, "memory"),
         (OSError(errno.ENOMEM, "Cannot allocate memory"), 1, "memory"),
-        (OSError(errno.ENOSPC, "No space left on device", "x.png"), 2, "x.png: No space left"),
+        (OSError(errno.ENOSPC, "No space left on device", "x.png"), 9, "x.png: No space left"),
         (OSError(errno.EMFILE, "Too many open files"), 2, "Too many open files"),
     ],
 )
@@ -242,7 +242,7 @@ def test_a_full_disk_leaves_nothing_half_written(
     assert "Traceback" not in done.stderr
     ended = [json.loads(line) for line in done.stdout.splitlines()]
     for line, each in zip(FULL_DISK, ended, strict=True):
-        assert each["code"] == 2, line
+        assert each["code"] == 9, line
         error = each["document"]["error"]
         assert "No space left on device" in error["message"], line
         assert "room" in error["hint"], line

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from edgeseg.artifacts.documents import Document
 from edgeseg.data.decode import PICTURE_SUFFIXES
 from edgeseg.errors import DatasetError, RuntimeMissing, UsageError
+from edgeseg.machine import expanded
 from edgeseg.sources.places import Timeline
 from edgeseg.sources.recorded import Packets, frame_rate, lost_by_hole, open_video, turned
 
@@ -265,7 +266,7 @@ def _of(text: str) -> Iterator[tuple[str, Path]]:
             f"{text.partition('://')[0]}:// is not read: every worker reads paths",
             hint="mount it on every machine of the cluster, and name the mounted folder",
         )
-    path = Path(text).expanduser()
+    path = expanded(text)
     if path.is_dir():
         yield from _named(_walk(path), path)
     elif path.suffix.lower() == ".txt" and path.is_file():

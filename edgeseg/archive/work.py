@@ -22,6 +22,7 @@ from edgeseg.errors import (
     DeviceError,
     EdgesegError,
     MismatchedArtifact,
+    OutputError,
     RuntimeMissing,
     UsageError,
 )
@@ -122,10 +123,10 @@ class Desk:
         try:
             record = self._record(pending, count)
             self._journal.append(record)
-        except (UsageError, RuntimeMissing, DeviceError) as error:
+        except (UsageError, OutputError, RuntimeMissing, DeviceError) as error:
             return Outcome(refusal=failure_of(error, pending.unit, count))
         except OSError as error:
-            full = UsageError(f"cannot write the journal: {error}", hint="make room on the disk")
+            full = OutputError(f"cannot write the journal: {error}", hint="make room on the disk")
             return Outcome(refusal=failure_of(full, pending.unit, count))
         except Exception as error:  # Any file may trigger an unforeseen error.
             return Outcome(failure=failure_of(error, pending.unit, count))

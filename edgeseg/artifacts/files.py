@@ -19,10 +19,19 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from edgeseg.artifacts.partials import partial_file
-from edgeseg.errors import CorruptArtifact, EdgesegError, UntrustedArtifact, UsageError
+from edgeseg.errors import (
+    CorruptArtifact,
+    EdgesegError,
+    OutputError,
+    UntrustedArtifact,
+    UsageError,
+)
 
 MAX_JSON_BYTES = 16 * 1024 * 1024
 """Maximum size of cards, side-cars, manifests and range files, in bytes."""
+
+FULL = (errno.ENOSPC, errno.EDQUOT)
+"""What the system answers where a disk or a quota is full."""
 
 _AGAIN = "make it again, or copy it again"
 
@@ -86,7 +95,8 @@ def atomic_path(path: Path) -> Iterator[Path]:
     kept, since OpenCV and others choose the format by it.
 
     Raises:
-        UsageError: The folder cannot be made or written, or the disk is full.
+        UsageError: The folder cannot be made or written.
+        OutputError: The disk is full.
     """
     path = Path(path)
     try:
@@ -149,15 +159,13 @@ def refuse_to_replace(*outputs: Path, overwrite: bool, inputs: Collection[Path] 
             )
 
 
-def cannot_write(path: Path, error: OSError) -> UsageError:
-    """Return the error for an output that cannot be written."""
-    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-    return UsageError(
-        f"cannot write {path}: {error.strerror or error}",
-        hint="make room on that disk, or choose an output path on another"
-        if full
-        else "choose an output path that you can write",
-    )
+def cannot_write(path: Path, error: OSError) -> UsageError | OutputError:
+    """Return the error for an output that cannot be written: OutputError if the disk is full."""
+    message = f"cannot write {path}: {error.strerror or error}"
+    if error.errno in FULL:
+        hint = "make room on that disk, or choose an output path on another"
+        return OutputError(message, hint=hint)
+    return UsageError(message, hint="choose an output path that you can write")
 
 
 def read_capped(path: Path, limit: int = MAX_JSON_BYTES, *, follow: bool = True) -> bytes:

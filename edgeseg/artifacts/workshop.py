@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from edgeseg.artifacts.files import cannot_write
+from edgeseg.artifacts.files import FULL, cannot_write
 from edgeseg.artifacts.partials import partial_folder
 from edgeseg.artifacts.sidecar import sidecar_path
 
@@ -17,7 +16,8 @@ def workshop(folder: Path) -> Iterator[Path]:
     """Create a temporary folder in ``folder``, on the same disk, deleted after the block.
 
     Raises:
-        UsageError: ``folder`` cannot be made or written, or its disk is full.
+        UsageError: ``folder`` cannot be made or written.
+        OutputError: Its disk is full.
     """
     try:
         with ExitStack() as stack:
@@ -28,7 +28,7 @@ def workshop(folder: Path) -> Iterator[Path]:
                 raise cannot_write(folder, error) from error
             yield shop
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno not in FULL:
             raise
         raise cannot_write(folder, error) from error
 

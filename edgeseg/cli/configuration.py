@@ -24,6 +24,7 @@ import typer
 from edgeseg.artifacts.documents import printable
 from edgeseg.artifacts.files import atomic_path, open_file, refuse_to_replace
 from edgeseg.errors import UsageError
+from edgeseg.machine import expanded
 from edgeseg.options.base import Option, Setting
 
 if sys.version_info >= (3, 11):
@@ -97,7 +98,7 @@ def read(path: Path, context: typer.Context) -> dict[str, Any]:
             raise _unknown(where, name, value, list(keys.values()))
         _check(key, value, f"{where}: {name}")
         if key.is_path:
-            value = str(Path(value).expanduser())
+            value = str(expanded(value))
         secret = secret or _is_secret(key, value)
         values[key.setting.name] = _anchored(key, value, path.absolute().parent)
     if secret:

@@ -6,8 +6,9 @@ import errno
 import os
 import re
 
+from edgeseg.artifacts.files import FULL
 from edgeseg.console import visible
-from edgeseg.errors import EdgesegError, UsageError
+from edgeseg.errors import EdgesegError, OutputError, UsageError
 
 _MENDS = {
     errno.ENOSPC: "make room on that disk, or write to another",
@@ -60,11 +61,11 @@ def of_system(error: Exception) -> EdgesegError | None:
             for name in (error.filename, error.filename2)
             if isinstance(name, str | bytes)
         ]
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        full = error.errno in FULL
         where = " and ".join(names) or ("the result cannot be written" if full else "the system")
-        return UsageError(
-            f"{where}: {error.strerror or os.strerror(error.errno)}", hint=_MENDS.get(error.errno)
-        )
+        kind = OutputError if full else UsageError
+        message = f"{where}: {error.strerror or os.strerror(error.errno)}"
+        return kind(message, hint=_MENDS.get(error.errno))
     return None
 
 

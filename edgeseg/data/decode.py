@@ -137,7 +137,8 @@ def load_ids(path: Path) -> NDArray[np.uint8] | NDArray[np.uint16]:
         raise DatasetError(
             f"{path}: a mask holds one id a pixel (grey or palette PNG), "
             f"found {_COLOUR_TYPES.get(colour_type, 'an unknown colour type')}",
-            hint="replace each colour by the id of its class and save as grey PNG",
+            hint="replace each colour by the id of its class, e.g. with "
+            "`edgeseg data convert --from colors`, and save as grey PNG",
         )
     if colour_type == _PALETTE or data[_DEPTH] < 8:
         colours = _decode(_with_identity_palette(data), path, cv2.IMREAD_COLOR)

@@ -39,7 +39,7 @@ from edgeseg.data.sample import (
     load_sample,
     same_name,
 )
-from edgeseg.errors import DatasetError, UsageError
+from edgeseg.errors import CorruptArtifact, DatasetError, UsageError
 
 __all__ = [
     "Sample",
@@ -57,6 +57,7 @@ logger = logging.getLogger(__name__)
 SPLITS = ("train", "val", "test")
 IGNORE = 255
 NUMBERED = "number the classes 0, 1, 2, …; in masks of 0 and 255 write 1 for 255"
+_CLASSES = 'write it like {"names": ["background", "scratch"]}, a name for each id from 0 on'
 _LAYOUT = "lay it out as DIR/{train,val}/{images,masks} with one PNG mask a picture"
 
 
@@ -156,7 +157,12 @@ def find_layout(root: Path) -> Layout:
 def declared_classes(root: Path, layout: Layout) -> ClassMap | None:
     """Return the classes of ``classes.json``, else of the layout; raises ArtifactError."""
     named = Path(root) / "classes.json"
-    return load(ClassMap, named) if named.exists() else layout.classes
+    if not named.exists():
+        return layout.classes
+    try:
+        return load(ClassMap, named)
+    except CorruptArtifact as error:
+        raise CorruptArtifact(error.message, hint=_CLASSES) from error
 
 
 def list_images(path: Path) -> list[Path]:
@@ -244,7 +250,11 @@ def _pair(folder: Path) -> Pairing:
     """Pair each picture of ``folder/images`` with the mask and object map of the same name."""
     labels = [folder / part for part in ("masks", "instances") if (folder / part).is_dir()]
     if not labels:
-        fault = DatasetError(f"{folder}: expected a folder masks or instances beside images")
+        there = [entry.name for entry in sorted(folder.iterdir()) if entry.is_dir()]
+        fault = DatasetError(
+            f"{folder}: expected a folder masks or instances beside images, found {_few(there)}",
+            hint=_LAYOUT,
+        )
         return Pairing((), (fault,))
     pictures = folder / "images"
     faults: list[DatasetError] = []

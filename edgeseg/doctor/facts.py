@@ -19,6 +19,7 @@ from typing import Any, Literal
 from pydantic import Field, JsonValue
 
 from edgeseg.artifacts.documents import Document, load
+from edgeseg.machine import expanded
 
 OPENCV_PACKAGES = (
     "opencv-python",
@@ -195,7 +196,7 @@ def record(facts: SystemFacts, path: Path) -> None:
         UsageError: The folder cannot be written.
     """
     host = platform.node()
-    private = {host, host.partition(".")[0], Path.home().name}
+    private = {host, host.partition(".")[0], expanded("~").name}
     with contextlib.suppress(OSError, KeyError):  # The user has no name, as in some containers.
         private.add(getpass.getuser())
     anonymous(facts, private - {"root"}).save(path)

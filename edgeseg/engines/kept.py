@@ -9,18 +9,20 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
+import tempfile
 from pathlib import Path
 
 from edgeseg.artifacts.files import stranger, write_atomic
+from edgeseg.machine import expanded
 
 MAX_BYTES = 512 * 1024 * 1024
 """Larger files are ignored."""
 
 
 def folder() -> Path:
-    """The cache folder, ``~/.cache/edgeseg`` by the XDG base directory specification."""
-    root = os.environ.get("XDG_CACHE_HOME", "")
-    return (Path(root) if root.startswith("/") else Path.home() / ".cache") / "edgeseg"
+    """The cache folder of the XDG specification; in the folder for temporary files without a home."""
+    roots = (os.environ.get("XDG_CACHE_HOME", ""), "~/.cache", tempfile.gettempdir())
+    return next(root for root in map(expanded, roots) if root.is_absolute()) / "edgeseg"
 
 
 def read(path: Path) -> tuple[bytes, str]:
@@ -41,7 +43,8 @@ def write(path: Path, data: bytes) -> None:
     """Cache ``data`` atomically.
 
     Raises:
-        UsageError: The folder is not writable or the disk is full.
+        UsageError: The folder is not writable.
+        OutputError: The disk is full.
     """
     write_atomic(path, hashlib.sha256(data).digest() + data)
 

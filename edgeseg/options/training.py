@@ -255,7 +255,10 @@ class TrainConfig(Options):
             raise UsageError("--tiles and --unlabelled cannot be combined; omit one of them")
         crop = self.crop
         if crop is not None and (crop[0] > self.size[0] or crop[1] > self.size[1]):
-            raise UsageError(f"crop is at most the size {self.size}, not {crop}")
+            height, width = self.size
+            raise UsageError(
+                f"--crop {crop[1]}x{crop[0]}: expected at most the --size {width}x{height}"
+            )
 
     @property
     def crop(self) -> tuple[int, int] | None:

@@ -24,6 +24,7 @@ from urllib.parse import quote, unquote, urlsplit
 
 from edgeseg.data.decode import PICTURE_SUFFIXES
 from edgeseg.errors import UsageError
+from edgeseg.machine import expanded
 from edgeseg.options.streaming import MAX_FRAME_PIXELS
 from edgeseg.sources.launch import elements, masked
 from edgeseg.sources.masking import HIDDEN, masked_url
@@ -253,7 +254,7 @@ def _check_format(size: tuple[int, int] | None, fps: float | None) -> None:
 
 
 def _path(text: str) -> SourceSpec:
-    path = Path(text).expanduser()
+    path = expanded(text)
     missing_pattern = glob.has_magic(text) and not path.exists()
     picture = path.suffix.lower() in PICTURE_SUFFIXES - {".gif"}  # which may move, as a video does
     if path.is_dir() or missing_pattern or picture:

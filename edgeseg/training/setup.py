@@ -8,11 +8,12 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
+from pydantic import ValidationError
 from torch import nn
 
 from edgeseg import __version__
 from edgeseg.artifacts.card import ClassMap, Color, InputSpec, ModelCard
-from edgeseg.artifacts.documents import plural
+from edgeseg.artifacts.documents import first_problem, plural
 from edgeseg.console import Track
 from edgeseg.data.folders import Split, read_split
 from edgeseg.data.instances import with_boundary
@@ -110,8 +111,8 @@ def make_card(config: TrainConfig, classes: ClassMap) -> ModelCard:
             }
             | _statistics(config.color, str(options.get("encoder", "none")))
         )
-    except ValueError as error:
-        raise UsageError(f"size, color, resize, reduce or tiles is not valid: {error}") from error
+    except ValidationError as error:
+        raise UsageError(f"--size {width}x{height}: {first_problem(error)}") from error
     with torch.device("meta"):
         build(config.arch, len(classes), spec.channels, **config.options)
     return ModelCard(

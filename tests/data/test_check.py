@@ -121,6 +121,16 @@ def test_a_planted_defect_is_found_and_nothing_else(
     assert re.search(expected, fault), fault
 
 
+def test_hints_name_what_is_there_and_the_form_of_the_file(root: Path) -> None:
+    (root / "classes.json").write_text('["background", "disc"]')
+    (root / "val/masks").rename(root / "val/labels")
+    hints = {finding.message: finding.hint or "" for finding in check(root).faults}
+    (folder,) = (message for message in hints if "masks or instances" in message)
+    assert folder.endswith("found images, labels")
+    (named,) = (hint for message, hint in hints.items() if "classes.json" in message)
+    assert '{"names": ["background", "scratch"]}' in named
+
+
 @pytest.mark.parametrize(("plant", "expected"), DEFECTS, ids=[e[1].split(":")[0] for e in DEFECTS])
 def test_training_would_refuse_what_is_a_fault(
     root: Path, plant: Callable[[Path], object], expected: str

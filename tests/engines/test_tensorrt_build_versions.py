@@ -291,6 +291,16 @@ def test_a_cache_of_something_else_is_left_aside_with_one_warning(
     assert trt._said.encode() in path.read_bytes(), "and is replaced by one that is"
 
 
+def test_an_engine_is_kept_if_its_timing_cache_cannot_be_saved(
+    brightest: Maker, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "file").touch()
+    options = PlanOptions(timing_cache=tmp_path / "file/mine.timing")
+    plan = build_engine(serialize(brightest()), options, trt=standin.tensorrt("10.3.0"))
+    assert plan.data
+    assert "mine.timing is not saved" in caplog.text
+
+
 def test_two_builds_join_what_they_measured(brightest: Maker, tmp_path: Path) -> None:
     path = tmp_path / "shared.timing"
     trt = standin.tensorrt("10.3.0")

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from edgeseg.errors import UsageError
 from edgeseg.sources.spec import SourceSpec, parse_source, with_format
+from edgeseg.stream.sinks.destination import parse_destination
 
 
 @pytest.mark.parametrize(
@@ -45,6 +46,13 @@ def test_a_folder_is_pictures_and_a_home_is_found(tmp_path: Path, monkeypatch: A
     (tmp_path / "frames").mkdir()
     monkeypatch.setenv("HOME", str(tmp_path))
     assert parse_source("~/frames") == SourceSpec("pictures", str(tmp_path / "frames"), "~/frames")
+
+
+@pytest.mark.parametrize("name", ["~$clip.mp4", "~nobody-of-this-name/clip.mp4"])
+def test_a_file_whose_name_looks_like_a_home(name: str) -> None:
+    assert parse_source(name).target == name
+    assert parse_destination(f"{name}.m3u8").playlist == Path(f"{name}.m3u8")
+    assert parse_destination("~/a.m3u8").playlist == Path.home() / "a.m3u8"
 
 
 def test_a_file_whose_name_looks_like_a_glob(tmp_path: Path) -> None:

@@ -44,7 +44,10 @@ def test_refuses_a_range_of_scales(scale: Any) -> None:
     ("change", "reason"),
     [
         ({"threads": 0}, "threads: Input"),
-        ({"recipe": Recipe(augmentation=Augmentation(crop=(128, 64)))}, "crop is at most the size"),
+        (
+            {"recipe": Recipe(augmentation=Augmentation(crop=(128, 64)))},
+            "--crop 64x128: expected at most",
+        ),
         ({"weights": Path("a"), "pretrained": "imagenet"}, "both set the initial weights"),
     ],
 )

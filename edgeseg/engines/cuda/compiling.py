@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from edgeseg.engines import kept
 from edgeseg.engines.cuda.device import Cuda
-from edgeseg.errors import RuntimeMissing, UsageError
+from edgeseg.errors import OutputError, RuntimeMissing, UsageError
 
 logger = logging.getLogger(__name__)
 
@@ -141,6 +141,6 @@ def compiled(cuda: Cuda, compiler: Compiler | None = None) -> bytes:
     image = compiler.compile(source, target)
     try:
         kept.write(path, image)
-    except UsageError as error:
+    except (UsageError, OutputError) as error:
         logger.warning("compiled kernels are not cached: %s", error)
     return image

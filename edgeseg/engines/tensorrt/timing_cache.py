@@ -20,7 +20,7 @@ from typing import Any
 from edgeseg.artifacts.files import write_atomic
 from edgeseg.engines import kept
 from edgeseg.engines.tensorrt.library import is_rtx, product
-from edgeseg.errors import UsageError
+from edgeseg.errors import OutputError, UsageError
 from edgeseg.options.building import PlanOptions
 
 logger = logging.getLogger(__name__)
@@ -51,17 +51,16 @@ class TimingCache:
         self.config.set_timing_cache(self.config.create_timing_cache(b""), False)
 
     def write(self) -> None:
-        """Merge the new measurements into the file.
-
-        Raises:
-            UsageError: The file cannot be written.
-        """
+        """Merge the new measurements into the file; if that fails, the built engine is kept."""
         measured = self.config.get_timing_cache()
-        with _locked(self.path):
-            known = self._cache(self.path) if self.path.exists() else None
-            if known is not None:
-                measured.combine(known, False)
-            write_atomic(self.path, bytes(measured.serialize()))
+        try:
+            with _locked(self.path):
+                known = self._cache(self.path) if self.path.exists() else None
+                if known is not None:
+                    measured.combine(known, False)
+                write_atomic(self.path, bytes(measured.serialize()))
+        except (OSError, UsageError, OutputError) as error:
+            logger.warning("the timing cache %s is not saved: %s", self.path, error)
 
     def _cache(self, path: Path) -> Any:
         if not path.is_file() or not 0 < path.stat().st_size <= MAX_BYTES:
@@ -87,27 +86,15 @@ def timing_cache(trt: Any, config: Any, options: PlanOptions, gpu: str) -> Timin
         return None
     if options.timing_cache == "auto":
         name = re.sub(r"[^A-Za-z0-9.]+", "-", f"tensorrt {trt.__version__} {gpu}").strip("-")
-        return TimingCache(trt, config, cache_folder() / f"{name}.timing")
+        return TimingCache(trt, config, kept.folder() / f"{name}.timing")
     return TimingCache(trt, config, Path(options.timing_cache))
-
-
-def cache_folder() -> Path:
-    """``edgeseg`` in the user's cache folder, by the XDG base directory specification."""
-    root = os.environ.get("XDG_CACHE_HOME", "")
-    return (Path(root) if root.startswith("/") else Path.home() / ".cache") / "edgeseg"
 
 
 @contextlib.contextmanager
 def _locked(path: Path) -> Iterator[None]:
     """Alone with the file: the lock is beside it, since the file itself is replaced."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle = os.open(path.with_name(path.name + ".lock"), os.O_RDWR | os.O_CREAT, 0o644)
-    except OSError as error:
-        raise UsageError(
-            f"cannot write the timing cache {path}: {error.strerror or error}",
-            hint="name another file with --timing-cache, or `--timing-cache none`",
-        ) from error
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle = os.open(path.with_name(path.name + ".lock"), os.O_RDWR | os.O_CREAT, 0o644)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX)
         yield
@@ -154,7 +141,7 @@ class RuntimeCache:
             return
         try:
             kept.write(self.path, data)
-        except UsageError as error:
+        except (UsageError, OutputError) as error:
             logger.warning("compiled kernels are not cached: %s", error)
         self._known = data
 

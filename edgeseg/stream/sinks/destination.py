@@ -9,6 +9,7 @@ from pathlib import Path
 
 from edgeseg.artifacts.documents import printable
 from edgeseg.errors import UsageError
+from edgeseg.machine import expanded
 from edgeseg.sources.masking import HIDDEN
 from edgeseg.sources.server import split_url
 from edgeseg.sources.spec import split_secrets
@@ -86,7 +87,7 @@ def parse_destination(text: str) -> Destination:
     if not separator:
         if Path(text).suffix.lower() != ".m3u8":
             raise UsageError("no URL of a media server and no .m3u8 file", hint=_HINT)
-        return Destination("", printable(text), Path(text).expanduser())
+        return Destination("", printable(text), expanded(text))
     if scheme.lower() not in _MUXERS:
         shown = scheme.lower() if re.fullmatch(r"[A-Za-z]{1,10}", scheme) else HIDDEN
         raise UsageError(f"nothing is published to {shown}:// URLs", hint=_HINT)
