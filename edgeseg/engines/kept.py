@@ -20,7 +20,7 @@ MAX_BYTES = 512 * 1024 * 1024
 
 
 def folder() -> Path:
-    """The cache folder of the XDG specification; in the folder for temporary files without a home."""
+    """The cache folder of the XDG specification; for a user without a home, in ``/tmp``."""
     roots = (os.environ.get("XDG_CACHE_HOME", ""), "~/.cache", tempfile.gettempdir())
     return next(root for root in map(expanded, roots) if root.is_absolute()) / "edgeseg"
 
