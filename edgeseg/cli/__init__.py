@@ -12,7 +12,11 @@ import contextlib
 import gc
 import importlib
 import io
+import os
+import signal
 import sys
+import threading
+from types import FrameType
 from typing import Any, NoReturn
 
 import typer
@@ -98,6 +102,8 @@ def make_app(only: str | None = None) -> typer.Typer:
 def main() -> NoReturn:
     """Run the command line and exit; entry point of ``edgeseg`` and ``python -m edgeseg``."""
     prepare_streams()
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _Interrupt())
     # Imports create what lasts; walking it at every 700th object costs a twentieth of the start.
     gc.set_threshold(50_000)
     try:
@@ -107,6 +113,30 @@ def main() -> NoReturn:
         broken = isinstance(ended.__context__, BrokenPipeError)
         status = BROKEN_PIPE if broken else ended.code
     leave(status if isinstance(status, int) else 0)
+
+
+class _Interrupt:
+    """Handler of Ctrl-C: raises KeyboardInterrupt, but not while a module is imported.
+
+    Compiled modules drop the exception or raise another, and the command would go on with half a
+    library. It waits for the end of the import, for a second at most, and then ends the process.
+    """
+
+    def __init__(self) -> None:
+        self._tries = 0
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        while frame is not None and frame.f_code is not main.__code__:
+            if frame.f_code.co_filename.startswith("<frozen importlib"):
+                self._tries += 1
+                if self._tries > 20:
+                    os._exit(INTERRUPTED)
+                again = threading.Timer(0.05, signal.raise_signal, [number])
+                again.daemon = True
+                again.start()
+                return
+            frame = frame.f_back
+        raise KeyboardInterrupt
 
 
 def _run() -> object:
@@ -143,18 +173,10 @@ def _run() -> object:
         )
         fail(missing, as_json=as_json)
     except Exception as error:
-        if _was_interrupted(error):
-            return INTERRUPTED
         told_as = of_system(error)
         if told_as is None:
             raise
         fail(told_as, as_json=as_json)
-
-
-def _was_interrupted(error: BaseException) -> bool:
-    """Whether Ctrl-C caused it: pybind11 makes an ImportError of one while a module is loaded."""
-    cause = error.__cause__
-    return isinstance(cause, KeyboardInterrupt) or (cause is not None and _was_interrupted(cause))
 
 
 def _words(arguments: list[str]) -> list[str]:
