@@ -7,6 +7,8 @@ of these corrupts class ids or pictures without any error.
 
 from __future__ import annotations
 
+import functools
+import logging
 import struct
 import zlib
 from collections.abc import Iterator
@@ -18,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeseg.artifacts.card import Rgb
-from edgeseg.data.headers import Header, check_pixels, jpeg_segments, read_header
+from edgeseg.data.headers import Header, check_pixels, count_pages, jpeg_segments, read_header
 from edgeseg.errors import DatasetError
 
 __all__ = [
@@ -40,6 +42,8 @@ PICTURE_SUFFIXES = frozenset(
 )
 """Suffixes of picture files, in lower case: formats that OpenCV reads as 8 bits per channel."""
 
+logger = logging.getLogger(__name__)
+
 _PNG = b"\x89PNG\r\n\x1a\n"
 _JPEG = b"\xff\xd8\xff"
 _DEPTH, _COLOUR_TYPE = 24, 25  # places of IHDR's bytes: PNG specification, 11.2.1
@@ -52,7 +56,7 @@ def load_image(path: Path) -> NDArray[np.uint8]:
     """Decode a picture file.
 
     Applies the EXIF orientation, drops alpha and repeats grey channels. If a file holds several
-    pictures (GIF, TIFF), the first is read.
+    pictures (GIF, TIFF), the first is read; for TIFF a warning is logged, once per file.
 
     Returns:
         uint8 (H, W, 3) BGR.
@@ -68,7 +72,18 @@ def load_image(path: Path) -> NDArray[np.uint8]:
             f"{path}: expected 8 bits a channel, found {pixels.dtype}",
             hint="convert it to 8 bits with the same range as the frames of the camera",
         )
+    if (pages := count_pages(data)) > 1:
+        _warn_of_pages(path, pages)
     return np.asarray(pixels, np.uint8)
+
+
+@functools.cache
+def _warn_of_pages(path: Path, pages: int) -> None:
+    logger.warning(
+        "%s holds %d pictures, of which only the first is read; split it, e.g. with `tiffsplit`",
+        path,
+        pages,
+    )
 
 
 def load_header(path: Path) -> Header | None:

@@ -23,7 +23,12 @@ _BYTES = 10  # approximate memory per pixel: picture, label map, overlay and one
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 _EXIF = b"Exif\0\0"
-_WIDTH, _HEIGHT, _ORIENTATION = 256, 257, 274  # TIFF 6.0; EXIF is a TIFF without pixels
+_SUBFILE, _WIDTH, _HEIGHT, _ORIENTATION = (
+    254,
+    256,
+    257,
+    274,
+)  # TIFF 6.0; EXIF is a TIFF without pixels
 _STANDALONE = frozenset([0x01, *range(0xD0, 0xD9)])  # JPEG markers without a length: B.1.1.3
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # SOF0 … SOF15
 _PNM = re.compile(rb"P[1-6](?:\s|#[^\n]*\n)+(\d+)(?:\s|#[^\n]*\n)+(\d+)")
@@ -86,6 +91,17 @@ def check_pixels(data: bytes, name: object, limit: int | None = None) -> None:
             f"({_VARIABLE}={pixels} where a command has no such option); "
             f"it takes about {pixels * _BYTES / 2**30:.1f} GiB of memory",
         )
+
+
+def count_pages(data: bytes) -> int:
+    """Count the pictures of a TIFF file, without smaller copies of them; 1 for other formats."""
+    pages = 0
+    try:
+        for tags in _directories(data):
+            pages += not tags.get(_SUBFILE, 0) & 1
+    except (struct.error, IndexError):
+        pass  # what the file holds up to the damage
+    return max(1, pages)
 
 
 def pixel_limit() -> int:
@@ -213,18 +229,27 @@ def _orientation(tags: dict[int, int]) -> int:
 
 
 def _tags(data: bytes) -> dict[int, int]:
-    """Read the integer tags of the first directory of a TIFF or BigTIFF file, by tag number."""
+    return next(_directories(data), {})
+
+
+def _directories(data: bytes) -> Iterator[dict[int, int]]:
+    """Yield the integer tags of each directory of a TIFF or BigTIFF file, by tag number."""
     if data[:2] not in (b"II", b"MM"):
-        return {}
+        return
     order = "<" if data[:2] == b"II" else ">"
     big = data[2:4] in (b"+\0", b"\0+")
-    (at,) = struct.unpack_from(order + ("Q" if big else "I"), data, 8 if big else 4)
-    (count,) = struct.unpack_from(order + ("Q" if big else "H"), data, at)
-    at, step = (at + 8, 20) if big else (at + 2, 12)
-    found = {}
-    for entry in range(at, at + step * min(count, 4096), step):
-        tag, kind = struct.unpack_from(f"{order}HH", data, entry)
-        form = {1: "B", 3: "H", 4: "I", 16: "Q"}.get(kind)
-        if form and (form != "Q" or big):
-            (found[tag],) = struct.unpack_from(order + form, data, entry + (12 if big else 8))
-    return found
+    offset, step = (order + "Q", 20) if big else (order + "I", 12)
+    (at,) = struct.unpack_from(offset, data, 8 if big else 4)
+    seen: set[int] = set()
+    while at and at not in seen:
+        seen.add(at)
+        (count,) = struct.unpack_from(order + ("Q" if big else "H"), data, at)
+        first = at + (8 if big else 2)
+        found = {}
+        for entry in range(first, first + step * min(count, 4096), step):
+            tag, kind = struct.unpack_from(f"{order}HH", data, entry)
+            form = {1: "B", 3: "H", 4: "I", 16: "Q"}.get(kind)
+            if form and (form != "Q" or big):
+                (found[tag],) = struct.unpack_from(order + form, data, entry + (12 if big else 8))
+        yield found
+        (at,) = struct.unpack_from(offset, data, first + step * count)
