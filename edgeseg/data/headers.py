@@ -23,12 +23,8 @@ _BYTES = 10  # approximate memory per pixel: picture, label map, overlay and one
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 _EXIF = b"Exif\0\0"
-_SUBFILE, _WIDTH, _HEIGHT, _ORIENTATION = (
-    254,
-    256,
-    257,
-    274,
-)  # TIFF 6.0; EXIF is a TIFF without pixels
+# Tags of TIFF 6.0; EXIF is a TIFF without pixels.
+_SUBFILE, _WIDTH, _HEIGHT, _ORIENTATION = 254, 256, 257, 274
 _STANDALONE = frozenset([0x01, *range(0xD0, 0xD9)])  # JPEG markers without a length: B.1.1.3
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # SOF0 … SOF15
 _PNM = re.compile(rb"P[1-6](?:\s|#[^\n]*\n)+(\d+)(?:\s|#[^\n]*\n)+(\d+)")

@@ -206,3 +206,18 @@ def test_transparency_changes_no_id(tmp_path: Path) -> None:
     for mode in ("L", "P"):
         Image.fromarray(ids).convert(mode).save(tmp_path / "m.png", transparency=1)
         assert np.array_equal(load_ids(tmp_path / "m.png"), ids)
+
+
+@pytest.mark.parametrize("big", [False, True])
+def test_pages_behind_the_first_are_not_passed_over_silently(
+    tmp_path: Path, big: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    page = Image.fromarray(np.full((9, 12, 3), 7, np.uint8))
+    small = page.resize((4, 3))
+    small.encoderinfo = {"tiffinfo": {254: 1}}  # a smaller copy of the first page is no page
+    for name, more in (("one", []), ("copy", [small]), ("stack", [page, page])):
+        path = tmp_path / f"{name}.tif"
+        page.save(path, save_all=True, append_images=more, big_tiff=big)
+        for _ in range(2):
+            assert (load_image(path) == 7).all()
+    assert [record.args for record in caplog.records] == [(tmp_path / "stack.tif", 3)]
