@@ -249,6 +249,11 @@ def test_a_full_disk_leaves_nothing_half_written(
         assert each["more"] == [], line
 
 
+def test_values_that_are_not_there_are_not_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    finish(False, {"lanes": {"engines": 2, "measured": None, "stages": {"p50": None}}, "no": None})
+    assert capsys.readouterr().out == "lanes: engines 2\n"
+
+
 IN_AN_IMPORT = """
 import signal, time
 from edgeseg.cli import _Interrupt

@@ -19,13 +19,7 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from edgeseg.artifacts.partials import partial_file
-from edgeseg.errors import (
-    CorruptArtifact,
-    EdgesegError,
-    OutputError,
-    UntrustedArtifact,
-    UsageError,
-)
+from edgeseg.errors import CorruptArtifact, EdgesegError, OutputError, UntrustedArtifact, UsageError
 
 MAX_JSON_BYTES = 16 * 1024 * 1024
 """Maximum size of cards, side-cars, manifests and range files, in bytes."""

@@ -95,8 +95,8 @@ def _text(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.4g}"
     if isinstance(value, dict):
-        parts = (f"{key.replace('_', ' ')} {_text(part)}" for key, part in value.items())
-        return ", ".join(parts)
+        parts = ((key.replace("_", " "), _text(part)) for key, part in value.items())
+        return ", ".join(f"{name} {text}" for name, text in parts if text)
     if isinstance(value, (list, tuple)):
         return ", ".join(_text(part) for part in value)
-    return str(value)
+    return "" if value is None else str(value)

@@ -120,7 +120,9 @@ def read_split(root: Path, split: str) -> Split:
         found = ", ".join(layout.splits) or "none at all"
         raise DatasetError(
             f"{root}: expected the split {split!r}, found {found}",
-            hint=f"rename the one that is meant to {split!r}" if layout.splits else _LAYOUT,
+            hint=f"choose one of these, or rename the one that is meant to {split!r}"
+            if layout.splits
+            else _LAYOUT,
         )
     name = split if split in layout.splits else ""
     samples = _whole(layout, name)

@@ -79,7 +79,7 @@ class Engine(ABC):
             UsageError: Shape or dtype does not match the card.
             InferenceError: The runtime failed.
         """
-        spec = self.card.input
+        spec, batch = self.card.input, np.asarray(batch)
         if batch.dtype != np.float32 or not spec.takes(batch.shape[1:]):
             others = f", or heights and widths in {spec.open_size}" if spec.open_size else ""
             raise UsageError(

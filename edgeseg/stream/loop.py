@@ -90,7 +90,13 @@ class Stream:
         engines: Engine | Sequence[Engine],
         options: StreamOptions | None = None,
     ) -> None:
-        several = [engines] if isinstance(engines, Engine) else list(engines)
+        several = [engines] if isinstance(engines, (Engine, str, Path)) else list(engines or ())
+        for engine in several:
+            if not isinstance(engine, Engine):
+                raise UsageError(
+                    f"expected an engine, found {type(engine).__name__} {str(engine)[:80]!r}",
+                    hint="open it with edgeseg.load(PATH)",
+                )
         options = options or StreamOptions()
         if several and options.tiles is None:
             options = replace(options, tiles=several[0].card.input.tiles)

@@ -20,6 +20,8 @@ def test_wrong_tensors_are_refused(network: Path) -> None:
     with OnnxRuntimeEngine(network) as engine:
         with pytest.raises(UsageError, match="takes batches of 1, not 2"):
             engine.infer(random_batch(2))
+        with pytest.raises(UsageError, match=r"takes float32 .*, not int64 \(2,\)"):
+            engine.infer([1, 2])  # type: ignore[arg-type]  # a list
         with pytest.raises(UsageError, match="takes float32"):
             engine.infer(random_batch(1)[..., :-1])
         with pytest.raises(UsageError, match="not float64"):

@@ -116,6 +116,13 @@ def test_leaving_early_ends_the_reader(engine: Engine) -> None:
     assert "edgeseg reader of test:64x48" not in {thread.name for thread in threading.enumerate()}
 
 
+@pytest.mark.parametrize("wrong", ["model.onnx", [None], [3]])
+def test_what_is_no_engine_is_refused(wrong: Any) -> None:
+    with pytest.raises(UsageError, match="expected an engine, found") as caught:
+        Stream("test:", wrong)
+    assert "edgeseg.load" in str(caught.value.hint)
+
+
 def test_max_frames(engine: Engine) -> None:
     with Stream("test:64x48", engine, StreamOptions(realtime=False, max_frames=7)) as stream:
         assert len(list(stream)) == 7
