@@ -204,7 +204,7 @@ def engines_of(paths: Sequence[Path]) -> list[Path]:
             continue
         there = [path / name for name in ENGINES if (path / name).exists()]
         if not there:
-            raise UsageError(f"{path} holds no engine", hint="edgeseg build --fp16")
+            raise UsageError(f"{path} holds no engine", hint=f"edgeseg build {path} --fp16")
         found += there
     return found
 
