@@ -335,6 +335,17 @@ def test_yolo(tmp_path: Path) -> None:
     assert not check(made.out).faults
 
 
+def test_labels_of_detection_are_no_data_set(tmp_path: Path) -> None:
+    """With plain boxes alone, every pixel would be background."""
+    write(tmp_path / "yolo/classes.txt", "crack\n")
+    for name in "12":
+        picture(tmp_path / f"yolo/images/{name}.png", int(name))
+        write(tmp_path / f"yolo/labels/{name}.txt", "0 0.5 0.5 0.2 0.2")
+    with pytest.raises(DatasetError, match="labels with an area, found none; .*line 1: box"):
+        convert(tmp_path / "yolo", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_yolo_with_pictures_elsewhere(tmp_path: Path) -> None:
     write(tmp_path / "yolo/classes.txt", "crack\n")
     config = ConvertConfig(images=tmp_path / "photos")

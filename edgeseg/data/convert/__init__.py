@@ -40,6 +40,9 @@ IGNORE = 255
 _WRITTEN = ("train", "val", "test", "classes.json")
 
 
+_AREAS = "add labels with an area: points, lines and plain boxes give no classes to pixels"
+
+
 @dataclass(frozen=True)
 class Converted:
     """Result of a conversion.
@@ -130,7 +133,7 @@ def convert(
 
     Raises:
         UsageError: ``source`` is missing or of no known format, or ``out`` must not be written.
-        DatasetError: A file of the source is invalid, or no picture is left.
+        DatasetError: A file of the source is invalid, no picture is left, or none has an area.
     """
     config = config or ConvertConfig()
     _refuse(source, out, config, overwrite=overwrite)
@@ -145,6 +148,7 @@ def convert(
     objects = _has_objects(labels, ids, classes)
     splits: Counter[str] = Counter()
     turned = total = 0
+    labelled, plain = False, [id_ for id_ in (classes.background, IGNORE) if id_ is not None]
     with workshop(out.resolve().parent) as shop:
         for each in track(found, "convert", len(found)):
             painted = _painted(each, labels, ids, losses)
@@ -153,11 +157,18 @@ def convert(
             splits[each.picture.split] += 1
             turned += painted.turned
             total += painted.objects
+            labelled = labelled or not np.isin(painted.mask, plain).all()
             _write(shop / each.picture.split, each, painted, objects=objects)
         if not splits:
             raise DatasetError(
                 f"{source}: no picture is left of {len(found)}: "
                 f"{_first(losses) or 'none is labelled'}"
+            )
+        if not labelled:
+            raise DatasetError(
+                f"{source}: expected labels with an area, found none"
+                + (f"; {_first(losses)}" if losses.first else ""),
+                hint=_AREAS,
             )
         classes.save(shop / "classes.json")
         _install(shop, out)
@@ -233,7 +244,7 @@ def _class_map(labels: Labels, names: Sequence[str], source: Path) -> ClassMap:
     if len(names) < 2:
         raise DatasetError(
             f"{source}: expected two classes or more, found {', '.join(names) or 'none'}",
-            hint="add labels with an area: points and lines do not give classes to pixels",
+            hint=_AREAS,
         )
     values: dict[str, Any] = {"names": names}
     if labels.colours is not None:
