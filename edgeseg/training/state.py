@@ -157,8 +157,10 @@ def load_state(run: Path, config: dict[str, Any]) -> TrainingState | None:
         before, now = state.config.get(name), config.get(name)
         if before != now:
             raise MismatchedArtifact(
-                f"{path}: the training was started with {name} {before!r}, now it is {now!r}",
-                hint="resume with the options it was started with, or choose another --run",
+                f"{path}: the training was started with {name.rpartition('.')[2]} {before!r}, "
+                f"now it is {now!r}",
+                hint="resume with the options it was started with, or train on in another --run "
+                f"with --weights {run / 'model.safetensors'}",
             )
     return state
 

@@ -83,7 +83,8 @@ def test_every_option_reaches_the_training(edgeseg: Any, small_data: Path, tmp_p
     assert "there is nothing to do" in again.err
     other = edgeseg(*line, "--resume", "--dice", "1")
     assert other.code == 3
-    assert "recipe.dice 0.5, now it is 1.0" in other.err
+    assert "with dice 0.5, now it is 1.0" in other.err
+    assert "/model.safetensors" in other.err.partition("--weights ")[2]
     assert edgeseg(*line).code == 2  # it holds a run
 
 
