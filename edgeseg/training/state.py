@@ -155,10 +155,10 @@ def load_state(run: Path, config: dict[str, Any]) -> TrainingState | None:
     state = parse(TrainingState, metadata[STATE_KEY], str(path))
     for name in sorted(state.config.keys() | config.keys()):
         before, now = state.config.get(name), config.get(name)
+        option = name.removeprefix("recipe.").removeprefix("options.")
         if before != now:
             raise MismatchedArtifact(
-                f"{path}: the training was started with {name.rpartition('.')[2]} {before!r}, "
-                f"now it is {now!r}",
+                f"{path}: the training was started with {option} {before!r}, now it is {now!r}",
                 hint="resume with the options it was started with, or train on in another --run "
                 f"with --weights {run / 'model.safetensors'}",
             )

@@ -117,7 +117,7 @@ def test_a_training_that_ended_has_nothing_left_to_do(
     assert epochs == []
     assert again.history == whole.history
     assert again.card == whole.card
-    with pytest.raises(MismatchedArtifact, match=r"recipe\.epochs 4, now it is 5"):
+    with pytest.raises(MismatchedArtifact, match=r"epochs 4, now it is 5"):
         train(resumed(changed(config, epochs=5)))
 
 
@@ -131,14 +131,11 @@ def test_without_a_state_it_begins(config: TrainConfig, caplog: pytest.LogCaptur
 @pytest.mark.parametrize(
     ("change", "name"),
     [
-        ({"recipe": {"learning_rate": 1e-3}}, r"recipe\.learning_rate 0\.003, now it is 0\.001"),
-        ({"recipe": {"augmentation": None}}, r"recipe\.augmentation"),
-        (
-            {"recipe": {"augmentation": Augmentation("any")}},
-            r"recipe\.augmentation\.crop \[32, 32\]",
-        ),
+        ({"recipe": {"learning_rate": 1e-3}}, r"learning_rate 0\.003, now it is 0\.001"),
+        ({"recipe": {"augmentation": None}}, r"augmentation"),
+        ({"recipe": {"augmentation": Augmentation("any")}}, r"augmentation\.crop \[32, 32\]"),
         ({"seed": 1}, "seed 0, now it is 1"),
-        ({"options": {"width": 16, "depth": 1}}, r"options\.width 8, now it is 16"),
+        ({"options": {"width": 16, "depth": 1}}, r"width 8, now it is 16"),
         ({"size": (32, 64)}, "size"),
     ],
 )
