@@ -73,7 +73,8 @@ def first_problem(error: ValidationError) -> str:
     findings = error.errors(include_url=False, include_context=False, include_input=False)
     place = printable(".".join(str(part) for part in findings[0]["loc"]), 120)
     more = f" (and {len(findings) - 1} more)" if len(findings) > 1 else ""
-    what = printable(findings[0]["msg"].removeprefix("Value error, "))
+    message = findings[0]["msg"].removeprefix("Value error, ").removeprefix("Tuple ")
+    what = printable(message.replace(" after validation", ""))
     return f"{place + ': ' if place else ''}{what}{more}"
 
 
