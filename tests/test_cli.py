@@ -1,6 +1,7 @@
 """The commands as users run them, on one small real run, against what docs/json.md promises."""
 
 import ast
+import importlib.metadata
 import json
 import re
 import subprocess
@@ -37,6 +38,16 @@ def test_every_command_documents_its_json() -> None:
         for command in its.registered_commands  # type: ignore[union-attr]
     }
     assert documented_keys().keys() == commands
+
+
+def test_the_version_is_that_of_the_installed_package() -> None:
+    from edgeseg.cli import make_app
+
+    shown = CliRunner().invoke(make_app("doctor"), ["--version"])
+    assert (shown.exit_code, shown.output) == (
+        0,
+        f"edgeseg {importlib.metadata.version('edgeseg')}\n",
+    )
 
 
 @pytest.mark.parametrize(

@@ -17,10 +17,11 @@ import signal
 import sys
 import threading
 from types import FrameType
-from typing import Any, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 
+import edgeseg
 from edgeseg.cli.output import BROKEN_PIPE, INTERRUPTED, fail, leave, prepare_streams, print_error
 from edgeseg.cli.system import of_system
 from edgeseg.console import log_to_stderr, visible
@@ -185,5 +186,18 @@ def _words(arguments: list[str]) -> list[str]:
     return [BENCH_COMPARE, *arguments[2:]] if arguments[:2] == two else arguments
 
 
-def _before_every_command() -> None:
+def _show_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"edgeseg {edgeseg.__version__}")
+        raise typer.Exit
+
+
+def _before_every_command(
+    version: Annotated[  # noqa: ARG001 - its callback uses it
+        bool,
+        typer.Option(
+            "--version", help="Show the version and exit.", callback=_show_version, is_eager=True
+        ),
+    ] = False,
+) -> None:
     log_to_stderr()
