@@ -1,5 +1,6 @@
 """Objects → classes: the rules pixel by pixel, and what they are for on real nuclei."""
 
+from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
 
@@ -32,7 +33,7 @@ def pixel_by_pixel(ids: NDArray[np.int32], classes: ClassMap, touching: str) -> 
             if 0 <= y < height and 0 <= x < width and (y, x) != (row, column)
         ]
 
-    def everywhere() -> product[tuple[int, int]]:
+    def everywhere() -> Iterator[tuple[int, int]]:
         return product(range(height), range(width))  # type: ignore[return-value]
 
     parted = ids.copy()
