@@ -37,7 +37,10 @@ STEPS: Mapping[str, tuple[str, ...]] = {
     "startup": ("startup.py", "{engine}"),
     "kernels": ("kernels.py", "--all", "{results}/kernels"),
     "runtimes": ("runtimes.py", "{run}", "--data", "{data}"),
-    "file": ("stream.py", "--part", "file", "--video", "{video}"),
+    "file": (
+        *("stream.py", "--part", "file", "--video", "{video}"),
+        *("--precisions", "int8", "--frames", "250", "--rounds", "4"),
+    ),
     "live": ("stream.py", "--part", "live", "--video", "{video}"),
     "stages": ("stream_kernels.py",),
     "cameras": ("scale.py", "--measure", "--video", "{video}"),

@@ -140,7 +140,8 @@ class Device:
 
     def require(self, address: int, nbytes: int, *kinds: str) -> None:
         """The bytes lie within memory of one of these kinds that is not given back."""
-        if not any(b.kind in kinds and b.holds(address, nbytes) for b in self.blocks.values()):
+        blocks = list(self.blocks.values())  # Another thread may take memory meanwhile.
+        if not any(b.kind in kinds and b.holds(address, nbytes) for b in blocks):
             raise Fault(Status.cudaErrorIllegalAddress)
 
     def create_stream(self) -> int:

@@ -218,7 +218,7 @@ def test_memory_that_is_exhausted_is_one_sentence(config: TrainConfig) -> None:
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"size": (4, 64)}, "not valid"),
+        ({"size": (4, 64)}, "--size 64x4: height"),
         ({"color": "hsv"}, "color: Input should be"),
         ({"arch": "resnet"}, "arch: Input should be"),
         ({"options": {"width": 3}}, "multiple of 8"),
