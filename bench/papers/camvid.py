@@ -244,9 +244,10 @@ def draw(figure: Figure, rows: Sequence[Row]) -> None:
     axes = figure.subplots()
     kinds = {"FCN, val": ("#2a9d78", "D"), "unet-lite, val": ("#3b82c4", "o")}
     kinds["unet-lite, stem stride 2, val"] = ("#d9822b", "s")
+    begun = {network.start for network in NETWORKS.values()}
     for kind, (colour, marker) in kinds.items():
         ours = sorted(
-            (row["parameters"], 100 * row["mean_iou"], row["key"].replace(", stem 2", ""))
+            (row["parameters"], 100 * row["mean_iou"], row["key"])
             for row in rows
             if kind == _kind(row)
         )
@@ -254,11 +255,11 @@ def draw(figure: Figure, rows: Sequence[Row]) -> None:
             continue
         points = zip(*(point[:2] for point in ours), strict=True)
         axes.plot(*points, color=colour, marker=marker, label=kind)
-        for million, height, text in ours:
+        for million, height, key in ours:
             axes.annotate(
-                text,
+                key.replace(", stem 2", ""),
                 (million, height),
-                (0, -14 if "stem" in kind and "taught" not in text else 8),
+                (0, -14 if key in begun else 8),
                 textcoords="offset points",
                 ha="center",
                 fontsize=8,
