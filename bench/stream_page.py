@@ -113,7 +113,9 @@ milliseconds a frame besides the engine's, decoding included.
 _LIVE = """\
 ## A live RTSP camera of 25 frames per second
 
-Age of a frame when it reaches the sink, told by the number in its picture.
+Age of a frame when it reaches the sink, told by the number in its picture and counted from the
+earliest arrival of a frame. In edgeseg that is its capture, in loops by hand the end of their
+work, so their ages are too low by what a frame takes.
 """
 
 

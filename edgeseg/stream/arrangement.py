@@ -15,6 +15,7 @@ from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+from edgeseg.artifacts.documents import plural
 from edgeseg.engines.base import Engine
 from edgeseg.errors import EdgesegError
 from edgeseg.machine import physical_cores, rss_mib, spare_memory_mib
@@ -62,9 +63,9 @@ class Arrangement:
 
     def __str__(self) -> str:
         engines = "one engine" if self.engines == 1 else f"{self.engines} engines"
-        threads = "1 thread" if self.threads == 1 else f"{self.threads} threads"
+        threads = "" if self.threads is None else f" of {plural(self.threads, 'thread')}"
         rates = ", ".join(f"{name} {rate:.1f}" for name, rate in (self.measured or {}).items())
-        return f"{engines} of {threads}" + (f" (frames per second: {rates})" if rates else "")
+        return engines + threads + (f" (frames per second: {rates})" if rates else "")
 
 
 class Rate:
@@ -179,13 +180,15 @@ class Chooser:
         self._frames_left = frames_left
         self._cores = physical_cores()
         self._used = _Group([lane], self._cores)
+        self._kept = False  # The engine has the number of threads that its caller chose.
         self._groups: list[_Group] = []
         self._steps = self._course()
         count, threads = self._wanted()[-1]
         if count > 1 and self._has_room(count):
             self._used = self._open(count, threads) or self._used
         lanes.use(self._used.lanes)
-        self.arrangement = Arrangement(len(self._used.lanes), self._used.threads)
+        chosen = None if self._kept else self._used.threads
+        self.arrangement = Arrangement(len(self._used.lanes), chosen)
 
     def step(self) -> None:
         """Go on; to be called regularly by the thread that takes the results."""
@@ -243,6 +246,7 @@ class Chooser:
             logger.warning("several engines cannot be tried: %s", error.message)
             return None
         if not engines:
+            self._kept = True
             return None
         self._groups.append(_Group([*map(self._make_lane, engines)], threads, engines))
         return self._groups[-1]

@@ -189,7 +189,7 @@ def test_a_number_of_threads_or_engines_is_kept_to(bright_network: Path) -> None
         assert not one.split(2, 1)
         forced, several = Stream("test:64x48", one, options), Stream("test:64x48", [one, free])
         assert len(list(forced)) == 60
-    assert forced.arrangement.measured is None
+    assert forced.arrangement == Arrangement(1)
     assert several.arrangement == Arrangement(2)
 
 
