@@ -147,7 +147,7 @@ def measure(run: Path, data: Path, settings: Settings) -> Result:
             arch=opened[0].card.arch,
             source_sha256=_source_sha256(run),
             settings=settings,
-            bench=_without_folder(report),
+            bench=_to_keep(report),
         )
 
 
@@ -172,14 +172,15 @@ def _some(split: Split, count: int | None) -> Split:
     return replace(split, samples=tuple(chosen))
 
 
-def _without_folder(report: BenchReport) -> BenchReport:
-    """The same with the names of files for their paths: the folder was a temporary one."""
+def _to_keep(report: BenchReport) -> BenchReport:
+    """The same without scores of single pictures, and with names of files for their paths."""
     return report.model_copy(
         update={
             "reference": None if report.reference is None else Path(report.reference).name,
             "runs": tuple(
                 run.model_copy(update={"engine": Path(run.engine).name}) for run in report.runs
             ),
+            "accuracy": (),
         }
     )
 
