@@ -81,7 +81,8 @@ def load_image(path: Path) -> NDArray[np.uint8]:
 def _warn_of_pages(path: Path, pages: int) -> None:
     logger.warning(
         "%s holds %d pictures, and only the first is read; split it, e.g. with `tiffsplit`",
-        *(path, pages),
+        path,
+        pages,
     )
 
 

@@ -10,7 +10,6 @@ import contextlib
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -106,7 +105,7 @@ def collect(
             folder.mkdir(parents=True, exist_ok=True)
             paths = [path.replace(folder / path.name) for path in paths]
     pictures = [seen[number] for number in chosen]
-    made = _document(paths, pictures, out.parent, source=spec.label, seed=seed, selection=selection)
+    made = _document(spec.label, seed, selection, paths, pictures, out.parent)
     save_thumbnails(sheet_path(out), _sections(made, pictures, seen, left_out))
     made.save(out)
     return made
@@ -133,7 +132,12 @@ def _say(selection: Selection, good: int, label: str) -> None:
 
 
 def _document(
-    paths: Sequence[Path], pictures: Sequence[Description], base: Path, **facts: Any
+    source: str,
+    seed: int,
+    selection: Selection,
+    paths: Sequence[Path],
+    pictures: Sequence[Description],
+    base: Path,
 ) -> CalibrationSet:
     files = tuple(
         CalibrationFile(
@@ -145,7 +149,9 @@ def _document(
     )
     levels = [file.brightness for file in files]
     return CalibrationSet(
-        **facts,
+        source=source,
+        seed=seed,
+        selection=selection,
         brightness=Brightness(
             mean=round(float(np.mean(levels)), 2), lowest=min(levels), highest=max(levels)
         ),

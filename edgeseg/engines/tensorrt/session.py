@@ -53,12 +53,12 @@ class Session:
         # A DLA cannot be captured, and TensorRT-RTX makes graphs of its own.
         graph = graph and "dla_core" not in sidecar.build_options
         with contextlib.ExitStack() as undo:
-            undo.callback(vars(self).update, _plan=None, _runtime=None)
+            undo.callback(self._forget)
             self._plan: Any = self._deserialize(engine)
             self.tensors: Tensors = read_tensors(trt, self._plan, sidecar.card, engine.path)
             memory = undo.enter_context(DeviceMemory(cuda))
             self.stream = memory.stream()
-            undo.callback(vars(self).update, _context=None, _cache=None)
+            undo.callback(self._drop_context)
             self._context: Any = self._usual_context(sidecar, graph=graph)
             self._take_buffers(memory)
             # What is still queued must not find its memory gone.
@@ -108,6 +108,12 @@ class Session:
     def close(self) -> None:
         """Release graph, context, memory and plan, in that order."""
         self._owned.close()
+
+    def _forget(self) -> None:
+        self._plan = self._runtime = None
+
+    def _drop_context(self) -> None:
+        self._context = self._cache = None
 
     def _refusal(self, what: str, hint: str | None = None) -> DeviceError:
         return DeviceError(f"{product(self._trt)} {what}: {self._log.reason()}", hint=hint)
