@@ -15,7 +15,7 @@ NAMES = ("background", "red", "blue")
 MEAN, STD = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
 
 Head = Literal[
-    "logits", "softmax", "log-softmax", "nhwc", "quarter", "two", "sigmoid-2", "sigmoid-3",
+    "logits", "softmax", "log-softmax", "nhwc", "quarter", "half", "two", "sigmoid-2", "sigmoid-3",
     "logits-2", "binary", "binary-logit", "int64", "int64-channel", "int32", "uint8", "chw",
 ]  # fmt: skip
 DTYPES = {"float32": TensorProto.FLOAT, "float16": TensorProto.FLOAT16, "uint8": TensorProto.UINT8}
@@ -129,6 +129,8 @@ class Foreign:
             scores = self.node("Squeeze", scores, np.array([0]))
         if head == "quarter":
             scores = self.node("AveragePool", scores, kernel_shape=[4, 4], strides=[4, 4])
+        if head == "half":
+            scores = self.node("Resize", scores, "", np.array([1, 1, 0.5, 0.5]), mode="linear")
         return {self.called(scores, "scores"): kind}
 
     def independent(self, scores: str) -> str:

@@ -7,7 +7,7 @@ with PyTorch itself.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +70,8 @@ def export_module(
         with alone(path, doing="writes"), workshop(path.parent) as shop:
             names = _trace(traced, stated, shop / f"{path.stem}.traced.onnx")
             original = read(shop / f"{path.stem}.traced.onnx")
+            # The module shows its outputs alone.
+            original = replace(original, tensors=frozenset())
             wrapped = wrap(
                 original,
                 stated.config,

@@ -7,7 +7,7 @@ type, with or without a channel.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -62,6 +62,7 @@ class Output:
         ends: For scores, what stands for the probabilities 0 and 1; for labels, the least and the
             largest class that the graph can give, None if unknown.
         unsure: Whether labels may be one of :data:`UNSURE`, too.
+        shrunk: Name of the output that shrinks these scores at last; empty for an output itself.
     """
 
     name: str
@@ -75,6 +76,7 @@ class Output:
     passed: tuple[str, ...] = ()
     ends: tuple[float, float] | None = None
     unsure: bool = False
+    shrunk: str = ""
 
     def __str__(self) -> str:
         height, width = self.size
@@ -82,7 +84,8 @@ class Output:
             return f"{self.name!r}, labels of {width}x{height}"
         form = {"none": "logits"}.get(self.activation, f"{self.activation} scores")
         channels = "1 channel" if self.channels == 1 else f"{self.channels} channels"
-        return f"{self.name!r}, {form} in {channels} of {width}x{height}"
+        before = f", before {self.shrunk!r} shrinks them" if self.shrunk else ""
+        return f"{self.name!r}, {form} in {channels} of {width}x{height}{before}"
 
 
 def find_output(
@@ -92,8 +95,12 @@ def find_output(
     *,
     name: str | None = None,
     classes: int | None = None,
+    inner: Container[str] = (),
 ) -> Output:
     """Choose the output that labels come from, by shape and then by name.
+
+    Scores that the graph only shrinks at last are taken before that, unless ``name`` asks for the
+    output: their borders could not be recovered by enlarging them again.
 
     Args:
         model: Graph of fixed shapes.
@@ -101,6 +108,7 @@ def find_output(
         size: (height, width) of the picture.
         name: Output that the user asked for.
         classes: Number of classes, where it is known.
+        inner: Names of the tensors within the graph that may be taken, too.
 
     Raises:
         UsageError: No output has that name.
@@ -130,6 +138,10 @@ def find_output(
             f"found {best.channels} in {best.name!r}",
             hint="merge classes before the export, or name another output with --output",
         )
+    finer = tail.unshrunk(best.name) if name is None and best.kind == "scores" else None
+    whole = _as_map(finer, tail, size) if finer and finer in inner else None
+    if whole and math.prod(best.size) < math.prod(whole.size) <= math.prod(size):
+        best = replace(whole, shrunk=best.name)
     passed = tuple(each for each in names if each != best.name)
     return replace(best, passed=passed)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+import onnx
 import onnxruntime
 from numpy.typing import NDArray
 
@@ -51,11 +52,22 @@ class Runs(Protocol):
 
 
 class OriginalRun:
-    """The original network in ONNX Runtime."""
+    """The original network in ONNX Runtime.
 
-    def __init__(self, original: Original, picture: PictureInput) -> None:
+    Args:
+        original: The network.
+        picture: Its input.
+        tensor: Name of what is compared, an output or a tensor within the graph.
+    """
+
+    def __init__(self, original: Original, picture: PictureInput, tensor: str) -> None:
         self.original, self.picture = original, picture
-        self._session = open_session(original.path, original.path)
+        network: Path | bytes = original.path
+        if tensor not in original.ports:
+            model = onnx.load(original.path)
+            model.graph.output.append(onnx.ValueInfoProto(name=tensor))
+            network = model.SerializeToString()
+        self._session = open_session(network, original.path)
 
     def raw(self, tensor: NDArray[np.float32], name: str) -> NDArray[Any]:
         """The output ``name`` of one picture for a tensor (1, C, H, W)."""

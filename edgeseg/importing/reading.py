@@ -67,6 +67,7 @@ class Original:
         metadata: Its ``metadata_props``.
         halved: Whether it computes in float16 in the file.
         ports: NumPy's names of the types of its inputs and outputs in the file, by name.
+        tensors: Names of the tensors that its nodes make in the file.
     """
 
     path: Path
@@ -75,6 +76,7 @@ class Original:
     metadata: dict[str, str]
     halved: bool
     ports: dict[str, str]
+    tensors: frozenset[str]
 
 
 def read(path: Path) -> Original:
@@ -89,6 +91,7 @@ def read(path: Path) -> Original:
     _require_size(path)
     model = _load(path)
     metadata = {prop.key: prop.value for prop in model.metadata_props}
+    made = frozenset(name for node in model.graph.node for name in node.output)
     model = _inlined(model, path)
     _refuse_operators(model, path)
     model = _raised(model, path)
@@ -97,7 +100,7 @@ def read(path: Path) -> Original:
         for value in (*model.graph.input, *model.graph.output)
     }
     halved = attempt(path, "reading its weights", lambda: _widen(model))
-    return Original(path, sha256_file(path), model, metadata, halved, ports)
+    return Original(path, sha256_file(path), model, metadata, halved, ports, made)
 
 
 def _dtype_name(kind: int) -> str:

@@ -104,6 +104,11 @@ class Tail:
         made, between = self.back(node.input[0])
         return made is not None and made.op_type == "Softmax" and not _selecting(between)
 
+    def unshrunk(self, name: str) -> str | None:
+        """The tensor that an AveragePool or Resize behind all layers makes ``name`` of."""
+        node = self._made_by.get(name)
+        return node.input[0] if node and node.op_type in ("AveragePool", "Resize") else None
+
     def channels(self, name: str) -> NDArray[np.intp] | None:
         """For each number of a tensor, the channel of the Softmax that it is made of.
 

@@ -72,7 +72,7 @@ def wrap(
     *,
     classes: ClassMap | None = None,
     spec: InputSpec | None = None,
-    opened: Callable[[Original, PictureInput], Runs] = OriginalRun,
+    opened: Callable[[Original, PictureInput, str], Runs] = OriginalRun,
 ) -> Wrapped:
     """Make a network of ours from one made elsewhere.
 
@@ -98,14 +98,17 @@ def wrap(
     if classes is not None:
         named, names_origin = classes.model_dump(), STATED
     count = len(named["names"]) if named else None
-    output = find_output(model, path, size, name=config.output, classes=count)
+    output = find_output(
+        model, path, size, name=config.output, classes=count, inner=original.tensors
+    )
     if named is None:
         raise _nameless(path, output.channels)
     classes = class_map(named, "--classes" if names_origin == STATED else names_origin)
     if config.background is not None:
         classes = classes.with_background(config.background)
     preprocessing, findings = _before(picture, known, config, spec), None
-    head, run = decide_head(output, classes, config, size, path), opened(original, picture)
+    head = decide_head(output, classes, config, size, path)
+    run = opened(original, picture, output.name)
     if head.threshold is not None and output.activation == "none":
         tensors = [preprocess(i, spec or preprocessing.spec(size)) for i in _pictures(split)]
         output = told_by_range(output, [run.raw(t[np.newaxis], output.name) for t in tensors])
