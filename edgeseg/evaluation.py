@@ -169,7 +169,6 @@ def agreement(reference: Engine, candidate: Engine, images: Iterable[NDArray[np.
     """Compute the fraction of pixels, at the network's size, on which two engines agree.
 
     Args:
-        reference: Reference engine.
         candidate: Engine to compare, with the same ``InputSpec``.
         images: uint8 (H, W, 3) BGR or (H, W).
 

@@ -61,9 +61,7 @@ def segment_files(
     The label map holds class ids, uint8 at the picture's own size.
 
     Args:
-        engine: The network.
         pictures: Picture files; duplicates are processed once.
-        outputs: Outputs to write.
         segment: How to segment a picture, see :func:`segmenter`; None is ``engine.segment``.
         overwrite: Allow replacing results of an earlier run; pictures are never replaced.
         failed: List to which unreadable pictures are appended; None to raise an error instead.
@@ -110,11 +108,9 @@ def write_result(
     """Write one picture's files atomically and return their paths.
 
     Args:
-        classes: Class names and colours.
         image: uint8 (H, W, 3) BGR.
         labels: uint8 (H, W), class ids.
         name: File name without suffix; may contain folders, which are created.
-        outputs: Outputs to write.
 
     Raises:
         UsageError: A file cannot be written.

@@ -152,9 +152,7 @@ class Bootstrap:
     weighs on both.
 
     Attributes:
-        resamples: Number of draws.
         confidence: Share of the draws within the interval before it is widened, a fraction of 1.
-        seed: Seed of the draws.
     """
 
     resamples: int = 1000

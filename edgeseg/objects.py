@@ -27,9 +27,6 @@ class ObjectScores:
     """Object counts and scores; those of several pictures can be added.
 
     Attributes:
-        pictures: Number of pictures.
-        truths: Number of true objects.
-        predictions: Number of predicted objects.
         matches: Number of one-to-one pairs of a true and a predicted object.
         matched_iou: Sum of the IoU of those pairs.
         merges: Number of predictions that cover more than half of each of two or more true objects.
@@ -137,7 +134,6 @@ def components(labels: NDArray[np.uint8], class_id: int = 1) -> NDArray[np.int32
 
     Args:
         labels: uint8 (H, W), class ids.
-        class_id: Id of the class.
 
     Returns:
         int32 (H, W): 0 for all other classes, 1… for the components.

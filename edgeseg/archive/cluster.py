@@ -39,7 +39,6 @@ class Cluster:
             for the cluster that this machine belongs to.
         workers: Number of workers; None for as many as the CPUs (or GPUs) allow.
         threads: CPU threads of each worker's engine.
-        gpus: GPUs per worker.
     """
 
     address: str = "local"
@@ -119,8 +118,6 @@ def outcomes(
     Args:
         cluster: Cluster passed to :func:`connected`.
         job: Job description, shared by all units.
-        pending: Units to process.
-        worker: Actor class.
 
     Raises:
         UsageError: No machine has the resources for a worker.

@@ -57,10 +57,8 @@ class Record(Document):
     """A finished unit.
 
     Attributes:
-        unit: Key of the unit.
         source: Path of the source file on the worker.
         work: Hash of the engine and all options that affect the results.
-        bytes: Size of the source file.
         mtime_ns: Modification time of the source file, in nanoseconds.
         sha256: SHA-256 of the source file.
         results: Label maps, in frame order.
@@ -80,11 +78,7 @@ class Record(Document):
 
 
 class Journal:
-    """The journal folder, ``OUT/journal``.
-
-    Args:
-        out: The output folder.
-    """
+    """The journal folder, ``OUT/journal``."""
 
     def __init__(self, out: Path) -> None:
         self.out = out
@@ -157,7 +151,6 @@ class Tries:
 
     Args:
         folder: Folder of the run's attempt files.
-        key: Key of the unit.
     """
 
     def __init__(self, folder: Path, key: str) -> None:
@@ -178,7 +171,6 @@ class Pending(Document):
     """A unit to process.
 
     Attributes:
-        unit: The unit.
         known: Record of an earlier run if only size or modification time of the file differ; if
             the file's hash is unchanged, it need not be processed again.
     """

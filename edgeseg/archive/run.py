@@ -33,7 +33,6 @@ class ClassTotal(Document):
     """Totals of one class over the whole archive.
 
     Attributes:
-        name: Name of the class.
         pixels: Number of pixels in all label maps.
         share: Fraction of all pixels, 0…1.
         label_maps: Number of label maps that contain the class.
@@ -51,9 +50,7 @@ class Summary(Document):
     """Summary of a run; ``edgeseg infer --cluster … --json`` prints it.
 
     Attributes:
-        engine: Path of the engine.
         engine_sha256: SHA-256 of the engine.
-        out: The output folder.
         cluster: Address of the cluster, as given.
         units: Number of pictures and video ranges in the archive.
         done: Number of units that this run finished.
@@ -167,9 +164,7 @@ def segment_archive(
     unchanged (by size and time, or by SHA-256), and its label maps exist.
 
     Args:
-        config: Configuration of the run.
         track: Progress callback, one item per unit.
-        worker: Actor class.
 
     Raises:
         UsageError: There is nothing to segment, two files would have the same output path, a class

@@ -64,10 +64,8 @@ def read_frames(
     from the start.
 
     Args:
-        path: Video file.
         first: First frame number; past the end of the video nothing is yielded.
         last: End of the range, exclusive; None for the end of the video.
-        every: Step between frames.
 
     Yields:
         Frame number and picture, uint8 (H, W, 3) BGR, rotated as the file specifies.
@@ -198,7 +196,6 @@ class Unit(Document):
     Attributes:
         name: Path of the results relative to the output folder: the file's path in the archive,
             without suffix for a picture.
-        source: Absolute path of the file.
         first: First frame number of a video range, None for a picture.
         last: End of the frame range, exclusive; None for the end of the video.
     """
@@ -220,7 +217,6 @@ def find_units(paths: Sequence[str], out: Path, every: int = 1) -> list[Unit]:
     Args:
         paths: Folders (searched recursively), globs, files, and lists: text files (``.txt``) with
             one path per line. Hidden files and files in ``out`` are skipped.
-        out: The output folder.
         every: Process every n-th frame of videos.
 
     Raises:

@@ -72,7 +72,6 @@ def default_palette(count: int, background: int | None) -> tuple[Rgb, ...]:
     brightness, and names and outlines must help.
 
     Args:
-        count: Number of classes.
         background: Id of the class that is black; None if there is none.
     """
     colours: list[Rgb] = []

@@ -34,8 +34,6 @@ def parse(model: type[Model], text: str | bytes, origin: str) -> Model:
     """Parse and validate a JSON document.
 
     Args:
-        model: Document class to validate against.
-        text: JSON text.
         origin: The file it came from, for the error message.
 
     Raises:

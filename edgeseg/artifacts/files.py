@@ -52,7 +52,6 @@ def open_file(path: Path, *, follow: bool = True) -> Iterator[BinaryIO]:
     without end.
 
     Args:
-        path: The file.
         follow: Whether the last part of the path may be a symbolic link.
 
     Raises:

@@ -27,11 +27,7 @@ class Field(NamedTuple):
 
 
 class WireReader:
-    """Iterates over the fields of the messages in a buffer.
-
-    Args:
-        data: Contents of a whole file.
-    """
+    """Iterates over the fields of the messages in a buffer."""
 
     def __init__(self, data: Buffer) -> None:
         self.data = data

@@ -227,7 +227,6 @@ def worst_pictures(
     Args:
         engine: The open engine that ``scores`` belong to.
         scores: Its scores on ``data``.
-        data: The labelled pictures.
         count: Largest number of pictures to draw.
 
     Raises:

@@ -24,8 +24,6 @@ class Case:
     """One configuration to measure.
 
     Attributes:
-        engine: An open engine.
-        batch: Pictures per call.
         threads: Number of threads it was opened with; None for the runtime's default.
     """
 
@@ -67,7 +65,6 @@ def open_cases(
     """Open every engine with every number of threads, for every number of pictures it takes.
 
     Args:
-        paths: Artefacts to open.
         stack: Closes the engines.
         batches: Pictures per call; if empty, the batch size of each engine.
         threads: Numbers of threads; if empty, the runtime's default.

@@ -118,9 +118,6 @@ def compare(
     """Compare two benchmarks.
 
     Args:
-        before: The baseline.
-        after: The benchmark to judge.
-        config: Thresholds and levels of significance.
         names: Names of the two, e.g. of their files.
 
     Raises:

@@ -107,7 +107,6 @@ class Comparison(Document):
     """Differences between two benchmarks.
 
     Attributes:
-        config: When a difference counted.
         like_with_like: Whether machine, threads and pictures were the same; ``differences``
             says what was not. ``versions`` that differ do not prevent it: they are often what is
             compared.

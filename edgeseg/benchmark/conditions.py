@@ -159,7 +159,6 @@ class During(Document):
     """Load and throttling of the machine between two moments.
 
     Attributes:
-        seconds: Duration.
         other_cores: Mean cores kept busy by other processes, or other guests of the host.
         steal_share: Share of all cores' time that the host gave to other guests.
         throttle_events: How often a core, a package or a Jetson's power rail was throttled,

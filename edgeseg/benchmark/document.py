@@ -268,7 +268,6 @@ def read_bench(document: object, origin: str) -> BenchReport:
     """Validate a document made by :meth:`BenchReport.to_dict`.
 
     Args:
-        document: Decoded JSON.
         origin: Where it came from, for the error message.
 
     Raises:

@@ -224,7 +224,6 @@ class PowerSampler:
     I2C, a millisecond each.
 
     Args:
-        rails: Their powers are added.
         clock: Seconds, monotonic; another in tests, which call :meth:`sample` themselves.
     """
 

@@ -79,7 +79,6 @@ def bench(  # noqa: PLR0913 - each keyword is a thing to measure, or how
         sequence: Video, or folder of pictures in the order of time, to measure flicker on.
         config: Duration and strictness of the measurement.
         notes: Notes to put before those of the run.
-        track: Shows progress.
 
     Raises:
         UsageError: No engine at all, or no picture to time with.

@@ -37,7 +37,6 @@ class Measured:
 
     Attributes:
         timing: Timing with at least one block.
-        accuracy: Accuracy of its engine.
         start: Start of a fresh process; the reason if it failed, None if not tried.
         idle_w: Sum of all energy sensors at rest, in watts.
     """

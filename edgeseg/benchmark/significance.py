@@ -40,7 +40,6 @@ def latency_intervals(
     Args:
         blocks: Milliseconds of the calls of each block, (calls,).
         points: Percentages within 0…100, as :func:`edgeseg.stream.latency.percentiles` takes them.
-        plan: Parameters of the bootstrap.
 
     Returns:
         ``{"p50": (low, high), …, "mean": (low, high)}``; empty for fewer than two blocks,
@@ -164,7 +163,6 @@ def ratio_of_medians(before: ArrayLike, after: ArrayLike, plan: Bootstrap) -> Es
     Args:
         before: (m,) medians of the blocks, above 0, at least two.
         after: (n,) likewise.
-        plan: Parameters of the bootstrap.
     """
     one, two = np.asarray(before, np.float64), np.asarray(after, np.float64)
     other = replace(plan, seed=plan.seed + 1)
@@ -191,7 +189,6 @@ def gain_in_mean_iou(before: Counts, after: Counts, plan: Bootstrap) -> tuple[Es
     Args:
         before: Counts of the pictures, at least two.
         after: Those of the same pictures in the same order.
-        plan: Parameters of the bootstrap.
     """
     value = float(after.mean_iou()[0] - before.mean_iou()[0])
     weights = plan.draw(len(before))

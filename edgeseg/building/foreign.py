@@ -56,7 +56,6 @@ def adopt(
 
     Args:
         network: The original FP32 network.
-        path: The graph of reduced precision.
         precision: Precision that the graph must have.
         graph_format: Runtime that will read it.
 

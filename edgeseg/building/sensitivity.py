@@ -28,10 +28,8 @@ class Sensitivity:
         form: Runtime of the graph: ``onnxruntime``, ``openvino`` or ``tensorrt``.
         judged_on: The runtime that computed the labels.
         metric: ``mean_iou`` on labelled pictures, else ``pixel_agreement``.
-        images: Number of pictures.
         reference: The metric of FP32.
         all_reduced: The metric with all of these layers reduced.
-        layers: Cost of each layer.
     """
 
     network: str
@@ -58,7 +56,6 @@ def measure_sensitivity(
         config: Network, precision, runtime, kept nodes and labelled pictures, as for ``build``.
         pictures: Number of pictures to use from ``--data``, or else from the calibration set.
         reverse: Also measure the loss with all layers but one reduced.
-        track: Shows progress.
 
     Raises:
         UsageError: The precision is FP32, or there are no pictures or ranges.

@@ -29,10 +29,6 @@ class Trials:
 
     Args:
         network: The FP32 network.
-        config: Limits and number of threads.
-        pictures: Pictures for the gate.
-        temporary: Folder for temporary graphs.
-        track: Shows progress.
     """
 
     def __init__(

@@ -46,7 +46,6 @@ class _Key:
     """An option of the command that is allowed in a file.
 
     Attributes:
-        parameter: The parameter of Typer.
         setting: Type and metadata of its value.
         name: Key of the option in a file.
         off: Key that its ``--no-…`` form would have.
@@ -78,7 +77,6 @@ def read(path: Path, context: typer.Context) -> dict[str, Any]:
 
     Args:
         path: TOML file. Relative paths in it start at its folder; ``~`` is the home folder.
-        context: Context of the command.
 
     Raises:
         UsageError: The file is missing or not TOML, contains a secret that other users can read,

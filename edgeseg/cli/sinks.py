@@ -27,10 +27,7 @@ class FileSinks:
     """The sinks that write files; all share one budget.
 
     Attributes:
-        specs: The sources.
-        files: Which files to write.
         keeping: How they are rotated, limited and replaced.
-        recordings: The recordings of all sources.
     """
 
     specs: Sequence[SourceSpec]

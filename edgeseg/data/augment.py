@@ -38,7 +38,6 @@ class Augment(nn.Module):
 
     Args:
         spec: Input specification by which the pictures were normalised.
-        augmentation: Settings of the augmentation.
         ignore: Mask value of a letterbox border.
     """
 
@@ -116,7 +115,6 @@ class _Zoom(nn.Module):
 
     Args:
         size: (height, width) of the crops.
-        scale: Smallest and largest scale.
         ignore: Mask value outside the picture.
     """
 

@@ -48,7 +48,6 @@ class SplitSummary:
 
     Attributes:
         name: Name of the split, e.g. ``train``; empty if the data set has no splits.
-        pictures: Number of labelled pictures.
         sizes: (``WIDTHxHEIGHT``, number of pictures), most frequent first.
         classes: Frequency of each class, ordered by id.
         ignored_share: Fraction of all pixels that is unlabelled.
@@ -151,7 +150,6 @@ class Turn:
     """A picture with an EXIF orientation, and evidence whether its labels follow it.
 
     Attributes:
-        image: Path of the picture.
         labels: Path of its mask or object map.
         orientation: EXIF orientation, 2 to 8.
         follows: Whether the labels follow according to the sizes; None if the sizes do not tell.
@@ -205,7 +203,6 @@ def check_ignored(
     Args:
         root: Root folder of the data set.
         masks: Pixel count of each id by mask file, over all splits.
-        classes: The declared classes.
     """
     ignore = classes.ignore
     ids = {path: set(values) for path, values in masks.items() if values}

@@ -326,7 +326,6 @@ def warn_of_levels(split: Split, counts: NDArray[np.int64]) -> None:
     """Log a warning if masks hold only 0 and 255, which then seems to mean an object.
 
     Args:
-        split: The split.
         counts: Pixels of each value from 0 to 255 in its masks.
     """
     if np.flatnonzero(counts).tolist() == [0, IGNORE]:

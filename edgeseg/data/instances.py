@@ -58,7 +58,6 @@ def class_mask(
 
     Args:
         instances: Object ids, integers (H, W); 0 is the background.
-        classes: Classes of the network.
         touching: How to separate objects. If ``classes`` has a boundary class, it is always used.
 
     Returns:

@@ -95,8 +95,6 @@ def object_labels(
     Args:
         sample: Sample with ``instances``.
         mask: Mask from :func:`training_tensor`.
-        classes: Classes of the network.
-        spec: Input of the network.
         objects: Settings for labels of single objects.
 
     Returns:
@@ -126,9 +124,6 @@ class LabelledTensors(Dataset[Example]):
     Each picture is one example, or several if the network takes ``tiles``: as few as cover it.
 
     Args:
-        split: Split with pictures and masks.
-        classes: Classes of the network.
-        spec: Input of the network.
         objects: Settings for labels of single objects.
         memory_limit: Maximum bytes to cache.
         track: Progress callback while filling the cache.
@@ -227,9 +222,7 @@ class Order(Sampler[list[int]]):
     unless it is the only one.
 
     Args:
-        pictures: Number of pictures.
         batch_size: Pictures per batch, summed over all processes.
-        accumulate: Batches per step.
         parts: Number of times each picture occurs per epoch.
         seed: Random seed of the order.
         share: (rank, number of processes); each process takes its share of every batch.

@@ -59,7 +59,6 @@ def draw_panels(
         picture: uint8 (H, W, 3) BGR or (H, W) grey.
         truth: uint8 (H, W), class ids and ``classes.ignore``.
         labels: uint8 (H, W), class ids predicted by the engine.
-        classes: Class map, for the colours.
 
     Raises:
         UsageError: The sizes differ.

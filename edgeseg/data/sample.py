@@ -38,7 +38,6 @@ class Layout:
     """The layout of a data set.
 
     Attributes:
-        kind: Name of the layout.
         splits: Names of the splits; one empty name if the data set has no splits.
         pair: Function from the name of a split to its files.
         classes: Classes that the layout defines, None if they come from masks or
@@ -131,7 +130,6 @@ class Sample:
     """Paths of one picture and its labels: a mask of class ids, a map of object ids, or both.
 
     Attributes:
-        image: Picture file.
         mask: PNG of class ids, which takes precedence over object ids for classes.
         instances: PNG of object ids; 0 is the background.
         relabel: Lookup table from ids in the mask file to class ids, for data sets that number

@@ -109,8 +109,6 @@ def choose(select: Select, embeddings: NDArray[np.float32], count: int, seed: in
         select: ``k-centre`` (:func:`k_centre`), ``random``, the ``first``, or one drawn from
             each of ``count`` equal parts (``spread``).
         embeddings: float32 (N, D), in the order of the source.
-        count: Pictures wanted.
-        seed: Seed of the random draw.
     """
     total = len(embeddings)
     if total <= count or select == "first":

@@ -61,7 +61,6 @@ def draw_sheet(
     can be told apart. Samples that cannot be read show the error.
 
     Args:
-        splits: Samples by split name.
         classes: Classes of the masks, None if unknown.
 
     Returns:

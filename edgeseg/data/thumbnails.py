@@ -36,7 +36,6 @@ def save_thumbnails(path: Path, sections: Mapping[str, Sequence[tuple[str, bytes
     """Save a contact sheet of unlabelled pictures, in sections, as a PNG.
 
     Args:
-        path: PNG file to write.
         sections: Caption and :func:`thumbnail` of each picture, by section title.
 
     Raises:

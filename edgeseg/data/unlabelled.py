@@ -38,8 +38,6 @@ def thinned(
 
     Args:
         frames: uint8 (H, W, 3) BGR each.
-        classes: Classes of the network.
-        spec: Input of the network.
         limit: Maximum bytes to keep.
 
     Returns:
@@ -63,7 +61,6 @@ class WithUnlabelled(Dataset[Example]):
     """Labelled examples, followed by unlabelled ones.
 
     Args:
-        labelled: The labelled examples.
         unlabelled: Result of :func:`thinned`.
     """
 

@@ -167,8 +167,6 @@ def recommended(
     calibration, and INT8 has to show its gain on the device first.
 
     Args:
-        facts: Facts about the machine.
-        checks: Checks of the machine.
         lacks: Requirements of ``build`` that the machine lacks.
     """
     blocked = {check.purpose for check in checks if check.blocks}

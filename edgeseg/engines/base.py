@@ -127,7 +127,6 @@ class Engine(ABC):
 
         Args:
             count: Number of engines; they share their weights.
-            threads: CPU threads of each.
 
         Returns:
             The engines; none if this one is not on the CPU, or was opened with a number of

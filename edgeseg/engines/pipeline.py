@@ -54,7 +54,6 @@ class FramePipeline(ABC):
     Attributes:
         on_gpu: Whether frames stay on a GPU from upload to download.
         depth: Number of batches that may be submitted before the first is collected.
-        closed: Whether it was closed.
     """
 
     on_gpu: bool = False

@@ -22,10 +22,8 @@ class OnnxScores:
 
     Args:
         path: ``model.onnx``, also of a reduced precision, with a card inside.
-        threads: CPU threads.
 
     Attributes:
-        card: Its card.
         size: Height and width that the graph takes; None where both are open.
 
     Raises:
@@ -85,7 +83,6 @@ def scores_session(model: ModelProto, threads: int = 0) -> Any:
     """Create a session that runs a graph up to what its argmax reads, or to its output.
 
     Args:
-        model: The graph.
         threads: CPU threads; 0 leaves their number to ONNX Runtime.
     """
     cut = ModelProto()

@@ -87,7 +87,6 @@ class TiledPipeline(FramePipeline):
     Tiles are cut and preprocessed on the processor, whatever the engine runs on.
 
     Args:
-        engine: The engine.
         margin: As for :func:`segment_tiled`.
         batch: Tiles per call; an engine that takes no such batches gets as many as it takes.
 

@@ -214,8 +214,6 @@ def check_parity(model: nn.Module, path: Path, inputs: NDArray[np.float32]) -> P
     """Compare the labels of PyTorch and ONNX Runtime on the same tensors.
 
     Args:
-        model: Network that outputs logits.
-        path: ONNX file.
         inputs: float32 (N, C, height, width).
 
     Raises:

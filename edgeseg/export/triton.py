@@ -86,7 +86,6 @@ def write_repository(
             ``model*.engine`` of TensorRT.
         repository: Folder that ``tritonserver --model-repository`` is given; made if need be.
             A running Triton finds whole models alone: folders are moved in when complete.
-        serving: Serving settings.
         overwrite: Allow replacing an existing ``config.pbtxt`` that differs from the new one.
 
     Raises:

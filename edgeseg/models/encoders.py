@@ -33,12 +33,6 @@ class Encoder(nn.Module):
     Args:
         name: Name of a timm network, ``resnet18`` or with the tag of its weights
             ``resnet18.a1_in1k``.
-        in_channels: Number of picture channels.
-
-    Attributes:
-        name: Name of the network.
-        in_channels: Number of picture channels.
-        channels: Channels of each feature.
 
     Raises:
         RuntimeMissing: timm is not installed, or not importable.
@@ -73,7 +67,6 @@ def statistics(name: str, channels: int) -> dict[str, tuple[float, ...]]:
     """Return ``mean`` and ``std`` of the pictures, 0…1, that timm trained a network on.
 
     Args:
-        name: Name of a timm network.
         channels: 3, or 1 for grey pictures: means over the colours.
 
     Raises:
@@ -95,8 +88,6 @@ def as_features(tensors: Mapping[str, Tensor], encoder: Encoder, origin: str) ->
     channels.
 
     Args:
-        tensors: Weights with timm's names.
-        encoder: Network that will take them.
         origin: Name of the file for errors.
 
     Raises:

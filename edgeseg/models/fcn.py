@@ -37,7 +37,6 @@ class FCN(nn.Module):
 
     Args:
         num_classes: Number of classes, the channels of the logits.
-        in_channels: Number of picture channels.
         fc_width: Channels of fc6 and fc7, 8…4096; 4096 in the paper.
         learn_upsampling: Learn the last deconvolution too. The paper fixes it to bilinear; a fixed
             one is exported as a depthwise convolution, with one kernel per class.

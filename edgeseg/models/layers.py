@@ -48,9 +48,7 @@ def double_conv(
     """Create two 3×3 convolutions, each followed by a ReLU: one level of a U-Net.
 
     Args:
-        inputs: Number of input channels.
         outputs: Number of output channels of both convolutions.
-        stride: Stride of the first convolution.
         padding: 1 keeps the size; 0 removes one pixel per convolution on each side.
         batch_norm: Add batch normalisation before each ReLU; the convolutions then have no bias.
     """

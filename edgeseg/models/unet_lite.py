@@ -108,7 +108,6 @@ class UNetLite(nn.Module):
 
     Args:
         num_classes: Number of classes, the channels of the logits.
-        in_channels: Number of picture channels.
         width: Channels at the highest resolution, a multiple of 8 up to 256; doubled by each
             level down.
         depth: Number of times the resolution is halved, 1…6.

@@ -26,7 +26,6 @@ class VGG16(nn.Module):
     (256 channels, stride 8), pool4 (512, stride 16) and fc7 (``fc_width``, stride 32).
 
     Args:
-        in_channels: Number of picture channels.
         fc_width: Channels of fc6 and fc7, 8…4096; 4096 in the paper, where they hold 119 of
             134 million parameters.
         dropout: Dropout probability after fc6 and fc7, 0 ≤ dropout < 1.

@@ -67,7 +67,6 @@ def draw_names(
     Args:
         frame: uint8 (H, W, 3) BGR, writeable and C-contiguous.
         labels: uint8, class ids, of any size; stretched over the whole frame.
-        names: Class names, by id.
         taken: (height, width) of the area at the upper left to keep free.
         clear: Ids that get no name: the background and hidden classes.
 

@@ -124,7 +124,6 @@ def overlay_restored(
         frame: uint8 (H, W, 3) BGR, or (H, W) grey.
         labels: uint8 (height, width) of ``spec``, class ids.
         spec: The card's ``input``, with which the frame was preprocessed.
-        look: Style of the overlay.
         out: uint8 (H, W, 3), C-contiguous, to write into; may be ``frame`` itself.
 
     Returns:
@@ -182,7 +181,6 @@ def draw_legend(
 
     Args:
         frame: uint8 (H, W, 3) BGR, writeable and C-contiguous.
-        classes: Names and palette.
         hidden: Class ids that are hidden in the picture.
 
     Returns:

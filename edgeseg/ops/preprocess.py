@@ -133,7 +133,6 @@ def preprocess_as(
     """Do :func:`preprocess` into a tensor of a given form.
 
     Args:
-        form: Form of the tensor.
         image: Picture, as for :func:`preprocess`.
         spec: The card's ``input``.
         out: C-contiguous array of that form to write into, e.g. one item of a batch.

@@ -59,11 +59,7 @@ def open_pool(spec: SourceSpec, shop: Path, count: int, select: Select, seed: in
     They are spread over the source, or taken from its beginning if ``select`` is ``first``.
 
     Args:
-        spec: The source.
         shop: Folder in which frames are saved.
-        count: Pictures wanted.
-        select: How they will be chosen.
-        seed: Seed of the random draw.
 
     Raises:
         UsageError: A folder or glob holds no pictures.

@@ -42,9 +42,7 @@ def judge(
 
     Args:
         reference: The FP32 engine.
-        candidate: The engine of reduced precision.
         pictures: A labelled split, or paths of pictures.
-        limits: The largest accepted loss.
         judged_on: Runtime to name in the result; by default that of ``candidate``.
         before: Evaluation of ``reference`` on this split if already known.
 
@@ -104,7 +102,6 @@ class Advice:
     Attributes:
         layers: Cost of each layer alone, the most harmful first.
         command: Command line that repeats the build without any ``--keep``, ready to paste.
-        precision: Precision of the candidate.
     """
 
     layers: tuple[LayerCost, ...] = ()

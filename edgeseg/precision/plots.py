@@ -31,7 +31,6 @@ def save_sensitivity(
     """Bars of each layer's own loss, largest on top, and of the score error beside it.
 
     Args:
-        path: The PNG.
         layers: ``layer``, ``loss`` and ``score_error`` (or None) of each, fractions of 1.
         metric: ``mean_iou`` or ``pixel_agreement``.
         precision: Precision that the layers are reduced to.
@@ -59,7 +58,6 @@ def save_trade_off(path: Path, trials: Sequence[Any], chosen: Any, *, precision:
     """Accuracy over the share of arithmetic in reduced precision, a point for each trial.
 
     Args:
-        path: The PNG.
         trials: :class:`edgeseg.precision.mixed.Trial` of one search, all on one gate.
         chosen: The one that was taken, or None.
         precision: Precision that the layers are reduced to.

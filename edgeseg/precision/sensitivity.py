@@ -46,7 +46,6 @@ class LayerCost:
     """Cost of reducing one layer; shares are fractions of 1.
 
     Attributes:
-        layer: Name of the node.
         loss: Mean IoU lost, or share of pixels that change, if only this layer is reduced.
         score_error: Root mean square error of the scores relative to their magnitude, with each
             pixel's mean over the classes subtracted; None if the graph has no argmax.

@@ -34,7 +34,6 @@ def worst_class(
     is picked. A class that exceeds the limit precedes the others.
 
     Args:
-        names: Names of the classes.
         reference: Pixel counts of FP32.
         candidate: Those of the engine of reduced precision.
         limit: Largest accepted loss of a class, a fraction of 1; None for any.

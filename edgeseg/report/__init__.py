@@ -44,7 +44,6 @@ def write_report(  # noqa: PLR0913 - each argument is a section of the page
 
     Args:
         path: ``*.html`` for a page with plots and pictures, ``*.md`` for text and tables alone.
-        title: Heading.
         bench: Output of :meth:`edgeseg.benchmark.document.BenchReport.to_dict`; its
             ``recommendation``, if any, is shown.
         training: Training summary, see :class:`edgeseg.report.contents.TrainingSummary`.

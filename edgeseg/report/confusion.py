@@ -46,7 +46,6 @@ def draw_confusion(confusion: ConfusionMatrix, classes: ClassMap) -> Figure:
     its intersection over union. A class without a pixel in the truth has an empty row.
 
     Args:
-        confusion: The counts.
         classes: Names, as many as the matrix has classes.
     """
     names = [name if len(name) <= _NAME else f"{name[: _NAME - 1]}…" for name in classes.names]

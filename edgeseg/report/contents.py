@@ -266,8 +266,6 @@ class Entry:
 
     Attributes:
         number: Number from 1, shown beside its marks and in the key.
-        label: Label in the key.
-        run: Row of the benchmark.
         colour: Colour of its marks; repeats after six engines, unlike the number.
     """
 

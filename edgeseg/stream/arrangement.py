@@ -50,10 +50,8 @@ class Arrangement:
     """How many engines work side by side, and how it was decided.
 
     Attributes:
-        engines: Number of engines.
         threads: CPU threads of each; None if they were opened by the caller.
         measured: Frames per second by ``"ENGINESxTHREADS"``; None if nothing was compared.
-        measurements: How often it was measured.
     """
 
     engines: int
@@ -161,12 +159,8 @@ class Chooser:
 
     Args:
         lane: The lane of the engine that the stream was given, which ``lanes`` use otherwise.
-        lanes: Where the lanes run.
         make_lane: Function that makes the lane of an engine.
         frames_left: Function that returns the number of frames to come; None if unknown.
-
-    Attributes:
-        arrangement: What is in use.
     """
 
     def __init__(

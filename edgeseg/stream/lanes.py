@@ -36,12 +36,10 @@ class Lane:
 
     Args:
         engine: Engine to run; the lane does not close it.
-        view: Appearance of overlays.
         prepare: Function that changes a captured frame before the engine sees it.
         tiled: Its pipeline if frames are cut into tiles; None for ``engine.open_pipeline``.
 
     Attributes:
-        engine: Its engine.
         overlays: Draw overlays on a GPU, together with the labels. On the processor they are
             drawn later, by whoever uses them.
     """

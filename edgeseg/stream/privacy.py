@@ -31,8 +31,6 @@ class PrivacyFilter:
     A result without a label map of the network's size is black.
 
     Args:
-        options: What to obscure.
-        classes: Classes of the network.
         sources: The sources, in the order of ``StreamResult.camera``.
 
     Raises:

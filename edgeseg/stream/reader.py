@@ -36,7 +36,6 @@ class Reader:
     """Reads one source in its own thread.
 
     Args:
-        spec: The source to read.
         realtime: Keep only the newest frame and play files at their own rate; otherwise deliver
             every frame and wait for the consumer.
         strict: Treat a file that ends before its declared end as an error.

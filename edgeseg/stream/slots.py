@@ -13,7 +13,6 @@ class Slot:
     """Bounded queue of frames between two threads.
 
     Args:
-        places: Capacity in frames.
         newest_wins: If full, drop the oldest frame and count it; otherwise wait for space.
         changed: Notified of each change; several slots may share it, so that one thread can
             wait for all.

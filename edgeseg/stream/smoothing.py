@@ -122,7 +122,6 @@ class Smoother:
         """Replace the labels of a result in place.
 
         Args:
-            result: The source's next result.
             at: Its time on the clock of the scene, in seconds.
         """
         labels = inside(result.labels, result.frame.shape[:2], result.input)

@@ -54,7 +54,6 @@ class View:
         Args:
             frame: uint8 (H, W, 3) BGR; not modified.
             labels: Class ids, uint8 (height, width) at the size of ``spec``.
-            classes: Class names and colours.
             spec: The network's input, which determines how ``labels`` map onto the frame.
 
         Returns:

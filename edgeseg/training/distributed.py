@@ -42,7 +42,6 @@ class Processes:
 
     Attributes:
         rank: Rank of this process, from 0.
-        count: Number of processes.
     """
 
     rank: int = 0

@@ -103,14 +103,11 @@ class Learner:
         average: Running mean of the network's weights, which is validated and saved.
         optimizer: AdamW.
         scaler: Gradient scaler for float16.
-        course: Learning-rate schedule.
         loss: Loss over the global batch.
         augment: Augmentation of batches, None for none.
         autocast: dtype of the forward pass, None for float32.
-        processes: The processes that train together.
         clip_norm: Maximum gradient norm, None for no clipping.
         teacher: Trained network to learn from, None for labels alone.
-        step: Number of steps done.
     """
 
     model: nn.Module
@@ -267,10 +264,8 @@ def make_learner(
 
     Args:
         model: Network, already on the device to train on.
-        recipe: Training hyperparameters.
         card: Card of the network, with its input and classes.
         steps: Number of steps in the whole training.
-        processes: The processes that train together.
         class_weights: float32 (C,), None to weight all classes by 1.
         copied: Names of the parameters that have initial weights.
 

@@ -25,7 +25,6 @@ class SegmentationLoss:
 
     Attributes:
         ignore: Mask value of pixels to exclude from the loss.
-        dice: Weight of the Dice term.
         class_weights: float32 (C,), None to weight all classes by 1.
         ohem: Share of the labelled pixels of each pass, and each process, that counts.
         total: Function that sums a tensor over all processes, so that the loss is that of the
@@ -159,7 +158,6 @@ def median_frequency(masks: Iterable[Tensor], num_classes: int) -> Tensor:
 
     Args:
         masks: uint8 (H, W) each; ids of ``num_classes`` and above are unlabelled.
-        num_classes: Number of classes.
 
     Returns:
         float32 (C,); 0 for a class that never occurs.

@@ -63,8 +63,6 @@ def save_predictions(path: Path, engine: Engine, pictures: Sequence[Labelled]) -
     """Save a PNG of rows "picture | truth | prediction", from the worst picture to the best.
 
     Args:
-        path: PNG file to write.
-        engine: Engine to predict with.
         pictures: Validation pictures with their masks.
     """
     ranked = sorted(pictures, key=lambda pair: score(engine, [pair]).mean_iou)

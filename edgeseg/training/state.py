@@ -49,7 +49,6 @@ class EpochStats:
 
     Attributes:
         epoch: Number of the epoch, from 1.
-        loss: Mean training loss.
         learning_rate: Learning rate at the end of the epoch.
         mean_iou: Mean IoU on ``val``.
         pixel_accuracy: Pixel accuracy on ``val``.
@@ -73,7 +72,6 @@ class TrainingState(Document):
     Attributes:
         config: The configuration, flattened, and a digest of the training pictures.
         history: Statistics of the completed epochs.
-        step: Number of steps done.
         scaler: State of the gradient scaler, empty unless training in float16.
     """
 

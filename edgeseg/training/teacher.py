@@ -35,9 +35,6 @@ class Teacher:
 
     Attributes:
         model: The network in evaluation mode, from pictures to logits of their size.
-        card: Its card.
-        student: Card of the student.
-        teaching: Temperature, weight and confidence floor.
     """
 
     model: nn.Module

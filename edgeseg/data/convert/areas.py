@@ -116,7 +116,6 @@ class Bitmap:
     """An encoded picture whose pixels above 0 are the shape, at a place in the picture.
 
     Attributes:
-        png: The encoded picture.
         height: Its height.
         width: Its width.
         top: Row of its first pixel.

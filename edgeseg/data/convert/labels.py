@@ -72,7 +72,6 @@ class Shape:
     """A labelled area.
 
     Attributes:
-        label: Name of its class.
         area: Its pixels.
         where: File and number, for messages.
         group: Shapes of a picture with the same group are one object; None for a single one.
@@ -92,7 +91,6 @@ class Picture:
 
     Attributes:
         name: Name or relative path of the picture.
-        origin: File of the labels.
         split: ``train``, ``val``, ``test``, or empty if the source has none.
         size: (height, width) that the labels are for, None if unstated.
         shapes: Labelled areas; later ones cover earlier ones.
@@ -116,7 +114,6 @@ class Labels:
     Attributes:
         kind: Format, as for ``--from``.
         names: Names of the classes, in order.
-        pictures: The pictures.
         colours: Colours of the classes, for colour-coded masks only.
     """
 

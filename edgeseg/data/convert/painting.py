@@ -23,7 +23,6 @@ class Painted:
     Attributes:
         mask: Class ids, uint8 (H, W).
         instances: Object ids, uint16 (H, W), 0 for none; None if objects are not known.
-        objects: Number of objects.
         turned: Whether it was turned with the EXIF orientation of the picture.
     """
 

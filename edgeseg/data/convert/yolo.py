@@ -26,11 +26,8 @@ def read(
     """Read the labels of pictures.
 
     Args:
-        root: Folder of the data set.
         names_file: ``data.yaml`` or ``classes.txt``.
-        files: All files below it.
         images: All pictures of the data set, below it or elsewhere.
-        losses: Collector of losses.
 
     Raises:
         DatasetError: A file is not as documented, or no picture has labels.

@@ -38,9 +38,6 @@ class Compiler(Protocol):
 class Nvrtc:
     """NVIDIA's run-time compiler through ``cuda.bindings.nvrtc``.
 
-    Args:
-        nvrtc: The module.
-
     Raises:
         RuntimeMissing: cuda-python or libnvrtc is not here.
     """
@@ -89,9 +86,6 @@ class Nvrtc:
 
 class PycudaNvcc:
     """The machine's nvcc through ``pycuda.compiler``.
-
-    Args:
-        compiler: The module.
 
     Raises:
         RuntimeMissing: There is no nvcc.

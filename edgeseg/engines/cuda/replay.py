@@ -26,7 +26,6 @@ class Replay:
     output. Where the capture fails, all runs without a graph from then on, and a warning says so.
 
     Args:
-        cuda: The GPU.
         stream: Stream on which all work is queued.
         enqueue: Queues copies and kernels; returns False if the network's runtime fails.
         wanted: Whether to capture graphs at all.

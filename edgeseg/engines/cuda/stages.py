@@ -42,7 +42,6 @@ class FrameJob:
 
     Attributes:
         size: (H, W) of each frame.
-        batch: Frames per batch.
         look: Style of the overlay; None for labels only.
     """
 
@@ -101,7 +100,6 @@ class Stages:
 
     Args:
         memory: Owner of the allocations; the caller closes it.
-        kernels: Kernels loaded on that GPU.
         network: Tensors of the network, whose addresses must stay valid.
         job: Frame format and the results to compute.
         stream: Stream on which the tables are uploaded.

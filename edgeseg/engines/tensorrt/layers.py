@@ -92,7 +92,6 @@ def layer_table(
     """The table of a built engine.
 
     Args:
-        trt: The TensorRT module.
         plan: The engine, as it was built in this process.
         network: The network it was built from.
         log: The logger of the build; what it says of a missing driver is not the build's.

@@ -84,7 +84,6 @@ def check(engine: EngineFile, host: Host) -> None:
 
     Args:
         engine: The engine file that was read.
-        host: Properties of this machine.
 
     Raises:
         MismatchedArtifact: With what it was made for, what is here, and the rebuild command.

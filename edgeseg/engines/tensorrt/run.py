@@ -35,7 +35,6 @@ class TensorRtEngine(Engine):
         engine: ``model.PRECISION.engine`` as it was read; nothing but the bytes that its
             side-car vouches for may reach TensorRT.
         trt: The module ``tensorrt`` or ``tensorrt_rtx``, whichever the side-car names.
-        cuda: The GPU.
         graph: Replay a CUDA graph from the second call of a shape on. Never done with a DLA.
 
     Raises:

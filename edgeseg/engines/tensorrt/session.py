@@ -33,7 +33,6 @@ class Session:
 
     Args:
         engine: Engine file that passed :func:`edgeseg.engines.tensorrt.preflight.check`.
-        trt: The TensorRT module.
         cuda: The GPU, current on this thread.
         graph: Whether to replay CUDA graphs.
 

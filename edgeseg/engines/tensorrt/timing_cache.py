@@ -111,7 +111,6 @@ class RuntimeCache:
 
     Args:
         cache: Cache object from ``IRuntimeConfig.create_runtime_cache``.
-        path: The file.
     """
 
     def __init__(self, cache: Any, path: Path) -> None:

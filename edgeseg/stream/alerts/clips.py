@@ -54,13 +54,9 @@ class _Clip:
     """A clip that is being written, or will be.
 
     Attributes:
-        path: Its file.
         since: Time of the first picture at the earliest.
         until: Time of the last picture at the latest.
-        raised_at: Time of its first alert.
-        recording: Writes the file.
         written_to: Time of the last picture written; -inf for none.
-        touched: Whether writing has been tried.
         holds: What is in the open file: the packets of this connection, or ``pictures``; None if
             no file is open.
         over: Whether it is complete, or what is missing is lost.

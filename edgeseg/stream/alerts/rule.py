@@ -279,7 +279,6 @@ class Measure:
     """Measures one class in one zone.
 
     Args:
-        label: Class id.
         unit: Unit of the value: ``%`` of the zone's pixels, ``px``, or ``regions``, the number
             of connected regions within the zone.
         zone: Zone to measure in; None for the whole frame.

@@ -34,7 +34,6 @@ class HomeAssistant:
 
     Args:
         topics: Topics that the entities read.
-        card: The network.
     """
 
     def __init__(self, topics: Topics, card: ModelCard) -> None:

@@ -64,7 +64,6 @@ class Muxer:
 
     Attributes:
         form: Its name there.
-        options: Its options.
         ticks: Ticks of a second.
         holds: Hold each picture back until the next one is there, which tells its duration.
     """
@@ -188,7 +187,6 @@ class Container:
     Args:
         target: URL of the container, ``file:PATH`` for a file that is replaced; or an object that
             is written to.
-        muxer: The muxer.
         add: Function that adds the stream to the open container and returns it.
 
     Raises:
@@ -245,8 +243,6 @@ class EncodedWriter:
         target: As of :class:`Container`.
         size: (width, height) of the pictures, pixels.
         fps: Frames per second of pictures without times.
-        encoder: The encoder.
-        muxer: The muxer.
 
     Raises:
         OSError: The file cannot be written, or the encoder refuses.

@@ -148,7 +148,6 @@ class PacketWriter:
 
     Args:
         name: Name of the file; its suffix names the container.
-        stream: The connection.
 
     Raises:
         OSError: The file cannot be written.

@@ -215,9 +215,6 @@ class _MediaServer:
 class _Link:
     """A process that copies what is written here to a server, and may be ended at any time.
 
-    Args:
-        server: The server.
-
     Raises:
         OutputError: There is no process, or no TLS.
     """

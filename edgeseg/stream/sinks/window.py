@@ -28,11 +28,7 @@ _WIDTH = 1280
 
 
 class Mosaic:
-    """Tiles in rows, letterboxed; a single one has the size of its picture.
-
-    Args:
-        count: Number of tiles.
-    """
+    """Tiles in rows, letterboxed; a single one has the size of its picture."""
 
     def __init__(self, count: int) -> None:
         self._columns = math.ceil(math.sqrt(count))
@@ -97,7 +93,6 @@ class Controls:
 
     Attributes:
         view: Current drawing settings; None until something was changed.
-        paused: Whether the picture is paused.
         helping: Whether the list of keys is shown on the picture.
         selected: Id of the class that ``c`` toggles; None before one was chosen.
         message: Message about the last key, shown on the picture; empty if its effect is visible.
@@ -114,7 +109,6 @@ class Controls:
 
         Args:
             key: Key code as returned by OpenCV.
-            view: Current drawing settings.
             classes: Class names, and which of them is the background.
 
         Returns:

@@ -63,7 +63,6 @@ def listen(address: Address, unread_s: float, option: str = "--web") -> socket.s
     """A socket that listens; connections made from here on wait until they are accepted.
 
     Args:
-        address: Where.
         unread_s: The kernel cuts a connection whose other end takes nothing for so long.
         option: What the user gave the address with, for the error.
 

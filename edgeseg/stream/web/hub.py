@@ -37,7 +37,6 @@ def encode(number: int, result: StreamResult, largest: int) -> bytes:
     (bytes).
 
     Args:
-        number: Number of the packet.
         result: Its arrays are read only.
         largest: Side in pixels beyond which the picture is scaled down.
     """
@@ -86,7 +85,6 @@ class Hub:
     """Where results are left and asked for.
 
     Args:
-        cameras: Numbers of the sources.
         encode: Called with the number of a packet and its result, in a thread of its own.
     """
 

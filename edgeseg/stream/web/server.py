@@ -48,7 +48,6 @@ class ServerThread:
     """Serves ``app`` on a socket that listens.
 
     Args:
-        name: What logs call it.
         app: What to serve. It closes the connections of strangers with its answer, so that one
             that has had an answer and is still there is a viewer's.
         listening: Closed at the end.
