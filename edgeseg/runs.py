@@ -106,16 +106,16 @@ def _clear(run: Path, *, overwrite: bool) -> None:
         path.unlink()
 
 
-def newest_run(runs: Path = RUNS) -> Path:
-    """Return the run under ``runs`` that was trained or exported last, and log it.
+def newest_run() -> Path:
+    """Return the run under ``runs/`` that was trained or exported last, and log it.
 
     Raises:
         UsageError: There is none.
     """
-    found = newest(runs, (f"*/{CHECKPOINT}", f"*/{NETWORK}"))
+    found = newest(RUNS, (f"*/{CHECKPOINT}", f"*/{NETWORK}"))
     if found is None:
         raise UsageError(
-            f"no path given, and no run under {runs.absolute()}",
+            f"no path given, and no run under {RUNS.absolute()}",
             hint="edgeseg train --data DIR, or name the file",
         )
     logger.info("taking %s, the newest run", found.parent)

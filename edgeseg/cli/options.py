@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from pkgutil import resolve_name
+from typing import Annotated, Any
 
 import typer
 from pydantic import Field
@@ -25,6 +27,26 @@ MaxPixels = Annotated[
         envvar="EDGESEG_MAX_PIXELS",
     ),
 ]
+
+
+def on_demand(name: str) -> Callable[..., Any]:
+    """Return a function that imports ``module:name`` when it is called, and calls it."""
+
+    def call(*arguments: Any) -> Any:
+        return resolve_name(name)(*arguments)
+
+    return call
+
+
+def accepted_by(name: str) -> Callable[[str], str]:
+    """Return a parser that keeps each text which the function ``module:name`` accepts."""
+    parse = on_demand(name)
+
+    def checked(text: str) -> str:
+        parse(text)
+        return text
+
+    return checked
 
 
 def allow_pixels(count: int | None) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
+from edgeseg.cli.options import accepted_by, on_demand
 from edgeseg.errors import UsageError
 from edgeseg.options.base import Option, Options
 from edgeseg.options.clips import ClipOptions
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 _PARTS = 20
 """Number of parts that fit in ``--keep-bytes`` or ``--keep-days`` if no length is given."""
+
+_ADDRESS = accepted_by("edgeseg.stream.web.address:parse_address")
 
 
 @dataclass(frozen=True)
@@ -146,19 +149,6 @@ class Files(Options):
             )
 
 
-def _checked_rule(text: str) -> str:
-    from edgeseg.stream.alerts import parse_rule
-
-    parse_rule(text)
-    return text
-
-
-def _anchored_rule(text: str, folder: Path) -> str:
-    from edgeseg.stream.alerts.rule import anchored
-
-    return anchored(text, folder)
-
-
 @dataclass(frozen=True)
 class Alerting(Options):
     """Rules, and outputs for their events."""
@@ -169,8 +159,8 @@ class Alerting(Options):
             "Raise an alert when a rule holds, e.g. "
             "'Pedestrian > 2% in zone.json for 0.5s'; repeatable.",
             metavar="RULE",
-            parse=_checked_rule,
-            anchor=_anchored_rule,
+            parse=accepted_by("edgeseg.stream.alerts.rule:parse_rule"),
+            anchor=on_demand("edgeseg.stream.alerts.rule:anchored"),
         ),
     ] = ()
     alert_lines: Annotated[Path | None, Option("Append one JSON line per alert to this file.")] = (
@@ -215,25 +205,6 @@ class Alerting(Options):
         return [parse_rule(text) for text in self.alert]
 
 
-def _checked_destination(text: str) -> str:
-    from edgeseg.stream.sinks.destination import parse_destination
-
-    parse_destination(text)
-    return text
-
-
-def _anchored_destination(text: str, folder: Path) -> str:
-    from edgeseg.stream.sinks.destination import anchored
-
-    return anchored(text, folder)
-
-
-def _is_secret_destination(text: str) -> bool:
-    from edgeseg.stream.sinks.destination import parse_destination
-
-    return parse_destination(text).has_secret
-
-
 @dataclass(frozen=True)
 class Live(Options):
     """Where the overlay is published as live video."""
@@ -245,9 +216,9 @@ class Live(Options):
             "playlist; for several sources PATH-N.",
             metavar="URL|FILE.m3u8",
             envvar="EDGESEG_PUBLISH_URL",
-            parse=_checked_destination,
-            anchor=_anchored_destination,
-            secret=_is_secret_destination,
+            parse=accepted_by("edgeseg.stream.sinks.destination:parse_destination"),
+            anchor=on_demand("edgeseg.stream.sinks.destination:anchored"),
+            secret=on_demand("edgeseg.stream.sinks.destination:has_secret"),
         ),
     ] = None
     publish_ca: Annotated[
@@ -263,13 +234,6 @@ class Live(Options):
             )
 
 
-def _checked_address(text: str) -> str:
-    from edgeseg.stream.web.address import parse_address
-
-    parse_address(text)
-    return text
-
-
 @dataclass(frozen=True)
 class Pages(Options):
     """The live page and the metrics."""
@@ -280,7 +244,7 @@ class Pages(Options):
             "Serve a live page, reachable from this machine only unless HOST is given; "
             "port 0 picks a free one.",
             metavar="[HOST:]PORT",
-            parse=_checked_address,
+            parse=_ADDRESS,
         ),
     ] = None
     web_token: Annotated[
@@ -298,7 +262,5 @@ class Pages(Options):
     ] = ()
     metrics: Annotated[
         str | None,
-        Option(
-            "Serve Prometheus metrics at /metrics.", metavar="[HOST:]PORT", parse=_checked_address
-        ),
+        Option("Serve Prometheus metrics at /metrics.", metavar="[HOST:]PORT", parse=_ADDRESS),
     ] = None

@@ -16,7 +16,7 @@ from pydantic import Field
 from edgeseg.artifacts.documents import printable
 from edgeseg.cli import configuration
 from edgeseg.cli.flattening import flat
-from edgeseg.cli.options import Json
+from edgeseg.cli.options import Json, accepted_by, on_demand
 from edgeseg.cli.output import finish
 from edgeseg.cli.outputs import Alerting, Files, Keeping, Live, Pages
 from edgeseg.cli.sinks import FileSinks, destinations, message_sinks, page_sinks, publishing_sinks
@@ -39,25 +39,6 @@ _DESCRIPTORS = 65536
 """Files and connections that cameras, outputs and viewers of a large stream may have open."""
 
 
-def _checked_source(text: str) -> str:
-    from edgeseg.sources.spec import parse_source
-
-    parse_source(text)
-    return text
-
-
-def _anchored_source(text: str, folder: Path) -> str:
-    from edgeseg.sources.spec import anchored
-
-    return anchored(text, folder)
-
-
-def _is_secret_source(text: str) -> bool:
-    from edgeseg.sources.spec import has_secret
-
-    return has_secret(text)
-
-
 @dataclass(frozen=True)
 class Cameras(Options):
     """The sources, and what to request from cameras."""
@@ -70,9 +51,9 @@ class Cameras(Options):
         Option(
             "Video, folder, glob, rtsp:// or http:// URL, /dev/videoN, csi:N, "
             "gst:PIPELINE or test:; repeatable.",
-            parse=_checked_source,
-            anchor=_anchored_source,
-            secret=_is_secret_source,
+            parse=accepted_by("edgeseg.sources.spec:parse_source"),
+            anchor=on_demand("edgeseg.sources.spec:anchored"),
+            secret=on_demand("edgeseg.sources.spec:has_secret"),
         ),
     ] = ()
     size: Annotated[

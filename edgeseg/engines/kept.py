@@ -7,13 +7,17 @@ that others could have written are ignored, which costs only time.
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import stat
 import tempfile
 from pathlib import Path
 
 from edgeseg.artifacts.files import stranger, write_atomic
+from edgeseg.errors import OutputError, UsageError
 from edgeseg.machine import expanded
+
+logger = logging.getLogger(__name__)
 
 MAX_BYTES = 512 * 1024 * 1024
 """Larger files are ignored."""
@@ -40,13 +44,11 @@ def read(path: Path) -> tuple[bytes, str]:
 
 
 def write(path: Path, data: bytes) -> None:
-    """Cache ``data`` atomically.
-
-    Raises:
-        UsageError: The folder is not writable.
-        OutputError: The disk is full.
-    """
-    write_atomic(path, hashlib.sha256(data).digest() + data)
+    """Cache ``data`` atomically; if that fails, a warning says so."""
+    try:
+        write_atomic(path, hashlib.sha256(data).digest() + data)
+    except (UsageError, OutputError) as error:
+        logger.warning("compiled kernels are not cached: %s", error)
 
 
 def _vouched(path: Path) -> tuple[bytes, str]:

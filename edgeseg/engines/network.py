@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,9 +10,9 @@ from pathlib import Path
 from edgeseg.artifacts.card import CARD_KEY, ModelCard
 from edgeseg.artifacts.documents import parse
 from edgeseg.artifacts.files import require_file
-from edgeseg.artifacts.sidecar import SideCar
+from edgeseg.artifacts.sidecar import SideCar, verify
 from edgeseg.engines.external_data import require_local_weights
-from edgeseg.errors import CorruptArtifact, MismatchedArtifact
+from edgeseg.errors import CorruptArtifact, MismatchedArtifact, UsageError
 
 MAX_BYTES = 2 * 1024**3
 """Size limit of protobuf, and so of ONNX files."""
@@ -30,6 +31,9 @@ class GraphPort:
     shape: PortShape
 
 
+logger = logging.getLogger(__name__)
+
+
 def require_network(path: Path) -> None:
     """Check a network file before it is passed to a runtime.
 
@@ -42,6 +46,24 @@ def require_network(path: Path) -> None:
     if size > MAX_BYTES:
         raise CorruptArtifact(f"{path}: expected at most {MAX_BYTES} bytes, found {size}")
     require_local_weights(path)
+
+
+def require_threads(threads: int | None) -> None:
+    """Raise UsageError if a number of CPU threads is below 1."""
+    if threads is not None and threads < 1:
+        raise UsageError(f"an engine runs on at least 1 thread, not {threads}")
+
+
+def vouched(path: Path) -> SideCar | None:
+    """Verify a network by its side-car; None, and a line in the log, if it has none.
+
+    Raises:
+        ArtifactError: The network is damaged, altered, or its side-car is invalid.
+    """
+    sidecar = verify(path, required=False)
+    if sidecar is None:
+        logger.info("%s has no side-car: nothing vouches for its bytes", path)
+    return sidecar
 
 
 def card_from_metadata(metadata: Mapping[str, str], origin: str) -> ModelCard:

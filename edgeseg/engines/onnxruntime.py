@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import logging
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -13,7 +12,7 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from edgeseg.artifacts.sidecar import SideCar, verify
+from edgeseg.artifacts.sidecar import SideCar
 from edgeseg.engines.base import Capabilities, Engine
 from edgeseg.engines.cpu import int8_saturates
 from edgeseg.engines.network import (
@@ -21,13 +20,13 @@ from edgeseg.engines.network import (
     card_from_metadata,
     check_ports,
     require_network,
+    require_threads,
     seven_bit_weights,
+    vouched,
 )
 from edgeseg.errors import CorruptArtifact, InferenceError, UsageError
 from edgeseg.machine import physical_cores
 from edgeseg.ops.argmax import argmax
-
-logger = logging.getLogger(__name__)
 
 _NUMPY_NAMES = {"tensor(float)": "float32", "tensor(uint8)": "uint8"}
 
@@ -61,9 +60,7 @@ class OnnxRuntimeEngine(Engine):
     ) -> None:
         self.path = Path(path)
         self._free = threads is None
-        sidecar = sidecar or verify(self.path, required=False)
-        if sidecar is None:
-            logger.info("%s has no side-car: nothing vouches for its bytes", self.path)
+        sidecar = sidecar or vouched(self.path)
         self._session: Any = _open(self.path, _session_options(threads, sidecar), self.providers)
         metadata = self._session.get_modelmeta().custom_metadata_map
         self.card = card_from_metadata(metadata, str(self.path))
@@ -100,8 +97,7 @@ class OnnxRuntimeEngine(Engine):
 
 
 def _session_options(threads: int | None, sidecar: SideCar | None) -> Any:
-    if threads is not None and threads < 1:
-        raise UsageError(f"an engine runs on at least 1 thread, not {threads}")
+    require_threads(threads)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     options.intra_op_num_threads = threads or physical_cores()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import logging
 import re
 import sys
 import threading
@@ -16,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeseg.artifacts.card import ModelCard
-from edgeseg.artifacts.sidecar import ComputesIn, SideCar, verify
+from edgeseg.artifacts.sidecar import ComputesIn, SideCar
 from edgeseg.engines.base import Capabilities, Engine
 from edgeseg.engines.cpu import int8_saturates
 from edgeseg.engines.external_data import metadata_props
@@ -25,7 +24,9 @@ from edgeseg.engines.network import (
     card_from_metadata,
     check_ports,
     require_network,
+    require_threads,
     seven_bit_weights,
+    vouched,
 )
 from edgeseg.errors import (
     CorruptArtifact,
@@ -37,7 +38,6 @@ from edgeseg.errors import (
 from edgeseg.machine import physical_cores
 from edgeseg.ops.argmax import argmax
 
-logger = logging.getLogger(__name__)
 _first_use = threading.Lock()
 
 INSTALL = "pip install 'edgeseg[openvino]'"
@@ -79,13 +79,10 @@ class OpenVinoEngine(Engine):
     def __init__(
         self, path: Path, threads: int | None = None, sidecar: SideCar | None = None
     ) -> None:
-        if threads is not None and threads < 1:
-            raise UsageError(f"an engine runs on at least 1 thread, not {threads}")
+        require_threads(threads)
         self.path = Path(path)
         self._free = threads is None
-        sidecar = sidecar or verify(self.path, required=False)
-        if sidecar is None:
-            logger.info("%s has no side-car: nothing vouches for its bytes", self.path)
+        sidecar = sidecar or vouched(self.path)
         require_network(self.path)
         self.card = card_from_metadata(metadata_props(self.path), str(self.path))
         openvino = library()

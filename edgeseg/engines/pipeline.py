@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -132,15 +131,32 @@ class FramePipeline(ABC):
         self.close()
 
 
-class CpuPipeline(FramePipeline):
-    """All stages on the processor, within :meth:`submit`; frames of a batch may differ in size."""
+class ProcessorPipeline(FramePipeline):
+    """A pipeline that runs all stages within :meth:`submit`, one batch at a time."""
+
+    _result: PipelineResult | None = None
+
+    @abstractmethod
+    def _segment(self, frames: Sequence[Image], look: Look | None) -> PipelineResult:
+        """Run all stages on validated frames."""
+
+    def _submit(self, frames: Sequence[Image], look: Look | None) -> None:
+        self._result = self._segment(frames, look)
+
+    def _collect(self) -> PipelineResult:
+        result, self._result = self._result, None
+        assert result is not None
+        return result
+
+
+class CpuPipeline(ProcessorPipeline):
+    """All stages on the processor, with whole frames; those of a batch may differ in size."""
 
     def __init__(self, engine: Engine) -> None:
         super().__init__(engine)
         self._tensor = np.zeros((0, *engine.card.input.shape), np.float32)
-        self._done: deque[PipelineResult] = deque()
 
-    def _submit(self, frames: Sequence[Image], look: Look | None) -> None:
+    def _segment(self, frames: Sequence[Image], look: Look | None) -> PipelineResult:
         spec, count = self._engine.card.input, len(frames)
         start = time.perf_counter()
         tensor = self._tensor_for(count)
@@ -155,7 +171,7 @@ class CpuPipeline(FramePipeline):
             pairs = zip(frames, labels, strict=True)
             painted = [overlay_restored(frame, each, spec, look) for frame, each in pairs]
         times = {"preprocess": (ready - start) * 1000, "infer": (end - ready) * 1000}
-        self._done.append(PipelineResult(labels, painted, times))
+        return PipelineResult(labels, painted, times)
 
     def _tensor_for(self, count: int) -> NDArray[np.float32]:
         """The network's input; unused entries of a fixed batch keep their earlier contents."""
@@ -163,11 +179,3 @@ class CpuPipeline(FramePipeline):
         if len(self._tensor) < (fixed or count):
             self._tensor = np.zeros((fixed or count, *self._tensor.shape[1:]), np.float32)
         return self._tensor if fixed else self._tensor[:count]
-
-    def _collect(self) -> PipelineResult:
-        return self._done.popleft()
-
-    def close(self) -> None:
-        """Discard batches in flight."""
-        super().close()
-        self._done.clear()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -12,7 +11,7 @@ from numpy.typing import NDArray
 
 from edgeseg.artifacts.card import InputSpec, ModelCard
 from edgeseg.engines.base import Engine
-from edgeseg.engines.pipeline import FramePipeline, Image, PipelineResult
+from edgeseg.engines.pipeline import Image, PipelineResult, ProcessorPipeline
 from edgeseg.errors import UsageError
 from edgeseg.ops.overlay import Look, overlay_restored
 from edgeseg.ops.preprocess import preprocess
@@ -81,8 +80,8 @@ def default_margin(spec: InputSpec) -> int:
     return min(spec.height, spec.width) // 8
 
 
-class TiledPipeline(FramePipeline):
-    """Labels of frames by :func:`segment_tiled`, at the frames' own size, within :meth:`submit`.
+class TiledPipeline(ProcessorPipeline):
+    """Labels of frames by :func:`segment_tiled`, at the frames' own size.
 
     Tiles are cut and preprocessed on the processor, whatever the engine runs on.
 
@@ -104,9 +103,8 @@ class TiledPipeline(FramePipeline):
             )
         self._margin = margin
         self._batch = min(batch, engine.capabilities.max_batch or batch)
-        self._done: deque[PipelineResult] = deque()
 
-    def _submit(self, frames: Sequence[Image], look: Look | None) -> None:
+    def _segment(self, frames: Sequence[Image], look: Look | None) -> PipelineResult:
         start = time.perf_counter()
         inferring = 0.0
 
@@ -129,15 +127,7 @@ class TiledPipeline(FramePipeline):
                 for frame, each in zip(frames, labels, strict=True)
             ]
         times = {"preprocess": (whole - inferring) * 1000, "infer": inferring * 1000}
-        self._done.append(PipelineResult(labels, painted, times))
-
-    def _collect(self) -> PipelineResult:
-        return self._done.popleft()
-
-    def close(self) -> None:
-        """Discard frames in flight."""
-        super().close()
-        self._done.clear()
+        return PipelineResult(labels, painted, times)
 
 
 def tiled_card(card: ModelCard, frame: Image) -> ModelCard:

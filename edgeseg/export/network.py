@@ -86,13 +86,7 @@ class ExportResult:
 
 
 def export_onnx(
-    checkpoint: Path,
-    onnx_path: Path,
-    *,
-    dynamic_batch: bool = False,
-    dynamic_size: bool = False,
-    opset: int = OPSET,
-    images: Sequence[NDArray[np.uint8]] = (),
+    checkpoint: Path, onnx_path: Path, *, dynamic_batch: bool = False, dynamic_size: bool = False
 ) -> ExportResult:
     """Write a checkpoint as ONNX, with its side-car.
 
@@ -105,9 +99,6 @@ def export_onnx(
         dynamic_batch: Make N dynamic; otherwise it is 1.
         dynamic_size: Make height and width dynamic, for multiples of the network's stride as given
             by ``open_size`` in the card. Compared with PyTorch at several sizes.
-        opset: ONNX opset version, 17 or newer.
-        images: Pictures uint8 (H, W, 3) BGR to compare with PyTorch on; two of seeded noise
-            where there are none.
 
     Raises:
         UsageError: No such checkpoint, a suffix other than ``.onnx``, or a network whose size
@@ -118,13 +109,7 @@ def export_onnx(
     model, card = load_checkpoint(checkpoint)
     card = derived_card(card, sha256_file(checkpoint), "fp32")
     return export_module(
-        model,
-        card,
-        onnx_path,
-        dynamic_batch=dynamic_batch,
-        dynamic_size=dynamic_size,
-        opset=opset,
-        images=images,
+        model, card, onnx_path, dynamic_batch=dynamic_batch, dynamic_size=dynamic_size
     )
 
 
@@ -135,17 +120,19 @@ def export_module(
     *,
     dynamic_batch: bool = False,
     dynamic_size: bool = False,
-    opset: int = OPSET,
     images: Sequence[NDArray[np.uint8]] = (),
 ) -> ExportResult:
-    """Export a network that is in memory, like :func:`export_onnx`, with the given card."""
+    """Export a network that is in memory, like :func:`export_onnx`, with the given card.
+
+    It is compared with PyTorch on ``images``, uint8 (H, W, 3) BGR, by default two of seeded noise.
+    """
     onnx_path = Path(onnx_path)
     if onnx_path.suffix != ".onnx":
         raise UsageError(f"{onnx_path}: expected a name that ends with .onnx")
     model = model.cpu().eval()
     if dynamic_size:
         card = with_open_size(model, card)
-    graph = trace(model, card, dynamic_batch=dynamic_batch, opset=opset)
+    graph = trace(model, card, dynamic_batch=dynamic_batch)
     data = serialize(graph)
     made = SideCar(
         artifact_sha256=sha256_bytes(data),
@@ -166,17 +153,13 @@ def export_module(
     return ExportResult(onnx_path, card, parity)
 
 
-def trace(
-    model: nn.Module, card: ModelCard, *, dynamic_batch: bool = False, opset: int = OPSET
-) -> ModelProto:
+def trace(model: nn.Module, card: ModelCard, *, dynamic_batch: bool = False) -> ModelProto:
     """Trace the graph from float32 ``image`` to uint8 ``labels``, with the card embedded.
 
     Shapes are fixed but for the batch, and for the size where the card has an ``open_size``.
     BatchNorm is folded into the convolution before it, deconvolutions that mix no channels are
     depthwise, and nodes are named by the module that they come from (``down.0.3/Conv``).
     """
-    if opset < 17:
-        raise UsageError(f"opset {opset}: expected 17 or newer")
     example = torch.zeros(1, *card.input.shape)
     with quiet():
         program = torch.onnx.export(
@@ -184,13 +167,13 @@ def trace(
             (example,),
             dynamo=True,
             verbose=False,
-            opset_version=opset,
+            opset_version=OPSET,
             input_names=["image"],
             output_names=["labels"],
         )
     assert program is not None  # That is so for dynamo=True.
     graph: ModelProto = program.model_proto
-    graph.ir_version = _IR_VERSION if opset <= OPSET else graph.ir_version
+    graph.ir_version = _IR_VERSION
     _scale_resizes(graph)
     if card.input.open_size is not None:
         count_from_the_end(graph, tensors(typed(graph, "the exported network")))

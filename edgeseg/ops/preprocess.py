@@ -271,14 +271,13 @@ def fill_native(
     region = (placement.top, placement.left, placement.height, placement.width)
     table = normalisation(spec, planes.dtype.name)
     rgb, area = spec.color == "rgb", spec.reduce == "area"
+    fill, with_lines = kernels.preprocess_levels, None
     if planes.dtype == np.float32:
-        with_lines = lines(spec)
-        kernels.preprocess_float(pixels, planes, table, region, rgb, threads, with_lines, area)
+        fill, with_lines = kernels.preprocess_float, lines(spec)
     elif planes.dtype == np.float16:
-        halves, table = planes.view(np.uint16), table.view(np.uint16)
-        kernels.preprocess_half(pixels, halves, table, region, rgb, threads, None, area)
-    else:
-        kernels.preprocess_levels(pixels, planes, table, region, rgb, threads, None, area)
+        fill = kernels.preprocess_half
+        planes, table = planes.view(np.uint16), table.view(np.uint16)
+    fill(pixels, planes, table, region, rgb, threads, with_lines, area)
 
 
 @functools.lru_cache(maxsize=16)

@@ -40,11 +40,6 @@ class Obscuring(Options):
         int, Field(ge=0, le=1000), Option("Pixels around a region to blur or pixelate as well.")
     ] = MARGIN
 
-    @property
-    def obscures(self) -> bool:
-        """Whether any class is blurred or pixelated."""
-        return bool(self.blur or self.pixelate)
-
     def styles(self, classes: ClassMap) -> Mapping[Style, tuple[int, ...]]:
         """Return the ids of the classes to blur and to pixelate; styles without any are left out.
 

@@ -164,15 +164,15 @@ def heat_map(entry: EngineAccuracy | None) -> list[HeatRow]:
     return rows
 
 
-def confusions(entry: EngineAccuracy | None, count: int = 5) -> list[str]:
-    """``12.3 % of all errors: car predicted as bus`` for the most frequent ones."""
+def confusions(entry: EngineAccuracy | None) -> list[str]:
+    """``12.3 % of all errors: car predicted as bus`` for the five most frequent ones."""
     confusion = confusion_of(entry)
     if entry is None or confusion is None:
         return []
     wrong = confusion.matrix.copy()
     np.fill_diagonal(wrong, 0)
     total = int(wrong.sum())
-    first = np.argsort(wrong, axis=None, kind="stable")[::-1][:count]
+    first = np.argsort(wrong, axis=None, kind="stable")[::-1][:5]
     pairs = [divmod(int(place), confusion.num_classes) for place in first]
     return [
         f"{100 * wrong[true, predicted] / total:.1f} % of all errors: "

@@ -222,20 +222,13 @@ def sensitivity_table(layers: Sequence[Mapping[str, Any]], metric: str) -> Table
     return Table(tuple(column for column, _ in filled), tuple(rows))
 
 
-def render_rich(table: Table, title: str | None = None) -> RichTable:
+def render_rich(table: Table) -> RichTable:
     """For a rich console."""
     from rich import box
     from rich.table import Table as RichTable
     from rich.text import Text
 
-    drawn = RichTable(
-        title=title,
-        title_justify="left",
-        title_style="bold",
-        box=box.SIMPLE_HEAD,
-        pad_edge=False,
-        padding=(0, 1, 0, 0),
-    )
+    drawn = RichTable(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     for column in table.columns:
         heading = Text(f"{column.name}\n{column.unit}" if column.unit else column.name)
         # Where the terminal is narrow, names are folded and no number is cut.

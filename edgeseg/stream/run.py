@@ -21,7 +21,7 @@ from edgeseg.stream.reader import Reader
 from edgeseg.stream.result import State, StreamResult
 from edgeseg.stream.sinks.base import Sink, SinkContext, SourceStatus, StopStream
 from edgeseg.stream.sinks.health import SinkReport
-from edgeseg.stream.sinks.supervised import Supervised
+from edgeseg.stream.sinks.supervised import supervised
 from edgeseg.stream.smoothing import Steadiness
 
 STAGES = ("capture", "preprocess", "infer", "smooth", "postprocess", "sink")
@@ -175,7 +175,7 @@ class _SinkStage:
         context = SinkContext(stream.options.keep_trying, self.reports)
         try:
             for sink in sinks:
-                each = sink if sink.supervised else Supervised(sink)
+                each = supervised(sink)
                 each.prepare(context)
                 each.open(stream.sources)
                 self._sinks.append(each)

@@ -17,7 +17,7 @@ from streaming import StillSource, still_result
 import edgeseg
 import edgeseg.stream
 from edgeseg.engines.base import Engine
-from edgeseg.engines.pipeline import CpuPipeline
+from edgeseg.engines.pipeline import CpuPipeline, PipelineResult
 from edgeseg.errors import UsageError
 from edgeseg.ops.zone import load_zone
 from edgeseg.options.privacy import Privacy
@@ -204,11 +204,14 @@ class Painting(CpuPipeline):
 class Blind(CpuPipeline):
     """Misses everything in every other frame."""
 
-    def _submit(self, frames: Sequence[NDArray[np.uint8]], look: Any) -> None:
-        super()._submit(frames, look)
-        self.count = getattr(self, "count", 0) + 1
+    count = 0
+
+    def _segment(self, frames: Sequence[NDArray[np.uint8]], look: Any) -> PipelineResult:
+        result = super()._segment(frames, look)
+        self.count += 1
         if self.count % 2 == 0:
-            self._done[-1].labels[0][...] = 0
+            result.labels[0][...] = 0
+        return result
 
 
 @pytest.mark.parametrize("hold", [0.0, 0.5])

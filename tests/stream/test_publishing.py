@@ -27,7 +27,7 @@ from edgeseg.errors import OutputError, RuntimeMissing, UsageError
 from edgeseg.stream import Background, Stream, StreamOptions, VideoPublisher, run
 from edgeseg.stream.sinks import publisher
 from edgeseg.stream.sinks.base import SinkContext
-from edgeseg.stream.sinks.destination import parse_destination
+from edgeseg.stream.sinks.destination import has_secret, parse_destination
 from edgeseg.stream.sinks.playlist import LISTED
 
 SECRET = "hunter2-QXZ"
@@ -348,7 +348,7 @@ def test_destinations(text: str, label: str, second: str | None) -> None:
     parsed = parse_destination(text)
     assert str(parsed) == label
     assert "p%40" not in repr(parsed)
-    assert parsed.has_secret == (label != text)
+    assert has_secret(text) == (label != text)
     if second is None:
         with pytest.raises(UsageError, match="several sources"):
             parsed.numbered(1)

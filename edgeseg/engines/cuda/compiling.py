@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from edgeseg.engines import kept
 from edgeseg.engines.cuda.device import Cuda
-from edgeseg.errors import OutputError, RuntimeMissing, UsageError
+from edgeseg.errors import RuntimeMissing
 
 logger = logging.getLogger(__name__)
 
@@ -91,9 +91,9 @@ class PycudaNvcc:
         RuntimeMissing: There is no nvcc.
     """
 
-    def __init__(self, compiler: Any = None) -> None:
+    def __init__(self) -> None:
         try:
-            self._compiler: Any = compiler or importlib.import_module("pycuda.compiler")
+            self._compiler: Any = importlib.import_module("pycuda.compiler")
             output = str(self._compiler.get_nvcc_version("nvcc"))
         except (ImportError, OSError) as error:
             raise RuntimeMissing(f"pycuda finds no nvcc ({error})") from error
@@ -133,8 +133,5 @@ def compiled(cuda: Cuda, compiler: Compiler | None = None) -> bytes:
     except FileNotFoundError:
         logger.info("compiling the kernels for %s once", cuda.facts.name)
     image = compiler.compile(source, target)
-    try:
-        kept.write(path, image)
-    except (UsageError, OutputError) as error:
-        logger.warning("compiled kernels are not cached: %s", error)
+    kept.write(path, image)
     return image

@@ -85,7 +85,7 @@ def timing_cache(trt: Any, config: Any, options: PlanOptions, gpu: str) -> Timin
             )
         return None
     if options.timing_cache == "auto":
-        name = re.sub(r"[^A-Za-z0-9.]+", "-", f"tensorrt {trt.__version__} {gpu}").strip("-")
+        name = _file_name(f"tensorrt {trt.__version__} {gpu}")
         return TimingCache(trt, config, kept.folder() / f"{name}.timing")
     return TimingCache(trt, config, Path(options.timing_cache))
 
@@ -138,14 +138,15 @@ class RuntimeCache:
         data = bytes(serialized) if serialized is not None else b""
         if data in (b"", self._known):
             return
-        try:
-            kept.write(self.path, data)
-        except (UsageError, OutputError) as error:
-            logger.warning("compiled kernels are not cached: %s", error)
+        kept.write(self.path, data)
         self._known = data
 
 
 def cache_path(engine_sha256: str, version: str, gpu: str) -> Path:
     """The file of one engine on one GPU, in the user's cache folder."""
-    name = re.sub(r"[^A-Za-z0-9.]+", "-", f"tensorrt-rtx {version} {gpu}").strip("-")
+    name = _file_name(f"tensorrt-rtx {version} {gpu}")
     return kept.folder() / f"{name}-{engine_sha256[:16]}.kernels"
+
+
+def _file_name(text: str) -> str:
+    return re.sub(r"[^A-Za-z0-9.]+", "-", text).strip("-")

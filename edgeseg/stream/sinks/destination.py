@@ -51,11 +51,6 @@ class Destination:
         """The muxer that the server takes."""
         return _MUXERS[self.scheme]
 
-    @property
-    def has_secret(self) -> bool:
-        """Whether something of the URL is masked in the label."""
-        return self.playlist is None and self.label != self.target
-
     def numbered(self, number: int) -> Destination:
         """Return the destination of one of several sources: its path ends in ``-NUMBER``.
 
@@ -100,6 +95,12 @@ def parse_destination(text: str) -> Destination:
     elif scheme.lower() == "srt":
         label = label.partition("?")[0]
     return Destination(target, label)
+
+
+def has_secret(text: str) -> bool:
+    """Whether something of a URL is masked in its label."""
+    destination = parse_destination(text)
+    return destination.playlist is None and destination.label != destination.target
 
 
 def anchored(text: str, folder: Path) -> str:

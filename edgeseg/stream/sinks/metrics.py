@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, get_args
 
 from edgeseg import __version__
@@ -107,8 +107,7 @@ class Metrics(Sink):
             ) from error
         registry = prometheus.CollectorRegistry()
         prometheus.ProcessCollector(registry=registry)
-        registry.register(_Sources(sources, self._shares))
-        registry.register(_Sinks(self.context))
+        registry.register(_Figures(sources, self._shares, self.context))
         ages = ("edgeseg_frame_age_seconds", "From capture to the result.", _BY_SOURCE)
         self._age: Any = prometheus.Histogram(*ages, buckets=_SECONDS, registry=registry)
         stages = ("edgeseg_stage_seconds", "Time of one stage of a frame.", ["stage"])
@@ -177,16 +176,23 @@ def _app(registry: CollectorRegistry, rules: Rules) -> ASGIApp:
     return Guard(Starlette(routes=[Route("/metrics", answer)]), rules)
 
 
-class _Sources:
-    """What sources count themselves, read when it is asked for."""
+class _Figures:
+    """What sources and outputs count themselves, read when it is asked for."""
 
     def __init__(
-        self, sources: Sequence[SourceStatus], shares: dict[int, dict[str, float]]
+        self,
+        sources: Sequence[SourceStatus],
+        shares: Mapping[int, Mapping[str, float]],
+        context: SinkContext,
     ) -> None:
-        self._sources, self._shares = sources, shares
+        self._sources, self._shares, self._context = sources, shares, context
 
     def collect(self) -> Iterator[Metric]:
-        """One family a figure."""
+        """Yield a family for each figure."""
+        yield from self._of_sources()
+        yield from self._of_outputs()
+
+    def _of_sources(self) -> Iterator[Metric]:
         from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
         counters: Iterable[tuple[str, str, str]] = (
@@ -217,15 +223,7 @@ class _Sources:
         yield state
         yield share
 
-
-class _Sinks:
-    """How outputs stand, read when it is asked for."""
-
-    def __init__(self, context: SinkContext) -> None:
-        self._context = context
-
-    def collect(self) -> Iterator[Metric]:
-        """One family a figure."""
+    def _of_outputs(self) -> Iterator[Metric]:
         from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
         reports = self._context.reports()

@@ -130,6 +130,11 @@ class Supervised(Sink):
             logger.log(level, "%s could not be closed: %s", self, why(error))
 
 
+def supervised(sink: Sink) -> Sink:
+    """Return a sink that handles its errors: the sink itself, or a :class:`Supervised` one."""
+    return sink if sink.supervised else Supervised(sink)
+
+
 class Each(Sink):
     """Passes the results of each source to its own sink, such as one recording per camera.
 
@@ -158,8 +163,7 @@ class Each(Sink):
         """Create and open all sinks; if one raises, close those already open."""
         try:
             for source in sources:
-                sink = self._make(source)
-                sink = sink if sink.supervised else Supervised(sink)
+                sink = supervised(self._make(source))
                 sink.prepare(self.context)
                 sink.open((source,))
                 self._sinks[source.index] = sink
@@ -215,7 +219,7 @@ class Background(Sink):
         self.close_s = sink.close_s
         self.skipped = 0
         self._written = 0
-        self._sink = sink if sink.supervised else Supervised(sink)
+        self._sink = supervised(sink)
         self._busy_since: float | None = None
         self._waiting: queue.Queue[StreamResult | None] = queue.Queue(places)
         self._thread = threading.Thread(target=self._run, name=f"{sink}", daemon=True)
