@@ -27,7 +27,8 @@ command line prints both and exits with ``exit_code``; library users catch the c
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 
 __all__ = [
     "AccuracyGateError",
@@ -99,6 +100,22 @@ class RuntimeMissing(EdgesegError):
     """A library or a device that the command needs is not on this machine."""
 
     exit_code = 4
+
+
+@contextlib.contextmanager
+def needed(purpose: str, extra: str) -> Iterator[None]:
+    """Raise RuntimeMissing if a library cannot be imported that the block imports.
+
+    Args:
+        purpose: Beginning of the message, e.g. ``reports need``; the name of the library follows.
+        extra: Extra of edgeseg that installs the library.
+    """
+    try:
+        yield
+    except ImportError as error:
+        missing = isinstance(error, ModuleNotFoundError) and error.name
+        why = f"{missing.partition('.')[0]}, which is not installed" if missing else str(error)
+        raise RuntimeMissing(f"{purpose} {why}", hint=f"pip install 'edgeseg[{extra}]'") from error
 
 
 class SourceError(EdgesegError):

@@ -1,5 +1,6 @@
 """What edgeseg is installed with: pinned for a repeatable environment, and its licences told."""
 
+import importlib
 import importlib.metadata
 import sys
 from collections.abc import Iterator
@@ -10,6 +11,8 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
+
+from edgeseg.errors import RuntimeMissing, needed
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -72,6 +75,26 @@ def installed(name: str, extras: frozenset[str], seen: set[tuple[str, frozenset[
             requirement.marker.evaluate({"extra": extra}) for extra in extras or {""}
         ):
             installed(canonicalize_name(requirement.name), frozenset(requirement.extras), seen)
+
+
+@pytest.mark.parametrize("library", ["kornia", "kornia.augmentation"])
+def test_a_missing_library_is_named_with_its_extra(
+    library: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, library, None)
+    says = "^augmentation needs kornia, which is not installed$"
+    with pytest.raises(RuntimeMissing, match=says) as caught, needed("augmentation needs", "train"):
+        importlib.import_module(library)
+    assert caught.value.hint == "pip install 'edgeseg[train]'"
+
+
+def test_a_library_that_cannot_be_imported_is_named_with_the_reason() -> None:
+    broken = ImportError("libGL.so.1: cannot open shared object file")
+    with (
+        pytest.raises(RuntimeMissing, match="^a window needs libGL"),
+        needed("a window needs", "x"),
+    ):
+        raise broken
 
 
 @pytest.mark.skipif(sys.version_info[:2] != (3, 11), reason="constraints are those of Python 3.11")

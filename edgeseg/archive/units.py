@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from edgeseg.artifacts.documents import Document
 from edgeseg.data.decode import PICTURE_SUFFIXES
-from edgeseg.errors import DatasetError, RuntimeMissing, UsageError
+from edgeseg.errors import DatasetError, UsageError, needed
 from edgeseg.machine import expanded
 from edgeseg.sources.places import Timeline
 from edgeseg.sources.recorded import Packets, frame_rate, lost_by_hole, open_video, turned
@@ -176,13 +176,8 @@ def _picture(frame: Any) -> NDArray[np.uint8]:
 
 
 def _pyav() -> Any:
-    try:
+    with needed("videos of an archive need", "cluster"):
         import av
-    except ModuleNotFoundError:
-        raise RuntimeMissing(
-            "videos of an archive are read by PyAV, which is not installed",
-            hint="pip install 'edgeseg[cluster]'",
-        ) from None
     return av
 
 

@@ -12,17 +12,13 @@ from torch.nn import functional
 
 from edgeseg.artifacts.card import InputSpec
 from edgeseg.data.loader import Batch
-from edgeseg.errors import RuntimeMissing
+from edgeseg.errors import needed
 from edgeseg.options.parsing import Range, Size
 from edgeseg.options.training import Augmentation
 
-try:
+with needed("augmentation needs", "train"):
     import kornia.augmentation as K
     from kornia.constants import DataKey
-except ModuleNotFoundError as error:
-    raise RuntimeMissing(
-        "augmentation needs kornia, which is not installed", hint="pip install 'edgeseg[train]'"
-    ) from error
 
 ELASTIC_PIXELS = 10.0
 """Standard deviation of the displacements on a grid of 3 by 3: U-Net paper, section 3.1."""

@@ -20,20 +20,16 @@ from edgeseg.artifacts.card import ModelCard
 from edgeseg.artifacts.files import sha256_bytes, sha256_file, write_atomic
 from edgeseg.artifacts.sidecar import SideCar, sidecar_path
 from edgeseg.engines.onnxruntime import OnnxRuntimeEngine
-from edgeseg.errors import InferenceError, NonFiniteOutput, RuntimeMissing, UsageError
+from edgeseg.errors import InferenceError, NonFiniteOutput, UsageError, needed
 from edgeseg.export.open_size import count_from_the_end, other_sizes, with_open_size
 from edgeseg.models.mirror import padded_logits, same_size_logits
 from edgeseg.ops.preprocess import preprocess
 from edgeseg.training.checkpoint import load_checkpoint
 
-try:
+with needed("exporting needs", "train"):
     import onnx
     import onnxscript  # noqa: F401 - torch.onnx needs it and says so only when it runs.
     from onnx import ModelProto, numpy_helper
-except ImportError as missing:
-    raise RuntimeMissing(
-        f"exporting needs onnx and onnxscript ({missing})", hint="pip install 'edgeseg[train]'"
-    ) from missing
 
 from edgeseg.artifacts.workshop import install, workshop
 from edgeseg.precision.deconvolution import split_channels

@@ -5,15 +5,10 @@ from __future__ import annotations
 import inspect
 from types import MappingProxyType
 
-from edgeseg.errors import RuntimeMissing, UsageError
+from edgeseg.errors import UsageError, needed
 
-try:
+with needed("training and checkpoints need", "train"):
     from torch import nn
-except ModuleNotFoundError as error:
-    raise RuntimeMissing(
-        "training and checkpoints need PyTorch, which is not installed",
-        hint="pip install 'edgeseg[train]'",
-    ) from error
 
 from edgeseg.models.fcn import FCN8s, FCN16s, FCN32s
 from edgeseg.models.unet import UNet

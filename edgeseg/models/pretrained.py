@@ -18,7 +18,13 @@ from torch import Tensor, nn
 from edgeseg.artifacts.card import CARD_KEY
 from edgeseg.artifacts.headers import is_pickle
 from edgeseg.artifacts.sidecar import verify
-from edgeseg.errors import CorruptArtifact, MismatchedArtifact, RuntimeMissing, UntrustedArtifact
+from edgeseg.errors import (
+    CorruptArtifact,
+    MismatchedArtifact,
+    RuntimeMissing,
+    UntrustedArtifact,
+    needed,
+)
 from edgeseg.models.encoders import Encoder, as_features, download
 from edgeseg.models.vgg import VGG16, convolutionalise
 
@@ -113,13 +119,8 @@ def load_imagenet(model: nn.Module) -> tuple[str, ...]:
 
 def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], bool]:
     """Read the tensors, and whether the file has a card, i.e. was written by edgeseg."""
-    try:
+    with needed("reading weights needs", "train"):
         from safetensors import SafetensorError, safe_open
-    except ModuleNotFoundError as error:
-        raise RuntimeMissing(
-            "reading weights needs safetensors, which is not installed",
-            hint="pip install 'edgeseg[train]'",
-        ) from error
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping

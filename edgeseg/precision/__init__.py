@@ -6,12 +6,7 @@ that is often not the one that trained.
 
 from __future__ import annotations
 
-from edgeseg.errors import RuntimeMissing
+from edgeseg.errors import needed
 
-try:
+with needed("changing the precision of a network needs", "build"):
     import onnx as _onnx  # noqa: F401
-except ImportError as error:
-    raise RuntimeMissing(
-        "changing the precision of a network needs the onnx library, which is not installed",
-        hint="pip install 'edgeseg[build]'",
-    ) from error

@@ -7,6 +7,7 @@ of candidates is saved.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -68,14 +69,15 @@ def open_pool(spec: SourceSpec, shop: Path, count: int, select: Select, seed: in
     if spec.kind == "pictures":
         paths = list_images(Path(spec.target))
         return _Files([paths[n] for n in _places(len(paths), count, select, seed)])
-    if spec.live:
-        return _Live(spec, shop, range(0, LIVE_CANDIDATES * count * LIVE_STRIDE, LIVE_STRIDE))
-    frames = open_frames(spec)
-    declared = frames.declared
-    frames.close()
+    declared = None if spec.live else _declared(spec)
     if declared is None:
-        return _Video(spec, shop, range(0, LIVE_CANDIDATES * count * LIVE_STRIDE, LIVE_STRIDE))
-    return _Video(spec, shop, _places(declared, count, select, seed))
+        return _Frames(spec, shop, range(0, LIVE_CANDIDATES * count * LIVE_STRIDE, LIVE_STRIDE))
+    return _Frames(spec, shop, _places(declared, count, select, seed))
+
+
+def _declared(spec: SourceSpec) -> int | None:
+    with contextlib.closing(open_frames(spec)) as frames:
+        return frames.declared
 
 
 def _places(total: int, count: int, select: Select, seed: int) -> Sequence[int]:
@@ -113,8 +115,8 @@ class _Files:
         return [self._read[number] for number in numbers]
 
 
-class _Video:
-    """Frames of a video, which can be decoded again."""
+class _Frames:
+    """Frames of a video, which is decoded again, or of a live source, whose frames are saved."""
 
     def __init__(self, spec: SourceSpec, shop: Path, places: Sequence[int]) -> None:
         self._spec, self._shop, self._places = spec, shop, places
@@ -125,12 +127,16 @@ class _Video:
 
     def __iter__(self) -> Iterator[Picture]:
         self._found = []
-        for place, frame in _frames(self._spec, self._places, warn=True):
+        for place, frame in _frames(self._spec, self._places, warn=not self._spec.live):
+            if self._spec.live:
+                _save(self._shop, place, frame)
             self._found.append(place)
             yield f"{place:06d}", frame
 
     def keep(self, numbers: Sequence[int]) -> list[Path]:
         places = [self._found[number] for number in numbers]
+        if self._spec.live:
+            return [_saved(self._shop, place) for place in places]
         found = [_save(self._shop, place, frame) for place, frame in _frames(self._spec, places)]
         if len(found) < len(places):
             raise SourceError(
@@ -139,25 +145,6 @@ class _Video:
                 hint="copy the video again, or save frames as pictures and name their folder",
             )
         return found
-
-
-class _Live:
-    """Frames of a live source, which cannot be read again."""
-
-    def __init__(self, spec: SourceSpec, shop: Path, places: Sequence[int]) -> None:
-        self._spec, self._shop, self._places = spec, shop, places
-        self._saved: list[Path] = []
-
-    def __len__(self) -> int:
-        return len(self._places)
-
-    def __iter__(self) -> Iterator[Picture]:
-        for place, frame in _frames(self._spec, self._places):
-            self._saved.append(_save(self._shop, place, frame))
-            yield f"{place:06d}", frame
-
-    def keep(self, numbers: Sequence[int]) -> list[Path]:
-        return [self._saved[number] for number in numbers]
 
 
 def _frames(
@@ -194,7 +181,11 @@ def _frames(
         frames.close()
 
 
+def _saved(folder: Path, place: int) -> Path:
+    return folder / f"{place:06d}.png"
+
+
 def _save(folder: Path, place: int, frame: NDArray[np.uint8]) -> Path:
-    path = folder / f"{place:06d}.png"
+    path = _saved(folder, place)
     write_atomic(path, cv2.imencode(".png", frame)[1].tobytes())
     return path

@@ -9,17 +9,12 @@ from typing import Any
 import numpy as np
 
 from edgeseg.artifacts.figures import save_figure
-from edgeseg.errors import RuntimeMissing
+from edgeseg.errors import needed
 
-try:
+with needed("plots of precision need", "report"):
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
-except ModuleNotFoundError as error:
-    raise RuntimeMissing(
-        "plots of precision need matplotlib, which is not installed",
-        hint="pip install 'edgeseg[report]'",
-    ) from error
 
 _HARM, _CALM, _INK = "#c8553d", "#3b82c4", "#7d8590"
 _ROWS = 40  # layers that are drawn; those behind them cost next to nothing

@@ -10,17 +10,12 @@ from numpy.typing import NDArray
 
 from edgeseg.artifacts.card import ClassMap
 from edgeseg.artifacts.figures import save_figure
-from edgeseg.errors import RuntimeMissing
+from edgeseg.errors import needed
 from edgeseg.metrics import ConfusionMatrix
 
-try:
+with needed("the picture of a confusion matrix needs", "report"):
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-except ModuleNotFoundError as error:
-    raise RuntimeMissing(
-        "the picture of a confusion matrix needs matplotlib, which is not installed",
-        hint="pip install 'edgeseg[report]'",
-    ) from error
 
 _CELL = 0.42  # inches: room for "100" in 8 points
 _NAME = 24  # letters of a class name that are drawn

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from edgeseg import __version__
-from edgeseg.errors import CorruptArtifact, RuntimeMissing, UsageError
+from edgeseg.errors import CorruptArtifact, UsageError, needed
 from edgeseg.report.contents import Picture
 from edgeseg.report.tree import Page
 
@@ -83,13 +83,9 @@ def render_html(page: Page) -> str:
         RuntimeMissing: Matplotlib or Jinja are not installed.
         CorruptArtifact: A picture is neither PNG nor JPEG.
     """
-    try:
+    with needed("reports need", "report"):
         import jinja2
         from markupsafe import Markup
-    except ImportError as error:
-        raise RuntimeMissing(
-            f"reports need Jinja: {error}", hint="pip install 'edgeseg[report]'"
-        ) from error
     environment = jinja2.Environment(
         autoescape=True,
         undefined=jinja2.StrictUndefined,

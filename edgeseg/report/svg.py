@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from edgeseg.errors import RuntimeMissing
+from edgeseg.errors import needed
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -69,14 +69,10 @@ class Plot:
         Raises:
             RuntimeMissing: Matplotlib is not installed.
         """
-        try:
+        with needed("reports need", "report"):
             import matplotlib as mpl
             from matplotlib.backends.backend_svg import FigureCanvasSVG
             from matplotlib.figure import Figure
-        except ImportError as error:
-            raise RuntimeMissing(
-                f"reports need Matplotlib: {error}", hint="pip install 'edgeseg[report]'"
-            ) from error
         with mpl.rc_context(_STYLE | {"svg.hashsalt": self.name}):
             figure = Figure(figsize=(4.9, self.height), layout="constrained")
             figure.patch.set_alpha(0)

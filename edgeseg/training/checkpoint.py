@@ -15,17 +15,13 @@ from edgeseg.artifacts.documents import parse
 from edgeseg.artifacts.files import sha256_file, write_atomic
 from edgeseg.artifacts.headers import read_safetensors
 from edgeseg.artifacts.sidecar import SideCar, sidecar_path, verify
-from edgeseg.errors import CorruptArtifact, MismatchedArtifact, RuntimeMissing, UsageError
+from edgeseg.errors import CorruptArtifact, MismatchedArtifact, UsageError, needed
 from edgeseg.models import build
 from edgeseg.training.finite import non_finite, refuse_non_finite
 
-try:
+with needed("checkpoints need", "train"):
     from safetensors import SafetensorError, safe_open
     from safetensors.torch import save as serialize
-except ModuleNotFoundError as error:
-    raise RuntimeMissing(
-        "checkpoints need safetensors, which is not installed", hint="pip install 'edgeseg[train]'"
-    ) from error
 
 
 def save_checkpoint(path: Path, model: nn.Module, card: ModelCard) -> None:

@@ -13,16 +13,12 @@ from edgeseg.artifacts.card import ClassMap
 from edgeseg.artifacts.figures import save_figure
 from edgeseg.data.panels import brightened
 from edgeseg.engines.base import Engine
-from edgeseg.errors import RuntimeMissing
+from edgeseg.errors import needed
 from edgeseg.evaluation import Labelled, score
 from edgeseg.ops.overlay import colourise
 
-try:
+with needed("plots need", "train"):
     from matplotlib.figure import Figure
-except ModuleNotFoundError as error:
-    raise RuntimeMissing(
-        "plots need matplotlib, which is not installed", hint="pip install 'edgeseg[train]'"
-    ) from error
 
 _ROWS = 5
 """Rows of predictions, spread evenly over the ranking by mean IoU."""

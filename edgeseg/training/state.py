@@ -22,20 +22,15 @@ from torch import Tensor
 from edgeseg.artifacts.documents import Document, parse
 from edgeseg.artifacts.files import write_atomic
 from edgeseg.data.folders import Split
-from edgeseg.errors import CorruptArtifact, MismatchedArtifact, RuntimeMissing
+from edgeseg.errors import CorruptArtifact, MismatchedArtifact, needed
 from edgeseg.options.training import Teaching, TrainConfig
 from edgeseg.training.finite import refuse_non_finite
 from edgeseg.training.learner import Learner
 from edgeseg.training.teacher import fingerprint, network_of
 
-try:
+with needed("the state of a training needs", "train"):
     from safetensors import SafetensorError, safe_open
     from safetensors.torch import save as serialize
-except ModuleNotFoundError as error:
-    raise RuntimeMissing(
-        "training keeps its state with safetensors, which is not installed",
-        hint="pip install 'edgeseg[train]'",
-    ) from error
 
 STATE = "state.safetensors"
 STATE_KEY = "edgeseg.training"

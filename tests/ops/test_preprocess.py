@@ -1,6 +1,5 @@
 """Preprocessing: the C++ twin, OpenCV and a brute-force bilinear agree; masks come back."""
 
-import functools
 import threading
 
 import cv2
@@ -109,18 +108,6 @@ def pictures(draw: st.DrawFn) -> NDArray[np.uint8]:
     if draw(st.booleans()):
         image.flags.writeable = False
     return image
-
-
-@pytest.mark.parametrize("level", LEVELS)
-@settings(deadline=None, max_examples=100)
-@given(image=pictures(), spec=specs, threads=st.integers(1, 3))
-def test_twins_give_the_same_bits(
-    using, level: str, image: NDArray[np.uint8], spec: InputSpec, threads: int
-) -> None:
-    expected = fill(fill_reference, image, spec)
-    with using(level):
-        found = fill(functools.partial(fill_native, threads=threads), image, spec)
-    np.testing.assert_array_equal(found.view(np.uint32), expected.view(np.uint32))
 
 
 @needs_native
@@ -333,22 +320,13 @@ def test_letterbox_border_is_the_mean_colour() -> None:
     np.testing.assert_array_equal(tensor[:, 16:48], preprocess(image, stretched))
 
 
-def test_out_may_be_one_item_of_a_batch() -> None:
-    spec = InputSpec(height=16, width=24)
-    batch = np.zeros((3, *spec.shape), np.float32)
-    image = picture(8, 33, 44, 3)
-    preprocess(image, spec, batch[1])
-    np.testing.assert_array_equal(batch[1], preprocess(image, spec))
-    assert not batch[[0, 2]].any()
-
-
 forms = st.builds(
     Form, st.sampled_from(["float32", "float16", "uint8"]), st.sampled_from(["chw", "hwc"])
 )
 
 
 @pytest.mark.parametrize("level", LEVELS)
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=150)
 @given(image=pictures(), spec=specs, form=forms, threads=st.integers(1, 3))
 def test_twins_give_the_same_bits_in_every_form(using, level, image, spec, form, threads) -> None:
     with using(level):

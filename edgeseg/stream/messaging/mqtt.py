@@ -17,7 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgeseg.errors import OutputError, RuntimeMissing
+from edgeseg.errors import OutputError, needed
 from edgeseg.options.messaging import PASSWORD, Broker
 from edgeseg.sources.server import Trust
 from edgeseg.stream.messaging.bus import BrokerLimits, Message
@@ -79,13 +79,8 @@ class Mqtt:
 
     def open(self, will: Message, *, wait: bool) -> None:
         """Start the thread; see :class:`~edgeseg.stream.messaging.Bus`."""
-        try:
+        with needed("MQTT needs", "mqtt"):
             import paho.mqtt.client  # noqa: F401 - looked for, used later
-        except ModuleNotFoundError as error:
-            raise RuntimeMissing(
-                "MQTT needs the package paho-mqtt, which is not installed",
-                hint="pip install 'edgeseg[mqtt]'",
-            ) from error
         if self._broker.password and self._tls is None and not _is_here(self._broker.host):
             logger.warning("%s receives the password unencrypted; use mqtts://", self.label)
         self._will = will

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, get_args
 
 from edgeseg import __version__
-from edgeseg.errors import RuntimeMissing
+from edgeseg.errors import needed
 from edgeseg.stream.result import State, StreamResult
 from edgeseg.stream.sinks.base import Sink, SinkContext, SourceStatus
 from edgeseg.stream.web.address import Address, listen
@@ -94,17 +94,11 @@ class Metrics(Sink):
             OutputError: The port is taken, or the address is not there yet.
             UsageError: The port is not ours to take.
         """
-        try:
+        with needed("metrics need", "metrics"):
             import prometheus_client as prometheus
             import starlette  # noqa: F401 - looked for, used later
 
             from edgeseg.stream.web.server import ServerThread
-        except ModuleNotFoundError as error:
-            raise RuntimeMissing(
-                "metrics need prometheus-client, Starlette and uvicorn, which are not all "
-                f"installed ({error})",
-                hint="pip install 'edgeseg[metrics]'",
-            ) from error
         registry = prometheus.CollectorRegistry()
         prometheus.ProcessCollector(registry=registry)
         registry.register(_Figures(sources, self._shares, self.context))
