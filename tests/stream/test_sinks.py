@@ -131,16 +131,16 @@ def test_recording_notices_that_the_file_no_longer_grows(
     class SilentWriter:
         """OpenCV 4 returns nothing from write, whether or not the disk took it."""
 
-        def write(self, picture: object) -> None: ...
+        def write(self, picture: object, at: float | None) -> None: ...
         def release(self) -> None: ...
 
     sink = Recording(tmp_path / "a.mkv", codec="mjpeg")
     sink.open([FILE])
     result = result_at(0)
     sink.write(result)
-    assert sink._writer is not None
-    sink._writer.release()
-    sink._writer = SilentWriter()  # type: ignore[assignment]
+    assert sink._part is not None
+    sink._part.release()
+    sink._part.writer = SilentWriter()  # type: ignore[assignment]
     with pytest.raises(OSError, match="disk full"):
         for _ in range(5000):
             sink.write(result)
@@ -157,7 +157,7 @@ def test_black_frames_are_not_taken_for_a_full_disk(
         def __init__(self, writer: cv2.VideoWriter) -> None:
             self._writer = writer
 
-        def write(self, picture: NDArray[np.uint8]) -> None:
+        def write(self, picture: NDArray[np.uint8], at: float | None) -> None:
             self._writer.write(picture)
 
         def release(self) -> None:
@@ -169,8 +169,8 @@ def test_black_frames_are_not_taken_for_a_full_disk(
     sink = Recording(tmp_path / "a.mkv", codec="mjpeg")
     sink.open([FILE])
     sink.write(result)
-    assert sink._writer is not None
-    sink._writer = MuteWriter(sink._writer)  # type: ignore[assignment]
+    assert sink._part is not None
+    sink._part.writer = MuteWriter(sink._part.writer)  # type: ignore
     for _ in range(850):
         sink.write(result)
     sink.close()

@@ -31,13 +31,11 @@ from edgeseg.stream.sinks.encoded import (
     fitted,
 )
 from edgeseg.stream.sinks.files import Claim, make_folder, write_refusal
-from edgeseg.stream.sinks.matroska import PacketWriter, Writer, open_writer
+from edgeseg.stream.sinks.matroska import Writer, open_writer
+from edgeseg.stream.sinks.part import Part
 from edgeseg.stream.sinks.retention import Budget, Rotation, Shelf, part_of, parts_of
 
 logger = logging.getLogger(__name__)
-
-_WRITE_BUFFER = 256 * 1024
-"""FFmpeg writes a file in pieces of this size."""
 
 _ROOM = 1 << 20
 """Bytes that must be free on a disk that was full before another part is begun."""
@@ -91,8 +89,8 @@ class Recording(Sink):
         overwrite: bool = False,
     ) -> None:
         check_codec(codec, path)
-        self._parts = Rotation(size, minutes)
-        self._in_parts = self._parts != Rotation()
+        self._rotation = Rotation(size, minutes)
+        self._in_parts = self._rotation != Rotation()
         if keep is not None and (keep < 1 or not self._in_parts):
             raise UsageError(
                 f"{path}: keep is a positive number of parts, not {keep}"
@@ -105,26 +103,17 @@ class Recording(Sink):
         self.frames = 0
         self._name = path
         self._codec = codec
-        self._encoded: Encoded | None = None
-        self._encoder: VideoEncoder | None = None
         self._overwrite = overwrite
         self._shelf = Shelf(path.parent, parts_of(path), budget, keep)
-        self._first: int | None = None
-        self._single = False
-        self._claimed: Claim | None = None
-        self._part_frames = 0
-        self._writer: Writer | PacketWriter | None = None
-        self._size = (0, 0)
-        self._fps = 25.0
-        self._realtime = False
-        self._live = True
-        self._at: float | None = None
-        self._began = 0.0
-        self._last = np.empty(0, np.uint8)
-        self._seen_size = 0
-        self._unconfirmed = 0
+        self._encoded: Encoded | None = None
+        self._encoder: VideoEncoder | None = None
+        self._part: Part | None = None
+        self._first: int | None = None  # number of the first part of this run
+        self._single = False  # whether this run wrote the file without a number
+        self._again = False  # whether it was open before
         self._resized = False
-        self._again = False
+        self._fps = 25.0
+        self._realtime, self._live = False, True
 
     def __str__(self) -> str:
         return f"the recording {printable(str(self.path))}"
@@ -151,38 +140,39 @@ class Recording(Sink):
         if not self._again:  # a folder that went away with its disk is not created again
             self._encoded = choose_codec(self._codec, self._name)
             make_folder(folder)
+        self._fps = sources[0].fps or 25.0
+        self._realtime, self._live = sources[0].realtime, sources[0].live
         try:
             if self._again and shutil.disk_usage(folder).free < _ROOM:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             self._shelf.scan()
-            self._claim()
+            self._begin_part()
         except OSError as error:
             raise write_refusal(self._name, error) from error
         self._again = True
-        self._fps = sources[0].fps or 25.0
-        self._realtime = sources[0].realtime
-        self._live = sources[0].live
 
     def write(self, result: StreamResult) -> None:
         """Raises OSError when the disk is full."""
         picture = result.overlay() if self.shows_overlay else result.frame
         if self._is_full():
             self.close()
-            self._claim()
+            self._begin_part()
+        part = self._part
+        assert part is not None
         media = None if self._live else result.media_time
         moment = result.captured_at if media is None else media
-        if self._writer is None:
-            self._begin(picture, moment, timed=media is not None)
-        elif (picture.shape[1], picture.shape[0]) != self._size:
-            picture = self._fitted(picture)
+        if part.writer is None:
+            self._begin_video(part, picture, moment, timed=media is not None)
+        picture = self._fitted(picture, part.size)
         by_clock = media is None and (self._realtime or (self._live and self._encoder is not None))
-        missing = self._gap(moment) if by_clock else 0
-        timed = media is not None or (by_clock and self._encoder is not None)
-        self._at = moment - self._began if timed else None
-        for _ in range(0 if timed else missing):
-            self._append(self._last)
-        self._append(picture)
-        self._last = picture
+        missing = part.missing(moment) if by_clock else 0
+        if media is not None or (by_clock and self._encoder is not None):
+            self._append(part, picture, moment - part.began)
+        else:
+            for _ in range(missing):
+                self._append(part, part.last, None)
+            self._append(part, picture, None)
+        part.last = picture
 
     def copy(self, packet: Packet) -> None:
         """Write a packet of a camera as it is; raises OSError when the disk is full.
@@ -190,124 +180,87 @@ class Recording(Sink):
         A file holds packets of one connection, beginning with a key frame, and nothing else:
         close the recording before others, and open it again.
         """
-        assert self._claimed is not None
-        if not isinstance(self._writer, PacketWriter):
-            assert self._writer is None
-            with self._claimed.plain_name() as name:
-                self._writer = PacketWriter(name, packet.stream)
-        if not self._writer.write(packet):
-            raise OSError("cannot write on (is the disk full?)")
-        self._shelf.grow(self.path, self._claimed.size)
-        self.frames += 1
+        assert self._part is not None
+        self._part.copy(packet)
+        self._count(self._part)
 
     def close(self) -> None:
         """Write the index; without a frame no file stays."""
+        part, self._part = self._part, None
+        if part is None:
+            return
         try:
-            if self._writer is not None:
-                self._writer.release()
+            part.release()
         finally:
-            self._writer = None
-            if self._claimed is not None:
-                size = self._claimed.size
-                self._claimed.close()
-                self._claimed = None
-                if size and self.path != self._name:
-                    self._shelf.put(self.path, size)
+            size = part.claim.size
+            part.claim.close()
+            if size and self.path != self._name:
+                self._shelf.put(self.path, size)
 
-    def _claim(self) -> None:
+    def _begin_part(self) -> None:
         """Make the next file, empty, where none was; raises OSError."""
-        self._part_frames = self._seen_size = self._unconfirmed = 0
         if not (self._in_parts or self._again):
-            self._claimed = Claim(self._name, overwrite=self._overwrite)
+            self._part = Part(Claim(self._name, overwrite=self._overwrite), self._fps)
             self._single = True
             return
         last = part_of(self._name, self._shelf.last)
         if last.exists():  # held by another process it is being written
             Claim(last, overwrite=True).close()
         number = self._shelf.last + 1
-        while self._claimed is None:
+        while self._part is None:
             self._shelf.room()
             self.path = part_of(self._name, number)
             with contextlib.suppress(FileExistsError):
-                self._claimed = Claim(self.path)
+                self._part = Part(Claim(self.path), self._fps)
             self._shelf.last, number = number, number + 1
         self._shelf.grow(self.path, 0)
         self._first = self._first or self._shelf.last
 
     def _is_full(self) -> bool:
-        if self._writer is None or self._claimed is None:
+        part = self._part
+        if part is None or part.writer is None:
             return False
-        if self._claimed.removed:
-            return True
-        size, minutes = self._parts.size, self._parts.minutes
-        return (minutes is not None and self._part_frames >= minutes * 60 * self._fps) or (
-            size is not None and self._claimed.size >= size
-        )
+        size, minutes = self._rotation.size, self._rotation.minutes
+        long = minutes is not None and part.frames >= minutes * 60 * part.fps
+        return part.claim.removed or long or (size is not None and part.claim.size >= size)
 
-    def _begin(self, picture: NDArray[np.uint8], moment: float, *, timed: bool) -> None:
-        self._size = (picture.shape[1], picture.shape[0])
-        self._began = moment
-        assert self._claimed is not None
-        with self._claimed.plain_name() as name:
-            self._writer = self._open_writer(name, timed=timed)
-        self._last = picture
+    def _begin_video(
+        self, part: Part, picture: NDArray[np.uint8], moment: float, *, timed: bool
+    ) -> None:
+        part.size = (picture.shape[1], picture.shape[0])
+        part.began = moment
+        with part.claim.plain_name() as name:
+            part.writer = self._open_writer(name, part.size, timed=timed)
+        part.last = picture
 
-    def _open_writer(self, name: str, *, timed: bool) -> Writer:
+    def _open_writer(self, name: str, size: tuple[int, int], *, timed: bool) -> Writer:
         """Begin the file with the encoder that works for the size; raises OSError."""
         before, self._encoder = self._encoder, None
         if self._encoded is not None:
-            self._encoder = find_encoder(self._encoded, self._size)
+            self._encoder = find_encoder(self._encoded, size)
         if self._encoder is None:
             if self._name.suffix.lower() != ".mkv" or self._codec not in ("auto", "mjpeg"):
-                raise OSError(f"no encoder takes {self._size[0]}x{self._size[1]} pixels")
-            return open_writer(name, self._size, self._fps, timed=timed)
+                raise OSError(f"no encoder takes {size[0]}x{size[1]} pixels")
+            return open_writer(name, size, self._fps, timed=timed)
         if self._encoder != before:
             logger.info("%s: encoded by %s", self.path, self._encoder.name)
-        muxer = file_muxer(name)
-        return EncodedWriter(f"file:{name}", self._size, self._fps, self._encoder, muxer)
+        return EncodedWriter(f"file:{name}", size, self._fps, self._encoder, file_muxer(name))
 
-    def _fitted(self, picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        if not self._resized:
+    def _fitted(self, picture: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+        found = (picture.shape[1], picture.shape[0])
+        if found != size and not self._resized:
             logger.warning(
                 "%s: a frame is %dx%d; it is scaled to %dx%d as the first",
-                *(self.path, picture.shape[1], picture.shape[0], *self._size),
+                *(self.path, *found, *size),
             )
             self._resized = True
-        return fitted(picture, self._size)
+        return fitted(picture, size)
 
-    def _gap(self, captured_at: float) -> int:
-        """How often to repeat the frame before, so that the next stands at its capture time.
+    def _append(self, part: Part, picture: NDArray[np.uint8], at: float | None) -> None:
+        part.write(picture, at)
+        self._count(part)
 
-        A gap of more than a second is shortened, by moving the beginning of the file.
-        """
-        missing = round((captured_at - self._began) * self._fps) - self._part_frames
-        longest = max(1, round(self._fps))
-        if missing > longest:
-            self._began += (missing - longest) / self._fps
-        return min(max(0, missing), longest)
-
-    def _append(self, picture: NDArray[np.uint8]) -> None:
-        assert self._writer is not None
-        assert not isinstance(self._writer, PacketWriter)
-        assert self._claimed is not None
-        when = () if self._at is None else (self._at,)
-        written = self._writer.write(picture, *when)
-        size = self._claimed.size
-        if written is False or (written is None and not self._grows(picture, size)):
-            raise OSError("cannot write on (is the disk full?)")
-        self._shelf.grow(self.path, size)
+    def _count(self, part: Part) -> None:
+        """Count a frame that was written, and what the file takes now."""
+        self._shelf.grow(self.path, part.claim.size)
         self.frames += 1
-        self._part_frames += 1
-        if self._at is not None:  # length of the part, in frames of the declared rate
-            self._part_frames = round(self._at * self._fps) + 1
-
-    def _grows(self, picture: NDArray[np.uint8], size: int) -> bool:
-        """Stands in for the return value that OpenCV 4 lacks."""
-        # A JPEG needs 12 bits for 16 × 16 black pixels; twice the buffer of those must show.
-        least = 100 + picture.shape[0] * picture.shape[1] // 256
-        self._unconfirmed += least
-        if self._unconfirmed < 2 * _WRITE_BUFFER:
-            return True
-        grown = size > self._seen_size
-        self._seen_size, self._unconfirmed = size, 0
-        return grown
