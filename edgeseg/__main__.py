@@ -1,5 +1,19 @@
-"""``python -m edgeseg``: the command line."""
+"""The entry point of ``edgeseg`` and ``python -m edgeseg``."""
 
-from edgeseg.cli import main
+from __future__ import annotations
 
-main()
+import signal
+from typing import NoReturn
+
+
+def run() -> NoReturn:
+    """Run the command line and exit; Ctrl-C ends the process at once until commands handle it."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    from edgeseg.cli import main
+
+    main()
+
+
+if __name__ == "__main__":
+    run()

@@ -5,6 +5,7 @@ import json
 import logging
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import unicodedata
@@ -289,3 +290,12 @@ def test_ctrl_c_while_a_library_loads(tmp_path: Path, slow: bool, ends: tuple[in
         check=False,
     )
     assert (done.returncode, done.stdout, done.stderr) == (*ends, "")
+
+
+def test_ctrl_c_before_the_command_line_is_there(tmp_path: Path) -> None:
+    """Dies of the signal, as programs do that do not handle it, and prints no traceback."""
+    (tmp_path / "typer.py").write_text("import signal; signal.raise_signal(signal.SIGINT)")
+    done = subprocess.run(
+        [*EDGESEG, "doctor"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, "", "")

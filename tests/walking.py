@@ -88,7 +88,7 @@ def environment(programs: Path) -> dict[str, str]:
     programs.mkdir()
     scripts = {
         # As pip writes it.
-        "edgeseg": f"#!{sys.executable}\nfrom edgeseg.cli import main\nmain()\n",
+        "edgeseg": f"#!{sys.executable}\nfrom edgeseg.__main__ import run\nrun()\n",
         "python": f'#!/bin/sh\nexec "{sys.executable}" "$@"\n',
     }
     for name, text in scripts.items():

@@ -101,9 +101,9 @@ def make_app(only: str | None = None) -> typer.Typer:
 
 
 def main() -> NoReturn:
-    """Run the command line and exit; entry point of ``edgeseg`` and ``python -m edgeseg``."""
+    """Run the command line and exit."""
     prepare_streams()
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    if signal.getsignal(signal.SIGINT) in (signal.SIG_DFL, signal.default_int_handler):
         signal.signal(signal.SIGINT, _Interrupt())
     # Imports create what lasts; walking it at every 700th object costs a twentieth of the start.
     gc.set_threshold(50_000)
