@@ -24,7 +24,8 @@ _BYTES = 10  # approximate memory per pixel: picture, label map, overlay and one
 _PNG = b"\x89PNG\r\n\x1a\n"
 _EXIF = b"Exif\0\0"
 # Tags of TIFF 6.0; EXIF is a TIFF without pixels.
-_SUBFILE, _WIDTH, _HEIGHT, _ORIENTATION = 254, 256, 257, 274
+_SUBFILE, _WIDTH, _HEIGHT, _DESCRIPTION, _ORIENTATION = 254, 256, 257, 270, 274
+_IMAGEJ = re.compile(rb"ImageJ=[^\0]*?\nimages=(\d+)")
 _STANDALONE = frozenset([0x01, *range(0xD0, 0xD9)])  # JPEG markers without a length: B.1.1.3
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # SOF0 … SOF15
 _PNM = re.compile(rb"P[1-6](?:\s|#[^\n]*\n)+(\d+)(?:\s|#[^\n]*\n)+(\d+)")
@@ -90,14 +91,22 @@ def check_pixels(data: bytes, name: object, limit: int | None = None) -> None:
 
 
 def count_pages(data: bytes) -> int:
-    """Count the pictures of a TIFF file, without smaller copies of them; 1 for other formats."""
-    pages = 0
+    """Count the pictures of a TIFF file, without smaller copies of them; 1 for other formats.
+
+    ImageJ states the number of a stack in the description of its first picture, and the others
+    may follow its pixels without directories of their own.
+    """
+    pages = stacked = 0
     try:
         for tags in _directories(data):
             pages += not tags.get(_SUBFILE, 0) & 1
+            found = _IMAGEJ.match(data, tags.get(_DESCRIPTION, 0))
+            # A description may have outlived the other pictures.
+            if found and len(data) >= int(found[1]) * tags[_WIDTH] * tags[_HEIGHT]:
+                stacked = int(found[1])
     except (struct.error, IndexError):
         pass  # what the file holds up to the damage
-    return max(1, pages)
+    return max(1, pages, stacked)
 
 
 def pixel_limit() -> int:
@@ -229,7 +238,10 @@ def _tags(data: bytes) -> dict[int, int]:
 
 
 def _directories(data: bytes) -> Iterator[dict[int, int]]:
-    """Yield the integer tags of each directory of a TIFF or BigTIFF file, by tag number."""
+    """Yield the tags of each directory of a TIFF or BigTIFF file, by tag number.
+
+    The first value of integers, the place of texts.
+    """
     if data[:2] not in (b"II", b"MM"):
         return
     order = "<" if data[:2] == b"II" else ">"
@@ -244,7 +256,7 @@ def _directories(data: bytes) -> Iterator[dict[int, int]]:
         found = {}
         for entry in range(first, first + step * min(count, 4096), step):
             tag, kind = struct.unpack_from(f"{order}HH", data, entry)
-            form = {1: "B", 3: "H", 4: "I", 16: "Q"}.get(kind)
+            form = {1: "B", 2: offset[1], 3: "H", 4: "I", 16: "Q"}.get(kind)
             if form and (form != "Q" or big):
                 (found[tag],) = struct.unpack_from(order + form, data, entry + (12 if big else 8))
         yield found

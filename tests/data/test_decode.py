@@ -221,3 +221,17 @@ def test_pages_behind_the_first_are_not_passed_over_silently(
         for _ in range(2):
             assert (load_image(path) == 7).all()
     assert [record.args for record in caplog.records] == [(tmp_path / "stack.tif", 3)]
+
+
+def test_a_stack_of_imagej_is_not_passed_over_silently(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """ImageJ's large stacks have one directory, and the other pictures behind the first."""
+    page = Image.fromarray(np.full((9, 12), 7, np.uint8))
+    described = "ImageJ=1.54f\nimages=4\nslices=4\nloop=false\n"
+    for name, behind in (("stack", bytes(3 * 9 * 12)), ("cropped", b"")):
+        path = tmp_path / f"{name}.tif"
+        page.save(path, description=described)
+        path.write_bytes(path.read_bytes() + behind)
+        assert (load_image(path) == 7).all()
+    assert [record.args for record in caplog.records] == [(tmp_path / "stack.tif", 4)]
