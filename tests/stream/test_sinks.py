@@ -203,6 +203,18 @@ def test_a_refused_mask_folder_is_not_left_behind(tmp_path: Path) -> None:
     assert not (tmp_path / "masks").exists()
 
 
+def test_a_recording_without_a_frame_leaves_no_folder_behind(
+    tmp_path: Path, result_at: Callable[..., StreamResult]
+) -> None:
+    sink = Recording(tmp_path / "runs" / "a" / "drive.mkv")
+    sink.open([FILE])
+    assert sink.path.exists()
+    sink.close()
+    assert not (tmp_path / "runs").exists()
+    written(sink, result_at(0), source=FILE)  # as one that failed before its first frame
+    assert sink.files() == [tmp_path / "runs" / "a" / "drive.mkv"]
+
+
 def test_masks_of_pictures_keep_their_names(
     tmp_path: Path, result_at: Callable[..., StreamResult]
 ) -> None:

@@ -30,7 +30,7 @@ from edgeseg.stream.sinks.encoded import (
     find_encoder,
     fitted,
 )
-from edgeseg.stream.sinks.files import Claim, make_folder, write_refusal
+from edgeseg.stream.sinks.files import Claim, make_folder, remove_empty, write_refusal
 from edgeseg.stream.sinks.matroska import Writer, open_writer
 from edgeseg.stream.sinks.part import Part
 from edgeseg.stream.sinks.retention import Budget, Rotation, Shelf, part_of, parts_of
@@ -111,6 +111,7 @@ class Recording(Sink):
         self._first: int | None = None  # number of the first part of this run
         self._single = False  # whether this run wrote the file without a number
         self._again = False  # whether it was open before
+        self._made: list[Path] = []  # folders
         self._resized = False
         self._fps = 25.0
         self._realtime, self._live = False, True
@@ -139,7 +140,7 @@ class Recording(Sink):
         folder = self._name.parent
         if not self._again:  # a folder that went away with its disk is not created again
             self._encoded = choose_codec(self._codec, self._name)
-            make_folder(folder)
+            self._made += make_folder(folder)
         self._fps = sources[0].fps or 25.0
         self._realtime, self._live = sources[0].realtime, sources[0].live
         try:
@@ -185,7 +186,7 @@ class Recording(Sink):
         self._count(self._part)
 
     def close(self) -> None:
-        """Write the index; without a frame no file stays."""
+        """Write the index; without a frame no file stays, and no folder that was made for it."""
         part, self._part = self._part, None
         if part is None:
             return
@@ -196,6 +197,9 @@ class Recording(Sink):
             part.claim.close()
             if size and self.path != self._name:
                 self._shelf.put(self.path, size)
+            if self._made and not self.frames:
+                remove_empty(self._made)
+                self._again = False
 
     def _begin_part(self) -> None:
         """Make the next file, empty, where none was; raises OSError."""
