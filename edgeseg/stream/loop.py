@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TypeAlias
+from typing import TypeAlias, overload
 
 from typing_extensions import Self
 
@@ -83,6 +83,24 @@ class Stream:
         CorruptArtifact: The file of a zone to cover holds no zone.
         RuntimeMissing: The device to decode on is missing.
     """
+
+    # Two signatures, since type checkers do not see what a list of several kinds holds where
+    # the parameter may be an iterable of frames as well.
+    @overload
+    def __init__(
+        self,
+        sources: Sequence[AnySource],
+        engines: Engine | Sequence[Engine],
+        options: StreamOptions | None = None,
+    ) -> None: ...
+
+    @overload
+    def __init__(
+        self,
+        sources: AnySource,
+        engines: Engine | Sequence[Engine],
+        options: StreamOptions | None = None,
+    ) -> None: ...
 
     def __init__(
         self,

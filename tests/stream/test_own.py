@@ -1,5 +1,7 @@
 """Cameras of one's own in a stream: the same states, drops and ages as any other."""
 
+# mypy: enable-error-code="arg-type"
+
 import logging
 import sys
 import threading
@@ -128,8 +130,12 @@ def test_only_the_newest_frame_counts_and_its_age_is_that_of_its_capture(
 def test_several_sources_of_several_kinds(
     engine: Engine, step: Callable[..., NDArray[np.uint8]]
 ) -> None:
-    own = from_frames([step(0), step(1)], "own")
-    results = list(Stream([own, "test:64x48?frames=3"], engine, StreamOptions(realtime=False)))
+    own = [step(0), step(1)]
+    # Sources written into the list, as users do: type checkers then know no kind of it.
+    with Stream(
+        [from_frames(own, "own"), "test:64x48?frames=3"], engine, StreamOptions(realtime=False)
+    ) as stream:
+        results = list(stream)
     assert sorted(result.source for result in results) == ["own"] * 2 + ["test:64x48?frames=3"] * 3
 
 
