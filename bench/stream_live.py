@@ -141,6 +141,8 @@ def rtsp_server(media: Path) -> Iterator[str]:
     """``rtsp://127.0.0.1:PORT`` that serves the files of a folder, each client from the start."""
     ports = [_free_port() for _ in range(2)]
     program = Path(sys.executable).with_name("rtsp-server")
+    if not program.exists():
+        raise SystemExit("needs an RTSP server: pip install 'aio-rtsp-toolkit[server]'")
     server = subprocess.Popen(
         [
             *(str(program), "--dir", str(media), "--host", "127.0.0.1"),
