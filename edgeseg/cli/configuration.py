@@ -111,10 +111,12 @@ def write(path: Path, context: typer.Context, *, overwrite: bool) -> None:
     from the environment are not written. A file with a secret is readable by its owner only.
 
     Raises:
-        UsageError: The file exists and ``overwrite`` is False, it cannot be written, or a text is
-            not valid UTF-8.
+        UsageError: The file exists and ``overwrite`` is False or it is not TOML, it cannot be
+            written, or a text is not valid UTF-8.
     """
     refuse_to_replace(path, overwrite=overwrite)
+    if path.exists():
+        _require_configuration(path)
     parts = [
         f"# edgeseg {context.info_name} --config {path.name}\n"
         "# Options of the command line go before those here. Relative paths start at this folder.\n"
@@ -140,6 +142,16 @@ def write(path: Path, context: typer.Context, *, overwrite: bool) -> None:
         if secret:
             partial.chmod(0o600)
         partial.write_bytes(data)
+
+
+def _require_configuration(path: Path) -> None:
+    """Raise UsageError if a file is not TOML: it may be an input that was named by mistake."""
+    try:
+        _parsed(path, _text(path))
+    except UsageError as error:
+        raise UsageError(
+            f"{path} is no configuration file and would be replaced", hint="choose another path"
+        ) from error
 
 
 def _keys(context: typer.Context) -> Mapping[str, _Key]:

@@ -146,7 +146,7 @@ class FileSinks:
             return Masks(
                 where,
                 coloured=self.files.coloured_masks,
-                pictures=_pictures(self.specs[number]),
+                pictures=pictures_of(self.specs[number]),
                 budget=self.budget,
                 overwrite=self.keeping.overwrite,
             )
@@ -221,7 +221,7 @@ def message_sinks(
     return [Publisher(Mqtt(broker, messaging.mqtt_ca), engine.card, publishing, alerts)]
 
 
-def _pictures(spec: SourceSpec) -> list[Path]:
+def pictures_of(spec: SourceSpec) -> list[Path]:
     """List the files of a picture source; empty if it is another kind or cannot be read."""
     from edgeseg.data.folders import list_images
 

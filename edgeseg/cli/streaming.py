@@ -19,7 +19,14 @@ from edgeseg.cli.flattening import flat
 from edgeseg.cli.options import Json, accepted_by, on_demand
 from edgeseg.cli.output import finish
 from edgeseg.cli.outputs import Alerting, Files, Keeping, Live, Pages
-from edgeseg.cli.sinks import FileSinks, destinations, message_sinks, page_sinks, publishing_sinks
+from edgeseg.cli.sinks import (
+    FileSinks,
+    destinations,
+    message_sinks,
+    page_sinks,
+    pictures_of,
+    publishing_sinks,
+)
 from edgeseg.errors import OutputError, UsageError
 from edgeseg.machine import physical_cores
 from edgeseg.options.base import Option, Options, Threads
@@ -140,9 +147,11 @@ def stream(
         configuration.write(write_config, context, overwrite=keeping.overwrite)
         finish(as_json, {"config": str(write_config)})
         return
+    from edgeseg.artifacts.sidecar import sidecar_path
     from edgeseg.cli.allocator import keep_freed_memory
     from edgeseg.loading import load
     from edgeseg.runs import RUNNABLE, resolve
+    from edgeseg.sources.spec import parse_source
     from edgeseg.stream import Scoring, Stream, Window, run
 
     _raise_descriptors()
@@ -163,13 +172,15 @@ def stream(
             *playlists,
             files.json_lines,
             alerting.alert_lines,
+            files.save_masks,
             files.keep_uncertain,
         ],
-        [path, config, options.credentials, messaging.mqtt_ca, live.publish_ca, *zones],
-        specs,
+        [
+            *(path, sidecar_path(path), config, options.credentials),
+            *(messaging.mqtt_ca, live.publish_ca, ground_truth, *zones),
+        ],
+        [*specs, *([parse_source(ground_truth)] if ground_truth is not None else [])],
     )
-    if files.save_masks is not None and ground_truth is not None:
-        _check_apart([files.save_masks], [ground_truth], ())
     sinks = [*outputs.sinks(), *([Window()] if window else [])]
     sinks += publishing_sinks(published, live, overwrite=keeping.overwrite)
     scoring: Scoring | None = None
@@ -223,6 +234,8 @@ def _check_apart(
     """Raise UsageError if two outputs are the same file, or an output is also an input."""
     read = [each for each in inputs if each is not None]
     read += [Path(spec.target) for spec in specs if spec.kind == "file"]
+    if any(each is not None and each.is_file() for each in outputs):
+        read += [picture for spec in specs for picture in pictures_of(spec)]
     seen: set[Path] = set()
     for output in (each for each in outputs if each is not None):
         name = printable(str(output))

@@ -369,3 +369,18 @@ def test_a_file_that_is_there_is_replaced_only_on_request(edgeseg: Any, here: Pa
     assert path.read_text() == "# mine\n"
     assert edgeseg("stream", "--camera", "0", "--write-config", "a.toml", "--overwrite").code == 0
     assert tomllib.loads(path.read_text()) == {"camera": [0]}
+
+
+@pytest.mark.parametrize("option", ["--json-lines", "--write-config"])
+@pytest.mark.parametrize("name", ["net.onnx", "net.onnx.json", "clip.mp4", "frames/1.png"])
+def test_no_output_replaces_an_input_even_with_overwrite(
+    edgeseg: Any, here: Path, option: str, name: str
+) -> None:
+    for each in ("net.onnx", "net.onnx.json", "clip.mp4", "frames/1.png", "frames/2.png"):
+        (here / each).parent.mkdir(exist_ok=True)
+        (here / each).write_text("kept")
+    sources = ("--source", "clip.mp4", "--source", "frames/*.png", "--no-window")
+    outcome = edgeseg("stream", "net.onnx", *sources, option, name, "--overwrite")
+    assert outcome.code == 2
+    assert outcome.err.startswith(f"error: {name} is ")
+    assert (here / name).read_text() == "kept"
