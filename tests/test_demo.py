@@ -12,6 +12,7 @@ import json
 import logging
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -187,3 +188,17 @@ def test_the_clip_pans_slowly(tmp_path: Path, nuclei: Path) -> None:
     grey = [cv2.cvtColor(frame, cv2.COLOR_BGR2GRAY).astype(np.float32) for frame in frames]
     steps = [np.hypot(*cv2.phaseCorrelate(a, b)[0]) for a, b in itertools.pairwise(grey)]
     assert all(2 < step < 50 for step in steps), steps
+
+
+@pytest.mark.parametrize(("name", "hint"), [("KILL", "free memory"), ("TERM", "None")])
+def test_a_command_that_a_signal_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, hint: str
+) -> None:
+    python = tmp_path / "python"
+    python.write_text(f"#!/bin/sh\nkill -{name} $$\n")
+    python.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(python))
+    with pytest.raises(demo.StepFailed, match=f"ended by SIG{name}") as caught:
+        demo.Demo(tmp_path).run("train")
+    assert hint in str(caught.value.hint)
+    assert caught.value.exit_code == 128 + getattr(signal, f"SIG{name}")

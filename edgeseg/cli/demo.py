@@ -12,6 +12,7 @@ import os
 import resource
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -51,11 +52,18 @@ BENCH = ("--data", DATA)
 
 
 class StepFailed(EdgesegError):
-    """A command of the demo failed, with its error on stderr; the demo exits with its status."""
+    """A command of the demo failed, or a signal ended it; the demo exits as the shell would."""
 
     def __init__(self, command: str, status: int) -> None:
-        super().__init__(f"`{command}` failed", hint="its message stands above")
-        self.exit_code = status
+        if status < 0:
+            killed = -status == signal.SIGKILL
+            super().__init__(
+                f"`{command}` was ended by {signal.Signals(-status).name}",
+                hint="free memory: the kernel ends processes where it runs out" if killed else None,
+            )
+        else:
+            super().__init__(f"`{command}` failed", hint="its message stands above")
+        self.exit_code = status if status > 0 else 128 - status
 
 
 @dataclass
