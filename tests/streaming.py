@@ -119,29 +119,39 @@ def card(classes: ClassMap, spec: InputSpec) -> ModelCard:
     return ModelCard(name="still", arch="none", classes=classes, input=spec)
 
 
-def threshold_network(path: Path, height: int, width: int) -> Path:
-    """An ONNX network: class 1 where the mean of the channels is above half."""
+def threshold_network(
+    path: Path,
+    height: int,
+    width: int,
+    batch: int | str = 1,
+    grey: str = "ReduceMean <axes=[1], keepdims=1> (image)",
+    **constants: NDArray[np.float32],
+) -> Path:
+    """An ONNX network: class 1 where ``grey``, the mean of the channels, is above half."""
     card = model_card(
         ("background", "bright"),
         height,
         width,
-        name="bright",
+        name=path.stem,
         arch="threshold",
         color="bgr",
         mean=(0, 0, 0),
         std=(1, 1, 1),
     )
     model = onnx_network(
-        f"float[1,3,{height},{width}] image",
-        f"uint8[1,{height},{width}] labels",
-        """
-        grey = ReduceMean <axes=[1], keepdims=0> (image)
-        bright = Greater (grey, half)
-        labels = Cast <to=2> (bright)
+        f"float[{batch},3,{height},{width}] image",
+        f"uint8[{batch},{height},{width}] labels",
+        f"""
+        grey = {grey}
+        above = Greater (grey, half)
+        bright = Cast <to=2> (above)
+        labels = Squeeze (bright, channels)
         """,
         card=card,
         opset=13,
         half=np.float32(0.5),
+        channels=[1],
+        **constants,
     )
     onnx.save(model, path)
     return path

@@ -8,12 +8,7 @@ the width, height and pixels (base64 of BGR) of each frame. It ends when its sta
 import base64
 import sys
 
-import gi
-
-gi.require_version("Gst", "1.0")
-gi.require_version("GstRtsp", "1.0")
-gi.require_version("GstRtspServer", "1.0")
-from gi.repository import Gio, GLib, Gst, GstRtsp, GstRtspServer  # noqa: E402
+from gst_rtsp import Gst, GstRtspServer, ask_for_login, make_server, serve
 
 LAUNCH = (
     "( rtph264depay name=depay0 ! h264parse ! avdec_h264 ! videoconvert "
@@ -39,32 +34,13 @@ def configure(_factory, media):
 
 def main():
     """Serve until standard input ends."""
-    Gst.init(None)
     port, *login = sys.argv[1:]
-    server = GstRtspServer.RTSPServer()
-    server.set_address("127.0.0.1")
-    server.set_service(port)
-    factory = GstRtspServer.RTSPMediaFactory()
-    factory.set_launch(LAUNCH)
+    server, factory = make_server(port, LAUNCH)
     factory.set_transport_mode(GstRtspServer.RTSPTransportMode.RECORD)
     factory.connect("media-configure", configure)
     if login:
-        role = "camera, media.factory.access=(boolean)true, media.factory.construct=(boolean)true"
-        factory.add_role_from_structure(Gst.Structure.new_from_string(role))
-        token = GstRtspServer.RTSPToken()
-        token.set_string("media.factory.role", "camera")
-        auth = GstRtspServer.RTSPAuth()
-        auth.set_supported_methods(GstRtsp.RTSPAuthMethod.DIGEST)
-        auth.add_digest(login[0], login[1], token)
-        if len(login) > 2:
-            auth.set_tls_certificate(Gio.TlsCertificate.new_from_file(login[2]))
-        server.set_auth(auth)
-    server.get_mount_points().add_factory("/live", factory)
-    server.attach(None)
-    print(server.get_bound_port(), flush=True)
-    loop = GLib.MainLoop()
-    GLib.io_add_watch(GLib.IOChannel.unix_new(0), 0, GLib.IOCondition.HUP, lambda *_: loop.quit())
-    loop.run()
+        ask_for_login(server, factory, *login)
+    serve(server)
 
 
 main()

@@ -6,12 +6,9 @@ from typing import Any
 
 import cv2
 import numpy as np
-import onnx
 import pytest
-from cards import model_card
-from graphs import onnx_network
 from numpy.typing import NDArray
-from streaming import Kept
+from streaming import Kept, threshold_network
 
 from edgeseg.data.decode import load_ids
 from edgeseg.engines import open_engine
@@ -26,34 +23,9 @@ HEIGHT, WIDTH = 48, 64
 
 def local_mean(folder: Path, batch: int | str) -> Path:
     """An ONNX network: class 1 where the mean of 9x9 pixels is above half, zeros around a tile."""
-    card = model_card(
-        ("background", "bright"),
-        HEIGHT,
-        WIDTH,
-        name="local mean",
-        arch="threshold",
-        color="bgr",
-        mean=(0, 0, 0),
-        std=(1, 1, 1),
-    )
-    model = onnx_network(
-        f"float[{batch},3,{HEIGHT},{WIDTH}] image",
-        f"uint8[{batch},{HEIGHT},{WIDTH}] labels",
-        """
-        grey = Conv <pads=[4,4,4,4]> (image, mean)
-        above = Greater (grey, half)
-        bright = Cast <to=2> (above)
-        labels = Squeeze (bright, channels)
-        """,
-        card=card,
-        opset=13,
-        mean=np.full((1, 3, 9, 9), 1 / 243, np.float32),
-        half=np.float32(0.5),
-        channels=[1],
-    )
-    path = folder / "mean.onnx"
-    onnx.save(model, path)
-    return path
+    grey = "Conv <pads=[4,4,4,4]> (image, mean)"
+    mean = np.full((1, 3, 9, 9), 1 / 243, np.float32)
+    return threshold_network(folder / "mean.onnx", HEIGHT, WIDTH, batch, grey, mean=mean)
 
 
 @pytest.fixture(params=[1, "N"], ids=["batch of 1", "any batch"])

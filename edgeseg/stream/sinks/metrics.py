@@ -117,11 +117,7 @@ class Metrics(Sink):
         self._server = ServerThread(
             "metrics", app, listening, connections=_CONNECTIONS, idle_s=_IDLE_S
         )
-        try:
-            self._server.start()
-        except BaseException:
-            self.close()
-            raise
+        self._server.start()
 
     def write(self, result: StreamResult) -> None:
         """Count a result.

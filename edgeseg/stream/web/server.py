@@ -78,10 +78,14 @@ class ServerThread:
         self._thread = threading.Thread(target=self._run, name=f"edgeseg {name}", daemon=True)
 
     def start(self) -> None:
-        """Raises RuntimeError where the server does not start."""
-        self._thread.start()
-        self._server.serving.wait(_STARTED_S)
-        self.check()
+        """Raises RuntimeError where the server does not start; then it is closed."""
+        try:
+            self._thread.start()
+            self._server.serving.wait(_STARTED_S)
+            self.check()
+        except BaseException:
+            self.close()
+            raise
 
     def check(self) -> None:
         """Raises RuntimeError where the server has ended by itself."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from edgeseg.artifacts.card import ClassMap
-from edgeseg.errors import RuntimeMissing, UsageError
+from edgeseg.errors import UsageError, needed
 from edgeseg.stream.result import StreamResult
 from edgeseg.stream.sinks.base import Sink, SourceStatus
 from edgeseg.stream.web.address import Address, browse_to, listen, parse_address
@@ -90,7 +90,9 @@ class WebView(Sink):
         about: About | None = None,
         limits: WebLimits | None = None,
     ) -> None:
-        _require()
+        with needed("the web view needs", "web"):
+            import starlette  # noqa: F401 - looked for, used later
+            import uvicorn  # noqa: F401
         self._address = parse_address(address)
         if token is not None and not _TOKEN.fullmatch(token):
             raise UsageError(
@@ -131,11 +133,7 @@ class WebView(Sink):
         self._server = ServerThread(
             "web view", app, listening, connections=limits.requests + SPARE, idle_s=limits.idle_s
         )
-        try:
-            self._server.start()
-        except BaseException:
-            self.close()
-            raise
+        self._server.start()
         self.url = f"http://{browse_to(self._address)}/{self._query}"
         logger.info("web view: %s", self.url)
 
@@ -162,14 +160,3 @@ class WebView(Sink):
             self._hub.close()
         if self._server is not None:
             self._server.close()
-
-
-def _require() -> None:
-    try:
-        import starlette  # noqa: F401 - looked for, used later
-        import uvicorn  # noqa: F401
-    except ImportError as error:
-        raise RuntimeMissing(
-            f"the web view needs Starlette and uvicorn, which are not installed ({error})",
-            hint="pip install 'edgeseg[web]', or omit --web",
-        ) from error

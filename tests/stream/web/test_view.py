@@ -360,6 +360,22 @@ def test_a_server_that_ended_by_itself_ends_the_sink(open_view: Open, result: Ma
         view.write(result(1))
 
 
+def test_a_server_that_does_not_start_leaves_its_port(
+    open_view: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: Any, **__: Any) -> None:
+        raise OSError("planted")
+
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    monkeypatch.setattr("edgeseg.stream.web.server._Server.serve", fails)
+    with pytest.raises(RuntimeError, match="planted") as caught:
+        open_view(f"127.0.0.1:{port}")
+    monkeypatch.undo()
+    assert open_view(f"127.0.0.1:{port}").url
+    assert caught.tb is not None  # what it holds was not closed by the collector
+
+
 def test_signals_stay_the_stream_s(open_view: Open) -> None:
     before = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]
     open_view()
