@@ -138,6 +138,7 @@ def test_a_noisy_run_is_not_judged_however_far_apart() -> None:
     ):
         change = latency(compare(*pair, QUICK))
         assert (change.word, change.why) == ("inconclusive", f"noisy: {which}")
+        assert change.p is None
     assert compare(quiet, loud, QUICK).regressions() == []
     assert latency(compare(quiet, report(row(blocks(30))), QUICK)).word == "slower"
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -96,9 +96,14 @@ Key = tuple[str, str, str, str, int | None, int | None]
 METRICS: tuple[Metric, ...] = ("latency", "mean_iou", "memory", "size")
 
 
-@dataclass(frozen=True)
+@dataclass
 class Found:
-    """A change that is not judged yet, as :class:`FigureChange`; ``doubt`` forbids a verdict."""
+    """A change that is not judged yet, as :class:`FigureChange`.
+
+    Attributes:
+        p: Corrected once all rows are known.
+        doubt: Why there is no verdict.
+    """
 
     metric: Metric
     before: float
@@ -135,7 +140,8 @@ def compare(
         )
     unlike = tuple(differences(before, after))
     found = [list(_look(pair, before, after, config)) for pair in pairs]
-    rows = _judged([one for one, _ in pairs], found, config)
+    _correct([one for row in found for one in row])
+    rows = tuple(_row(one, row, config) for (one, _), row in zip(pairs, found, strict=True))
     return Comparison(
         config=config,
         before=_side(before, names[0]),
@@ -210,13 +216,14 @@ def _look(
     found = _latency(one, two, config)
     loud = [which for which, side in (("first", before), ("second", after)) if side.noisy]
     if loud:
-        found = replace(found, doubt=f"noisy: the {' and the '.join(loud)} run")
+        found.doubt = f"noisy: the {' and the '.join(loud)} run"
     yield found
     scores = before.accuracy_of(one), after.accuracy_of(two)
     if scores[0] and scores[1]:
-        scored = _accuracy(scores[0], scores[1], config)
-        same = data_of(before) == data_of(after)
-        yield scored if same else replace(scored, doubt="scored on other files")
+        found = _accuracy(scores[0], scores[1], config)
+        if data_of(before) != data_of(after):
+            found.doubt = "scored on other files"
+        yield found
     if one.peak_rss_mib and two.peak_rss_mib:
         yield Found(
             "memory", one.peak_rss_mib, two.peak_rss_mib, two.peak_rss_mib / one.peak_rss_mib
@@ -257,41 +264,41 @@ def _bootstrap(config: CompareConfig) -> Bootstrap:
     return Bootstrap(config.resamples, 1 - config.level, config.seed)
 
 
-def _judged(
-    runs: Sequence[Run], found: Sequence[Sequence[Found]], config: CompareConfig
-) -> tuple[ComparedRow, ...]:
-    """Rows with verdicts: p-values of one metric are corrected together."""
-    corrected: dict[int, float] = {}
+def _correct(found: Sequence[Found]) -> None:
+    """Correct the p-values of each metric together; one in doubt counts as not tested."""
+    for one in found:
+        if one.doubt:
+            one.p = None
     for metric in METRICS:
-        tested = [one for row in found for one in row if one.metric == metric and not one.doubt]
-        with_p = [(one, one.p) for one in tested if one.p is not None]
-        adjusted = significance.holm([p for _, p in with_p])
-        corrected |= {id(one): p for (one, _), p in zip(with_p, adjusted, strict=True)}
+        tested = [(one, one.p) for one in found if one.metric == metric and one.p is not None]
+        corrected = significance.holm([p for _, p in tested])
+        for (one, _), p in zip(tested, corrected, strict=True):
+            one.p = p
+
+
+def _row(run: Run, found: Sequence[Found], config: CompareConfig) -> ComparedRow:
     keys = ("engine", "name", "runtime", "precision", "batch", "threads")
-    return tuple(
-        ComparedRow(
-            **{key: getattr(run, key) for key in keys},
-            changes=tuple(_change(one, corrected.get(id(one)), config) for one in row),
-        )
-        for run, row in zip(runs, found, strict=True)
+    return ComparedRow(
+        **{key: getattr(run, key) for key in keys},
+        changes=tuple(_change(one, config) for one in found),
     )
 
 
-def _change(found: Found, p: float | None, config: CompareConfig) -> FigureChange:
-    verdict, why = _verdict(found, p, config)
+def _change(found: Found, config: CompareConfig) -> FigureChange:
+    verdict, why = _verdict(found, config)
     return FigureChange(
         metric=found.metric,
         before=found.before,
         after=found.after,
         change=found.change,
         interval=found.interval,
-        p=p,
+        p=found.p,
         verdict=verdict,
         why=why,
     )
 
 
-def _verdict(found: Found, p: float | None, config: CompareConfig) -> tuple[Verdict, str]:
+def _verdict(found: Found, config: CompareConfig) -> tuple[Verdict, str]:
     """Better or worse where the difference is both sure and large enough to matter."""
     if found.doubt:
         return "inconclusive", found.doubt
@@ -300,21 +307,18 @@ def _verdict(found: Found, p: float | None, config: CompareConfig) -> tuple[Verd
     limit = config.threshold(found.metric)
     high, low, still = (1 + limit, 1 / (1 + limit), 1.0) if ratio else (limit, -limit, 0.0)
     small = low < found.change < high or found.change == still
+    direction: Verdict = "worse" if (found.change > still) == ratio else "better"
     threshold = f"{100 * limit:.3g} {'%' if ratio else 'points'}"
-    if found.interval is None or p is None:
-        verdict: Verdict = "worse" if found.change > still else "better"
-        return (
-            ("same", f"less than {threshold}")
-            if small
-            else (verdict, f"{threshold} or more; not tested")
-        )
-    sure = p <= config.level and not found.interval[0] <= still <= found.interval[1]
+    if found.interval is None or found.p is None:
+        if small:
+            return "same", f"less than {threshold}"
+        return direction, f"{threshold} or more; not tested"
+    sure = found.p <= config.level and not found.interval[0] <= still <= found.interval[1]
     if sure and not small:
-        worse = (found.change > still) == ratio
-        return ("worse" if worse else "better"), f"p = {p:.2g}, {threshold} or more"
+        return direction, f"p = {found.p:.2g}, {threshold} or more"
     if low <= found.interval[0] and found.interval[1] <= high:
         return "same", f"less than {threshold}"
-    return "inconclusive", f"p = {p:.2g}, and the interval reaches beyond {threshold}"
+    return "inconclusive", f"p = {found.p:.2g}, and the interval reaches beyond {threshold}"
 
 
 def _notes(rows: Sequence[ComparedRow], config: CompareConfig) -> Iterator[str]:

@@ -108,26 +108,12 @@ class Stream:
         engines: Engine | Sequence[Engine],
         options: StreamOptions | None = None,
     ) -> None:
-        several = [engines] if isinstance(engines, (Engine, str, Path)) else list(engines or ())
-        for engine in several:
-            if not isinstance(engine, Engine):
-                raise UsageError(
-                    f"expected an engine, found {type(engine).__name__} {str(engine)[:80]!r}",
-                    hint="open it with edgeseg.load(PATH)",
-                )
+        several = _engines(engines)
         options = options or StreamOptions()
         if several and options.tiles is None:
             options = replace(options, tiles=several[0].card.input.tiles)
         self.options = options
-        specs = [
-            replace(
-                with_credentials(_spec(source), options.credentials),
-                max_pixels=options.max_pixels,
-                decode=options.decode,
-            )
-            for source in _listed(sources)
-        ]
-        specs = with_trust(specs, options.ca, options.insecure_camera)
+        specs = _specs(sources, options)
         if not specs or not several:
             raise UsageError("a stream needs a source and an engine")
         if options.decode != "auto":  # which never fails, and is found out where it is needed
@@ -153,10 +139,7 @@ class Stream:
         ]
         self.steadiness = tuple(Steadiness(options.smooth) for _ in specs)
         self._intake = Intake([reader.slot for reader in self._readers], changed)
-        # Of tiles, a batch holds those of one frame.
-        self._max_batch = 1
-        if not options.tiles:
-            self._max_batch = _frames_per_batch(several, options.batch or len(specs))
+        self._max_batch = _frames_per_batch(several, options, len(specs))
         self._privacy = PrivacyFilter(options, several[0].card.classes, self._readers)
         for reader in self._readers:
             if reader.spec.kind == "url" and not self._privacy.active:
@@ -363,6 +346,26 @@ class Stream:
             reader.close(max(0.0, until - time.monotonic()))
 
 
+def _engines(given: Engine | Sequence[Engine]) -> list[Engine]:
+    several = [given] if isinstance(given, (Engine, str, Path)) else list(given or ())
+    for engine in several:
+        if not isinstance(engine, Engine):
+            raise UsageError(
+                f"expected an engine, found {type(engine).__name__} {str(engine)[:80]!r}",
+                hint="open it with edgeseg.load(PATH)",
+            )
+    return several
+
+
+def _specs(given: AnySource | Sequence[AnySource], options: StreamOptions) -> list[SourceSpec]:
+    """Parse sources and give them what the options say of all."""
+    specs = []
+    for source in _listed(given):
+        spec = with_credentials(_spec(source), options.credentials)
+        specs.append(replace(spec, max_pixels=options.max_pixels, decode=options.decode))
+    return with_trust(specs, options.ca, options.insecure_camera)
+
+
 def _listed(sources: AnySource | Sequence[AnySource]) -> list[AnySource]:
     if isinstance(sources, Sequence) and not isinstance(sources, str):
         return list(sources)
@@ -382,9 +385,11 @@ def _tiled(engine: Engine, options: StreamOptions) -> TiledPipeline | None:
     return TiledPipeline(engine, options.tile_margin, options.batch or 1)
 
 
-def _frames_per_batch(engines: Sequence[Engine], wanted: int) -> int:
-    """Maximum number of frames per inference."""
-    limit = wanted
+def _frames_per_batch(engines: Sequence[Engine], options: StreamOptions, sources: int) -> int:
+    """Maximum number of frames per inference; of tiles, a batch holds those of one frame."""
+    if options.tiles:
+        return 1
+    limit = wanted = options.batch or sources
     for engine in engines:
         fixed = engine.capabilities.batch
         if fixed is not None and fixed > wanted:

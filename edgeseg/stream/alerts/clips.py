@@ -76,6 +76,12 @@ class _Clip:
         """Whether a picture belongs to it and has not been written."""
         return self.since <= picture.at <= self.until and picture.at > self.written_to
 
+    def close_file(self) -> None:
+        """Write the index of the file that is open, if one is."""
+        if self.holds is not None:
+            self.holds = None
+            self.recording.close()
+
 
 @dataclass(eq=False)
 class _Camera:
@@ -269,10 +275,8 @@ class Clips(Sink):
         kind: PacketStream | Literal["pictures"] = "pictures"
         if isinstance(picture, Packet):
             kind = picture.stream
-        if clip.holds not in (None, kind):
-            clip.holds = None
-            clip.recording.close()
-        if clip.holds is None:
+        if clip.holds != kind:
+            clip.close_file()
             camera.shelf.room()
             clip.recording.open([camera.source])
             clip.holds = kind
@@ -294,9 +298,7 @@ class Clips(Sink):
         recording.write(result)
 
     def _end(self, camera: _Camera, clip: _Clip) -> None:
-        if clip.holds is not None:
-            clip.holds = None
-            clip.recording.close()
+        clip.close_file()
         clip.over = True
         camera.clips.popleft()
         for path in clip.recording.files():
@@ -304,10 +306,8 @@ class Clips(Sink):
 
     def _fails(self, clip: _Clip, error: Exception) -> None:
         """Close the file; what was not written is tried again in the next one."""
-        if clip.holds is not None:
-            clip.holds = None
-            with suppress(OSError):
-                clip.recording.close()
+        with suppress(OSError):
+            clip.close_file()
         self._health.fails(error, lost=0)
 
     def _free_path(self, rule: AlertRule, camera: _Camera) -> Path:
