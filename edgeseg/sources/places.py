@@ -195,6 +195,18 @@ class Timeline:
             self._pending.remove(mark)
             self._lose(1)
 
+    def is_late(self, mark: Mark) -> bool:
+        """Whether the frame of ``mark`` comes after one that is shown later, behind damage.
+
+        Its place was passed, and it counts as lost already.
+        """
+        return (
+            self.damage
+            and mark.stamp is not None
+            and self._before is not None
+            and mark < self._before
+        )
+
     def place(self, mark: Mark, *, shuffled: bool = False) -> tuple[int, float]:
         """Number and time of the frame that came of a packet.
 

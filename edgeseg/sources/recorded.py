@@ -35,7 +35,7 @@ _BETWEEN = 64
 class Packets:
     """Packets of a file's video, in the order of decoding, each with its mark.
 
-    A hole is where packets are missing: bytes that belong to none (Matroska and AVI, which
+    A hole is where packets are missing: bytes that belong to none (Matroska, AVI and FLV, which
     leave no room between packets), a packet that its container calls corrupt, a read that fails.
 
     Args:
@@ -56,7 +56,7 @@ class Packets:
         self.holes: list[int] = []
         self.seen = self.discarded = 0
         self.stamped = container.format.name != "avi"
-        self._dense = container.format.name in ("avi", "matroska,webm")
+        self._dense = container.format.name in ("avi", "flv", "matroska,webm")
         # Index entries point to the head of a chunk, packets to its content.
         entries = [] if self.stamped else getattr(stream, "index_entries", ())
         self._index = {entry.pos + 8: (rank, entry.timestamp) for rank, entry in enumerate(entries)}
@@ -87,7 +87,8 @@ class Packets:
                 return
             failed = 0
             self._look_for_hole(packet)
-            if packet.stream_index == self._stream.index:
+            # The empty packets at the end state the number of no stream.
+            if packet.stream.index == self._stream.index:
                 yield packet, self._mark(packet)
 
     def _look_for_hole(self, packet: Any) -> None:
@@ -172,6 +173,8 @@ class RecordedVideo:
     def read(self) -> NDArray[np.uint8] | None:
         """Return the next frame, uint8 (H, W, 3) BGR, rotated as declared; None at the end."""
         frame = next(self._frames, None)
+        while frame is not None and not self._shuffled and self._timeline.is_late(frame.opaque):
+            frame = next(self._frames, None)
         if frame is None:
             return None
         self._count += 1
@@ -269,13 +272,14 @@ def open_video(path: Path, decode: str = CPU) -> tuple[Any, Any]:
         OSError: It cannot be opened, or holds no video.
     """
     import av
+    from av.stream import Disposition
 
     try:
         container = open_input(str(path), decode)
     except (av.FFmpegError, ValueError) as error:
         raise OSError(type(error).__name__) from None
     stream = container.streams.best("video")
-    if stream is None:
+    if stream is None or stream.disposition & Disposition.attached_pic:
         container.close()
         raise OSError("no video")
     return container, stream

@@ -17,10 +17,12 @@ from edgeseg.sources import capture
 from edgeseg.sources.capture import open_frames
 from edgeseg.sources.frames import Frames
 from edgeseg.sources.places import FramePosition
+from edgeseg.sources.recorded import open_video
 from edgeseg.sources.spec import parse_source
 from edgeseg.stream.reader import Reader
 
 COUNT = 60
+JPEG = cv2.imencode(".jpg", np.zeros((16, 16, 3), np.uint8))[1].tobytes()
 WHOLE = ["h.mp4", "h.mkv", "h.avi", "h.ts", "h.flv", "m.mp4", "m.avi", "j.mkv", "j.avi", "v.webm"]
 DAMAGED = [
     *((name, how) for name in ("h.mp4", "m.mp4", "j.mp4") for how in ("zero", "noise")),
@@ -104,6 +106,60 @@ def test_so_do_those_of_a_file_without_times(
 ) -> None:
     """By its index, or by how many frames are missing in all; OpenCV tells neither."""
     check_places(*read(damage(whole(name), how)))
+
+
+# In MPEG-TS, some breaks behind that place are not seen: FFmpeg reports none.
+@pytest.mark.parametrize(
+    ("name", "until"), [("h.mp4", 70), ("h.flv", 70), ("h.mkv", 70), ("h.ts", 60)]
+)
+def test_no_frame_comes_out_of_turn_behind_damage(
+    name: str, until: int, whole: Callable[[str], Path], tmp_path: Path
+) -> None:
+    """The decoder may hand out a frame from ahead of the damage among those behind it."""
+    data = whole(name).read_bytes()
+    for place in range(30, until, 3):
+        at, length = len(data) * place // 100, len(data) // 16
+        path = tmp_path / name
+        path.write_bytes(data[:at] + bytes(length) + data[at + length :])
+        found, frames = read(path)
+        places = [place.index for _, place in found]
+        assert places == sorted(set(places))
+        assert [shown for shown, _ in found[-3:]] == places[-3:] == [57, 58, 59]
+        assert len(found) + frames.unreadable == COUNT
+
+
+@pytest.mark.usefixtures("reader")
+def test_the_video_may_be_any_stream_of_the_file(
+    whole: Callable[[str], Path], tmp_path: Path
+) -> None:
+    path = tmp_path / "sound-first.mkv"
+    with av.open(str(whole("h.mkv"))) as source, av.open(str(path), "w") as container:
+        sound = container.add_stream("pcm_s16le", rate=8000, layout="mono")
+        video = container.add_stream_from_template(source.streams.video[0])
+        silence = av.AudioFrame.from_ndarray(np.zeros((1, 8000), np.int16), layout="mono")
+        silence.rate, silence.pts = 8000, 0
+        container.mux(sound.encode(silence))
+        for packet in source.demux(video=0):
+            if packet.size:
+                packet.stream = video
+                container.mux(packet)
+    found, frames = read(path)
+    assert [shown for shown, _ in found] == list(range(COUNT))
+    assert frames.unreadable == 0
+
+
+def test_a_cover_picture_is_no_video(tmp_path: Path) -> None:
+    path = tmp_path / "song.mka"
+    with av.open(str(path), "w") as container:
+        sound = container.add_stream("pcm_s16le", rate=8000, layout="mono")
+        container.add_attachment("cover.jpg", "image/jpeg", JPEG)
+        silence = av.AudioFrame.from_ndarray(np.zeros((1, 8000), np.int16), layout="mono")
+        silence.rate, silence.pts = 8000, 0
+        container.mux(sound.encode(silence))
+    with av.open(str(path)) as container:
+        assert len(container.streams.video) == 1
+    with pytest.raises(OSError, match="no video"):
+        open_video(path)
 
 
 @pytest.mark.usefixtures("reader")
