@@ -17,6 +17,7 @@ from edgeseg.data.folders import list_images, load_image
 from edgeseg.engines import open_engine
 from edgeseg.errors import AccuracyGateError
 from edgeseg.evaluation import agreement
+from edgeseg.precision import sensitivity
 from edgeseg.precision.ranges import measure_ranges
 from edgeseg.precision.sensitivity import LayerCost, most_harmful_first
 
@@ -69,6 +70,20 @@ def test_a_refused_build_names_the_layer_and_the_way_out(
     mended = edgeseg(*proposed[1:], "--json")
     assert mended.code == 0, mended.err
     assert PLANTED in mended.document["kept"]
+
+
+def test_a_refused_build_finds_it_by_groups_where_there_are_many_layers(
+    edgeseg: Any, planted: Path, small_data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = BuildConfig(planted / "model.onnx", "int8", "onnxruntime", data=small_data)
+    every = {layer.layer for layer in measure_sensitivity(config, pictures=1).layers}
+    monkeypatch.setattr(sensitivity, "ALONE", 3)
+    refused = edgeseg("build", config.onnx, "--int8", "--data", small_data, "--json")
+    layers = [layer["layer"] for layer in refused.document["error"]["layers"]]
+    assert layers[0] == PLANTED
+    assert len(layers) == 3
+    assert every.issuperset(layers)
+    assert f"{len(every) - 3} others" in refused.document["error"]["message"]
 
 
 @pytest.mark.parametrize(

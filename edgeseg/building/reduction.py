@@ -94,10 +94,13 @@ class _Reduction:
         with self._trials() as trials:
             gate = trials.judge(path, graph.sidecar)
             if not gate.passed and recipe is not None:
-                costs = trials.rank(recipe, trials.probe(QUICK))
+                logger.info("%s fails the gate; looking for the layers that cost most", graph.name)
+                ranker = trials.ranker(recipe, trials.probe(QUICK))
+                costs = ranker.suspects()
                 again = ["edgeseg", "build", str(self.config.onnx), f"--{self.config.precision}"]
                 command = shlex.join([*again, *words(self.config)])
-                advice = Advice(costs, command, graph.precision)
+                unmeasured = len(ranker.layers) - len(costs)
+                advice = Advice(costs, command, graph.precision, unmeasured)
         enforce(gate, path, advice)
         return self._complete(graph, path, gate)
 
@@ -114,7 +117,7 @@ class _Reduction:
             if whole.gate.passed:
                 search = Search((whole,), whole)
             else:
-                costs = trials.rank(recipe, trials.probe(THOROUGH))
+                costs = trials.ranker(recipe, trials.probe(THOROUGH)).every_layer()
                 search = fewest_kept(
                     [cost.layer for cost in costs],
                     lambda kept: trials.attempt(recipe, kept) if kept else whole,

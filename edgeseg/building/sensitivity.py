@@ -85,7 +85,7 @@ def measure_sensitivity(
         probe = trials.probe(pictures)
         with trials.running(recipe, recipe.make()) as engine:
             judged_on, reduced = engine.runtime, probe.value(engine)
-        layers = trials.rank(recipe, probe, reverse=reverse)
+        layers = trials.ranker(recipe, probe).every_layer(reverse=reverse)
     return Sensitivity(
         network=str(network.path),
         precision=recipe.precision,

@@ -21,7 +21,7 @@ from edgeseg.evaluation import Evaluation, evaluate
 from edgeseg.options.building import BuildConfig
 from edgeseg.precision.gate import judge
 from edgeseg.precision.mixed import Trial
-from edgeseg.precision.sensitivity import LayerCost, Probe, rank_layers
+from edgeseg.precision.sensitivity import Probe, Ranker
 
 
 class Trials:
@@ -73,17 +73,14 @@ class Trials:
         """Prepare a probe with the results of FP32 on ``count`` of the pictures."""
         return Probe(self._reference, self.network.model, self.pictures, count)
 
-    def rank(
-        self, recipe: PrecisionRecipe, probe: Probe, *, reverse: bool = False
-    ) -> tuple[LayerCost, ...]:
-        """Cost of each layer alone, the most harmful first."""
-        return rank_layers(
+    def ranker(self, recipe: PrecisionRecipe, probe: Probe) -> Ranker:
+        """Prepare to rank the layers of ``recipe``."""
+        return Ranker(
             probe,
             recipe.layers(),
             recipe.make,
             lambda model: self.running(recipe, model),
-            reverse=reverse,
-            track=self.track,
+            self.track,
         )
 
     @contextmanager

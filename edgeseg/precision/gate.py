@@ -102,11 +102,13 @@ class Advice:
     Attributes:
         layers: Cost of each layer alone, the most harmful first.
         command: Command line that repeats the build without any ``--keep``, ready to paste.
+        unmeasured: Number of layers that were not measured alone.
     """
 
     layers: tuple[LayerCost, ...] = ()
     command: str = ""
     precision: Precision = "int8"
+    unmeasured: int = 0
 
 
 SHOWN = 8
@@ -127,7 +129,7 @@ def enforce(result: GateResult, engine: Path, advice: Advice = Advice()) -> None
     worst = advice.layers[:SHOWN]
     raise AccuracyGateError(
         f"{engine.name} was not written: {_loss(result)} in {result.judged_on}"
-        + (f"\n{_table(result, worst)}" if worst else ""),
+        + (f"\n{_table(result, worst, advice.unmeasured)}" if worst else ""),
         hint=_mend(result, advice),
         layers=[layer.to_dict() for layer in worst],
     )
@@ -156,7 +158,7 @@ def enough_kept(result: GateResult, layers: Sequence[LayerCost]) -> list[str]:
     return kept
 
 
-def _table(result: GateResult, layers: Sequence[LayerCost]) -> str:
+def _table(result: GateResult, layers: Sequence[LayerCost], unmeasured: int) -> str:
     """Format the most harmful layers as aligned lines."""
     head = "mean IoU lost" if result.metric == "mean_iou" else "pixels changed"
     width = max(len(layer.layer) for layer in layers)
@@ -168,6 +170,8 @@ def _table(result: GateResult, layers: Sequence[LayerCost]) -> str:
             f"  {layer.layer:{width}}  {100 * layer.loss:>12.2f} %  {error:>11}  "
             f"{100 * layer.macs_share:.1f} %"
         )
+    if unmeasured:
+        lines.append(f"  ({unmeasured} others, less harmful in groups, were not reduced alone)")
     return "\n".join(lines)
 
 

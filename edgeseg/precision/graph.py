@@ -28,6 +28,9 @@ _PASSING = frozenset({"QuantizeLinear", "DequantizeLinear", "Cast"})
 _ROUNDED = frozenset({"Concat", "MaxPool"})
 """Operators that give a value of their inputs, whose result needs no rounding of its own."""
 
+_SHAPING = 1024
+"""Largest weight, in elements, that may decide a shape."""
+
 
 def load_model(path: Path, *, any_order: bool = False) -> ModelProto:
     """Read and check an ONNX file.
@@ -114,19 +117,54 @@ def at_card_size(model: ModelProto) -> ModelProto:
 
 
 def typed(model: ModelProto, origin: str) -> ModelProto:
-    """Return ``model`` with the type and shape of every tensor inferred.
+    """Return a copy of ``model`` with the type and shape of every tensor inferred.
 
     Raises:
         MismatchedArtifact: Types or shapes contradict each other.
     """
     try:
-        return onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True)
+        # onnx copies what it is given several times, and no shape depends on large weights.
+        inferred = onnx.shape_inference.infer_shapes(
+            _without_large_weights(model), strict_mode=True, data_prop=True
+        )
     except (onnx.shape_inference.InferenceError, onnx.checker.ValidationError) as error:
         raise MismatchedArtifact(
             f"{origin}: the shapes in its graph do not fit together "
             f"({' '.join(str(error).split())[:200]})",
             hint="export the network again",
         ) from error
+    known = copy_of(model)
+    for old, new in (
+        (known.graph.value_info, inferred.graph.value_info),
+        (known.graph.output, inferred.graph.output),
+    ):
+        del old[:]
+        old.extend(new)
+    return known
+
+
+def _without_large_weights(model: ModelProto) -> ModelProto:
+    """The graph with the types and shapes of large weights, without their values."""
+    graph = model.graph
+    light = onnx.helper.make_graph(
+        graph.node,
+        graph.name,
+        graph.input,
+        graph.output,
+        value_info=graph.value_info,
+        sparse_initializer=graph.sparse_initializer,
+    )
+    for weight in graph.initializer:
+        if math.prod(weight.dims) > _SHAPING:
+            light.initializer.add(name=weight.name, data_type=weight.data_type, dims=weight.dims)
+        else:
+            light.initializer.append(weight)
+    return onnx.helper.make_model(
+        light,
+        opset_imports=model.opset_import,
+        ir_version=model.ir_version,
+        functions=model.functions,
+    )
 
 
 @dataclass(frozen=True)

@@ -54,6 +54,7 @@ from onnx import ModelProto, NodeProto, TensorProto, numpy_helper
 from onnxruntime.quantization import QuantType
 from onnxruntime.quantization.calibrate import CalibrationMethod, TensorData, TensorsData
 from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
+from onnxruntime.quantization.quant_utils import add_infer_metadata
 
 from edgeseg.errors import MismatchedArtifact, UsageError
 from edgeseg.precision.graph import (
@@ -121,6 +122,8 @@ def to_int8(
         ranges = _shared(model, chosen, ranges)
     made_before, read_before = producers(model), consumers(model)
     skips = _skip_inputs(model, chosen) if flavour == "tensorrt" else {}
+    # Types are known: the quantiser need not write the network to disk to infer them.
+    add_infer_metadata(model)
     quantizer = QDQQuantizer(
         model,
         per_channel=True,

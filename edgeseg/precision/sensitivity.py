@@ -6,7 +6,9 @@ IoU is coarse on so few; ties are broken by the error of the scores in front of 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+import itertools
+import math
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -16,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto
 
-from edgeseg.console import Track, silent
+from edgeseg.console import Item, Track, silent
 from edgeseg.data.folders import Split, load_image
 from edgeseg.data.selection import spread
 from edgeseg.engines.base import Engine
@@ -28,6 +30,9 @@ from edgeseg.precision.graph import Work
 
 SCORED = 4
 """Number of pictures on which the error of the scores is measured, over all pixels."""
+
+ALONE = 24
+"""Largest number of layers that are measured alone when a build is rejected."""
 
 _STEP = 1e-4
 """Losses within a hundredth of a point are ties, which the error of the scores breaks."""
@@ -134,54 +139,74 @@ class Probe:
         return found
 
 
-def rank_layers(
-    probe: Probe,
-    layers: Sequence[Work],
-    make: Make,
-    run: Run,
-    *,
-    reverse: bool = False,
-    track: Track = silent,
-) -> tuple[LayerCost, ...]:
-    """Measure each layer; return the most harmful first, ties in the order of the graph.
+@dataclass(frozen=True)
+class Ranker:
+    """Ranks layers by what reducing each costs, the most harmful first.
 
-    Args:
+    Its methods raise InferenceError where an engine fails.
+
+    Attributes:
         probe: Pictures with FP32's answers.
-        layers: The layers that can be reduced, with their work.
+        layers: The layers that can be reduced, with their work, in the order of the graph.
         make: Makes a graph with given layers kept.
         run: Opens an engine for a graph.
-        reverse: Also measure the loss with all layers but one reduced.
-        track: Shows progress, one step per layer.
-
-    Raises:
-        InferenceError: An engine failed.
+        track: Shows progress, one step per graph.
     """
-    names = [layer.node for layer in layers]
-    total = sum(layer.macs for layer in layers) or 1
-    costs = []
-    for layer in track(layers, "layers alone", len(layers)):
-        model = make([name for name in names if name != layer.node])
-        with run(model) as engine:
-            loss = probe.loss(engine)
-        error = probe.score_error(model)
-        costs.append(LayerCost(layer.node, loss, error, layer.macs / total))
-    if reverse:
-        for place, layer in enumerate(track(layers, "all but one", len(layers))):
-            if len(layers) > 1:
-                with run(make([layer.node])) as engine:
-                    costs[place] = replace(costs[place], loss_of_others=probe.loss(engine))
-    return most_harmful_first(costs)
+
+    probe: Probe
+    layers: Sequence[Work]
+    make: Make
+    run: Run
+    track: Track = silent
+
+    def every_layer(self, *, reverse: bool = False) -> tuple[LayerCost, ...]:
+        """Measure each layer alone; with ``reverse`` also all layers but one."""
+        costs = self._alone(self.layers)
+        if reverse and len(costs) > 1:
+            for place, layer in enumerate(self._tracked(self.layers, "all but one")):
+                with self.run(self.make([layer.node])) as engine:
+                    costs[place] = replace(costs[place], loss_of_others=self.probe.loss(engine))
+        return most_harmful_first(costs)
+
+    def suspects(self) -> tuple[LayerCost, ...]:
+        """Measure only the layers that are likely to be the most harmful.
+
+        In a network of more than :data:`ALONE` layers, groups of neighbours are measured first,
+        then each layer of those that cost most, until there are :data:`ALONE`.
+        """
+        if len(self.layers) <= ALONE:
+            return self.every_layer()
+        step = math.isqrt(len(self.layers))
+        groups = [self.layers[start : start + step] for start in range(0, len(self.layers), step)]
+        costs = [self._cost(group) for group in self._tracked(groups, "groups of layers")]
+        worst = sorted(range(len(groups)), key=lambda place: _harm(costs[place]), reverse=True)
+        chosen = itertools.chain.from_iterable(groups[place] for place in worst)
+        return most_harmful_first(self._alone(list(itertools.islice(chosen, ALONE))))
+
+    def _alone(self, layers: Sequence[Work]) -> list[LayerCost]:
+        return [self._cost([layer]) for layer in self._tracked(layers, "layers alone")]
+
+    def _cost(self, reduced: Sequence[Work]) -> LayerCost:
+        """Cost of reducing these layers and no others, under the name of the first."""
+        names = {layer.node for layer in reduced}
+        model = self.make([layer.node for layer in self.layers if layer.node not in names])
+        with self.run(model) as engine:
+            loss = self.probe.loss(engine)
+        total = sum(layer.macs for layer in self.layers) or 1
+        share = sum(layer.macs for layer in reduced) / total
+        return LayerCost(reduced[0].node, loss, self.probe.score_error(model), share)
+
+    def _tracked(self, items: Sequence[Item], description: str) -> Iterable[Item]:
+        return self.track(items, description, len(items))
 
 
 def most_harmful_first(costs: Sequence[LayerCost]) -> tuple[LayerCost, ...]:
     """Sort by loss, to 0.01 points, then by the error of the scores."""
-    return tuple(
-        sorted(
-            costs,
-            key=lambda cost: (round(cost.loss / _STEP), cost.score_error or 0.0),
-            reverse=True,
-        )
-    )
+    return tuple(sorted(costs, key=_harm, reverse=True))
+
+
+def _harm(cost: LayerCost) -> tuple[int, float]:
+    return round(cost.loss / _STEP), cost.score_error or 0.0
 
 
 def _few(reference: Engine, pictures: Split | Sequence[Path], count: int) -> list[Labelled]:

@@ -1,3 +1,4 @@
+import math
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,9 @@ from edgeseg.precision.graph import (
     matching_nodes,
     precision_report,
     read_card,
+    serialize,
     sort_nodes,
+    typed,
     work,
 )
 
@@ -29,6 +32,14 @@ MACS = {
     "head": 32 * 48 * 3 * 8,
 }
 WEIGHTS = {"stem": 216, "deep": 1152, "narrow": 128, "up": 512, "refine": 1728, "head": 24}
+
+
+def test_types_are_those_that_onnx_infers_with_all_weights(model: ModelProto) -> None:
+    assert any(math.prod(weight.dims) > 1024 for weight in model.graph.initializer)
+    before = serialize(model)
+    expected = onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True)
+    assert serialize(typed(model, "test")) == serialize(expected)
+    assert serialize(model) == before
 
 
 def test_work_counts_what_a_hand_count_finds(model: ModelProto) -> None:
