@@ -112,18 +112,25 @@ def _at(content: Any, key: str, kind: type) -> Any:
 
 
 def _of_processor(content: Any) -> dict[str, Any]:
-    """``preprocessor_config.json`` of Hugging Face: RGB, stretched where it names both sides."""
-    size = _at(content, "size", dict)
+    """``preprocessor_config.json`` of Hugging Face: stretched where it names both sides.
+
+    MobileViT's swaps RGB to BGR and does not normalise; it may name a mean, and leaves
+    ``do_normalize`` out.
+    """
+    swapped = _at(content, "do_flip_channel_order", bool) is True
+    cropped = _at(content, "do_center_crop", bool) is True
+    size = _at(content, "crop_size" if cropped else "size", dict)
     height, width = _at(size, "height", int), _at(size, "width", int)
-    sized = height and width and _at(content, "do_resize", bool) is not False
+    sized = height and width and (cropped or _at(content, "do_resize", bool) is not False)
     found: dict[str, Any] = {
-        "color": "rgb",
+        "color": "bgr" if swapped else "rgb",
         "size": (height, width) if sized else None,
-        "resize": "stretch" if sized else None,
+        "resize": "stretch" if sized and not cropped else None,
     }
     rescaled = _at(content, "do_rescale", bool) is not False
     factor = (_at(content, "rescale_factor", float) or 1 / 255) if rescaled else 1.0
-    if _at(content, "do_normalize", bool) is False:
+    normalised = _at(content, "do_normalize", bool)
+    if normalised is False or (normalised is None and swapped):
         unit = abs(factor * 255 - 1) < 1e-3
         return found | {"normalise": UNIT if unit else NONE if factor == 1 else None}
     mean, std = (

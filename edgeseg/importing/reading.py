@@ -201,6 +201,13 @@ def _inlined(model: ModelProto, path: Path) -> ModelProto:
 
 
 def _refuse_operators(model: ModelProto, path: Path) -> None:
+    # First: quantisers add operators of their runtime to ONNX's own.
+    if any(node.op_type in _QUANTISED for node in model.graph.node):
+        raise MismatchedArtifact(
+            f"{path}: expected a network in floating point, found quantised layers",
+            hint="import the float32 network, then `edgeseg calibrate` and `edgeseg build --int8`; "
+            "or quantise the model.onnx of that import and give it to `edgeseg build --onnx`",
+        )
     foreign = sorted({f"{n.domain}.{n.op_type}" for n in model.graph.node if n.domain not in _OURS})
     if foreign:
         raise MismatchedArtifact(
@@ -214,12 +221,6 @@ def _refuse_operators(model: ModelProto, path: Path) -> None:
             f"{path}: expected weights that are stored whole, found sparse ones "
             f"({', '.join(sparse[:5])})",
             hint="export it again with dense weights (in PyTorch: .to_dense()); zeros may stay",
-        )
-    if any(node.op_type in _QUANTISED for node in model.graph.node):
-        raise MismatchedArtifact(
-            f"{path}: expected a network in floating point, found quantised layers",
-            hint="import the float32 network, then `edgeseg calibrate` and `edgeseg build --int8`; "
-            "or quantise the model.onnx of that import and give it to `edgeseg build --onnx`",
         )
 
 

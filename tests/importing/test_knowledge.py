@@ -84,6 +84,23 @@ def test_processors_without_a_part(tmp_path: Path, change: Any, normalise: Any) 
     assert (found and found.name if isinstance(normalise, str) else found) == normalise
 
 
+@pytest.mark.parametrize("mean", [{}, {"image_mean": [0.5] * 3, "image_std": [0.5] * 3}])
+def test_the_processor_of_mobilevit(tmp_path: Path, mean: Any) -> None:
+    """As transformers 4.40 and 5.24 write it: BGR from 0 to 1, whatever mean it names."""
+    content = {
+        "crop_size": {"height": 256, "width": 320},
+        "do_center_crop": True,
+        "do_flip_channel_order": True,
+        "do_rescale": True,
+        "do_resize": True,
+        "rescale_factor": 1 / 255,
+        "size": {"shortest_edge": 288},
+    }
+    found = known(tmp_path, preprocessor_config=content | mean)
+    assert (found.color, found.normalise, found.size) == ("bgr", UNIT, (256, 320))
+    assert found.resize is None
+
+
 def test_segmentation_models_pytorch(tmp_path: Path) -> None:
     config = {"encoder_name": "resnet18", "encoder_weights": "imagenet", "classes": 3}
     assert known(tmp_path, config=config).normalise == IMAGENET

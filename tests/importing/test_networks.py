@@ -11,6 +11,7 @@ import onnx
 import pytest
 from foreign import NAMES, SIZE, Foreign, dataset, picture
 from onnx import TensorProto
+from onnxruntime.quantization import CalibrationDataReader, QuantFormat, quantize_static
 
 from edgeseg.artifacts.sidecar import verify
 from edgeseg.building.evidence import read_evidence
@@ -245,6 +246,27 @@ def test_other_kinds_of_networks_are_refused_by_name(tmp_path: Path) -> None:
         onnx.helper.make_node("GlobalAveragePool", [vector.graph.node[-1].input[0]], ["scores"])
     )
     assert "expected scores (N, classes, H, W)" in found(vector)
+
+
+@pytest.mark.parametrize("form", QuantFormat)
+def test_what_onnxruntime_quantised_is_refused_with_the_way_to_int8(
+    tmp_path: Path, form: QuantFormat
+) -> None:
+    noise = np.random.default_rng(0).normal(0, 1, (1, 3, *SIZE)).astype(np.float32)
+
+    class Pictures(CalibrationDataReader):
+        def __init__(self) -> None:
+            self.left = iter([{"input": noise}])
+
+        def get_next(self) -> Any:
+            return next(self.left, None)
+
+    plain, quantised = tmp_path / "plain.onnx", tmp_path / "quantised.onnx"
+    Foreign("softmax").save(plain)
+    quantize_static(plain, quantised, Pictures(), quant_format=form)
+    error = refused(tmp_path, onnx.load(quantised))
+    assert "quantised layers" in error.message
+    assert "edgeseg build --int8" in str(error.hint)
 
 
 def test_classes_are_asked_for(tmp_path: Path, data: Path) -> None:
