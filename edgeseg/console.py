@@ -110,7 +110,7 @@ def _console(*, stderr: bool) -> Console:
             if not self.stderr:
                 raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
 
-    return Careful(stderr=stderr, highlight=False, soft_wrap=True)
+    return Careful(stderr=stderr, highlight=False, soft_wrap=True, emoji=False)
 
 
 class _ConsoleHandler(logging.Handler):

@@ -255,6 +255,11 @@ def test_values_that_are_not_there_are_not_printed(capsys: pytest.CaptureFixture
     assert capsys.readouterr().out == "lanes: engines 2\n"
 
 
+def test_names_are_logged_without_pictures(capsys: pytest.CaptureFixture[str]) -> None:
+    stderr_console().print("b:x: no such file", markup=False)
+    assert capsys.readouterr().err == "b:x: no such file\n"
+
+
 IN_AN_IMPORT = """
 import signal, time
 from edgeseg.cli import _Interrupt

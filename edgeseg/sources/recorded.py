@@ -275,7 +275,8 @@ def open_video(path: Path, decode: str = CPU) -> tuple[Any, Any]:
     from av.stream import Disposition
 
     try:
-        container = open_input(str(path), decode)
+        # FFmpeg takes what stands before a colon for a protocol.
+        container = open_input(str(path.absolute()), decode)
     except (av.FFmpegError, ValueError) as error:
         raise OSError(type(error).__name__) from None
     stream = container.streams.best("video")

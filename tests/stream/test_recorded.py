@@ -148,6 +148,16 @@ def test_the_video_may_be_any_stream_of_the_file(
     assert frames.unreadable == 0
 
 
+@pytest.mark.usefixtures("reader")
+def test_a_name_with_a_colon_is_no_protocol(
+    whole: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copy(whole("h.mkv"), tmp_path / "file:30.mkv")
+    monkeypatch.chdir(tmp_path)
+    found, _ = read(Path("file:30.mkv"))
+    assert len(found) == COUNT
+
+
 def test_a_cover_picture_is_no_video(tmp_path: Path) -> None:
     path = tmp_path / "song.mka"
     with av.open(str(path), "w") as container:
