@@ -187,9 +187,7 @@ def _open_network(spec: SourceSpec) -> Frames | None:
         with contextlib.suppress(OSError):
             return NetworkVideo(spec)
         return None
-    # FFmpeg takes what stands before a colon for a protocol.
-    target = str(Path(spec.target).absolute()) if spec.kind == "file" else spec.target
-    capture = _open_capture(target, spec.limits)
+    capture = _open_capture(spec.target, spec.limits)
     if capture is None:
         return None
     if spec.live and cv2.__version__.startswith("5."):
