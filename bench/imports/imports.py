@@ -11,6 +11,7 @@ again; ``--table`` only writes the table.
 
 import argparse
 import json
+import shlex
 import subprocess
 import sys
 import time
@@ -19,6 +20,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from edgeseg import machine
 from edgeseg.artifacts.files import write_atomic
 from edgeseg.data.folders import bundled_sample
 
@@ -34,10 +36,12 @@ NAMES = (
     "mmdeploy-lraspp",
 )
 TRAINED = ("smp-unet-mobilenetv3", "torchvision-lraspp", "smp-deeplabv3plus-resnet18")
-METHODS = {"smp-unet-mobilenetv3": "entropy"}
+METHODS = dict.fromkeys(("smp-unet-mobilenetv3", "torchvision-lraspp"), "entropy")
 """Range estimation where INT8 with the default, minmax, loses more than the gate allows."""
 RUNTIMES = ("onnxruntime", "openvino", "tensorrt-rtx")
 LIMIT_S = 1800
+REFUSED, PROPOSALS = 7, 4
+"""Exit code of a refused build, and how many of its proposals are followed one after the other."""
 
 
 def main() -> None:
@@ -87,7 +91,7 @@ def cells(name: str, work: Path) -> Iterator[tuple[str, list[str]]]:
         for runtime in RUNTIMES:
             build = ["build", run, f"--{precision}", "--runtime", runtime, "--data", data]
             yield f"{precision} {runtime}", build
-    yield "sensitivity", ["sensitivity", run, "--data", data, "--pictures", "4"]
+    yield "sensitivity", ["sensitivity", run, "--data", data, "--pictures", "2"]
     yield "tiles", ["infer", run, pictures, "--tiles", "--out", str(work / name / "tiles")]
     yield "stream", ["stream", run, "--source", f"{pictures}/*.png", "--no-window"]
     yield "bench", ["bench", run, "--seconds", "1"]
@@ -97,13 +101,31 @@ def measure(name: str, work: Path) -> None:
     """Run the cells of a network that have no result yet."""
     kept = RESULTS / f"{name}.json"
     rows: dict[str, Any] = json.loads(kept.read_text()) if kept.exists() else {}
+    rows["machine"] = here()
     RESULTS.mkdir(parents=True, exist_ok=True)
     for cell, command in cells(name, work):
         if cell in rows:
             continue
-        rows[cell] = outcome(command, work)
+        rows[cell] = followed(command, work)
         print(name, cell, json.dumps(rows[cell])[:200], file=sys.stderr, flush=True)
         write_atomic(kept, json.dumps(rows, indent=1) + "\n")
+
+
+def here() -> str:
+    """The processor, and what it has for INT8."""
+    found = machine.describe()
+    return f"{found.cores} cores of {found.cpu} ({', '.join(found.cpu_flags)})"
+
+
+def followed(command: list[str], work: Path) -> dict[str, Any]:
+    """Run a command, and what the gate proposes where it refuses a build."""
+    row = outcome(command, work)
+    for _ in range(PROPOSALS):
+        if row["code"] != REFUSED:
+            break
+        row = outcome(shlex.split(row["hint"].split("`")[1])[1:], work)
+    row.pop("hint", None)
+    return row
 
 
 def outcome(command: list[str], work: Path) -> dict[str, Any]:
@@ -122,8 +144,10 @@ def outcome(command: list[str], work: Path) -> dict[str, Any]:
         return {"code": done.returncode, "message": lines[-1], "seconds": seconds}
     if "error" in document:
         message = document["error"]["message"].replace(str(work), "WORK")
-        return {"code": done.returncode, "message": message, "seconds": seconds}
-    return {"code": done.returncode, **shown(command[0], document), "seconds": seconds}
+        hint = document["error"]["hint"]
+        return {"code": done.returncode, "message": message, "hint": hint, "seconds": seconds}
+    asked = {"keep": command.count("--keep")} if "--keep" in command else {}
+    return {"code": done.returncode, **shown(command[0], document), **asked, "seconds": seconds}
 
 
 def shown(command: str, document: dict[str, Any]) -> dict[str, Any]:
@@ -145,9 +169,10 @@ def shown(command: str, document: dict[str, Any]) -> dict[str, Any]:
 def text_of(cell: str, row: dict[str, Any], notes: list[str]) -> str:
     """The text of a cell; errors become footnotes."""
     if row["code"] != 0:
-        if row["message"] not in notes:
-            notes.append(row["message"])
-        return f"no ({notes.index(row['message']) + 1})"
+        message = row["message"].splitlines()[0]
+        if message not in notes:
+            notes.append(message)
+        return f"no ({notes.index(message) + 1})"
     if cell == "eval":
         return f"{row['mean_iou']:.3f}"
     gate = row.get("gate")
@@ -157,9 +182,10 @@ def text_of(cell: str, row: dict[str, Any], notes: list[str]) -> str:
         return "yes"
     worst = gate["worst_class"]
     low, high = (100 * end for end in worst["interval"])
+    kept = f"; {row['keep']} kept" if "keep" in row else ""
     return (
         f"{100 * gate['drop']:+.2f}; {worst['name']} {100 * worst['drop']:+.2f} "
-        f"({low:+.2f}…{high:+.2f})"
+        f"({low:+.2f}…{high:+.2f}){kept}"
     )
 
 
@@ -167,6 +193,7 @@ def table() -> str:
     """The page: a row for each network, and what commands said that refused."""
     found = {name: json.loads(path.read_text()) for name in NAMES
              if (path := RESULTS / f"{name}.json").exists()}  # fmt: skip
+    machines = {rows["machine"] for rows in found.values()}
     columns = [cell for cell, _ in cells(NAMES[0], Path())]
     notes: list[str] = []
     lines = [
@@ -181,7 +208,11 @@ def table() -> str:
             f"`{n}` is calibrated with `--method {m}`, as the gate refused INT8 with minmax."
             for n, m in METHODS.items()
         )
-        + f" {len(found)} of {len(NAMES)} networks have been run. –: not run.",
+        + " Where the gate refused a build, the command that it proposed was run; *n kept* says "
+        "how many layers that keeps in floating point. "
+        f"Measured beside other work on {' and '.join(sorted(machines))}; processors without VNNI "
+        "get 7-bit weights. "
+        f"{len(found)} of {len(NAMES)} networks have been run. –: not run.",
         "",
         "| network | " + " | ".join(columns) + " |",
         "|---" * (len(columns) + 1) + "|",
