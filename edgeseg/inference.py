@@ -16,6 +16,7 @@ from edgeseg.artifacts.card import ClassMap
 from edgeseg.artifacts.files import refuse_to_replace, write_atomic
 from edgeseg.console import Track, silent
 from edgeseg.data.folders import load_image
+from edgeseg.data.png import with_palette
 from edgeseg.engines.base import Engine
 from edgeseg.engines.tiles import segment_tiled
 from edgeseg.errors import DatasetError, UsageError
@@ -145,11 +146,8 @@ def _segmented(
 
 
 def _label_png(labels: NDArray[np.uint8], coloured_as: ClassMap | None) -> bytes:
-    if coloured_as is None:
-        return _png(labels)
-    from edgeseg.stream.sinks.masks import with_palette
-
-    return with_palette(_png(labels), coloured_as.palette)
+    encoded = _png(labels)
+    return with_palette(encoded, coloured_as.palette) if coloured_as is not None else encoded
 
 
 def _png(image: NDArray[np.uint8]) -> bytes:

@@ -9,9 +9,6 @@ from __future__ import annotations
 
 import functools
 import logging
-import struct
-import zlib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeseg.artifacts.card import Rgb
+from edgeseg.data import png
 from edgeseg.data.headers import Header, check_pixels, count_pages, jpeg_segments, read_header
 from edgeseg.errors import DatasetError
 
@@ -30,7 +28,6 @@ __all__ = [
     "load_ids",
     "load_image",
     "load_palette",
-    "png_chunk",
     "upright",
 ]
 
@@ -44,10 +41,7 @@ PICTURE_SUFFIXES = frozenset(
 
 logger = logging.getLogger(__name__)
 
-_PNG = b"\x89PNG\r\n\x1a\n"
 _JPEG = b"\xff\xd8\xff"
-_DEPTH, _COLOUR_TYPE = 24, 25  # places of IHDR's bytes: PNG specification, 11.2.1
-_GREY, _PALETTE = 0, 3
 _COLOUR_TYPES = {2: "RGB colour", 4: "grey with alpha", 6: "RGB colour with alpha"}
 _COPY_AGAIN = "copy the file again from where it came from, or take it out of the data set"
 
@@ -104,14 +98,7 @@ def load_palette(path: Path) -> tuple[Rgb, ...] | None:
     Raises:
         DatasetError: The file is missing, empty, truncated, altered or too large.
     """
-    data = _read_whole(path)
-    if not data.startswith(_PNG) or data[_COLOUR_TYPE] != _PALETTE:
-        return None
-    bodies = (data[start + 8 : end - 4] for kind, start, end in _chunks(data) if kind == b"PLTE")
-    colours = next(bodies, b"")
-    return tuple(
-        (colours[at], colours[at + 1], colours[at + 2]) for at in range(0, len(colours), 3)
-    )
+    return png.palette_of(_read_whole(path))
 
 
 def upright(pixels: NDArray[Any], orientation: int) -> NDArray[Any]:
@@ -142,21 +129,21 @@ def load_ids(path: Path) -> NDArray[np.uint8] | NDArray[np.uint16]:
             colour channels.
     """
     data = _read_whole(path)
-    if not data.startswith(_PNG):
+    if not data.startswith(png.SIGNATURE):
         raise DatasetError(
             f"{path}: a mask is a PNG of ids, and this is not a PNG",
             hint="save masks as PNG; lossy formats change the ids",
         )
-    colour_type = data[_COLOUR_TYPE]
-    if colour_type not in (_GREY, _PALETTE):
+    colour_type = data[png.COLOUR_TYPE]
+    if colour_type not in (png.GREY, png.INDEXED):
         raise DatasetError(
             f"{path}: a mask holds one id a pixel (grey or palette PNG), "
             f"found {_COLOUR_TYPES.get(colour_type, 'an unknown colour type')}",
             hint="replace each colour by the id of its class, e.g. with "
             "`edgeseg data convert --from colors`, and save as grey PNG",
         )
-    if colour_type == _PALETTE or data[_DEPTH] < 8:
-        colours = _decode(_with_identity_palette(data), path, cv2.IMREAD_COLOR)
+    if colour_type == png.INDEXED or data[png.DEPTH] < 8:
+        colours = _decode(png.with_identity_palette(data), path, cv2.IMREAD_COLOR)
         return _upright(np.asarray(colours, np.uint8)[..., 0].copy(), data)
     return _upright(_decode(data, path, cv2.IMREAD_UNCHANGED), data)
 
@@ -170,7 +157,7 @@ def _read_whole(path: Path) -> bytes:
     if not data:
         raise DatasetError(f"{path} is empty", hint=_COPY_AGAIN)
     check_pixels(data, path)
-    if data.startswith(_PNG):
+    if data.startswith(png.SIGNATURE):
         _check_png(data, path)
     elif data.startswith(_JPEG):
         _check_jpeg(data, path)
@@ -200,27 +187,8 @@ def _upright(pixels: NDArray[Any], data: bytes) -> NDArray[Any]:
     return upright(pixels, header.orientation)
 
 
-def _chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
-    """Yield (kind, start, end) of each complete PNG chunk with a correct checksum.
-
-    Ancillary chunks (first letter in lower case) may have a wrong one, as decoders skip them.
-    """
-    start = len(_PNG)
-    while start + 12 <= len(data):
-        (length,) = struct.unpack_from(">I", data, start)
-        end = start + 12 + length
-        if end > len(data):
-            return
-        kind, body = data[start + 4 : start + 8], data[start + 4 : end - 4]
-        ancillary = kind[0] & 0x20
-        if not ancillary and zlib.crc32(body) != struct.unpack_from(">I", data, end - 4)[0]:
-            return
-        yield kind, start, end
-        start = end
-
-
 def _check_png(data: bytes, path: Path) -> None:
-    kinds = [kind for kind, _, _ in _chunks(data)]
+    kinds = [kind for kind, _, _ in png.chunks(data)]
     if kinds[:1] != [b"IHDR"] or b"IEND" not in kinds:
         raise DatasetError(
             f"{path}: the PNG is truncated or altered: {len(data)} bytes, "
@@ -238,21 +206,3 @@ def _check_jpeg(data: bytes, path: Path) -> None:
         raise DatasetError(
             f"{path}: the JPEG is truncated: no end mark in its {len(data)} bytes", hint=_COPY_AGAIN
         )
-
-
-def _with_identity_palette(data: bytes) -> bytes:
-    """Rewrite a PNG with a palette that maps each index to its own number.
-
-    Decoders then return the indices in every channel. Grey below 8 bits becomes a palette
-    picture, since decoders stretch grey to the full range.
-    """
-    ihdr = data[16:25] + bytes([_PALETTE]) + data[26:29]
-    ramp = bytes(value for value in range(1 << data[_DEPTH]) for _ in range(3))
-    kept = [data[start:end] for kind, start, end in _chunks(data) if kind in (b"IDAT", b"IEND")]
-    return b"".join([_PNG, png_chunk(b"IHDR", ihdr), png_chunk(b"PLTE", ramp), *kept])
-
-
-def png_chunk(kind: bytes, body: bytes) -> bytes:
-    """Return a chunk with its length and checksum: PNG specification, 5.3."""
-    checksum = zlib.crc32(kind + body)
-    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", checksum)

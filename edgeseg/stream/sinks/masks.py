@@ -9,12 +9,10 @@ from pathlib import Path
 
 import cv2
 
-from edgeseg.artifacts.card import Rgb
 from edgeseg.artifacts.documents import printable
 from edgeseg.artifacts.files import refuse_to_replace
-from edgeseg.data.decode import png_chunk
+from edgeseg.data import png
 from edgeseg.errors import UsageError
-from edgeseg.ops.overlay import UNNAMED_COLOUR
 from edgeseg.stream.result import StreamResult
 from edgeseg.stream.sinks.base import Sink, SourceStatus
 from edgeseg.stream.sinks.files import (
@@ -30,8 +28,8 @@ from edgeseg.stream.sinks.retention import Budget, Shelf
 _NUMBERED = re.compile(r"(\d{6,})\.png")
 """Masks of frames that have no name."""
 
-_INDEXED = 3
-"""Colour type of a PNG with a palette."""
+_MARK = png.chunk(b"tEXt", b"Software\0edgeseg")
+"""Marks masks among other PNG files (PNG specification, 11.3.3)."""
 
 
 class Masks(Sink):
@@ -112,8 +110,8 @@ class Masks(Sink):
         encoded = cv2.imencode(".png", result.mask(), (cv2.IMWRITE_PNG_COMPRESSION, 1))[1]
         data = encoded.tobytes()
         if self.coloured:
-            data = with_palette(data, result.classes.palette)
-        data = data[:_HEAD] + _MARK + data[_HEAD:]
+            data = png.with_palette(data, result.classes.palette)
+        data = data[: png.HEAD] + _MARK + data[png.HEAD :]
         (write_over if self._overwrite else write_new)(path, data)
         if numbered and self._shelf is not None:
             self._shelf.put(path, len(data))
@@ -145,31 +143,10 @@ class Masks(Sink):
             refuse_to_replace(mask, overwrite=self._overwrite)
 
 
-def with_palette(grey: bytes, palette: Sequence[Rgb]) -> bytes:
-    """The 8-bit grey PNG as an indexed one: same values, shown in these colours.
-
-    Args:
-        grey: A PNG whose header is its first chunk (PNG specification, 5.6 and 11.2).
-        palette: RGB, one an id; ids past it are shown in ``UNNAMED_COLOUR``.
-    """
-    colours = [*palette, *[UNNAMED_COLOUR] * (256 - len(palette))]
-    header = bytearray(grey[16:29])
-    header[9] = _INDEXED
-    table = png_chunk(b"PLTE", bytes(part for colour in colours for part in colour))
-    return grey[:8] + png_chunk(b"IHDR", bytes(header)) + table + grey[33:]
-
-
 def is_ours(path: Path) -> bool:
     """Whether a file is a mask written by :class:`Masks`; False if it cannot be read."""
     try:
         with path.open("rb") as file:
-            return file.read(_HEAD + len(_MARK))[_HEAD:] == _MARK
+            return file.read(png.HEAD + len(_MARK))[png.HEAD :] == _MARK
     except OSError:
         return False
-
-
-_HEAD = 33
-"""Bytes of a PNG's signature and first chunk."""
-
-_MARK = png_chunk(b"tEXt", b"Software\0edgeseg")
-"""Marks masks among other PNG files (PNG specification, 11.3.3)."""
