@@ -111,6 +111,9 @@ def test_several_sources_whose_size_changes(tiled: Engine, mode: Any) -> None:
         assert result.overlay().shape == result.frame.shape
         assert result.age_ms > 0
     assert {result.camera for result in kept.results} == {0, 1}
+    # Each frame takes an inference of its own, whose times no other frame shows.
+    times = {tuple(result.stages_ms[s] for s in ("preprocess", "infer")) for result in kept.results}
+    assert len(times) == 6
 
 
 def test_privacy_smoothing_and_alerts_see_what_a_shrunk_frame_hides(tiled: Engine) -> None:
