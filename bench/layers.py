@@ -33,7 +33,8 @@ from edgeseg.artifacts.files import write_atomic
 from edgeseg.engines.openvino import library
 from edgeseg.machine import describe, summary
 from edgeseg.precision.graph import load_model, work
-from edgeseg.precision.int8 import Flavour, to_int8
+from edgeseg.precision.int8 import to_int8
+from edgeseg.precision.policy import Flavour
 from edgeseg.precision.ranges import Ranges
 from edgeseg.report.tables import Column, Table, render_markdown
 from edgeseg.runs import RANGES

@@ -17,7 +17,7 @@ from edgeseg.building.fp32 import Fp32Network
 from edgeseg.building.graph import BuildOptions, GraphFormat, RuntimeGraph, runtime_graph
 from edgeseg.errors import MismatchedArtifact, UsageError
 from edgeseg.precision.graph import load_model, precision_report, producers, read_card
-from edgeseg.precision.int8 import require_tensorrt_form
+from edgeseg.precision.runtime_limits import require_tensorrt_form
 
 _OPERATORS = frozenset({"QLinearConv", "ConvInteger", "QLinearMatMul", "MatMulInteger"})
 

@@ -29,9 +29,10 @@ from edgeseg.engines.cpu import int8_saturates
 from edgeseg.options.building import BuildConfig
 from edgeseg.precision.fp16 import to_fp16
 from edgeseg.precision.graph import Work, copy_of, work
-from edgeseg.precision.int8 import to_int8, wrong_in_openvino
+from edgeseg.precision.int8 import to_int8
 from edgeseg.precision.overflow import overflowing
 from edgeseg.precision.ranges import Ranges
+from edgeseg.precision.runtime_limits import wrong_in_openvino
 
 logger = logging.getLogger(__name__)
 

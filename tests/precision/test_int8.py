@@ -15,8 +15,10 @@ from edgeseg.errors import MismatchedArtifact, UsageError
 from edgeseg.evaluation import agreement
 from edgeseg.ops.preprocess import preprocess
 from edgeseg.precision.graph import copy_of, precision_report, producers, serialize
-from edgeseg.precision.int8 import Flavour, policy, require_tensorrt_form, to_int8
+from edgeseg.precision.int8 import to_int8
+from edgeseg.precision.policy import Flavour, kept_by_default
 from edgeseg.precision.ranges import Ranges
+from edgeseg.precision.runtime_limits import require_tensorrt_form
 
 FLAVOURS: tuple[Flavour, ...] = ("onnxruntime", "openvino", "tensorrt")
 
@@ -61,7 +63,7 @@ def test_policy_keeps_all_scores_of_a_skip_architecture() -> None:
         """,
     )
     scores = {"sum", "enlarged", "score_first", "score_second", "labels"}
-    assert set(policy(model)) == {"first"} | scores
+    assert set(kept_by_default(model)) == {"first"} | scores
 
 
 def test_tensorrt_flavour_is_signed_symmetric_and_before_convolutions_only(

@@ -27,7 +27,8 @@ from edgeseg.export.network import trace
 from edgeseg.precision.calibration import collect
 from edgeseg.precision.fp16 import to_fp16
 from edgeseg.precision.graph import precision_report, producers, serialize
-from edgeseg.precision.int8 import Flavour, to_int8
+from edgeseg.precision.int8 import to_int8
+from edgeseg.precision.policy import Flavour
 from edgeseg.precision.ranges import Ranges, measure_ranges
 from edgeseg.precision.sensitivity import Probe
 
