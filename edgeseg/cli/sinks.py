@@ -16,7 +16,7 @@ from edgeseg.options.messaging import Messaging, with_login
 if TYPE_CHECKING:
     from edgeseg.artifacts.card import ClassMap
     from edgeseg.engines.base import Engine
-    from edgeseg.stream import Recording, Sink, SourceSpec, SourceStatus
+    from edgeseg.stream import Recording, Sink, SourceSpec
     from edgeseg.stream.alerts import Alerts, Clips
     from edgeseg.stream.sinks.destination import Destination
     from edgeseg.stream.sinks.retention import Budget
@@ -108,18 +108,13 @@ class FileSinks:
 
     def _recorder(self, path: Path, overlay: bool) -> Sink:
         """Encode the recordings in the background, one per source."""
-        from edgeseg.stream import Background, Each
+        from edgeseg.stream import Background
 
         # Created here, so that an invalid name is reported at once.
         names = [self._of(path, number) for number in range(len(self.specs))]
         made = [self._recording(name, overlay) for name in names]
         self.recordings.extend(made)
-        if len(made) == 1:
-            return Background(made[0])
-        several = Each(
-            lambda source: made[source.index], f"the recordings {path}", shows_overlay=overlay
-        )
-        return Background(several)
+        return Background(_per_source(made, f"the recordings {path}", shows_overlay=overlay))
 
     def _recording(self, name: Path, overlay: bool) -> Recording:
         from edgeseg.stream import Recording
@@ -140,24 +135,20 @@ class FileSinks:
 
     def _masks(self, folder: Path) -> Sink:
         """Write masks in the background, with one folder per source if there are several."""
-        from edgeseg.stream import Background, Each, Masks
+        from edgeseg.stream import Background, Masks
 
-        def make(number: int, where: Path) -> Sink:
-            return Masks(
-                where,
+        alone = len(self.specs) == 1
+        made = [
+            Masks(
+                folder if alone else folder / str(number),
                 coloured=self.files.coloured_masks,
-                pictures=pictures_of(self.specs[number]),
+                pictures=pictures_of(spec),
                 budget=self.budget,
                 overwrite=self.keeping.overwrite,
             )
-
-        if len(self.specs) == 1:
-            return Background(make(0, folder))
-
-        def make_of(source: SourceStatus) -> Sink:
-            return make(source.index, folder / str(source.index))
-
-        return Background(Each(make_of, f"the mask folders in {folder}"))
+            for number, spec in enumerate(self.specs)
+        ]
+        return Background(_per_source(made, f"the mask folders in {folder}"))
 
 
 def destinations(live: Live, count: int) -> list[Destination]:
@@ -172,7 +163,7 @@ def destinations(live: Live, count: int) -> list[Destination]:
 
 def publishing_sinks(where: Sequence[Destination], live: Live, *, overwrite: bool) -> list[Sink]:
     """Make the sink that publishes each source in a thread of its own."""
-    from edgeseg.stream import Background, Each, VideoPublisher
+    from edgeseg.stream import Background, VideoPublisher
 
     made = [
         Background(
@@ -181,9 +172,16 @@ def publishing_sinks(where: Sequence[Destination], live: Live, *, overwrite: boo
         )
         for each in where
     ]
-    if len(made) <= 1:
-        return [*made]
-    return [Each(lambda source: made[source.index], "the published videos", shows_overlay=True)]
+    return [_per_source(made, "the published videos", shows_overlay=True)] if made else []
+
+
+def _per_source(made: Sequence[Sink], name: str, *, shows_overlay: bool = False) -> Sink:
+    """Give each source its own of the sinks, in the order of the sources."""
+    from edgeseg.stream import Each
+
+    if len(made) == 1:
+        return made[0]
+    return Each(lambda source: made[source.index], name, shows_overlay=shows_overlay)
 
 
 def page_sinks(pages: Pages, engine: Engine) -> list[Sink]:
