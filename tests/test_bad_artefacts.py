@@ -285,3 +285,29 @@ def test_the_size_in_a_side_car_is_that_of_the_file(trained: Path) -> None:
         made = sidecar.read(path)
         assert isinstance(made, SideCar)
         assert made.artifact_bytes == path.stat().st_size
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("inspect", "model.safetensors"),
+        ("import", "model.onnx", "--classes", "a,b"),
+        ("infer", "model.onnx", "."),
+        ("infer", "picture.png"),
+        ("build", "model.onnx", "--fp16", "--runtime", "onnxruntime"),
+        ("stream", "--source", "clip.mp4", "--no-window"),
+    ],
+    ids=" ".join,
+)
+def test_pointers_of_git_lfs(
+    edgeseg: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]
+) -> None:
+    """A repository cloned without Git LFS holds these texts in place of its files."""
+    pointer = f"version https://git-lfs.github.com/spec/v1\noid sha256:{'0' * 64}\nsize 12345\n"
+    for name in ("model.safetensors", "model.onnx", "picture.png", "clip.mp4"):
+        (tmp_path / name).write_text(pointer)
+    monkeypatch.chdir(tmp_path)
+    outcome = edgeseg(*arguments)
+    assert outcome.code in (3, 5)
+    assert "is a pointer of Git LFS" in outcome.err + outcome.out
+    assert "git lfs pull" in outcome.err + outcome.out

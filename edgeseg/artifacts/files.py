@@ -27,6 +27,11 @@ MAX_JSON_BYTES = 16 * 1024 * 1024
 FULL = (errno.ENOSPC, errno.EDQUOT)
 """What the system answers where a disk or a quota is full."""
 
+LFS_POINTER = b"version https://git-lfs.github.com/spec/"
+"""How the text begins that Git LFS keeps in a file's place until the file is fetched."""
+
+LFS_HINT = "fetch it with `git lfs pull` in its repository"
+
 _AGAIN = "make it again, or copy it again"
 
 
@@ -56,8 +61,8 @@ def open_file(path: Path, *, follow: bool = True) -> Iterator[BinaryIO]:
 
     Raises:
         UsageError: There is nothing there, or it is a folder.
-        CorruptArtifact: It is a pipe, a device or a socket, a link that leads nowhere, or
-            cannot be read.
+        CorruptArtifact: It is a pipe, a device or a socket, a link that leads nowhere, a pointer
+            of Git LFS, or cannot be read.
         UntrustedArtifact: It is a symbolic link and those are not followed.
     """
     path = Path(path)
@@ -73,6 +78,8 @@ def open_file(path: Path, *, follow: bool = True) -> Iterator[BinaryIO]:
         raise
     with os.fdopen(handle, "rb") as stream:
         try:
+            if os.pread(handle, len(LFS_POINTER), 0) == LFS_POINTER:
+                raise CorruptArtifact(f"{path} is a pointer of Git LFS", hint=LFS_HINT)
             yield stream
         except OSError as error:
             raise CorruptArtifact(

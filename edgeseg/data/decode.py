@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeseg.artifacts.card import Rgb
+from edgeseg.artifacts.files import LFS_HINT, LFS_POINTER
 from edgeseg.data import png
 from edgeseg.data.headers import Header, check_pixels, count_pages, jpeg_segments, read_header
 from edgeseg.errors import DatasetError
@@ -156,6 +157,8 @@ def _read_whole(path: Path) -> bytes:
         raise DatasetError(f"{path}: cannot be read: {error.strerror or error}") from error
     if not data:
         raise DatasetError(f"{path} is empty", hint=_COPY_AGAIN)
+    if data.startswith(LFS_POINTER):
+        raise DatasetError(f"{path} is a pointer of Git LFS", hint=LFS_HINT)
     check_pixels(data, path)
     if data.startswith(png.SIGNATURE):
         _check_png(data, path)

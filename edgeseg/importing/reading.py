@@ -16,7 +16,7 @@ import onnx
 from google.protobuf.message import DecodeError
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
-from edgeseg.artifacts.files import require_file, sha256_file
+from edgeseg.artifacts.files import LFS_HINT, require_file, sha256_file
 from edgeseg.engines.external_data import external_locations, require_local_weights
 from edgeseg.engines.network import MAX_BYTES
 from edgeseg.errors import CorruptArtifact, MismatchedArtifact
@@ -131,6 +131,8 @@ def _require_size(path: Path) -> None:
         require_local_weights(path)
         outside = {path.parent / location for location in external_locations(path)}
     except CorruptArtifact as error:
+        if error.hint == LFS_HINT:
+            raise
         hint = _AGAIN if path.suffix.lower() == ".onnx" else _TO_ONNX
         raise CorruptArtifact(error.message, hint=hint) from error
     size += sum(each.stat().st_size for each in outside)

@@ -18,6 +18,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeseg.artifacts.files import LFS_HINT, LFS_POINTER
 from edgeseg.data.decode import load_image
 from edgeseg.data.folders import list_images
 from edgeseg.errors import DatasetError, OpenFailed, UsageError
@@ -170,6 +171,9 @@ def _open_file(spec: SourceSpec) -> Frames:
         raise OpenFailed(f"{spec.label}: no such file", hint=f"check the path, or {EXAMPLES}")
     if not os.access(path, os.R_OK):
         raise OpenFailed(f"{spec.label}: permission denied", hint=f"chmod u+r {spec.label}")
+    with path.open("rb") as stream:
+        if stream.read(len(LFS_POINTER)) == LFS_POINTER:
+            raise OpenFailed(f"{spec.label} is a pointer of Git LFS", hint=LFS_HINT)
     if have_pyav():
         with contextlib.suppress(OSError):
             return RecordedVideo(spec)
