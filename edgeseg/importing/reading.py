@@ -19,7 +19,7 @@ from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_h
 from edgeseg.artifacts.files import LFS_HINT, require_file, sha256_file
 from edgeseg.engines.external_data import external_locations, require_local_weights
 from edgeseg.engines.network import MAX_BYTES
-from edgeseg.errors import CorruptArtifact, MismatchedArtifact
+from edgeseg.errors import CorruptArtifact, EdgesegError, MismatchedArtifact
 from edgeseg.precision.graph import sort_nodes
 
 OLDEST_OPSET = 11
@@ -117,9 +117,11 @@ def maker(original: Original) -> str:
 
 
 def attempt(path: Path, doing: str, work: Callable[[], T]) -> T:
-    """Run a step of a library on the network; its exceptions become CorruptArtifact."""
+    """Run a step on the network; exceptions of libraries become CorruptArtifact."""
     try:
         return work()
+    except EdgesegError:
+        raise
     except Exception as error:  # onnx and onnxscript raise nearly every class that there is.
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise CorruptArtifact(f"{path}: {doing} failed ({reason})", hint=_AGAIN) from error

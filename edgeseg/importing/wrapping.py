@@ -23,7 +23,7 @@ from edgeseg.importing.options import UNIT, Normalise, class_map, input_spec, re
 from edgeseg.importing.outputs import find_output
 from edgeseg.importing.preprocessing import STATED, Preprocessing, prior, settle
 from edgeseg.importing.proof import OriginalRun, Proof, Runs, open_session, prove
-from edgeseg.importing.reading import Original, maker
+from edgeseg.importing.reading import Original, attempt, maker
 from edgeseg.importing.shapes import name_nodes, rename, simplified
 from edgeseg.ops.preprocess import preprocess
 from edgeseg.options.importing import ImportConfig
@@ -98,8 +98,12 @@ def wrap(
     if classes is not None:
         named, names_origin = classes.model_dump(), STATED
     count = len(named["names"]) if named else None
-    output = find_output(
-        model, path, size, name=config.output, classes=count, inner=original.tensors
+    output = attempt(
+        path,
+        "reading its outputs",
+        lambda: find_output(
+            model, path, size, name=config.output, classes=count, inner=original.tensors
+        ),
     )
     if named is None:
         raise _nameless(path, output.channels)

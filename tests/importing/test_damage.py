@@ -18,7 +18,7 @@ from fuzzing import damaged_bytes
 from edgeseg.errors import CorruptArtifact, EdgesegError
 from edgeseg.importing import ImportConfig, import_network
 
-COUNT = int(os.environ.get("EDGESEG_FUZZ", "40"))
+COUNT = int(os.environ.get("EDGESEG_FUZZ", "300"))
 FIRST = int(os.environ.get("EDGESEG_FUZZ_FROM", "0"))
 GRAPHS = (
     Foreign("two", layout="nhwc"),
