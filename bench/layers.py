@@ -34,7 +34,7 @@ from edgeseg.engines.openvino import library
 from edgeseg.machine import describe, summary
 from edgeseg.precision.graph import load_model, work
 from edgeseg.precision.int8 import to_int8
-from edgeseg.precision.policy import Flavour
+from edgeseg.precision.policy import GraphFormat
 from edgeseg.precision.ranges import Ranges
 from edgeseg.report.tables import Column, Table, render_markdown
 from edgeseg.runs import RANGES
@@ -173,8 +173,8 @@ def peak(runtime: str, precision: str, folder: Path) -> float:
     model = large_convolution()
     if precision == "int8":
         names = [value for node in model.graph.node for value in (*node.input, *node.output)]
-        flavour: Flavour = "openvino" if runtime == "OpenVINO" else "onnxruntime"
-        model = to_int8(model, dict.fromkeys(names, (-4.0, 4.0)), flavour=flavour)
+        graph_format: GraphFormat = "openvino" if runtime == "OpenVINO" else "onnxruntime"
+        model = to_int8(model, dict.fromkeys(names, (-4.0, 4.0)), graph_format=graph_format)
     case = Case("peak", runtime, model)
     slowest = max(k.ms for k in case.kernels(folder) if k.operator in CONVOLUTIONS)
     return 2 * 9 * 512 * 512 * SIDE**2 / slowest / 1e6
@@ -190,8 +190,10 @@ def main() -> int:
     model = load_model(options.network)
     ranges = load(Ranges, options.network.with_name(RANGES)).ranges
     graphs: dict[str, ModelProto] = {"FP32": model}
-    for flavour in ("onnxruntime", "openvino"):
-        graphs[f"INT8, placed for {flavour}"] = to_int8(model, ranges, flavour=flavour)
+    for graph_format in ("onnxruntime", "openvino"):
+        graphs[f"INT8, placed for {graph_format}"] = to_int8(
+            model, ranges, graph_format=graph_format
+        )
     cases = [
         Case(f"{runtime}, {name}", runtime, graph)
         for runtime in ("ONNX Runtime", "OpenVINO")

@@ -90,8 +90,8 @@ def test_reduced_precision_keeps_the_open_size(
     ranges = measure_ranges(exported[1].path, manifest)
     for reduced, kind in (
         (to_fp16(model), "fp16"),
-        (to_int8(model, ranges.ranges, flavour="onnxruntime"), "int8"),
-        (to_int8(model, ranges.ranges, flavour="tensorrt"), "int8"),
+        (to_int8(model, ranges.ranges, graph_format="onnxruntime"), "int8"),
+        (to_int8(model, ranges.ranges, graph_format="tensorrt"), "int8"),
     ):
         assert precision_report(reduced).precision == kind
         dims = reduced.graph.input[0].type.tensor_type.shape.dim

@@ -14,9 +14,10 @@ from onnx import ModelProto, TensorProto, numpy_helper
 from edgeseg.artifacts.card import CARD_KEY, Precision
 from edgeseg.artifacts.files import sha256_file
 from edgeseg.building.fp32 import Fp32Network
-from edgeseg.building.graph import BuildOptions, GraphFormat, RuntimeGraph, runtime_graph
+from edgeseg.building.graph import BuildOptions, RuntimeGraph, runtime_graph
 from edgeseg.errors import MismatchedArtifact, UsageError
 from edgeseg.precision.graph import load_model, precision_report, producers, read_card
+from edgeseg.precision.policy import GraphFormat
 from edgeseg.precision.runtime_limits import require_tensorrt_form
 
 _OPERATORS = frozenset({"QLinearConv", "ConvInteger", "QLinearMatMul", "MatMulInteger"})

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
 import onnxruntime
 from onnx import ModelProto
@@ -16,9 +15,7 @@ from edgeseg.building.fp32 import Fp32Network, artifact_name
 from edgeseg.engines import openvino
 from edgeseg.errors import MismatchedArtifact
 from edgeseg.precision.graph import derived_card, precision_report, serialize, write_card
-
-GraphFormat = Literal["onnxruntime", "openvino", "tensorrt"]
-"""The runtime a graph is made for; TensorRT's graphs are judged in ONNX Runtime."""
+from edgeseg.precision.policy import GraphFormat
 
 BuildOptions = dict[str, bool | int | float | str]
 """Options of a build as they stand in the side-car."""

@@ -9,13 +9,13 @@ import onnxruntime
 from edgeseg.artifacts.sidecar import SideCar, sidecar_path
 from edgeseg.artifacts.workshop import workshop
 from edgeseg.building.fp32 import Fp32Network
-from edgeseg.building.graph import GraphFormat
 from edgeseg.building.reduction import reduce_precision
 from edgeseg.building.result import BuildResult, put_in_place
 from edgeseg.console import Track
 from edgeseg.engines import open_engine, openvino
 from edgeseg.errors import UsageError
 from edgeseg.options.building import BuildConfig, PlanOptions
+from edgeseg.precision.policy import GraphFormat
 
 logger = logging.getLogger(__name__)
 

@@ -18,7 +18,6 @@ from edgeseg.building.evidence import Evidence, extremes
 from edgeseg.building.fp32 import Fp32Network
 from edgeseg.building.graph import (
     BuildOptions,
-    GraphFormat,
     RuntimeGraph,
     graph_name,
     require_precision,
@@ -31,6 +30,7 @@ from edgeseg.precision.fp16 import to_fp16
 from edgeseg.precision.graph import Work, copy_of, work
 from edgeseg.precision.int8 import to_int8
 from edgeseg.precision.overflow import overflowing
+from edgeseg.precision.policy import GraphFormat
 from edgeseg.precision.ranges import Ranges
 from edgeseg.precision.runtime_limits import wrong_in_openvino
 
@@ -80,7 +80,7 @@ class PrecisionRecipe:
         return to_int8(
             self.network.model,
             self.ranges.ranges,
-            flavour=self.graph_format,
+            graph_format=self.graph_format,
             keep=keep,
             quantise=self.quantise,
             reduce_range=self.reduce_range,

@@ -12,7 +12,7 @@ from edgeseg.artifacts.sidecar import GateResult
 from edgeseg.building.evidence import Evidence, gate_pictures, overflow_pictures, read_evidence
 from edgeseg.building.foreign import adopt
 from edgeseg.building.fp32 import Fp32Network, artifact_name
-from edgeseg.building.graph import GraphFormat, RuntimeGraph
+from edgeseg.building.graph import RuntimeGraph
 from edgeseg.building.recipe import PrecisionRecipe, read_recipe
 from edgeseg.building.result import BuiltFile
 from edgeseg.building.trials import Trials
@@ -25,6 +25,7 @@ from edgeseg.options.building import BuildConfig
 from edgeseg.precision.gate import Advice, enforce
 from edgeseg.precision.mixed import Search, Trial, fewest_kept
 from edgeseg.precision.overflow import require_finite
+from edgeseg.precision.policy import GraphFormat
 from edgeseg.precision.ranges import Ranges
 from edgeseg.precision.sensitivity import LayerCost
 

@@ -9,12 +9,12 @@ from edgeseg.artifacts.card import Precision
 from edgeseg.artifacts.workshop import workshop
 from edgeseg.building.evidence import gate_pictures, read_evidence
 from edgeseg.building.fp32 import read_fp32
-from edgeseg.building.graph import GraphFormat
 from edgeseg.building.recipe import read_recipe
 from edgeseg.building.trials import Trials
 from edgeseg.console import Track, silent
 from edgeseg.errors import UsageError
 from edgeseg.options.building import BuildConfig
+from edgeseg.precision.policy import GraphFormat
 from edgeseg.precision.sensitivity import LayerCost, Metric
 
 

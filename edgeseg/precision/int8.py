@@ -37,7 +37,7 @@ from edgeseg.precision.graph import (
     typed,
     with_stored_constants,
 )
-from edgeseg.precision.policy import FUSED, QUANTISABLE, Flavour, chosen_nodes
+from edgeseg.precision.policy import FUSED, QUANTISABLE, GraphFormat, chosen_nodes
 from edgeseg.precision.runtime_limits import require_tensorrt_form
 
 _Unrounded: TypeAlias = Callable[[NodeProto, str], bool]
@@ -50,7 +50,7 @@ def to_int8(
     model: ModelProto,
     ranges: Mapping[str, tuple[float, float]],
     *,
-    flavour: Flavour,
+    graph_format: GraphFormat,
     keep: Sequence[str] = (),
     quantise: Sequence[str] = (),
     reduce_range: bool = False,
@@ -60,7 +60,7 @@ def to_int8(
     Args:
         model: FP32 network, left unchanged.
         ranges: Measured lowest and highest value of each activation.
-        flavour: Runtime that will read the result.
+        graph_format: Runtime that will read the result.
         keep: Shell patterns of further nodes to keep in floating point.
         quantise: Shell patterns of nodes to quantise although the policy keeps them.
         reduce_range: Use 7-bit weights on CPUs without VNNI; not for ``tensorrt``.
@@ -70,17 +70,18 @@ def to_int8(
         MismatchedArtifact: A tensor has no range, or nothing is left to quantise.
     """
     model = typed(with_stored_constants(model), "the network")
-    chosen = chosen_nodes(model, flavour, keep, quantise)
+    chosen = chosen_nodes(model, graph_format, keep, quantise)
     if not any(n.op_type in COMPUTE for n in model.graph.node if n.name in chosen):
         raise MismatchedArtifact(
             "nothing is left to quantise: every convolution is kept in floating point",
             hint="name fewer nodes with --keep, quantise the first and the last convolution with "
             "--quantise, or build with --fp16",
         )
-    if flavour == "openvino":
+    if graph_format == "openvino":
         ranges = _shared_ranges(model, chosen, ranges)
-    unrounded = _unrounded_reads(model, chosen, flavour)  # before the quantiser alters the graph
-    quantizer = _quantizer(model, chosen, ranges, flavour, reduce_range)
+    # Before the quantiser alters the graph.
+    unrounded = _unrounded_reads(model, chosen, graph_format)
+    quantizer = _quantizer(model, chosen, ranges, graph_format, reduce_range)
     try:
         quantised: ModelProto = quantizer.quantize_model()
     except ValueError as error:
@@ -93,7 +94,7 @@ def to_int8(
     # Types were inferred before Q/DQ renamed tensors.
     del quantised.graph.value_info[:]
     quantised = typed(quantised, "the INT8 network")
-    if flavour == "tensorrt":
+    if graph_format == "tensorrt":
         require_tensorrt_form(quantised, "the INT8 network")
     return quantised
 
@@ -102,11 +103,11 @@ def _quantizer(
     model: ModelProto,
     chosen: Collection[str],
     ranges: Mapping[str, tuple[float, float]],
-    flavour: Flavour,
+    graph_format: GraphFormat,
     reduce_range: bool,
 ) -> QDQQuantizer:
-    """ONNX Runtime's quantiser of the chosen nodes, with the types that ``flavour`` reads."""
-    tensorrt = flavour == "tensorrt"
+    """ONNX Runtime's quantiser of the chosen nodes, with the types that ``graph_format`` reads."""
+    tensorrt = graph_format == "tensorrt"
     kernels = [
         n.input[1] for n in model.graph.node if n.op_type == "ConvTranspose" and n.name in chosen
     ]
@@ -126,7 +127,7 @@ def _quantizer(
         tensors_range=TensorsData(CalibrationMethod.MinMax, bounds),
         nodes_to_quantize=list(chosen),
         nodes_to_exclude=[],
-        op_types_to_quantize=list(QUANTISABLE[flavour]),
+        op_types_to_quantize=list(QUANTISABLE[graph_format]),
         extra_options={
             "WeightSymmetric": True,
             "ActivationSymmetric": tensorrt,
@@ -134,27 +135,31 @@ def _quantizer(
             "QuantizeBias": not tensorrt,
             "DedicatedQDQPair": tensorrt,
             # Q/DQ behind a Conv would split it from its ReLU and round twice.
-            "OpTypesToExcludeOutputQuantization": list(QUANTISABLE[flavour]) if tensorrt else [],
+            "OpTypesToExcludeOutputQuantization": list(QUANTISABLE[graph_format])
+            if tensorrt
+            else [],
             # A shared range may lie below zero, and rounding to it is no ReLU then.
-            "QDQKeepRemovableActivations": flavour == "openvino",
+            "QDQKeepRemovableActivations": graph_format == "openvino",
             "TensorQuantOverrides": {name: [dict(single_scale)] for name in kernels},
         },
     )
 
 
-def _unrounded_reads(model: ModelProto, chosen: Container[str], flavour: Flavour) -> _Unrounded:
-    """Return the rule by which the readers of each tensor of ``model`` read it in ``flavour``."""
+def _unrounded_reads(
+    model: ModelProto, chosen: Container[str], graph_format: GraphFormat
+) -> _Unrounded:
+    """Return the rule by which the readers of each tensor of ``model`` read it."""
     made_by, readers = producers(model), consumers(model)
-    skips = _skip_inputs(model, chosen) if flavour == "tensorrt" else {}
+    skips = _skip_inputs(model, chosen) if graph_format == "tensorrt" else {}
 
     def unrounded(reader: NodeProto, tensor: str) -> bool:
         if reader.name in skips:
             return tensor not in skips[reader.name]
         maker = made_by.get(tensor)
         # TensorRT's pairs stand in front of their readers alone.
-        if flavour == "tensorrt" or maker is None or maker.name not in chosen:
+        if graph_format == "tensorrt" or maker is None or maker.name not in chosen:
             return reader.name not in chosen
-        if flavour == "onnxruntime":
+        if graph_format == "onnxruntime":
             return False  # The integer kernel that made it gives nothing but the rounded one.
         if maker.op_type in _SHARING or reader.op_type in FUSED:
             return True

@@ -38,20 +38,20 @@ from onnx import ModelProto, NodeProto
 from edgeseg.errors import UsageError
 from edgeseg.precision.graph import COMPUTE, constants, consumers, matching_nodes, producers
 
-Flavour = Literal["onnxruntime", "openvino", "tensorrt"]
-"""The runtime that a graph is made for."""
+GraphFormat = Literal["onnxruntime", "openvino", "tensorrt"]
+"""The runtime that a graph is made for; TensorRT's graphs are judged in ONNX Runtime."""
 
 FUSED = ("Relu", "Clip")
 """Activation functions, which run in the kernel of the layer before them."""
 
 _WEIGHTED = ("Conv", "MatMul", "Gemm")
 _PASSING = ("MaxPool", "AveragePool", "Add", "Concat")
-_DEFAULT: Mapping[Flavour, tuple[str, ...]] = {
+_DEFAULT: Mapping[GraphFormat, tuple[str, ...]] = {
     "onnxruntime": (*_WEIGHTED, *FUSED, *_PASSING),
     "openvino": (*_WEIGHTED, *FUSED, *_PASSING),
     "tensorrt": _WEIGHTED,
 }
-QUANTISABLE: Mapping[Flavour, tuple[str, ...]] = {
+QUANTISABLE: Mapping[GraphFormat, tuple[str, ...]] = {
     "onnxruntime": (*_DEFAULT["onnxruntime"], "ConvTranspose", "Resize"),
     "openvino": (*_DEFAULT["openvino"], "ConvTranspose", "Resize"),
     "tensorrt": (*_WEIGHTED, "ConvTranspose", "Add"),
@@ -60,7 +60,7 @@ QUANTISABLE: Mapping[Flavour, tuple[str, ...]] = {
 
 
 def chosen_nodes(
-    model: ModelProto, flavour: Flavour, keep: Sequence[str], quantise: Sequence[str]
+    model: ModelProto, graph_format: GraphFormat, keep: Sequence[str], quantise: Sequence[str]
 ) -> dict[str, None]:
     """Names of the nodes to quantise, in the order of the graph.
 
@@ -71,14 +71,14 @@ def chosen_nodes(
     Raises:
         UsageError: A pattern matches no node, or one of ``quantise`` no node that can be quantised.
     """
-    possible = {n.name for n in model.graph.node if n.op_type in QUANTISABLE[flavour]}
+    possible = {n.name for n in model.graph.node if n.op_type in QUANTISABLE[graph_format]}
     wanted = set()
     for pattern in quantise:
         hits = possible.intersection(matching_nodes(model, [pattern]))
         if not hits:
             raise UsageError(
-                f"--quantise {pattern!r} names no node that can be quantised for {flavour}",
-                hint=f"name some of type {', '.join(QUANTISABLE[flavour])}",
+                f"--quantise {pattern!r} names no node that can be quantised for {graph_format}",
+                hint=f"name some of type {', '.join(QUANTISABLE[graph_format])}",
             )
         wanted |= hits
     kept = set(matching_nodes(model, keep))
@@ -86,7 +86,7 @@ def chosen_nodes(
     chosen = {
         n.name
         for n in model.graph.node
-        if n.name not in floating and (n.op_type in _DEFAULT[flavour] or n.name in wanted)
+        if n.name not in floating and (n.op_type in _DEFAULT[graph_format] or n.name in wanted)
     }
     made_by, readers = producers(model), consumers(model)
     for node in reversed(model.graph.node):

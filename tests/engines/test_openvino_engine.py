@@ -44,7 +44,7 @@ def test_int8_activations_are_refused(trained: Path, tmp_path: Path) -> None:
     """TensorRT's form, which OpenVINO computes wrongly and without a word."""
     ranges = load(Ranges, trained / "model.ranges.json").ranges
     path = tmp_path / "model.int8.tensorrt.onnx"
-    model = to_int8(load_model(trained / "model.onnx"), ranges, flavour="tensorrt")
+    model = to_int8(load_model(trained / "model.onnx"), ranges, graph_format="tensorrt")
     path.write_bytes(serialize(model))
     OnnxRuntimeEngine(path).close()
     with pytest.raises(MismatchedArtifact, match="quantised to int8") as caught:

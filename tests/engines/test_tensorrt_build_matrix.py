@@ -69,7 +69,7 @@ def reduced(network: ModelProto, precision: Precision) -> ModelProto:
         return to_fp16(network)
     # Any ranges will do: what is asked here is whether TensorRT takes the graph.
     names = activations(typed(at_card_size(network), "the network"))
-    return to_int8(network, dict.fromkeys(names, (-4.0, 4.0)), flavour="tensorrt")
+    return to_int8(network, dict.fromkeys(names, (-4.0, 4.0)), graph_format="tensorrt")
 
 
 def with_fixed(model: ModelProto, *, batch: bool, size: bool) -> ModelProto:

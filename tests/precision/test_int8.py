@@ -16,11 +16,11 @@ from edgeseg.evaluation import agreement
 from edgeseg.ops.preprocess import preprocess
 from edgeseg.precision.graph import copy_of, precision_report, producers, serialize
 from edgeseg.precision.int8 import to_int8
-from edgeseg.precision.policy import Flavour, kept_by_default
+from edgeseg.precision.policy import GraphFormat, kept_by_default
 from edgeseg.precision.ranges import Ranges
 from edgeseg.precision.runtime_limits import require_tensorrt_form
 
-FLAVOURS: tuple[Flavour, ...] = ("onnxruntime", "openvino", "tensorrt")
+GRAPH_FORMATS: tuple[GraphFormat, ...] = ("onnxruntime", "openvino", "tensorrt")
 
 
 def constant(model: ModelProto, name: str) -> np.ndarray:
@@ -36,12 +36,12 @@ def stays_float(model: ModelProto) -> set[str]:
     return set(precision_report(model).kept)
 
 
-@pytest.mark.parametrize("flavour", FLAVOURS)
+@pytest.mark.parametrize("graph_format", GRAPH_FORMATS)
 def test_policy_keeps_first_convolution_and_scores(
-    model: ModelProto, ranges: Ranges, flavour: Flavour
+    model: ModelProto, ranges: Ranges, graph_format: GraphFormat
 ) -> None:
     before = serialize(model)
-    made = to_int8(model, ranges.ranges, flavour=flavour)
+    made = to_int8(model, ranges.ranges, graph_format=graph_format)
     onnx.checker.check_model(made, full_check=True)
     assert stays_float(made) == {"stem", "up", "head"}
     assert serialize(model) == before
@@ -69,7 +69,7 @@ def test_policy_keeps_all_scores_of_a_skip_architecture() -> None:
 def test_tensorrt_flavour_is_signed_symmetric_and_before_convolutions_only(
     model: ModelProto, ranges: Ranges
 ) -> None:
-    made = to_int8(model, ranges.ranges, flavour="tensorrt")
+    made = to_int8(model, ranges.ranges, graph_format="tensorrt")
     makers = producers(made)
     quantised = [node for node in made.graph.node if node.op_type == "QuantizeLinear"]
     assert quantised
@@ -101,12 +101,12 @@ def scales_into(model: ModelProto, reader: NodeProto) -> set[tuple[float, int] |
 def test_openvino_concatenates_at_one_scale(model: ModelProto, ranges: Ranges) -> None:
     """No pair stands behind a Concat or a MaxPool, and none in front of them changes the scale."""
     read, refined = {}, {}
-    for flavour in ("openvino", "onnxruntime"):
-        made = to_int8(model, ranges.ranges, flavour=flavour)
-        read[flavour] = scales_into(made, node_named(made, "concat"))
-        read[flavour] |= scales_into(made, node_named(made, "pool"))
+    for graph_format in ("openvino", "onnxruntime"):
+        made = to_int8(model, ranges.ranges, graph_format=graph_format)
+        read[graph_format] = scales_into(made, node_named(made, "concat"))
+        read[graph_format] |= scales_into(made, node_named(made, "pool"))
         makers = producers(made)
-        refined[flavour] = {
+        refined[graph_format] = {
             makers[node_named(made, n).input[0]].op_type for n in ("refine", "deep")
         }
     assert refined["openvino"] == {"Concat", "MaxPool"}
@@ -123,7 +123,7 @@ def test_openvino_concatenates_at_one_scale(model: ModelProto, ranges: Ranges) -
 def test_one_floating_input_of_a_concat_makes_its_reader_floating(
     model: ModelProto, ranges: Ranges
 ) -> None:
-    made = to_int8(model, ranges.ranges, flavour="openvino")
+    made = to_int8(model, ranges.ranges, graph_format="openvino")
     assert "refine" not in stays_float(made)
     node_named(made, "concat").input[0] = "stem_relu"
     assert "refine" in stays_float(made)
@@ -132,7 +132,7 @@ def test_one_floating_input_of_a_concat_makes_its_reader_floating(
 def test_openvino_keeps_a_relu_whose_shared_range_lies_below_zero(
     model: ModelProto, ranges: Ranges
 ) -> None:
-    made = to_int8(model, ranges.ranges, flavour="openvino")
+    made = to_int8(model, ranges.ranges, graph_format="openvino")
     assert {n.name for n in made.graph.node if n.op_type == "Relu"} == {
         "stem_relu", "deep_relu", "refine_relu",
     }  # fmt: skip
@@ -146,9 +146,9 @@ def test_openvino_runs_fewer_kernels_than_with_the_placement_for_onnx_runtime(
 ) -> None:
     openvino = pytest.importorskip("openvino")
 
-    def kernels(flavour: Flavour) -> int:
-        path = tmp_path / f"{flavour}.onnx"
-        onnx.save(to_int8(model, ranges.ranges, flavour=flavour, keep=["up"]), path)
+    def kernels(graph_format: GraphFormat) -> int:
+        path = tmp_path / f"{graph_format}.onnx"
+        onnx.save(to_int8(model, ranges.ranges, graph_format=graph_format, keep=["up"]), path)
         compiled = openvino.Core().compile_model(path, "CPU")
         return sum(
             node.get_rt_info()["layerType"].astype(str) != "Const"
@@ -159,7 +159,7 @@ def test_openvino_runs_fewer_kernels_than_with_the_placement_for_onnx_runtime(
 
 
 @pytest.mark.parametrize(
-    ("flavour", "reduce_range", "steps"),
+    ("graph_format", "reduce_range", "steps"),
     [
         ("onnxruntime", False, 127),
         ("onnxruntime", True, 64),
@@ -168,21 +168,21 @@ def test_openvino_runs_fewer_kernels_than_with_the_placement_for_onnx_runtime(
     ],
 )
 def test_scales_are_those_of_the_ranges_and_weights(
-    model: ModelProto, ranges: Ranges, flavour: Flavour, reduce_range: bool, steps: int
+    model: ModelProto, ranges: Ranges, graph_format: GraphFormat, reduce_range: bool, steps: int
 ) -> None:
-    made = to_int8(model, ranges.ranges, flavour=flavour, reduce_range=reduce_range)
+    made = to_int8(model, ranges.ranges, graph_format=graph_format, reduce_range=reduce_range)
     makers = producers(made)
     conv = node_named(made, "deep")
     weight_dq = makers[conv.input[1]]
     largest = np.abs(constant(model, "w2")).max(axis=(1, 2, 3))
     assert constant(made, weight_dq.input[1]) == pytest.approx(largest / steps, rel=1e-5)
 
-    if flavour == "openvino":
+    if graph_format == "openvino":
         return  # Its activations: test_openvino_concatenates_at_one_scale.
     low, high = ranges.ranges["pool"]
     activation_dq = makers[conv.input[0]]
     scale = constant(made, activation_dq.input[1])
-    if flavour == "tensorrt":
+    if graph_format == "tensorrt":
         assert scale == pytest.approx(max(-low, high) / 127, rel=1e-5)
     else:
         assert scale == pytest.approx((max(high, 0) - min(low, 0)) / 255, rel=1e-5)
@@ -197,17 +197,17 @@ def run_reference(model: ModelProto, tensor: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("reduce_range", [False, True])
-@pytest.mark.parametrize("flavour", FLAVOURS)
+@pytest.mark.parametrize("graph_format", GRAPH_FORMATS)
 def test_onnxruntime_computes_what_the_specification_says(
     model: ModelProto,
     ranges: Ranges,
     pictures: Path,
     card: ModelCard,
     tmp_path: Path,
-    flavour: Flavour,
+    graph_format: GraphFormat,
     reduce_range: bool,
 ) -> None:
-    made = to_int8(model, ranges.ranges, flavour=flavour, reduce_range=reduce_range)
+    made = to_int8(model, ranges.ranges, graph_format=graph_format, reduce_range=reduce_range)
     path = tmp_path / "model.int8.onnx"
     onnx.save(made, path)
     tensor = preprocess(load_image(list_images(pictures)[0]), card.input)[np.newaxis]
@@ -217,18 +217,18 @@ def test_onnxruntime_computes_what_the_specification_says(
     assert (found == run_reference(made, tensor)).mean() > 0.985
 
 
-@pytest.mark.parametrize("flavour", FLAVOURS)
+@pytest.mark.parametrize("graph_format", GRAPH_FORMATS)
 def test_agrees_with_fp32_unless_the_ranges_are_wrong(
     model: ModelProto,
     network: Path,
     ranges: Ranges,
     pictures: Path,
     tmp_path: Path,
-    flavour: Flavour,
+    graph_format: GraphFormat,
 ) -> None:
     def share(bounds: dict[str, tuple[float, float]]) -> float:
         path = tmp_path / "model.int8.onnx"
-        onnx.save(to_int8(model, bounds, flavour=flavour), path)
+        onnx.save(to_int8(model, bounds, graph_format=graph_format), path)
         with OnnxRuntimeEngine(network) as full, OnnxRuntimeEngine(path) as reduced:
             return agreement(full, reduced, map(load_image, list_images(pictures)))
 
@@ -237,23 +237,23 @@ def test_agrees_with_fp32_unless_the_ranges_are_wrong(
     assert share(clipped) < 0.9
 
 
-@pytest.mark.parametrize("flavour", FLAVOURS)
-def test_kept_nodes_stay(model: ModelProto, ranges: Ranges, flavour: Flavour) -> None:
-    made = to_int8(model, ranges.ranges, flavour=flavour, keep=["d*p"])
+@pytest.mark.parametrize("graph_format", GRAPH_FORMATS)
+def test_kept_nodes_stay(model: ModelProto, ranges: Ranges, graph_format: GraphFormat) -> None:
+    made = to_int8(model, ranges.ranges, graph_format=graph_format, keep=["d*p"])
     assert "deep" in stays_float(made)
     assert "refine" not in stays_float(made)
     with pytest.raises(MismatchedArtifact, match="nothing is left to quantise"):
-        to_int8(model, ranges.ranges, flavour=flavour, keep=["*"])
+        to_int8(model, ranges.ranges, graph_format=graph_format, keep=["*"])
     with pytest.raises(UsageError, match="no node is named 'nowhere'"):
-        to_int8(model, ranges.ranges, flavour=flavour, keep=["nowhere"])
+        to_int8(model, ranges.ranges, graph_format=graph_format, keep=["nowhere"])
 
 
-@pytest.mark.parametrize("flavour", FLAVOURS)
+@pytest.mark.parametrize("graph_format", GRAPH_FORMATS)
 def test_the_policy_gives_way_node_by_node(
     model: ModelProto, network: Path, ranges: Ranges, pictures: Path, tmp_path: Path,
-    flavour: Flavour,
+    graph_format: GraphFormat,
 ) -> None:  # fmt: skip
-    made = to_int8(model, ranges.ranges, flavour=flavour, quantise=["stem", "up", "head"])
+    made = to_int8(model, ranges.ranges, graph_format=graph_format, quantise=["stem", "up", "head"])
     assert stays_float(made) == set()
     dequantise = producers(made)[node_named(made, "up").input[1]]
     # One scale, on which no axis can be wrong.
@@ -262,12 +262,14 @@ def test_the_policy_gives_way_node_by_node(
     onnx.save(made, path)
     with OnnxRuntimeEngine(network) as full, OnnxRuntimeEngine(path) as reduced:
         assert agreement(full, reduced, map(load_image, list_images(pictures))) > 0.95
-    both = to_int8(model, ranges.ranges, flavour=flavour, quantise=["stem", "up"], keep=["up"])
+    both = to_int8(
+        model, ranges.ranges, graph_format=graph_format, quantise=["stem", "up"], keep=["up"]
+    )
     assert stays_float(both) == {"up", "head"}
     with pytest.raises(UsageError, match="names no node that can be quantised"):
-        to_int8(model, ranges.ranges, flavour=flavour, quantise=["argmax"])
+        to_int8(model, ranges.ranges, graph_format=graph_format, quantise=["argmax"])
     with pytest.raises(UsageError, match="no node is named 'nowhere'"):
-        to_int8(model, ranges.ranges, flavour=flavour, quantise=["nowhere"])
+        to_int8(model, ranges.ranges, graph_format=graph_format, quantise=["nowhere"])
 
 
 def test_tensorrt_quantises_only_the_skip_of_an_add() -> None:
@@ -285,9 +287,9 @@ def test_tensorrt_quantises_only_the_skip_of_an_add() -> None:
         w=np.ones((2, 2, 1, 1), np.float32),
     )
     bounds = dict.fromkeys(("image", "first", "second", "sum", "third", "score"), (-1.0, 1.0))
-    plain = to_int8(model, bounds, flavour="tensorrt")
+    plain = to_int8(model, bounds, graph_format="tensorrt")
     assert list(node_named(plain, "sum").input) == ["second", "first"]
-    made = to_int8(model, bounds, flavour="tensorrt", quantise=["sum"])
+    made = to_int8(model, bounds, graph_format="tensorrt", quantise=["sum"])
     fused, skip = node_named(made, "sum").input
     assert fused == "second"
     assert producers(made)[skip].op_type == "DequantizeLinear"
@@ -295,7 +297,7 @@ def test_tensorrt_quantises_only_the_skip_of_an_add() -> None:
 
 def test_what_only_floating_layers_touch_is_not_rounded(model: ModelProto, ranges: Ranges) -> None:
     """Two layers kept side by side: the activation between them keeps all of its values."""
-    made = to_int8(model, ranges.ranges, flavour="onnxruntime", keep=["deep", "refine", "up"])
+    made = to_int8(model, ranges.ranges, graph_format="onnxruntime", keep=["deep", "refine", "up"])
     makers = producers(made)
     for name in ("deep", "refine", "up"):
         # "narrow" is quantised and reads deep_relu; its pair is not for these.
@@ -303,17 +305,21 @@ def test_what_only_floating_layers_touch_is_not_rounded(model: ModelProto, range
         assert data not in makers or makers[data].op_type != "DequantizeLinear", name
 
 
-@pytest.mark.parametrize("flavour", FLAVOURS)
-def test_missing_ranges_are_refused(model: ModelProto, ranges: Ranges, flavour: Flavour) -> None:
+@pytest.mark.parametrize("graph_format", GRAPH_FORMATS)
+def test_missing_ranges_are_refused(
+    model: ModelProto, ranges: Ranges, graph_format: GraphFormat
+) -> None:
     bounds = {name: bound for name, bound in ranges.ranges.items() if name != "concat"}
     with pytest.raises(MismatchedArtifact, match="concat") as caught:
-        to_int8(model, bounds, flavour=flavour)
+        to_int8(model, bounds, graph_format=graph_format)
     assert "edgeseg calibrate" in str(caught.value.hint)
 
 
 def test_tensorrt_refuses_what_it_would_misread(model: ModelProto, ranges: Ranges) -> None:
     with pytest.raises(MismatchedArtifact, match="a zero point of type uint8"):
-        require_tensorrt_form(to_int8(model, ranges.ranges, flavour="onnxruntime"), "model.onnx")
+        require_tensorrt_form(
+            to_int8(model, ranges.ranges, graph_format="onnxruntime"), "model.onnx"
+        )
     require_tensorrt_form(model, "model.onnx")
 
 
@@ -332,7 +338,7 @@ def test_each_fault_of_a_zero_point_is_found(
     fault: Literal["unsigned", "shifted", "left out", "computed"],
     said: str,
 ) -> None:
-    made = copy_of(to_int8(model, ranges.ranges, flavour="tensorrt"))
+    made = copy_of(to_int8(model, ranges.ranges, graph_format="tensorrt"))
     require_tensorrt_form(made, "model.onnx")
     victim = [node for node in made.graph.node if node.op_type == "QuantizeLinear"][2]
     if fault == "left out":

@@ -28,7 +28,7 @@ from edgeseg.precision.calibration import collect
 from edgeseg.precision.fp16 import to_fp16
 from edgeseg.precision.graph import precision_report, producers, serialize
 from edgeseg.precision.int8 import to_int8
-from edgeseg.precision.policy import Flavour
+from edgeseg.precision.policy import GraphFormat
 from edgeseg.precision.ranges import Ranges, measure_ranges
 from edgeseg.precision.sensitivity import Probe
 
@@ -140,11 +140,11 @@ def probe(run: Path, published: ModelProto) -> Probe:
         return Probe(engine, published, list_images(run / "pictures"), 4)
 
 
-@pytest.mark.parametrize("flavour", ["onnxruntime", "openvino", "tensorrt"])
+@pytest.mark.parametrize("graph_format", ["onnxruntime", "openvino", "tensorrt"])
 def test_every_layer_with_weights_is_quantised_but_the_ends(
-    published: ModelProto, measured: Ranges, probe: Probe, flavour: Flavour
+    published: ModelProto, measured: Ranges, probe: Probe, graph_format: GraphFormat
 ) -> None:
-    made = to_int8(published, measured.ranges, flavour=flavour)
+    made = to_int8(published, measured.ranges, graph_format=graph_format)
     onnx.checker.check_model(made, full_check=True)
     assert set(precision_report(made).kept) == {"stem/Conv", "head/Conv", *ATTENTION}
     # Products are exact here on any processor.
@@ -152,7 +152,7 @@ def test_every_layer_with_weights_is_quantised_but_the_ends(
     assert error is not None
     assert error < 0.05
     wrong = {name: (low / 20, high / 20) for name, (low, high) in measured.ranges.items()}
-    clipped = probe.score_error(to_int8(published, wrong, flavour=flavour))
+    clipped = probe.score_error(to_int8(published, wrong, graph_format=graph_format))
     assert clipped is not None
     assert clipped > 0.1
 
@@ -160,8 +160,8 @@ def test_every_layer_with_weights_is_quantised_but_the_ends(
 def test_depthwise_and_grouped_weights_have_a_scale_per_channel(
     published: ModelProto, measured: Ranges
 ) -> None:
-    for flavour in ("onnxruntime", "tensorrt"):
-        made = to_int8(published, measured.ranges, flavour=flavour)
+    for graph_format in ("onnxruntime", "tensorrt"):
+        made = to_int8(published, measured.ranges, graph_format=graph_format)
         makers = producers(made)
         weights = {w.name: numpy_helper.to_array(w) for w in made.graph.initializer}
         for name in ("mobile.depthwise", "mobile.grouped"):
@@ -170,7 +170,9 @@ def test_depthwise_and_grouped_weights_have_a_scale_per_channel(
 
 
 def test_attention_is_quantised_on_request(published: ModelProto, measured: Ranges) -> None:
-    made = to_int8(published, measured.ranges, flavour="tensorrt", quantise=["attention/MatMul*"])
+    made = to_int8(
+        published, measured.ranges, graph_format="tensorrt", quantise=["attention/MatMul*"]
+    )
     assert set(precision_report(made).kept) == {"stem/Conv", "head/Conv"}
 
 
@@ -181,7 +183,7 @@ def test_linear_layers_become_integer_kernels_of_onnx_runtime(
     options = onnxruntime.SessionOptions()
     options.optimized_model_filepath = str(tmp_path / "optimised.onnx")
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
-    made = serialize(to_int8(published, measured.ranges, flavour="onnxruntime"))
+    made = serialize(to_int8(published, measured.ranges, graph_format="onnxruntime"))
     onnxruntime.InferenceSession(made, options, providers=["CPUExecutionProvider"])
     kinds = [node.op_type for node in onnx.load(tmp_path / "optimised.onnx").graph.node]
     assert kinds.count("QLinearMatMul") + kinds.count("QGemm") == 5
