@@ -101,7 +101,8 @@ class Advice:
 
     Attributes:
         layers: Cost of each layer alone, the most harmful first.
-        command: Command line that repeats the build without any ``--keep``, ready to paste.
+        command: Command line that repeats the build without any ``--keep``, ready to paste; empty
+            if ``--auto-mixed`` was tried already.
         unmeasured: Number of layers that were not measured alone.
     """
 
@@ -112,7 +113,7 @@ class Advice:
 
 
 SHOWN = 8
-"""Number of layers listed in the message of a rejected build."""
+"""Number of layers listed in the message of a rejected build, or more if more are to be kept."""
 
 _ALONE = "layer, it alone reduced"
 
@@ -126,11 +127,12 @@ def enforce(result: GateResult, engine: Path, advice: Advice = Advice()) -> None
     """
     if result.passed:
         return
-    worst = advice.layers[:SHOWN]
+    proposed = enough_kept(result, advice.layers) if advice.command else []
+    worst = advice.layers[: max(SHOWN, len(proposed))]
     raise AccuracyGateError(
         f"{engine.name} was not written: {_loss(result)} in {result.judged_on}"
         + (f"\n{_table(result, worst, advice.unmeasured)}" if worst else ""),
-        hint=_mend(result, advice),
+        hint=_mend(result, advice, proposed),
         layers=[layer.to_dict() for layer in worst],
     )
 
@@ -147,41 +149,44 @@ def _loss(result: GateResult) -> str:
 
 
 def enough_kept(result: GateResult, layers: Sequence[LayerCost]) -> list[str]:
-    """The most harmful layers whose losses add up to the excess over the limit, at least one."""
-    over = result.drop - result.limit
-    kept: list[str] = []
-    for layer in layers:
-        if kept and (over <= 0 or layer.loss <= 0):
-            break
-        kept.append(layer.layer)
-        over -= layer.loss
-    return kept
+    """The fewest of the most harmful layers whose keeping should make the gate pass.
+
+    At least one, and where there are two or more, one is left to reduce. The errors of layers are
+    nearly independent, so their powers add up (Lin, Talathi and Annapureddy, "Fixed point
+    quantization of deep convolutional networks", ICML 2016); the loss is taken to be proportional
+    to the square root of their sum.
+    """
+    share = result.limit / result.drop if result.drop > result.limit else 1.0
+    powers = [layer.change**2 for layer in layers]
+    allowed = share**2 * sum(powers)
+    counts = range(1, len(layers))
+    enough = (count for count in counts if sum(powers[count:]) <= allowed)
+    return [layer.layer for layer in layers[: next(enough, max(1, len(layers) - 1))]]
 
 
 def _table(result: GateResult, layers: Sequence[LayerCost], unmeasured: int) -> str:
     """Format the most harmful layers as aligned lines."""
-    head = "mean IoU lost" if result.metric == "mean_iou" else "pixels changed"
+    lost = result.metric == "mean_iou"  # Without labels the loss is the change.
+    head = "labels changed" + ("  mean IoU lost" if lost else "")
     width = max(len(layer.layer) for layer in layers)
     width = max(width, len(_ALONE))
-    lines = [f"  {_ALONE:{width}}  {head:>14}  {'score error':>11}  MACs"]
+    lines = [f"  {_ALONE:{width}}  {head}  {'score error':>11}  MACs"]
     for layer in layers:
         error = "–" if layer.score_error is None else f"{100 * layer.score_error:.1f} %"
         lines.append(
-            f"  {layer.layer:{width}}  {100 * layer.loss:>12.2f} %  {error:>11}  "
-            f"{100 * layer.macs_share:.1f} %"
+            f"  {layer.layer:{width}}  {100 * layer.change:>12.2f} %"
+            + (f"  {100 * layer.loss:>11.2f} %" if lost else "")
+            + f"  {error:>11}  {100 * layer.macs_share:.1f} %"
         )
     if unmeasured:
         lines.append(f"  ({unmeasured} others, less harmful in groups, were not reduced alone)")
     return "\n".join(lines)
 
 
-def _mend(result: GateResult, advice: Advice) -> str:
+def _mend(result: GateResult, advice: Advice, proposed: Sequence[str]) -> str:
     accept = f"accept the loss (`{_accepting(result)}`)"
-    if advice.layers:
-        keep = " ".join(
-            f"--keep {shlex.quote(glob.escape(name))}"
-            for name in enough_kept(result, advice.layers[:SHOWN])
-        )
+    if proposed:
+        keep = " ".join(f"--keep {shlex.quote(glob.escape(name))}" for name in proposed)
         first = (
             f"`{advice.command} {keep}` keeps the most harmful; "
             f"`{advice.command} --auto-mixed` finds the fewest that pass; or "

@@ -1,6 +1,6 @@
 """Search for the fewest layers in higher precision that pass the gate.
 
-Layers are ordered by what each costs alone, and the gate decides how many of them must be kept.
+Layers are ordered by what each changes alone, and the gate decides how many of them must be kept.
 Then each kept layer is reduced again if the gate still passes. Errors of layers do not add up,
 so the order is only a guide.
 """

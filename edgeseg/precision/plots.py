@@ -23,7 +23,7 @@ _ROWS = 40  # layers that are drawn; those behind them cost next to nothing
 def save_sensitivity(
     path: Path, layers: Sequence[dict[str, Any]], *, metric: str, precision: str
 ) -> None:
-    """Bars of each layer's own loss, largest on top, and of the score error beside it.
+    """Bars of each layer's own loss, the most harmful on top, and of the score error beside it.
 
     Args:
         layers: ``layer``, ``loss`` and ``score_error`` (or None) of each, fractions of 1.

@@ -1,7 +1,10 @@
 """Layer sensitivity: the accuracy lost by reducing the precision of one layer at a time.
 
-For each layer a graph with only this layer reduced is compared with FP32 on a few pictures. Mean
-IoU is coarse on so few; ties are broken by the error of the scores in front of the argmax.
+For each layer a graph with only this layer reduced is compared with FP32 on a few pictures. The
+share of labels that it changes is its harm, whether mean IoU falls or rises: on so few pictures
+wrong labels are often right by luck, and other pictures would not have that luck. A class's Jaccard
+distance from FP32's labels is a metric, so its IoU on any masks cannot fall by more. Ties are
+broken by the error of the scores in front of the argmax.
 """
 
 from __future__ import annotations
@@ -24,7 +27,7 @@ from edgeseg.data.selection import spread
 from edgeseg.engines.base import Engine
 from edgeseg.engines.scores import argmax_input, scores_session
 from edgeseg.errors import UsageError
-from edgeseg.evaluation import Labelled, numbered_for, read, score
+from edgeseg.evaluation import Labelled, Scores, numbered_for, read, score
 from edgeseg.ops.preprocess import preprocess_tile
 from edgeseg.precision.graph import Work
 
@@ -35,7 +38,7 @@ ALONE = 24
 """Largest number of layers that are measured alone when a build is rejected."""
 
 _STEP = 1e-4
-"""Losses within a hundredth of a point are ties, which the error of the scores breaks."""
+"""Changes within a hundredth of a point are ties, which the error of the scores breaks."""
 
 Make = Callable[[Collection[str]], ModelProto]
 """Given the names of layers to keep in FP32, returns the network with all others reduced."""
@@ -51,7 +54,9 @@ class LayerCost:
     """Cost of reducing one layer; shares are fractions of 1.
 
     Attributes:
-        loss: Mean IoU lost, or share of pixels that change, if only this layer is reduced.
+        change: One minus mean IoU with FP32's labels as the truth, or the share of pixels that
+            change, if only this layer is reduced.
+        loss: Mean IoU lost, negative if it rises; without labels the same as ``change``.
         score_error: Root mean square error of the scores relative to their magnitude, with each
             pixel's mean over the classes subtracted; None if the graph has no argmax.
         macs_share: Share of the network's multiply-accumulates in this layer.
@@ -59,6 +64,7 @@ class LayerCost:
     """
 
     layer: str
+    change: float
     loss: float
     score_error: float | None
     macs_share: float
@@ -96,6 +102,7 @@ class Probe:
             self._labelled = [(i, self._labels(reference, i)) for i, _ in self._labelled]
         self.images = len(self._labelled)
         self.reference = self._value(reference)
+        self._before = [] if self.metric == "pixel_agreement" else self._fp32(reference)
         self._scores = [] if argmax_input(model) is None else self._scores_of(model)
 
     def value(self, engine: Engine) -> float:
@@ -103,9 +110,20 @@ class Probe:
         return self._value(engine)
 
     def loss(self, engine: Engine) -> float:
-        """Loss of ``engine`` compared with FP32; NaN counts as a mean IoU of 0."""
-        lost = self.reference - self._value(engine)
-        return lost if np.isfinite(lost) else self.reference
+        """Loss of ``engine`` compared with FP32."""
+        return self.change_and_loss(engine)[1]
+
+    def change_and_loss(self, engine: Engine) -> tuple[float, float]:
+        """Change of labels and loss of ``engine``; see :class:`LayerCost`."""
+        if self.metric == "pixel_agreement":
+            changed = self.reference - self._value(engine)
+            return changed, changed
+        found, same = Scores(engine.card.classes), Scores(engine.card.classes)
+        for (image, mask), before in zip(self._labelled, self._before, strict=True):
+            labels = engine.segment(image)
+            found.add(mask, labels)
+            same.add(before, labels)
+        return 1 - same.evaluation().mean_iou, self.reference - found.evaluation().mean_iou
 
     def score_error(self, model: ModelProto) -> float | None:
         """Relative error of the scores; see :class:`LayerCost`."""
@@ -122,6 +140,14 @@ class Probe:
             return score(engine, self._labelled).mean_iou
         equal = [np.mean(truth == self._labels(engine, i)) for i, truth in self._labelled]
         return float(np.mean(equal))
+
+    def _fp32(self, reference: Engine) -> list[NDArray[np.uint8]]:
+        """Labels at the masks' size, without the pixels that these ignore."""
+        ignore = np.uint8(reference.card.classes.ignore)
+        return [
+            np.where(mask == ignore, ignore, reference.segment(image))
+            for image, mask in self._labelled
+        ]
 
     def _labels(self, engine: Engine, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
         labels: NDArray[np.uint8] = engine.infer(preprocess_tile(image, self._spec)[np.newaxis])[0]
@@ -191,22 +217,22 @@ class Ranker:
         names = {layer.node for layer in reduced}
         model = self.make([layer.node for layer in self.layers if layer.node not in names])
         with self.run(model) as engine:
-            loss = self.probe.loss(engine)
+            change, loss = self.probe.change_and_loss(engine)
         total = sum(layer.macs for layer in self.layers) or 1
         share = sum(layer.macs for layer in reduced) / total
-        return LayerCost(reduced[0].node, loss, self.probe.score_error(model), share)
+        return LayerCost(reduced[0].node, change, loss, self.probe.score_error(model), share)
 
     def _tracked(self, items: Sequence[Item], description: str) -> Iterable[Item]:
         return self.track(items, description, len(items))
 
 
 def most_harmful_first(costs: Sequence[LayerCost]) -> tuple[LayerCost, ...]:
-    """Sort by loss, to 0.01 points, then by the error of the scores."""
+    """Sort by the change of labels, to 0.01 points, then by the error of the scores."""
     return tuple(sorted(costs, key=_harm, reverse=True))
 
 
 def _harm(cost: LayerCost) -> tuple[int, float]:
-    return round(cost.loss / _STEP), cost.score_error or 0.0
+    return round(cost.change / _STEP), cost.score_error or 0.0
 
 
 def _few(reference: Engine, pictures: Split | Sequence[Path], count: int) -> list[Labelled]:

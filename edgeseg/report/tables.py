@@ -209,13 +209,18 @@ def stage_table(stream: StreamSummary) -> Table:
 
 def sensitivity_table(layers: Sequence[Mapping[str, Any]], metric: str) -> Table:
     """Table of each layer's loss; ``layers`` as in ``edgeseg sensitivity --json``."""
-    lost = ("IoU lost", "points") if metric == "mean_iou" else ("Changed", "% of pixels")
+    changed = Column("Changed", "points of IoU" if metric == "mean_iou" else "% of pixels")
+    lost = [(Column("IoU lost", "points"), lambda layer: _drop(layer["loss"]))]
     cells: list[tuple[Column, Callable[[Mapping[str, Any]], str | None]]] = [
         (Column("Layer", number=False), lambda layer: str(layer["layer"])),
-        (Column(*lost), lambda layer: _drop(layer["loss"])),
+        (changed, lambda layer: _percent(layer["change"], 2)),
+        *(lost if metric == "mean_iou" else []),
         (Column("Score error", "%"), lambda layer: _percent(layer["score_error"], 2)),
         (Column("MACs", "%"), lambda layer: _percent(layer["macs_share"], 1)),
-        (Column("All others", lost[1]), lambda layer: _drop(layer["loss_of_others"])),
+        (
+            Column("All others", "points" if metric == "mean_iou" else "% of pixels"),
+            lambda layer: _drop(layer["loss_of_others"]),
+        ),
     ]
     filled = [(c, cell) for c, cell in cells if any(cell(layer) for layer in layers)]
     rows = (tuple(cell(layer) or NONE for _, cell in filled) for layer in layers)

@@ -1,19 +1,127 @@
 import itertools
+from collections.abc import Collection
+from pathlib import Path
 
-from edgeseg.precision.sensitivity import LayerCost, most_harmful_first
+import numpy as np
+import pytest
+from cards import model_card
+from graphs import onnx_network
+from onnx import ModelProto, numpy_helper
+
+from edgeseg.artifacts.files import write_atomic
+from edgeseg.artifacts.sidecar import GateResult
+from edgeseg.data.folders import read_split
+from edgeseg.engines.onnxruntime import OnnxRuntimeEngine
+from edgeseg.precision.gate import enough_kept
+from edgeseg.precision.graph import Work, serialize
+from edgeseg.precision.sensitivity import LayerCost, Probe, Ranker, most_harmful_first
 
 
-def cost(layer: str, loss: float, error: float | None) -> LayerCost:
-    return LayerCost(layer=layer, loss=loss, score_error=error, macs_share=0.1)
+def cost(layer: str, change: float, error: float | None = None, loss: float = 0) -> LayerCost:
+    return LayerCost(layer, change, loss, score_error=error, macs_share=0.1)
 
 
-def test_what_is_lost_counts_first_and_the_error_of_the_scores_among_equals() -> None:
+def refused(drop: float) -> GateResult:
+    return GateResult(
+        metric="mean_iou",
+        reference=0.8,
+        value=0.8 - drop,
+        drop=drop,
+        limit=0.01,
+        passed=False,
+        images=14,
+        judged_on="onnxruntime",
+    )
+
+
+def test_changed_labels_count_first_and_the_error_of_the_scores_among_equals() -> None:
     expected = [
-        cost("loses most", 0.02, 0.001),
+        cost("changes most, and gains", 0.03, 0.001, loss=-0.01),
+        cost("changes less, and loses", 0.02, 0.9, loss=0.01),
         cost("equal, larger error", 0.001, 0.3),
         cost("equal, smaller error", 0.001004, 0.2),  # more by less than the step
-        cost("equal, no scores", 0.001, None),
-        cost("gains", -0.01, 0.9),
+        cost("equal, no scores", 0.001),
     ]
     for costs in itertools.permutations(expected):
         assert most_harmful_first(costs) == tuple(expected)
+
+
+@pytest.mark.parametrize(
+    ("drop", "changes", "count"),
+    [
+        (0.4, [0.4, *[0.001] * 60], 1),
+        (0.1, [0.2, 0.2, 0.2, 0.01, 0.01], 3),
+        (0.011, [0.2, 0.2, 0.2, 0.2], 1),
+        (0.02, [0.2, 0.2, 0.2, 0.2], 3),  # half the loss is a quarter of the power
+        (0.4, [0.2, 0.2], 1),  # one must be left to reduce
+        (0.4, [0.2], 1),
+        (0.001, [0.2, 0.2], 1),  # a class alone was refused
+    ],
+)
+def test_the_power_of_what_is_left_is_within_the_limit(
+    drop: float, changes: list[float], count: int
+) -> None:
+    layers = [cost(str(place), change) for place, change in enumerate(changes)]
+    assert enough_kept(refused(drop), layers) == [str(place) for place in range(count)]
+
+
+CARD = model_card(("background", "nucleus"), 64, 64, name="shade", arch="shade")
+SHIFTS = {"lucky": np.float32(0.3), "unlucky": np.float32(-0.01)}
+"""What reducing a layer adds to the shade; the threshold is too high, so more is better."""
+
+
+@pytest.fixture
+def shade() -> ModelProto:
+    """Bright pixels are nuclei, those above -1 of the mean colour, which misses many."""
+    return onnx_network(
+        "float[1,3,64,64] image",
+        "uint8[1,64,64] labels",
+        """
+        lucky = Conv (image, mean, offset_lucky)
+        unlucky = Conv (lucky, one, offset_unlucky)
+        scores = Conv (unlucky, head, threshold)
+        argmax = ArgMax <axis=1, keepdims=0> (scores)
+        labels = Cast <to=2> (argmax)
+        """,
+        card=CARD,
+        mean=np.full((1, 3, 1, 1), 1 / 3, np.float32),
+        one=np.ones((1, 1, 1, 1), np.float32),
+        head=np.array([[0], [1]], np.float32).reshape(2, 1, 1, 1),
+        offset_lucky=np.zeros(1, np.float32),
+        offset_unlucky=np.zeros(1, np.float32),
+        threshold=np.array([0, 1.0], np.float32),
+    )
+
+
+def test_a_layer_that_gains_by_luck_is_the_most_harmful(
+    shade: ModelProto, nuclei: Path, tmp_path: Path
+) -> None:
+    """Its labels and scores change much; on other pictures that may be a loss."""
+
+    def saved(model: ModelProto) -> OnnxRuntimeEngine:
+        path = tmp_path / "model.onnx"
+        write_atomic(path, serialize(model))
+        return OnnxRuntimeEngine(path)
+
+    def make(kept: Collection[str]) -> ModelProto:
+        made = ModelProto()
+        made.CopyFrom(shade)
+        for weight in made.graph.initializer:
+            layer = weight.name.removeprefix("offset_")
+            if layer in SHIFTS and layer not in kept:
+                offset = numpy_helper.to_array(weight) + SHIFTS[layer]
+                weight.CopyFrom(numpy_helper.from_array(offset, weight.name))
+        return made
+
+    layers = [Work(name, 1, 1, "int8") for name in SHIFTS]
+    with saved(shade) as reference:
+        probe = Probe(reference, shade, read_split(nuclei, "val"), 8)
+    lucky, unlucky = Ranker(probe, layers, make, saved).every_layer()
+    assert (lucky.layer, unlucky.layer) == ("lucky", "unlucky")
+    assert lucky.loss < -0.01 < 0.0001 < unlucky.loss
+    assert lucky.score_error is not None
+    assert unlucky.score_error is not None
+    assert lucky.score_error > 10 * unlucky.score_error > 0
+    for layer in (lucky, unlucky):  # The Jaccard distance is a metric.
+        assert abs(layer.loss) <= layer.change
+    assert enough_kept(refused(0.1), [lucky, unlucky]) == ["lucky"]
