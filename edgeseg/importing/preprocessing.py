@@ -112,15 +112,12 @@ def tried_lines(
     """What the pictures say, as lines of the report."""
     if findings is None:
         return (("not tried", "--data DIR tries other preprocessing on labelled pictures"),)
-    shown = [
-        f"{findings.scores[each]:.3f} with {_named(each, classes)}"
-        for each in list(findings.scores)[:_SHOWN]
-    ]
+    shown = [_scored(each, findings, classes) for each in list(findings.scores)[:_SHOWN]]
     lines = [
         (
             "tried",
-            f"{findings.tried} combinations on {findings.pictures} pictures; mean IoU "
-            + ", ".join(shown),
+            f"{findings.tried} combinations on {findings.pictures} pictures; mean IoU (difference "
+            "from the best, 95 %) " + ", ".join(shown),
         )
     ]
     best, taken = findings.best, chosen.combination
@@ -144,6 +141,15 @@ def tried_lines(
             )
         )
     return tuple(lines)
+
+
+def _scored(each: Combination, findings: Ranking, classes: ClassMap) -> str:
+    behind = ""
+    if each != findings.best and findings.pictures > 1:
+        # Rounded first: -0.0 has a sign.
+        high, low = (round(-end, 3) + 0.0 for end in findings.ahead(findings.best, each))
+        behind = f" ({low:+.3f}…{high:+.3f})"
+    return f"{findings.scores[each]:.3f}{behind} with {_named(each, classes)}"
 
 
 def _advice(best: Combination, taken: Combination, classes: ClassMap) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,13 @@ import pytest
 from foreign import NAMES, SIZE, Foreign, dataset
 from sklearn.metrics import jaccard_score
 
+from edgeseg.artifacts.card import ClassMap
 from edgeseg.errors import DatasetError
 from edgeseg.importing import ImportConfig, Imported, import_network
 from edgeseg.importing.finder import Combination, Ranking, combinations, mean_ious
 from edgeseg.importing.inputs import PictureInput
 from edgeseg.importing.options import IMAGENET, NONE, UNIT, parse_normalise
-from edgeseg.importing.preprocessing import Preprocessing, settle
+from edgeseg.importing.preprocessing import Preprocessing, settle, tried_lines
 
 
 @pytest.fixture(scope="module")
@@ -148,6 +150,22 @@ def test_only_a_clear_difference_decides() -> None:
     stated = replace(before, origins=before.origins | {"normalise": "stated"})
     assert settle(stated, clear).combination == likely
     assert replace(other, normalise=NONE).differs(other) == ("normalise",)
+
+
+def test_trials_are_shown_with_intervals() -> None:
+    likely, other = (Combination("rgb", each, "stretch") for each in (IMAGENET, UNIT))
+    before = Preprocessing(likely, dict.fromkeys(("color", "normalise", "resize"), "assumed"))
+    noise = np.linspace(-0.1, 0.1, 101)
+    clear = findings({other: list(0.8 + noise), likely: list(0.6 + noise)})
+    close = findings({other: list(0.8 + noise), likely: list(0.79 - noise)})
+    shown, doubted = (
+        dict(tried_lines(before, each, ClassMap(names=NAMES)))["tried"] for each in (clear, close)
+    )
+    assert "0.800 with rgb normalisation unit" in shown
+    assert "0.600 (-0.200…-0.200) with rgb normalisation imagenet" in shown
+    ((low, high),) = re.findall(r"0\.790 \((-0\.\d+)…(\+0\.\d+)\)", doubted)
+    assert float(low) < -0.15
+    assert float(high) > 0.15
 
 
 def test_mean_iou_is_that_of_scikit_learn() -> None:
