@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from edgeseg.cli.flattening import flat
+from edgeseg.cli.openmp import spin_briefly
 from edgeseg.cli.options import Json, MaxPixels, Overwrite, allow_pixels
 from edgeseg.cli.output import finish
 from edgeseg.console import progress_bar
@@ -86,6 +87,7 @@ def train(
     To train with several processes: torchrun --nproc-per-node 2 -m -- edgeseg train …
     """
     allow_pixels(max_pixels)  # before the imports, which bring OpenCV
+    spin_briefly()  # before PyTorch, whose OpenMP reads it once
 
     from edgeseg.cli.allocator import keep_freed_memory
     from edgeseg.runs import RUNS, prepare_run
