@@ -40,12 +40,10 @@ RSS_A_FRAME = 1024
 
 @dataclass(frozen=True)
 class Footprint:
-    """What the process holds: bytes that tracemalloc sees, resident bytes, threads, descriptors."""
+    """What the process holds: bytes that tracemalloc sees, and resident bytes."""
 
     traced: int
     rss: int
-    threads: int
-    descriptors: int
 
     @classmethod
     def now(cls) -> Footprint:
@@ -55,8 +53,6 @@ class Footprint:
         return cls(
             tracemalloc.get_traced_memory()[0],
             int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE"),
-            threading.active_count(),
-            len(os.listdir("/proc/self/fd")),
         )
 
 
@@ -74,6 +70,24 @@ class Growth:
         """What grew beyond the limits, in bytes a step; one thread or descriptor may come late."""
         bounds = {"traced": traced, "rss": rss, "threads": 1, "descriptors": 1}
         return [name for name, most in bounds.items() if getattr(self, name) > most]
+
+
+class Fewest:
+    """The fewest of something in the first quarter of the steps, and in the last."""
+
+    def __init__(self, steps: int) -> None:
+        self._steps = steps
+        self._first = self._last = sys.maxsize
+
+    def add(self, step: int, count: int) -> None:
+        if step <= self._steps // 4:
+            self._first = min(self._first, count)
+        if step >= self._steps - self._steps // 4:
+            self._last = min(self._last, count)
+
+    @property
+    def grown(self) -> int:
+        return self._last - self._first
 
 
 Serve = Callable[[int], str]
@@ -114,11 +128,16 @@ def traced() -> Iterator[None]:
 def growth(
     url: str, engine: Engine, steps: int, *, reconnects: bool, leak: Leak | None = None
 ) -> Growth:
-    """Over ``steps`` reconnects or results, after others to warm up where nothing may grow."""
+    """Over ``steps`` reconnects or results, after others to warm up where nothing may grow.
+
+    Threads and descriptors are the fewest of the first quarter and of the last: at any one moment
+    a connection may be opening or closing.
+    """
     spec = replace(parse_source(url), limits=LIMITS)
     warm = 5 if leak else max(steps // 10, 30 if reconnects else 1500)
     before: Footprint | None = None
     leaked = 0
+    threads, descriptors = Fewest(steps), Fewest(steps)
     with Stream(spec, engine, StreamOptions(mode="latency")) as stream:
         (source,) = stream.sources
         for stage in ("capture", "preprocess", "infer"):  # the clock's memory is bounded: fill it
@@ -132,6 +151,9 @@ def growth(
                 leaked += 1
                 if leak:
                     leak()
+            if before is not None:  # what has leaked is there: from one result to the next, all
+                threads.add(done - start, threading.active_count())
+                descriptors.add(done - start, len(os.listdir("/proc/self/fd")))
             if before is not None and done - start >= steps:
                 break
         after = Footprint.now()
@@ -141,8 +163,8 @@ def growth(
         taken,
         (after.traced - before.traced) / taken,
         (after.rss - before.rss) / taken,
-        after.threads - before.threads,
-        after.descriptors - before.descriptors,
+        threads.grown,
+        descriptors.grown,
     )
 
 

@@ -76,6 +76,8 @@ class Receiver:
     def _read(self) -> None:
         assert self.process.stdout is not None
         for line in self.process.stdout:
+            if not line.endswith("\n"):  # The server was killed while it wrote.
+                return
             width, height, pixels = line.split()
             shape = int(height), int(width), 3
             self.frames.put(np.frombuffer(base64.b64decode(pixels), np.uint8).reshape(shape))
