@@ -191,7 +191,7 @@ def requirements(extras: Sequence[str], **environment: str) -> set[str]:
 def test_core_needs_neither_torch_nor_onnx() -> None:
     assert requirements([]) == {
         *("numpy", "nvidia-ml-py", "onnxruntime", "opencv-python", "pydantic", "rich", "typer"),
-        "typing_extensions",
+        *("simplejpeg", "typing_extensions"),
     }
 
 

@@ -1,14 +1,19 @@
 """Decode picture and mask files, refusing files that OpenCV would silently alter.
 
-Depending on its version, OpenCV returns the readable half of a truncated file, expands palettes
-to colours, stretches 1-, 2- and 4-bit grey to 0…255, and reduces 16-bit pictures to 8 bits. Each
-of these corrupts class ids or pictures without any error.
+Depending on its version, OpenCV returns the readable half of a truncated or damaged file, expands
+palettes to colours, stretches 1-, 2- and 4-bit grey to 0…255, and reduces 16-bit pictures to 8
+bits. Each of these corrupts class ids or pictures without any error.
+
+Damage within a JPEG is what libjpeg warns of, within a PNG what its checksums find. WebP, TIFF and
+uncompressed formats hold no checksums: of their files, only truncated ones are found.
 """
 
 from __future__ import annotations
 
 import functools
 import logging
+import re
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +48,18 @@ PICTURE_SUFFIXES = frozenset(
 logger = logging.getLogger(__name__)
 
 _JPEG = b"\xff\xd8\xff"
+# After these a picture is whole: unknown versions, parameters that only progressive files need, and
+# up to 16 bytes with which some writers fill up a scan (more are left after damage, as a rule); and
+# planes of sizes that simplejpeg does not read.
+_HARMLESS = re.compile(
+    r"Corrupt JPEG data: (\d|1[0-6]) extraneous"
+    r"|.*(revision number|color transform|SOS parameters|subsampling level)"
+)
 _COLOUR_TYPES = {2: "RGB colour", 4: "grey with alpha", 6: "RGB colour with alpha"}
+_OTHER_FORMAT = (
+    f"convert a picture to one of {' '.join(sorted(PICTURE_SUFFIXES))}; "
+    "a video is read by `edgeseg stream --source`"
+)
 _COPY_AGAIN = "copy the file again from where it came from, or take it out of the data set"
 
 
@@ -51,7 +67,7 @@ def load_image(path: Path) -> NDArray[np.uint8]:
     """Decode a picture file.
 
     Applies the EXIF orientation, drops alpha and repeats grey channels. If a file holds several
-    pictures (GIF, TIFF), the first is read; for TIFF a warning is logged, once per file.
+    pictures (TIFF stacks, animations), the first is read, and a warning is logged once per file.
 
     Returns:
         uint8 (H, W, 3) BGR.
@@ -75,7 +91,8 @@ def load_image(path: Path) -> NDArray[np.uint8]:
 @functools.cache
 def _warn_of_pages(path: Path, pages: int) -> None:
     logger.warning(
-        "%s holds %d pictures, and only the first is read; split it, e.g. with `tiffsplit`",
+        "%s holds %d pictures, and only the first is read; split it, "
+        "e.g. with `tiffsplit` or ImageMagick",
         path,
         pages,
     )
@@ -154,7 +171,10 @@ def _read_whole(path: Path) -> bytes:
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise DatasetError(f"{path}: cannot be read: {error.strerror or error}") from error
+        raise DatasetError(
+            f"{path}: cannot be read: {error.strerror or error}",
+            hint=f"check the path and its permissions: `ls -l {shlex.quote(str(path))}`",
+        ) from error
     if not data:
         raise DatasetError(f"{path} is empty", hint=_COPY_AGAIN)
     if data.startswith(LFS_POINTER):
@@ -169,6 +189,8 @@ def _read_whole(path: Path) -> bytes:
 
 def _decode(data: bytes, path: Path, flags: int) -> NDArray[np.uint8] | NDArray[np.uint16]:
     """Decode without EXIF rotation, which OpenCV supports differently in each version."""
+    if data.startswith(_JPEG) and (decoded := _decode_jpeg(data, path)) is not None:
+        return decoded
     try:
         pixels: Any = cv2.imdecode(
             np.frombuffer(data, np.uint8), flags | cv2.IMREAD_IGNORE_ORIENTATION
@@ -176,11 +198,42 @@ def _decode(data: bytes, path: Path, flags: int) -> NDArray[np.uint8] | NDArray[
     except cv2.error as error:
         raise DatasetError(f"{path}: cannot be decoded: {error.err}") from error
     if pixels is None:
+        # HEIF comes from telephones, often with the suffix of a JPEG.
+        other = path.suffix.lower() not in PICTURE_SUFFIXES or data[4:8] == b"ftyp"
         raise DatasetError(
-            f"{path}: cannot be decoded; it is damaged or not a picture", hint=_COPY_AGAIN
+            f"{path}: cannot be decoded; it is damaged or not a picture",
+            hint=_OTHER_FORMAT if other else _COPY_AGAIN,
         )
-    decoded: NDArray[np.uint8] | NDArray[np.uint16] = pixels
-    return decoded
+    return np.asarray(pixels)
+
+
+def _decode_jpeg(data: bytes, path: Path) -> NDArray[np.uint8] | None:
+    """Decode with libjpeg's warnings as errors: OpenCV prints them and returns what it has.
+
+    None leaves the picture to OpenCV.
+    """
+    try:
+        import simplejpeg
+    except ImportError:  # a processor that it has no wheel for
+        _warn_of_unchecked()
+        return None
+    try:
+        return np.asarray(simplejpeg.decode_jpeg(data, "BGR"), np.uint8)
+    except ValueError as error:
+        if _HARMLESS.match(str(error)):
+            return None
+        raise DatasetError(
+            f"{path}: the JPEG is damaged, and part of the picture would be wrong: {error}",
+            hint=_COPY_AGAIN,
+        ) from error
+
+
+@functools.cache
+def _warn_of_unchecked() -> None:
+    logger.warning(
+        "damage within JPEG files is not found, since simplejpeg is missing; "
+        "install it with `pip install simplejpeg`"
+    )
 
 
 def _upright(pixels: NDArray[Any], data: bytes) -> NDArray[Any]:

@@ -7,6 +7,7 @@ to call for each camera frame.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import struct
@@ -91,22 +92,54 @@ def check_pixels(data: bytes, name: object, limit: int | None = None) -> None:
 
 
 def count_pages(data: bytes) -> int:
-    """Count the pictures of a TIFF file, without smaller copies of them; 1 for other formats.
+    """Count the pictures of a TIFF, GIF, WebP or PNG file, without smaller copies of them.
+
+    Returns 1 for other formats, and what the file holds up to damage.
+    """
+    if data.startswith(_PNG):  # APNG: the third edition of PNG, 11.3.4.1
+        return max(1, int.from_bytes(_chunk(data, len(_PNG), b"acTL", ">")[:4], "big"))
+    if data.startswith(b"RIFF"):
+        return max(1, sum(kind == b"ANMF" for kind, _ in _chunks(data, 12, "<")))
+    if data.startswith(b"GIF8"):
+        return max(1, _gif_pictures(data))
+    return max(1, _tiff_pictures(data))
+
+
+def _tiff_pictures(data: bytes) -> int:
+    """Count the directories of pictures, or take ImageJ's word.
 
     ImageJ states the number of a stack in the description of its first picture, and the others
     may follow its pixels without directories of their own.
     """
     pages = stacked = 0
-    try:
+    with contextlib.suppress(struct.error, IndexError):
         for tags in _directories(data):
             pages += not tags.get(_SUBFILE, 0) & 1
             found = _IMAGEJ.match(data, tags.get(_DESCRIPTION, 0))
             # A description may have outlived the other pictures.
             if found and len(data) >= int(found[1]) * tags[_WIDTH] * tags[_HEIGHT]:
                 stacked = int(found[1])
-    except (struct.error, IndexError):
-        pass  # what the file holds up to the damage
-    return max(1, pages, stacked)
+    return max(pages, stacked)
+
+
+def _gif_pictures(data: bytes) -> int:
+    """Count the image descriptors of a GIF: section 20 of GIF89a."""
+    pictures = 0
+    with contextlib.suppress(IndexError):
+        at = 13 + _colours(data[10])
+        while data[at] in (0x21, 0x2C):
+            pictures += data[at] == 0x2C
+            # Behind the descriptor, the colours and a byte of LZW; behind an extension's label.
+            at += 11 + _colours(data[at + 9]) if data[at] == 0x2C else 2
+            while data[at]:
+                at += 1 + data[at]
+            at += 1
+    return pictures
+
+
+def _colours(flags: int) -> int:
+    """Return the bytes of a GIF's colour table: sections 18 and 20."""
+    return 3 << (flags & 7) + 1 if flags & 0x80 else 0
 
 
 def pixel_limit() -> int:
@@ -211,14 +244,16 @@ def _webp(data: bytes) -> Header | None:
 
 def _chunk(data: bytes, start: int, wanted: bytes, order: str) -> bytes:
     """Return the first chunk of a kind in a PNG (``>``) or RIFF (``<``) file; empty if none."""
+    return next((body for kind, body in _chunks(data, start, order) if kind == wanted), b"")
+
+
+def _chunks(data: bytes, start: int, order: str) -> Iterator[tuple[bytes, bytes]]:
     while start + 8 <= len(data):
         first, second = data[start : start + 4], data[start + 4 : start + 8]
         kind, number = (second, first) if order == ">" else (first, second)
         (length,) = struct.unpack(f"{order}I", number)
-        if kind == wanted:
-            return data[start + 8 : start + 8 + length]
+        yield kind, data[start + 8 : start + 8 + length]
         start += length + (12 if order == ">" else 8 + length % 2)
-    return b""
 
 
 def _of_exif(block: bytes) -> int:

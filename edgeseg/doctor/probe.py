@@ -159,6 +159,7 @@ PACKAGES = (
     "pydantic",
     "typer",
     "rich",
+    "simplejpeg",
     "onnxruntime",
     "onnxruntime-gpu",
     "openvino",

@@ -120,7 +120,7 @@ def attempt(path: Path, doing: str, work: Callable[[], T]) -> T:
     """Run a step on the network; exceptions of libraries become CorruptArtifact."""
     try:
         return work()
-    except EdgesegError:
+    except (EdgesegError, ModuleNotFoundError):  # The command line says what to install.
         raise
     except Exception as error:  # onnx and onnxscript raise nearly every class that there is.
         reason = " ".join(str(error).split())[:200] or type(error).__name__

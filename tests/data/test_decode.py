@@ -1,15 +1,18 @@
 """Files → arrays: ids come back as written, and damage is found."""
 
 import io
+import sys
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 import pytest
+import simplejpeg
 from numpy.typing import NDArray
 from PIL import Image
 
+from edgeseg.data import decode
 from edgeseg.data.decode import load_ids, load_image
 from edgeseg.errors import DatasetError
 
@@ -119,8 +122,22 @@ def test_what_is_no_picture(tmp_path: Path, content: bytes | None, reason: str) 
     path = tmp_path / "a.png"
     if content is not None:
         path.write_bytes(content)
-    with pytest.raises(DatasetError, match=reason):
+    with pytest.raises(DatasetError, match=reason) as caught:
         load_image(path)
+    assert ("ls -l" in str(caught.value.hint)) == (content is None)
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"), [("a.jpg", "convert"), ("a.svg", "convert"), ("b.jpg", "copy")]
+)
+def test_a_picture_of_another_format_need_not_be_copied_again(
+    tmp_path: Path, name: str, hint: str
+) -> None:
+    content = b"\0\0\0\x18ftypheic" if name == "a.jpg" else b"<svg/>"
+    (tmp_path / name).write_bytes(content + bytes(40))
+    with pytest.raises(DatasetError, match="cannot be decoded") as caught:
+        load_image(tmp_path / name)
+    assert str(caught.value.hint).startswith(hint)
 
 
 def test_sixteen_bit_pictures_are_refused(tmp_path: Path) -> None:
@@ -235,3 +252,87 @@ def test_a_stack_of_imagej_is_not_passed_over_silently(
         path.write_bytes(path.read_bytes() + behind)
         assert (load_image(path) == 7).all()
     assert [record.args for record in caplog.records] == [(tmp_path / "stack.tif", 4)]
+
+
+@pytest.mark.parametrize("suffix", [".gif", ".webp", ".png"])
+def test_the_pictures_of_animations_are_not_passed_over_silently(
+    tmp_path: Path, suffix: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    frames = [Image.fromarray(picture(9, 12)) for _ in range(3)]
+    for name, more in (("one", []), ("animated", frames[1:])):
+        path = tmp_path / f"{name}{suffix}"
+        frames[0].save(path, save_all=bool(more), append_images=more, lossless=True, comment=b"a")
+        load_image(path)
+    assert [record.args for record in caplog.records] == [(tmp_path / f"animated{suffix}", 3)]
+
+
+@pytest.mark.parametrize("options", [{}, {"restart_marker_blocks": 40}, {"progressive": True}])
+def test_damage_within_a_jpeg_is_found(
+    tmp_path: Path, options: dict[str, Any], capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A sector that reads as zeros, or is lost; OpenCV returns a picture all the same."""
+    path = tmp_path / "a.jpg"
+    smooth = cv2.resize(picture(60, 80), (640, 480), interpolation=cv2.INTER_CUBIC)
+    Image.fromarray(smooth).save(path, quality=90, **options)
+    data = path.read_bytes()
+    expected = np.asarray(Image.open(path))[..., ::-1]
+    assert np.abs(load_image(path).astype(int) - expected).mean() < 1
+    at = len(data) // 2
+    for damaged in (data[:at] + bytes(4096) + data[at + 4096 :], data[:at] + data[at + 4096 :]):
+        path.write_bytes(damaged)
+        assert cv2.imread(str(path)).shape == (480, 640, 3)
+        capfd.readouterr()
+        with pytest.raises(DatasetError, match=r"a\.jpg: the JPEG is damaged"):
+            load_image(path)
+        assert capfd.readouterr().err == ""
+
+
+def test_what_libjpeg_warns_of_without_damage(tmp_path: Path) -> None:
+    """Bytes that fill up a scan, a version of JFIF that is to come, a scan of no coefficients."""
+    data, path = encoded(".jpg"), tmp_path / "a.jpg"
+    path.write_bytes(data)
+    expected = load_image(path)
+    version = data.index(b"JFIF\0") + 5
+    last = data.index(b"\xff\xda") + 4 + 7 + 1  # section B.2.3: Se, behind three components and Ss
+    assert data[last] == 63
+    for odd in (
+        data[:-2] + bytes(12) + data[-2:],
+        data[:version] + b"\3" + data[version + 1 :],
+        data[:last] + b"\0" + data[last + 1 :],
+    ):
+        path.write_bytes(odd)
+        with pytest.raises(ValueError, match="extraneous bytes|JFIF|SOS"):
+            simplejpeg.decode_jpeg(odd)
+        assert np.array_equal(load_image(path), expected)
+    path.write_bytes(data[:-2] + bytes(60) + data[-2:])
+    with pytest.raises(DatasetError, match="damaged"):
+        load_image(path)
+
+
+def test_planes_of_unusual_sizes_are_read(tmp_path: Path) -> None:
+    """Grey of two blocks, whose Y and Cb have twice the columns of Cr."""
+    stream, path = io.BytesIO(), tmp_path / "a.jpg"
+    Image.new("RGB", (16, 8), (128, 128, 128)).save(stream, "JPEG", subsampling=0)
+    data = bytearray(stream.getvalue())
+    frame = data.index(b"\xff\xc0")
+    data[frame + 11] = data[frame + 14] = 0x21
+    scan = data.index(b"\xff\xda") + 2 + 12
+    # Codes of tables K.3 to K.6: no difference of DC, end of block; twice Y, twice Cb, Cr.
+    path.write_bytes(bytes(data[:scan]) + b"\x28\xa0\x00\xff\xd9")
+    with pytest.raises(ValueError, match="subsampling"):
+        simplejpeg.decode_jpeg(path.read_bytes())
+    assert (load_image(path) == 128).all()
+
+
+def test_what_is_not_found_without_simplejpeg_is_told_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "a.jpg"
+    path.write_bytes(encoded(".jpg"))
+    expected = load_image(path)
+    monkeypatch.setitem(sys.modules, "simplejpeg", None)
+    decode._warn_of_unchecked.cache_clear()
+    for _ in range(2):
+        assert np.abs(load_image(path).astype(int) - expected).mean() < 1
+    (record,) = caplog.records
+    assert "pip install simplejpeg" in record.getMessage()

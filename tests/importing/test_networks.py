@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -68,6 +69,16 @@ def test_every_output_becomes_labels(tmp_path: Path, data: Path, head: Any) -> N
     assert mean_iou(made, data) == 1
     assert made.wrapped.proof.mismatched == made.wrapped.proof.near_ties
     assert verify(made.path, required=True).card == made.card
+
+
+def test_a_missing_library_is_no_fault_of_the_network(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The command line turns it into the package to install."""
+    path = Foreign().save(tmp_path / "theirs.onnx")
+    monkeypatch.setitem(sys.modules, "onnxscript", None)
+    with pytest.raises(ModuleNotFoundError, match="onnxscript"):
+        import_network(path, tmp_path / "run", STATED)
 
 
 @pytest.mark.parametrize("head", ["binary", "binary-logit"])
