@@ -43,7 +43,13 @@ def _misses(size: int, kernel: int, stride: int, padding: int) -> bool:
 
 
 def double_conv(
-    inputs: int, outputs: int, *, stride: int = 1, padding: int = 1, batch_norm: bool = True
+    inputs: int,
+    outputs: int,
+    *,
+    stride: int = 1,
+    padding: int = 1,
+    batch_norm: bool = True,
+    depthwise: bool = False,
 ) -> nn.Sequential:
     """Create two 3×3 convolutions, each followed by a ReLU: one level of a U-Net.
 
@@ -51,15 +57,23 @@ def double_conv(
         outputs: Number of output channels of both convolutions.
         padding: 1 keeps the size; 0 removes one pixel per convolution on each side.
         batch_norm: Add batch normalisation before each ReLU; the convolutions then have no bias.
+        depthwise: Divide each convolution into a 3×3 one of single channels and a 1×1 one of all,
+            as in MobileNet (Howard et al. 2017, section 3.1).
     """
     layers: list[nn.Module] = []
     for source, step in ((inputs, stride), (outputs, 1)):
-        layers.append(
-            PaddedConv2d(source, outputs, 3, stride=step, padding=padding, bias=not batch_norm)
-        )
-        if batch_norm:
-            layers.append(nn.BatchNorm2d(outputs))
-        layers.append(nn.ReLU(inplace=True))
+        if depthwise:
+            convolutions = [
+                PaddedConv2d(source, source, 3, step, padding, groups=source, bias=not batch_norm),
+                PaddedConv2d(source, outputs, 1, bias=not batch_norm),
+            ]
+        else:
+            convolutions = [PaddedConv2d(source, outputs, 3, step, padding, bias=not batch_norm)]
+        for convolution in convolutions:
+            layers.append(convolution)
+            if batch_norm:
+                layers.append(nn.BatchNorm2d(convolution.out_channels))
+            layers.append(nn.ReLU(inplace=True))
     return nn.Sequential(*layers)
 
 

@@ -116,6 +116,10 @@ class UNetLite(nn.Module):
         skips: Concatenate encoder features to the decoder's (skip connections).
         upsampling: Upsampling method, one of :data:`UPSAMPLINGS`. ``unpooling`` takes the positions
             of the maxima from the encoder, even without skips.
+        decoder_width: Channels of the decoder at the highest resolution, a multiple of 8 up to 256,
+            doubled by each level down; 0 for ``width``.
+        depthwise: Divide each 3×3 convolution after the first two into a depthwise and a pointwise
+            one.
         encoder: Name of a timm network, see :class:`edgeseg.models.encoders.Encoder`; ``none`` for
             UNetLite's own encoder. The decoder is that of ``stem_stride=2`` and ``depth=4``, with
             ``width`` channels at stride 2.
@@ -143,11 +147,15 @@ class UNetLite(nn.Module):
         stem_stride: int = 1,
         skips: bool = True,
         upsampling: str = "bilinear",
+        decoder_width: int = 0,
+        depthwise: bool = False,
         encoder: str = "none",
     ) -> None:
         super().__init__()
-        if width % 8 or not 8 <= width <= 256:
-            raise UsageError(f"unet-lite: width is a multiple of 8 from 8 to 256, not {width}")
+        decoder_width = decoder_width or width
+        for name, value in (("width", width), ("decoder_width", decoder_width)):
+            if value % 8 or not 8 <= value <= 256:
+                raise UsageError(f"unet-lite: {name} is a multiple of 8 from 8 to 256, not {value}")
         if not 1 <= depth <= 6:
             raise UsageError(f"unet-lite: depth is from 1 to 6, not {depth}")
         if stem_stride not in (1, 2):
@@ -164,7 +172,8 @@ class UNetLite(nn.Module):
             channels = tuple(widths)
             self.stem = double_conv(in_channels, width, stride=stem_stride)
             self.down = nn.ModuleList(
-                double_conv(above, below) for above, below in zip(widths, widths[1:], strict=False)
+                double_conv(above, below, depthwise=depthwise)
+                for above, below in zip(widths, widths[1:], strict=False)
             )
         else:
             if (depth, stem_stride, upsampling) != (4, 1, "bilinear"):
@@ -175,14 +184,14 @@ class UNetLite(nn.Module):
                 )
             features = Encoder(encoder, in_channels)
             self.stride, channels = STRIDES[-1], features.channels
-            widths = [*(width * 2**level for level in range(depth)), channels[-1]]
+        widths = [*(decoder_width * 2**level for level in range(depth)), channels[-1]]
         self.up = nn.ModuleList(
-            _Up(below, above, skip if skips else 0, upsampling)
+            _Up(below, above, skip if skips else 0, upsampling, depthwise)
             for below, above, skip in zip(
                 widths[:0:-1], widths[-2::-1], channels[-2::-1], strict=True
             )
         )
-        self.head = nn.Conv2d(width, num_classes, kernel_size=1)
+        self.head = nn.Conv2d(decoder_width, num_classes, kernel_size=1)
         initialise(self)
         # Last, so that it keeps the initial weights of its authors.
         self.encoder = features
@@ -206,7 +215,7 @@ class UNetLite(nn.Module):
 class _Up(nn.Module):
     """Decoder level: reduce channels, upsample to the skip's size, concatenate, double conv."""
 
-    def __init__(self, below: int, above: int, skip: int, upsampling: str) -> None:
+    def __init__(self, below: int, above: int, skip: int, upsampling: str, depthwise: bool) -> None:
         super().__init__()
         self.skips = skip > 0
         self.upsampling = upsampling
@@ -214,7 +223,7 @@ class _Up(nn.Module):
             self.deconvolution = doubling_deconvolution(below, above)
         else:
             self.narrow = nn.Conv2d(below, above, kernel_size=1)
-        self.refine = double_conv(skip + above, above)
+        self.refine = double_conv(skip + above, above, depthwise=depthwise)
 
     def forward(self, decoded: Tensor, skip: Tensor) -> Tensor:
         enlarged = self._enlarge(decoded, skip)

@@ -87,6 +87,7 @@ def test_too_small_a_picture_says_the_size_to_pad_to(arch: str) -> None:
         ("resnet", 2, 3, {}, "there are unet-lite, unet, fcn8s"),
         ("unet-lite", 2, 3, {"widht": 8}, "it has width, depth, stem_stride, skips, upsampling"),
         ("unet-lite", 2, 3, {"width": 12}, "multiple of 8"),
+        ("unet-lite", 2, 3, {"decoder_width": 12}, "decoder_width is a multiple of 8"),
         ("unet-lite", 2, 3, {"width": 16.0}, "width is of type int, not 16.0"),
         ("unet-lite", 2, 3, {"depth": True}, "depth is of type int"),
         ("unet-lite", 2, 3, {"depth": 10**9}, "depth is from 1 to 6"),

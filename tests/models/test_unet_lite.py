@@ -57,19 +57,45 @@ def test_he_initialisation_keeps_the_scale(upsampling: str) -> None:
 
 
 @pytest.mark.parametrize("upsampling", UPSAMPLINGS)
-@pytest.mark.parametrize("skips", [True, False])
+@pytest.mark.parametrize("options", [{}, {"skips": False}, {"depthwise": True}])
 @pytest.mark.parametrize("size", [(32, 48), (33, 47)])
 def test_every_decoder_learns_and_keeps_the_size(
-    upsampling: str, skips: bool, size: tuple[int, int]
+    upsampling: str, options: dict[str, bool], size: tuple[int, int]
 ) -> None:
     torch.manual_seed(0)
-    network = build("unet-lite", 2, width=8, depth=2, skips=skips, upsampling=upsampling)
+    network = build("unet-lite", 2, width=8, depth=2, upsampling=upsampling, **options)
     logits = network(torch.rand(2, 3, *size))
     assert logits.shape == (2, 2, *size)
     logits.square().sum().backward()
     for name, parameter in network.named_parameters():
         assert parameter.grad is not None, name
         assert parameter.grad.abs().sum() > 0, name
+
+
+def test_depthwise_convolutions_need_the_papers_share_of_the_arithmetic() -> None:
+    """Howard et al. 2017, equation 5: 1/N + 1/9 of that of a full one with N outputs."""
+    full, divided = (build("unet-lite", 2, depthwise=on).down for on in (False, True))
+    for level, (one, other) in enumerate(zip(full, divided, strict=True), 1):  # type: ignore[arg-type]
+        outputs, inputs = 16 * 2**level, 16 * 2 ** (level - 1)
+        macs = [
+            sum(each.weight.numel() for each in block.modules() if isinstance(each, nn.Conv2d))
+            for block in (one, other)
+        ]
+        assert macs[0] == 9 * outputs * (inputs + outputs)
+        assert macs[1] / macs[0] == pytest.approx(1 / outputs + 1 / 9)
+
+
+@pytest.mark.parametrize("options", [{"decoder_width": 8}, {"decoder_width": 24}])
+def test_the_decoder_has_its_own_width(options: dict[str, int]) -> None:
+    torch.manual_seed(0)
+    alike, own = build("unet-lite", 2, width=16), build("unet-lite", 2, width=16, **options)
+    width = options["decoder_width"]
+    for part in ("stem", "down"):
+        assert parameters(getattr(own, part)) == parameters(getattr(alike, part))
+    # The blocks of the decoder, from the lowest resolution up.
+    outputs = [block.refine[0].out_channels for block in own.up]  # type: ignore[index,union-attr]
+    assert outputs == [8 * width, 4 * width, 2 * width, width]
+    assert own(torch.rand(1, 3, 40, 56)).shape == (1, 2, 40, 56)
 
 
 @pytest.mark.parametrize("upsampling", ["bilinear", "deconvolution"])
