@@ -8,13 +8,19 @@ from typing import Any
 
 import cv2
 import numpy as np
+import onnx
 import pytest
+import torch
+from cards import model_card
+from graphs import onnx_network
 from numpy.typing import NDArray
 from scripts import BENCH, scripts
 
 from edgeseg.artifacts.card import InputSpec, ModelCard
 from edgeseg.data.folders import Split, load_instances, load_sample, read_split
 from edgeseg.evaluation import evaluate
+from edgeseg.models import build
+from edgeseg.training.checkpoint import save_checkpoint
 
 PAPERS = BENCH / "papers"
 EXPERIMENTS = (
@@ -29,7 +35,9 @@ EXPERIMENTS = (
     "isbi",
     "initialisation",
     "recipes",
+    "street",
     "pareto",
+    "architectures",
 )
 
 Load = Callable[[str], ModuleType]
@@ -213,6 +221,49 @@ def test_cells_are_the_connected_pieces_of_a_mask(load: Load, tmp_path: Path) ->
     assert not ids[mask == 0].any()
 
 
+def test_the_challenges_error_is_one_less_the_best_f_score(load: Load) -> None:
+    script, rng = load("isbi"), np.random.default_rng(0)
+    truths = rng.random((2, 5, 6)) < 0.8
+    # Right at 0.5 less often than at a lower threshold.
+    found = (0.5 * rng.random(truths.shape) + 0.3 * truths).astype(np.float32)
+    assert script.challenge_error(truths, truths.astype(np.float32)) == 0
+
+    def f_score(threshold: float) -> float:
+        cells, said = (set(zip(*np.nonzero(a), strict=True)) for a in (truths, found > threshold))
+        if not said:
+            return 0.0
+        precision, recall = len(cells & said) / len(said), len(cells & said) / len(cells)
+        return 2 * precision * recall / (precision + recall) if cells & said else 0.0
+
+    scores = [f_score(step / 10) for step in range(10)]
+    assert max(scores) > scores[5]
+    assert script.challenge_error(truths, found) == pytest.approx(1 - max(scores))
+
+
+def test_turned_pictures_give_turned_probabilities(load: Load, tmp_path: Path) -> None:
+    script = load("isbi")
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 255, (64, 64), np.uint8)
+    mask = (rng.random((64, 64)) < 0.7).astype(np.uint8)
+    for name, turns in (("a", 0), ("b", 1)):
+        for part, values in (("images", pixels), ("masks", mask)):
+            (tmp_path / "val" / part).mkdir(parents=True, exist_ok=True)
+            cv2.imwrite(str(tmp_path / f"val/{part}/{name}.png"), np.rot90(values, turns))
+    options = {"width": 8, "depth": 2}
+    grey = {"color": "gray", "mean": (0.5,), "std": (0.25,)}
+    card = model_card(("membrane", "cell"), 64, 64, arch="unet", options=options, **grey)
+    checkpoint = tmp_path / "model.safetensors"
+    torch.manual_seed(0)
+    save_checkpoint(checkpoint, build("unet", 2, 1, **options), card)
+    split = read_split(tmp_path, "val")
+    truths, found = script.cells(checkpoint, split, script.ALL_ORIENTATIONS)
+    np.testing.assert_array_equal(truths[: mask.size].reshape(mask.shape), mask == 1)
+    first, second = found.reshape(2, 64, 64)
+    np.testing.assert_allclose(second, np.rot90(first), atol=1e-5)
+    first, second = script.cells(checkpoint, split, script.AS_IT_IS)[1].reshape(2, 64, 64)
+    assert np.abs(second - np.rot90(first)).max() > 0.01
+
+
 def fcn_rows(*ious: float) -> dict[str, dict[str, Any]]:
     keys = ("fcn32s", "fcn16s", "fcn8s", "fcn32s, longer")
     return {
@@ -256,7 +307,8 @@ def borders(merges: float, f1: float) -> list[dict[str, Any]]:
 
 def isbi(elastic: float, plain: float) -> list[dict[str, Any]]:
     keys = ("elastic, seed 0", "not elastic, seed 0")
-    return pair(*keys, pixel_error=(elastic, plain), f1=(0.8, 0.8))
+    errors = {"challenge_error_turned": (elastic, plain), "pixel_error": (0.1, 0.1)}
+    return pair(*keys, **errors, f1=(0.8, 0.8))
 
 
 def initialisation(error: float, other: float, least: float) -> list[dict[str, Any]]:
@@ -269,6 +321,17 @@ def recipes(plain: float, elastic: float, few: float, taught: float) -> list[dic
     keys = ("plain", "elastic", "few labels", "few labels, taught")
     ious = (plain, elastic, few, taught)
     return pair(*(f"{key}, seed 0" for key in keys), mean_iou=ious)
+
+
+def street(none: float, scaled: float) -> list[dict[str, Any]]:
+    keys = ("plain", "no augmentation", "scales 0.5-2")
+    return pair(*(f"{key}, seed 0" for key in keys), mean_iou=(0.6, none, scaled))
+
+
+def shapes(depthwise: float) -> list[dict[str, Any]]:
+    ious = (0.6, depthwise)
+    figures = {"gflop": (9.0, 1.0), "p50_ms": (10.0, 5.0), "mean_iou": ious, "fp32_mean_iou": ious}
+    return [row | {"budgets": []} for row in pair("width 16", "width 16, depthwise", **figures)]
 
 
 @pytest.mark.parametrize(
@@ -300,12 +363,34 @@ def recipes(plain: float, elastic: float, few: float, taught: float) -> list[dic
         ("recipes", recipes(0.8, 0.81, 0.6, 0.6), False),  # the teacher adds nothing
         ("camvid", [{"key": "w", "parameters": 1.8, "mean_iou": 0.5}], True),
         ("camvid", [{"key": "w", "parameters": 1.8, "mean_iou": 0.4}], False),
+        ("street", street(0.58, 0.62), True),
+        ("street", street(0.58, 0.59), False),  # scales do harm
+        ("street", street(0.61, 0.62), False),  # augmentation does
+        ("architectures", shapes(0.58), True),
+        ("architectures", shapes(0.57), False),  # it loses more than twice what the paper saw
     ],
 )
 def test_verdict(name: str, rows: Any, held: bool, load: Load) -> None:
     script = load(name)
     assert script.judge("gpu", rows).held is held
     assert script.judge("smoke", rows).held is None
+
+
+def test_operators_are_what_runs_alone_with_all_that_it_reads_and_writes(load: Load) -> None:
+    network = onnx_network(
+        "float[N,3,8,6] image",
+        "float[N,4,4,3] pooled",
+        """conv = Conv <pads=[1,1,1,1]> (image, weight, bias)
+        relu = Relu (conv)
+        pooled = MaxPool <kernel_shape=[2,2], strides=[2,2]> (relu)""",
+        weight=np.zeros((4, 3, 3, 3), np.float32),
+        bias=np.zeros(4, np.float32),
+    )
+    network = onnx.shape_inference.infer_shapes(network)
+    picture, weights, maps, pooled = 3 * 8 * 6, 4 * 3 * 3 * 3 + 4, 4 * 8 * 6, 4 * 4 * 3
+    found = load("architectures").operators(network)
+    assert found["operators"] == 2
+    assert found["traffic"] == pytest.approx((picture + weights + maps + maps + pooled) / 1e6)
 
 
 class TestReport:

@@ -5,6 +5,11 @@
 Valid convolutions with mirrored rims, whole slices and batches of one, elastic deformations; no
 weight map, whose effect is ``borders.py``'s and which trades pixel error for fewer merges. The
 masks separate cells by membrane, so each connected piece of cell is an object.
+
+The paper's figure is the challenge's "pixel error", "1 - the maximal F-score of pixel similarity"
+(its evaluation page, and ``PixelError`` of Fiji's Trainable Segmentation): the F-score of the
+cells' pixels over thresholds of the probability map. It is lower than the share of wrong pixels,
+since most pixels are cell.
 """
 
 from __future__ import annotations
@@ -19,16 +24,26 @@ import cv2
 import numpy as np
 from common import Column, Experiment, Lab, Outcome, Row, average
 from measures import measure
+from numpy.typing import NDArray
 
 from edgeseg.artifacts.files import atomic_path
-from edgeseg.data.folders import load_sample, read_split
+from edgeseg.data.folders import Split, load_sample, read_split
 from edgeseg.objects import components
+from edgeseg.ops.preprocess import preprocess
 from edgeseg.options.training import Augmentation, Recipe, TrainConfig
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from edgeseg.training.predictor import TorchEngine
+
+Orientation = tuple[int, bool]
+"""Quarter turns, and whether the turned picture is mirrored."""
+
+AS_IT_IS: tuple[Orientation, ...] = ((0, False),)
+ALL_ORIENTATIONS = tuple((turns, mirrored) for turns in range(4) for mirrored in (False, True))
+THRESHOLDS = np.arange(10) / 10
+"""The challenge compares at ten levels."""
 
 EXPERIMENT = Experiment(
     name="isbi",
@@ -37,7 +52,9 @@ EXPERIMENT = Experiment(
     claim="Trained on 30 slices with elastic deformations U-Net reaches a pixel error of 6.11 %; "
     "the deformations are the key to training with so few pictures.",
     columns=(
-        Column("pixel_error", "Pixel error", "%", 2),
+        Column("challenge_error_turned", "Pixel error, challenge, 8 orientations", "%", 2),
+        Column("challenge_error", "Pixel error, challenge", "%", 2),
+        Column("pixel_error", "Wrong pixels", "%", 2),
         Column("mean_iou", "Mean IoU"),
         Column("f1", "F1 of cells at IoU 0.5"),
         Column("merges", "Merges", "", 0),
@@ -98,7 +115,12 @@ def body(lab: Lab) -> Outcome:
 
     def figures(engine: TorchEngine) -> dict[str, object]:
         found = measure(engine, split)
-        return found | {"pixel_error": 1 - found["pixel_accuracy"]}
+        errors = {
+            "pixel_error": 1 - found["pixel_accuracy"],
+            "challenge_error": challenge_error(*cells(engine.path, split, AS_IT_IS)),
+            "challenge_error_turned": challenge_error(*cells(engine.path, split, ALL_ORIENTATIONS)),
+        }
+        return found | errors
 
     for seed in settings.seeds:
         for name, elastic in ELASTIC.items():
@@ -124,6 +146,59 @@ def body(lab: Lab) -> Outcome:
     return judge(lab.scale, lab.rows)
 
 
+def cells(
+    checkpoint: Path, split: Split, orientations: Sequence[Orientation]
+) -> tuple[NDArray[np.bool_], NDArray[np.float32]]:
+    """Where the cells of a split are, and how probable the network says they are.
+
+    Args:
+        checkpoint: A network of two classes, of which the second is the cells.
+        split: Pictures, which are resized to the network's size.
+        orientations: Those in which each picture is segmented; probabilities are averaged.
+
+    Returns:
+        Both 1-dimensional, the pixels of all masks; probabilities are from 0 to 1.
+    """
+    import torch
+
+    from edgeseg.models.mirror import same_size_logits
+    from edgeseg.training.checkpoint import load_checkpoint
+
+    model, card = load_checkpoint(checkpoint)
+    model.eval()
+    truths, probabilities = [], []
+    for sample in split:
+        image, mask = load_sample(sample, card.classes)
+        picture = torch.from_numpy(preprocess(image, card.input))[None]
+        total = np.zeros(picture.shape[2:], np.float32)
+        for turns, mirrored in orientations:
+            with torch.inference_mode():
+                turned = torch.rot90(picture, turns, (2, 3))
+                turned = turned.flip(3) if mirrored else turned
+                found = same_size_logits(model, turned).softmax(dim=1)[:, 1:]
+                found = found.flip(3) if mirrored else found
+                total += torch.rot90(found, -turns, (2, 3))[0, 0].numpy()
+        truths.append(np.ravel(mask == 1))
+        probabilities.append(cv2.resize(total / len(orientations), mask.shape[::-1]).ravel())
+    return np.concatenate(truths), np.concatenate(probabilities)
+
+
+def challenge_error(truths: NDArray[np.bool_], probabilities: NDArray[np.float32]) -> float:
+    """The challenge's pixel error, from 0 to 1: 1 − the best F-score over :data:`THRESHOLDS`.
+
+    Args:
+        truths: Whether each pixel is cell.
+        probabilities: From 0 to 1, of the same shape; counted as cell above the threshold.
+    """
+    scores = []
+    for threshold in THRESHOLDS:
+        found = probabilities > threshold
+        # 2·TP + FP + FN
+        total = np.count_nonzero(found) + np.count_nonzero(truths)
+        scores.append(2 * np.count_nonzero(found & truths) / total if total else 1.0)
+    return 1 - max(scores)
+
+
 def with_cells(root: Path) -> Path:
     """Add ``instances/`` where a data set has masks alone: connected pieces of class 1."""
     for name in ("train", "val"):
@@ -139,18 +214,21 @@ def with_cells(root: Path) -> Path:
 
 def judge(scale: str, rows: Sequence[Row]) -> Outcome:
     """The claim holds where elastic deformations lower the error, and to the paper's figure."""
-    error, plain = (100 * average(rows, name, "pixel_error") for name in ELASTIC)
+    error, plain = (100 * average(rows, name, "challenge_error_turned") for name in ELASTIC)
+    wrong = 100 * average(rows, "elastic", "pixel_error")
     f1 = 100 * average(rows, "elastic", "f1")
     seen = (
-        f"Pixel error {error:.2f} % with elastic deformations and {plain:.2f} % without; "
-        f"F1 of the cells {f1:.1f} % with."
+        f"The challenge's pixel error is {error:.2f} % with elastic deformations and {plain:.2f} % "
+        f"without; with them {wrong:.2f} % of the pixels are wrong, and F1 of the cells is "
+        f"{f1:.1f} %."
     )
     pictures = rows[0]["settings"]["pictures"]
     remark = (
         f"Trained on {pictures['train']} slices and measured on {pictures['val']} others, by "
-        "which the epoch was chosen; the paper's figure is the challenge's hidden test of 30 "
-        "slices, averaged over seven turned inputs. Both networks are turned and "
-        "mirrored in training. "
+        "which the epoch was chosen; the paper's figure is of the challenge's hidden test of 30 "
+        "slices, with outputs averaged over seven rotations. The challenge's pixel error is one "
+        "minus the best F-score of the cells' pixels over ten thresholds. Both networks see "
+        "pictures rotated and mirrored in training. "
     )
     if scale == "cpu":
         remark += "A quarter of the paper's width."
@@ -158,18 +236,18 @@ def judge(scale: str, rows: Sequence[Row]) -> Outcome:
 
 
 def draw(figure: Figure, rows: Sequence[Row]) -> None:
-    """Pixel error as bars with the paper's as a line, and F1 beside it."""
+    """The challenge's pixel error as bars with the paper's as a line, and F1 beside it."""
     left, right = figure.subplots(1, 2)
     seeds = sorted({row["settings"]["seed"] for row in rows})
     for place, (name, colour) in enumerate(zip(ELASTIC, ("#3b82c4", "#9fb8cf"), strict=True)):
         shown = [row for row in rows if row["key"].startswith(name)]
         positions = [seed + 0.4 * place for seed in range(len(shown))]
-        for axes, key in ((left, "pixel_error"), (right, "f1")):
+        for axes, key in ((left, "challenge_error_turned"), (right, "f1")):
             heights = [100 * row[key] for row in shown]
             bars = axes.bar(positions, heights, width=0.38, color=colour, label=name)
             axes.bar_label(bars, fmt="%.1f", fontsize=9)
     left.axhline(6.11, color="#c8553d", linestyle="--", label="paper, hidden test")
-    left.set_ylabel("pixel error, %")
+    left.set_ylabel("pixel error of the challenge, %")
     left.margins(y=0.15)
     right.set_ylabel("F1 of cells at IoU 0.5, %")
     right.set_ylim(0, 100)

@@ -126,8 +126,9 @@ def body(lab: Lab) -> Outcome:
 
     @cache
     def measured() -> tuple[BenchReport, dict[str, dict[str, Any]]]:
-        built = {one.key: prepare(one, data, settings) for one in candidates}
-        return timed(candidates, read_split(data, "val"), settings), built
+        built = {one.key: prepare(one, data, settings.calibration) for one in candidates}
+        config = BenchConfig(settings.seconds, settings.rounds, warm_up_seconds=1, cold_starts=0)
+        return timed(candidates, read_split(data, "val"), config), built
 
     for place, one in enumerate(candidates):
 
@@ -141,7 +142,7 @@ def body(lab: Lab) -> Outcome:
                 "p95_ms": latency["p95"],
                 "rate": built[key]["gflop"] / (latency["p50"] / 1e3),
                 "mean_iou": run.mean_iou,
-                "budgets": [b for b in BUDGETS if _recommended(report, b) == run.engine],
+                "budgets": [b for b in BUDGETS if recommended(report, b) == run.engine],
             }
 
         decides = {"checkpoint": sha256_file(one.checkpoint), "size": one.size}
@@ -166,7 +167,7 @@ def checkpoint(lab: Lab, name: str) -> Path:
     return folder / CHECKPOINT
 
 
-def prepare(one: Candidate, data: Path, settings: Settings) -> dict[str, Any]:
+def prepare(one: Candidate, data: Path, calibration: int) -> dict[str, Any]:
     """Export and quantise a network at one size; returns its figures apart from times.
 
     They are kept in the folder, so that times can be measured again in minutes.
@@ -185,7 +186,7 @@ def prepare(one: Candidate, data: Path, settings: Settings) -> dict[str, Any]:
     one.folder.mkdir(parents=True, exist_ok=True)
     export_module(model, card.model_copy(update={"input": spec}), network)
     manifest = one.folder / "calibration.json"
-    collect(data / "train" / "images", manifest, count=settings.calibration)
+    collect(data / "train" / "images", manifest, count=calibration)
     measure_ranges(network, manifest).save(one.folder / "model.ranges.json")
     # What INT8 loses is measured here, so no loss is too large.
     made = build(
@@ -202,19 +203,16 @@ def prepare(one: Candidate, data: Path, settings: Settings) -> dict[str, Any]:
     return figures
 
 
-def timed(candidates: Sequence[Candidate], val: Split, settings: Settings) -> BenchReport:
+def timed(candidates: Sequence[Candidate], val: Split, config: BenchConfig) -> BenchReport:
     """What ``edgeseg bench --threads 1`` measures of the engines."""
     with ExitStack() as stack:
         paths = [one.folder / "model.int8.onnx" for one in candidates]
         engines = [stack.enter_context(open_engine(path, threads=1)) for path in paths]
-        return bench(
-            [Case.of(engine, 1) for engine in engines],
-            data=val,
-            config=BenchConfig(settings.seconds, settings.rounds, warm_up_seconds=1, cold_starts=0),
-        )
+        return bench([Case.of(engine, 1) for engine in engines], data=val, config=config)
 
 
-def _recommended(report: BenchReport, budget: str) -> str | None:
+def recommended(report: BenchReport, budget: str) -> str | None:
+    """The engine that ``edgeseg bench --budget`` recommends, if one is fast enough."""
     chosen = recommend(report, budget).chosen
     return None if chosen is None else chosen.engine
 

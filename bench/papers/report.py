@@ -34,7 +34,9 @@ ORDER = (
     "isbi",
     "initialisation",
     "recipes",
+    "street",
     "pareto",
+    "architectures",
 )
 VERDICTS = {True: "held", False: "did not hold", None: "open"}
 INTRODUCTION = """\
