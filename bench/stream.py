@@ -34,6 +34,7 @@ from stream_scene import make_clip, make_engines, workshop
 from edgeseg.artifacts.documents import load
 from edgeseg.artifacts.files import write_atomic
 from edgeseg.cli.allocator import keep_freed_memory
+from edgeseg.cli.opencv import use_one_thread
 from edgeseg.engines import open_engine
 from edgeseg.engines.base import Engine
 from edgeseg.machine import physical_cores
@@ -201,7 +202,9 @@ def main() -> None:
     """Measure one part, or write the page."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     options = _options()
-    keep_freed_memory()  # as `edgeseg stream` does; here hand-written loops benefit as well
+    # As `edgeseg stream` does; here hand-written loops benefit as well.
+    keep_freed_memory()
+    use_one_thread()
     if options.part != "page":
         document = (file_part if options.part == "file" else live_part)(options)
         document.save(options.out / f"loops-{options.part}.json")

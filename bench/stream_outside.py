@@ -31,9 +31,9 @@ RESULTS = Path(__file__).with_name("results") / "stream"
 EDGE = 20
 THREADS = {
     "MainThread": "caller: overlay, names, legend",
-    "edgeseg reader": "reader: demultiplexing, conversion to BGR",
+    "edgeseg reader": "reader: conversion to BGR, decoding",
     "edgeseg lane": "lane: preprocessing",
-    "": "FFmpeg's threads: decoding",
+    "": "threads of FFmpeg (decoding) and OpenCV",
 }
 ROWS = (*THREADS.values(), "all threads", "of which in the kernel", "page faults", "waits")
 
@@ -134,10 +134,13 @@ def main() -> None:
     parser.add_argument("--before", type=Path, help="measurement of earlier code")
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
-    with contextlib.suppress(ImportError):  # earlier code lacks it
+    with contextlib.suppress(ImportError):  # earlier code lacks one or both
         from edgeseg.cli.allocator import keep_freed_memory
 
         keep_freed_memory()  # as `edgeseg stream` does
+        from edgeseg.cli.opencv import use_one_thread
+
+        use_one_thread()
     frame = measure(options.network, options.clip, options.rounds)
     document: dict[str, Any] = {**circumstances(), "frame": frame}
     if options.before is not None:

@@ -17,6 +17,7 @@ import functools
 import logging
 import os
 import re
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -123,8 +124,12 @@ class _ConsoleHandler(logging.Handler):
             shown.args = {key: _one_line(value) for key, value in record.args.items()}
         elif record.args:
             shown.args = tuple(map(_one_line, record.args))
+        line = self.format(shown)
         with contextlib.suppress(OSError):  # A broken log must not end the camera loop.
-            stderr_console().print(self.format(shown), markup=False)
+            if stderr_console.cache_info().currsize:
+                stderr_console().print(line, markup=False)
+            else:  # Nothing to garble, and importing rich takes longer than the first frame.
+                sys.stderr.write(visible(line, lines=True) + "\n")
 
 
 def _one_line(value: Any) -> Any:

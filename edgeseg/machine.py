@@ -6,6 +6,8 @@ file does not stop a benchmark.
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import importlib.metadata
 import os
 import platform
@@ -288,6 +290,12 @@ def peak_rss_mib() -> float:
 def rss_mib() -> float:
     """Resident memory of this process in MiB."""
     return _own_memory_mib("VmRSS")
+
+
+def return_freed_memory() -> None:
+    """Return to the system what glibc keeps of freed memory; elsewhere, do nothing."""
+    with contextlib.suppress(AttributeError, OSError, TypeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _own_memory_mib(name: str) -> float:

@@ -43,7 +43,7 @@ def test_every_command_documents_its_json() -> None:
 def test_the_version_is_that_of_the_installed_package() -> None:
     from edgeseg.cli import make_app
 
-    shown = CliRunner().invoke(make_app("doctor"), ["--version"])
+    shown = CliRunner().invoke(make_app(["doctor"]), ["--version"])
     assert (shown.exit_code, shown.output) == (
         0,
         f"edgeseg {importlib.metadata.version('edgeseg')}\n",
@@ -270,6 +270,13 @@ def test_no_summary_is_cut_off() -> None:
     listed = CliRunner().invoke(make_app(), ["--help"]).output.partition("Commands:")[2]
     assert "bench compare" in listed
     assert "..." not in listed
+
+
+def test_the_list_of_commands_is_that_of_their_docstrings() -> None:
+    from edgeseg.cli import make_app
+
+    short, whole = (CliRunner().invoke(app, ["--help"]) for app in (make_app(()), make_app()))
+    assert short.output == whole.output
 
 
 def test_argument_descriptions_begin_with_a_noun_or_verb() -> None:

@@ -6,6 +6,7 @@ import sys
 import pytest
 
 import edgeseg
+import edgeseg.stream
 from edgeseg import errors
 from edgeseg.runs import BUNDLED
 
@@ -42,6 +43,11 @@ def test_every_public_name_resolves(name: str) -> None:
     assert name in dir(edgeseg)
 
 
+@pytest.mark.parametrize("name", edgeseg.stream.__all__)
+def test_every_name_of_a_stream_resolves(name: str) -> None:
+    assert getattr(edgeseg.stream, name).__name__ == name or name == "Mode"
+
+
 def test_errors_are_those_of_the_errors_module() -> None:
     assert errors.__all__ == sorted(
         name
@@ -59,6 +65,17 @@ def test_unknown_name_is_an_attribute_error() -> None:
 
 def test_import_loads_nothing_heavy() -> None:
     assert not loaded_by("import edgeseg") & set(HEAVY)
+
+
+def test_the_list_of_commands_loads_none_of_them() -> None:
+    listing = "from edgeseg.cli import _needed, make_app\nmake_app(_needed(['--help']))"
+    assert not loaded_by(listing) & (set(HEAVY) - {"typer"})
+
+
+@pytest.mark.parametrize("words", [["stream", "--help"], ["--", "stream"], []])
+def test_commands_that_may_run_are_loaded(words: list[str]) -> None:
+    making = f"from edgeseg.cli import _needed, make_app\nmake_app(_needed({words}))"
+    assert "pydantic" in loaded_by(making)
 
 
 def test_heavy_modules_would_be_seen() -> None:

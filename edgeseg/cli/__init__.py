@@ -16,6 +16,7 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Collection
 from types import FrameType
 from typing import Annotated, Any, NoReturn
 
@@ -55,31 +56,35 @@ _CLICK: Any = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ 
 BENCH_COMPARE = "bench compare"
 
 COMMANDS = {
-    "train": "learning.train",
-    "eval": "learning.evaluate",
-    "export": "exporting.export",
-    "import": "importing.import_",
-    "calibrate": "building.calibrate",
-    "build": "building.build",
-    "sensitivity": "measuring.sensitivity",
-    "infer": "running.infer",
-    "stream": "streaming.stream",
-    "bench": "benching.bench",
-    BENCH_COMPARE: "benching.compare",
-    "inspect": "inspecting.inspect",
-    "doctor": "measuring.doctor",
-    "demo": "measuring.demo",
-    "data": "data.app",
+    "train": ("learning.train", "Train a network on labelled pictures."),
+    "eval": ("learning.evaluate", "Measure the accuracy of an artefact on labelled pictures."),
+    "export": ("exporting.export", "Export a checkpoint to ONNX and check it against PyTorch."),
+    "import": ("importing.import_", "Import a segmentation network made elsewhere."),
+    "calibrate": ("building.calibrate", "Select pictures and measure tensor ranges for INT8."),
+    "build": ("building.build", "Build an engine, and reject it if it is not accurate."),
+    "sensitivity": (
+        "measuring.sensitivity",
+        "Rank layers by the accuracy that INT8 or FP16 costs.",
+    ),
+    "infer": ("running.infer", "Segment pictures into label maps and overlays."),
+    "stream": ("streaming.stream", "Segment a camera or video, live."),
+    "bench": ("benching.bench", "Measure latency and accuracy of engines in one run."),
+    BENCH_COMPARE: ("benching.compare", "Compare two benchmarks."),
+    "inspect": ("inspecting.inspect", "Describe an artefact; exits with 3 if it has problems."),
+    "doctor": ("measuring.doctor", "Diagnose this machine and suggest fixes."),
+    "demo": ("measuring.demo", "Run every step on bundled pictures, without a GPU."),
+    "data": ("data.app", "Convert and check labelled pictures."),
 }
-"""Command → module of this package and the function in it, or the application of a group."""
+"""Command → module of this package and the function in it, or the application of a group; and
+the first sentence of its help, which is all that the list of commands needs."""
 
 
-def make_app(only: str | None = None) -> typer.Typer:
+def make_app(needed: Collection[str] = COMMANDS.keys()) -> typer.Typer:
     """Make the application of the command line.
 
     Args:
-        only: Name of the one command that is needed. Importing the others takes longer than
-            parsing what the user wrote. All commands if there is none of that name.
+        needed: Names of the commands that can be run. Importing the others takes longer than
+            parsing what the user wrote, so these are listed only.
     """
     app = typer.Typer(
         name="edgeseg",
@@ -90,8 +95,11 @@ def make_app(only: str | None = None) -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     app.callback()(_before_every_command)
-    for name in [only] if only in COMMANDS else COMMANDS:
-        module, _, attribute = COMMANDS[name].partition(".")
+    for name, (place, summary) in COMMANDS.items():
+        if name not in needed:
+            app.command(name, help=summary)(_listed)
+            continue
+        module, _, attribute = place.partition(".")
         command = getattr(importlib.import_module(f"edgeseg.cli.{module}"), attribute)
         if isinstance(command, typer.Typer):
             app.add_typer(command, name=name)
@@ -145,7 +153,7 @@ def _run() -> object:
     as_json = "--json" in sys.argv[1:]
     try:
         words = _words(sys.argv[1:])
-        status = make_app(words[0] if words else None)(words, standalone_mode=False)
+        status = make_app(_needed(words))(words, standalone_mode=False)
         sys.stdout.flush()
         return status
     except _CLICK as error:
@@ -184,6 +192,17 @@ def _words(arguments: list[str]) -> list[str]:
     """Join the two words of ``bench compare``, since ``bench`` alone is a command as well."""
     two = BENCH_COMPARE.split()
     return [BENCH_COMPARE, *arguments[2:]] if arguments[:2] == two else arguments
+
+
+def _needed(words: list[str]) -> Collection[str]:
+    """Return the commands that these words may run; a shell asks for completions without words."""
+    if words and words[0] in COMMANDS:
+        return words[:1]
+    return () if words and COMMANDS.keys().isdisjoint(words) else COMMANDS.keys()
+
+
+def _listed() -> None:
+    """Stand for a command in the list of commands."""
 
 
 def _show_version(asked: bool) -> None:

@@ -19,4 +19,4 @@ def keep_freed_memory() -> None:
     with contextlib.suppress(AttributeError, OSError, TypeError):
         library = ctypes.CDLL(None)
         library.mallopt(_MMAP_THRESHOLD, 1 << 30)
-        library.mallopt(_TRIM_THRESHOLD, (1 << 31) - 1)
+        library.mallopt(_TRIM_THRESHOLD, -1)  # never; a number of bytes ends at 2 GiB

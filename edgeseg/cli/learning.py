@@ -106,7 +106,12 @@ def train(
     options: dict[str, bool | int | float | str] = {
         key: value for key, value in sizes.items() if value is not None
     }
-    options |= _network_options(config.arch, option)
+    extra = _network_options(config.arch, option)
+    for name in options.keys() & extra.keys():
+        raise UsageError(
+            f"--{name.replace('_', '-')} and --option {name}=… set the same; give one of them"
+        )
+    options |= extra
     keep_freed_memory()
     first = distributed.rank() == 0
     if first:

@@ -200,6 +200,8 @@ class Alerting(Options):
     @property
     def rules(self) -> list[AlertRule]:
         """The rules."""
+        if not self.alert:
+            return []
         from edgeseg.stream.alerts import parse_rule
 
         return [parse_rule(text) for text in self.alert]

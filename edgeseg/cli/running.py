@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from pydantic import Field
 
-from edgeseg.artifacts.documents import printable
+from edgeseg.artifacts.documents import plural, printable
 from edgeseg.cli.flattening import flat
 from edgeseg.cli.options import Json, MaxPixels, allow_pixels
 from edgeseg.cli.output import finish
@@ -136,7 +136,7 @@ def infer(
         },
     )
     if failed:
-        logger.error("%d of %d pictures could not be read", len(failed), len(pictures))
+        logger.error("%d of %s could not be read", len(failed), plural(len(pictures), "picture"))
         raise typer.Exit(ArtifactError.exit_code)
 
 

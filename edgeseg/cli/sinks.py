@@ -37,9 +37,9 @@ class FileSinks:
     budget: Budget | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
-        from edgeseg.stream.sinks.retention import Budget
-
         if self.keeping.keep_bytes is not None or self.keeping.keep_days is not None:
+            from edgeseg.stream.sinks.retention import Budget
+
             self.budget = Budget(self.keeping.keep_bytes, self.keeping.keep_days)
 
     def names(self) -> list[Path]:
@@ -53,13 +53,13 @@ class FileSinks:
 
     def sinks(self) -> list[Sink]:
         """Make the sinks of recordings, masks and JSON Lines."""
-        from edgeseg.stream import JsonLines
-
         both = ((self.files.record, True), (self.files.record_raw, False))
         made = [self._recorder(path, overlay) for path, overlay in both if path is not None]
         if self.files.save_masks is not None:
             made.append(self._masks(self.files.save_masks))
         if self.files.json_lines is not None:
+            from edgeseg.stream import JsonLines
+
             lines, smallest = self.files.json_lines, self.files.min_region
             rotation, overwrite = self.keeping.rotation, self.keeping.overwrite
             made.append(JsonLines(lines, smallest, rotation, self.budget, overwrite=overwrite))
@@ -67,17 +67,18 @@ class FileSinks:
 
     def expiry(self) -> list[Sink]:
         """Make the sink that deletes old files; opened behind those that write them."""
+        if self.budget is None or self.budget.days is None:
+            return []
         from edgeseg.stream.sinks.retention import Expiry
 
-        budget = self.budget
-        return [Expiry(budget)] if budget is not None and budget.days is not None else []
+        return [Expiry(self.budget)]
 
     def uncertain(self, classes: ClassMap) -> list[Sink]:
         """Make the sink that keeps uncertain frames, in the background."""
-        from edgeseg.stream import Background, UncertainFrames
-
         if self.files.keep_uncertain is None:
             return []
+        from edgeseg.stream import Background, UncertainFrames
+
         folder, per_hour = self.files.keep_uncertain, self.files.per_hour
         return [Background(UncertainFrames(folder, classes, per_hour))]
 
@@ -153,16 +154,18 @@ class FileSinks:
 
 def destinations(live: Live, count: int) -> list[Destination]:
     """Where each of ``count`` sources is published; empty for nowhere."""
-    from edgeseg.stream.sinks.destination import parse_destination
-
     if live.publish is None:
         return []
+    from edgeseg.stream.sinks.destination import parse_destination
+
     one = parse_destination(live.publish)
     return [one] if count == 1 else [one.numbered(number) for number in range(count)]
 
 
 def publishing_sinks(where: Sequence[Destination], live: Live, *, overwrite: bool) -> list[Sink]:
     """Make the sink that publishes each source in a thread of its own."""
+    if not where:
+        return []
     from edgeseg.stream import Background, VideoPublisher
 
     made = [
@@ -172,7 +175,7 @@ def publishing_sinks(where: Sequence[Destination], live: Live, *, overwrite: boo
         )
         for each in where
     ]
-    return [_per_source(made, "the published videos", shows_overlay=True)] if made else []
+    return [_per_source(made, "the published videos", shows_overlay=True)]
 
 
 def _per_source(made: Sequence[Sink], name: str, *, shows_overlay: bool = False) -> Sink:

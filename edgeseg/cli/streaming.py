@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from pydantic import Field
 
-from edgeseg.artifacts.documents import printable
+from edgeseg.artifacts.documents import plural, printable
 from edgeseg.cli import configuration
 from edgeseg.cli.flattening import flat
 from edgeseg.cli.options import Json, accepted_by, on_demand
@@ -149,13 +149,15 @@ def stream(
         return
     from edgeseg.artifacts.sidecar import sidecar_path
     from edgeseg.cli.allocator import keep_freed_memory
+    from edgeseg.cli.opencv import use_one_thread
     from edgeseg.loading import load
     from edgeseg.runs import RUNNABLE, resolve
     from edgeseg.sources.spec import parse_source
-    from edgeseg.stream import Scoring, Stream, Window, run
+    from edgeseg.stream import Stream, run
 
     _raise_descriptors()
     keep_freed_memory()
+    use_one_thread()
     files.check(alerting.alert_clips)
     alerting.check(clipping)
     messaging.check()
@@ -181,7 +183,11 @@ def stream(
         ],
         [*specs, *([parse_source(ground_truth)] if ground_truth is not None else [])],
     )
-    sinks = [*outputs.sinks(), *([Window()] if window else [])]
+    sinks = outputs.sinks()
+    if window:
+        from edgeseg.stream import Window
+
+        sinks.append(Window())
     sinks += publishing_sinks(published, live, overwrite=keeping.overwrite)
     scoring: Scoring | None = None
     with contextlib.ExitStack() as stack:
@@ -194,6 +200,8 @@ def stream(
         sinks += [alerts] if alerts else []
         sinks += message_sinks(messaging, engines[0], files.min_region, alerts)
         if ground_truth is not None:
+            from edgeseg.stream import Scoring
+
             scoring = Scoring(ground_truth, engines[0].card.classes)
             sinks.append(scoring)
         report = run(Stream(specs, engines, options), [*sinks, *outputs.expiry(), *_watchdog()])
@@ -253,8 +261,8 @@ def _end(report: StreamReport, *, strict: bool) -> None:
     """Exit with the code of OutputError if an output failed, or with ``strict`` lacks results."""
     for each in report.incomplete if strict else report.failed:
         logger.error(
-            "%s lacks %d of %d results: %s",
-            *(each.name, each.lost, each.written + each.lost, each.error),
+            "%s lacks %d of %s: %s",
+            *(each.name, each.lost, plural(each.written + each.lost, "result"), each.error),
         )
     if report.incomplete if strict else report.failed:
         raise typer.Exit(OutputError.exit_code)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -16,7 +17,9 @@ from numpy.typing import NDArray
 
 from edgeseg.artifacts.card import BOUNDARY, ClassMap, default_palette
 from edgeseg.errors import UsageError
-from edgeseg.options.training import Touching
+
+if TYPE_CHECKING:
+    from edgeseg.options.training import Touching
 
 _NEIGHBOURS = np.ones((3, 3), np.uint8)
 

@@ -134,7 +134,7 @@ class Engine(ABC):
         """
         return ()
 
-    def warm_up(self, runs: int = 2) -> None:
+    def warm_up(self, runs: int = 1) -> None:
         """Run on zeros, so that lazy allocations do not slow down the first picture."""
         zeros = np.zeros((self.capabilities.batch or 1, *self.card.input.shape), np.float32)
         for _ in range(runs):

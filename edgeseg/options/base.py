@@ -113,6 +113,8 @@ class Setting:
 
     def check(self, value: Any, where: str) -> Any:
         """Return the value in the type of the field; a UsageError starts with ``where``."""
+        if value is self.default:  # for which no check has to be made
+            return value
         return _checked(lambda: self.adapter.validate_python(value), where)
 
     def check_json(self, text: str, where: str) -> Any:
@@ -190,7 +192,9 @@ Background = Annotated[
     str | None,
     Option("Class that overlays leave clear, or none; default: the class named background."),
 ]
-Seed = Annotated[int, Option("Random seed.")]
+Seed = Annotated[int, Field(ge=0, le=2**32 - 1), Option("Random seed.")]
 Threads = Annotated[
-    int | None, Field(ge=1), Option("Number of CPU threads; default: the runtime's choice.")
+    int | None,
+    Field(ge=1, le=1024),
+    Option("Number of CPU threads; default: the runtime's choice."),
 ]

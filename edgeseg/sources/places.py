@@ -180,6 +180,7 @@ class Timeline:
         self.clock = Clock(rate)
         self.following = 0
         self._pending: list[Mark] = []
+        self._first: Mark | None = None
         self._before: Mark | None = None
         self._unstamped = 0
 
@@ -188,12 +189,21 @@ class Timeline:
         self.known += 1
         if mark.stamp is not None:
             bisect.insort(self._pending, mark)
+            if self._before is None:
+                self._first = min(mark, self._first or mark)
 
     def forget(self, mark: Mark) -> None:
         """The packet gives no frame, in a file where only that tells."""
         if mark in self._pending:
             self._pending.remove(mark)
             self._lose(1)
+
+    def settle(self, mark: Mark) -> None:
+        """A key frame is shown: what was to be decoded before it is shown by now, or lost."""
+        if self.damage:
+            left = [each for each in self._pending if each.sequence >= mark.sequence]
+            self._lose(len(self._pending) - len(left))
+            self._pending = left
 
     def is_late(self, mark: Mark) -> bool:
         """Whether the frame of ``mark`` comes after one that is shown later, behind damage.
@@ -230,10 +240,11 @@ class Timeline:
         if mark in self._pending:
             self._pending.remove(mark)
         if self._before is None:
-            self.clock.start((missed or [mark])[0].time or 0.0 if self.damage else mark.time or 0.0)
-        first = self.following
+            first = self._first if self.damage and self._first else mark
+            self.clock.start(first.time or 0.0)
+        began = self.following
         self._count(missed if self.damage else (), mark)
-        self.losses.add(first, self.following - first)
+        self.losses.add(began, self.following - began)
         return self._take(mark)
 
     def finish(self) -> None:

@@ -111,6 +111,12 @@ class NetworkVideo:
                 packet = next(packets, None)
             except failure as error:
                 logger.debug("read failed: %s", type(error).__name__)
+                if self._container.format.name == "mpjpeg" and isinstance(error, ValueError):
+                    logger.warning(
+                        "%s: no frame begins where the last one ends by its Content-Length, "
+                        "which the server states wrongly; frames may be cut off",
+                        self._label,
+                    )
                 return
             if packet is None:
                 return

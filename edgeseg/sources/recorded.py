@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeseg.machine import physical_cores
 from edgeseg.sources.decoding import CPU, decoder_of, open_input
 from edgeseg.sources.places import FramePosition, Mark, Timeline, slack
 from edgeseg.sources.spec import SourceSpec
@@ -23,6 +24,9 @@ logger = logging.getLogger(__name__)
 
 _FAILED_READS = 100
 """So many in a row, and the file is over."""
+
+_FULL_HD = 1920 * 1088
+"""Larger frames may take one thread longer to decode than a network to segment."""
 
 _DOUBTFUL = 5
 """Packets from a corrupt one on between which some may be missing: FFmpeg's MPEG-TS reader notices
@@ -147,7 +151,10 @@ class RecordedVideo:
         self._spec = spec
         self._container, self._stream = open_video(Path(spec.target), spec.decode)
         context = self._stream.codec_context
-        self._stream.thread_type = "AUTO"
+        context.thread_type = "AUTO"
+        if self._stream.width * self._stream.height <= _FULL_HD:
+            # Each thread takes memory and makes a frame dearer; the other cores are the network's.
+            context.thread_count = max(1, physical_cores() // 2)
         context.flags |= Flags.copy_opaque
         self._reformatter = VideoReformatter()
         self._size: tuple[int, int] | None = None
@@ -179,6 +186,8 @@ class RecordedVideo:
             return None
         self._count += 1
         self._timeline.damage |= frame.is_corrupt
+        if self._shuffled and frame.key_frame:
+            self._timeline.settle(frame.opaque)
         index, seconds = self._timeline.place(frame.opaque, shuffled=self._shuffled)
         self.place = FramePosition(index, seconds, frame.is_corrupt)
         picture = self._picture(frame)

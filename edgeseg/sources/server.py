@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
-import ssl
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from edgeseg.errors import UsageError
+
+if TYPE_CHECKING:
+    from ssl import SSLContext
 
 _PORTS = {"rtsp": 554, "rtsps": 322, "http": 80, "https": 443, "rtmp": 1935}
 _PLAIN = {"rtsps": "rtsp", "https": "http"}
@@ -82,12 +85,14 @@ class Trust:
     ca: Path | None = None
     verify: bool = True
 
-    def context(self) -> ssl.SSLContext:
+    def context(self) -> SSLContext:
         """Return the SSL context for connections.
 
         Raises:
             UsageError: ``ca`` cannot be read or holds no certificate.
         """
+        import ssl  # which most streams do without
+
         context = ssl.create_default_context()
         if not self.verify:
             context.check_hostname = False
@@ -97,7 +102,9 @@ class Trust:
         return context
 
 
-def _load(context: ssl.SSLContext, ca: Path) -> None:
+def _load(context: SSLContext, ca: Path) -> None:
+    import ssl
+
     try:
         context.load_verify_locations(ca)
     except ssl.SSLError as error:

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from edgeseg.artifacts.documents import plural
 from edgeseg.engines.base import Engine
 from edgeseg.errors import EdgesegError
-from edgeseg.machine import physical_cores, rss_mib, spare_memory_mib
+from edgeseg.machine import physical_cores, return_freed_memory, rss_mib, spare_memory_mib
 from edgeseg.stream.lanes import Completion, Lane, Lanes
 
 logger = logging.getLogger(__name__)
@@ -280,6 +280,7 @@ class Chooser:
             self._lanes.remove(group.lanes)
             group.close()
             self._groups.remove(group)
+        return_freed_memory()
         self.arrangement = Arrangement(
             len(best.lanes), best.threads, measured, self.arrangement.measurements + 1
         )

@@ -200,6 +200,8 @@ class Stream:
     def __enter__(self) -> Self:
         """Open the sources and warm up the engines concurrently.
 
+        The first frame of a file waits until it is segmented, and warms up an engine as well.
+
         Returns as soon as one source delivers frames; cameras that cannot be opened while
         others can are retried. With ``keep_trying`` it also returns once a camera failed to open,
         so that viewers and a service manager can see that the stream is waiting for it.
@@ -212,8 +214,9 @@ class Stream:
         for reader in self._readers:
             reader.start()
         try:
-            for lane in self._lanes:
-                lane.warm_up()
+            if any(reader.realtime for reader in self._readers):
+                for lane in self._lanes:
+                    lane.warm_up()
             while not self._stop_requested and not self._ready():
                 self._intake.wait(_TICK_S)
         except BaseException:

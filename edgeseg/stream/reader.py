@@ -17,6 +17,7 @@ import threading
 import time
 from dataclasses import replace
 
+from edgeseg.artifacts.documents import plural
 from edgeseg.errors import AuthFailed, EdgesegError, OpenFailed, SourceError, SourceLost
 from edgeseg.sources.capture import Frames, open_frames
 from edgeseg.sources.decoding import device_for
@@ -182,7 +183,7 @@ class Reader:
         self.bad_frames = frames.unreadable
         if not frames.unreadable and not self._damaged:
             return
-        found = f"{self._count} of {self._count + frames.unreadable} frames could be read"
+        found = f"{self._count} of {plural(self._count + frames.unreadable, 'frame')} could be read"
         if self._damaged:
             found += f", {self._damaged} of them with errors (the first is {self._first_damaged})"
         if self._strict:

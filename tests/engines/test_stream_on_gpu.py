@@ -103,7 +103,7 @@ def test_tensorrt_gives_what_the_processor_gives_in_one_graph_a_frame(
         assert all((each.shown is not None) == overlay for each in results)
         assert_same(results, wanted)
         assert ("overlay" in made.device.ran) == overlay
-    assert made.device.captures == 2 + 1  # a slot each, and the warm-up
+    assert made.device.captures == 2  # one a slot
     assert made.device.launches > 4
     gc.collect()
     assert made.device.live() == []
@@ -141,14 +141,23 @@ def test_cameras_of_one_size_share_a_batch(many: Bench, mode: str) -> None:
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_frames_of_two_sizes_in_a_batch_go_through_the_processor_and_it_is_said_once(
-    many: Bench, mode: str, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_frames_of_two_sizes_give_what_the_processor_gives(many: Bench, mode: str) -> None:
     sources = ["test:50x37?frames=6", "test:32x24?frames=6"]
     wanted = on_processor(many.onnx, sources)
-    with caplog.at_level(logging.WARNING, "edgeseg"), many.engine() as engine:
+    with many.engine() as engine:
         results, _ = streamed(engine, mode, sources)
     assert_same(results, wanted)
+
+
+def test_a_batch_of_two_sizes_goes_through_the_processor_and_it_is_said_once(
+    many: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    # Which frames of two sources meet in a batch is a matter of time; so no stream here.
+    frames = [np.full((*size, 3), 90, np.uint8) for size in ((37, 50), (24, 32))]
+    caplog.set_level(logging.WARNING, "edgeseg")
+    with many.engine() as engine, engine.open_pipeline() as pipeline:
+        for _ in range(2):
+            assert len(pipeline.run(frames).labels) == 2
     said = [each.message for each in caplog.records if "on the processor" in each.message]
     assert len(said) == 1
     assert "different sizes" in said[0]

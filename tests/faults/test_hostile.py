@@ -332,3 +332,33 @@ def test_running_out_of_memory_ends_no_camera(
     with Stream(spec, grey_engine, StreamOptions(max_frames=8)) as stream:
         assert len(list(stream)) == 8
         assert stream.sources[0].reconnects == 1
+
+
+@pytest.mark.parametrize(
+    ("stated", "rest", "told"),
+    [(0.5, b"", True), (2, b"", True), (1, b"", False), (1, b"--b\r\nConte", False)],
+)
+def test_a_content_length_that_is_wrong_is_named(
+    stated: float,
+    rest: bytes,
+    told: bool,
+    through: str,
+    listener: Callable[..., Any],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    if through == "opencv":
+        pytest.skip("OpenCV does not say why it stops")
+    data = jpeg(64, 48)
+
+    def serve(connection: socket.socket) -> None:
+        connection.recv(65536)
+        head = b"--b\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n"
+        parts = (head % int(stated * len(data)) + data + b"\r\n") * 6
+        connection.sendall(MULTIPART + parts + rest)
+
+    spec = replace(parse_source(f"http://127.0.0.1:{listener(serve).port}/"), limits=PATIENT)
+    frames = open_frames(spec)
+    while frames.read() is not None:
+        pass
+    frames.close()
+    assert ("Content-Length" in caplog.text) == told

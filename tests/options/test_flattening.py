@@ -104,6 +104,16 @@ def test_python_refuses_what_the_command_line_refuses(
     assert says in refused.value.message
 
 
+def test_defaults_need_no_check() -> None:
+    make_app()  # which imports all kinds
+    fields = [setting for kind in _kinds() for setting in settings(kind).values()]
+    given = [each for each in fields if each.default is not dataclasses.MISSING]
+    assert len(given) > 150
+    for each in given:
+        checked = each.adapter.validate_python(each.default)
+        assert (type(checked), checked) == (type(each.default), each.default), each.name
+
+
 def test_an_error_names_the_option_as_it_was_typed() -> None:
     with pytest.raises(UsageError, match=r"^--batch: expected SMALLEST:TYPICAL:LARGEST"):
         configured("--batch", "8")

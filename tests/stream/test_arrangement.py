@@ -141,7 +141,7 @@ def test_the_faster_is_used_and_each_frame_comes_once_in_order(
     assert len(opened) >= 3
     assert all(each.closed for each in opened), "closed at the latest when the stream ends"
     assert not given.closed, "the stream did not open it"
-    assert given.calls == 2, "to warm up"
+    assert given.calls == 0, "nothing is computed with an engine that is not used"
 
 
 @pytest.mark.usefixtures("brisk")
@@ -154,7 +154,7 @@ def test_short_videos_are_not_measured(make_video: Callable[..., Path], engine: 
     stream = Stream(make_video(30), given)
     assert len(list(stream)) == 30
     assert stream.arrangement == Arrangement(2, 1)
-    assert given.calls == 2, "to warm up"
+    assert given.calls == 0, "nothing is computed with an engine that is not used"
 
 
 @pytest.mark.usefixtures("brisk")

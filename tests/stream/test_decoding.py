@@ -5,14 +5,17 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import av
+import cv2
 import pytest
 from numbered_videos import make_numbered
 
 from edgeseg.engines.base import Engine
 from edgeseg.errors import RuntimeMissing
-from edgeseg.sources import decoding
+from edgeseg.sources import decoding, recorded
+from edgeseg.sources.spec import parse_source
 from edgeseg.stream import Stream, StreamOptions, run
 
 
@@ -123,3 +126,25 @@ def test_a_damaged_video_can_be_left_at_any_frame(tmp_path: Path) -> None:
     command = [sys.executable, "-c", FREED, str(path)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert (done.stdout, done.returncode) == ("cpu\n", 0), done.stderr
+
+
+@pytest.mark.parametrize(("cores", "threads"), [(1, 1), (2, 1), (8, 4)])
+def test_half_the_cores_decode_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cores: int, threads: int
+) -> None:
+    monkeypatch.setattr(recorded, "physical_cores", lambda: cores)
+    video = make_numbered(tmp_path / "video.mp4", count=3)
+    opened = recorded.RecordedVideo(parse_source(str(video)))
+    assert opened.read() is not None
+    assert opened._stream.codec_context.thread_count == threads
+    opened.close()
+
+
+def test_opencv_leaves_the_cores_to_the_network(edgeseg: Any) -> None:
+    before = cv2.getNumThreads()
+    try:
+        cv2.setNumThreads(2)
+        assert edgeseg("stream", "--source", "test:64x48?frames=1", "--no-window").code == 0
+        assert cv2.getNumThreads() == 1
+    finally:
+        cv2.setNumThreads(before)

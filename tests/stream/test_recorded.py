@@ -108,6 +108,22 @@ def test_so_do_those_of_a_file_without_times(
     check_places(*read(damage(whole(name), how)))
 
 
+def test_a_key_frame_tells_what_was_lost_before_it(
+    whole: Callable[[str], Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """AVI has no times, and the decoder drops without a word what follows a lost first picture."""
+    data = bytearray(whole("h.avi").read_bytes())
+    at = data.index(b"movi") + 20
+    data[at : at + 3000] = bytes(3000)
+    (tmp_path / "h.avi").write_bytes(data)
+    found, frames = read(tmp_path / "h.avi")
+    assert len(found) + frames.unreadable == COUNT
+    assert 5 < frames.unreadable < 15
+    assert "frame 0 cannot be read" in caplog.text
+    assert all(shown == place.index for shown, place in found)
+    assert all(p.media_time == pytest.approx(p.index / FPS, abs=0.002) for _, p in found)
+
+
 # In MPEG-TS, some breaks behind that place are not seen: FFmpeg reports none.
 @pytest.mark.parametrize(
     ("name", "until"), [("h.mp4", 70), ("h.flv", 70), ("h.mkv", 70), ("h.ts", 60)]

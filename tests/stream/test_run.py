@@ -10,9 +10,18 @@ import pytest
 
 from edgeseg.engines.base import Engine
 from edgeseg.errors import OpenFailed, SourceLost, UsageError
-from edgeseg.stream import Masks, Recording, StopStream, Stream, StreamOptions, StreamResult, run
+from edgeseg.stream import (
+    Masks,
+    Recording,
+    Sink,
+    SourceStatus,
+    StopStream,
+    Stream,
+    StreamOptions,
+    StreamResult,
+    run,
+)
 from edgeseg.stream.run import stop_on_signals
-from edgeseg.stream.sinks import Sink, SourceStatus
 
 
 class Listener(Sink):

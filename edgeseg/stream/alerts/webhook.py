@@ -19,6 +19,7 @@ from typing import Any
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from edgeseg import __version__
+from edgeseg.artifacts.documents import plural
 from edgeseg.errors import UsageError
 from edgeseg.stream.sinks.health import SinkReport
 
@@ -131,7 +132,7 @@ class Webhook:
             self.lost += len(self._waiting)
             self._waiting.clear()
         if self.lost:
-            logger.error("%s: %d alerts were not delivered", self.label, self.lost)
+            logger.error("%s: %s could not be delivered", self.label, plural(self.lost, "alert"))
 
     def _run(self) -> None:
         verified = urllib.request.HTTPSHandler(context=ssl.create_default_context())

@@ -17,6 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edgeseg.artifacts.documents import plural
 from edgeseg.errors import OutputError, needed
 from edgeseg.options.messaging import PASSWORD, Broker
 from edgeseg.sources.server import Trust
@@ -122,7 +123,7 @@ class Mqtt:
                 self._health.loses()
             self._kept.clear()
         if undelivered:
-            logger.error("%s: %d alerts were not delivered", self.label, undelivered)
+            logger.error("%s: %s could not be delivered", self.label, plural(undelivered, "alert"))
 
     def report(self) -> SinkReport:
         """Return the current status; callable from any thread."""

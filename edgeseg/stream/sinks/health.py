@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass
 from typing import Literal
 
-from edgeseg.artifacts.documents import printable
+from edgeseg.artifacts.documents import plural, printable
 from edgeseg.errors import EdgesegError
 
 logger = logging.getLogger(__name__)
@@ -81,7 +81,9 @@ class Health:
         """Record that results were written, or with 0 that one could be."""
         self._written += written
         if self._failed:
-            logger.warning("%s works again; it has lost %d results so far", self._name, self._lost)
+            logger.warning(
+                "%s works again; it has lost %s so far", self._name, plural(self._lost, "result")
+            )
         self._failed, self._attempts = False, 0
 
     def fails(self, error: Exception, *, lost: int = 1) -> None:

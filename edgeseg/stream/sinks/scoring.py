@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeseg.artifacts.card import ClassMap
+from edgeseg.artifacts.documents import plural
 from edgeseg.data.decode import load_ids
 from edgeseg.data.sample import same_name
 from edgeseg.errors import DatasetError, UsageError
@@ -155,7 +156,8 @@ class Scoring(Sink):
     def _log_score(self, when: str) -> None:
         if self.mean_iou is not None:
             logger.info(
-                "mean IoU %.4f %s, over %d frames", self.mean_iou, when, self._scores.images
+                "mean IoU %.4f %s, over %s",
+                *(self.mean_iou, when, plural(self._scores.images, "frame")),
             )
 
     def _read(self, path: Path) -> NDArray[np.uint8]:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
+from edgeseg.artifacts.documents import plural
 from edgeseg.errors import OutputError
 from edgeseg.stream.result import StreamResult
 from edgeseg.stream.sinks.base import Sink, SinkContext, SourceStatus, StopStream
@@ -281,7 +282,7 @@ class Background(Sink):
                 return
         self._sink.close()
         if self.skipped:
-            logger.warning("%s was too slow and skipped %d frames", self, self.skipped)
+            logger.warning("%s was too slow and skipped %s", self, plural(self.skipped, "frame"))
 
     def reports(self) -> Sequence[SinkReport]:
         """As the sink's; one that sits in a single result for five seconds has failed."""

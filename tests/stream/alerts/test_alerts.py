@@ -12,9 +12,8 @@ import pytest
 from streaming import CLASSES, StillSource, still_result
 
 from edgeseg.errors import CorruptArtifact, UsageError
-from edgeseg.stream import StreamResult
+from edgeseg.stream import StopStream, StreamResult
 from edgeseg.stream.alerts import AlertOutputs, Alerts, Zone, parse_rule
-from edgeseg.stream.sinks import StopStream
 
 
 def frame(road: int, at: float = 0.0, index: int = 0, camera: int = 0) -> StreamResult:

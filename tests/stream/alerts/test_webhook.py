@@ -154,7 +154,7 @@ def test_a_server_that_hangs_blocks_neither_the_sender_nor_the_end(
                 webhook.send({"frame": number})
             webhook.close()
         assert (webhook.delivered, webhook.lost) == (0, 100)
-        assert "100 alerts were not delivered" in caplog.text
+        assert "100 alerts could not be delivered" in caplog.text
 
 
 def test_the_oldest_give_way_to_the_newest(receive: Callable[..., Receiver]) -> None:

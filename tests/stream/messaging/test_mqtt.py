@@ -256,7 +256,7 @@ def test_alerts_that_are_not_delivered_at_the_end_are_lost(
     gate.close()
     report = gate.bus.report()
     assert (report.state, report.lost) == ("failed", 2)  # raised, and unknown at the end
-    assert "2 alerts were not delivered" in log.lines[-1]
+    assert "2 alerts could not be delivered" in log.lines[-1]
 
 
 def test_the_last_will_of_a_stream_that_was_killed(
