@@ -73,6 +73,7 @@ SLOW = (
     "models/test_fcn.py",
     "importing/test_page.py",
     "training/test_shared_memory.py",
+    "training/test_plots.py",
     "test_completion.py",
     "models/test_pretrained.py",
     "models/test_vgg.py",

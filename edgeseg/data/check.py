@@ -8,9 +8,10 @@ measure memorisation. Everything else is a warning.
 
 from __future__ import annotations
 
+import logging
 import shlex
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import combinations
@@ -48,6 +49,8 @@ from edgeseg.data.instances import class_mask
 from edgeseg.data.sample import Layout, Sample, borders_of_stored, follows_stored, load_mask
 from edgeseg.errors import ArtifactError, DatasetError
 
+logger = logging.getLogger(__name__)
+
 NEEDED = ("train", "val")
 """Splits that training requires."""
 
@@ -84,23 +87,29 @@ class _Picture:
 
 
 def refuse_faults(root: Path, track: Track = silent) -> None:
-    """Raise an error if a data set has faults; ``edgeseg train`` calls this first.
+    """Raise an error if a data set has faults, else log its warnings; ``train`` calls this first.
 
     Raises:
         UsageError: ``root`` is not a folder.
         DatasetError: The data set has faults; the message lists the first three.
     """
-    faults = check(root, track).faults
-    if not faults:
-        return
-    messages = "; ".join(finding.message for finding in faults[:3])
-    more = f"; and {len(faults) - 3} more" if len(faults) > 3 else ""
-    every = f"`edgeseg data check {shlex.quote(str(root))}` lists all faults"
-    hint = faults[0].hint
-    raise DatasetError(
-        f"{root} has {plural(len(faults), 'fault')}: {messages}{more}",
-        hint=f"{hint}; {every}" if hint else every,
-    )
+    found = check(root, track)
+    everything = f"`edgeseg data check {shlex.quote(str(root))}` lists all"
+    if found.faults:
+        hint = found.faults[0].hint
+        raise DatasetError(
+            f"{root} has {_listed(found.faults, 'fault')}",
+            hint=f"{hint}; {everything} faults" if hint else f"{everything} faults",
+        )
+    if found.warnings:
+        logger.warning("%s has %s; %s", root, _listed(found.warnings, "warning"), everything)
+
+
+def _listed(findings: Sequence[Finding], kind: str) -> str:
+    """Format the first three of several findings."""
+    messages = "; ".join(finding.message for finding in findings[:3])
+    more = f"; and {len(findings) - 3} more" if len(findings) > 3 else ""
+    return f"{plural(len(findings), kind)}: {messages}{more}"
 
 
 def check(root: Path, track: Track = silent) -> Findings:
@@ -154,7 +163,11 @@ def _examine_splits(
         for name in NEEDED:
             if name not in names:
                 there = ", ".join(layout.splits) or "none"
-                notes.fault("split", f"expected the split {name!r}, found {there}")
+                notes.fault(
+                    "split",
+                    f"expected the split {name!r}, found {there}",
+                    f"divide the pictures, or rename the folder or list to {name}",
+                )
     found = {}
     for name in names:
         try:
@@ -310,7 +323,9 @@ def _check_values(
         stray = {v: n for v, n in picture.values.items() if v >= len(classes)}
         stray.pop(classes.ignore, None)
         if stray:
-            ids = ", ".join(f"{value} ({pixels} pixels)" for value, pixels in stray.items())
+            ids = ", ".join(
+                f"{value} ({plural(pixels, 'pixel')})" for value, pixels in stray.items()
+            )
             expected = f"0…{len(classes) - 1} or {classes.ignore} (ignore)"
             notes.fault("value", f"{picture.sample.mask}: expected ids {expected}, found {ids}")
     if labelled and len(bare) == len(labelled):

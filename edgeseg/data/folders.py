@@ -120,7 +120,7 @@ def read_split(root: Path, split: str) -> Split:
         found = ", ".join(layout.splits) or "none at all"
         raise DatasetError(
             f"{root}: expected the split {split!r}, found {found}",
-            hint=f"choose one of these, or rename the one that is meant to {split!r}"
+            hint=f"choose one of these, or rename one of them to {split}"
             if layout.splits
             else _LAYOUT,
         )
@@ -179,6 +179,8 @@ def list_images(path: Path) -> list[Path]:
         UsageError: The path matches no picture.
     """
     found, others = _sorted_out(Path(path))
+    if not found and not Path(path).exists() and not set("*?[") & set(str(path)):
+        raise UsageError(f"{path}: no such file or folder of pictures", hint="check the path")
     if not found:
         seen = f", among {_few([other.name for other, _ in others])}" if others else ""
         raise UsageError(
@@ -273,6 +275,15 @@ def _pair(folder: Path) -> Pairing:
     for path in labels:
         files = found[path.name]
         whole &= files.keys()
+        if len(images) > 1 and len(files) > 1 and not images.keys() & files.keys():
+            faults.append(
+                DatasetError(
+                    f"{path}: expected a file for each picture, such as {min(images)}.png, found "
+                    f"{_few([file.name for file in files.values()])}",
+                    hint=f"give each file the name of its picture in {pictures}",
+                )
+            )
+            continue
         for stem in sorted(images.keys() ^ files.keys()):
             missing = (
                 f"{images[stem]}: expected its mask {path / stem}.png, found none"

@@ -102,7 +102,8 @@ def load_imagenet(model: nn.Module) -> tuple[str, ...]:
         raise RuntimeMissing(
             f"ImageNet weights come with torchvision, which is not installed or does not fit the "
             f"torch that is ({error})",
-            hint="pip install torchvision, or give a file of them with --weights",
+            hint="pip install torchvision from where torch came from, or give a file of them with "
+            "--weights",
         ) from error
     weights = VGG16_Weights.IMAGENET1K_V1
     try:
@@ -127,7 +128,8 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], bool]:
             return tensors, CARD_KEY in (file.metadata() or {})
     except (SafetensorError, OSError) as error:
         raise CorruptArtifact(
-            f"{path}: not readable as safetensors ({error})", hint="copy it again"
+            f"{path}: not readable as safetensors ({error})",
+            hint="copy it again; weights are a safetensors file or, of VGG16, one of torch.save",
         ) from error
 
 

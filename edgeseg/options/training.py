@@ -72,8 +72,11 @@ class Augmentation(Options):
         super().__post_init__()
         if self.crop is not None and min(self.crop) < 8:
             raise UsageError(f"crop is 8×8 or more, not {self.crop}")
-        if self.scale is not None and not 0 < self.scale[0] <= self.scale[1] < math.inf:
-            raise UsageError(f"scale is a range above 0, e.g. (0.5, 2), not {self.scale}")
+        if self.scale is not None and not 0.1 <= self.scale[0] <= self.scale[1] <= 10:
+            # Beyond, hardly a pixel of the picture is left in the crop, or one fills it.
+            raise UsageError(
+                f"scale is a range within 0.1 to 10, e.g. 0.5-2, not {range_text(self.scale)}"
+            )
 
 
 @dataclass(frozen=True)
@@ -113,7 +116,7 @@ class Recipe(Options):
     ] = 1
     learning_rate: Annotated[float, Field(gt=0), Finite, Option("Peak learning rate.")] = 3e-3
     weight_decay: Annotated[
-        float, Field(ge=0), Finite, Option("Weight decay of AdamW; never of biases and norms.")
+        float, Field(ge=0, le=100), Option("Weight decay of AdamW; never of biases and norms.")
     ] = 1e-2
     pretrained_rate: Annotated[
         float,
@@ -159,8 +162,8 @@ class Recipe(Options):
 class Teaching(Options):
     """What a student learns from a trained network.
 
-    ``unlabelled`` is a folder of pictures or a video. Its frames take the teacher's classes where
-    the teacher's probability reaches ``confidence``; other pixels are not trained on.
+    ``unlabelled`` is a folder or glob of pictures, or a video. Its frames take the teacher's
+    classes where the teacher's probability reaches ``confidence``; other pixels are not trained on.
     """
 
     teacher: Annotated[
@@ -170,7 +173,7 @@ class Teaching(Options):
         Path | None, Option("Folder or video of pictures that the teacher labels.")
     ] = None
     temperature: Annotated[
-        float, Field(gt=0), Finite, Option("Divisor of the scores before softmax.")
+        float, Field(ge=0.01, le=100), Option("Divisor of the scores before softmax.")
     ] = 1.0
     teacher_weight: Annotated[
         float, Field(ge=0), Finite, Option("Weight of the divergence from the teacher.")
@@ -232,9 +235,7 @@ class TrainConfig(Options):
     teaching: Teaching = field(default_factory=Teaching)
     weights: Annotated[
         Path | None,
-        Option(
-            "Initial weights: VGG16, timm's of the encoder, or a checkpoint of another network."
-        ),
+        Option("Initial weights: VGG16, timm's of the encoder, or the run of another network."),
     ] = None
     pretrained: Annotated[
         Literal["imagenet"] | None,

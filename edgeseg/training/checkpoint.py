@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from edgeseg.artifacts.card import CARD_KEY, ModelCard
 from edgeseg.artifacts.documents import parse
-from edgeseg.artifacts.files import sha256_file, write_atomic
+from edgeseg.artifacts.files import atomic_path, sha256_file
 from edgeseg.artifacts.headers import read_safetensors
 from edgeseg.artifacts.sidecar import SideCar, sidecar_path, verify
 from edgeseg.errors import CorruptArtifact, MismatchedArtifact, UsageError, needed
@@ -38,10 +38,11 @@ def save_checkpoint(path: Path, model: nn.Module, card: ModelCard) -> None:
     """
     refuse_non_finite(path, _state(model).items())
     tensors = {name: value.detach().cpu().contiguous() for name, value in _state(model).items()}
-    # A checkpoint loads without a side-car, but not with the side-car of another file.
-    sidecar_path(path).unlink(missing_ok=True)
-    # Not save_file: it creates files that only their owner can read.
-    write_atomic(path, serialize(tensors, metadata={CARD_KEY: card.to_json()}))
+    with atomic_path(path) as partial:
+        # Not save_file: it creates files that only their owner can read.
+        partial.write_bytes(serialize(tensors, metadata={CARD_KEY: card.to_json()}))
+        # A checkpoint loads without a side-car, but not with the side-car of another file.
+        sidecar_path(path).unlink(missing_ok=True)
     SideCar(
         artifact_sha256=sha256_file(path),
         artifact_bytes=path.stat().st_size,

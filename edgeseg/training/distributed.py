@@ -24,6 +24,7 @@ import torch
 from torch import Tensor, nn
 from torch import distributed as dist
 
+from edgeseg.artifacts.documents import plural
 from edgeseg.errors import UsageError
 
 TIMEOUT = timedelta(minutes=30)
@@ -68,8 +69,8 @@ class Processes:
         (first,) = self.share([done])
         if done != first:
             raise UsageError(
-                f"process {self.rank} of {self.count} finds {done} epochs of this training, the "
-                f"first process {first:.0f}",
+                f"process {self.rank} of {self.count} finds {plural(done, 'epoch')} of this "
+                f"training, the first process {first:.0f}",
                 hint="put --run on a disk that all machines share, or copy the run folder to all",
             )
 

@@ -161,7 +161,7 @@ class Learner:
             reason = f"the logits overflowed at a learning rate of {rate:.2g}"
         return NonFiniteOutput(
             f"the training diverged in epoch {epoch}: {reason}",
-            hint="train again with a lower --learning-rate; the best checkpoint so far was kept",
+            hint="train again with a lower --learning-rate" + _kept(epoch),
         )
 
     def _prepared(self, batch: Batch) -> Batch:
@@ -225,7 +225,7 @@ class Learner:
         return NonFiniteOutput(
             f"the training diverged in epoch {epoch}, step {self.step + 1}: the gradients {found} "
             f"after a forward pass in {kind} whose loss was finite",
-            hint=f"train again with {way}; the best checkpoint so far was kept",
+            hint=f"train again with {way}{_kept(epoch)}",
         )
 
     def _loss(self, batch: Batch, labelled: Tensor, passes: int) -> Tensor:
@@ -248,6 +248,10 @@ class Learner:
         if complete or self.processes.count == 1:
             return contextlib.nullcontext()
         return self.forward.no_sync()  # type: ignore[operator, no-any-return]
+
+
+def _kept(epoch: int) -> str:
+    return "" if epoch == 1 else "; the best checkpoint so far was kept"
 
 
 def make_learner(

@@ -11,7 +11,6 @@ Trains on one device, a GPU if there is one; for several see :mod:`edgeseg.train
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import json
 import logging
 import random
@@ -23,6 +22,7 @@ from pathlib import Path
 import torch
 
 from edgeseg.artifacts.card import ModelCard
+from edgeseg.artifacts.documents import plural
 from edgeseg.artifacts.files import write_atomic
 from edgeseg.console import Track, silent
 from edgeseg.data.check import refuse_faults
@@ -144,6 +144,9 @@ def _train(
     if len(state.history) == recipe.epochs:
         logger.info("%s is complete; there is nothing to do", config.run)
         return _finish(config, card, state, validation, started)
+    # Before the pictures, whose reading may take minutes.
+    model, copied = fresh_network(config, card)
+    teacher = load_teacher(config.teaching, card, config.crop)
     if processes.first:
         refuse_faults(config.data, track)
     unlabelled = read_unlabelled(config, card, track)
@@ -160,12 +163,10 @@ def _train(
         unlabelled=len(unlabelled),
     )
     check_batch_norm(config, card, order.smallest)
-    model, copied = fresh_network(config, card)
-    model = to_default_device(model)
     examples = WithUnlabelled(tensors, unlabelled) if unlabelled else tensors
     loader = batches(examples, order)
     learner = make_learner(
-        model,
+        to_default_device(model),
         recipe,
         card,
         steps=recipe.epochs * order.steps,
@@ -173,7 +174,7 @@ def _train(
         class_weights=_class_weights(config, tensors, card),
         copied=copied,
     )
-    learner.teacher = load_teacher(config.teaching, card)
+    learner.teacher = teacher
     if state.history:
         restore(config.run, state, learner)
     engine = TorchEngine(learner.average.module, card, config.run / BEST)
@@ -188,19 +189,19 @@ def _train(
             learnt = learner.run_epoch(loader, order.passes, epoch)
             evaluation = _validate(learner, engine, pictures, epoch) if processes.first else None
             stats = _stats(epoch, learnt, learner, evaluation, begun)
-            best = stats.mean_iou > state.best
-            state = state.after(stats, learner)
+            reached = state.after(stats, learner)
             if evaluation is not None:
                 metrics = {name: getattr(evaluation, name) for name in MEANS}
                 card = card.model_copy(update={"metrics": metrics | {"epoch": float(epoch)}})
-                _keep(config.run, card, learner, state, best=best)
+                _keep(config.run, card, learner, reached, best=stats.mean_iou > state.best)
+            state = reached  # Ctrl-C before this leaves the epoch out
             if board is not None:
                 board.add(stats, engine, next(iter(pictures)))
             on_epoch(stats)
     except KeyboardInterrupt:
         if not state.history:
             raise
-        logger.warning("stopped after %d of %d epochs", len(state.history), recipe.epochs)
+        logger.warning("stopped after %d of %s", len(state.history), plural(recipe.epochs, "epoch"))
     finally:
         if board is not None:
             board.close()
@@ -291,7 +292,7 @@ def _finish(
         epochs = [dataclasses.asdict(stats) for stats in history]
         write_atomic(checkpoint.with_name("history.json"), json.dumps(epochs, indent=2) + "\n")
         save_curves(curves, Curves([e.loss for e in history], [e.mean_iou for e in history]))
-        save_predictions(strip, engine, list(itertools.islice(held_out(engine, validation), 64)))
+        save_predictions(strip, engine, held_out(engine, validation))
         if len(history) == config.recipe.epochs:
             save_state(config.run, state, None)
     seconds = time.perf_counter() - started

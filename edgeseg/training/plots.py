@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeseg.artifacts.card import ClassMap
 from edgeseg.artifacts.figures import save_figure
 from edgeseg.data.panels import brightened
 from edgeseg.engines.base import Engine
@@ -32,14 +31,6 @@ class Curves:
     mean_iou: Sequence[float]
 
 
-@dataclass(frozen=True)
-class _Row:
-    mean_iou: float
-    picture: NDArray[np.uint8]
-    truth: NDArray[np.uint8]
-    prediction: NDArray[np.uint8]
-
-
 def save_curves(path: Path, curves: Curves) -> None:
     """Plot training loss and validation mean IoU over the epochs and save them as a PNG."""
     epochs = range(1, len(curves.loss) + 1)
@@ -55,22 +46,30 @@ def save_curves(path: Path, curves: Curves) -> None:
     save_figure(figure, path)
 
 
-def save_predictions(path: Path, engine: Engine, pictures: Sequence[Labelled]) -> None:
+def save_predictions(path: Path, engine: Engine, pictures: Iterable[Labelled]) -> None:
     """Save a PNG of rows "picture | truth | prediction", from the worst picture to the best.
 
     Args:
-        pictures: Validation pictures with their masks.
+        pictures: Validation pictures with their masks, iterated twice. Those of which no pixel is
+            labelled have no score and are left out.
     """
-    ranked = sorted(pictures, key=lambda pair: score(engine, [pair]).mean_iou)
+    ignore = engine.card.classes.ignore
+    ranked = sorted(
+        (score(engine, [pair]).mean_iou, number)
+        for number, pair in enumerate(pictures)
+        if (pair[1] != ignore).any()
+    )
     places = np.unique(np.linspace(0, len(ranked) - 1, min(_ROWS, len(ranked))).round().astype(int))
-    shown = [_row(engine, ranked[place]) for place in places]
-    figure = Figure(figsize=(7.5, 2.5 * len(shown)), layout="constrained")
-    grid = figure.subplots(len(shown), 3, squeeze=False)
-    for axes, row in zip(grid, shown, strict=True):
-        for axis, panel in zip(axes, _panels(row, engine.card.classes), strict=True):
+    chosen = {ranked[place][1] for place in places}
+    shown = {number: pair for number, pair in enumerate(pictures) if number in chosen}
+    figure = Figure(figsize=(7.5, 2.5 * len(places)), layout="constrained")
+    grid = figure.subplots(len(places), 3, squeeze=False)
+    for axes, place in zip(grid, places, strict=True):
+        mean_iou, number = ranked[place]
+        for axis, panel in zip(axes, panels(engine, shown[number]), strict=True):
             axis.imshow(panel[..., ::-1])
             axis.set_axis_off()
-        axes[2].set_title(f"mean IoU {row.mean_iou:.3f}", fontsize=9)
+        axes[2].set_title(f"mean IoU {mean_iou:.3f}", fontsize=9)
     for axis, title in zip(grid[0], ("picture", "truth", "prediction"), strict=True):
         axis.set_title(" · ".join(filter(None, (title, axis.get_title()))), fontsize=9)
     save_figure(figure, path)
@@ -78,14 +77,9 @@ def save_predictions(path: Path, engine: Engine, pictures: Sequence[Labelled]) -
 
 def panels(engine: Engine, pair: Labelled) -> list[NDArray[np.uint8]]:
     """Render picture, truth and prediction, uint8 (H, W, 3) BGR each."""
-    return _panels(_row(engine, pair), engine.card.classes)
-
-
-def _panels(row: _Row, classes: ClassMap) -> list[NDArray[np.uint8]]:
-    labels = (colourise(each, classes.palette) for each in (row.truth, row.prediction))
-    return [brightened(row.picture), *labels]
-
-
-def _row(engine: Engine, pair: Labelled) -> _Row:
-    image, mask = pair
-    return _Row(score(engine, [pair]).mean_iou, image, mask, engine.segment(image))
+    image, truth = pair
+    palette = engine.card.classes.palette
+    return [
+        brightened(image),
+        *(colourise(each, palette) for each in (truth, engine.segment(image))),
+    ]

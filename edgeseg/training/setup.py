@@ -6,6 +6,7 @@ import contextlib
 import logging
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from pydantic import ValidationError
@@ -26,6 +27,7 @@ from edgeseg.models.encoders import statistics as encoder_statistics
 from edgeseg.models.mirror import same_size
 from edgeseg.models.pretrained import load_imagenet, load_pretrained
 from edgeseg.options.training import TrainConfig
+from edgeseg.runs import CHECKPOINT, located
 from edgeseg.sources.capture import open_frames
 from edgeseg.sources.frames import frames_of
 from edgeseg.sources.spec import parse_source
@@ -114,7 +116,7 @@ def make_card(config: TrainConfig, classes: ClassMap) -> ModelCard:
     except ValidationError as error:
         raise UsageError(f"--size {width}x{height}: {first_problem(error)}") from error
     with torch.device("meta"):
-        build(config.arch, len(classes), spec.channels, **config.options)
+        _check_size(config, build(config.arch, len(classes), spec.channels, **config.options))
     return ModelCard(
         name=config.run.resolve().name,
         arch=config.arch,
@@ -124,6 +126,17 @@ def make_card(config: TrainConfig, classes: ClassMap) -> ModelCard:
         dataset=config.data.resolve().name,
         edgeseg_version=__version__,
     )
+
+
+def _check_size(config: TrainConfig, network: nn.Module) -> None:
+    smallest = 1 if getattr(network, "margin", 0) else int(network.stride)  # type: ignore[arg-type]
+    height, width = config.crop or config.size
+    if min(height, width) < smallest:
+        option = "--size" if config.crop is None else "--crop"
+        raise UsageError(
+            f"{option} {width}x{height}: this network expects {smallest} pixels a side or more",
+            hint=f"train with {option} {max(width, smallest)}x{max(height, smallest)} or larger",
+        )
 
 
 def _statistics(color: Color, encoder: str) -> dict[str, tuple[float, ...]]:
@@ -138,12 +151,33 @@ def fresh_network(config: TrainConfig, card: ModelCard) -> tuple[nn.Module, tupl
     model = build(card.arch, len(card.classes), card.input.channels, **card.options)
     copied: tuple[str, ...] = ()
     if config.weights is not None:
-        copied = load_pretrained(model, config.weights)
-        logger.info("took %d tensors from %s", len(copied), config.weights)
+        copied = load_pretrained(model, _weights_file(config.weights))
+        count = (len(copied), len(model.state_dict()))
+        logger.info("took %d of %d tensors from %s", *count, config.weights)
     elif config.pretrained is not None:
         copied = load_imagenet(model)
         logger.info("took %d tensors of ImageNet weights", len(copied))
+    if config.recipe.pretrained_rate != 1 and not copied:
+        logger.warning(
+            "--pretrained-rate %g changes nothing, since no layer has initial weights; "
+            "give them with --weights or --pretrained",
+            config.recipe.pretrained_rate,
+        )
     return model, copied
+
+
+def _weights_file(path: Path) -> Path:
+    """Return the checkpoint of a run folder, or the file itself."""
+    there = located(path)
+    if not there.is_dir():
+        return there
+    if not (there / CHECKPOINT).is_file():
+        raise UsageError(
+            f"{path}: expected initial weights, found no {CHECKPOINT} there",
+            hint="name a run of `edgeseg train`, or a file; a network without checkpoint can be a "
+            "--teacher",
+        )
+    return there / CHECKPOINT
 
 
 def read_unlabelled(config: TrainConfig, card: ModelCard, track: Track) -> list[Example]:
@@ -162,7 +196,7 @@ def read_unlabelled(config: TrainConfig, card: ModelCard, track: Track) -> list[
         kept = thinned(frames, card.classes, card.input)
     if not kept:
         raise SourceError(f"{source}: expected unlabelled pictures, found none that can be read")
-    logger.info("%d unlabelled pictures from %s", len(kept), source)
+    logger.info("%s from %s", plural(len(kept), "unlabelled picture"), source)
     return kept
 
 

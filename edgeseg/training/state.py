@@ -148,14 +148,29 @@ def load_state(run: Path, config: dict[str, Any]) -> TrainingState | None:
     state = parse(TrainingState, metadata[STATE_KEY], str(path))
     for name in sorted(state.config.keys() | config.keys()):
         before, now = state.config.get(name), config.get(name)
-        option = name.removeprefix("recipe.").removeprefix("options.")
         if before != now:
             raise MismatchedArtifact(
-                f"{path}: the training was started with {option} {before!r}, now it is {now!r}",
+                f"{path}: the training was started {_started(name, before, now)}",
                 hint="resume with the options it was started with, or train on in another --run "
                 f"with --weights {run / 'model.safetensors'}",
             )
     return state
+
+
+_DIGESTS = {
+    "pictures": ("pictures", "other pictures in train"),
+    "teaching.teacher": ("a teacher", "another teacher"),
+    "teaching.unlabelled": ("unlabelled pictures", "other unlabelled pictures"),
+}
+"""What a digest in a configuration stands for."""
+
+
+def _started(name: str, before: object, now: object) -> str:
+    if name in _DIGESTS:
+        one, another = _DIGESTS[name]
+        return f"without {one}" if before is None else f"with {one if now is None else another}"
+    option = name.removeprefix("recipe.").removeprefix("options.").removeprefix("teaching.")
+    return f"with {option} {before!r}, now it is {now!r}"
 
 
 def restore(run: Path, state: TrainingState, learner: Learner) -> None:
@@ -192,6 +207,8 @@ def _tensors(learner: Learner) -> dict[str, Tensor]:
 
 
 def _restore_moments(learner: Learner, tensors: dict[str, Tensor]) -> None:
+    if not tensors and learner.scaler.is_enabled():
+        return  # float16 has skipped every step so far
     optimizer = learner.optimizer
     groups = (group["params"] for group in optimizer.param_groups)
     for index, parameter in enumerate(itertools.chain.from_iterable(groups)):

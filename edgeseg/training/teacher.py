@@ -7,6 +7,7 @@ distillation: A good teacher is patient and consistent" (CVPR 2022), so no score
 
 from __future__ import annotations
 
+import glob
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,10 +20,12 @@ from torch.nn import functional
 
 from edgeseg.artifacts.card import InputSpec, ModelCard
 from edgeseg.artifacts.files import require_file, sha256_file
+from edgeseg.data.folders import list_images
 from edgeseg.data.loader import Batch
 from edgeseg.data.unlabelled import unlabelled_id
 from edgeseg.errors import MismatchedArtifact, UsageError
 from edgeseg.models.mirror import same_size
+from edgeseg.options.parsing import Size
 from edgeseg.options.training import Teaching
 from edgeseg.runs import CHECKPOINT, NETWORK, located
 from edgeseg.training.checkpoint import load_checkpoint
@@ -124,22 +127,32 @@ class OnnxTeacher(nn.Module):
 
     def forward(self, pictures: Tensor) -> Tensor:
         """Return logits float32 (N, classes, H, W), on the device of the pictures."""
-        size = pictures.shape[-2:]
-        if self.scores.size not in (None, size):
-            raise MismatchedArtifact(
-                f"{self.scores.path}: the teacher takes pictures of "
-                f"{_size(self.scores.card.input)}, and the student's are {size[1]}x{size[0]}",
-                hint="train without --crop, or with a checkpoint as the teacher",
-            )
+        height, width = pictures.shape[-2:]
+        size = (height, width)
+        self.check_size(size)
         found = self.scores(np.ascontiguousarray(pictures.float().cpu().numpy()))
         logits = torch.from_numpy(found).to(pictures.device)
         if logits.shape[-2:] == size:
             return logits
         return functional.interpolate(logits, size=size, mode="bilinear")
 
+    def check_size(self, size: Size) -> None:
+        """Raise MismatchedArtifact if the graph does not take pictures of a (height, width)."""
+        if self.scores.size not in (None, size):
+            raise MismatchedArtifact(
+                f"{self.scores.path}: the teacher takes pictures of "
+                f"{_size(self.scores.card.input)}, and the student's are {size[1]}x{size[0]}",
+                hint="train without --crop, or with a checkpoint as the teacher",
+            )
 
-def load_teacher(teaching: Teaching, student: ModelCard) -> Teacher | None:
+
+def load_teacher(
+    teaching: Teaching, student: ModelCard, crop: Size | None = None
+) -> Teacher | None:
     """Load the teacher onto the default device; None if there is none.
+
+    Args:
+        crop: (height, width) of the crops that the student sees, None for whole pictures.
 
     Raises:
         UsageError: The teacher is not there, or is neither a checkpoint nor an ONNX network.
@@ -153,7 +166,12 @@ def load_teacher(teaching: Teaching, student: ModelCard) -> Teacher | None:
     path = network_of(teaching.teacher)
     model, card = _opened(path)
     for what, hint, theirs, ours in (
-        ("classes", "train both on the same classes", card.classes.names, student.classes.names),
+        (
+            "classes",
+            "train both on the same classes, named alike in classes.json",
+            card.classes.names,
+            student.classes.names,
+        ),
         ("size", "train with the teacher's --size", _size(card.input), _size(student.input)),
         ("tiles", "train both with --tiles", card.input.tiles, student.input.tiles),
         ("resize", "train with the teacher's --resize", card.input.resize, student.input.resize),
@@ -170,6 +188,8 @@ def load_teacher(teaching: Teaching, student: ModelCard) -> Teacher | None:
                 f"the student's, {_text(ours)}",
                 hint=hint,
             )
+    if crop is not None and isinstance(model, OnnxTeacher):
+        model.check_size(crop)
     return Teacher(model, card, student, teaching)
 
 
@@ -200,13 +220,15 @@ def network_of(teacher: Path) -> Path:
 
 
 def fingerprint(path: Path) -> str:
-    """Identify a file by its content, and a folder by the names in it: 16 hexadecimal digits.
+    """Identify a file by its content, a folder or a glob by the names: 16 hexadecimal digits.
 
     Raises:
-        UsageError: There is neither.
+        UsageError: There is none of them.
     """
-    if path.is_dir():
-        names = "\n".join(sorted(entry.name for entry in path.iterdir()))
+    pattern = glob.has_magic(str(path)) and not path.exists()
+    if pattern or path.is_dir():
+        entries = list_images(path) if pattern else path.iterdir()
+        names = "\n".join(sorted(entry.name for entry in entries))
         return hashlib.sha256(names.encode()).hexdigest()[:16]
     return sha256_file(require_file(path))[:16]
 

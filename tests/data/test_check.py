@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from edgeseg.data.check import check
+from edgeseg.data.check import check, refuse_faults
 from edgeseg.data.duplicates import SIMILAR, digest, fingerprint, most_similar
 from edgeseg.data.findings import Findings
 from edgeseg.data.folders import bundled_sample, load_image, load_sample, read_split
@@ -109,6 +109,12 @@ DEFECTS: list[tuple[Callable[[Path], object], str]] = [
         ],
         "classes: .*found only 0 and perhaps 255",
     ),
+    (
+        lambda r: [
+            p.rename(p.with_name(f"{p.stem}_mask.png")) for p in (r / "val/masks").iterdir()
+        ],
+        r"pair: .*val/masks: expected a file for each picture, such as .\.png, found .*_mask\.png",
+    ),
 ]
 
 
@@ -187,6 +193,16 @@ def test_boundaries_of_objects_are_counted_where_they_are_a_class(root: Path) ->
     assert not findings.faults
     assert not findings.warnings
     assert [count.pixels for count in findings.splits[1].classes] == [4600, 2 * 64, 2 * 36]
+
+
+def test_a_training_hears_of_warnings(root: Path, caplog: pytest.LogCaptureFixture) -> None:
+    refuse_faults(root)
+    assert not caplog.records
+    (root / "classes.json").write_text('{"names": ["floor", "crack", "rust"]}')
+    refuse_faults(root)
+    (record,) = caplog.records
+    assert record.levelname == "WARNING"
+    assert "2 warnings: train: no pixel of rust; val: no pixel of rust; `edgeseg" in record.message
 
 
 def test_a_name_that_no_pixel_has_is_a_warning(root: Path) -> None:

@@ -22,6 +22,7 @@ from edgeseg.data.check import check
 from edgeseg.data.convert import Converted, convert
 from edgeseg.data.convert.areas import Polygons, RunLengths, decode_counts, ellipse, rectangle
 from edgeseg.data.convert.labels import posix, split_of
+from edgeseg.data.folders import bundled_sample
 from edgeseg.errors import DatasetError, UsageError
 from edgeseg.options.converting import ConvertConfig
 
@@ -568,6 +569,11 @@ def test_invalid_files_are_errors(name: str, content: str, says: str, tmp_path: 
 def test_sources_of_no_known_format(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="expected labels of one format, found none"):
         convert(picture(tmp_path / "a/0.jpg").parent, tmp_path / "out")
+    with pytest.raises(UsageError, match="a data set that is read as it is"):
+        convert(bundled_sample(), tmp_path / "out")
+    picture(tmp_path / "b/images/0.jpg")  # without masks it is none
+    with pytest.raises(UsageError, match="expected labels of one format, found none"):
+        convert(tmp_path / "b", tmp_path / "out")
     write(tmp_path / "a/classes.txt", "crack")
     write(tmp_path / "a/label_colors.txt", "1 2 3 a")
     with pytest.raises(UsageError, match="found yolo .*, colors ") as caught:

@@ -136,9 +136,11 @@ def test_list_images(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert list_images(both[0]) == both[:1]
     monkeypatch.chdir(images)
     assert list_images(Path("*.jpg")) == [Path("a.jpg")]
-    for nothing in (root / "nowhere", images / "*.webp", root):
-        with pytest.raises(UsageError, match="no picture there"):
-            list_images(nothing)
+    for nothing, why in (("nowhere", "no such file"), ("images/*.webp", "no picture there")):
+        with pytest.raises(UsageError, match=why):
+            list_images(root / nothing)
+    with pytest.raises(UsageError, match="no picture there, among train"):
+        list_images(root)
 
 
 @pytest.mark.parametrize(("name", "count"), [("train", 46), ("val", 14)])

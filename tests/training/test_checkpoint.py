@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import resource
 import time
 from pathlib import Path
 
@@ -13,7 +14,13 @@ from torch import nn
 
 from edgeseg.artifacts.card import CARD_KEY, ModelCard
 from edgeseg.artifacts.sidecar import read, sidecar_path
-from edgeseg.errors import CorruptArtifact, MismatchedArtifact, NonFiniteOutput, UntrustedArtifact
+from edgeseg.errors import (
+    CorruptArtifact,
+    EdgesegError,
+    MismatchedArtifact,
+    NonFiniteOutput,
+    UntrustedArtifact,
+)
 from edgeseg.models import build
 from edgeseg.models.pretrained import load_pretrained
 from edgeseg.training.checkpoint import load_checkpoint, save_checkpoint
@@ -72,6 +79,18 @@ def test_overwriting_keeps_file_and_sidecar_together(path: Path, model: nn.Modul
     loaded, _ = load_checkpoint(path)
     assert bool((next(loaded.parameters()) == 1).all())
     assert sorted(item.name for item in path.parent.iterdir()) == [path.name, path.name + ".json"]
+
+
+def test_a_full_disk_takes_nothing_from_the_checkpoint_before(path: Path, model: nn.Module) -> None:
+    before = {item.name: item.read_bytes() for item in path.parent.iterdir()}
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+    try:
+        with pytest.raises(EdgesegError, match="cannot write"):
+            save_checkpoint(path, model, CARD)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert {item.name: item.read_bytes() for item in path.parent.iterdir()} == before
 
 
 def test_a_header_whose_length_begins_like_a_pickle(path: Path, model: nn.Module) -> None:

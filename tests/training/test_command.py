@@ -143,6 +143,11 @@ def test_overwriting_leaves_nothing_to_resume(
         ("expected LOWEST-HIGHEST above 0", ("--scale", "0.5")),
         ("need a teacher", ("--unlabelled", "frames")),
         ("expected the network of a teacher", ("--teacher", "runs/none")),
+        ("'--seed': Input should be", ("--seed", str(2**32))),
+        ("'--seed': Input should be", ("--seed", "-1")),
+        ("'--threads': Input should be", ("--threads", "100000")),
+        ("'--temperature': Input should be", ("--temperature", "1e30")),
+        ("--width and --option width=", ("--width", "8", "--option", "width=16")),
         ("both set the initial weights", ("--pretrained", "imagenet", "--weights", "w.pth")),
     ],
 )

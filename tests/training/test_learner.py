@@ -203,6 +203,23 @@ def test_a_restored_learner_goes_on_to_the_bit(autocast: Autocast, tmp_path: Pat
     assert not all(torch.equal(value, tensors(first)[name]) for name, value in expected.items())
 
 
+def test_a_learner_that_skipped_every_step_is_restored(tmp_path: Path) -> None:
+    """AdamW has no moments then, and an interruption must not cost the training."""
+    recipe = Recipe(augmentation=None, autocast="fp16")
+    first, second = learner(recipe), learner(recipe)
+    first.scaler.load_state_dict(first.scaler.state_dict() | {"scale": 2.0**60})
+    assert first.run_epoch([pictures(2)], 1, 1)[1] is None
+    state = TrainingState(config={}, step=first.step, scaler=first.scaler.state_dict())
+    save_state(tmp_path, state, first)
+    restore(tmp_path, state, second)
+    assert second.scaler.get_scale() == 2.0**59
+    for one in (first, second):
+        one.scaler.load_state_dict(one.scaler.state_dict() | {"scale": 16.0})
+        assert one.run_epoch([pictures(2, 1)], 1, 2)[1] is not None
+    expected, found = first.model.state_dict(), second.model.state_dict()
+    assert all(torch.equal(value, found[name]) for name, value in expected.items())
+
+
 def test_it_learns_in_every_type() -> None:
     batch = pictures(1)
     for autocast in ("off", "bf16", "fp16"):

@@ -179,6 +179,13 @@ def test_divergence_says_why(config: TrainConfig) -> None:
     assert "--learning-rate" in (caught.value.hint or "")
 
 
+def test_divergence_promises_no_checkpoint_that_is_not_there(config: TrainConfig) -> None:
+    with pytest.raises(NonFiniteOutput, match="diverged in epoch 1") as caught:
+        train(changed(config, learning_rate=1e30, schedule="cosine"))
+    kept = "checkpoint" in (caught.value.hint or "")
+    assert kept == (config.run / "model.safetensors").exists()
+
+
 def test_refuses_a_batch_that_leaves_batch_norm_one_value(config: TrainConfig) -> None:
     """Five poolings leave a single pixel of 32×32, so a picture alone is one value a channel."""
     small = dataclasses.replace(config, size=(32, 32), options={"width": 8, "depth": 5})
@@ -224,14 +231,26 @@ def test_memory_that_is_exhausted_is_one_sentence(config: TrainConfig) -> None:
         ({"options": {"width": 3}}, "multiple of 8"),
         ({"data": Path("nowhere")}, "no such folder"),
         ({"weights": Path("vgg.safetensors")}, "no such file"),
+        ({"weights": Path("bundled:nuclei")}, "found no model.safetensors there"),
+        ({"teaching": Teaching(Path("nowhere"))}, "expected the network of a teacher"),
+        ({"size": (64, 8), "options": {"depth": 4}}, "--size 8x64: this network expects 16"),
+        ({"recipe": Recipe(augmentation=Augmentation(crop=(8, 9)))}, "--crop 9x8: .* 16"),
     ],
 )
 def test_refuses_a_configuration(
     config: TrainConfig, change: dict[str, object], reason: str
 ) -> None:
+    """Before it reads pictures, which may take minutes."""
+    begun: list[str] = []
+
+    def track(items, description, total=None):  # type: ignore[no-untyped-def]
+        begun.append(description)
+        return items
+
     with pytest.raises(UsageError, match=reason):
-        train(dataclasses.replace(config, **change))  # type: ignore[arg-type]
+        train(dataclasses.replace(config, **({"options": {}} | change)), track)  # type: ignore[arg-type]
     assert not config.run.exists()
+    assert not begun
 
 
 def with_masks(data: Path, root: Path) -> Path:
@@ -291,6 +310,22 @@ def test_imagenet_weights_reach_the_network(config: TrainConfig, tmp_path: Path)
         train(config)
 
 
+def test_weights_of_a_run(
+    config: TrainConfig, overfit: TrainResult, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = overfit.checkpoint.parent
+    recipe = dataclasses.replace(config.recipe, pretrained_rate=0.1)
+    config = dataclasses.replace(config, recipe=recipe)
+    setup.fresh_network(config, overfit.card)
+    assert "--pretrained-rate 0.1 changes nothing" in caplog.text
+    caplog.clear()
+    network, copied = setup.fresh_network(dataclasses.replace(config, weights=run), overfit.card)
+    assert "--pretrained-rate" not in caplog.text
+    expected = load_file(overfit.checkpoint)
+    assert set(copied) == set(expected)
+    assert all(torch.equal(value, expected[key]) for key, value in network.state_dict().items())
+
+
 def test_bfloat16_only_where_it_is_native(monkeypatch: pytest.MonkeyPatch) -> None:
     cpu = torch.device("cpu")
     for capabilities, expected in (({"avx512_bf16": True}, True), ({"avx512_f": True}, False)):
@@ -300,15 +335,3 @@ def test_bfloat16_only_where_it_is_native(monkeypatch: pytest.MonkeyPatch) -> No
         assert learner._native_bfloat16(cpu) is expected
     monkeypatch.delattr(torch.cpu, "get_capabilities")
     assert learner._native_bfloat16(cpu) is False
-
-
-def test_the_strip_shows_the_worst_picture(overfit: TrainResult, data: Path) -> None:
-    from edgeseg.evaluation import read, score
-    from edgeseg.training import plots
-
-    engine = open_torch(overfit.checkpoint)
-    pictures = [read(sample, engine) for sample in read_split(data, "val")]
-    figures = [score(engine, [picture]).mean_iou for picture in pictures]
-    rows = [plots._row(engine, picture) for picture in pictures]
-    assert [row.mean_iou for row in rows] == figures
-    assert np.array_equal(rows[0].truth, pictures[0][1])

@@ -18,6 +18,7 @@ from edgeseg.options.training import Augmentation, Recipe, TrainConfig
         ({"learning_rate": float("nan")}, "learning_rate: Input should be"),
         ({"border_sigma": 0}, "border_sigma: Input should be greater than 0"),
         ({"weight_decay": -1}, "weight_decay: Input"),
+        ({"weight_decay": 1e30}, "weight_decay: Input should be less than or equal to 100"),
         ({"dice": float("inf")}, "dice: Input should be a finite number"),
         ({"border_weight": -1}, "border_weight: Input"),
         ({"schedule": "step"}, "schedule: Input should be 'one-cycle', 'poly' or 'cosine'"),
@@ -34,7 +35,9 @@ def test_refuses_a_recipe(change: dict[str, Any], reason: str) -> None:
         Recipe(**change)
 
 
-@pytest.mark.parametrize("scale", [(0, 1), (2, 1), (1, float("inf")), "1", "2-1", "a-b", "0-1"])
+@pytest.mark.parametrize(
+    "scale", [(0, 1), (1e-4, 1e-4), (1, 1e3), (2, 1), (1, float("inf")), "1", "2-1", "a-b", "0-1"]
+)
 def test_refuses_a_range_of_scales(scale: Any) -> None:
     with pytest.raises(UsageError, match="scale"):
         Augmentation(scale=scale)

@@ -10,9 +10,10 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from edgeseg.artifacts.card import ModelCard
 from edgeseg.errors import ArtifactError, CorruptArtifact, MismatchedArtifact
 from edgeseg.options.training import Augmentation, Recipe
-from edgeseg.training.checkpoint import load_checkpoint
+from edgeseg.training.checkpoint import load_checkpoint, save_checkpoint
 from edgeseg.training.loop import EpochStats, TrainConfig, TrainResult, train
 
 pytestmark = pytest.mark.usefixtures("no_run_plots")
@@ -107,6 +108,25 @@ def test_ctrl_c_leaves_both_checkpoints(config: TrainConfig) -> None:
     )
 
 
+@pytest.mark.parametrize("epoch", [1, 2])
+def test_ctrl_c_while_an_epoch_is_written_leaves_it_out(
+    config: TrainConfig, monkeypatch: pytest.MonkeyPatch, epoch: int
+) -> None:
+    """The result names no epoch that is not on the disk."""
+
+    def save(path: Path, model: torch.nn.Module, card: ModelCard) -> None:
+        if card.metrics["epoch"] == epoch:
+            raise KeyboardInterrupt
+        save_checkpoint(path, model, card)
+
+    monkeypatch.setattr("edgeseg.training.loop.save_checkpoint", save)
+    if epoch == 1:
+        with pytest.raises(KeyboardInterrupt):
+            train(config)
+    else:
+        assert len(train(config).history) == 1
+
+
 def test_a_training_that_ended_has_nothing_left_to_do(
     config: TrainConfig, whole: TrainResult
 ) -> None:
@@ -158,7 +178,7 @@ def test_other_pictures_are_refused(config: TrainConfig, begun: Path, tmp_path: 
     gone = sorted((data / "train" / "images").iterdir())[0]
     gone.unlink()
     (data / "train" / "instances" / gone.name).unlink()
-    with pytest.raises(MismatchedArtifact, match="pictures"):
+    with pytest.raises(MismatchedArtifact, match="started with other pictures in train"):
         train(moved)
 
 

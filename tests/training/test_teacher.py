@@ -25,7 +25,7 @@ from edgeseg.training.checkpoint import save_checkpoint
 from edgeseg.training.distributed import Processes
 from edgeseg.training.learner import make_learner
 from edgeseg.training.loop import EpochStats, train
-from edgeseg.training.teacher import Teacher, distillation, load_teacher, renormalised
+from edgeseg.training.teacher import Teacher, distillation, fingerprint, load_teacher, renormalised
 
 OPTIONS: dict[str, bool | int | float | str] = {"width": 8, "depth": 1}
 CLASSES = ClassMap.model_validate({"names": ("background", "nucleus")})
@@ -262,6 +262,9 @@ def test_an_exported_network_teaches_as_its_checkpoint(checkpoint: Path, tmp_pat
     assert torch.allclose(*scores, atol=1e-4)
     with pytest.raises(MismatchedArtifact, match="pictures of 48x32, and the student's are 16x16"):
         teacher.teach(batch._replace(pictures=pictures[..., :16, :16]))
+    with pytest.raises(MismatchedArtifact, match="student's are 24x16"):
+        load_teacher(Teaching(tmp_path), CARD, crop=(16, 24))
+    assert load_teacher(Teaching(checkpoint), CARD, crop=(16, 24))
 
 
 def test_labels_alone_cannot_teach(tmp_path: Path) -> None:
@@ -321,12 +324,38 @@ def test_resumes_to_the_bit(
     half = tensors(parts)
     other = Path(small_data / "train" / "images")
     changed = dataclasses.replace(parts.teaching, unlabelled=other)
-    with pytest.raises(MismatchedArtifact, match=r"teaching\.unlabelled"):
+    with pytest.raises(MismatchedArtifact, match="other unlabelled pictures"):
         train(dataclasses.replace(parts, resume=True, teaching=changed))
     train(dataclasses.replace(parts, resume=True))
     expected, found = tensors(whole), tensors(parts)
     assert all(torch.equal(value, found[name]) for name, value in expected.items())
     assert any(not torch.equal(value, half[name]) for name, value in expected.items())
+
+
+def test_refuses_a_teacher_before_it_reads_pictures(
+    small_data: Path, checkpoint: Path, tmp_path: Path
+) -> None:
+    """Reading them may take minutes."""
+    begun: list[str] = []
+
+    def track(items, description, total=None):  # type: ignore[no-untyped-def]
+        begun.append(description)
+        return items
+
+    config = TrainConfig(small_data, tmp_path / "run", size=(64, 64), teaching=Teaching(checkpoint))
+    with pytest.raises(MismatchedArtifact, match="size 48x32 must be the student's, 64x64"):
+        train(config, track)
+    assert not begun
+
+
+def test_a_glob_of_unlabelled_pictures_is_known_by_its_names(small_data: Path) -> None:
+    pictures = small_data / "train" / "images"
+    every = fingerprint(pictures / "*.png")
+    first = next(iter(sorted(pictures.iterdir())))
+    assert every == fingerprint(pictures)
+    assert every != fingerprint(pictures / f"{first.name[0]}*.png")
+    with pytest.raises(UsageError, match="no picture there"):
+        fingerprint(pictures / "*.mp4")
 
 
 def test_missing_pictures_are_named(small_data: Path, checkpoint: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -12,7 +13,8 @@ from edgeseg.artifacts.files import require_file
 from edgeseg.data.convert import coco, colours, cvat, labelme, yolo
 from edgeseg.data.convert.labels import Labels, Losses, Picture, posix, split_of
 from edgeseg.data.decode import PICTURE_SUFFIXES
-from edgeseg.errors import DatasetError, UsageError
+from edgeseg.data.folders import find_layout
+from edgeseg.errors import ArtifactError, DatasetError, UsageError
 from edgeseg.options.converting import ConvertConfig
 
 _YOLO = ("data.yaml", "data.yml", "dataset.yaml", "classes.txt", "obj.names")
@@ -181,6 +183,11 @@ def _format_of(source: Path, found: dict[str, list[Path]], config: ConvertConfig
         return wanted
     if len(found) == 1:
         return next(iter(found))
+    if not found and _is_read_as_it_is(source):
+        raise UsageError(
+            f"{source}: expected labels to convert, found a data set that is read as it is",
+            hint=f"edgeseg data check {shlex.quote(str(source))}",
+        )
     several = ", ".join(f"{kind} ({paths[0]})" for kind, paths in found.items())
     raise UsageError(
         f"{source}: expected labels of one format, found {several or 'none'}",
@@ -188,3 +195,12 @@ def _format_of(source: Path, found: dict[str, list[Path]], config: ConvertConfig
         if found
         else "; ".join(f"{kind}: {what}" for kind, what in _EXPECTED.items()),
     )
+
+
+def _is_read_as_it_is(root: Path) -> bool:
+    """Whether training reads a data set without a conversion."""
+    try:
+        layout = find_layout(root)
+        return any(layout.pair(name).samples for name in layout.splits)
+    except (ArtifactError, UsageError):
+        return False

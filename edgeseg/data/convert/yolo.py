@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from edgeseg.artifacts.documents import printable, shown
+from edgeseg.artifacts.documents import plural, printable, shown
 from edgeseg.data.convert.areas import Polygons
 from edgeseg.data.convert.labels import Labels, Losses, Picture, Shape, points, posix, split_of
 from edgeseg.errors import DatasetError
@@ -53,7 +53,7 @@ def read(
     if not labelled:
         raise DatasetError(
             f"{root}: expected labels such as labels/a.txt for images/a.jpg, found none "
-            f"for {len(pictures)} pictures",
+            f"for {plural(len(pictures), 'picture')}",
             hint="name the folder that holds images and labels",
         )
     return Labels("yolo", tuple(names.values()), tuple(pictures))
