@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeseg.artifacts.card import ClassMap
+from edgeseg.artifacts.documents import plural
 from edgeseg.console import Track, silent
 from edgeseg.data.folders import Sample, Split, load_instances, load_sample, warn_of_levels
 from edgeseg.data.instances import with_boundary
@@ -124,7 +125,7 @@ class Scores:
         confusion = self.confusion
         if not confusion.matrix.any():
             raise DatasetError(
-                f"{self.images} pictures were compared and no pixel of their masks carries a label",
+                f"no pixel of the masks of {plural(self.images, 'picture')} carries a label",
                 hint=f"label some pixels with a class instead of {self.classes.ignore} (ignore)",
             )
         ious = [None if math.isnan(iou) else float(iou) for iou in confusion.per_class_iou]

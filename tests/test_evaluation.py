@@ -120,8 +120,10 @@ def test_the_same_classes_in_another_order_are_matched_by_name(split: Split) -> 
 def test_no_labelled_pixel(split: Split) -> None:
     for sample in split:
         cv2.imwrite(str(sample.mask), np.full((16, 24), 255, np.uint8))
-    with pytest.raises(DatasetError, match="no pixel"):
-        evaluate(Threshold(0.4), split)
+    for some, expected in ((split, f"{len(split)} pictures"), (split.samples[:1], "1 picture")):
+        some = dataclasses.replace(split, samples=tuple(some))
+        with pytest.raises(DatasetError, match=f"no pixel of the masks of {expected} carries"):
+            evaluate(Threshold(0.4), some)
 
 
 @pytest.fixture

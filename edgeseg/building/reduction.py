@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from edgeseg.artifacts.documents import plural
 from edgeseg.artifacts.sidecar import GateResult
 from edgeseg.building.evidence import Evidence, gate_pictures, overflow_pictures, read_evidence
 from edgeseg.building.foreign import adopt
@@ -156,10 +157,10 @@ class _Reduction:
     def _plot(self, recipe: PrecisionRecipe, search: Search, chosen: Trial) -> Path | None:
         """Log the choice and draw the trade-off; None without matplotlib."""
         logger.info(
-            "%d of the layers stay in FP32 after %d trials%s; %.1f %% of the multiply-accumulates "
+            "%d of the layers stay in FP32 after %s%s; %.1f %% of the multiply-accumulates "
             "are in %s",
             len(chosen.kept),
-            len(search.trials),
+            plural(len(search.trials), "trial"),
             f" ({', '.join(chosen.kept)})" if chosen.kept else "",
             100 * chosen.macs_share,
             recipe.precision.upper(),

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeseg.artifacts.card import ClassMap
+from edgeseg.artifacts.documents import plural
 from edgeseg.data.decode import load_header, load_ids, load_image, upright
 from edgeseg.data.headers import Header
 from edgeseg.data.instances import class_mask
@@ -170,7 +171,7 @@ def load_sample(sample: Sample, classes: ClassMap) -> tuple[NDArray[np.uint8], N
     if stray.size:
         raise DatasetError(
             f"{sample.mask}: expected ids 0…{len(classes) - 1} or {classes.ignore} (ignore), "
-            f"found {stray.max()} in {stray.size} pixels",
+            f"found {stray.max()} in {plural(stray.size, 'pixel')}",
             hint="name all classes in classes.json, or set those pixels to the ignore value",
         )
     return image, mask.astype(np.uint8)

@@ -101,7 +101,7 @@ def _read(path: Path, message: _Message) -> list[tuple[str, str]]:
         except ValueError as error:
             raise CorruptArtifact(
                 f"{path}: not an ONNX network ({error})",
-                hint="export it again with `edgeseg export --overwrite`, or copy it again",
+                hint="name the .onnx file that `edgeseg export` wrote, or copy it again",
             ) from error
 
 

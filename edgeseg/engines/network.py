@@ -77,8 +77,7 @@ def card_from_metadata(metadata: Mapping[str, str], origin: str) -> ModelCard:
         raise MismatchedArtifact(
             f"{origin}: its metadata_props have no key {CARD_KEY!r}, so its classes and its "
             "preprocessing are unknown",
-            hint="export it with `edgeseg export`, or write a ModelCard there: "
-            f"onnx.helper.set_model_props(model, {{{CARD_KEY!r}: card.to_json()}})",
+            hint="import it with `edgeseg import NETWORK.onnx --classes NAME,NAME,…`",
         )
     return parse(ModelCard, metadata[CARD_KEY], f"{origin} ({CARD_KEY})")
 

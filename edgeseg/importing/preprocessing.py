@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from edgeseg.artifacts.card import ClassMap, InputSpec
+from edgeseg.artifacts.documents import plural
 from edgeseg.errors import UsageError
 from edgeseg.importing.finder import Combination, Part, Ranking
 from edgeseg.importing.inputs import PictureInput
@@ -79,7 +80,7 @@ def settle(before: Preprocessing, findings: Ranking) -> Preprocessing:
 
     Of combinations that the pictures cannot tell apart, the one closest to ``before`` is taken.
     """
-    likely, pictures = before.combination, f"{findings.pictures} pictures"
+    likely, pictures = before.combination, plural(findings.pictures, "picture")
     stated = [part for part in _TEXT if before.origins[part] == STATED]
     allowed = [
         each
@@ -116,8 +117,8 @@ def tried_lines(
     lines = [
         (
             "tried",
-            f"{findings.tried} combinations on {findings.pictures} pictures; mean IoU (difference "
-            "from the best, 95 %) " + ", ".join(shown),
+            f"{plural(findings.tried, 'combination')} on {plural(findings.pictures, 'picture')}; "
+            "mean IoU (difference from the best, 95 %) " + ", ".join(shown),
         )
     ]
     best, taken = findings.best, chosen.combination

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeseg.artifacts.card import ClassMap
+from edgeseg.artifacts.documents import plural
 from edgeseg.importing.deciding import head_text
 from edgeseg.importing.preprocessing import trials, tried_lines
 from edgeseg.importing.proof import Proof
@@ -82,6 +83,6 @@ def _proof_text(proof: Proof) -> str:
     same = proof.pixels - proof.mismatched
     near = f"; the other {proof.mismatched} are near ties" if proof.mismatched else ""
     return (
-        f"{same} of {proof.pixels} pixels of {proof.images} pictures equal those of the "
+        f"{same} of {proof.pixels} pixels of {plural(proof.images, 'picture')} equal those of the "
         f"original{near}"
     )

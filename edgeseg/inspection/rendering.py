@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from edgeseg.artifacts.card import ModelCard, css_colour
-from edgeseg.artifacts.documents import printable
+from edgeseg.artifacts.documents import plural, printable
 from edgeseg.artifacts.headers import FileContents
 from edgeseg.artifacts.sidecar import WorstClass
 from edgeseg.inspection.document import Inspection, Link, RunsHere
@@ -158,7 +158,10 @@ def _gate(made: dict[str, Any]) -> Iterator[Line]:
     if gate is None:
         return
     verdict = "✓ passed" if gate["passed"] else "✗ failed"
-    yield "verdict", f"{verdict}, judged on {gate['judged_on']} with {gate['images']} pictures"
+    yield (
+        "verdict",
+        f"{verdict}, judged on {gate['judged_on']} with {plural(gate['images'], 'picture')}",
+    )
     yield (
         gate["metric"].replace("_", " "),
         (

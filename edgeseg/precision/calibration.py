@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from edgeseg.artifacts.documents import plural
 from edgeseg.artifacts.files import sha256_file
 from edgeseg.artifacts.workshop import workshop
 from edgeseg.console import Track, silent
@@ -113,18 +114,19 @@ def collect(
 
 def _say(selection: Selection, good: int, label: str) -> None:
     """Log what was rejected, and whether enough remains."""
+    pictures = plural(selection.candidates, "picture")
     why = ", ".join(f"{count} {reason}" for reason, count in selection.left_out.items() if count)
     if why:
-        logger.info("of %d pictures of %s are excluded: %s", selection.candidates, label, why)
+        logger.info("of %s of %s are excluded: %s", pictures, label, why)
     if not good:
         raise SourceError(
-            f"{label}: none of {selection.candidates} pictures can be used ({why or 'none came'})",
+            f"{label}: none of {pictures} can be used ({why or 'none came'})",
             hint="check whether the lens is covered, or name another source",
         )
     if good < selection.wanted:
         logger.warning(
-            "%d pictures requested, %s has %d that can be used%s",
-            selection.wanted,
+            "%s requested, %s has %d that can be used%s",
+            plural(selection.wanted, "picture"),
             label,
             good,
             f" (left out: {why})" if why else "",
@@ -170,8 +172,8 @@ def _sections(
     """Titles and thumbnails of the contact sheet: the chosen pictures, and some rejected ones."""
     chosen = made.selection
     title = (
-        f"{len(pictures)} of {chosen.candidates} pictures of {made.source}, {chosen.select}, "
-        f"brightness {made.brightness.lowest:.0f} to {made.brightness.highest:.0f}"
+        f"{len(pictures)} of {plural(chosen.candidates, 'picture')} of {made.source}, "
+        f"{chosen.select}, brightness {made.brightness.lowest:.0f} to {made.brightness.highest:.0f}"
     )
     sections = {title: [_captioned(picture) for picture in pictures]}
     for reason in REASONS:

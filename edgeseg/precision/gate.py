@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgeseg.artifacts.card import Precision
+from edgeseg.artifacts.documents import plural
 from edgeseg.artifacts.sidecar import GateResult
 from edgeseg.console import Track, silent
 from edgeseg.data.folders import Split, load_image
@@ -144,7 +145,8 @@ def _loss(result: GateResult) -> str:
     what = "mean IoU" if result.metric == "mean_iou" else "equal pixels"
     return (
         f"{what} {result.value:.4f} against {result.reference:.4f} in FP32, a loss of "
-        f"{result.drop:.4f} where {result.limit:.4f} is allowed, on {result.images} pictures"
+        f"{result.drop:.4f} where {result.limit:.4f} is allowed, "
+        f"on {plural(result.images, 'picture')}"
     )
 
 
@@ -157,6 +159,9 @@ def enough_kept(result: GateResult, layers: Sequence[LayerCost]) -> list[str]:
     to the square root of their sum.
     """
     share = result.limit / result.drop if result.drop > result.limit else 1.0
+    worst = result.worst_class
+    if worst is not None and worst.limit is not None and exceeds(worst):
+        share = min(share, worst.limit / worst.drop)
     powers = [layer.change**2 for layer in layers]
     allowed = share**2 * sum(powers)
     counts = range(1, len(layers))
@@ -179,7 +184,9 @@ def _table(result: GateResult, layers: Sequence[LayerCost], unmeasured: int) -> 
             + f"  {error:>11}  {100 * layer.macs_share:.1f} %"
         )
     if unmeasured:
-        lines.append(f"  ({unmeasured} others, less harmful in groups, were not reduced alone)")
+        lines.append(
+            f"  ({plural(unmeasured, 'other')}, less harmful in groups, not reduced alone)"
+        )
     return "\n".join(lines)
 
 

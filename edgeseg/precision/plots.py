@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from edgeseg.artifacts.documents import plural
 from edgeseg.artifacts.figures import save_figure
 from edgeseg.errors import needed
 
@@ -74,7 +75,7 @@ def save_trade_off(path: Path, trials: Sequence[Any], chosen: Any, *, precision:
         axes.plot(*place, "o", markersize=14, mfc="none", mec="black", label="chosen")
     metric = "mean IoU, %" if gate.metric == "mean_iou" else "pixels as in FP32, %"
     axes.set_xlabel(f"share of multiply-accumulates in {precision.upper()}, %")
-    axes.set_ylabel(f"{metric} ({gate.images} pictures)")
+    axes.set_ylabel(f"{metric} ({plural(gate.images, 'picture')})")
     axes.margins(x=0.08, y=0.12)
     _label_counts(axes, trials)
     axes.xaxis.set_major_locator(MaxNLocator(6))

@@ -249,7 +249,7 @@ def _stream_headlines(stream: StreamSummary) -> list[Headline]:
             "Stream",
             f"{stream.fps:.3g}",
             "fps",
-            f"{stream.dropped} of {stream.frames + stream.dropped} frames dropped",
+            f"{stream.dropped} of {plural(stream.frames + stream.dropped, 'frame')} dropped",
         )
     ]
     age = stream.frame_age_ms

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from edgeseg.artifacts.documents import plural
 from edgeseg.benchmark.conditions import Conditions, GpuState
 from edgeseg.benchmark.document import BenchReport
 from edgeseg.machine import Gpu, Machine
@@ -16,7 +17,7 @@ def method(bench: BenchReport) -> list[str]:
     threads = "its default number of" if config.threads is None else str(config.threads)
     paragraphs = [
         f"Each call turns a picture as the camera delivers it into a label map of the same size: "
-        f"preprocess, infer, restore. {bench.pictures} pictures in turn; the runtime had "
+        f"preprocess, infer, restore. {plural(bench.pictures, 'picture')} in turn; the runtime had "
         f"{threads} threads unless a row states otherwise.",
         f"Engines were warmed up until the median of five calls moved by less than "
         f"{config.stable_within:.0%}, then measured in {config.rounds} rounds. In each round "
@@ -43,9 +44,9 @@ def method(bench: BenchReport) -> list[str]:
         )
     if bench.labelled:
         paragraphs.append(
-            f"Mean IoU is that of {bench.labelled} labelled pictures{_source(bench)}, compared at "
-            "the size of their masks. A drop is stated in points (hundredths) against the FP32 "
-            "engine."
+            f"Mean IoU is that of {plural(bench.labelled, 'labelled picture')}{_source(bench)}, "
+            "compared at the size of their masks. A drop is stated in points (hundredths) against "
+            "the FP32 engine."
         )
     return paragraphs
 

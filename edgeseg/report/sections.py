@@ -243,8 +243,8 @@ def _stream(stream: StreamSummary) -> tree.Section | None:
     return section(
         "Stream",
         Paragraph(
-            f"{stream.frames} frames in {stream.seconds:.1f} s: {stream.fps:.1f} fps{alone}. "
-            f"{plural(stream.dropped, 'frame')} dropped{memory}."
+            f"{plural(stream.frames, 'frame')} in {stream.seconds:.1f} s: "
+            f"{stream.fps:.1f} fps{alone}. {plural(stream.dropped, 'frame')} dropped{memory}."
         ),
         Bars(
             bars.waterfall(stream),

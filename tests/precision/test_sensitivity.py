@@ -9,7 +9,7 @@ from graphs import onnx_network
 from onnx import ModelProto, numpy_helper
 
 from edgeseg.artifacts.files import write_atomic
-from edgeseg.artifacts.sidecar import GateResult
+from edgeseg.artifacts.sidecar import GateResult, WorstClass
 from edgeseg.data.folders import read_split
 from edgeseg.engines.onnxruntime import OnnxRuntimeEngine
 from edgeseg.precision.gate import enough_kept
@@ -55,7 +55,6 @@ def test_changed_labels_count_first_and_the_error_of_the_scores_among_equals() -
         (0.02, [0.2, 0.2, 0.2, 0.2], 3),  # half the loss is a quarter of the power
         (0.4, [0.2, 0.2], 1),  # one must be left to reduce
         (0.4, [0.2], 1),
-        (0.001, [0.2, 0.2], 1),  # a class alone was refused
     ],
 )
 def test_the_power_of_what_is_left_is_within_the_limit(
@@ -63,6 +62,24 @@ def test_the_power_of_what_is_left_is_within_the_limit(
 ) -> None:
     layers = [cost(str(place), change) for place, change in enumerate(changes)]
     assert enough_kept(refused(drop), layers) == [str(place) for place in range(count)]
+
+
+@pytest.mark.parametrize(
+    ("drop", "of_class", "count"),
+    [(0.001, 0.2, 4), (0.001, 0.11, 1), (0.02, 0.11, 4), (0.011, 0.2, 4)],
+)
+def test_the_class_that_was_refused_counts_too(drop: float, of_class: float, count: int) -> None:
+    """Half its loss is a quarter of the power, as with the mean; the stricter decides."""
+    worst = WorstClass(
+        name="pole", reference=0.8, value=0.8 - of_class, drop=of_class, limit=0.1,
+        interval=(0.05, 0.3), pictures=14,
+    )  # fmt: skip
+    layers = [cost(str(place), 0.2) for place in range(5)]
+    result = refused(drop).model_copy(update={"worst_class": worst})
+    assert len(enough_kept(result, layers)) == count
+    chance = worst.model_copy(update={"interval": (-0.1, 0.5)})
+    by_chance = refused(0.011).model_copy(update={"worst_class": chance})
+    assert len(enough_kept(by_chance, layers)) == 1
 
 
 CARD = model_card(("background", "nucleus"), 64, 64, name="shade", arch="shade")
