@@ -38,7 +38,7 @@ def main() -> None:
         samples[case].append(json.loads(subprocess.check_output(command)))
     found = {case: medians(rows) for case, rows in samples.items()}
     document = {
-        "schema": "edgeseg.cli.allocator/1",
+        "schema": "edgeseg.allocator/1",
         **circumstances(),
         "rounds": options.rounds,
         "a_step": found,
