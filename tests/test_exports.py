@@ -46,6 +46,7 @@ def test_every_public_name_resolves(name: str) -> None:
 @pytest.mark.parametrize("name", edgeseg.stream.__all__)
 def test_every_name_of_a_stream_resolves(name: str) -> None:
     assert getattr(edgeseg.stream, name).__name__ == name or name == "Mode"
+    assert name in dir(edgeseg.stream)
 
 
 def test_errors_are_those_of_the_errors_module() -> None:

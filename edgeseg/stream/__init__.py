@@ -75,3 +75,7 @@ def __getattr__(name: str) -> object:
     if name not in _LAZY:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(f"edgeseg.stream.sinks.{_LAZY[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__
